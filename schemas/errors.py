@@ -1,0 +1,41 @@
+"""The errors a user can mend. Each says what is wrong, where, and the way out; the command line prints it and exits 2."""
+
+
+class StillroomError(Exception):
+    """Base of every error that is the input's or the machine's, not the program's."""
+
+
+class ConfigError(StillroomError):
+    """A config file cannot be read, or says something that cannot be."""
+
+
+class CorpusError(StillroomError):
+    """A corpus file is missing, malformed, ambiguous or empty."""
+
+
+class ModelError(StillroomError):
+    """A model folder cannot be loaded, or the model cannot give what was asked of it."""
+
+
+class TokenizerError(StillroomError):
+    """A tokenizer cannot be loaded, is a slow one, or does not give usable character offsets."""
+
+
+class AnnotatorError(StillroomError):
+    """A span annotator is unknown, not installed, or lacks the components it needs."""
+
+
+class CacheError(StillroomError):
+    """A cache is missing, incomplete, damaged, of an unknown format, or not the one that was asked for."""
+
+
+class PairingError(StillroomError):
+    """Teacher states and student tokens do not belong to the same text. Training on them would be silently wrong."""
+
+
+class RunError(StillroomError):
+    """A training run cannot start, go on or be resumed: its folder, its objective or its data forbid it."""
+
+
+class ResourceError(StillroomError):
+    """The machine or cluster lacks what was asked for: processors, GPUs, disk space, a reachable Ray address."""

@@ -1,0 +1,135 @@
+"""Small real tokenizers and models, made on the spot: trained or initialised here, saved as Hugging Face folders."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    BertConfig,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+_SUBJECTS = ["The old miller", "A small grey cat", "My younger sister", "The quiet teacher", "Two tired sailors"]
+_VERBS = ["has quickly found", "was slowly painting", "will never forget", "carried", "could hardly see"]
+_OBJECTS = ["the broken wooden bridge", "a bright red apple", "her best friend's letter", "three silver coins"]
+_ENDS = ["before the rain began.", "near the river!", "and then went home.", "because nobody else wanted it."]
+_UNICODE = [
+    "Café crème brûlée, naïve façade – 100 % déjà vu.",
+    "Emoji 👩‍👩‍👧‍👦 and 🇫🇷 flags stay whole 🙂.",
+    "漢字とかな交じりの文。",
+    "e\u0301 is one letter in two code points.",
+    "tabs\tand\nnewlines  double  spaces ",
+]
+TEXTS = [
+    f"{s} {v} {o} {_ENDS[(i + j + k) % 4]}"
+    for i, s in enumerate(_SUBJECTS)
+    for j, v in enumerate(_VERBS)
+    for k, o in enumerate(_OBJECTS)
+    if (i + j + k) % 2
+] + _UNICODE
+
+Kind = Literal["bpe", "bytelevel", "unigram", "wordpiece"]
+
+
+def tiny_tokenizer(folder: Path, kind: Kind = "bytelevel", vocab: int = 400) -> PreTrainedTokenizerFast:
+    """A fast tokenizer trained on TEXTS: GPT-2-like (bytelevel, no BOS), Llama-like (bpe, ▁, byte fallback, BOS),
+    T5-like (unigram) or BERT-like (wordpiece, lower-casing, [CLS] and [SEP])."""
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    if kind == "wordpiece":
+        special = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
+    names = list(special.values())
+    if kind == "bytelevel":
+        raw = Tokenizer(models.BPE())
+        raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        raw.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab, special_tokens=names, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        )
+    elif kind == "bpe":
+        raw = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+        raw.pre_tokenizer = pre_tokenizers.Metaspace()
+        raw.decoder = decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        )
+        names = names + [f"<0x{b:02X}>" for b in range(256)]
+        trainer = trainers.BpeTrainer(  # letters beyond the commonest fall back to bytes, as in Llama
+            vocab_size=vocab + 256, special_tokens=names, limit_alphabet=40, show_progress=False
+        )
+    elif kind == "unigram":
+        raw = Tokenizer(models.Unigram())
+        raw.pre_tokenizer = pre_tokenizers.Metaspace()
+        raw.decoder = decoders.Metaspace()
+        trainer = trainers.UnigramTrainer(vocab_size=vocab, special_tokens=names, unk_token="<unk>", show_progress=False)
+    else:
+        raw = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        raw.normalizer = normalizers.BertNormalizer(lowercase=True)
+        raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        raw.decoder = decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(vocab_size=vocab, special_tokens=names, show_progress=False)
+    raw.train_from_iterator(TEXTS, trainer)
+    if kind == "bpe":  # bytes must be ordinary tokens, or decoding would skip them
+        import json
+
+        state = json.loads(raw.to_str())
+        state["added_tokens"] = [t for t in state["added_tokens"] if not t["content"].startswith("<0x")]
+        raw = Tokenizer.from_str(json.dumps(state))
+        raw.post_processor = processors.TemplateProcessing(
+            single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", raw.token_to_id("<s>"))]
+        )
+    if kind == "wordpiece":
+        ids = {name: raw.token_to_id(name) for name in ("[CLS]", "[SEP]")}
+        raw.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=list(ids.items())
+        )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, clean_up_tokenization_spaces=False, **special)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def tiny_llama(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, hidden: int = 32, layers: int = 3, heads: int = 4, seed: int = 0
+) -> LlamaForCausalLM:
+    """A random Llama with grouped queries, saved together with its tokenizer."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 2,
+        max_position_embeddings=512,
+        initializer_range=0.3,  # large enough that attention and logits are far from uniform
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model = LlamaForCausalLM(config).eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
+
+
+def tiny_bert(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, hidden: int = 32, layers: int = 2, heads: int = 4, seed: int = 0
+) -> BertModel:
+    """A random BERT encoder, saved together with its tokenizer."""
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        max_position_embeddings=512,
+        initializer_range=0.3,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = BertModel(config, add_pooling_layer=False).eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
