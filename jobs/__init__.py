@@ -1,0 +1,1 @@
+"""The front door: one command line, one module per command, ready-made configs."""

@@ -1,0 +1,142 @@
+"""The command line. Every command imports what it needs when it runs, so `stillroom --help` answers at once."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from schemas.errors import StillroomError
+
+app = typer.Typer(
+    name="stillroom",
+    help="Distil language models from teachers that are no longer running.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigPath = Annotated[
+    Path, typer.Argument(metavar="CONFIG.yaml", help="The config file; `stillroom schema` describes it.")
+]
+CachePath = Annotated[Path, typer.Argument(metavar="CACHE", help="A cache folder that `stillroom extract` wrote.")]
+Overrides = Annotated[
+    list[str],
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override one field, e.g. optimizer.lr=1e-3; may be repeated."),
+]
+
+
+@app.command()
+def plan(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006 - typer copies it
+    """Say what `extract` would do: samples, units, tokens, bytes on disk. Loads no weights."""
+    from jobs.extract import show_plan
+
+    show_plan(config, overrides)
+
+
+@app.command()
+def extract(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
+    """Run the teacher once over a corpus and keep its states. Run it again to go on; a finished cache is left alone."""
+    from jobs.extract import run_extraction
+
+    run_extraction(config, overrides)
+
+
+@app.command()
+def inspect(
+    cache: CachePath,
+    sample: Annotated[str | None, typer.Option(help="Id of the sample to show; left out, the first.")] = None,
+) -> None:
+    """Show what a cache holds: teacher, arrays, sizes, and one sample with its spans marked in the text."""
+    from jobs.inspect import show_cache
+
+    show_cache(cache, sample)
+
+
+@app.command()
+def verify(cache: CachePath) -> None:
+    """Check every checksum, row count and number of a cache. Exits 2 at damage, naming every damaged shard."""
+    from jobs.verify import verify_cache
+
+    verify_cache(cache)
+
+
+@app.command()
+def reindex(cache: CachePath) -> None:
+    """Rebuild a cache's index.parquet from its shards."""
+    from jobs.extract import rebuild_index
+
+    rebuild_index(cache)
+
+
+@app.command()
+def train(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
+    """Train one student from a cache. Run it again to resume; a finished run is left alone."""
+    from jobs.train import run_training
+
+    run_training(config, overrides)
+
+
+@app.command()
+def evaluate(
+    models: Annotated[
+        list[Path], typer.Argument(metavar="MODEL...", help="Run folders or Hugging Face model folders.")
+    ],
+    text: Annotated[Path, typer.Option(help="Held-out texts: JSONL, or plain text.")],
+    field: Annotated[str, typer.Option(help="Field of a JSONL record that holds the text.")] = "text",
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first so many texts.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=2, help="Window; left out, the model's own limit, at most 1024.")
+    ] = None,
+) -> None:
+    """Measure held-out bits per byte, which compares models across tokenizers, and nats per token."""
+    from jobs.evaluate import show_evaluations
+
+    show_evaluations(models, text, field, limit, max_tokens)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that `stillroom train` wrote.")],
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the curves of held-out bits per byte into this PNG.")
+    ] = None,
+) -> None:
+    """Compare runs in a table, seeds grouped, and draw their curves."""
+    from jobs.compare import show_comparison
+
+    show_comparison(runs, picture)
+
+
+@app.command()
+def schema(
+    which: Annotated[str, typer.Argument(metavar="[extract|train|cache|shard]", help="Whose JSON schema.")] = "extract",
+) -> None:
+    """Print the JSON schema of a config or of a file in a cache."""
+    from jobs.schema import show_schema
+
+    show_schema(which)
+
+
+@app.command()
+def demo(folder: Annotated[Path, typer.Argument(help="Where everything it makes goes.")] = Path("out/demo")) -> None:
+    """The whole way on a toy: make a corpus, train a teacher, extract, distil students, compare. Works offline."""
+    from jobs.demo import run_demo
+
+    run_demo(folder)
+
+
+def main() -> None:
+    """Entry point. A StillroomError becomes one message on stderr and exit code 2."""
+    try:
+        app()
+    except StillroomError as error:
+        print(f"stillroom: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stillroom: interrupted; what was committed stays, the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

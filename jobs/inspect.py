@@ -1,0 +1,101 @@
+"""`stillroom inspect`: what a cache holds, and one sample with its spans marked in the text."""
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from schemas.manifest import INDEX, TEACHER, ArrayRecord
+from schemas.shard import read_shard, shard_path
+from schemas.states import STORED
+from trainer.cache import Cache, CachedSample
+
+
+def show_cache(path: Path, sample_id: str | None) -> None:
+    """Print the cache's identity, its arrays with their sizes, and one sample. Raises CacheError."""
+    cache = Cache(path)
+    console = Console(highlight=False)
+    console.print(_summary(cache))
+    console.print(_arrays(cache))
+    sample = cache.sample(cache.position(sample_id) if sample_id is not None else 0)
+    _show_sample(console, sample)
+
+
+def human_bytes(count: float) -> str:
+    """`count` bytes as a short text, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} TB"
+
+
+def _summary(cache: Cache) -> Table:
+    manifest, teacher = cache.manifest, cache.manifest.teacher
+    records = [read_shard(shard_path(cache.path, unit), manifest.fingerprint) for unit in range(manifest.units)]
+    shards = sum(file.bytes for record in records for file in record.files.values())
+    kept = sum(
+        file.stat().st_size for file in [cache.path / INDEX, *(cache.path / TEACHER).rglob("*")] if file.is_file()
+    )
+    tokens = int(cache.tokens.sum())
+    head = teacher.head
+    rows = {
+        "cache": f"{manifest.format} {manifest.version}, fingerprint {manifest.fingerprint[:16]}",
+        "teacher": f"{teacher.model} ({teacher.kind}), {teacher.num_layers} layers x {teacher.hidden_size}, "
+        f"vocabulary {teacher.vocab_size:,}",
+        "head": "none"
+        if head is None
+        else f"{head.dtype}, scale {head.scale:g}, "
+        + (f"soft-cap {head.softcap:g}" if head.softcap else "no soft-cap"),
+        "annotator": manifest.annotator,
+        "samples": f"{len(cache):,} in {manifest.units} shards; left out: {manifest.corpus.empty} empty, "
+        f"{sum(record.overlong for record in records)} overlong; cut: {sum(record.truncated for record in records)}",
+        "tokens": f"{tokens:,}, at most {teacher.max_tokens:,} a sample (longest {int(cache.tokens.max()):,})",
+        "size": f"{human_bytes(shards)} in shards ({shards / max(1, tokens):,.0f} bytes a token), {human_bytes(kept)} beside them",
+    }
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), Text(value))
+    return table
+
+
+def _arrays(cache: Cache) -> Table:
+    table = Table("array", "shape", "dtype", "on disk", "size", pad_edge=False)
+    tokens = int(cache.tokens.sum())
+    for array in cache.manifest.arrays:
+        shape = f"[{tokens:,}]" if array.width is None else f"[{tokens:,}, {array.width}]"
+        table.add_row(
+            array.path, shape, array.dtype, f"{STORED[array.dtype]} {array.encoding}", human_bytes(_size(array, tokens))
+        )
+    return table
+
+
+def _size(array: ArrayRecord, tokens: int) -> int:
+    return tokens * (array.width or 1) * STORED[array.dtype].itemsize
+
+
+def _show_sample(console: Console, sample: CachedSample) -> None:
+    console.print(
+        f"\nsample {sample.id}: {len(sample.text):,} characters, {len(sample.token_ids):,} tokens, {len(sample.words)} words, "
+        f"{len(sample.noun_phrases)} noun and {len(sample.verb_phrases)} verb phrases; prompt dim",
+    )
+    console.print(_marked(sample))
+
+
+def _marked(sample: CachedSample) -> Text:
+    """The text with [noun phrases] and {verb phrases} in brackets, so that a log file shows them as a terminal does."""
+    opens: dict[int, str] = {}
+    closes: dict[int, str] = {}
+    for spans, left, right in ((sample.noun_phrases, "[", "]"), (sample.verb_phrases, "{", "}")):
+        for start, end in np.asarray(spans).tolist():
+            opens[start] = opens.get(start, "") + left
+            closes[end] = right + closes.get(end, "")
+    text = Text()
+    for place in range(len(sample.text) + 1):
+        text.append(closes.get(place, ""), style="bold cyan")
+        text.append(opens.get(place, ""), style="bold cyan")
+        if place < len(sample.text):
+            text.append(sample.text[place], style="dim" if place < sample.prompt_end else "")
+    return text

@@ -1,0 +1,18 @@
+"""`stillroom schema`: the JSON schemas of the configs and of the records in a cache."""
+
+import json
+
+from schemas.errors import ConfigError
+from schemas.extraction import ExtractionConfig
+from schemas.manifest import CacheManifest
+from schemas.shard import ShardRecord
+from schemas.training import TrainingConfig
+
+SCHEMAS = {"extract": ExtractionConfig, "train": TrainingConfig, "cache": CacheManifest, "shard": ShardRecord}
+
+
+def show_schema(which: str) -> None:
+    """Print one schema as JSON. Raises ConfigError for an unknown name."""
+    if which not in SCHEMAS:
+        raise ConfigError(f"there is no schema {which!r}; choose one of {', '.join(SCHEMAS)}")
+    print(json.dumps(SCHEMAS[which].model_json_schema(), indent=2))

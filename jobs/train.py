@@ -1,0 +1,26 @@
+"""`stillroom train`: one student run. As a job: `ray job submit --working-dir . -- stillroom train CONFIG.yaml`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from schemas.training import TrainingConfig
+from schemas.yaml import load_config
+from trainer.run import train
+
+
+def run_training(path: Path, overrides: Sequence[str]) -> None:
+    """Train, then say where the student is and what it came to."""
+    config = load_config(path, TrainingConfig, overrides)
+    result = train(config)
+    console = Console(highlight=False)
+    if result.already_done:
+        console.print(f"{result.folder} is finished already ({result.steps} steps); nothing to do")
+    else:
+        console.print(f"{result.folder}: {result.steps} steps in {result.seconds:.0f} s")
+    if result.evaluation is not None:
+        console.print(
+            f"held out: {result.evaluation.bits_per_byte:.4f} bits/byte, {result.evaluation.nats_per_token:.4f} nats/token"
+        )
+    console.print(f"student: {result.folder / 'model'}")

@@ -1,0 +1,82 @@
+"""`stillroom verify`: read a whole cache and check everything that can be checked without the teacher."""
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from schemas.errors import CacheError, PairingError, StillroomError
+from schemas.fingerprint import hash_file
+from schemas.manifest import ArrayRecord
+from schemas.shard import shard_path
+from trainer.cache import Cache, Shard
+from trainer.teacher_head import load_teacher_head
+
+ROWS_AT_ONCE = 65_536
+
+
+def verify_cache(path: Path) -> None:
+    """Print a summary if all is well. Raises CacheError with one line for every damaged shard."""
+    console = Console(stderr=True)
+    cache = Cache(path)
+    load_teacher_head(path, cache.manifest)
+    problems, tokens = list[str](), 0
+    for unit in track(range(cache.manifest.units), "verifying", console=console, disable=not console.is_terminal):
+        try:
+            shard = Shard(shard_path(path, unit), cache.manifest.fingerprint)
+            verify_shard(shard, cache.manifest.arrays)
+            tokens += shard.record.tokens
+        except StillroomError as error:
+            problems.append(str(error))
+    if not problems:
+        problems = _index_problems(cache, tokens)
+    if problems:
+        raise CacheError(f"{len(problems)} of {cache.manifest.units} shards are damaged:\n  " + "\n  ".join(problems))
+    print(
+        f"{path}: {cache.manifest.units} shards, {len(cache):,} samples, {tokens:,} tokens; every checksum, row and number is good"
+    )
+
+
+def verify_shard(shard: Shard, arrays: list[ArrayRecord]) -> None:
+    """Checksums, then rows, then numbers. Raises CacheError at the first that is wrong."""
+    for name, file in shard.record.files.items():
+        if hash_file(shard.path / name) != file.sha256:
+            raise CacheError(f"{shard.path / name} does not have its checksum; remove {shard.path} and extract again")
+    next_row = 0
+    for row in range(shard.record.samples):
+        sample = shard.sample(row)
+        start, count = shard.rows(row)
+        if start != next_row or count != len(sample.token_ids) or count != len(sample.token_offsets):
+            raise CacheError(
+                f"{shard.path} row {row}, sample {sample.id!r}: {count} states for {len(sample.token_ids)} tokens"
+            )
+        next_row += count
+    if next_row != shard.record.tokens:
+        raise CacheError(f"{shard.path}: samples have {next_row} tokens, shard.json says {shard.record.tokens}")
+    for array in arrays:
+        _check_finite(shard, array)
+
+
+def _check_finite(shard: Shard, array: ArrayRecord) -> None:
+    values = shard.array(array)
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        block = values[start : start + ROWS_AT_ONCE]
+        # A bfloat16 is not finite when all eight bits of its exponent are set.
+        finite = (block & 0x7F80) != 0x7F80 if array.dtype == "bfloat16" else np.isfinite(block)
+        if not finite.all():
+            row = start + int(np.flatnonzero(~finite.reshape(len(block), -1).all(axis=1))[0])
+            raise CacheError(f"{shard.path}: {array.path} row {row} is not finite; remove the shard and extract again")
+
+
+def _index_problems(cache: Cache, tokens: int) -> list[str]:
+    if int(cache.tokens.sum()) != tokens:
+        return [
+            f"the index counts {int(cache.tokens.sum())} tokens, the shards {tokens}; run `stillroom reindex {cache.path}`"
+        ]
+    for position in range(len(cache)):
+        try:
+            cache.sample(position)
+        except (PairingError, IndexError) as error:
+            return [str(error)]
+    return []

@@ -1,0 +1,130 @@
+"""Checkpoints without pickle: a Hugging Face model folder, and safetensors beside it for everything else.
+
+    step-00000500/
+      model/                  save_pretrained, float32: usable as it is
+      objective.safetensors   the losses' own parameters (projections)
+      optimizer.safetensors   AdamW's moments, by parameter number
+      rng.safetensors         torch's generators
+      checkpoint.json         step, cache fingerprint, format; written last
+
+A checkpoint is written beside its place and renamed into it, so an interrupted save leaves the previous one intact.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from schemas.base import Strict
+from schemas.errors import RunError
+from trainer.student import load_causal
+
+RECORD = "checkpoint.json"
+MODEL = "model"
+
+
+class CheckpointRecord(Strict):
+    """The whole of checkpoint.json."""
+
+    format: Literal["stillroom-checkpoint"] = "stillroom-checkpoint"
+    version: Literal[1] = 1
+    step: Annotated[int, Field(ge=0, description="Optimiser steps taken.")]
+    fingerprint: Annotated[str, Field(description="The cache's fingerprint.")]
+
+
+def save_checkpoint(
+    folder: Path, record: CheckpointRecord, model: Any, objective: nn.Module, optimizer: torch.optim.Optimizer, keep: int
+) -> None:
+    """Write folder/step-N and remove all but the newest `keep`. Costs 3 float32 copies of the student on disk."""
+    target = folder / f"step-{record.step:08d}"
+    beside = folder / f".{target.name}"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    model.save_pretrained(beside / MODEL)
+    save_file(_contiguous(objective.state_dict()), beside / "objective.safetensors")
+    save_file(_contiguous(_moments(optimizer)), beside / "optimizer.safetensors")
+    save_file(_generators(), beside / "rng.safetensors")
+    (beside / RECORD).write_text(record.model_dump_json(indent=2) + "\n")
+    _sync(beside)
+    shutil.rmtree(target, ignore_errors=True)
+    os.rename(beside, target)
+    for old in sorted(folder.glob("step-*"))[:-keep]:
+        shutil.rmtree(old)
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end, or None."""
+    complete = sorted(path.parent for path in folder.glob(f"step-*/{RECORD}"))
+    return complete[-1] if complete else None
+
+
+def read_record(checkpoint: Path) -> CheckpointRecord:
+    """Raises RunError if it is damaged or of an unknown format."""
+    try:
+        return CheckpointRecord.model_validate_json((checkpoint / RECORD).read_text())
+    except (OSError, ValidationError) as error:
+        raise RunError(f"{checkpoint / RECORD} is damaged: {error}; remove {checkpoint} to go back to the one before") from error
+
+
+def load_model(checkpoint: Path) -> Any:
+    """The student as it was, in training mode."""
+    return load_causal(checkpoint / MODEL).train()
+
+
+def restore(checkpoint: Path, objective: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put back the losses' parameters, the optimiser's moments and the generators. Raises RunError."""
+    try:
+        objective.load_state_dict(load_file(checkpoint / "objective.safetensors"))
+        _put_back_moments(optimizer, load_file(checkpoint / "optimizer.safetensors"))
+        generators = load_file(checkpoint / "rng.safetensors")
+    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
+        raise RunError(f"cannot resume from {checkpoint}: {error}; remove it to go back to the one before") from error
+    torch.set_rng_state(generators["cpu"])
+    if "cuda" in generators and torch.cuda.is_available():
+        torch.cuda.set_rng_state(generators["cuda"])
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{number}.{name}": value
+        for number, parameter in enumerate(_parameters(optimizer))
+        for name, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _put_back_moments(optimizer: torch.optim.Optimizer, moments: dict[str, Tensor]) -> None:
+    parameters = _parameters(optimizer)
+    for key, value in moments.items():
+        number, name = key.split(".")
+        parameter = parameters[int(number)]
+        # AdamW keeps its step count on the CPU unless fused; a copy to the parameter's device serves both.
+        optimizer.state[parameter][name] = value.to(parameter.device)
+
+
+def _generators() -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    return states | {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else states
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _sync(folder: Path) -> None:
+    """Bytes first, then the names: after a power cut a renamed folder is whole."""
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

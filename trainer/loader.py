@@ -1,0 +1,172 @@
+"""From cached samples to padded batches: student tokens, aligned spans, and the teacher states that the objective needs.
+
+Tokenizing and aligning cost well under a millisecond a sample and depend on nothing but the sample and the tokenizer, so
+nothing of it is kept on disk that could go stale.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedTokenizerBase
+
+from schemas.errors import PairingError, TokenizerError
+from schemas.manifest import ArrayRecord
+from trainer.align import (
+    aligned_spans,
+    check_offsets,
+    common_spans,
+    pair_tokens,
+    resolve_overlaps,
+    span_labels,
+)
+from trainer.batch import Batch, Needs, SpanRequest, SpanSet
+from trainer.cache import Cache, CachedSample
+from trainer.sampler import BatchOrder
+
+
+@dataclass(frozen=True)
+class StudentText:
+    """One sample in the student's tokens."""
+
+    ids: np.ndarray  # [S] int64
+    offsets: np.ndarray  # [S, 2] int32; special tokens have an empty range
+    target: np.ndarray  # [S] bool: ends in the response, or is the end-of-sequence token
+
+
+class StudentEncoder:
+    """Tokenizes cached texts for the student, whole prompt and response at once."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int, append_eos: bool):
+        """Raises TokenizerError if an end-of-sequence token is asked for and the tokenizer has none."""
+        if append_eos and tokenizer.eos_token_id is None:
+            raise TokenizerError("the student's tokenizer has no end-of-sequence token: set student.append_eos to false")
+        self.tokenizer, self.max_tokens, self.append_eos = tokenizer, max_tokens, append_eos
+
+    def __call__(self, samples: Sequence[CachedSample]) -> list[StudentText]:
+        encoded = self.tokenizer(
+            [sample.text for sample in samples],
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        rows = zip(
+            samples, encoded["input_ids"], encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True
+        )
+        return [self._encode(*row) for row in rows]
+
+    def _encode(
+        self, sample: CachedSample, ids: list[int], offsets: list[tuple[int, int]], special: list[int]
+    ) -> StudentText:
+        tokens = np.array(ids, np.int64)
+        ranges = np.array(offsets, np.int32).reshape(-1, 2)
+        ranges[np.array(special, bool)] = 0
+        check_offsets(ranges, len(sample.text))
+        target = ranges[:, 1] > sample.prompt_end
+        if self.append_eos and not sample.truncated:
+            tokens = np.append(tokens, self.tokenizer.eos_token_id)
+            ranges = np.concatenate([ranges, np.zeros((1, 2), np.int32)])
+            target = np.append(target, True)
+        if len(target):
+            target[0] = False  # nothing precedes it
+        end = self.max_tokens
+        return StudentText(tokens[:end], ranges[:end], target[:end])
+
+
+class BatchBuilder(Dataset[Batch]):
+    """Positions in, a Batch out. Used as a map-style dataset whose index is a whole batch of positions."""
+
+    def __init__(self, cache: Cache, encoder: StudentEncoder, needs: Needs):
+        """Raises CacheError if the cache lacks an array that the objective needs."""
+        self.cache, self.encoder, self.needs = cache, encoder, needs
+        self.hidden = [cache.array("hidden", layer) for layer in sorted(needs.teacher_hidden)]
+        self.mass = [cache.array("mass", layer) for layer in sorted(needs.teacher_mass)]
+
+    def __getitem__(self, positions: Sequence[int]) -> Batch:
+        """Raises PairingError that names the sample whose tokens or states do not fit together."""
+        samples = [self.cache.sample(position) for position in positions]
+        texts = self.encoder(samples)
+        teacher_tokens = [len(sample.token_ids) for sample in samples]
+        return Batch(
+            sample_ids=tuple(sample.id for sample in samples),
+            tokens_BS=_pad([text.ids for text in texts], 0),
+            mask_BS=_lengths_mask([len(text.ids) for text in texts]),
+            target_BS=_pad([text.target for text in texts], False),
+            teacher_mask_BT=_lengths_mask(teacher_tokens),
+            teacher_hidden={array.layer: self._states(positions, array, max(teacher_tokens)) for array in self.hidden},
+            teacher_mass={array.layer: self._states(positions, array, max(teacher_tokens)) for array in self.mass},
+            spans={request: _span_set(request, samples, texts) for request in self.needs.spans},
+            pair_BS=_pad([_pairs(*row) for row in zip(samples, texts, strict=True)], -1) if self.needs.pairs else None,
+        )
+
+    def _states(self, positions: Sequence[int], array: ArrayRecord, longest: int) -> Tensor:
+        """[B, T] or [B, T, width] float32, zero on padding: the one copy between disk and model."""
+        shape = (len(positions), longest) if array.width is None else (len(positions), longest, array.width)
+        states = torch.zeros(shape)
+        for row, position in enumerate(positions):
+            values = torch.from_numpy(self.cache.states(position, [array])[0])
+            if array.dtype == "bfloat16":
+                values = values.view(torch.bfloat16)
+            states[row, : len(values)] = values
+        return states
+
+
+def batches(builder: BatchBuilder, batch_size: int, seed: int, start: int, workers: int) -> "DataLoader[Batch]":
+    """Endless batches in the order of BatchOrder, from batch number `start`; `workers` processes read ahead."""
+    order = BatchOrder(len(builder.cache), batch_size, seed, start)
+    return DataLoader(
+        builder, sampler=order, batch_size=None, num_workers=workers, collate_fn=_as_is, multiprocessing_context=_context(workers)
+    )
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _context(workers: int) -> str | None:
+    # Open maps and the tokenizer are inherited by a fork; they cannot be sent to a fresh process.
+    return "fork" if workers else None
+
+
+def _pairs(sample: CachedSample, text: StudentText) -> np.ndarray:
+    try:
+        return pair_tokens(sample.token_ids, text.ids)
+    except PairingError as error:
+        raise PairingError(f"sample {sample.id!r}: {error}") from error
+
+
+def _span_set(request: SpanRequest, samples: Sequence[CachedSample], texts: Sequence[StudentText]) -> SpanSet:
+    label = _aligned if request.unit == "aligned" else _linguistic
+    teacher, student, counts = zip(*(label(request, *row) for row in zip(samples, texts, strict=True)), strict=True)
+    return SpanSet(student_BS=_pad(student, -1), teacher_BT=_pad(teacher, -1), mask_BK=_lengths_mask(counts, at_least=1))
+
+
+def _aligned(request: SpanRequest, sample: CachedSample, text: StudentText) -> tuple[np.ndarray, np.ndarray, int]:
+    start = sample.prompt_end if request.scope == "response" else 0
+    return aligned_spans(sample.token_offsets, text.offsets, start, request.max_spans)
+
+
+def _linguistic(request: SpanRequest, sample: CachedSample, text: StudentText) -> tuple[np.ndarray, np.ndarray, int]:
+    kinds: dict[str, Callable[[], np.ndarray]] = {"noun": lambda: sample.noun_phrases, "verb": lambda: sample.verb_phrases}
+    spans = sample.words if request.unit == "word" else np.concatenate([kinds[kind]() for kind in request.phrases])
+    if request.scope == "response":
+        spans = spans[spans[:, 0] >= sample.prompt_end]
+    spans = resolve_overlaps(spans)
+    return common_spans(span_labels(sample.token_offsets, spans), span_labels(text.offsets, spans), len(spans))
+
+
+def _pad(rows: Sequence[np.ndarray], value: int) -> Tensor:
+    dtype = torch.bool if rows[0].dtype == bool else torch.long
+    padded = torch.full((len(rows), max(len(row) for row in rows)), value, dtype=dtype)
+    for place, row in enumerate(rows):
+        padded[place, : len(row)] = torch.from_numpy(row)
+    return padded
+
+
+def _lengths_mask(lengths: Sequence[int], at_least: int = 0) -> Tensor:
+    longest = max(at_least, *lengths)
+    return torch.arange(longest)[None, :] < torch.tensor(lengths)[:, None]

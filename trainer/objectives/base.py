@@ -1,0 +1,48 @@
+"""The interface of a loss: what it needs, the parameters it learns, and its terms as sums with a countable unit."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from schemas.manifest import CacheManifest
+from trainer.batch import Batch, Needs, StudentStates, Unit
+from trainer.teacher_head import TeacherHead
+from trainer.vocabulary import SharedVocabulary
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a loss over one batch, unweighted. The objective adds weight * total / count(unit), where the count
+    is that of the whole optimiser step: accumulated batches weigh as one large batch would."""
+
+    total: Tensor  # scalar, a sum
+    unit: Unit
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a loss may know of the two models when it is built."""
+
+    manifest: CacheManifest
+    head: TeacherHead | None  # None for an encoder teacher
+    student_layers: int  # L_S
+    student_width: int  # d_S
+    vocabulary: SharedVocabulary
+    same_tokenizer: bool
+
+
+class Loss(nn.Module):
+    """A loss of the objective. `needs` is set by the constructor, which raises RunError for what the cache lacks."""
+
+    name: str
+    weight: float
+    needs: Needs
+
+    def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
+        """The terms by name, e.g. {"cos": ..., "geo": ...}; each total is differentiable and 0 where nothing applies."""
+        raise NotImplementedError
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        """AdamW groups of this loss's own parameters: `params`, `lr`, `weight_decay`."""
+        return []

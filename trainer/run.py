@@ -1,0 +1,148 @@
+"""One student run: cache in, model folder out; interrupted or not, the same student."""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from schemas.errors import ResourceError, RunError
+from schemas.manifest import TEACHER
+from schemas.model_files import load_tokenizer
+from schemas.training import TrainingConfig
+from trainer.cache import Cache
+from trainer.checkpoint import CheckpointRecord, latest_checkpoint, load_model, read_record, restore, save_checkpoint
+from trainer.evaluate import Evaluation, evaluate, read_texts
+from trainer.loader import BatchBuilder, StudentEncoder, batches
+from trainer.loop import Loop
+from trainer.metrics import MetricsLog
+from trainer.objectives.base import Pair
+from trainer.objectives.objective import build_objective
+from trainer.optimizer import make_optimizer
+from trainer.progress import TrainingProgress
+from trainer.run_folder import RunFolder
+from trainer.student import load_student, load_student_tokenizer, prepare
+from trainer.teacher_head import load_teacher_head
+from trainer.vocabulary import same_tokenizer, share_vocabulary
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to."""
+
+    folder: Path
+    steps: int
+    already_done: bool
+    evaluation: Evaluation | None
+    seconds: float
+
+
+def train(config: TrainingConfig) -> RunResult:
+    """Train the student of `config`, or go on from its latest checkpoint; a finished run is left alone.
+
+    Raises the StillroomError that fits: RunError (folder, objective, non-finite loss), CacheError, ModelError,
+    TokenizerError, PairingError.
+    """
+    started = time.monotonic()
+    cache = Cache(config.cache)
+    steps = _num_steps(config, len(cache))
+    folder = RunFolder(config, cache.manifest.fingerprint, steps)
+    if folder.record.finished:
+        last = folder.record.evaluation
+        return RunResult(folder.path, steps, True, Evaluation(**last) if last else None, 0.0)  # type: ignore[arg-type]
+    run = _Run(config, cache, folder, steps)
+    evaluation = run.finish()
+    return RunResult(folder.path, steps, False, evaluation, time.monotonic() - started)
+
+
+class _Run:
+    """A run that is set up, from scratch or from its latest checkpoint."""
+
+    def __init__(self, config: TrainingConfig, cache: Cache, folder: RunFolder, steps: int):
+        self.config, self.folder, self.steps = config, folder, steps
+        self.fingerprint = cache.manifest.fingerprint
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        self.device = _device(config.device)
+        held_out = config.evaluation
+        self.texts = read_texts(held_out.texts, held_out.field, held_out.limit) if held_out else []
+        self.tokenizer = load_student_tokenizer(config.student, config.cache)
+        encoder = StudentEncoder(self.tokenizer, config.student.max_tokens, config.student.append_eos)
+
+        checkpoint = latest_checkpoint(folder.checkpoints)
+        self.done = self._steps_done(checkpoint)
+        # Student, losses and dropout draw from seeds of their own: every objective starts from the same student.
+        torch.manual_seed(config.seed)
+        self.model: Any = load_model(checkpoint) if checkpoint else load_student(config.student, self.tokenizer)
+        torch.manual_seed(config.seed + 1)
+        self.objective = build_objective(config.objective, _pair(cache, self.model, self.tokenizer)).to(self.device)
+        self.model = self.model.to(self.device)
+        prepare(self.model, self.objective.needs)
+        self.optimizer = make_optimizer(self.model, self.objective.parameter_groups(), config.optimizer)
+        torch.manual_seed(config.seed + 2)
+        if checkpoint is not None:
+            restore(checkpoint, self.objective, self.optimizer)
+        builder = BatchBuilder(cache, encoder, self.objective.needs)
+        first = self.done * config.accumulation
+        stream = iter(batches(builder, config.batch_size, config.seed, first, config.loader_workers))
+        self.loop = Loop(config, self.model, self.objective, self.optimizer, stream, self.device, steps)
+
+    def finish(self) -> Evaluation | None:
+        """Take the steps that are left and publish the model; returns the last evaluation."""
+        config, last = self.config, None
+        self.folder.begin()
+        name = self.folder.path.name
+        with MetricsLog(self.folder.path, self.done) as log, TrainingProgress(name, self.done, self.steps) as progress:
+            for step in range(self.done + 1, self.steps + 1):
+                report = self.loop.step(step - 1)
+                is_last = step == self.steps
+                if step % config.log_every == 0 or is_last:
+                    log.write(step, report.values(), {"tokens_per_second": report.tokens_per_second})
+                if config.evaluation and (step % config.evaluation.every == 0 or is_last):
+                    last = evaluate(self.model, self.tokenizer, self.texts, config.student.max_tokens, self.device)
+                    log.write(step, {"bits_per_byte": last.bits_per_byte, "nats_per_token": last.nats_per_token})
+                progress.update(step, report, last)
+                if step % config.checkpoint_every == 0 and not is_last:
+                    self._save(step)
+        self.folder.finish(self.model, self.tokenizer, asdict(last) if last else None)
+        return last
+
+    def _save(self, step: int) -> None:
+        record = CheckpointRecord(step=step, fingerprint=self.fingerprint)
+        keep = self.config.keep_checkpoints
+        save_checkpoint(self.folder.checkpoints, record, self.model, self.objective, self.optimizer, keep)
+
+    def _steps_done(self, checkpoint: Path | None) -> int:
+        if checkpoint is None:
+            return 0
+        record = read_record(checkpoint)
+        if record.fingerprint != self.fingerprint:
+            raise RunError(f"{checkpoint} was made from another cache; give the run another output")
+        return record.step
+
+
+def _pair(cache: Cache, model: Any, tokenizer: Any) -> Pair:
+    teacher_tokenizer = load_tokenizer(cache.path / TEACHER)
+    return Pair(
+        manifest=cache.manifest,
+        head=load_teacher_head(cache.path, cache.manifest),
+        student_layers=model.config.num_hidden_layers,
+        student_width=model.config.hidden_size,
+        vocabulary=share_vocabulary(tokenizer, teacher_tokenizer),
+        same_tokenizer=same_tokenizer(tokenizer, teacher_tokenizer),
+    )
+
+
+def _num_steps(config: TrainingConfig, samples: int) -> int:
+    if config.steps is not None:
+        return config.steps
+    assert config.epochs is not None  # the config has one of the two
+    return math.ceil(config.epochs * samples / (config.batch_size * config.accumulation))
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ResourceError("device is cuda, but torch sees no GPU; set device: auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,95 @@
+"""The student: loaded from a folder or hub id, or built from an architecture; and one forward pass of it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
+
+from schemas.errors import ModelError
+from schemas.manifest import TEACHER
+from schemas.model_files import load_tokenizer, resolve_model
+from schemas.token_mass import collect_token_mass, enable_token_mass
+from schemas.training import StudentConfig
+from trainer.batch import Batch, Needs, StudentStates
+
+
+def load_student_tokenizer(config: StudentConfig, cache: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of `config`, or the teacher's from the cache. Raises TokenizerError or ModelError."""
+    name = config.tokenizer or config.model
+    if name == "teacher":
+        return load_tokenizer(cache / TEACHER)
+    assert name is not None  # the config has one of the two
+    revision = config.revision if name == config.model else None
+    return load_tokenizer(resolve_model(name, revision), config.trust_remote_code)
+
+
+def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
+    """The student in float32, on the CPU, in training mode; random weights come from torch's global generator.
+
+    Raises ModelError: no such model, not a causal one, an architecture transformers refuses, a vocabulary that is smaller
+    than the tokenizer's.
+    """
+    if config.model is not None:
+        model = load_causal(resolve_model(config.model, config.revision), config.trust_remote_code)
+    else:
+        model = _build(dict(config.architecture or {}), tokenizer)
+    if model.config.vocab_size < len(tokenizer):
+        raise ModelError(
+            f"the student has {model.config.vocab_size} embeddings for a tokenizer of {len(tokenizer)} tokens; "
+            "give the tokenizer it was made with"
+        )
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is not None and config.max_tokens > limit:
+        raise ModelError(f"student.max_tokens is {config.max_tokens}, but the student has only {limit} positions")
+    return model.train()
+
+
+def load_causal(folder: Path, trust_remote_code: bool = False) -> Any:
+    """A causal model in float32 from a local folder. Raises ModelError; weights that are missing are not made up."""
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=trust_remote_code, output_loading_info=True, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        raise ModelError(f"cannot load a causal language model from {folder}: {error}") from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(f"{folder} lacks {len(missing)} weights of {type(model).__name__}, among them {missing[0]}")
+    return model
+
+
+def _build(architecture: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Any:
+    model_type = architecture.pop("model_type", None)
+    if not isinstance(model_type, str):
+        raise ModelError("student.architecture needs `model_type`, e.g. llama")
+    given = {"vocab_size": len(tokenizer), "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    given |= {"pad_token_id": tokenizer.pad_token_id} | architecture
+    try:
+        model_config = AutoConfig.for_model(model_type, **given)
+        unknown = [key for key in architecture if key not in type(model_config)().to_dict()]
+        if unknown:
+            raise ModelError(f"student.architecture: {model_type} has no setting {', '.join(unknown)}")
+        return AutoModelForCausalLM.from_config(model_config, dtype=torch.float32)
+    except (ValueError, KeyError, TypeError, RuntimeError, ZeroDivisionError) as error:
+        raise ModelError(f"student.architecture: transformers cannot build this {model_type}: {error}") from error
+
+
+def prepare(model: Any, needs: Needs) -> None:
+    """Let the student report token masses if the objective reads them; without, it runs its plain attention."""
+    if needs.student_mass:
+        enable_token_mass(model)
+
+
+def forward(model: Any, batch: Batch, needs: Needs) -> StudentStates:
+    """One pass over a batch. Padding is on the right and attention is causal, so no mask is needed or built: what is
+    real never sees what is not."""
+    arguments = {"input_ids": batch.tokens_BS, "use_cache": False, "output_hidden_states": bool(needs.student_hidden)}
+    if needs.student_mass:
+        with collect_token_mass(needs.student_mass, batch.mask_BS, "last") as mass:
+            output = model(**arguments)
+    else:
+        mass, output = {}, model(**arguments)
+    hidden = {layer: output.hidden_states[layer] for layer in needs.student_hidden}
+    return StudentStates(logits_BSV=output.logits, hidden=hidden, mass=dict(mass))
