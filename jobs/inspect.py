@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -21,15 +22,6 @@ def show_cache(path: Path, sample_id: str | None) -> None:
     console.print(_arrays(cache))
     sample = cache.sample(cache.position(sample_id) if sample_id is not None else 0)
     _show_sample(console, sample)
-
-
-def human_bytes(count: float) -> str:
-    """`count` bytes as a short text, in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.2f} TB"
 
 
 def _summary(cache: Cache) -> Table:
@@ -53,7 +45,7 @@ def _summary(cache: Cache) -> Table:
         "samples": f"{len(cache):,} in {manifest.units} shards; left out: {manifest.corpus.empty} empty, "
         f"{sum(record.overlong for record in records)} overlong; cut: {sum(record.truncated for record in records)}",
         "tokens": f"{tokens:,}, at most {teacher.max_tokens:,} a sample (longest {int(cache.tokens.max()):,})",
-        "size": f"{human_bytes(shards)} in shards ({shards / max(1, tokens):,.0f} bytes a token), {human_bytes(kept)} beside them",
+        "size": f"{decimal(shards)} in shards ({shards / max(1, tokens):,.0f} bytes a token), {decimal(kept)} beside them",
     }
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():
@@ -67,7 +59,7 @@ def _arrays(cache: Cache) -> Table:
     for array in cache.manifest.arrays:
         shape = f"[{tokens:,}]" if array.width is None else f"[{tokens:,}, {array.width}]"
         table.add_row(
-            array.path, shape, array.dtype, f"{STORED[array.dtype]} {array.encoding}", human_bytes(_size(array, tokens))
+            array.path, shape, array.dtype, f"{STORED[array.dtype]} {array.encoding}", decimal(_size(array, tokens))
         )
     return table
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from schemas.base import Strict
 from schemas.errors import RunError
+from schemas.model_files import quiet_transformers
 from trainer.student import load_causal
 
 RECORD = "checkpoint.json"
@@ -46,7 +47,8 @@ def save_checkpoint(
     beside = folder / f".{target.name}"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    model.save_pretrained(beside / MODEL)
+    with quiet_transformers():
+        model.save_pretrained(beside / MODEL)
     save_file(_contiguous(objective.state_dict()), beside / "objective.safetensors")
     save_file(_contiguous(_moments(optimizer)), beside / "optimizer.safetensors")
     save_file(_generators(), beside / "rng.safetensors")
@@ -108,7 +110,7 @@ def _put_back_moments(optimizer: torch.optim.Optimizer, moments: dict[str, Tenso
         number, name = key.split(".")
         parameter = parameters[int(number)]
         # AdamW keeps its step count on the CPU unless fused; a copy to the parameter's device serves both.
-        optimizer.state[parameter][name] = value.to(parameter.device)
+        optimizer.state[parameter][name] = value.to(parameter.device, copy=True)
 
 
 def _generators() -> dict[str, Tensor]:

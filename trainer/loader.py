@@ -117,9 +117,15 @@ class BatchBuilder(Dataset[Batch]):
 
 def batches(builder: BatchBuilder, batch_size: int, seed: int, start: int, workers: int) -> "DataLoader[Batch]":
     """Endless batches in the order of BatchOrder, from batch number `start`; `workers` processes read ahead."""
-    order = BatchOrder(len(builder.cache), batch_size, seed, start)
     return DataLoader(
-        builder, sampler=order, batch_size=None, num_workers=workers, collate_fn=_as_is, multiprocessing_context=_context(workers)
+        builder,
+        sampler=BatchOrder(len(builder.cache), batch_size, seed, start),
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_as_is,
+        multiprocessing_context=_context(workers),
+        # Starting an iterator draws a number; from the global generator, a resumed run would miss one.
+        generator=torch.Generator(),
     )
 
 

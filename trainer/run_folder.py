@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 from schemas.base import Strict
 from schemas.errors import RunError
 from schemas.fingerprint import differences
+from schemas.model_files import quiet_transformers
 from schemas.training import TrainingConfig
 from schemas.yaml import dump_config
 
@@ -77,8 +78,9 @@ class RunFolder:
         """Publish the model, mark the run finished, then drop the checkpoints."""
         beside = self.path / f".{MODEL}"
         shutil.rmtree(beside, ignore_errors=True)
-        model.save_pretrained(beside)
-        tokenizer.save_pretrained(beside)
+        with quiet_transformers():
+            model.save_pretrained(beside)
+            tokenizer.save_pretrained(beside)
         shutil.rmtree(self.path / MODEL, ignore_errors=True)
         os.rename(beside, self.path / MODEL)
         self.record = self.record.model_copy(update={"finished": True, "evaluation": evaluation})

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from schemas.errors import ModelError
 from schemas.manifest import TEACHER
-from schemas.model_files import load_tokenizer, resolve_model
+from schemas.model_files import find_weights, load_tokenizer, quiet_transformers, resolve_model
 from schemas.token_mass import collect_token_mass, enable_token_mass
 from schemas.training import StudentConfig
 from trainer.batch import Batch, Needs, StudentStates
@@ -48,15 +49,26 @@ def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> n
 
 def load_causal(folder: Path, trust_remote_code: bool = False) -> Any:
     """A causal model in float32 from a local folder. Raises ModelError; weights that are missing are not made up."""
+    find_weights(folder)
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, trust_remote_code=trust_remote_code, output_loading_info=True, use_safetensors=True
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        with quiet_transformers():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                use_safetensors=True,
+                local_files_only=True,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
         raise ModelError(f"cannot load a causal language model from {folder}: {error}") from error
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(f"{folder} lacks {len(missing)} weights of {type(model).__name__}, among them {missing[0]}")
+    # Loaded weights lie in the mapped file at whatever offset they have there, and matrix products may round otherwise
+    # at another alignment. In memory of their own, a resumed student goes on bit for bit.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
     return model
 
 

@@ -1,0 +1,179 @@
+"""`stillroom compare`: a table of held-out bits per byte and a picture of the curves; runs that differ in nothing but
+their seed are one row.
+
+Reads what training left behind (run.json, metrics.jsonl), loads no model, and costs milliseconds a run.
+"""
+
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from schemas.base import canonical_json
+from schemas.errors import RunError
+from trainer.metrics import FILE as METRICS
+from trainer.metrics import read_metrics
+from trainer.run_folder import read_run
+
+METRIC, UNIT = "bits_per_byte", "nats_per_token"
+
+_SEED = re.compile(r"[-_.](seed|s)?[-_.]?\d+$")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder, as far as a comparison reads it."""
+
+    folder: Path
+    identity: dict[str, Any]  # the resolved config and the cache's fingerprint: what decides the student
+    finished: bool
+    bits_per_byte: dict[int, float]  # by step, ascending
+    nats_per_token: float  # the last
+
+    @property
+    def name(self) -> str:
+        """The folder's name without a suffix for the seed: `sra-seed1`, `sra_s1` and `sra-1` are runs of `sra`."""
+        return _SEED.sub("", self.folder.name) or self.folder.name
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.identity["fingerprint"])
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seed."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps at which every run was evaluated."""
+        return sorted(set.intersection(*(set(run.bits_per_byte) for run in self.runs)))
+
+    @property
+    def curve(self) -> tuple[list[int], list[float], list[float]]:
+        """Steps, mean and sample standard deviation of bits per byte (0 for a single run)."""
+        columns = [[run.bits_per_byte[step] for run in self.runs] for step in self.steps]
+        return self.steps, [statistics.fmean(column) for column in columns], [_spread(column) for column in columns]
+
+    @property
+    def last(self) -> list[float]:
+        """Bits per byte of each run at the group's last common evaluation."""
+        return [run.bits_per_byte[self.steps[-1]] for run in self.runs]
+
+
+def show_comparison(runs: Sequence[Path], picture: Path | None) -> None:
+    """Print the table, and where the picture is."""
+    console = Console(highlight=False)
+    console.print(compare_runs(runs, picture))
+    if picture is not None:
+        console.print(f"curves: {picture}", soft_wrap=True)
+
+
+def compare_runs(
+    runs: Sequence[Path], out_png: Path | None = None, references: Mapping[str, float] | None = None
+) -> Table:
+    """A table by held-out bits per byte, mean and sample standard deviation over seeds, its picture in `out_png`.
+
+    `references` are bits per byte of models that were not trained here, such as the teacher. Runs over different caches
+    are shown together and marked: their figures do not compare the objectives alone. Raises RunError naming the file.
+    """
+    groups = group_runs([load_run(folder) for folder in runs])
+    if out_png is not None:
+        from jobs.curves import draw_curves  # matplotlib takes a second to import
+
+        draw_curves(groups, references or {}, out_png)
+    return _table(groups, references or {})
+
+
+def load_run(folder: Path) -> Run:
+    """Raises RunError: not a run's folder, an unknown format, damaged, or never evaluated."""
+    record = read_run(folder)
+    evaluations = [line for line in read_metrics(folder) if METRIC in line]
+    if not evaluations:
+        raise RunError(f"{folder} was never evaluated: give its config an `evaluation`, or wait for the first one")
+    try:
+        return Run(
+            folder=folder,
+            identity=record.identity | {"fingerprint": record.fingerprint},
+            finished=record.finished,
+            bits_per_byte={int(line["step"]): float(line[METRIC]) for line in evaluations},
+            nats_per_token=float(evaluations[-1][UNIT]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{folder / METRICS} is damaged: {error!r}") from error
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Runs of equal identity but for the seed, best mean bits per byte first.
+
+    Raises RunError: no runs, one given as two, or
+    runs of a group that were never evaluated at the same step.
+    """
+    if not runs:
+        raise RunError("there are no runs to compare: name their folders")
+    by_identity: dict[str, list[Run]] = {}
+    for run in {run.folder.resolve(): run for run in runs}.values():
+        key = canonical_json({name: value for name, value in run.identity.items() if name != "seed"})
+        by_identity.setdefault(key, []).append(run)
+    names = [members[0].name for members in by_identity.values()]
+    groups = []
+    for members in by_identity.values():
+        name = members[0].name
+        if names.count(name) > 1:  # two experiments with runs of one name: the folder above tells them apart
+            name = f"{members[0].folder.resolve().parent.name}/{name}"
+        groups.append(Group(name, tuple(members)))
+        _check_group(groups[-1])
+    return sorted(groups, key=lambda group: (statistics.fmean(group.last), group.name))
+
+
+def _check_group(group: Group) -> None:
+    seeds: dict[Any, Path] = {}
+    for run in group.runs:
+        seed = run.identity.get("seed")
+        if seed in seeds:  # counted twice, it would make the spread look smaller than it is
+            raise RunError(f"{seeds[seed]} and {run.folder} are the same run, seed {seed} included; name one of them")
+        seeds[seed] = run.folder
+    if not group.steps:
+        raise RunError(f"the runs of {group.name} were never evaluated at the same step")
+
+
+def _spread(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _table(groups: Sequence[Group], references: Mapping[str, float]) -> Table:
+    fingerprints = {run.fingerprint for group in groups for run in group.runs}
+    table = Table(title="Held-out bits per byte", title_justify="left", caption_justify="left")
+    table.add_column("run")
+    for column in ("seeds", "step", "bits/byte", "± std", "nats/token"):
+        table.add_column(column, justify="right")
+    if len(fingerprints) > 1:
+        table.add_column("cache")
+        table.caption = "These runs learned from different caches: the figures do not compare their objectives alone."
+    rows = [(statistics.fmean(group.last), _row(group, len(fingerprints) > 1)) for group in groups]
+    rows += [(value, [name, "", "", f"{value:.4f}"]) for name, value in references.items()]
+    for _, row in sorted(rows):
+        table.add_row(*row)
+    return table
+
+
+def _row(group: Group, show_cache: bool) -> list[str]:
+    many = len(group.runs) > 1
+    nats = statistics.fmean(run.nats_per_token for run in group.runs)
+    row = [
+        group.name + ("" if all(run.finished for run in group.runs) else " (unfinished)"),
+        str(len(group.runs)),
+        str(group.steps[-1]),
+        f"{statistics.fmean(group.last):.4f}",
+        f"{_spread(group.last):.4f}" if many else "",
+        f"{nats:.4f}",
+    ]
+    return [*row, group.runs[0].fingerprint[:12]] if show_cache else row

@@ -1,0 +1,61 @@
+"""`stillroom extract`, `plan` and `reindex`. As a job: `ray job submit --working-dir . -- stillroom extract CONFIG.yaml`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from schemas.extraction import ExtractionConfig
+from schemas.manifest import read_manifest
+from schemas.yaml import load_config
+
+
+def run_extraction(path: Path, overrides: Sequence[str]) -> None:
+    """Extract, then say what the cache holds and how fast it went."""
+    from pipeline.extract import extract
+
+    result = extract(load_config(path, ExtractionConfig, overrides))
+    console = Console(highlight=False)
+    if result.already_done:
+        console.print(f"{result.cache} is complete already; nothing to do", soft_wrap=True)
+    left_out = f"left out: {result.empty:,} empty, {result.overlong:,} overlong; cut: {result.truncated:,}"
+    console.print(f"{result.samples:,} samples, {result.tokens:,} tokens, {decimal(result.bytes)} in {result.units} shards; {left_out}")
+    if not result.already_done:
+        rate = "" if result.tokens_per_second is None else f", {result.tokens_per_second:,.0f} tokens/s"
+        console.print(f"{result.new_tokens:,} tokens in {result.seconds:.0f} s{rate}; {result.cache}", soft_wrap=True)
+
+
+def show_plan(path: Path, overrides: Sequence[str]) -> None:
+    """Print what `extract` would do. Runs no teacher, starts no Ray, writes nothing."""
+    from pipeline.plan import predict_bytes
+    from pipeline.request import make_request
+
+    request = make_request(load_config(path, ExtractionConfig, overrides))
+    plan, manifest = request.plan, request.manifest
+    arrays = ", ".join(f"{array.path} ({array.dtype})" for array in manifest.arrays)
+    rows = {
+        "output": str(request.config.output),
+        "teacher": f"{manifest.teacher.model} ({manifest.teacher.kind}), {manifest.teacher.num_layers} layers",
+        "arrays": arrays,
+        "annotator": manifest.annotator,
+        "samples": f"{plan.samples:,} ({plan.corpus.empty:,} empty left out)",
+        "units": f"{len(plan.units):,} of about {request.config.batching.unit_tokens:,} tokens",
+        "tokens": f"about {plan.tokens:,}",
+        "on disk": f"about {decimal(predict_bytes(plan, manifest.arrays))}, and the teacher's unembedding",
+        "fingerprint": manifest.fingerprint,
+    }
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console(highlight=False).print(table)
+
+
+def rebuild_index(cache: Path) -> None:
+    """Make index.parquet anew from the shards."""
+    from pipeline.shards import write_index
+
+    samples = write_index(cache, read_manifest(cache))
+    print(f"{cache}: index of {samples:,} samples")

@@ -1,0 +1,104 @@
+"""Extraction's tokens per second against a bare batched forward of the same teacher: the bound is 0.85.
+
+    python -m tests.benchmarks.extraction [--rounds 3]
+
+Teacher: a 15M-parameter Llama (6 layers, 288 wide, vocabulary 32,000) with random weights, one thread. Texts of 20 to 400
+tokens. The bare forward has its tokens ready, in length-sorted batches of the same size, runs the body without the LM head,
+and keeps nothing. Extraction tokenizes, marks spans, keeps three layers and the masses of one, checksums and writes; its
+rate is from the first batch to the last. In turn, the ratio is the median over rounds.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from pipeline.batching import batches
+from tests.benchmarks.step import texts, tokenizer
+
+BATCH_TOKENS, MAX_TOKENS = 4096, 512
+
+
+def make_inputs(folder: Path) -> None:
+    """A teacher and a corpus of texts of mixed length."""
+    torch.manual_seed(0)
+    size = {"hidden_size": 288, "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 6}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=32_000, max_position_embeddings=MAX_TOKENS, tie_word_embeddings=True, **size))
+    print(f"teacher of {sum(p.numel() for p in model.parameters()) / 1e6:.1f}M parameters")
+    model.save_pretrained(folder / "teacher")
+    tokenizer(folder / "teacher", 8192, seed=1)
+    random = np.random.default_rng(4)
+    lines = [" ".join(text.split()[: random.integers(15, 290)]) for text in texts(260, seed=5)]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+
+
+def bare_rate(folder: Path) -> float:
+    """Tokens a second of the body alone."""
+    torch.set_num_threads(1)
+    model = LlamaForCausalLM.from_pretrained(folder / "teacher", dtype=torch.float32).eval().model
+    lines = [json.loads(line)["text"] for line in (folder / "corpus.jsonl").open()]
+    ids = AutoTokenizer.from_pretrained(folder / "teacher")(lines)["input_ids"]
+    ready = []
+    for rows in batches([len(row) for row in ids], BATCH_TOKENS):
+        longest = max(len(ids[row]) for row in rows)
+        tokens = torch.tensor([ids[row] + [0] * (longest - len(ids[row])) for row in rows])
+        mask = torch.tensor([[1] * len(ids[row]) + [0] * (longest - len(ids[row])) for row in rows])
+        ready.append((tokens, mask))
+    with torch.inference_mode():
+        model(*ready[0])
+        started = time.perf_counter()
+        for tokens, mask in ready:
+            model(input_ids=tokens, attention_mask=mask, use_cache=False)
+    return sum(map(len, ids)) / (time.perf_counter() - started)
+
+
+def extraction_rate(folder: Path, number: int) -> tuple[float, float]:
+    """Tokens a second of a whole extraction in its own process: steady, and with Ray's start and the teacher's loading."""
+    config = {
+        "output": str(folder / f"cache-{number}"),
+        "corpus": {"files": [str(folder / "corpus.jsonl")], "text": "text"},
+        "teacher": {"model": str(folder / "teacher"), "max_tokens": MAX_TOKENS},
+        "states": {"hidden": {"top": 3}, "mass": ["last"]},
+        "batching": {"unit_tokens": 8192, "batch_tokens": BATCH_TOKENS},
+    }
+    (folder / "extract.yaml").write_text(yaml.safe_dump(config))
+    script = (
+        "import sys, json; from pathlib import Path; from pipeline.extract import extract; "
+        "from schemas.extraction import ExtractionConfig; from schemas.yaml import load_config; "
+        "r = extract(load_config(Path(sys.argv[1]), ExtractionConfig)); print(json.dumps([r.tokens_per_second, r.tokens / r.seconds]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(folder / "extract.yaml")], capture_output=True, text=True, check=True)
+    steady, whole = json.loads(done.stdout.splitlines()[-1])
+    return steady, whole
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    table = Table("round", "bare tokens/s", "extraction tokens/s", "ratio", "with start-up")
+    ratios = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_inputs(folder)
+        for number in range(rounds):
+            bare, (steady, whole) = bare_rate(folder), extraction_rate(folder, number)
+            ratios.append(steady / bare)
+            table.add_row(str(number + 1), f"{bare:,.0f}", f"{steady:,.0f}", f"{steady / bare:.2f}", f"{whole:,.0f}")
+    table.add_row("median", "", "", f"{statistics.median(ratios):.2f}", "")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

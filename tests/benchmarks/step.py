@@ -1,0 +1,164 @@
+"""A training step with SRA or MTA against the cross-entropy step of the same student: the bound is 1.3.
+
+    python -m tests.benchmarks.step [--rounds 7] [--threads 2]
+
+Student: Llama, 4 layers, 256 wide, vocabulary 8,192, batches of 16 x 256 tokens. Teacher: a random 15M-parameter Llama,
+6 layers, 288 wide. `same` shares the 8,192 tokens, SRA's dearest case, for every token is a span; `cross` is a student with a
+vocabulary of its own. Whole optimiser steps, reading included, in turn: the ratio is the median over rounds. Then one
+step's time by part, and the costliest operations that the objective adds.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from schemas.training import TrainingConfig
+from tests.caches import build_cache, extraction, write_corpus
+from trainer.batch import Batch
+from trainer.cache import Cache
+from trainer.loop import Loop
+from trainer.run import _Run
+from trainer.run_folder import RunFolder
+from trainer.student import forward
+
+VOCABULARY, TOKENS, BATCH = 8192, 256, 16
+OBJECTIVES: dict[str, list[dict[str, Any]]] = {
+    "ce": [{"loss": "ce"}],
+    "ce+sra": [{"loss": "ce", "weight": 0.5}, {"loss": "sra", "weight": 0.5}],
+    "ce+mta": [{"loss": "ce"}, {"loss": "mta"}],
+    "ce+kd": [{"loss": "ce", "weight": 0.1}, {"loss": "kd", "weight": 0.9}],
+}
+
+
+def texts(count: int, seed: int) -> list[str]:
+    """Sentences of 9,000 pseudo-words with Zipf's frequencies: enough to fill a vocabulary of 8,192."""
+    random = np.random.default_rng(seed)
+    syllables = [a + b + c for a in "bdfgklmnprstvz" for b in "aeiou" for c in ("", "n", "r", "s")]
+    spell = np.random.default_rng(0)
+    words = ["".join(spell.choice(syllables, spell.integers(1, 4))) for _ in range(9000)]
+    odds = 1 / np.arange(2, len(words) + 2)
+    return [" ".join(random.choice(words, 300, p=odds / odds.sum())) + "." for _ in range(count)]
+
+
+def tokenizer(folder: Path, vocabulary: int, seed: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE trained on such sentences."""
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    raw.train_from_iterator(
+        texts(400, seed),
+        trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, special_tokens=["</s>"], show_progress=False),
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>")
+    fast.save_pretrained(folder)
+    return fast
+
+
+def make_cache(folder: Path) -> Path:
+    """What SRA and MTA read, of a teacher with random weights."""
+    torch.manual_seed(0)
+    size = {"hidden_size": 288, "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 6}
+    LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=512, **size)).save_pretrained(folder / "teacher")
+    tokenizer(folder / "teacher", VOCABULARY, seed=1)
+    tokenizer(folder / "other", VOCABULARY, seed=2)
+    corpus = write_corpus(folder / "corpus.jsonl", texts(96, seed=3))
+    states = {"hidden": [2, 3, 5, 6], "mass": [6], "dtype": "bfloat16"}
+    batching = {"unit_tokens": 8192, "batch_tokens": 4096}
+    teacher = {"model": str(folder / "teacher"), "max_tokens": TOKENS, "threads": 2}
+    return build_cache(extraction(folder / "cache", folder / "teacher", corpus, teacher=teacher, states=states, batching=batching))
+
+
+def make_loop(folder: Path, name: str, tokenizer_name: str, threads: int) -> Loop:
+    """A run that is set up and about to take its first step."""
+    architecture = {"model_type": "llama", "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4}
+    architecture |= {"num_attention_heads": 4, "vocab_size": VOCABULARY, "max_position_embeddings": 512}
+    config = TrainingConfig.model_validate(
+        {
+            "cache": folder / "cache",
+            "output": folder / "runs" / f"{tokenizer_name}-{name}",
+            "student": {"architecture": architecture, "tokenizer": tokenizer_name, "max_tokens": TOKENS},
+            "objective": OBJECTIVES[name],
+            "batch_size": BATCH,
+            "steps": 1000,
+            "threads": threads,
+        }
+    )
+    cache = Cache(config.cache)
+    return _Run(config, cache, RunFolder(config, cache.manifest.fingerprint, 1000), 1000).loop
+
+
+def time_steps(loops: dict[str, Loop], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each loop's steps, taken in turn; the first round warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in loops}
+    for number in range(rounds + 1):
+        for name, loop in loops.items():
+            started = time.perf_counter()
+            loop.step(number)
+            if number:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def time_parts(loop: Loop, rounds: int) -> dict[str, float]:
+    """Median milliseconds of a step's parts: reading, student forward, objective, backward, update."""
+    found: dict[str, list[float]] = {}
+
+    def part(name: str, started: float) -> float:
+        found.setdefault(name, []).append(1000 * (time.perf_counter() - started))
+        return time.perf_counter()
+
+    stream: Iterator[Batch] = loop.stream
+    for _ in range(rounds):
+        now = time.perf_counter()
+        batch = next(stream)
+        now = part("read", now)
+        states = forward(loop.model, batch, loop.objective.needs)
+        now = part("forward", now)
+        counts = {unit: batch.count(unit) for unit in loop._units()}
+        total, _ = loop.objective(states, batch, counts)
+        now = part("objective", now)
+        total.backward()
+        now = part("backward", now)
+        loop.optimizer.step()
+        loop.optimizer.zero_grad(set_to_none=True)
+        part("update", now)
+    return {name: statistics.median(times) for name, times in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    console = Console()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_cache(folder)
+        for label, tokenizer_name in (("same", "teacher"), ("cross", str(folder / "other"))):
+            names = [objective for objective in OBJECTIVES if label == "same" or objective != "ce+kd"]
+            loops = {objective: make_loop(folder, objective, tokenizer_name, arguments.threads) for objective in names}
+            seconds = time_steps(loops, arguments.rounds)
+            table = Table("objective", "step / ce step", "ms a step", title=f"{label} tokenizer, {arguments.threads} threads")
+            parts = {objective: time_parts(loop, 3) for objective, loop in loops.items()}
+            for heading in parts["ce"]:
+                table.add_column(f"{heading} ms", justify="right")
+            for objective in names:
+                ratio = statistics.median(a / b for a, b in zip(seconds[objective], seconds["ce"], strict=True))
+                row = [f"{value:.0f}" for value in parts[objective].values()]
+                table.add_row(objective, f"{ratio:.2f}", f"{1000 * statistics.median(seconds[objective]):.0f}", *row)
+            console.print(table)
+
+
+if __name__ == "__main__":
+    main()

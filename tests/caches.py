@@ -1,0 +1,51 @@
+"""Small real caches without Ray: the pipeline's own steps, one after the other, in this process."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.request import make_request
+from pipeline.shards import write_index, write_manifest
+from pipeline.worker import Job, TeacherWorker, annotate_unit
+from schemas.extraction import ExtractionConfig
+from tests.tiny import TEXTS
+
+
+def write_corpus(path: Path, texts: Sequence[str] = tuple(TEXTS)) -> Path:
+    """JSONL with the fields id, prompt, text; the prompt is the first word of its text, which holds what follows it."""
+    records = []
+    for number, text in enumerate(texts):
+        cut = text.find(" ") + 1  # 0, and no prompt, where there is no space
+        records.append({"id": f"s{number}", "prompt": text[:cut], "text": text[cut:]})
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def extraction(output: Path, teacher: Path, corpus: Path, **sections: Any) -> ExtractionConfig:
+    """A config for prompt and response, every hidden layer, all masses, in float32 unless `sections` says otherwise."""
+    config: dict[str, Any] = {
+        "output": output,
+        "corpus": {"files": [str(corpus)], "id": "id", "prompt": "prompt", "response": "text"},
+        "teacher": {"model": str(teacher), "max_tokens": 96},
+        "states": {"hidden": [0, 1, 2, 3], "mass": [1, 2, 3], "dtype": "float32"},
+        "batching": {"unit_tokens": 250, "batch_tokens": 128},
+    }
+    for name, section in sections.items():
+        config[name] = {**config.get(name, {}), **section}
+    return ExtractionConfig.model_validate(config)
+
+
+def build_cache(config: ExtractionConfig) -> Path:
+    """Extract in this process and return the cache's folder."""
+    request = make_request(config)
+    cache = config.output.absolute()
+    cache.mkdir(parents=True)
+    write_manifest(cache, request.manifest)
+    job = Job(config, request.folders, request.manifest, cache)
+    worker = TeacherWorker(job)
+    worker.prepare(save_files=True)
+    for unit, samples in request.plan.read_units(request.corpus):
+        worker.run(annotate_unit(job, unit.number, samples))
+    write_index(cache, request.manifest)
+    return cache

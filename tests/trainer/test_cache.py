@@ -1,0 +1,152 @@
+"""Reading a cache: what comes out is what went in, and damage is named."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from jobs.verify import verify_cache
+from schemas.errors import CacheError, PairingError
+from schemas.manifest import ArrayRecord
+from tests.caches import build_cache, extraction, write_corpus
+from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from trainer.cache import Cache
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
+    return build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def test_samples_are_the_corpus(made: Path) -> None:
+    cache = Cache(made)
+    assert len(cache) == len(TEXTS) and cache.manifest.units > 2
+    for position, text in enumerate(TEXTS):
+        sample = cache.sample(position)
+        assert cache.position(sample.id) == position and sample.text == text
+        assert sample.text[: sample.prompt_end] == text[: text.find(" ") + 1]
+        assert len(sample.token_ids) == len(sample.token_offsets) == cache.tokens[position]
+
+
+def test_states_are_the_teachers(made: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    teacher = made.parent / "teacher"
+    model = AutoModelForCausalLM.from_pretrained(teacher, attn_implementation="eager").eval()
+    tokenizer = AutoTokenizer.from_pretrained(teacher)
+    cache = Cache(made)
+    for position in (0, 7, len(cache) - 1):
+        sample = cache.sample(position)
+        encoded = tokenizer(sample.text, return_tensors="pt")
+        assert encoded["input_ids"][0].tolist() == sample.token_ids.tolist()
+        with torch.no_grad():
+            output = model(**encoded, output_hidden_states=True, output_attentions=True)
+        for layer in (0, 1, 2, 3):
+            states = cache.states(position, [cache.array("hidden", layer)])[0]
+            np.testing.assert_allclose(states, output.hidden_states[layer][0].numpy(), rtol=1e-4, atol=1e-5)
+        for layer in (1, 2, 3):
+            mass = output.attentions[layer - 1][0, :, -1].sum(0)
+            found = cache.states(position, [cache.array("mass", layer)])[0]
+            np.testing.assert_allclose(found, (mass / mass.sum()).numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_reading_copies_nothing(made: Path) -> None:
+    cache = Cache(made)
+    states = cache.states(3, [cache.array("hidden", 1)])[0]
+    assert isinstance(states, np.memmap) and states.base is not None
+
+
+def test_what_is_not_there_is_named(made: Path, tmp_path: Path) -> None:
+    cache = Cache(made)
+    with pytest.raises(CacheError, match=r"no hidden/9 \(it holds hidden/0"):
+        cache.array("hidden", 9)
+    with pytest.raises(CacheError, match="no sample 'nobody'"):
+        cache.position("nobody")
+    with pytest.raises(CacheError, match="is not a stillroom cache"):
+        Cache(tmp_path)
+
+
+def test_a_cache_without_its_index_is_not_complete(copy: Path) -> None:
+    (copy / "index.parquet").unlink()
+    shutil.rmtree(copy / "shards" / "00001")
+    units = json.loads((copy / "cache.json").read_text())["units"]
+    with pytest.raises(CacheError, match=f"{units - 1} of {units} shards"):
+        Cache(copy)
+
+
+def test_an_index_of_another_order_is_caught(copy: Path) -> None:
+    table = pq.read_table(copy / "index.parquet")
+    ids = table.column("sample_id").to_pylist()
+    ids[0], ids[1] = ids[1], ids[0]
+    table = table.set_column(0, table.schema.field(0), pa.array(ids))
+    pq.write_table(table, copy / "index.parquet")
+    with pytest.raises(PairingError, match="reindex"):
+        Cache(copy).sample(0)
+
+
+@pytest.mark.parametrize("name", ["samples.arrow", "states.zarr/hidden/1/c/0/0", "states.zarr/mass/3/c/0"])
+def test_a_truncated_file_is_refused_when_its_shard_is_touched(copy: Path, name: str) -> None:
+    path = copy / "shards" / "00000" / name
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(CacheError, match=rf"{name}.*bytes instead of"):
+        Cache(copy).sample(0)
+
+
+def test_verify_reads_everything(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    verify_cache(copy)
+    assert f"{len(TEXTS)} samples" in capsys.readouterr().out
+    path = copy / "shards" / "00001" / "states.zarr" / "hidden" / "2" / "c" / "0" / "0"
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CacheError, match=r"1 of \d+ shards(.|\n)*00001.*checksum"):
+        verify_cache(copy)
+
+
+def test_verify_finds_numbers_that_are_not(copy: Path) -> None:
+    """A shard whose checksums are right but whose numbers are not finite: damage from before the checksum was taken."""
+    shard = copy / "shards" / "00000"
+    path = shard / "states.zarr" / "hidden" / "3" / "c" / "0" / "0"
+    values = np.fromfile(path, "<f4")
+    values[5] = np.nan
+    values.tofile(path)
+    from schemas.fingerprint import hash_file
+
+    record = json.loads((shard / "shard.json").read_text())
+    record["files"]["states.zarr/hidden/3/c/0/0"]["sha256"] = hash_file(path)
+    (shard / "shard.json").write_text(json.dumps(record))
+    with pytest.raises(CacheError, match="hidden/3 row 0 is not finite"):
+        verify_cache(copy)
+
+
+def test_bfloat16_of_any_bits_is_judged_right(made: Path) -> None:
+    from jobs.verify import _check_finite
+
+    class OneArray:
+        path = Path("shard")
+
+        def array(self, record: ArrayRecord) -> np.ndarray:
+            return values
+
+    record = ArrayRecord(kind="mass", layer=1, width=None, dtype="bfloat16")
+    every = np.arange(1 << 16, dtype=np.uint16)
+    finite = torch.from_numpy(every).view(torch.bfloat16).isfinite().numpy()
+    values = every[finite]
+    _check_finite(OneArray(), [record][0])  # type: ignore[arg-type]
+    for bits in every[~finite]:
+        values = np.array([0, bits], np.uint16)
+        with pytest.raises(CacheError, match="row 1"):
+            _check_finite(OneArray(), record)  # type: ignore[arg-type]

@@ -1,0 +1,161 @@
+"""Tying a student's tokens to the teacher's by the characters they stand for. NumPy only: it runs for every sample of
+every batch, and costs about 0.05 ms for 300 tokens a side.
+
+Offsets are character ranges [start, end) in the sample's text, as fast tokenizers give them; a zero-width range marks a
+special token. Labels say which span each token belongs to, -1 for none.
+
+Shapes: T teacher tokens, S student tokens, K spans.
+"""
+
+import numpy as np
+
+from schemas.errors import PairingError, TokenizerError
+
+
+def check_offsets(offsets: np.ndarray, text_length: int) -> None:
+    """Offsets [S, 2] that everything below may rely on: 0 <= start <= end <= text_length, and ends that never go back.
+
+    Raises TokenizerError naming the first token that breaks a rule.
+    """
+    starts, ends = offsets[:, 0], offsets[:, 1]
+    outside = np.flatnonzero((starts < 0) | (starts > ends) | (ends > text_length))
+    if outside.size:
+        place = int(outside[0])
+        raise TokenizerError(
+            f"token {place} claims characters {starts[place]} to {ends[place]} of a text of {text_length}: "
+            "this tokenizer's offsets cannot be used; try another version of it"
+        )
+    furthest = np.maximum.accumulate(_ends(offsets))
+    back = np.flatnonzero((starts < ends) & (ends < furthest))
+    if back.size:
+        place = int(back[0])
+        raise TokenizerError(
+            f"token {place} ends at character {ends[place]}, before an earlier token's end at {furthest[place]}: "
+            "this tokenizer reorders the text, and its offsets cannot be aligned"
+        )
+
+
+def aligned_spans(
+    teacher_offsets: np.ndarray, student_offsets: np.ndarray, start: int = 0, max_spans: int | None = None
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """The finest spans that both tokenizations agree on (SRA, section 3): teacher labels [T], student labels [S], K.
+
+    E is the sorted intersection of both sides' end offsets, and span i is the tokens of either side that end in
+    (E_{i-1}, E_i]. Ends decide, never starts: tokenizers differ in who owns a leading space. Every span has tokens on
+    both sides; labels are int64, ascend from 0 to K-1, and are -1 for special tokens and past the last common end.
+
+    - An end inside another token is no boundary. Byte-level BPE may close a token in the middle of a character and
+      open the next one there; normalisers spread one character over two tokens. A character so stands in one span only.
+    - `start` (characters, e.g. prompt_end) keeps out tokens that end at or before it. A token across it ends in the
+      response and belongs to it, as it does among cross-entropy's targets, with the prompt characters that it holds
+      (mostly one space).
+    - More than `max_spans` are merged uniformly: of n, span i goes to i * max_spans // n; groups differ by one at most.
+    """
+    teacher_ends, student_ends = _ends(teacher_offsets), _ends(student_offsets)
+    size = max(start, teacher_ends.max(initial=0), student_ends.max(initial=0)) + 1
+    boundary = _marks(teacher_ends, size) & _marks(student_ends, size)
+    boundary[: start + 1] = False
+    _unmark_inside_tokens(boundary, teacher_offsets, teacher_ends)
+    _unmark_inside_tokens(boundary, student_offsets, student_ends)
+    boundaries = np.flatnonzero(boundary)
+    count = len(boundaries)
+    span_of_end = np.full(size, -1, np.int64)  # looking an end up beats searching for it
+    if count:
+        last = boundaries[-1] + 1
+        spans = np.cumsum(boundary[start + 1 : last]) - boundary[start + 1 : last]
+        if max_spans is not None and count > max_spans:
+            spans, count = spans * max_spans // count, max_spans
+        span_of_end[start + 1 : last] = spans
+    return span_of_end[teacher_ends], span_of_end[student_ends], count
+
+
+def coverage(offsets: np.ndarray, labels: np.ndarray, start: int, text_length: int) -> float:
+    """The share of the characters from `start` to `text_length` that aligned spans cover; 1 if there are no characters.
+
+    The same from the teacher's offsets and labels as from the student's. Below 1 where one side stops early: cut by a
+    limit, or a tokenizer that drops what the text ends with.
+    """
+    if text_length <= start:
+        return 1.0
+    covered = _ends(offsets)[labels >= 0].max(initial=start) - start
+    return float(covered) / (text_length - start)
+
+
+def resolve_overlaps(spans: np.ndarray) -> np.ndarray:
+    """Character spans [n, 2] without overlaps, in order of their start: the longest win, and of equals the first in the
+    text (MTA). Empty spans are dropped."""
+    spans = spans[spans[:, 0] < spans[:, 1]]
+    spans = spans[np.argsort(spans[:, 0], kind="stable")]
+    if not (spans[1:, 0] < spans[:-1, 1]).any():
+        return spans
+    taken = bytearray(int(spans[:, 1].max()))
+    kept = np.zeros(len(spans), bool)
+    for place in np.argsort(spans[:, 0] - spans[:, 1], kind="stable").tolist():
+        begin, end = spans[place].tolist()
+        if taken.find(1, begin, end) < 0:
+            taken[begin:end] = b"\1" * (end - begin)
+            kept[place] = True
+    return spans[kept]
+
+
+def span_labels(offsets: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """Labels [T] int64: the span (start, end] in which each token ends; -1 for none and for special tokens.
+
+    `spans` [K, 2] must be as `resolve_overlaps` leaves them: in order and disjoint.
+    """
+    ends = _ends(offsets)
+    if not len(spans):
+        return np.full(len(ends), -1, np.int64)
+    place = np.searchsorted(spans[:, 1], ends)
+    inside = place < len(spans)
+    inside &= ends > spans[np.minimum(place, len(spans) - 1), 0]
+    labels: np.ndarray = np.where(inside, place, -1)
+    return labels
+
+
+def common_spans(
+    teacher_labels: np.ndarray, student_labels: np.ndarray, num_spans: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Drops spans without tokens on both sides and renumbers the rest 0..K-1 in order: labels [T], labels [S] and K."""
+    on_teacher, on_student = np.zeros((2, num_spans + 1), bool)
+    on_teacher[teacher_labels] = True
+    on_student[student_labels] = True
+    common = on_teacher & on_student
+    common[-1] = False  # where label -1 points to
+    renumbered = np.where(common, np.cumsum(common) - 1, -1)
+    return renumbered[teacher_labels], renumbered[student_labels], int(common.sum())
+
+
+def pair_tokens(teacher_ids: np.ndarray, student_ids: np.ndarray) -> np.ndarray:
+    """[S] int64, for one shared tokenizer: teacher token s is student token s; -1 past the teacher's last.
+
+    Raises PairingError naming the first position where the two differ.
+    """
+    length = min(len(teacher_ids), len(student_ids))
+    differs = np.flatnonzero(teacher_ids[:length] != student_ids[:length])
+    if differs.size:
+        place = int(differs[0])
+        raise PairingError(
+            f"token {place} is {teacher_ids[place]} in the cache and {student_ids[place]} in the student's tokenizer: "
+            "token pairs need one tokenizer with the same special tokens on both sides; use a loss over spans instead"
+        )
+    pairs = np.arange(len(student_ids))
+    pairs[length:] = -1
+    return pairs
+
+
+def _ends(offsets: np.ndarray) -> np.ndarray:
+    """End offsets, 0 for zero-width tokens: no span ends there."""
+    return np.where(offsets[:, 0] < offsets[:, 1], offsets[:, 1], 0).astype(np.int64)  # the fastest index dtype
+
+
+def _marks(ends: np.ndarray, size: int) -> np.ndarray:
+    marks = np.zeros(size, bool)
+    marks[ends] = True
+    return marks
+
+
+def _unmark_inside_tokens(boundary: np.ndarray, offsets: np.ndarray, ends: np.ndarray) -> None:
+    starts, before = offsets[1:, 0], np.maximum.accumulate(ends)[:-1]
+    for place in np.flatnonzero((starts < before) & (before < ends[1:])).tolist():
+        boundary[starts[place] + 1 : ends[place + 1]] = False

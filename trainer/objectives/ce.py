@@ -1,0 +1,30 @@
+"""Next-token cross-entropy, the loss that every objective starts from."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from schemas.losses import CrossEntropyConfig
+from trainer.batch import Batch, Needs, StudentStates
+from trainer.geometry import at_least_float32
+from trainer.objectives.base import Loss, Pair, Term
+
+IGNORED = -100
+
+
+def cross_entropy(logits_BSV: Tensor, tokens_BS: Tensor, target_BS: Tensor) -> Tensor:
+    """sum over target tokens s of -log softmax(z_{s-1})[x_s], in nats."""
+    # The labels are shifted, not the logits: moving [B, S, V] numbers would cost more than the loss.
+    label_BS = tokens_BS.masked_fill(~target_BS, IGNORED).roll(-1, dims=1)
+    label_BS[:, -1] = IGNORED
+    return F.cross_entropy(at_least_float32(logits_BSV).flatten(0, 1), label_BS.flatten(), ignore_index=IGNORED, reduction="sum")
+
+
+class CrossEntropy(Loss):
+    """CE, a mean over target tokens. Needs nothing of the teacher."""
+
+    def __init__(self, config: CrossEntropyConfig, pair: Pair):
+        super().__init__()
+        self.name, self.weight, self.needs = config.loss, config.weight, Needs()
+
+    def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
+        return {"nll": Term(cross_entropy(student.logits_BSV, batch.tokens_BS, batch.target_BS), "token")}

@@ -1,0 +1,153 @@
+"""Forward KL between a teacher's and a student's distributions over tens of thousands of tokens, in bounded memory.
+
+Both sides are computed a few rows at a time, so teacher logits never exist for more than a chunk, and the gradient,
+softmax(z_S / tau) - softmax(z_T / tau), is written down on the way. It is one matrix of the logits' shape and dtype, which
+the backward pass hands over instead of making one; autograd would keep three more and pass over memory four times as often.
+
+Shapes: X student positions, V student vocabulary, R rows (token positions or spans), N compared columns, P row members;
+n rows and p members of one chunk.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.geometry import at_least_float32
+
+# Numbers in one [rows, N] block. On a CPU a block of this size stays in the cache from one operation to the next; on a
+# GPU it is large enough to keep the machine busy, at 128 MB a block.
+CHUNK_CPU = 1 << 20
+CHUNK_GPU = 1 << 25
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows as weighted sums: row r is the sum, over members p with row_P[p] = r, of share_P[p] * logits[position_P[p]]."""
+
+    position_P: Tensor  # long, without repeats
+    row_P: Tensor  # long, ascending, every row at least once
+    share_P: Tensor  # 1 in sum over a row
+    num_rows: int
+
+    @property
+    def single(self) -> bool:
+        """Every row has one member, whose share is 1."""
+        return len(self.row_P) == self.num_rows
+
+    def chunks(self, size: int) -> Iterator[tuple[slice, slice]]:
+        """(rows, members) of successive chunks of at most `size` rows."""
+        starts = [*range(0, self.num_rows, size), self.num_rows]
+        bounds = starts
+        if not self.single:
+            bounds = torch.searchsorted(self.row_P, torch.tensor(starts, device=self.row_P.device)).tolist()
+        for i in range(len(starts) - 1):
+            yield slice(starts[i], starts[i + 1]), slice(bounds[i], bounds[i + 1])
+
+    def pool(self, member_pN: Tensor, chunk: slice, members: slice) -> Tensor:
+        """The rows of a chunk from its members, [n, N]."""
+        if self.single:
+            return member_pN
+        weighted_pN = member_pN * self.share_P[members, None].to(member_pN.dtype)
+        pooled_nN = member_pN.new_zeros(chunk.stop - chunk.start, member_pN.shape[1])
+        return pooled_nN.index_add_(0, self.row_P[members] - chunk.start, weighted_pN)
+
+    def spread(self, gradient_nN: Tensor, chunk: slice, members: slice) -> Tensor:
+        """The gradient of the members from that of the rows, [p, N]."""
+        if self.single:
+            return gradient_nN
+        return gradient_nN[self.row_P[members] - chunk.start].mul_(self.share_P[members, None].to(gradient_nN.dtype))
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which tokens are compared: those of `ids`, or, if there are none, the first `count` of the vocabulary."""
+
+    count: int
+    ids: Tensor | None = None
+
+    def take(self, logits_pV: Tensor) -> Tensor:
+        """[p, V] -> [p, N]."""
+        return logits_pV[:, : self.count] if self.ids is None else logits_pV.index_select(1, self.ids)
+
+    def put(self, gradient_pN: Tensor, width: int) -> Tensor:
+        """[p, N] -> [p, V], 0 in the columns that were not compared."""
+        if self.ids is None:
+            return torch.nn.functional.pad(gradient_pN, (0, width - self.count)) if width > self.count else gradient_pN
+        return gradient_pN.new_zeros(len(gradient_pN), width).index_copy_(1, self.ids, gradient_pN)
+
+
+def forward_kl(
+    logits_XV: Tensor,
+    rows: Rows,
+    columns: Columns,
+    teacher_logits: Callable[[slice], Tensor],
+    factor_R: Tensor,
+    temperature: float,
+) -> Tensor:
+    """sum_r factor_r KL(softmax(z^T_r / tau) || softmax(z^S_r / tau)), a scalar with a gradient to `logits_XV` alone.
+
+    z^S is `logits_XV` pooled into `rows` and restricted to `columns`; `teacher_logits` gives z^T of a slice of rows, [n, N].
+    The gradient can be asked for once.
+    """
+    total: Tensor = _ForwardKL.apply(logits_XV, rows, columns, teacher_logits, factor_R, temperature)
+    return total
+
+
+class _ForwardKL(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits_XV: Tensor,
+        rows: Rows,
+        columns: Columns,
+        teacher_logits: Callable[[slice], Tensor],
+        factor_R: Tensor,
+        temperature: float,
+    ) -> Tensor:
+        gradient_XV = _zero_outside(rows.position_P, logits_XV) if ctx.needs_input_grad[0] else None
+        total = at_least_float32(logits_XV.new_zeros(()))
+        budget = CHUNK_GPU if logits_XV.is_cuda else CHUNK_CPU
+        for chunk, members in rows.chunks(max(1, budget // columns.count)):
+            position_p = rows.position_P[members]
+            member_pN = at_least_float32(columns.take(logits_XV[position_p]))
+            student_nN = rows.pool(member_pN, chunk, members).div_(temperature)  # indexing has made a copy
+            teacher_nN = teacher_logits(chunk).to(student_nN.dtype).div_(temperature)
+            factor_n = factor_R[chunk].to(student_nN.dtype)
+            kl_n, gradient_nN = kl_and_gradient(student_nN, teacher_nN)
+            total += torch.dot(factor_n, kl_n)
+            if gradient_XV is not None:
+                gradient_pN = rows.spread(gradient_nN.mul_(factor_n[:, None] / temperature), chunk, members)
+                gradient_XV.index_copy_(0, position_p, columns.put(gradient_pN, logits_XV.shape[1]).to(gradient_XV.dtype))
+        ctx.gradient_XV = gradient_XV
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None, None]:  # type: ignore[override]
+        gradient_XV, ctx.gradient_XV = ctx.gradient_XV, None
+        if gradient_XV is None:
+            raise RuntimeError("the gradient of forward_kl was handed over already; compute the loss again")
+        return gradient_XV.mul_(upstream), None, None, None, None, None
+
+
+def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(softmax(t) || softmax(s)) of each row, [n], and its gradient to s, softmax(s) - softmax(t), [n, N]. Spoils `teacher_nN`.
+
+    Two exponentials a number instead of the four that log_softmax and its exponential take.
+    """
+    q_nN, p_nN = student_nN.softmax(-1), teacher_nN.softmax(-1)
+    # log sum exp z = max z - log max softmax(z): both maxima are at the same place.
+    normaliser_n = student_nN.amax(-1) - q_nN.amax(-1).log() - teacher_nN.amax(-1) + p_nN.amax(-1).log()
+    log_ratio_nN = teacher_nN.sub_(student_nN).add_(normaliser_n[:, None])
+    return log_ratio_nN.mul_(p_nN).sum(-1), q_nN.sub_(p_nN)
+
+
+def _zero_outside(position_P: Tensor, logits_XV: Tensor) -> Tensor:
+    """An unfilled matrix like `logits_XV`, with zeros in the rows that no position names: only those need the pass."""
+    named_X = torch.zeros(len(logits_XV), dtype=torch.bool, device=logits_XV.device)
+    named_X[position_P] = True
+    gradient_XV = torch.empty_like(logits_XV, memory_format=torch.contiguous_format)
+    gradient_XV[(~named_X).nonzero().squeeze(1)] = 0  # by index: a mask would visit every number
+    return gradient_XV

@@ -1,0 +1,77 @@
+"""The objective: a weighted sum of losses, each term a sum over its units divided once by a count of the whole step."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from schemas.errors import RunError
+from schemas.losses import CrossEntropyConfig, KDConfig, LossConfig, MTAConfig, SRAConfig
+from trainer.batch import Batch, Needs, StudentStates, Unit
+from trainer.objectives.base import Loss, Pair
+from trainer.objectives.ce import CrossEntropy
+from trainer.objectives.kd import KD
+from trainer.objectives.mta import MTA
+from trainer.objectives.sra import SRA
+
+
+class Objective(nn.Module):
+    """L = sum over losses of weight * sum over terms of weight * total / count(unit)."""
+
+    def __init__(self, losses: Sequence[Loss]):
+        super().__init__()
+        self.losses = nn.ModuleList(losses)
+        self.needs = Needs()
+        for loss in losses:
+            self.needs |= loss.needs
+        self._names = _distinct([loss.name for loss in losses])
+
+    def forward(self, student: StudentStates, batch: Batch, counts: Mapping[Unit, int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar to send backward, and each term's unweighted part of the step's mean, detached, e.g. {"sra/cos": ...}.
+
+        `counts` are those of the whole optimiser step, over all accumulated batches and ranks. So both results add up: their
+        sums over the batches of a step are the objective and the means of one large batch. A unit that the step has none of
+        adds 0. All losses compute in float32, whatever autocast is on.
+        """
+        parts: dict[str, Tensor] = {}
+        total = torch.zeros((), device=student.logits_BSV.device)
+        with torch.autocast(student.logits_BSV.device.type, enabled=False):
+            for loss, name in zip(self.losses, self._names, strict=True):
+                for term_name, term in loss(student, batch).items():
+                    part = term.total / max(1, counts[term.unit])
+                    parts[f"{name}/{term_name}"] = part.detach()
+                    if term.weight > 0:
+                        total = total + loss.weight * term.weight * part
+        return total, parts
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        """AdamW groups of the losses' own parameters."""
+        return [group for loss in self.losses for group in loss.parameter_groups()]
+
+
+def build_objective(configs: Sequence[LossConfig], pair: Pair) -> Objective:
+    """The losses of `configs`, bound to a student and a cache. One of weight 0 is left out: it asks nothing of the cache.
+
+    Raises RunError if the cache lacks what a loss needs, naming the way out, and ConfigError for a layer that does not exist.
+    """
+    losses = [_bind(config, pair) for config in configs if config.weight > 0]
+    if not losses:
+        raise RunError("the objective is empty: no loss has a weight above 0. Give one, e.g. `- loss: ce`")
+    return Objective(losses)
+
+
+def _bind(config: LossConfig, pair: Pair) -> Loss:
+    match config:
+        case CrossEntropyConfig():
+            return CrossEntropy(config, pair)
+        case KDConfig():
+            return KD(config, pair)
+        case SRAConfig():
+            return SRA(config, pair)
+        case MTAConfig():
+            return MTA(config, pair)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The second `sra` of an objective is `sra2`."""
+    return [name if names[:i].count(name) == 0 else f"{name}{names[:i].count(name) + 1}" for i, name in enumerate(names)]

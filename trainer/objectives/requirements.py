@@ -1,0 +1,59 @@
+"""What a loss demands of a cache, checked when the objective is built: each refusal names what to extract or to set."""
+
+import re
+from collections.abc import Iterable
+
+from schemas.errors import RunError
+from schemas.manifest import Kind
+from trainer.objectives.base import Pair
+from trainer.teacher_head import TeacherHead
+
+
+def require_hidden(pair: Pair, layers: Iterable[int], loss: str) -> frozenset[int]:
+    """The teacher layers as a set. Raises RunError if the cache lacks hidden states of one of them."""
+    return _require(pair, "hidden", frozenset(layers), loss)
+
+
+def require_mass(pair: Pair, layers: Iterable[int], loss: str) -> frozenset[int]:
+    """The teacher layers as a set. Raises RunError for the embeddings, and if the cache lacks one's token masses."""
+    wanted = frozenset(layers)
+    if 0 in wanted:
+        raise RunError(
+            f"{loss}: teacher layer 0 is the embeddings, which no attention makes: it has no token masses. "
+            "Choose a layer from 1 up, or pooling: mean with span_weights: equal"
+        )
+    return _require(pair, "mass", wanted, loss)
+
+
+def require_head(pair: Pair, loss: str, otherwise: str) -> TeacherHead:
+    """The teacher's unembedding. Raises RunError, ending in `otherwise`, if the teacher has none."""
+    if pair.head is None:
+        raise RunError(f"{loss} needs the teacher's logits, and {pair.manifest.teacher.model} is an encoder without any. {otherwise}")
+    return pair.head
+
+
+def require_same_tokenizer(pair: Pair, loss: str, otherwise: str) -> None:
+    """Raises RunError, ending in `otherwise`, if student and teacher cut a text differently."""
+    if not pair.same_tokenizer:
+        raise RunError(f"{loss} pairs tokens one to one, and student and teacher have different tokenizers. {otherwise}")
+
+
+def require_annotations(pair: Pair, loss: str) -> None:
+    """Raises RunError if no words and phrases were marked."""
+    if re.match(r"none\b", pair.manifest.annotator):
+        raise RunError(f"{loss} needs words and phrases, and this cache was extracted without. Extract with spans.annotator: english")
+
+
+def _require(pair: Pair, kind: Kind, wanted: frozenset[int], loss: str) -> frozenset[int]:
+    held = {array.layer for array in pair.manifest.arrays if array.kind == kind}
+    if not wanted <= held:
+        what = {"hidden": "hidden layers", "mass": "token masses of layers"}[kind]
+        raise RunError(
+            f"{loss} needs the teacher's {what} {_list(wanted)}; the cache holds {_list(held) or 'none'}. "
+            f"Extract with states.{kind}: [{_list(wanted | held)}]"
+        )
+    return wanted
+
+
+def _list(layers: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(layers)))

@@ -1,0 +1,206 @@
+"""SRA, span representation alignment (arXiv 2605.01205): aligned spans as centres of mass, for any two tokenizers.
+
+Costs, beyond CE: one [tokens, d_S] x [d_S, d_T] product for the projection, a K x K matrix of cosines a sample, and for
+span-KD, the dearest, one [spans, d_T] x [d_T, N] product with the shared part of the teacher's unembedding.
+
+Decisions where the paper is silent:
+- A span without any mass (underflow, `ignore_first`) is pooled as a plain mean, and its span weight is 0; at mass
+  exponent 0 all spans weigh the same, those without mass too. A sample of which no span has mass adds nothing.
+- Student span logits are pooled from the logits that the student's forward pass has made. The head is linear and a
+  span's shares sum to 1, so they are W_U C^S exactly, unless the student soft-caps its logits: then the caps are pooled.
+
+Shapes: B samples, S student tokens, T teacher tokens, K spans, R spans of all samples end to end, d_S and d_T widths (suffixes d
+and e), N tokens of the shared vocabulary, X either side's tokens.
+"""
+
+import torch
+from torch import Tensor
+
+from schemas.errors import RunError
+from schemas.layers import resolve_layer
+from schemas.losses import SRAConfig
+from trainer.batch import Batch, Needs, SpanRequest, SpanSet, StudentStates
+from trainer.geometry import at_least_float32, cosine_distance, geometry_sums, ratio
+from trainer.objectives.base import Loss, Pair, Term
+from trainer.objectives.divergence import Columns, Rows, forward_kl
+from trainer.objectives.projection import projection_groups, projection_matrix
+from trainer.objectives.requirements import require_head, require_hidden, require_mass
+from trainer.pooling import centres_of_mass, membership, span_mass, within_span, without_leading
+from trainer.teacher_head import TeacherHead
+
+
+def relative_mass(mass_BK: Tensor, mask_BK: Tensor, exponent: float) -> Tensor:
+    """m~_i = m_i^p / sum_j m_j^p over a sample's spans, [B, K]; 0 throughout where no span has mass."""
+    raised_BK = torch.where(mask_BK, mass_BK.pow(exponent), 0.0)
+    return ratio(raised_BK, raised_BK.sum(1, keepdim=True))
+
+
+def span_cosine_loss(student_BKd: Tensor, teacher_BKe: Tensor, weight_BK: Tensor, projection_de: Tensor) -> Tensor:
+    """L_cos = sum over samples of sum_i m~_i d(C^S_i P, C^T_i)."""
+    return (weight_BK * cosine_distance(student_BKd @ projection_de, teacher_BKe)).sum()
+
+
+def span_geometry_loss(student_BKd: Tensor, teacher_BKe: Tensor, weight_BK: Tensor) -> Tensor:
+    """L_geo = sum over samples of sum_{i != j} pi_ij (cos(C^S_i, C^S_j) - cos(C^T_i, C^T_j))^2,
+    pi_ij = m~_i m~_j / sum_{k != l} m~_k m~_l. A sample with fewer than two spans of weight adds 0."""
+    return ratio(*geometry_sums(student_BKd, teacher_BKe, weight_BK)).sum()
+
+
+def span_kd_loss(
+    logits_BSV: Tensor,
+    label_BS: Tensor,
+    share_BS: Tensor,
+    teacher_BKe: Tensor,
+    mask_BK: Tensor,
+    head: TeacherHead,
+    columns: Columns,
+    temperature: float,
+    mean: bool = False,
+) -> Tensor:
+    """L_span-KD = sum over samples of sum_i KL(softmax(z^T_i / tau) || softmax(z^S_i / tau)), over the shared vocabulary.
+
+    z^T_i = head(C^T_i), where `head` has the shared tokens alone; z^S_i = sum over tokens s of span i of share_s z^S_s, in the
+    `columns` of the same tokens. `mean` divides a sample's sum by its number of spans.
+    """
+    row_BK = mask_BK.flatten().cumsum(0).view_as(mask_BK) - 1
+    span_BS = label_BS.clamp_min(0)
+    position_P = ((label_BS >= 0) & mask_BK.gather(1, span_BS)).flatten().nonzero().squeeze(1)
+    row_P, order_P = row_BK.gather(1, span_BS).flatten()[position_P].sort(stable=True)
+    position_P = position_P[order_P]
+    teacher_Re, share_P = teacher_BKe[mask_BK], share_BS.flatten()[position_P]
+    rows = Rows(position_P, row_P, share_P, num_rows=len(teacher_Re))
+    spans_B1 = mask_BK.sum(1, keepdim=True) if mean else torch.ones_like(row_BK[:, :1])
+    factor_R = (1.0 / spans_B1.clamp_min(1)).expand_as(mask_BK)[mask_BK]
+    return forward_kl(logits_BSV.flatten(0, 1), rows, columns, lambda chunk: head(teacher_Re[chunk]), factor_R, temperature)
+
+
+class SRA(Loss):
+    """cos * L_cos + geo * L_geo + span_kd * L_span-KD, each a mean over the samples of the step.
+
+    `effective_spans`, 1 / sum m~^2, is reported alone: how many spans the weights really sit on. One or two of hundreds
+    means that attention sinks hold the mass; see `ignore_first` and `mass_exponent`.
+    """
+
+    student_ids: Tensor | None
+
+    def __init__(self, config: SRAConfig, pair: Pair):
+        super().__init__()
+        self.name, self.weight, self.config = config.loss, config.weight, config
+        teacher = pair.manifest.teacher
+        self.teacher_layer = resolve_layer(config.teacher_layer, teacher.num_layers, "sra.teacher_layer")
+        self.student_layer = resolve_layer(config.student_layer, pair.student_layers, "sra.student_layer")
+        self.teacher_last, self.student_last = teacher.num_layers, pair.student_layers
+        self.aligns = config.cos > 0 or config.geo > 0
+        self.exponent = 0.0 if config.span_weights == "equal" else config.mass_exponent
+        self.request = SpanRequest("aligned", "response", max_spans=config.max_spans)
+        self.needs = self._needs(pair)
+        if config.cos > 0:
+            self.projection = projection_matrix(pair.student_width, teacher.hidden_size, config.projection)
+        if config.span_kd > 0:
+            self._restrict_to_shared_vocabulary(pair)
+
+    def _needs(self, pair: Pair) -> Needs:
+        aligned, final = self.aligns, self.config.span_kd > 0
+        teacher_layers = ({self.teacher_layer} if aligned else set()) | ({self.teacher_last} if final else set())
+        student_layers = {self.student_layer} if aligned else set()
+        by_mass = self.config.pooling == "mass"
+        teacher_mass = set(teacher_layers) if by_mass else set()
+        if aligned and self.exponent > 0:
+            teacher_mass.add(self.teacher_layer)
+        student_mass = student_layers | ({self.student_last} if final else set()) if by_mass else set()
+        if 0 in student_mass:
+            raise RunError(
+                "sra: student layer 0 is the embeddings, which no attention makes: it has no token masses. "
+                "Choose sra.student_layer from 1 up, or pooling: mean"
+            )
+        return Needs(
+            teacher_hidden=require_hidden(pair, teacher_layers, "sra"),
+            teacher_mass=require_mass(pair, teacher_mass, "sra"),
+            student_hidden=frozenset(student_layers),
+            student_mass=frozenset(student_mass),
+            spans=frozenset([self.request]),
+        )
+
+    def _restrict_to_shared_vocabulary(self, pair: Pair) -> None:
+        """A head of the shared tokens alone, copied once; if the vocabularies are one, the teacher's head itself."""
+        head = require_head(pair, "sra's span_kd", "Set span_kd: 0")
+        student_ids, teacher_ids = pair.vocabulary.student_ids, pair.vocabulary.teacher_ids
+        if len(student_ids) == 0:
+            raise RunError("sra: student and teacher share not one token, so span_kd has nothing to compare. Set span_kd: 0")
+        whole = torch.arange(len(student_ids))
+        self.register_buffer("student_ids", None if torch.equal(student_ids, whole) else student_ids, persistent=False)
+        self.num_shared = len(student_ids)
+        if len(head.weight_Vd) == self.num_shared and torch.equal(teacher_ids, whole):
+            self.head = head
+            return
+        record = pair.manifest.teacher.head
+        assert record is not None  # there is a head
+        bias = None if head.bias_V is None else head.bias_V[teacher_ids]
+        self.head = TeacherHead(head.weight_Vd[teacher_ids], bias, record)
+
+    def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
+        spans = batch.spans[self.request]
+        terms: dict[str, Term] = {}
+        if self.aligns:
+            terms |= self._align(student, batch, spans)
+        if self.config.span_kd > 0:
+            terms["span_kd"] = Term(self._span_kd(student, batch, spans), "sample", self.config.span_kd)
+        return terms
+
+    def _align(self, student: StudentStates, batch: Batch, spans: SpanSet) -> dict[str, Term]:
+        hidden_BSd = at_least_float32(student.hidden[self.student_layer])
+        member_BKS = membership(spans.student_BS, spans.mask_BK, hidden_BSd.dtype)
+        student_BKd = centres_of_mass(member_BKS, self._student_shares(member_BKS, student, batch, self.student_layer), hidden_BSd)
+        teacher_BKe = self._teacher_centres(batch, spans, self.teacher_layer)
+        weight_BK = self._span_weights(batch, spans).to(hidden_BSd.dtype)
+        terms = {"effective_spans": Term(ratio(weight_BK.sum(1), weight_BK.square().sum(1)).sum(), "sample", 0.0)}
+        if self.config.cos > 0:
+            cos = span_cosine_loss(student_BKd, teacher_BKe, weight_BK, self.projection)
+            terms["cos"] = Term(cos, "sample", self.config.cos)
+        if self.config.geo > 0:
+            terms["geo"] = Term(span_geometry_loss(student_BKd, teacher_BKe, weight_BK), "sample", self.config.geo)
+        return terms
+
+    def _span_kd(self, student: StudentStates, batch: Batch, spans: SpanSet) -> Tensor:
+        """Always of the final states and their masses: no other layer has logits."""
+        dtype = at_least_float32(student.logits_BSV.new_empty(0)).dtype
+        member_BKS = membership(spans.student_BS, spans.mask_BK, dtype)
+        return span_kd_loss(
+            student.logits_BSV,
+            spans.student_BS,
+            self._student_shares(member_BKS, student, batch, self.student_last),
+            self._teacher_centres(batch, spans, self.teacher_last),
+            spans.mask_BK,
+            self.head,
+            Columns(self.num_shared, self.student_ids),
+            self.config.temperature,
+            mean=self.config.span_kd_reduction == "mean",
+        )
+
+    @torch.no_grad()
+    def _student_shares(self, member_BKS: Tensor, student: StudentStates, batch: Batch, layer: int) -> Tensor:
+        if self.config.pooling == "mean":
+            return within_span(member_BKS, batch.mask_BS.to(member_BKS.dtype))
+        mass_BS = without_leading(student.mass[layer], batch.mask_BS, self.config.ignore_first)
+        return within_span(member_BKS, mass_BS.to(member_BKS.dtype))
+
+    @torch.no_grad()
+    def _teacher_centres(self, batch: Batch, spans: SpanSet, layer: int) -> Tensor:
+        hidden_BTe = batch.teacher_hidden[layer]
+        member_BKT = membership(spans.teacher_BT, spans.mask_BK, hidden_BTe.dtype)
+        mass_BT = batch.teacher_mask_BT if self.config.pooling == "mean" else self._teacher_mass(batch, layer)
+        return centres_of_mass(member_BKT, within_span(member_BKT, mass_BT.to(hidden_BTe.dtype)), hidden_BTe)
+
+    @torch.no_grad()
+    def _span_weights(self, batch: Batch, spans: SpanSet) -> Tensor:
+        if self.exponent == 0:
+            return relative_mass(spans.mask_BK.float(), spans.mask_BK, 0.0)
+        mass_BT = self._teacher_mass(batch, self.teacher_layer)
+        member_BKT = membership(spans.teacher_BT, spans.mask_BK, mass_BT.dtype)
+        return relative_mass(span_mass(member_BKT, mass_BT), spans.mask_BK, self.exponent)
+
+    def _teacher_mass(self, batch: Batch, layer: int) -> Tensor:
+        return without_leading(batch.teacher_mass[layer], batch.teacher_mask_BT, self.config.ignore_first)
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        return projection_groups(self.parameters(), self.config.projection)
