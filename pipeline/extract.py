@@ -1,0 +1,396 @@
+"""Extraction: the teacher is run once over a corpus, on one machine or a Ray cluster, into a cache.
+
+The only file that imports Ray. Units flow: read by the driver, annotated by tasks, run and written by teacher actors.
+At most two are with an actor, one in the forward pass and one being written, and a few annotated ones wait: memory does
+not grow with the corpus. A worker that dies costs the units it held, which are tried again; a driver that dies costs
+those in flight, and the same call goes on from there. Starting Ray takes some 6 seconds and 0.5 GB; a finished cache is
+recognised without it.
+"""
+
+import logging
+import os
+import secrets
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, cast
+
+import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from pipeline.disk import has_room, require_room
+from pipeline.plan import Unit
+from pipeline.progress import ExtractionProgress
+from pipeline.request import Request, make_request
+from pipeline.result import ExtractionResult, make_result, shard_bytes
+from pipeline.resume import Output, find_complete, open_output
+from pipeline.sample import Sample
+from pipeline.shards import remove_temporaries, write_index
+from pipeline.worker import AnnotatedUnit, Job, TeacherWorker, UnitReport, annotate_unit, make_job
+from schemas.errors import ResourceError, StillroomError
+from schemas.extraction import ExtractionConfig, WorkersConfig
+from schemas.manifest import TEACHER
+
+UNITS_AN_ACTOR = 2  # one in the forward pass, one being written
+MOST_ANNOTATORS = 16  # an actor, so that a slow annotator does not starve a GPU
+POLL_SECONDS = 0.5
+OBJECT_STORE_BYTES = 512 * 2**20  # of a local Ray: texts and tokens pass through it, never states
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def extract(config: ExtractionConfig) -> ExtractionResult:
+    """Make the cache that `config` describes, or what is missing of it.
+
+    Raises ConfigError, CorpusError, ModelError, TokenizerError, AnnotatorError: the request cannot be. CacheError: the
+    output is something else's, the differing fields named. ResourceError: Ray, processors, GPUs, memory or disk.
+    """
+    started = time.monotonic()
+    cache = config.output.expanduser().absolute()
+    request = make_request(config)
+    plan = request.plan
+    done = find_complete(cache, request.manifest)
+    if done is not None:
+        return make_result(request, cache, done, {}, started)
+    with ExtractionProgress(plan.samples) as progress, open_output(cache, request.manifest, progress.say) as output:
+        missing = [unit for unit in plan.units if unit.number not in output.done]
+        reports: dict[int, UnitReport] = {}
+        if missing or not (cache / TEACHER).is_dir():
+            require_room(cache, plan, request.manifest.arrays, missing)
+            with cluster(config.workers), _terminable():
+                reports = _Run(request, output, missing, progress).run()
+        remove_temporaries(cache)
+        write_index(cache, request.manifest)
+        return make_result(request, cache, output.done | {n: r.record for n, r in reports.items()}, reports, started)
+
+
+# --- Units over a cluster ---------------------------------------------------------------------------------------------
+
+
+@ray.remote(num_returns=2, max_retries=0)
+def _annotate(job: Job, number: int, samples: list[Sample]) -> tuple[int, AnnotatedUnit]:
+    """The number comes back apart from the unit, so that the driver learns of the end without fetching the unit."""
+    return number, annotate_unit(job, number, samples)
+
+
+@ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"units": UNITS_AN_ACTOR, "progress": 1})
+class TeacherActor:
+    """A TeacherWorker behind Ray, which can be asked for its progress while both its threads are busy."""
+
+    def __init__(self, job: Job):
+        self._worker = TeacherWorker(job)
+
+    @ray.method(concurrency_group="units")
+    def prepare(self, save_files: bool) -> None:
+        self._worker.prepare(save_files)
+
+    @ray.method(concurrency_group="units")
+    def run(self, unit: AnnotatedUnit) -> UnitReport:
+        return self._worker.run(unit)
+
+    @ray.method(concurrency_group="progress")
+    def progress(self) -> dict[int, tuple[int, int]]:
+        return self._worker.progress()
+
+
+class _Lost(Exception):
+    """A worker died, or an object went with its machine: worth another try."""
+
+
+@dataclass
+class _Work:
+    """A unit in flight."""
+
+    unit: Unit
+    samples: list[Sample]
+    annotated: Any = None  # reference to an AnnotatedUnit
+
+
+@dataclass(eq=False)
+class _Slot:
+    """A teacher actor and what it has in hand."""
+
+    actor: Any
+    loading: Any  # reference; None once the teacher is loaded
+    saves_files: bool
+    work: dict[Any, _Work] = field(default_factory=dict)  # by reference to its UnitReport
+    poll: Any = None
+    batches: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+
+class _Run:
+    """One run over the missing units."""
+
+    def __init__(self, request: Request, output: Output, missing: list[Unit], progress: ExtractionProgress):
+        self._request, self._output, self._progress = request, output, progress
+        self._workers = request.config.workers
+        self._missing = deque(missing)
+        self._units = request.plan.read_units(request.corpus, skip=output.done.keys())
+        self._job = ray.put(make_job(request, output.cache))
+        # Each annotating process costs some 0.4 GB and 5 seconds to start, so it is one an actor until actors starve.
+        self._annotators, self._most_annotators = self._workers.count, _most_annotators(self._workers)
+        self._annotating: dict[Any, _Work] = {}
+        self._ready: deque[_Work] = deque()
+        self._slots: list[_Slot] = []
+        self._teacher_saved = (output.cache / TEACHER).is_dir()
+        self._tries: Counter[str] = Counter()
+        self._reports: dict[int, UnitReport] = {}
+
+    def run(self) -> dict[int, UnitReport]:
+        """The reports by unit. Whatever goes wrong, the actors are gone afterwards."""
+        actors = max(1, min(self._workers.count, len(self._missing)))
+        samples = sum(shard.samples + shard.overlong for shard in self._output.done.values())
+        self._progress.start(samples)
+        self._output.log("start", units=len(self._missing), actors=actors)
+        try:
+            self._slots = [self._start_actor(saves_files=index == 0) for index in range(actors)]
+            while True:
+                self._annotate_some()
+                self._dispatch()
+                in_hand = self._in_hand()
+                if self._teacher_saved and not (self._annotating or self._ready or in_hand):
+                    return self._reports
+                loading = [slot.loading for slot in self._slots if slot.loading is not None]
+                waiting = [*self._annotating, *in_hand, *loading]
+                for reference in ray.wait(waiting, timeout=POLL_SECONDS)[0]:
+                    self._settle(reference)
+                self._show_progress()
+        finally:
+            for slot in self._slots:
+                ray.kill(slot.actor)
+
+    def _in_hand(self) -> dict[Any, _Work]:
+        return {reference: work for slot in self._slots for reference, work in slot.work.items()}
+
+    def _start_actor(self, saves_files: bool) -> _Slot:
+        options = {"num_cpus": self._workers.cpus, "num_gpus": self._workers.gpus}
+        actor = cast(Any, TeacherActor).options(**options).remote(self._job)
+        return _Slot(actor, actor.prepare.remote(saves_files), saves_files)
+
+    def _annotate_some(self) -> None:
+        """As many at a time as `_annotators`, and no more waiting than the actors can take at once."""
+        cache, plan, arrays = self._output.cache, self._request.plan, self._request.manifest.arrays
+        most = self._annotators + UNITS_AN_ACTOR * self._workers.count
+        while (
+            self._missing
+            and len(self._annotating) < self._annotators
+            and len(self._annotating) + len(self._ready) < most
+        ):
+            flying = [work.unit for work in (*self._annotating.values(), *self._ready, *self._in_hand().values())]
+            if not has_room(cache, plan, arrays, [*flying, self._missing[0]]):
+                if not flying:
+                    require_room(cache, plan, arrays, list(self._missing))
+                return
+            self._missing.popleft()
+            self._annotate(_Work(*next(self._units)))
+
+    def _annotate(self, work: _Work) -> None:
+        task = _annotate.options(num_cpus=self._workers.annotator_cpus)
+        finished, work.annotated = task.remote(self._job, work.unit.number, work.samples)
+        self._annotating[finished] = work
+
+    def _dispatch(self) -> None:
+        """No shard before teacher/ is there, and none to an actor that is still loading."""
+        while self._ready and self._teacher_saved:
+            free = [slot for slot in self._slots if slot.loading is None and len(slot.work) < UNITS_AN_ACTOR]
+            if not free:
+                return
+            slot, work = min(free, key=lambda slot: len(slot.work)), self._ready.popleft()
+            slot.work[slot.actor.run.remote(work.annotated)] = work
+
+    def _settle(self, reference: Any) -> None:
+        if reference in self._annotating:
+            work = self._annotating.pop(reference)
+            try:
+                _get(reference)
+                self._ready.append(work)
+            except (_Lost, RayActorError) as error:
+                self._count_try(f"unit {work.unit.number}", error)
+                self._annotate(work)
+            return
+        for slot in self._slots:
+            if reference is slot.loading or reference in slot.work:
+                self._settle_slot(slot, reference)
+                return
+
+    def _settle_slot(self, slot: _Slot, reference: Any) -> None:
+        try:
+            report = _get(reference)
+        except RayActorError as error:
+            self._replace(slot, error)
+            return
+        except _Lost as error:  # the annotated unit went with its machine; the actor lives
+            work = slot.work.pop(reference)
+            self._count_try(f"unit {work.unit.number}", error)
+            self._annotate(work)
+            return
+        if reference is slot.loading:
+            slot.loading = None
+            self._teacher_saved = self._teacher_saved or slot.saves_files
+            return
+        unit = slot.work.pop(reference).unit.number
+        slot.batches.pop(unit, None)
+        if not slot.work and not self._ready:
+            self._annotators = min(self._annotators + 1, self._most_annotators)
+        self._reports[unit] = report
+        self._output.log(
+            "unit",
+            unit=unit,
+            samples=report.record.samples,
+            tokens=report.record.tokens,
+            bytes=shard_bytes(report.record),
+            forward_seconds=round(report.forward_seconds, 3),
+            write_seconds=round(report.write_seconds, 3),
+        )
+
+    def _replace(self, slot: _Slot, error: Exception) -> None:
+        """A fresh actor in the place of a dead one, and its units in the queue again; a committed one will be found."""
+        ray.kill(slot.actor)
+        for work in slot.work.values():
+            self._count_try(f"unit {work.unit.number}", error)
+            self._ready.appendleft(work)
+        if slot.loading is not None:
+            self._count_try("loading the teacher", error)
+        self._slots[self._slots.index(slot)] = self._start_actor(slot.saves_files)
+
+    def _count_try(self, what: str, error: Exception) -> None:
+        self._tries[what] += 1
+        reason = " ".join(str(error).split())
+        self._output.log("lost", what=what, reason=reason)
+        if self._tries[what] > self._workers.retries:
+            raise ResourceError(
+                f"{what}: its worker died {self._tries[what]} times; most often memory runs out: use fewer workers, or "
+                "lower batching.batch_tokens or batching.unit_tokens and name a new output. "
+                f"Ray says: {reason[:500]}"
+            )
+        self._progress.say(f"{what}: its worker died; trying again ({self._tries[what]} of {self._workers.retries})")
+
+    def _show_progress(self) -> None:
+        records = [report.record for report in self._reports.values()]
+        samples, tokens = sum(r.samples + r.overlong for r in records), sum(r.tokens for r in records)
+        for slot in self._slots:
+            _poll(slot)
+            samples += sum(done[0] for done in slot.batches.values())
+            tokens += sum(done[1] for done in slot.batches.values())
+        self._progress.update(samples, tokens, sum(map(shard_bytes, records)))
+
+
+def _poll(slot: _Slot) -> None:
+    """Ask an actor for its progress without ever waiting for the answer."""
+    if slot.poll is None:
+        slot.poll = slot.actor.progress.remote()
+    elif ray.wait([slot.poll], timeout=0)[0]:
+        answer, slot.poll = slot.poll, None
+        try:
+            found = ray.get(answer)
+        except RayActorError:
+            return  # it died; its units tell so, and they are what counts
+        at_work = {work.unit.number for work in slot.work.values()}
+        slot.batches = {unit: done for unit, done in found.items() if unit in at_work}
+
+
+def _get(reference: Any) -> Any:
+    """The result of a finished call. A StillroomError of a worker is raised as itself; a dead actor as RayActorError;
+    everything else that another try may mend as _Lost."""
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        _reraise(error)
+    except RayActorError:
+        raise
+    except RayError as error:
+        raise _Lost(str(error)) from error
+
+
+def _reraise(error: RayTaskError) -> NoReturn:
+    if isinstance(error.cause, StillroomError):
+        raise error.cause from None
+    if isinstance(error.cause, RayError):
+        raise _Lost(str(error.cause)) from error
+    raise error
+
+
+# --- The cluster ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def cluster(workers: WorkersConfig) -> Iterator[None]:
+    """Ray: the one this process has already, the one at an address, the one this job runs on, or one of our own.
+
+    Raises ResourceError: nobody answers, or it is too small, which would mean waiting for ever.
+    """
+    if ray.is_initialized():
+        _require_resources(workers)
+        yield
+        return
+    address = workers.address or os.environ.get("RAY_ADDRESS") or "local"
+    if address.startswith("ray://"):
+        raise ResourceError(f"workers.address {address}: a Ray client does not share the cluster's disks; submit a job")
+    options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        # Ray would leave a token under the home directory, and every later `ray start` would ask for it.
+        if "RAY_AUTH_MODE" not in os.environ and not (Path.home() / ".ray" / "auth_token").exists():
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+        options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        options |= {"runtime_env": {"env_vars": {"PYTHONPATH": path}}}
+    elif "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # a submitted job brings its own working directory
+        options |= {"runtime_env": {"py_modules": [str(PROJECT / "pipeline"), str(PROJECT / "schemas")]}}
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        ray.init(**options)
+    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+        raise ResourceError(f"cannot reach Ray at {address}: {error}") from error
+    try:
+        _require_resources(workers)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _require_resources(workers: WorkersConfig) -> None:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus = sum(node.get("CPU", 0) for node in nodes)
+    gpus = sum(node.get("GPU", 0) for node in nodes)
+    fitting = sum(_actors_fitting(workers, node) for node in nodes)
+    left = cpus - workers.count * workers.cpus
+    if fitting < workers.count or left + 1e-6 < workers.annotator_cpus:
+        raise ResourceError(
+            f"{workers.count} teacher actors of {workers.cpus:g} CPUs and {workers.gpus:g} GPUs each, and "
+            f"{workers.annotator_cpus:g} CPUs for annotation, do not fit on this Ray of {len(nodes)} machines with "
+            f"{cpus:g} CPUs and {gpus:g} GPUs in all; lower workers.count, cpus, gpus or annotator_cpus"
+        )
+
+
+def _actors_fitting(workers: WorkersConfig, node: dict[str, float]) -> int:
+    """How many teacher actors one machine can hold."""
+    wanted = (("CPU", workers.cpus), ("GPU", workers.gpus))
+    return min((int(node.get(name, 0) / each + 1e-6) for name, each in wanted if each > 0), default=workers.count)
+
+
+def _most_annotators(workers: WorkersConfig) -> int:
+    """How many annotations the processors left over can work on at once."""
+    left = ray.cluster_resources().get("CPU", 0) - workers.count * workers.cpus
+    return max(workers.count, min(MOST_ANNOTATORS * workers.count, int(left / workers.annotator_cpus)))
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM, as a job's stop sends it, ends like Ctrl-C: actors killed, Ray shut down, committed shards kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

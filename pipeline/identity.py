@@ -1,0 +1,50 @@
+"""What makes a cache the one that was asked for: everything that changes a byte of its shards, and nothing else.
+
+Paths, devices, worker counts and library versions are left out: they do not change what is asked for.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from schemas.extraction import CorpusConfig, ExtractionConfig
+from schemas.manifest import FORMAT, VERSION, ArrayRecord, CorpusRecord
+
+
+def make_identity(
+    config: ExtractionConfig,
+    *,
+    model_hashes: dict[str, str],
+    adapter_hash: str | None,
+    tokenizer_hash: str,
+    arrays: Sequence[ArrayRecord],
+    annotator_version: str,
+    corpus: CorpusRecord,
+) -> dict[str, Any]:
+    """The identity as nested JSON values, ready for `schemas.fingerprint.fingerprint`.
+
+    Layers stand as resolved indices, so that 'last' and 12 of 12 are one request.
+    """
+    teacher = config.teacher
+    return {
+        "format": f"{FORMAT} {VERSION}",
+        "teacher": {
+            "weights": model_hashes["weights"],
+            "config": model_hashes["config"],
+            "tokenizer": tokenizer_hash,
+            "adapter": adapter_hash,
+            "kind": teacher.kind,
+            "dtype": teacher.dtype,
+            "threads": teacher.threads,
+            "max_tokens": teacher.max_tokens,
+            "append_eos": teacher.append_eos,
+        },
+        "states": {a.path: {"width": a.width, "dtype": a.dtype, "encoding": a.encoding} for a in arrays},
+        "corpus": {"sha256": corpus.sha256, "samples": corpus.samples, **_mapping(config.corpus)},
+        "annotator": annotator_version,
+        "batching": config.batching.model_dump(mode="json"),
+    }
+
+
+def _mapping(corpus: CorpusConfig) -> dict[str, Any]:
+    """How a record becomes a text. The hash knows it too, but a refusal should name the field that differs."""
+    return {name: getattr(corpus, name) for name in ("text", "prompt", "template", "response", "id", "overlong")}

@@ -1,0 +1,218 @@
+"""Writing shards: beside, to the platter, and then in place by one rename, so that no reader ever sees half of one.
+
+A shard's bytes are a function of its unit alone: no times, no random names, no worker. Costs one write of the states
+and one reading for the checksums, mostly from the page cache.
+"""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.sample import AnnotatedSample
+from pipeline.tokens import Counts
+from schemas.errors import CacheError, ResourceError
+from schemas.manifest import INDEX, MANIFEST, SHARDS, ArrayRecord, CacheManifest
+from schemas.samples import INDEX_SCHEMA, SAMPLES_SCHEMA, Offsets
+from schemas.shard import RECORD, SAMPLES, STATES, ShardRecord, check_sizes, list_files, read_shard, shard_path
+from schemas.states import write_states
+
+# The disk, a quota, or a limit on file size: the user's to mend, and nothing else of ours is broken.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_shard(
+    cache: Path,
+    unit: int,
+    samples: Sequence[AnnotatedSample],
+    arrays: dict[str, np.ndarray],
+    records: Sequence[ArrayRecord],
+    fingerprint: str,
+    counts: Counts,
+) -> ShardRecord:
+    """Write and commit one shard. `arrays` is keyed by record path, [tokens] or [tokens, width] in the stored dtype.
+
+    If the shard is there already, it stays and its record is returned. Raises ResourceError if the disk is full;
+    then nothing of this shard is left behind.
+    """
+    target = shard_path(cache, unit)
+    with disk_full(f"shard {unit}", cache), folder_beside(target) as folder:
+        tokens = _write_samples(folder / SAMPLES, samples)
+        write_states(folder / STATES, arrays, list(records))
+        record = ShardRecord(
+            fingerprint=fingerprint,
+            unit=unit,
+            samples=len(samples),
+            tokens=tokens,
+            truncated=counts.truncated,
+            overlong=counts.overlong,
+            files=list_files(folder),
+        )
+        (folder / RECORD).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        if commit_folder(folder, target):
+            return record
+    return read_shard(target, fingerprint)
+
+
+def check_shards(cache: Path, manifest: CacheManifest) -> tuple[dict[int, ShardRecord], dict[int, str]]:
+    """The committed shards by unit, and what is wrong with those that are damaged. Looks at records and file sizes."""
+    whole: dict[int, ShardRecord] = {}
+    damaged: dict[int, str] = {}
+    for unit in range(manifest.units):
+        shard = shard_path(cache, unit)
+        if not shard.exists():
+            continue
+        try:
+            record = read_shard(shard, manifest.fingerprint)
+            check_sizes(shard, record)
+            whole[unit] = record
+        except CacheError as error:
+            damaged[unit] = str(error)
+    return whole, damaged
+
+
+def write_index(cache: Path, manifest: CacheManifest) -> int:
+    """Make index.parquet anew from the shards and return how many samples there are.
+
+    Raises CacheError if a shard is missing or damaged, ResourceError if the disk is full.
+    """
+    with disk_full(INDEX, cache), file_beside(cache / INDEX) as path:
+        samples = 0
+        with pq.ParquetWriter(path, INDEX_SCHEMA, compression="zstd") as index:
+            for unit in range(manifest.units):
+                shard = shard_path(cache, unit)
+                check_sizes(shard, read_shard(shard, manifest.fingerprint))
+                rows = _index_rows(shard / SAMPLES, unit)
+                index.write_batch(rows)
+                samples += len(rows)
+    return samples
+
+
+def write_manifest(cache: Path, manifest: CacheManifest) -> None:
+    """Write cache.json. Raises ResourceError if the disk is full."""
+    with disk_full(MANIFEST, cache), file_beside(cache / MANIFEST) as path:
+        path.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def remove_temporaries(cache: Path) -> None:
+    """Remove what killed writers left beside shards and files. No writer may be at work."""
+    for parent in (cache, cache / SHARDS):
+        for path in parent.glob(".*.tmp"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+@contextmanager
+def disk_full(what: str, cache: Path) -> Iterator[None]:
+    """Turns a full disk into a ResourceError; any other OSError passes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise ResourceError(
+            f"no space left to write {what} of {cache} ({os.strerror(error.errno)}); make room and run the same "
+            "command again: committed shards stay, only what is missing is done"
+        ) from error
+
+
+@contextmanager
+def folder_beside(target: Path) -> Iterator[Path]:
+    """A temporary folder on the same file system as `target`, gone at the end unless it was renamed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".tmp", dir=target.parent))
+    try:
+        folder.chmod(0o755)  # mkdtemp's 0700 would keep other users' trainers out
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def file_beside(target: Path) -> Iterator[Path]:
+    """A temporary file that takes the place of `target` at the end, whole or not at all."""
+    with folder_beside(target) as folder:
+        path = folder / target.name
+        yield path
+        _sync(path)
+        os.replace(path, target)
+        _sync(target.parent)
+
+
+def commit_folder(folder: Path, target: Path) -> bool:
+    """Flush everything below `folder` and rename it to `target`; False if `target` was there first."""
+    for directory, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            _sync(Path(directory, name))
+        _sync(Path(directory))
+    try:
+        os.rename(folder, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    _sync(target.parent)
+    return True
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_samples(path: Path, samples: Sequence[AnnotatedSample]) -> int:
+    """One record batch, uncompressed: a reader maps it. Returns the number of tokens."""
+    row_count = np.array([len(sample.token_ids) for sample in samples], dtype=np.int32)
+    row_end = np.cumsum(row_count, dtype=np.int64)
+    columns = {
+        "sample_id": pa.array([sample.id for sample in samples], pa.string()),
+        "text": pa.array([sample.text for sample in samples], pa.string()),
+        "prompt_end": pa.array([sample.prompt_end for sample in samples], pa.int32()),
+        "truncated": pa.array([sample.truncated for sample in samples], pa.bool_()),
+        "token_ids": _lists([sample.token_ids for sample in samples], pa.list_(pa.int32())),
+        "token_offsets": _lists([sample.token_offsets for sample in samples], Offsets),
+        "words": _lists([sample.spans.words for sample in samples], Offsets),
+        "noun_phrases": _lists([sample.spans.noun_phrases for sample in samples], Offsets),
+        "verb_phrases": _lists([sample.spans.verb_phrases for sample in samples], Offsets),
+        "row_start": pa.array(row_end - row_count, pa.int64()),
+        "row_count": pa.array(row_count, pa.int32()),
+    }
+    batch = pa.record_batch([columns[name] for name in SAMPLES_SCHEMA.names], schema=SAMPLES_SCHEMA)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SAMPLES_SCHEMA) as writer:
+        writer.write_batch(batch)
+    return int(row_count.sum())
+
+
+def _lists(rows: list[np.ndarray], kind: pa.ListType) -> pa.ListArray:
+    """A list column without a Python object for every number."""
+    ends = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int32)
+    flat = np.concatenate([np.asarray(row, dtype=np.int32).reshape(-1) for row in rows] or [np.empty(0, np.int32)])
+    values = pa.array(flat, pa.int32())
+    if pa.types.is_fixed_size_list(kind.value_type):
+        values = pa.FixedSizeListArray.from_arrays(values, type=kind.value_type)
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values, type=kind)
+
+
+def _index_rows(samples: Path, unit: int) -> pa.RecordBatch:
+    with pa.memory_map(str(samples)) as source:
+        table = pa.ipc.open_file(source).read_all()
+        rows = len(table)
+        columns = [
+            pa.array(table.column("sample_id").to_pylist(), pa.string()),
+            pa.array(np.full(rows, unit, dtype=np.int32)),
+            pa.array(np.arange(rows, dtype=np.int32)),
+            pa.array(table.column("row_count").to_numpy()),
+        ]
+    return pa.record_batch(columns, schema=INDEX_SCHEMA)

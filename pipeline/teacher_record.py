@@ -1,0 +1,126 @@
+"""What can be said of a teacher before its weights are loaded: its sizes, its head, and the arrays it will fill.
+
+Builds the model on torch's meta device: no memory, a second or two for a model of many layers.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+from schemas.errors import ConfigError, ModelError
+from schemas.extraction import StatesConfig, TeacherConfig
+from schemas.layers import resolve_layers
+from schemas.manifest import ArrayRecord, HeadRecord, TeacherRecord
+from schemas.model_files import brief, find_weights, quiet_transformers, read_json
+
+
+def describe_teacher(config: TeacherConfig, folder: Path) -> TeacherRecord:
+    """The record of the model in `folder`, which must hold config.json and safetensors.
+
+    Raises ModelError: unreadable, unknown or of the wrong kind; ConfigError: `max_tokens` exceeds its positions.
+    """
+    find_weights(folder)
+    model_config, model = _build_on_meta(config, folder)
+    text_config = model_config.get_text_config()
+    if model_config.is_encoder_decoder:
+        raise ModelError(f"{folder} is an encoder-decoder ({model_config.model_type}); a teacher is one or the other")
+    _check_positions(config, text_config, model)
+    weight = bias = None
+    if config.kind == "causal":
+        weight, bias = find_head(model)
+        if weight.shape[1] != text_config.hidden_size:
+            raise ModelError(
+                f"{folder}: the final states are {weight.shape[1]} wide, the blocks' {text_config.hidden_size}; "
+                "all layers need one width: choose another size of this model"
+            )
+    return TeacherRecord(
+        # A snapshot's folder is named after a commit, the hub id says more.
+        model=config.model if folder.parent.name == "snapshots" else folder.name,
+        kind=config.kind,
+        num_layers=text_config.num_hidden_layers,
+        hidden_size=text_config.hidden_size,
+        vocab_size=text_config.vocab_size if weight is None else weight.shape[0],
+        max_tokens=config.max_tokens,
+        head=None if weight is None else _head_record(config, text_config, bias is not None),
+    )
+
+
+def list_arrays(states: StatesConfig, teacher: TeacherRecord) -> list[ArrayRecord]:
+    """The arrays of every shard: hidden states, then token masses, layers ascending.
+
+    Masses are float32 whatever `states.dtype`: one number a token costs nothing, and a sum of bfloat16 masses is not 1.
+    Raises ConfigError: a layer that is not there, the mass of the embeddings, nothing to keep.
+    """
+    hidden = resolve_layers(states.hidden, teacher.num_layers, "states.hidden")
+    mass = resolve_layers(states.mass, teacher.num_layers, "states.mass")
+    if 0 in mass:
+        raise ConfigError("states.mass: layer 0 is the embeddings, which attend to nothing; masses begin at layer 1")
+    if not hidden and not mass:
+        raise ConfigError("states.hidden and states.mass are both empty: there is nothing to keep")
+    return [
+        *(ArrayRecord(kind="hidden", layer=layer, width=teacher.hidden_size, dtype=states.dtype) for layer in hidden),
+        *(ArrayRecord(kind="mass", layer=layer, width=None, dtype="float32") for layer in mass),
+    ]
+
+
+def find_head(model: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """W_U [V, d] and the bias [V] or None. Raises ModelError if the model ends in anything but one linear layer."""
+    head = model.get_output_embeddings()
+    if not isinstance(head, nn.Linear):
+        raise ModelError(
+            f"{type(model).__name__} has no linear head, so its logits cannot be had from its final states; "
+            "use a causal language model, or `kind: encoder`"
+        )
+    return head.weight, head.bias
+
+
+def _build_on_meta(config: TeacherConfig, folder: Path) -> tuple[Any, Any]:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} is no model folder: there is no config.json")
+    auto = AutoModelForCausalLM if config.kind == "causal" else AutoModel
+    remote = config.trust_remote_code
+    try:
+        with quiet_transformers():
+            model_config = AutoConfig.from_pretrained(folder, trust_remote_code=remote, local_files_only=True)
+            with torch.device("meta"):
+                model = auto.from_config(model_config, trust_remote_code=remote)
+    # A config is checked by its model's own code, which may raise anything; it is passed on, named.
+    except Exception as error:
+        own_code = "auto_map" in read_json(folder / "config.json") and not remote
+        hint = "; it brings its own code: set `teacher.trust_remote_code: true` to run that" if own_code else ""
+        raise ModelError(f"cannot build a {config.kind} model from {folder}: {brief(error)}{hint}") from error
+    return model_config, model
+
+
+def _check_positions(config: TeacherConfig, text_config: Any, model: nn.Module) -> None:
+    limits = [getattr(text_config, "max_position_embeddings", None)]
+    for module in model.modules():
+        table = getattr(module, "position_embeddings", None)
+        if isinstance(table, nn.Embedding) and table.padding_idx is not None:
+            limits.append(table.num_embeddings - table.padding_idx - 1)  # RoBERTa counts positions from behind padding
+    limit = min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=None)
+    if limit is not None and config.max_tokens > limit:
+        raise ConfigError(f"teacher.max_tokens is {config.max_tokens}, but {config.model} has only {limit} positions")
+    rope = getattr(text_config, "rope_parameters", None) or {}
+    for parameters in (rope, *rope.values()):
+        if isinstance(parameters, dict) and parameters.get("rope_type") == "longrope":
+            short = parameters["original_max_position_embeddings"]
+            if config.max_tokens > short:
+                raise ConfigError(
+                    f"teacher.max_tokens is {config.max_tokens}, but beyond {short} tokens {config.model} changes its "
+                    "position encoding for a whole batch, so a sample's states would depend on its neighbours; "
+                    f"set at most {short}"
+                )
+
+
+def _head_record(config: TeacherConfig, text_config: Any, bias: bool) -> HeadRecord:
+    """Scale and soft-cap by the names that configs have for them; that they are all there is, loading checks."""
+    scale = getattr(text_config, "logit_scale", None) or getattr(text_config, "lm_head_multiplier", None) or 1.0
+    scaling = getattr(text_config, "logits_scaling", None) or 1.0
+    # Granite divides by it, HyperCLOVA X multiplies.
+    scale *= scaling if text_config.model_type.startswith("hyperclovax") else 1 / scaling
+    softcap = getattr(text_config, "final_logit_softcapping", None) or getattr(text_config, "logits_soft_cap", None)
+    return HeadRecord(dtype=config.dtype, bias=bias, scale=scale, softcap=softcap)

@@ -1,0 +1,205 @@
+"""What runs on a worker: annotating a unit, and running the teacher over it. Knows nothing of Ray.
+
+The states of a unit are held once, in memory, between the forward pass and the disk:
+unit_tokens * (sum of all array widths) * bytes a number; twice that, for writing overlaps the next forward pass.
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.request import ModelFolders, Request, find_folders
+from pipeline.sample import AnnotatedSample, Sample
+from pipeline.shards import commit_folder, disk_full, folder_beside, write_shard
+from pipeline.spans import load_annotator
+from pipeline.teacher import Teacher
+from pipeline.teacher_files import save_teacher_files
+from pipeline.tokens import Counts, tokenize
+from schemas.errors import AnnotatorError, CacheError, ModelError, ResourceError
+from schemas.extraction import ExtractionConfig
+from schemas.manifest import MANIFEST, TEACHER, CacheManifest, read_manifest
+from schemas.model_files import hash_model, load_tokenizer
+from schemas.shard import ShardRecord, read_shard, shard_path
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker is told."""
+
+    config: ExtractionConfig
+    folders: ModelFolders  # on the driver's machine
+    manifest: CacheManifest
+    cache: Path  # absolute
+
+
+def make_job(request: Request, cache: Path) -> Job:
+    """The job for workers, whose working directory is another: paths in the config that are local become absolute."""
+    config = request.config
+    kind, colon, name = config.spans.annotator.partition(":")
+    spans = config.spans.model_copy(update={"annotator": kind + colon + _absolute(name)})
+    tokenizer = None if config.teacher.tokenizer is None else _absolute(config.teacher.tokenizer)
+    teacher = config.teacher.model_copy(update={"tokenizer": tokenizer})
+    job_config = config.model_copy(update={"spans": spans, "teacher": teacher})
+    return Job(job_config, request.folders, request.manifest, cache)
+
+
+@dataclass(frozen=True)
+class AnnotatedUnit:
+    """A unit, ready for the teacher."""
+
+    number: int
+    samples: list[AnnotatedSample]
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class UnitReport:
+    """A committed unit and where its time went. Moments are seconds since 1970, for clocks of several machines."""
+
+    record: ShardRecord
+    first_batch: float = 0.0
+    first_tokens: int = 0
+    last_batch: float = 0.0
+    forward_seconds: float = 0.0
+    write_seconds: float = 0.0
+
+
+def annotate_unit(job: Job, number: int, samples: list[Sample]) -> AnnotatedUnit:
+    """Tokens and spans of a unit's samples. Tokenizer and annotator are loaded once a process.
+
+    Raises AnnotatorError if this machine's annotator is not the driver's, and whatever `tokenize` raises.
+    """
+    teacher = job.config.teacher
+    tokenizer, annotator = _tools(_local_folders(job).tokenizer, teacher.trust_remote_code, job.config.spans.annotator)
+    if annotator.version != job.manifest.annotator:
+        raise AnnotatorError(
+            f"this worker's annotator is {annotator.version}, the cache's {job.manifest.annotator}; install one on all"
+        )
+    tokenized, counts = tokenize(samples, tokenizer, teacher, job.config.corpus.overlong)
+    spans = annotator.annotate([sample.text for sample in tokenized])
+    annotated = [
+        AnnotatedSample(t.id, t.text, t.prompt_end, t.truncated, t.token_ids, t.token_offsets, s)
+        for t, s in zip(tokenized, spans, strict=True)
+    ]
+    return AnnotatedUnit(number, annotated, counts)
+
+
+class TeacherWorker:
+    """One teacher. Two threads may call `run`: the forward pass is one at a time, and writing goes on beside it."""
+
+    def __init__(self, job: Job):
+        self._job = job
+        self._forward = threading.Lock()
+        self._teacher: Teacher | None = None
+        self._batches: dict[int, tuple[int, int]] = {}
+
+    def prepare(self, save_files: bool) -> None:
+        """Load the teacher and, if asked, keep what students need of it in the cache. Raises what loading raises."""
+        self._check_cache()
+        with self._forward:
+            teacher = self._load()
+        target = self._job.cache / TEACHER
+        if save_files and not target.exists():
+            with disk_full(TEACHER, self._job.cache), folder_beside(target) as folder:
+                save_teacher_files(teacher, folder)
+                commit_folder(folder, target)
+
+    def run(self, unit: AnnotatedUnit) -> UnitReport:
+        """States of one unit, committed. A shard that is there already is left alone.
+
+        Raises ModelError for non-finite states, ResourceError if memory of the GPU or space on the disk runs out.
+        """
+        job, shard = self._job, shard_path(self._job.cache, unit.number)
+        if shard.exists():
+            return UnitReport(read_shard(shard, job.manifest.fingerprint))
+        moments: list[tuple[float, int]] = []
+
+        def on_batch(samples: int, tokens: int) -> None:
+            before = self._batches.get(unit.number, (0, 0))
+            self._batches[unit.number] = (before[0] + samples, before[1] + tokens)
+            moments.append((time.time(), tokens))
+
+        try:
+            with self._forward:
+                started = time.monotonic()
+                arrays = self._run_teacher(unit, on_batch)
+                forward_seconds = time.monotonic() - started
+            started = time.monotonic()
+            record = write_shard(
+                job.cache, unit.number, unit.samples, arrays, job.manifest.arrays, job.manifest.fingerprint, unit.counts
+            )
+        finally:
+            self._batches.pop(unit.number, None)
+        first, last = (moments[0], moments[-1]) if moments else ((0.0, 0), (0.0, 0))
+        return UnitReport(record, first[0], first[1], last[0], forward_seconds, time.monotonic() - started)
+
+    def progress(self) -> dict[int, tuple[int, int]]:
+        """Samples and tokens of the units at work, by unit. Costs nothing."""
+        return dict(self._batches)
+
+    def _run_teacher(self, unit: AnnotatedUnit, on_batch: Any) -> dict[str, Any]:
+        import torch
+
+        try:
+            return self._load().run(unit.samples, self._job.config.batching.batch_tokens, on_batch)
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(
+                f"unit {unit.number}: the GPU has no memory left for a batch; lower batching.batch_tokens "
+                f"(now {self._job.config.batching.batch_tokens}) and name a new output ({error})"
+            ) from error
+
+    def _load(self) -> Teacher:
+        if self._teacher is None:
+            job = self._job
+            folders, teacher = _local_folders(job), job.config.teacher
+            if teacher.device == "auto":  # where Ray assigned no GPU, one may still be visible
+                teacher = teacher.model_copy(update={"device": "cuda" if job.config.workers.gpus else "cpu"})
+            loaded = Teacher(teacher, job.config.states, folders.model, folders.adapter)
+            if loaded.arrays != job.manifest.arrays or loaded.record != job.manifest.teacher:
+                raise ModelError(
+                    f"the loaded teacher is not what its config.json promised: {loaded.record} with "
+                    f"{[array.path for array in loaded.arrays]}, planned {job.manifest.teacher}"
+                )
+            self._teacher = loaded
+        return self._teacher
+
+    def _check_cache(self) -> None:
+        try:
+            found = read_manifest(self._job.cache).fingerprint
+        except CacheError as error:
+            raise ResourceError(
+                f"a worker does not see {self._job.cache / MANIFEST} ({error}); the output must lie on shared storage"
+            ) from error
+        if found != self._job.manifest.fingerprint:
+            raise ResourceError(f"a worker sees another {self._job.cache}; the output must lie on shared storage")
+
+
+def _absolute(name: str) -> str:
+    path = Path(name).expanduser()
+    return str(path.absolute()) if name and path.is_dir() else name
+
+
+@lru_cache(maxsize=2)
+def _tools(tokenizer: Path, trust_remote_code: bool, annotator: str) -> tuple[PreTrainedTokenizerBase, Any]:
+    return load_tokenizer(tokenizer, trust_remote_code), load_annotator(annotator)
+
+
+def _local_folders(job: Job) -> ModelFolders:
+    """The teacher's folders on this machine: the driver's where they are shared, else fetched and proven the same."""
+    folders = job.folders
+    if all(folder is None or folder.is_dir() for folder in (folders.model, folders.tokenizer, folders.adapter)):
+        return folders
+    return _fetch(job.config.model_dump_json(), job.manifest.identity["teacher"]["weights"])
+
+
+@lru_cache(maxsize=2)
+def _fetch(config: str, weights: str) -> ModelFolders:
+    folders = find_folders(ExtractionConfig.model_validate_json(config))
+    if hash_model(folders.model)["weights"] != weights:
+        raise ModelError(f"{folders.model} on this worker is not the teacher of the driver; give `teacher.revision`")
+    return folders

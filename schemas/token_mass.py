@@ -1,0 +1,238 @@
+"""Token mass: how much attention the end of a text pays to each of its tokens (SRA, section 3).
+
+The one torch module of the contract, because the teacher's and the student's mass must be one definition.
+
+Reading it from `output_attentions` would materialise [B, H, T, T] in every layer. Instead the model is switched to an
+attention function that calls SDPA as before and, in the chosen layers of a forward pass inside `collect_token_mass`,
+also computes the one row that is wanted: O(T) more, about 1.00-1.02 of SDPA's time at T = 1024. Mass *received* needs
+all rows and costs 1.2-1.3; they are computed in blocks. Outside the context nothing is added. A model that cannot use
+SDPA (Gemma 2, GPT-OSS: soft-capped scores or sinks) keeps its own eager attention and its masses are read from that.
+
+Layers are numbered as hidden_states: layer l is block l, the one that puts out hidden_states[l].
+
+Shapes: B samples, T tokens, H heads, G key-value heads, R query rows, D width of a head.
+"""
+
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import eager_mask, sdpa_mask
+
+from schemas.errors import ModelError
+
+Mode = Literal["last", "received"]
+
+_SDPA, _EAGER = "token_mass", "token_mass_eager"
+_SITE = "_token_mass_site"  # on every module of a block: the model's class and the block's layer
+_BLOCK_ELEMENTS = 16 * 2**20  # scores held at a time in mode "received": 64 MB of float32
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """Attention weights that lie ready."""
+
+    weights_BHTT: Tensor
+
+    @property
+    def shape_HTT(self) -> tuple[int, int, int]:
+        _, heads, queries, keys = self.weights_BHTT.shape
+        return heads, queries, keys
+
+    def rows(self, rows_BR: Tensor, mask_BT: Tensor) -> Tensor:
+        """The weights [B, H, R, T] of chosen query rows, 0 on padding."""
+        return _take(self.weights_BHTT, rows_BR).float().masked_fill(~mask_BT[:, None, None], 0.0)
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What the attention weights of any query rows are computed from."""
+
+    query_BHTD: Tensor
+    key_BGTD: Tensor
+    mask: Tensor | None  # [B or 1, H or 1, T, T], bool or additive
+    bias: Tensor | None  # [B or 1, H or 1, T, T], additive
+    scaling: float
+    causal: bool
+
+    @property
+    def shape_HTT(self) -> tuple[int, int, int]:
+        return self.query_BHTD.shape[1], self.query_BHTD.shape[2], self.key_BGTD.shape[2]
+
+    def rows(self, rows_BR: Tensor, mask_BT: Tensor) -> Tensor:
+        """softmax(scaling * q K^T + bias) in float32, [B, H, R, T], for chosen query rows; padding counts as masked."""
+        query_BHRD, key_BGTD = _take(self.query_BHTD, rows_BR).float() * self.scaling, self.key_BGTD.float()
+        (B, H, R, D), (_, G, T, _) = query_BHRD.shape, key_BGTD.shape
+        # Heads that share a key head are folded into its rows, so that grouped keys are never repeated.
+        folded = query_BHRD.reshape(B, G, H // G * R, D) @ key_BGTD.transpose(2, 3)
+        scores_BHRT = folded.reshape(B, H, R, T)
+        allowed = mask_BT[:, None, None]
+        if self.causal:
+            allowed = allowed & (torch.arange(T, device=rows_BR.device) <= rows_BR[:, None, :, None])
+        for extra in (self.mask, self.bias):
+            if extra is not None:
+                chosen = _take(extra.expand(B, -1, -1, -1), rows_BR)
+                if chosen.dtype == torch.bool:
+                    allowed = allowed & chosen
+                else:
+                    scores_BHRT = scores_BHRT + chosen
+        return scores_BHRT.masked_fill_(~allowed, torch.finfo(torch.float32).min).softmax(-1)
+
+
+def _take(values_BhTX: Tensor, rows_BR: Tensor) -> Tensor:
+    """[B, h, R, X]: of each sample its own rows."""
+    samples_B1 = torch.arange(rows_BR.shape[0], device=rows_BR.device)[:, None]
+    return values_BhTX[samples_B1, :, rows_BR].transpose(1, 2)
+
+
+@dataclass
+class _Collector:
+    """The masses of one forward pass, as they come in."""
+
+    layers: frozenset[int]
+    mask_BT: Tensor
+    mode: Mode
+    masses: dict[int, Tensor] = field(default_factory=dict)
+    model: str = "the model"  # its class, once an attention was seen
+
+    def add(self, module: nn.Module, source: _Weights | _Scores) -> None:
+        """Compute and keep the mass of the layer in which `module` stands."""
+        T = self.mask_BT.shape[1]
+        _, queries, keys = source.shape_HTT
+        if (queries, keys) != (T, T):
+            raise ModelError(
+                f"{type(module).__name__} attends from {queries} to {keys} positions, but the batch has {T}: token "
+                "masses need one whole forward pass over the batch, without a cache"
+            )
+        _, layer = getattr(module, _SITE)
+        with torch.no_grad(), torch.autocast(self.mask_BT.device.type, enabled=False):
+            received_BT = self._last(source) if self.mode == "last" else self._received(source)
+            mass_BT = received_BT.masked_fill(~self.mask_BT, 0.0)
+            self.masses[layer] = mass_BT / mass_BT.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+
+    def _last(self, source: _Weights | _Scores) -> Tensor:
+        positions_T = torch.arange(self.mask_BT.shape[1], device=self.mask_BT.device)
+        last_B1 = (self.mask_BT * positions_T).amax(1, keepdim=True)
+        return source.rows(last_B1, self.mask_BT).sum((1, 2))
+
+    def _received(self, source: _Weights | _Scores) -> Tensor:
+        B, T = self.mask_BT.shape
+        total_BT = torch.zeros(B, T, device=self.mask_BT.device)
+        block = max(1, _BLOCK_ELEMENTS // (B * T * source.shape_HTT[0]))
+        for start in range(0, T, block):
+            rows_R = torch.arange(start, min(start + block, T), device=self.mask_BT.device)
+            weights_BHRT = source.rows(rows_R.expand(B, -1), self.mask_BT)
+            # As a product, for it reads the weights once; rows of padding count 0.
+            total_BT += torch.einsum("bhrt,br->bt", weights_BHRT, self.mask_BT[:, rows_R].float())
+        return total_BT
+
+
+_active: ContextVar[_Collector | None] = ContextVar("token_mass_collector", default=None)
+
+
+def find_blocks(model: PreTrainedModel) -> nn.ModuleList:
+    """The model's L blocks in order. Raises ModelError if it has no list of `num_hidden_layers` modules."""
+    num_layers = model.config.get_text_config().num_hidden_layers
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == num_layers:
+            return module
+    raise ModelError(f"{type(model).__name__} has no list of {num_layers} blocks, so its layers cannot be told apart")
+
+
+def enable_token_mass(model: PreTrainedModel) -> None:
+    """Switch `model` to the attention that `collect_token_mass` can read; its outputs stay the same.
+
+    Raises ModelError if the model's attention cannot be switched: it does not use transformers' AttentionInterface.
+    """
+    name = type(model).__name__
+    if not model._can_set_attn_implementation():
+        raise ModelError(
+            f"{name} does not use transformers' AttentionInterface, so no token masses can be had from it; "
+            "leave them out (`mass: []`), or take another model"
+        )
+    for layer, block in enumerate(find_blocks(model), start=1):
+        for module in block.modules():
+            setattr(module, _SITE, (name, layer))
+    model.set_attn_implementation(_SDPA if model._supports_sdpa else _EAGER)
+
+
+@contextmanager
+def collect_token_mass(layers: Collection[int], mask_BT: Tensor, mode: Mode) -> Iterator[dict[int, Tensor]]:
+    """Collect token masses of the one forward pass inside; read them after the block.
+
+    `mask_BT` is true on real tokens, padding on either side. "last": softmax(q_last K^T) summed over heads, where last
+    is the last real token. "received", for encoders: the attention received, summed over heads and real queries. Gives
+    layer -> [B, T] float32 without gradient or dropout, 0 on padding, summing to 1 over the real tokens of each sample.
+
+    Raises ModelError, at the end, for a layer that gave none: it has no attention, or not one that `enable_token_mass`
+    switched.
+    """
+    collector = _Collector(frozenset(layers), mask_BT.bool(), mode)
+    token = _active.set(collector)
+    try:
+        yield collector.masses
+    finally:
+        _active.reset(token)
+    for layer in sorted(collector.layers - collector.masses.keys()):
+        raise ModelError(
+            f"layer {layer} of {collector.model} has no token mass: block {layer} computes no attention of its own, "
+            "or none that can be read; choose another layer"
+        )
+
+
+def _sdpa_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    collector = _wanted(module)
+    if collector is not None:
+        causal = kwargs.get("is_causal")
+        scores = _Scores(
+            query_BHTD=query,
+            key_BGTD=key,
+            mask=attention_mask,
+            bias=kwargs.get("position_bias"),
+            scaling=query.shape[-1] ** -0.5 if kwargs.get("scaling") is None else kwargs["scaling"],
+            # As in SDPA's wrapper: an explicit mask says everything, causality included.
+            causal=attention_mask is None and bool(getattr(module, "is_causal", True) if causal is None else causal),
+        )
+        collector.add(module, scores)
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+def _eager_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, Tensor]:
+    eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    if eager is None:
+        raise ModelError(f"{type(module).__name__} has no eager attention that token masses could be read from")
+    output, weights_BHTT = eager(module, query, key, value, attention_mask, **kwargs)
+    collector = _wanted(module)
+    if collector is not None:
+        undropped = weights_BHTT
+        if kwargs.get("dropout"):
+            with torch.no_grad():
+                undropped = eager(module, query, key, value, attention_mask, **{**kwargs, "dropout": 0.0})[1]
+        collector.add(module, _Weights(undropped))
+    return output, weights_BHTT
+
+
+AttentionInterface.register(_SDPA, _sdpa_attention)
+AttentionMaskInterface.register(_SDPA, sdpa_mask)
+AttentionInterface.register(_EAGER, _eager_attention)
+AttentionMaskInterface.register(_EAGER, eager_mask)
+
+
+def _wanted(module: nn.Module) -> _Collector | None:
+    """The active collector, if it asks for the layer that `module` stands in."""
+    collector = _active.get()
+    if collector is None:
+        return None
+    collector.model, layer = getattr(module, _SITE, (collector.model, None))
+    return collector if layer in collector.layers else None

@@ -1,0 +1,107 @@
+"""What is kept of a teacher: a student's side must get its logits and its tokens from it, to the bit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import transformers as tf
+from safetensors.torch import load_file
+
+from pipeline.teacher import Teacher
+from pipeline.teacher_files import save_teacher_files
+from schemas.errors import TokenizerError
+from schemas.extraction import StatesConfig, TeacherConfig
+from schemas.manifest import UNEMBEDDING
+from schemas.model_files import TOKENIZER_FILES, hash_model, load_tokenizer
+from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
+
+STATES = StatesConfig(hidden=["last"], mass=[])
+
+
+def load(folder: Path, **config: object) -> Teacher:
+    return Teacher(
+        TeacherConfig.model_validate({"model": str(folder), "max_tokens": 64, **config}), STATES, folder, None
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_head_and_tokenizer_of_a_causal_teacher(dtype: str, tmp_path: Path) -> None:
+    model = tiny_llama(tmp_path / "model", tiny_tokenizer(tmp_path / "model", "bpe"))
+    teacher = load(tmp_path / "model", dtype=dtype)
+    save_teacher_files(teacher, tmp_path / "kept")
+    assert sorted(contents(tmp_path / "kept")) == [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        UNEMBEDDING,
+    ]
+    kept = load_file(tmp_path / "kept" / UNEMBEDDING)
+    assert list(kept) == ["weight"]
+    assert torch.equal(kept["weight"], model.lm_head.weight.detach().to(getattr(torch, dtype)))
+    assert teacher.record.head is not None and teacher.record.head.dtype == dtype
+    assert hash_model(tmp_path / "kept")["tokenizer"] == hash_model(tmp_path / "model")["tokenizer"]
+    before, after = load_tokenizer(tmp_path / "model"), load_tokenizer(tmp_path / "kept")
+    assert before(TEXTS)["input_ids"] == after(TEXTS)["input_ids"]
+
+
+def test_saving_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    tiny_llama(tmp_path / "model", tiny_tokenizer(tmp_path / "model"))
+    save_teacher_files(load(tmp_path / "model"), tmp_path / "kept")
+    first = contents(tmp_path / "kept")
+    save_teacher_files(load(tmp_path / "model"), tmp_path / "kept")
+    save_teacher_files(load(tmp_path / "model"), tmp_path / "deep" / "other")
+    assert contents(tmp_path / "kept") == contents(tmp_path / "deep" / "other") == first
+
+
+def test_tied_head_with_bias(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = tf.PhiConfig(
+        vocab_size=400, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        tie_word_embeddings=True, initializer_range=0.3,
+    )  # fmt: skip
+    model = tf.PhiForCausalLM(config)
+    torch.nn.init.normal_(model.lm_head.bias)
+    model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer(tmp_path / "model")
+    save_teacher_files(load(tmp_path / "model"), tmp_path / "kept")
+    kept = load_file(tmp_path / "kept" / UNEMBEDDING)
+    ids = torch.arange(7)[None]
+    with torch.no_grad():
+        output = model.eval()(input_ids=ids, output_hidden_states=True)
+        logits = output.hidden_states[-1] @ kept["weight"].T + kept["bias"]
+    assert (logits - output.logits).abs().max() < 1e-4
+
+
+def test_encoders_keep_no_head_and_a_named_tokenizer_is_the_one_kept(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer(tmp_path / "named", "wordpiece")
+    tiny_bert(tmp_path / "model", tokenizer)
+    for name in TOKENIZER_FILES:
+        (tmp_path / "model" / name).unlink(missing_ok=True)
+    with pytest.raises(TokenizerError, match="there is no tokenizer in"):
+        save_teacher_files(load(tmp_path / "model", kind="encoder"), tmp_path / "kept")
+    assert not (tmp_path / "kept" / "config.json").exists()
+    named = load(tmp_path / "model", kind="encoder", tokenizer=str(tmp_path / "named"))
+    save_teacher_files(named, tmp_path / "kept")
+    assert named.record.head is None
+    assert sorted(contents(tmp_path / "kept")) == ["config.json", "tokenizer.json", "tokenizer_config.json"]
+    assert load_tokenizer(tmp_path / "kept")(TEXTS[0])["input_ids"] == tokenizer(TEXTS[0])["input_ids"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_llama(tmp_path / "model", tiny_tokenizer(tmp_path / "model"))
+    teacher = load(tmp_path / "model")
+    save_teacher_files(teacher, tmp_path / "kept")
+    before = contents(tmp_path / "kept")
+
+    def fail(tensors: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pipeline.teacher_files.save_file", fail)
+    with pytest.raises(OSError, match="No space left"):
+        save_teacher_files(teacher, tmp_path / "kept")
+    assert contents(tmp_path / "kept") == before
