@@ -33,7 +33,7 @@ def byte_level_tokenizer(texts: Sequence[str], vocab: int = 1024) -> PreTrainedT
     return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|endoftext|>")
 
 
-def sentencepiece_tokenizer(texts: Sequence[str], pieces: int = 400) -> PreTrainedTokenizerFast:
+def sentencepiece_tokenizer(texts: Sequence[str], pieces: int = 700) -> PreTrainedTokenizerFast:
     """Llama's kind: BPE over `▁`-marked words, a BOS, and 256 byte tokens for characters outside the vocabulary."""
     special, byte_tokens = ["<s>", "</s>"], [f"<0x{byte:02X}>" for byte in range(256)]
     words = Tokenizer(models.BPE())

@@ -1,4 +1,4 @@
-"""`stillroom extract`, `plan` and `reindex`. As a job: `ray job submit --working-dir . -- stillroom extract CONFIG.yaml`."""
+"""`stillroom extract`, `plan` and `reindex`. As a job: `ray job submit --working-dir . -- stillroom extract X.yaml`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +20,9 @@ def run_extraction(path: Path, overrides: Sequence[str]) -> None:
     console = Console(highlight=False)
     if result.already_done:
         console.print(f"{result.cache} is complete already; nothing to do", soft_wrap=True)
+    held = f"{result.samples:,} samples, {result.tokens:,} tokens, {decimal(result.bytes)} in {result.units} shards"
     left_out = f"left out: {result.empty:,} empty, {result.overlong:,} overlong; cut: {result.truncated:,}"
-    console.print(f"{result.samples:,} samples, {result.tokens:,} tokens, {decimal(result.bytes)} in {result.units} shards; {left_out}")
+    console.print(f"{held}; {left_out}", soft_wrap=True)
     if not result.already_done:
         rate = "" if result.tokens_per_second is None else f", {result.tokens_per_second:,.0f} tokens/s"
         console.print(f"{result.new_tokens:,} tokens in {result.seconds:.0f} s{rate}; {result.cache}", soft_wrap=True)

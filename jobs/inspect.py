@@ -45,7 +45,7 @@ def _summary(cache: Cache) -> Table:
         "samples": f"{len(cache):,} in {manifest.units} shards; left out: {manifest.corpus.empty} empty, "
         f"{sum(record.overlong for record in records)} overlong; cut: {sum(record.truncated for record in records)}",
         "tokens": f"{tokens:,}, at most {teacher.max_tokens:,} a sample (longest {int(cache.tokens.max()):,})",
-        "size": f"{decimal(shards)} in shards ({shards / max(1, tokens):,.0f} bytes a token), {decimal(kept)} beside them",
+        "size": f"{decimal(shards)} in shards ({shards / max(1, tokens):,.0f} bytes a token), {decimal(kept)} beside",
     }
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():
@@ -70,7 +70,8 @@ def _size(array: ArrayRecord, tokens: int) -> int:
 
 def _show_sample(console: Console, sample: CachedSample) -> None:
     console.print(
-        f"\nsample {sample.id}: {len(sample.text):,} characters, {len(sample.token_ids):,} tokens, {len(sample.words)} words, "
+        f"\nsample {sample.id}: {len(sample.text):,} characters, {len(sample.token_ids):,} tokens, "
+        f"{len(sample.words)} words, "
         f"{len(sample.noun_phrases)} noun and {len(sample.verb_phrases)} verb phrases; prompt dim",
     )
     console.print(_marked(sample))

@@ -19,8 +19,7 @@ def run_training(path: Path, overrides: Sequence[str]) -> None:
         console.print(f"{result.folder} is finished already ({result.steps} steps); nothing to do")
     else:
         console.print(f"{result.folder}: {result.steps} steps in {result.seconds:.0f} s")
-    if result.evaluation is not None:
-        console.print(
-            f"held out: {result.evaluation.bits_per_byte:.4f} bits/byte, {result.evaluation.nats_per_token:.4f} nats/token"
-        )
+    found = result.evaluation
+    if found is not None:
+        console.print(f"held out: {found.bits_per_byte:.4f} bits/byte, {found.nats_per_token:.4f} nats/token")
     console.print(f"student: {result.folder / 'model'}")

@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from schemas.errors import CacheError, PairingError, StillroomError
+from schemas.errors import CacheError, StillroomError
 from schemas.fingerprint import hash_file
 from schemas.manifest import ArrayRecord
 from schemas.shard import shard_path
@@ -29,12 +29,12 @@ def verify_cache(path: Path) -> None:
             tokens += shard.record.tokens
         except StillroomError as error:
             problems.append(str(error))
-    if not problems:
-        problems = _index_problems(cache, tokens)
     if problems:
         raise CacheError(f"{len(problems)} of {cache.manifest.units} shards are damaged:\n  " + "\n  ".join(problems))
+    _check_index(cache, tokens)
     print(
-        f"{path}: {cache.manifest.units} shards, {len(cache):,} samples, {tokens:,} tokens; every checksum, row and number is good"
+        f"{path}: {cache.manifest.units} shards, {len(cache):,} samples, {tokens:,} tokens; "
+        "every checksum, row and number is good"
     )
 
 
@@ -69,14 +69,15 @@ def _check_finite(shard: Shard, array: ArrayRecord) -> None:
             raise CacheError(f"{shard.path}: {array.path} row {row} is not finite; remove the shard and extract again")
 
 
-def _index_problems(cache: Cache, tokens: int) -> list[str]:
-    if int(cache.tokens.sum()) != tokens:
-        return [
-            f"the index counts {int(cache.tokens.sum())} tokens, the shards {tokens}; run `stillroom reindex {cache.path}`"
-        ]
+def _check_index(cache: Cache, tokens: int) -> None:
+    """Every entry finds its sample, and none is missing. Raises CacheError or PairingError."""
+    counted = int(cache.tokens.sum())
+    if counted != tokens:
+        raise CacheError(
+            f"the index counts {counted} tokens, the shards {tokens}; run `stillroom reindex {cache.path}`"
+        )
     for position in range(len(cache)):
         try:
             cache.sample(position)
-        except (PairingError, IndexError) as error:
-            return [str(error)]
-    return []
+        except IndexError:
+            raise CacheError(f"the index points outside a shard; run `stillroom reindex {cache.path}`") from None

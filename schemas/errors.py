@@ -1,4 +1,4 @@
-"""The errors a user can mend. Each says what is wrong, where, and the way out; the command line prints it and exits 2."""
+"""The errors a user can mend: each says what is wrong, where, and the way out. The command line exits 2."""
 
 
 class StillroomError(Exception):

@@ -16,23 +16,34 @@ class CorpusConfig(Strict):
 
     files: Annotated[
         list[str],
-        Field(min_length=1, description="JSONL (.jsonl, .json, .ndjson, plain or .gz) or Parquet: files, globs, folders."),
+        Field(
+            min_length=1, description="JSONL (.jsonl, .json, .ndjson, plain or .gz) or Parquet: files, globs, folders."
+        ),
     ]
     text: Annotated[str | None, Field(description="Field that holds a plain text, all of it trained on.")] = None
     prompt: Annotated[str | None, Field(description="Field that holds the prompt; needs `response`.")] = None
     template: Annotated[
         str | None,
-        Field(description="Prompt as a format string over the record's fields, e.g. '### {instruction}\\n'; needs `response`."),
+        Field(
+            description="Prompt as a format string over a record's fields, e.g. '### {instruction}\\n'; needs `response`."
+        ),
     ] = None
-    response: Annotated[str | None, Field(description="Field that holds the response, the part that is trained on.")] = None
-    id: Annotated[str | None, Field(description="Field that holds a unique id; left out, ids are hashes of the content.")] = None
+    response: Annotated[
+        str | None, Field(description="Field that holds the response, the part that is trained on.")
+    ] = None
+    id: Annotated[
+        str | None, Field(description="Field that holds a unique id; left out, ids are hashes of the content.")
+    ] = None
     limit: Annotated[int | None, Field(ge=1, description="Use only the first so many samples.")] = None
     empty: Annotated[
-        Literal["skip", "error"], Field(description="A record whose text or response is blank: leave it out and count it, or stop.")
+        Literal["skip", "error"],
+        Field(description="A record whose text or response is blank: leave it out and count it, or stop."),
     ] = "skip"
     overlong: Annotated[
         Literal["truncate", "skip", "error"],
-        Field(description="A sample of more than `teacher.max_tokens` tokens: cut its text, leave it out and count it, or stop."),
+        Field(
+            description="A sample of more than `teacher.max_tokens` tokens: cut it, leave it out and count it, or stop."
+        ),
     ] = "truncate"
 
     @model_validator(mode="after")
@@ -50,25 +61,41 @@ class TeacherConfig(Strict):
 
     model: Annotated[str, Field(min_length=1, description="Local folder or hub id.")]
     revision: Annotated[str | None, Field(description="Hub revision; ignored for a local folder.")] = None
-    kind: Annotated[Literal["causal", "encoder"], Field(description="AutoModelForCausalLM, or an encoder by AutoModel.")] = "causal"
-    adapter: Annotated[str | None, Field(description="Folder or hub id of a LoRA adapter, merged before the run.")] = None
+    kind: Annotated[
+        Literal["causal", "encoder"], Field(description="AutoModelForCausalLM, or an encoder by AutoModel.")
+    ] = "causal"
+    adapter: Annotated[str | None, Field(description="Folder or hub id of a LoRA adapter, merged before the run.")] = (
+        None
+    )
     tokenizer: Annotated[str | None, Field(description="Folder or hub id, if not the model's own.")] = None
     trust_remote_code: Annotated[bool, Field(description="Run Python code that ships with the model.")] = False
-    dtype: Annotated[Dtype, Field(description="Compute dtype. On a CPU without AMX, float32 is the fastest.")] = "float32"
-    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto takes a GPU where Ray assigns one.")] = "auto"
-    threads: Annotated[int, Field(ge=1, description="CPU threads of one worker; fixed, for the bytes may depend on it.")] = 1
+    dtype: Annotated[Dtype, Field(description="Compute dtype. On a CPU without AMX, float32 is the fastest.")] = (
+        "float32"
+    )
+    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto takes a GPU where Ray assigns one.")] = (
+        "auto"
+    )
+    threads: Annotated[
+        int, Field(ge=1, description="CPU threads of one worker; fixed, for the bytes may depend on it.")
+    ] = 1
     max_tokens: Annotated[int, Field(ge=2, description="Longest sample, in teacher tokens.")] = 1024
-    append_eos: Annotated[bool, Field(description="End every sample that was not cut with the end-of-sequence token.")] = False
+    append_eos: Annotated[
+        bool, Field(description="End every sample that was not cut with the end-of-sequence token.")
+    ] = False
 
 
 class StatesConfig(Strict):
     """Which of the teacher's states are kept. hidden_states[0] is the embeddings, the last is after the final norm."""
 
-    hidden: Annotated[LayerSelection, Field(description="Layers: indices, negative indices, 'last', or {top: k}.")] = ["last"]
+    hidden: Annotated[LayerSelection, Field(description="Layers: indices, negative indices, 'last', or {top: k}.")] = [
+        "last"
+    ]
     mass: Annotated[
         LayerSelection, Field(description="Layers whose token masses are kept (SRA pools a layer with its own masses).")
     ] = ["last"]
-    dtype: Annotated[Dtype, Field(description="Dtype on disk. bfloat16 is stored as uint16, its dtype in the attributes.")] = "bfloat16"
+    dtype: Annotated[
+        Dtype, Field(description="Dtype on disk. bfloat16 is stored as uint16, its dtype in the attributes.")
+    ] = "bfloat16"
 
 
 class SpansConfig(Strict):
@@ -84,9 +111,15 @@ class BatchingConfig(Strict):
     """How the corpus is cut. All of it is part of the fingerprint: units, not workers, decide the bytes."""
 
     unit_tokens: Annotated[
-        int, Field(ge=1, description="About so many tokens a work unit, which is one shard. Smaller loses less if a worker dies.")
+        int,
+        Field(
+            ge=1,
+            description="About so many tokens a work unit, which is one shard. Smaller loses less if a worker dies.",
+        ),
     ] = 65_536
-    batch_tokens: Annotated[int, Field(ge=1, description="At most so many tokens a forward pass, padding counted.")] = 8_192
+    batch_tokens: Annotated[int, Field(ge=1, description="At most so many tokens a forward pass, padding counted.")] = (
+        8_192
+    )
 
 
 class WorkersConfig(Strict):

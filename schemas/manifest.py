@@ -80,7 +80,9 @@ class CacheManifest(Strict):
     arrays: Annotated[list[ArrayRecord], Field(min_length=1)]
     corpus: CorpusRecord
     units: Annotated[int, Field(ge=1, description="Shards that a complete cache has.")]
-    provenance: Annotated[dict[str, str], Field(description="Versions of Python and of the libraries; not part of the identity.")]
+    provenance: Annotated[
+        dict[str, str], Field(description="Versions of Python and of the libraries; not part of the identity.")
+    ]
 
     def array(self, kind: Kind, layer: int) -> ArrayRecord | None:
         """The record of one array, or None if the cache does not hold it."""
@@ -92,7 +94,9 @@ def read_manifest(cache: Path) -> CacheManifest:
     text = read_text(cache / MANIFEST, f"{cache} is not a stillroom cache")
     manifest = parse_record(text, CacheManifest, cache / MANIFEST)
     if fingerprint(manifest.identity) != manifest.fingerprint:
-        raise CacheError(f"{cache / MANIFEST} was altered: its identity does not hash to its fingerprint; extract again")
+        raise CacheError(
+            f"{cache / MANIFEST} was altered: its identity does not hash to its fingerprint; extract again"
+        )
     return manifest
 
 
@@ -116,7 +120,7 @@ def parse_record(text: str, record: type[Record], path: Path) -> Record:
     known = (record.model_fields["format"].default, record.model_fields["version"].default)
     if found != known:
         raise CacheError(
-            f"{path}: this is format {found[0]!r} version {found[1]!r}; this stillroom reads {known[0]!r} version {known[1]}"
+            f"{path}: this is {found[0]!r} version {found[1]!r}; this stillroom reads {known[0]!r} version {known[1]}"
         )
     try:
         return record.model_validate(data)

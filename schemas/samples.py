@@ -1,4 +1,4 @@
-"""samples.arrow and index.parquet: texts, tokens and spans. Offsets count Unicode characters (code points), as Python does."""
+"""samples.arrow and index.parquet: texts, tokens and spans. Offsets count Unicode code points, as Python does."""
 
 import pyarrow as pa
 

@@ -46,7 +46,9 @@ def read_shard(shard: Path, fingerprint: str) -> ShardRecord:
     text = read_text(shard / RECORD, f"there is no complete shard at {shard}")
     record = parse_record(text, ShardRecord, shard / RECORD)
     if record.fingerprint != fingerprint:
-        raise CacheError(f"{shard} belongs to another cache ({record.fingerprint[:12]}, not {fingerprint[:12]}); remove it")
+        raise CacheError(
+            f"{shard} belongs to another cache ({record.fingerprint[:12]}, not {fingerprint[:12]}); remove it"
+        )
     return record
 
 
@@ -54,7 +56,8 @@ def list_files(shard: Path) -> dict[str, FileRecord]:
     """Size and checksum of every file below `shard` but shard.json, by relative path."""
     paths = sorted(path for path in shard.rglob("*") if path.is_file() and path.name != RECORD)
     return {
-        path.relative_to(shard).as_posix(): FileRecord(bytes=path.stat().st_size, sha256=hash_file(path)) for path in paths
+        path.relative_to(shard).as_posix(): FileRecord(bytes=path.stat().st_size, sha256=hash_file(path))
+        for path in paths
     }
 
 

@@ -5,6 +5,7 @@ bfloat16, so those bits lie on disk as uint16, and the array's attribute `dtype`
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
@@ -12,7 +13,7 @@ import zarr
 from schemas.errors import CacheError
 from schemas.manifest import ArrayRecord
 
-STORED = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2")}
+STORED: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2")}
 
 
 def array_shape(record: ArrayRecord, tokens: int) -> tuple[int, ...]:
@@ -54,6 +55,8 @@ def map_array(states: Path, record: ArrayRecord, tokens: int) -> np.ndarray:
     Raises CacheError if the file is missing or its size is not that of `tokens` rows.
     """
     path, shape, dtype = chunk_file(states, record), array_shape(record, tokens), STORED[record.dtype]
+    if tokens == 0:  # every sample was left out: such a shard has no chunk
+        return np.empty(shape, dtype)
     try:
         found = path.stat().st_size
     except OSError as error:
@@ -62,4 +65,4 @@ def map_array(states: Path, record: ArrayRecord, tokens: int) -> np.ndarray:
     if found != wanted:
         raise CacheError(f"{path} has {found} bytes instead of {wanted}; remove its shard and extract again")
     # Copy-on-write rather than read-only: torch warns of every read-only array it is handed.
-    return np.memmap(path, dtype=dtype, mode="c", shape=shape) if tokens else np.empty(shape, dtype)
+    return np.memmap(path, dtype=dtype, mode="c", shape=shape)

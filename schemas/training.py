@@ -16,13 +16,18 @@ class StudentConfig(Strict):
     revision: Annotated[str | None, Field(description="Hub revision; ignored for a local folder.")] = None
     architecture: Annotated[
         dict[str, Any] | None,
-        Field(description="A transformers config with `model_type`; vocabulary and special tokens come from the tokenizer."),
+        Field(
+            description="A transformers config with `model_type`; its vocabulary and special tokens are the tokenizer's."
+        ),
     ] = None
     tokenizer: Annotated[
-        str | None, Field(description="Folder, hub id, or 'teacher' for the one kept in the cache; left out, the model's own.")
+        str | None,
+        Field(description="Folder, hub id, or 'teacher' for the one kept in the cache; left out, the model's own."),
     ] = None
     trust_remote_code: Annotated[bool, Field(description="Run Python code that ships with the model.")] = False
-    max_tokens: Annotated[int, Field(ge=2, description="Longer samples are cut, and their teacher spans with them.")] = 1024
+    max_tokens: Annotated[
+        int, Field(ge=2, description="Longer samples are cut, and their teacher spans with them.")
+    ] = 1024
     append_eos: Annotated[bool, Field(description="End every uncut sample with the end-of-sequence token.")] = True
 
     @model_validator(mode="after")
@@ -42,8 +47,12 @@ class OptimizerConfig(Strict):
     warmup: Annotated[float, Field(ge=0, lt=1, description="Share of the steps spent warming up.")] = 0.1
     betas: Annotated[tuple[float, float], Field(description="AdamW's moment decays.")] = (0.9, 0.95)
     eps: Annotated[float, Field(gt=0, description="AdamW's denominator floor.")] = 1e-8
-    weight_decay: Annotated[float, Field(ge=0, description="On matrices only; never on biases, norms or projections.")] = 0.1
-    clip: Annotated[float | None, Field(gt=0, description="Largest global gradient norm; null switches clipping off.")] = 1.0
+    weight_decay: Annotated[
+        float, Field(ge=0, description="On matrices only; never on biases, norms or projections.")
+    ] = 0.1
+    clip: Annotated[
+        float | None, Field(gt=0, description="Largest global gradient norm; null switches clipping off.")
+    ] = 1.0
 
 
 class EvaluationConfig(Strict):
@@ -61,9 +70,9 @@ class TrainingConfig(Strict):
     cache: Annotated[Path, Field(description="The cache folder that `stillroom extract` wrote.")]
     output: Annotated[Path, Field(description="The run's folder: model, config, metrics, checkpoints.")]
     student: StudentConfig
-    objective: Annotated[list[LossConfig], Field(min_length=1, description="Weighted losses; their sum is minimised.")] = [
-        CrossEntropyConfig()
-    ]
+    objective: Annotated[
+        list[LossConfig], Field(min_length=1, description="Weighted losses; their sum is minimised.")
+    ] = [CrossEntropyConfig()]
     optimizer: OptimizerConfig = OptimizerConfig()
     seed: Annotated[int, Field(ge=0, description="Initial weights, shuffling and dropout.")] = 0
     steps: Annotated[int | None, Field(ge=1, description="Optimiser steps.")] = None
@@ -71,12 +80,15 @@ class TrainingConfig(Strict):
     batch_size: Annotated[int, Field(ge=1, description="Samples of one forward pass.")] = 16
     accumulation: Annotated[int, Field(ge=1, description="Forward passes of one optimiser step.")] = 1
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16"], Field(description="Autocast; auto is bfloat16 on a GPU that has it, else float32.")
+        Literal["auto", "float32", "bfloat16"],
+        Field(description="Autocast; auto is bfloat16 on a GPU that has it, else float32."),
     ] = "auto"
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto takes a GPU if there is one.")] = "auto"
     threads: Annotated[int | None, Field(ge=1, description="CPU threads; left out, torch decides.")] = None
     loader_workers: Annotated[int, Field(ge=0, description="Processes that read and align ahead; 0 reads in line.")] = 0
-    checkpoint_every: Annotated[int, Field(ge=1, description="Steps between checkpoints: the most that a crash can cost.")] = 500
+    checkpoint_every: Annotated[
+        int, Field(ge=1, description="Steps between checkpoints: the most that a crash can cost.")
+    ] = 500
     keep_checkpoints: Annotated[int, Field(ge=1, description="Older checkpoints are removed.")] = 1
     log_every: Annotated[int, Field(ge=1, description="Steps between two lines of the metrics file.")] = 10
     evaluation: EvaluationConfig | None = None

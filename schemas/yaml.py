@@ -98,7 +98,7 @@ def _describe(problem: Any, root: yaml.Node | None, path: Path, model: type[Base
 
 def _is_tag(part: Any, loc: tuple[Any, ...]) -> bool:
     """Pydantic puts the discriminator's value and the names of union members into the place; the file has neither."""
-    return isinstance(part, str) and part != loc[-1] or isinstance(part, str) and "[" in part
+    return (isinstance(part, str) and part != loc[-1]) or (isinstance(part, str) and "[" in part)
 
 
 def _child(node: yaml.Node | None, part: Any) -> tuple[yaml.Node, int] | None:

@@ -48,7 +48,10 @@ def tiny_tokenizer(folder: Path, kind: Kind = "bytelevel", vocab: int = 400) -> 
         raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         raw.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
-            vocab_size=vocab, special_tokens=names, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+            vocab_size=vocab,
+            special_tokens=names,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
         )
     elif kind == "bpe":
         raw = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
@@ -57,21 +60,22 @@ def tiny_tokenizer(folder: Path, kind: Kind = "bytelevel", vocab: int = 400) -> 
             [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
         )
         names = names + [f"<0x{b:02X}>" for b in range(256)]
-        trainer = trainers.BpeTrainer(  # letters beyond the commonest fall back to bytes, as in Llama
-            vocab_size=vocab + 256, special_tokens=names, limit_alphabet=40, show_progress=False
-        )
+        trainer = trainers.BpeTrainer(vocab_size=vocab + 256, special_tokens=names, show_progress=False)
     elif kind == "unigram":
         raw = Tokenizer(models.Unigram())
         raw.pre_tokenizer = pre_tokenizers.Metaspace()
         raw.decoder = decoders.Metaspace()
-        trainer = trainers.UnigramTrainer(vocab_size=vocab, special_tokens=names, unk_token="<unk>", show_progress=False)
+        trainer = trainers.UnigramTrainer(
+            vocab_size=vocab, special_tokens=names, unk_token="<unk>", show_progress=False
+        )
     else:
         raw = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         raw.normalizer = normalizers.BertNormalizer(lowercase=True)
         raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         raw.decoder = decoders.WordPiece()
         trainer = trainers.WordPieceTrainer(vocab_size=vocab, special_tokens=names, show_progress=False)
-    raw.train_from_iterator(TEXTS, trainer)
+    # The Llama-like one never sees letters beyond ASCII: they fall back to bytes.
+    raw.train_from_iterator([text for text in TEXTS if kind != "bpe" or text.isascii()], trainer)
     if kind == "bpe":  # bytes must be ordinary tokens, or decoding would skip them
         import json
 

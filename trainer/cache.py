@@ -46,7 +46,9 @@ class Shard:
         check_sizes(path, self.record)
         table = _read_samples(path / SAMPLES)
         if len(table) != self.record.samples:
-            raise CacheError(f"{path / SAMPLES} has {len(table)} rows, shard.json says {self.record.samples}; extract again")
+            raise CacheError(
+                f"{path / SAMPLES} has {len(table)} rows, shard.json says {self.record.samples}; extract again"
+            )
         # One record batch a shard: its only chunk is the map itself, where combining chunks would copy it.
         self._columns = {name: table.column(name).chunk(0) for name in table.column_names}
         self._lists = {
@@ -118,7 +120,9 @@ class Cache:
         record = self.manifest.array(kind, layer)
         if record is None:
             held = ", ".join(a.path for a in self.manifest.arrays)
-            raise CacheError(f"{self.path} holds no {kind}/{layer} (it holds {held}); extract with that layer in `states`")
+            raise CacheError(
+                f"{self.path} holds no {kind}/{layer} (it holds {held}); extract with that layer in `states`"
+            )
         return record
 
     def sample(self, position: int) -> CachedSample:
@@ -162,7 +166,9 @@ def _read_samples(path: Path) -> pa.Table:
     except (OSError, pa.ArrowInvalid) as error:
         raise CacheError(f"cannot read {path}: {error}; remove its shard and extract again") from error
     if not table.schema.equals(SAMPLES_SCHEMA, check_metadata=True):
-        raise CacheError(f"{path} is not of the format that this stillroom reads; use the one that wrote it, or extract again")
+        raise CacheError(
+            f"{path} is not of the format that this stillroom reads; use the one that wrote it, or extract again"
+        )
     return table
 
 
@@ -171,7 +177,7 @@ def _read_index(cache: Path, manifest: CacheManifest) -> pa.Table:
     if not path.exists():
         done = sum(shard_path(cache, unit).is_dir() for unit in range(manifest.units))
         raise CacheError(
-            f"{cache} is not complete: {done} of {manifest.units} shards are there; run the same `stillroom extract` again, "
+            f"{cache} is not complete: {done} of {manifest.units} shards are there; run `stillroom extract` again, "
             "it does only what is missing"
         )
     try:

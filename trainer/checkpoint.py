@@ -40,7 +40,12 @@ class CheckpointRecord(Strict):
 
 
 def save_checkpoint(
-    folder: Path, record: CheckpointRecord, model: Any, objective: nn.Module, optimizer: torch.optim.Optimizer, keep: int
+    folder: Path,
+    record: CheckpointRecord,
+    model: Any,
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    keep: int,
 ) -> None:
     """Write folder/step-N and remove all but the newest `keep`. Costs 3 float32 copies of the student on disk."""
     target = folder / f"step-{record.step:08d}"
@@ -71,7 +76,9 @@ def read_record(checkpoint: Path) -> CheckpointRecord:
     try:
         return CheckpointRecord.model_validate_json((checkpoint / RECORD).read_text())
     except (OSError, ValidationError) as error:
-        raise RunError(f"{checkpoint / RECORD} is damaged: {error}; remove {checkpoint} to go back to the one before") from error
+        raise RunError(
+            f"{checkpoint / RECORD} is damaged: {error}; remove {checkpoint} to go back to the one before"
+        ) from error
 
 
 def load_model(checkpoint: Path) -> Any:

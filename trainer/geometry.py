@@ -15,7 +15,7 @@ ZERO_NORM = 1e-12
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """`x` in float32, or float64 if it is that already: half precision has too few digits for differences of cosines."""
+    """`x` in float32, or float64 if it is that already: half has too few digits for differences of cosines."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

@@ -1,7 +1,7 @@
-"""From cached samples to padded batches: student tokens, aligned spans, and the teacher states that the objective needs.
+"""From cached samples to padded batches: student tokens, aligned spans, and the teacher states that an objective needs.
 
-Tokenizing and aligning cost well under a millisecond a sample and depend on nothing but the sample and the tokenizer, so
-nothing of it is kept on disk that could go stale.
+Tokenizing and aligning cost well under a millisecond a sample and depend on nothing but the sample and the tokenizer,
+so nothing of it is kept on disk that could go stale.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,7 +43,9 @@ class StudentEncoder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int, append_eos: bool):
         """Raises TokenizerError if an end-of-sequence token is asked for and the tokenizer has none."""
         if append_eos and tokenizer.eos_token_id is None:
-            raise TokenizerError("the student's tokenizer has no end-of-sequence token: set student.append_eos to false")
+            raise TokenizerError(
+                "the student's tokenizer has no end-of-sequence token: set student.append_eos to false"
+            )
         self.tokenizer, self.max_tokens, self.append_eos = tokenizer, max_tokens, append_eos
 
     def __call__(self, samples: Sequence[CachedSample]) -> list[StudentText]:
@@ -65,7 +67,10 @@ class StudentEncoder:
         tokens = np.array(ids, np.int64)
         ranges = np.array(offsets, np.int32).reshape(-1, 2)
         ranges[np.array(special, bool)] = 0
-        check_offsets(ranges, len(sample.text))
+        try:
+            check_offsets(ranges, len(sample.text))
+        except TokenizerError as error:
+            raise TokenizerError(f"sample {sample.id!r}: {error}") from error
         target = ranges[:, 1] > sample.prompt_end
         if self.append_eos and not sample.truncated:
             tokens = np.append(tokens, self.tokenizer.eos_token_id)
@@ -148,7 +153,9 @@ def _pairs(sample: CachedSample, text: StudentText) -> np.ndarray:
 def _span_set(request: SpanRequest, samples: Sequence[CachedSample], texts: Sequence[StudentText]) -> SpanSet:
     label = _aligned if request.unit == "aligned" else _linguistic
     teacher, student, counts = zip(*(label(request, *row) for row in zip(samples, texts, strict=True)), strict=True)
-    return SpanSet(student_BS=_pad(student, -1), teacher_BT=_pad(teacher, -1), mask_BK=_lengths_mask(counts, at_least=1))
+    return SpanSet(
+        student_BS=_pad(student, -1), teacher_BT=_pad(teacher, -1), mask_BK=_lengths_mask(counts, at_least=1)
+    )
 
 
 def _aligned(request: SpanRequest, sample: CachedSample, text: StudentText) -> tuple[np.ndarray, np.ndarray, int]:
@@ -157,7 +164,10 @@ def _aligned(request: SpanRequest, sample: CachedSample, text: StudentText) -> t
 
 
 def _linguistic(request: SpanRequest, sample: CachedSample, text: StudentText) -> tuple[np.ndarray, np.ndarray, int]:
-    kinds: dict[str, Callable[[], np.ndarray]] = {"noun": lambda: sample.noun_phrases, "verb": lambda: sample.verb_phrases}
+    kinds: dict[str, Callable[[], np.ndarray]] = {
+        "noun": lambda: sample.noun_phrases,
+        "verb": lambda: sample.verb_phrases,
+    }
     spans = sample.words if request.unit == "word" else np.concatenate([kinds[kind]() for kind in request.phrases])
     if request.scope == "response":
         spans = spans[spans[:, 0] >= sample.prompt_end]

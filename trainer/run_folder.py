@@ -1,12 +1,12 @@
 """A run's folder, and the rule that decides between starting, resuming, and leaving a finished run alone.
 
-    RUN/
-      config.yaml     the resolved config: `stillroom train RUN/config.yaml` is the same run
-      run.json        the cache's fingerprint, what identifies the run, whether it is finished, its last evaluation
-      metrics.jsonl   losses and evaluations by step
-      tensorboard/    the same as events, and tokens per second
-      checkpoints/    for resuming; removed from a finished run
-      model/          the student and its tokenizer, as AutoModelForCausalLM and AutoTokenizer open them
+RUN/
+  config.yaml     the resolved config: `stillroom train RUN/config.yaml` is the same run
+  run.json        the cache's fingerprint, what identifies the run, whether it is finished, its last evaluation
+  metrics.jsonl   losses and evaluations by step
+  tensorboard/    the same as events, and tokens per second
+  checkpoints/    for resuming; removed from a finished run
+  model/          the student and its tokenizer, as AutoModelForCausalLM and AutoTokenizer open them
 """
 
 import os
@@ -41,7 +41,9 @@ class RunRecord(Strict):
     identity: Annotated[dict[str, Any], Field(description="Every setting that changes the student.")]
     steps: Annotated[int, Field(ge=1, description="Optimiser steps of the whole run.")]
     finished: bool = False
-    evaluation: Annotated[dict[str, float] | None, Field(description="The last evaluation on the held-out texts.")] = None
+    evaluation: Annotated[dict[str, float] | None, Field(description="The last evaluation on the held-out texts.")] = (
+        None
+    )
 
 
 class RunFolder:

@@ -29,8 +29,8 @@ def load_student_tokenizer(config: StudentConfig, cache: Path) -> PreTrainedToke
 def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
     """The student in float32, on the CPU, in training mode; random weights come from torch's global generator.
 
-    Raises ModelError: no such model, not a causal one, an architecture transformers refuses, a vocabulary that is smaller
-    than the tokenizer's.
+    Raises ModelError: no such model, not a causal one, an architecture transformers refuses, a vocabulary smaller than
+    the tokenizer's.
     """
     if config.model is not None:
         model = load_causal(resolve_model(config.model, config.revision), config.trust_remote_code)
@@ -76,7 +76,11 @@ def _build(architecture: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> 
     model_type = architecture.pop("model_type", None)
     if not isinstance(model_type, str):
         raise ModelError("student.architecture needs `model_type`, e.g. llama")
-    given = {"vocab_size": len(tokenizer), "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    given = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
     given |= {"pad_token_id": tokenizer.pad_token_id} | architecture
     try:
         model_config = AutoConfig.for_model(model_type, **given)

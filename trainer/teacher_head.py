@@ -46,5 +46,7 @@ def load_teacher_head(cache: Path, manifest: CacheManifest) -> TeacherHead | Non
     shape = (manifest.teacher.vocab_size, manifest.teacher.hidden_size)
     weight, bias = tensors.get("weight"), tensors.get("bias")
     if weight is None or tuple(weight.shape) != shape or (bias is not None) != record.bias:
-        raise CacheError(f"{path} does not hold the [{shape[0]}, {shape[1]}] matrix that cache.json describes; extract again")
+        raise CacheError(
+            f"{path} does not hold the [{shape[0]}, {shape[1]}] matrix that cache.json describes; extract again"
+        )
     return TeacherHead(weight, bias, record)

@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.extraction [--rounds 3]
 
-Teacher: a 15M-parameter Llama (6 layers, 288 wide, vocabulary 32,000) with random weights, one thread. Texts of 20 to 400
-tokens. The bare forward has its tokens ready, in length-sorted batches of the same size, runs the body without the LM head,
-and keeps nothing. Extraction tokenizes, marks spans, keeps three layers and the masses of one, checksums and writes; its
-rate is from the first batch to the last. In turn, the ratio is the median over rounds.
+Teacher: a 15M-parameter Llama (6 layers, 288 wide, vocabulary 32,000) with random weights, one thread. Texts of 20 to
+400 tokens. The bare forward has its tokens ready, in length-sorted batches of the same size, runs the body without the
+LM head, and keeps nothing. Extraction tokenizes, marks spans, keeps three layers and the masses of one, checksums and
+writes; its rate is from the first batch to the last. They run in turn; the ratio is the median over rounds.
 """
 
 import argparse
@@ -34,7 +34,9 @@ def make_inputs(folder: Path) -> None:
     """A teacher and a corpus of texts of mixed length."""
     torch.manual_seed(0)
     size = {"hidden_size": 288, "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 6}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=32_000, max_position_embeddings=MAX_TOKENS, tie_word_embeddings=True, **size))
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=32_000, max_position_embeddings=MAX_TOKENS, tie_word_embeddings=True, **size)
+    )
     print(f"teacher of {sum(p.numel() for p in model.parameters()) / 1e6:.1f}M parameters")
     model.save_pretrained(folder / "teacher")
     tokenizer(folder / "teacher", 8192, seed=1)
@@ -64,7 +66,7 @@ def bare_rate(folder: Path) -> float:
 
 
 def extraction_rate(folder: Path, number: int) -> tuple[float, float]:
-    """Tokens a second of a whole extraction in its own process: steady, and with Ray's start and the teacher's loading."""
+    """Tokens a second of an extraction in its own process: steady, and with Ray's start and the teacher's loading."""
     config = {
         "output": str(folder / f"cache-{number}"),
         "corpus": {"files": [str(folder / "corpus.jsonl")], "text": "text"},
@@ -76,9 +78,12 @@ def extraction_rate(folder: Path, number: int) -> tuple[float, float]:
     script = (
         "import sys, json; from pathlib import Path; from pipeline.extract import extract; "
         "from schemas.extraction import ExtractionConfig; from schemas.yaml import load_config; "
-        "r = extract(load_config(Path(sys.argv[1]), ExtractionConfig)); print(json.dumps([r.tokens_per_second, r.tokens / r.seconds]))"
+        "r = extract(load_config(Path(sys.argv[1]), ExtractionConfig)); "
+        "print(json.dumps([r.tokens_per_second, r.tokens / r.seconds]))"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(folder / "extract.yaml")], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder / "extract.yaml")], capture_output=True, text=True, check=True
+    )
     steady, whole = json.loads(done.stdout.splitlines()[-1])
     return steady, whole
 

@@ -63,11 +63,20 @@ def _sample(name: str, tokens: int) -> AnnotatedSample:
 
 
 def compare(cache: Cache, arrays: list[ArrayRecord], folder: Path) -> tuple[float, float, float]:
-    """Median of paired rounds: cache / plain and cache / one file (above 1 is faster), and the cache's bytes a second."""
+    """Medians of paired rounds: cache / plain, cache / one file (above 1 is faster), and bytes a second."""
     order = np.random.default_rng(1).permutation(len(cache)).tolist()
     shards = [cache.shard(unit) for unit in range(SHARDS)]
-    maps = {(unit, a.path): map_array(shard_path(folder, unit) / STATES, a, shards[unit].record.tokens) for unit in range(SHARDS) for a in arrays}
-    joined = [np.memmap(_join(folder, unit, [maps[unit, a.path] for a in arrays]), np.uint16, "r").reshape(-1, len(arrays), WIDTH) for unit in range(SHARDS)]
+    maps = {
+        (unit, a.path): map_array(shard_path(folder, unit) / STATES, a, shards[unit].record.tokens)
+        for unit in range(SHARDS)
+        for a in arrays
+    }
+    joined = [
+        np.memmap(_join(folder, unit, [maps[unit, a.path] for a in arrays]), np.uint16, "r").reshape(
+            -1, len(arrays), WIDTH
+        )
+        for unit in range(SHARDS)
+    ]
     places = [(int(cache._shard[p]), *shards[int(cache._shard[p])].rows(int(cache._row[p]))) for p in range(len(cache))]
 
     def through_cache() -> None:

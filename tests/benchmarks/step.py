@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.step [--rounds 7] [--threads 2]
 
-Student: Llama, 4 layers, 256 wide, vocabulary 8,192, batches of 16 x 256 tokens. Teacher: a random 15M-parameter Llama,
-6 layers, 288 wide. `same` shares the 8,192 tokens, SRA's dearest case, for every token is a span; `cross` is a student with a
-vocabulary of its own. Whole optimiser steps, reading included, in turn: the ratio is the median over rounds. Then one
-step's time by part, and the costliest operations that the objective adds.
+Student: Llama, 4 layers, 256 wide, vocabulary 8,192, batches of 16 x 256 tokens. Teacher: a random Llama, 6 layers,
+288 wide. `same` shares the 8,192 tokens, SRA's dearest case, for every token is a span; `cross` is a student with a
+vocabulary of its own. Whole optimiser steps, reading included, in turn: the ratio is the median over rounds. The other
+columns are the time of a step's parts.
 """
 
 import argparse
@@ -58,7 +58,9 @@ def tokenizer(folder: Path, vocabulary: int, seed: int) -> PreTrainedTokenizerFa
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     raw.train_from_iterator(
         texts(400, seed),
-        trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, special_tokens=["</s>"], show_progress=False),
+        trainers.BpeTrainer(
+            vocab_size=vocabulary, initial_alphabet=alphabet, special_tokens=["</s>"], show_progress=False
+        ),
     )
     fast = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>")
     fast.save_pretrained(folder)
@@ -69,14 +71,18 @@ def make_cache(folder: Path) -> Path:
     """What SRA and MTA read, of a teacher with random weights."""
     torch.manual_seed(0)
     size = {"hidden_size": 288, "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 6}
-    LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=512, **size)).save_pretrained(folder / "teacher")
+    LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=512, **size)).save_pretrained(
+        folder / "teacher"
+    )
     tokenizer(folder / "teacher", VOCABULARY, seed=1)
     tokenizer(folder / "other", VOCABULARY, seed=2)
     corpus = write_corpus(folder / "corpus.jsonl", texts(96, seed=3))
     states = {"hidden": [2, 3, 5, 6], "mass": [6], "dtype": "bfloat16"}
     batching = {"unit_tokens": 8192, "batch_tokens": 4096}
     teacher = {"model": str(folder / "teacher"), "max_tokens": TOKENS, "threads": 2}
-    return build_cache(extraction(folder / "cache", folder / "teacher", corpus, teacher=teacher, states=states, batching=batching))
+    return build_cache(
+        extraction(folder / "cache", folder / "teacher", corpus, teacher=teacher, states=states, batching=batching)
+    )
 
 
 def make_loop(folder: Path, name: str, tokenizer_name: str, threads: int) -> Loop:
@@ -149,7 +155,9 @@ def main() -> None:
             names = [objective for objective in OBJECTIVES if label == "same" or objective != "ce+kd"]
             loops = {objective: make_loop(folder, objective, tokenizer_name, arguments.threads) for objective in names}
             seconds = time_steps(loops, arguments.rounds)
-            table = Table("objective", "step / ce step", "ms a step", title=f"{label} tokenizer, {arguments.threads} threads")
+            table = Table(
+                "objective", "step / ce step", "ms a step", title=f"{label} tokenizer, {arguments.threads} threads"
+            )
             parts = {objective: time_parts(loop, 3) for objective, loop in loops.items()}
             for heading in parts["ce"]:
                 table.add_column(f"{heading} ms", justify="right")

@@ -40,7 +40,9 @@ def here(sound: Path, tmp_path: Path) -> Path:
     return tmp_path / "here"
 
 
-def refuse(arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def refuse(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Run the command line in this process: it must exit 2 with one message that holds `said`."""
     monkeypatch.setattr("sys.argv", ["stillroom", *arguments])
     with pytest.raises(SystemExit) as exit_:
@@ -90,6 +92,14 @@ def corpus(**changes: Any) -> Break:
     return lambda here, config: config["corpus"].update(changes)
 
 
+def both(first: Break, second: Break) -> Break:
+    def change(here: Path, config: Config) -> None:
+        first(here, config)
+        second(here, config)
+
+    return change
+
+
 def without_id(here: Path, config: Config) -> None:
     config["corpus"].pop("id")
     append(here / "corpus.jsonl", (here / "corpus.jsonl").read_text().splitlines()[3])
@@ -130,10 +140,16 @@ EXTRACTIONS: dict[str, tuple[Break, str]] = {
     "output is a file": (lambda here, config: (here / "new").write_text("x") and None, "new"),
     "no such corpus": (corpus(files=["/no/such.jsonl"]), "/no/such.jsonl"),
     "no match": (corpus(files=["/no/such/*.jsonl"]), "no file matches"),
-    "unknown kind of file": (lambda here, config: config["corpus"].update(files=[str(here / "teacher" / "model.safetensors")]), "not a kind of corpus file"),
+    "unknown kind of file": (
+        lambda here, config: config["corpus"].update(files=[str(here / "teacher" / "model.safetensors")]),
+        "not a kind of corpus file",
+    ),
     "empty corpus": (only(""), "holds no records"),
     "blank corpus": (only('{"id": "a", "prompt": "", "text": "  "}\n'), "blank"),
-    "blank response is an error": (lambda here, config: (lines('{"id": "z", "prompt": "a", "text": ""}')(here, config), config["corpus"].update(empty="error")) and None, "corpus.jsonl:56"),
+    "blank response is an error": (
+        both(lines('{"id": "z", "prompt": "a", "text": ""}'), corpus(empty="error")),
+        "corpus.jsonl:56",
+    ),
     "bad JSON": (lines('{"id": "z", "prompt": '), "corpus.jsonl:56"),
     "not an object": (lines("[1]"), "corpus.jsonl:56"),
     "not UTF-8": (lines(b'{"id": "z", "prompt": "\xff", "text": "b"}\n'), "corpus.jsonl:56"),
@@ -146,11 +162,14 @@ EXTRACTIONS: dict[str, tuple[Break, str]] = {
     "malformed template": (corpus(prompt=None, template="{prompt"), "template"),
     "Parquet without the column": (as_parquet, "no column 'text'"),
     "cut gzip": (gzipped, "corpus.jsonl.gz"),
-    "overlong is an error": (lambda here, config: (corpus(overlong="error")(here, config), teacher(max_tokens=4)(here, config)) and None, "max_tokens"),
+    "overlong is an error": (both(corpus(overlong="error"), teacher(max_tokens=4)), "max_tokens"),
     "no such model": (teacher(model="/no/such/model"), "/no/such/model"),
     "no config.json": (broken(lambda model: (model / "config.json").unlink()), "config.json"),
     "config.json is no JSON": (broken(lambda model: (model / "config.json").write_text("{")), "config.json"),
-    "unknown model type": (broken(lambda model: edit(model / "config.json", lambda c: c | {"model_type": "llamma"})), "llamma"),
+    "unknown model type": (
+        broken(lambda model: edit(model / "config.json", lambda c: c | {"model_type": "llamma"})),
+        "llamma",
+    ),
     "only pickled weights": (broken(as_pickle), "no pickle is read"),
     "no weights": (broken(lambda model: (model / "model.safetensors").unlink()), "no weights"),
     "an encoder as causal": (teacher(model="ENCODER"), "encoder"),
@@ -161,10 +180,16 @@ EXTRACTIONS: dict[str, tuple[Break, str]] = {
     "no tokenizer": (broken(lambda model: (model / "tokenizer.json").unlink()), "tokenizer"),
     "damaged tokenizer": (broken(lambda model: truncate(model / "tokenizer.json")), "tokenizer"),
     "unknown annotator": (lambda here, config: config.update(spans={"annotator": "englisch"}), "englisch"),
-    "spaCy pipeline that is not there": (lambda here, config: config.update(spans={"annotator": "spacy:no_such_pipeline"}), "no_such_pipeline"),
+    "spaCy pipeline that is not there": (
+        lambda here, config: config.update(spans={"annotator": "spacy:no_such_pipeline"}),
+        "no_such_pipeline",
+    ),
     "GPU that is hidden": (teacher(device="cuda"), "workers.gpus"),
-    "another request for the same cache": (lambda here, config: (config.update(output=str(here / "cache")), teacher(max_tokens=95)(here, config)) and None, "teacher.max_tokens: found 96, wanted 95"),
-}  # fmt: skip
+    "another request for the same cache": (
+        both(lambda here, config: config.update(output=str(here / "cache")), teacher(max_tokens=95)),
+        "teacher.max_tokens: found 96, wanted 95",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", EXTRACTIONS)
@@ -191,10 +216,16 @@ def cached(change: Callable[[Path], Any]) -> Break:
     return lambda here, config: change(here / "cache") and None
 
 
-def flip(path: Path) -> None:
+def remove(folder: Path) -> list[str]:
+    shutil.rmtree(folder)
+    return []
+
+
+def flip(path: Path) -> list[str]:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+    return []
 
 
 def objective(*losses: Config) -> Break:
@@ -216,25 +247,46 @@ TRAININGS: dict[str, tuple[Break, str]] = {
     "no length": (lambda here, config: config.pop("steps") and None, "exactly one of steps, epochs"),
     "no student": (student(architecture=None), "exactly one of model, architecture"),
     "a cache that is none": (lambda here, config: config.update(cache=str(here / "teacher")), "not a stillroom cache"),
-    "a cache of the future": (cached(lambda cache: edit(cache / "cache.json", lambda m: m | {"version": 9})), "version 9"),
-    "an altered manifest": (cached(lambda cache: edit(cache / "cache.json", lambda m: m | {"identity": {}})), "altered"),
+    "a cache of the future": (
+        cached(lambda cache: edit(cache / "cache.json", lambda m: m | {"version": 9})),
+        "version 9",
+    ),
+    "an altered manifest": (
+        cached(lambda cache: edit(cache / "cache.json", lambda m: m | {"identity": {}})),
+        "altered",
+    ),
     "an incomplete cache": (cached(lambda cache: (cache / "index.parquet").unlink()), "not complete"),
     "a damaged index": (cached(lambda cache: truncate(cache / "index.parquet")), "reindex"),
-    "a missing unembedding": (cached(lambda cache: (cache / "teacher" / "unembedding.safetensors").unlink()), "unembedding"),
+    "a missing unembedding": (
+        cached(lambda cache: (cache / "teacher" / "unembedding.safetensors").unlink()),
+        "unembedding",
+    ),
     "a layer that is not cached": (objective({"loss": "sra", "teacher_layer": 1}), "the cache holds"),
     "mta without its layers": (objective({"loss": "mta", "student_layers": [1, 2], "teacher_layers": [0, 1]}), "0, 1"),
     "a student layer that is not there": (objective({"loss": "sra", "student_layer": 5}), "no layer 5"),
-    "kd across tokenizers": (lambda here, config: (student(tokenizer=str(here / "bytelevel"))(here, config), objective({"loss": "kd"})(here, config)) and None, "kd pairs tokens"),
-    "a tokenizer without end of sequence": (lambda here, config: student(tokenizer=str(here / "encoder"))(here, config), "append_eos"),
+    "kd across tokenizers": (
+        both(lambda here, config: student(tokenizer=str(here / "bytelevel"))(here, config), objective({"loss": "kd"})),
+        "kd pairs tokens",
+    ),
+    "a tokenizer without end of sequence": (
+        lambda here, config: student(tokenizer=str(here / "encoder"))(here, config),
+        "append_eos",
+    ),
     "a student of no known kind": (architecture(model_type="lama"), "lama"),
     "a student with a typo": (architecture(hiden_size=8), "hiden_size"),
     "a student too small for its tokenizer": (architecture(vocab_size=100), "100 embeddings"),
     "more tokens than positions": (architecture(max_position_embeddings=16), "16 positions"),
-    "held-out texts that are not there": (lambda here, config: config.update(evaluation={"texts": str(here / "no.jsonl")}), "no.jsonl"),
-    "held-out texts without the field": (lambda here, config: config.update(evaluation={"texts": str(here / "corpus.jsonl"), "field": "story"}), "'story'"),
+    "held-out texts that are not there": (
+        lambda here, config: config.update(evaluation={"texts": str(here / "no.jsonl")}),
+        "no.jsonl",
+    ),
+    "held-out texts without the field": (
+        lambda here, config: config.update(evaluation={"texts": str(here / "corpus.jsonl"), "field": "story"}),
+        "'story'",
+    ),
     "a GPU that is not there": (lambda here, config: config.update(device="cuda"), "no GPU"),
     "a foreign output": (foreign_output, "holds no run"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", TRAININGS)
@@ -265,13 +317,22 @@ COMMANDS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "inspect no cache": (lambda here: ["inspect", str(here)], "not a stillroom cache"),
     "inspect a sample that is not there": (lambda here: ["inspect", str(here / "cache"), "--sample", "x"], "'x'"),
     "verify no cache": (lambda here: ["verify", str(here)], "not a stillroom cache"),
-    "verify damage": (lambda here: [flip(here / "cache/shards/00000/states.zarr/hidden/1/c/0/0"), ["verify", str(here / "cache")]][1], "checksum"),  # type: ignore[func-returns-value,list-item]
-    "reindex without a shard": (lambda here: [shutil.rmtree(here / "cache/shards/00000"), ["reindex", str(here / "cache")]][1], "00000"),  # type: ignore[func-returns-value,list-item]
-    "evaluate no model": (lambda here: ["evaluate", str(here), "--text", str(here / "corpus.jsonl")], "no model folder"),
+    "verify damage": (
+        lambda here: flip(here / "cache/shards/00000/states.zarr/hidden/1/c/0/0") or ["verify", str(here / "cache")],
+        "checksum",
+    ),
+    "reindex without a shard": (
+        lambda here: remove(here / "cache/shards/00000") or ["reindex", str(here / "cache")],
+        "00000",
+    ),
+    "evaluate no model": (
+        lambda here: ["evaluate", str(here), "--text", str(here / "corpus.jsonl")],
+        "no model folder",
+    ),
     "evaluate no text": (lambda here: ["evaluate", str(here / "teacher"), "--text", str(here / "no.txt")], "no.txt"),
     "compare no runs": (lambda here: ["compare", str(here)], "run.json"),
     "schema of nothing": (lambda here: ["schema", "student"], "'student'"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", COMMANDS)

@@ -174,7 +174,13 @@ def test_accumulation_equals_one_large_batch(made: Path, tmp_path: Path) -> None
     student = config(made, tmp_path / "x").student.model_dump()
     student["architecture"] |= quiet["architecture"]
     for name, batch, accumulation in (("small", 4, 2), ("large", 8, 1)):
-        changes = {"student": student, "batch_size": batch, "accumulation": accumulation, "evaluation": None, "steps": 1}
+        changes = {
+            "student": student,
+            "batch_size": batch,
+            "accumulation": accumulation,
+            "evaluation": None,
+            "steps": 1,
+        }
         train(config(made, tmp_path / name, **changes))
     first, second = (read_metrics(tmp_path / name)[0] for name in ("small", "large"))
     for key in first:

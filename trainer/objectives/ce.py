@@ -16,7 +16,9 @@ def cross_entropy(logits_BSV: Tensor, tokens_BS: Tensor, target_BS: Tensor) -> T
     # The labels are shifted, not the logits: moving [B, S, V] numbers would cost more than the loss.
     label_BS = tokens_BS.masked_fill(~target_BS, IGNORED).roll(-1, dims=1)
     label_BS[:, -1] = IGNORED
-    return F.cross_entropy(at_least_float32(logits_BSV).flatten(0, 1), label_BS.flatten(), ignore_index=IGNORED, reduction="sum")
+    return F.cross_entropy(
+        at_least_float32(logits_BSV).flatten(0, 1), label_BS.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
 
 
 class CrossEntropy(Loss):

@@ -1,8 +1,8 @@
 """Forward KL between a teacher's and a student's distributions over tens of thousands of tokens, in bounded memory.
 
 Both sides are computed a few rows at a time, so teacher logits never exist for more than a chunk, and the gradient,
-softmax(z_S / tau) - softmax(z_T / tau), is written down on the way. It is one matrix of the logits' shape and dtype, which
-the backward pass hands over instead of making one; autograd would keep three more and pass over memory four times as often.
+softmax(z_S / tau) - softmax(z_T / tau), is written down on the way. It is one matrix of the logits' shape and dtype,
+which the backward pass hands over instead of making one. Plain autograd keeps several more, and takes twice the time.
 
 Shapes: X student positions, V student vocabulary, R rows (token positions or spans), N compared columns, P row members;
 n rows and p members of one chunk.
@@ -25,7 +25,7 @@ CHUNK_GPU = 1 << 25
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows as weighted sums: row r is the sum, over members p with row_P[p] = r, of share_P[p] * logits[position_P[p]]."""
+    """Weighted sums of positions: row r sums share_P[p] * logits[position_P[p]] over the p with row_P[p] = r."""
 
     position_P: Tensor  # long, without repeats
     row_P: Tensor  # long, ascending, every row at least once
@@ -89,8 +89,8 @@ def forward_kl(
 ) -> Tensor:
     """sum_r factor_r KL(softmax(z^T_r / tau) || softmax(z^S_r / tau)), a scalar with a gradient to `logits_XV` alone.
 
-    z^S is `logits_XV` pooled into `rows` and restricted to `columns`; `teacher_logits` gives z^T of a slice of rows, [n, N].
-    The gradient can be asked for once.
+    z^S is `logits_XV` pooled into `rows` and restricted to `columns`. `teacher_logits` computes z^T of a slice of rows,
+    [n, N], which is then overwritten. The gradient can be asked for once.
     """
     total: Tensor = _ForwardKL.apply(logits_XV, rows, columns, teacher_logits, factor_R, temperature)
     return total
@@ -120,12 +120,14 @@ class _ForwardKL(torch.autograd.Function):
             total += torch.dot(factor_n, kl_n)
             if gradient_XV is not None:
                 gradient_pN = rows.spread(gradient_nN.mul_(factor_n[:, None] / temperature), chunk, members)
-                gradient_XV.index_copy_(0, position_p, columns.put(gradient_pN, logits_XV.shape[1]).to(gradient_XV.dtype))
+                gradient_XV.index_copy_(
+                    0, position_p, columns.put(gradient_pN, logits_XV.shape[1]).to(gradient_XV.dtype)
+                )
         ctx.gradient_XV = gradient_XV
         return total
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         gradient_XV, ctx.gradient_XV = ctx.gradient_XV, None
         if gradient_XV is None:
             raise RuntimeError("the gradient of forward_kl was handed over already; compute the loss again")
@@ -133,9 +135,9 @@ class _ForwardKL(torch.autograd.Function):
 
 
 def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor) -> tuple[Tensor, Tensor]:
-    """KL(softmax(t) || softmax(s)) of each row, [n], and its gradient to s, softmax(s) - softmax(t), [n, N]. Spoils `teacher_nN`.
+    """KL(softmax(t) || softmax(s)) of each row, [n], and its gradient to s, softmax(s) - softmax(t), [n, N].
 
-    Two exponentials a number instead of the four that log_softmax and its exponential take.
+    Overwrites `teacher_nN`. Two exponentials a number, where log_softmax and its exponential take four.
     """
     q_nN, p_nN = student_nN.softmax(-1), teacher_nN.softmax(-1)
     # log sum exp z = max z - log max softmax(z): both maxima are at the same place.

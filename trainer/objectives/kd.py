@@ -15,7 +15,12 @@ from trainer.teacher_head import TeacherHead
 
 
 def token_kd_loss(
-    logits_BSV: Tensor, teacher_hidden_BTd: Tensor, pair_BS: Tensor, position_BS: Tensor, head: TeacherHead, temperature: float
+    logits_BSV: Tensor,
+    teacher_hidden_BTd: Tensor,
+    pair_BS: Tensor,
+    position_BS: Tensor,
+    head: TeacherHead,
+    temperature: float,
 ) -> Tensor:
     """tau^2 * sum over positions s of KL(softmax(z^T_s / tau) || softmax(z^S_s / tau)), z^T_s = head(H^T at pair[s]).
 
@@ -32,7 +37,12 @@ def token_kd_loss(
         num_rows=len(sample_P),
     )
     kl = forward_kl(
-        logits_BSV.flatten(0, 1), rows, Columns(width), lambda chunk: head(teacher_Pd[chunk])[:, :width], one_R, temperature
+        logits_BSV.flatten(0, 1),
+        rows,
+        Columns(width),
+        lambda chunk: head(teacher_Pd[chunk])[:, :width],
+        one_R,
+        temperature,
     )
     return temperature**2 * kl  # keeps the size of the gradient independent of tau
 

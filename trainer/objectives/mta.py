@@ -1,16 +1,17 @@
-"""MTA, multi-granular trajectory alignment (arXiv 2605.01374): words and phrases, from the lower key layers to the upper.
+"""MTA, multi-granular trajectory alignment (arXiv 2605.01374): words at the lower key layers, phrases at the upper.
 
-Costs, beyond CE, a key layer: a T x T and an S x S matrix of token scores a sample (forward only), a K x K matrix of cosines a
-sample, and one [tokens, d_S] x [d_S, d_T] product for the projection.
+Costs, beyond CE and for each key layer: a T x T and an S x S matrix of token scores a sample (forward only), a K x K
+matrix of cosines a sample, and one [tokens, d_S] x [d_S, d_T] product for the projection.
 
 Decisions where the paper is silent:
 - Token weights are detached on both sides (as in the authors' code): the student moves its states, not the weights.
 - A single token attends to nothing but itself; its weight is 1.
-- L_Hid by words takes all words of the scope at every key layer, phrase layers too, each with its teacher weight; by tokens, those
-  in the layer's own spans.
+- L_Hid by tokens takes the tokens in the layer's own spans; by words, all words of the scope at every key layer, phrase
+  layers too. A word weighs as much as its teacher tokens together.
 - `normalise: batch` is over the samples of one forward pass: with gradient accumulation it is a mean of such means.
 
-Shapes: B samples, S student tokens, T teacher tokens, X tokens of either side, K spans, d_S and d_T widths (suffixes d and e).
+Shapes: B samples, S student tokens, T teacher tokens, X tokens of either side, K spans; d_S and d_T wide, as suffixes d
+and e.
 """
 
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from trainer.pooling import centres_of_mass, membership, span_mass, within_span
 def token_weights(hidden_BXd: Tensor, mask_BX: Tensor) -> Tensor:
     """How much the tokens of a sample attend to each one by their states, [B, X], 1 in sum over a sample (eq. 5-7):
 
-        H^_t = H_t / std(H_t),   a_{u->t} = softmax over t != u of (H^_u . H^_t / sqrt(d)),   w_t = mean over u of a_{u->t}
+        H^_t = H_t / std(H_t),  a_{u->t} = softmax over t != u of (H^_u . H^_t / sqrt(d)),  w_t = mean_u a_{u->t}
 
     std is torch's (unbiased). Padding neither attends nor is attended to. A state without variance counts as 0.
     """
@@ -58,7 +59,7 @@ def uniform_weights(mask_BX: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def weighted_mean(numerator_B: Tensor, denominator_B: Tensor, over_batch: bool) -> Tensor:
-    """The sum over samples of each one's weighted mean; or, `over_batch`, B times the weighted mean of the whole batch."""
+    """The sum of the samples' weighted means; or, `over_batch`, B times the weighted mean of the whole batch."""
     if over_batch:
         return len(numerator_B) * ratio(numerator_B.sum(), denominator_B.sum())
     return ratio(numerator_B, denominator_B).sum()
@@ -74,7 +75,7 @@ def structure_loss(student_BKd: Tensor, teacher_BKe: Tensor, weight_BK: Tensor, 
 def hidden_loss(
     student_BXd: Tensor, teacher_BXe: Tensor, weight_BX: Tensor, projection_de: Tensor, over_batch: bool = False
 ) -> Tensor:
-    """L_Hid^(l) = sum_t w^T_t d(H^S_t W_l, H^T_t) / sum_t w^T_t over paired tokens (or words); reduced by `weighted_mean`."""
+    """L_Hid^(l) = sum_t w^T_t d(H^S_t W_l, H^T_t) / sum_t w^T_t over paired tokens or words, by `weighted_mean`."""
     distance_BX = cosine_distance(student_BXd @ projection_de, teacher_BXe)
     return weighted_mean((weight_BX * distance_BX).sum(1), weight_BX.sum(1), over_batch)
 
@@ -113,7 +114,8 @@ class MTA(Loss):
         self.needs = Needs(
             teacher_hidden=require_hidden(pair, (key.teacher for key in self.key_layers), "mta"),
             student_hidden=frozenset(key.student for key in self.key_layers),
-            spans=frozenset(key.spans for key in self.key_layers if reads_layer_spans) | ({self.words} if by_word else set()),
+            spans=frozenset(key.spans for key in self.key_layers if reads_layer_spans)
+            | ({self.words} if by_word else set()),
             pairs=(config.hid > 0 and self.by_token) or config.pooling_weights == "teacher",
         )
 
@@ -162,7 +164,8 @@ class _View:
 
     def __init__(self, key: KeyLayer, student: StudentStates, batch: Batch, config: MTAConfig):
         self.batch, self.config = batch, config
-        self.student_BSd, self.teacher_BTe = at_least_float32(student.hidden[key.student]), batch.teacher_hidden[key.teacher]
+        self.student_BSd = at_least_float32(student.hidden[key.student])
+        self.teacher_BTe = batch.teacher_hidden[key.teacher].detach()
         self.teacher_weight_BT = self._weights(self.teacher_BTe, batch.teacher_mask_BT)
 
     def _weights(self, hidden_BXd: Tensor, mask_BX: Tensor) -> Tensor:
@@ -209,7 +212,9 @@ def key_layers(config: MTAConfig, pair: Pair) -> tuple[KeyLayer, ...]:
             f"({', '.join(map(str, students))}); give one for each, or leave them out"
         )
     if teachers != sorted(teachers):
-        raise RunError(f"mta.teacher_layers: {', '.join(map(str, teachers))} do not ascend as the student's layers do; sort them")
+        raise RunError(
+            f"mta.teacher_layers: {', '.join(map(str, teachers))} do not ascend as the student's layers do; sort them"
+        )
     num_words = len(students) // 3 if config.word_layers is None else config.word_layers
     if num_words > len(students):
         raise RunError(f"mta.word_layers: {num_words} of only {len(students)} key layers; give at most {len(students)}")

@@ -20,23 +20,26 @@ class Objective(nn.Module):
 
     def __init__(self, losses: Sequence[Loss]):
         super().__init__()
-        self.losses = nn.ModuleList(losses)
+        self.losses = nn.ModuleList(losses)  # registers them; what is iterated keeps its type
+        self._bound = tuple(losses)
         self.needs = Needs()
         for loss in losses:
             self.needs |= loss.needs
         self._names = _distinct([loss.name for loss in losses])
 
-    def forward(self, student: StudentStates, batch: Batch, counts: Mapping[Unit, int]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scalar to send backward, and each term's unweighted part of the step's mean, detached, e.g. {"sra/cos": ...}.
+    def forward(
+        self, student: StudentStates, batch: Batch, counts: Mapping[Unit, int]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar to send backward, and each term's unweighted part of the step's mean, detached: {"sra/cos": ...}.
 
-        `counts` are those of the whole optimiser step, over all accumulated batches and ranks. So both results add up: their
-        sums over the batches of a step are the objective and the means of one large batch. A unit that the step has none of
-        adds 0. All losses compute in float32, whatever autocast is on.
+        `counts` are those of the whole optimiser step, over all accumulated batches and ranks. So both results add up:
+        their sums over the batches of a step are the objective and the means of one large batch. A unit that the step
+        has none of adds 0. All losses compute in float32, whatever autocast is on.
         """
         parts: dict[str, Tensor] = {}
         total = torch.zeros((), device=student.logits_BSV.device)
         with torch.autocast(student.logits_BSV.device.type, enabled=False):
-            for loss, name in zip(self.losses, self._names, strict=True):
+            for loss, name in zip(self._bound, self._names, strict=True):
                 for term_name, term in loss(student, batch).items():
                     part = term.total / max(1, counts[term.unit])
                     parts[f"{name}/{term_name}"] = part.detach()
@@ -46,13 +49,13 @@ class Objective(nn.Module):
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """AdamW groups of the losses' own parameters."""
-        return [group for loss in self.losses for group in loss.parameter_groups()]
+        return [group for loss in self._bound for group in loss.parameter_groups()]
 
 
 def build_objective(configs: Sequence[LossConfig], pair: Pair) -> Objective:
-    """The losses of `configs`, bound to a student and a cache. One of weight 0 is left out: it asks nothing of the cache.
+    """The losses of `configs`, bound to a student and a cache. One of weight 0 is left out and asks nothing of it.
 
-    Raises RunError if the cache lacks what a loss needs, naming the way out, and ConfigError for a layer that does not exist.
+    Raises RunError if the cache lacks what a loss needs, naming the way out; ConfigError if there is no such layer.
     """
     losses = [_bind(config, pair) for config in configs if config.weight > 0]
     if not losses:
@@ -74,4 +77,6 @@ def _bind(config: LossConfig, pair: Pair) -> Loss:
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """The second `sra` of an objective is `sra2`."""
-    return [name if names[:i].count(name) == 0 else f"{name}{names[:i].count(name) + 1}" for i, name in enumerate(names)]
+    return [
+        name if names[:i].count(name) == 0 else f"{name}{names[:i].count(name) + 1}" for i, name in enumerate(names)
+    ]

@@ -28,20 +28,26 @@ def require_mass(pair: Pair, layers: Iterable[int], loss: str) -> frozenset[int]
 def require_head(pair: Pair, loss: str, otherwise: str) -> TeacherHead:
     """The teacher's unembedding. Raises RunError, ending in `otherwise`, if the teacher has none."""
     if pair.head is None:
-        raise RunError(f"{loss} needs the teacher's logits, and {pair.manifest.teacher.model} is an encoder without any. {otherwise}")
+        raise RunError(
+            f"{loss} needs the teacher's logits, and {pair.manifest.teacher.model} is an encoder. {otherwise}"
+        )
     return pair.head
 
 
 def require_same_tokenizer(pair: Pair, loss: str, otherwise: str) -> None:
     """Raises RunError, ending in `otherwise`, if student and teacher cut a text differently."""
     if not pair.same_tokenizer:
-        raise RunError(f"{loss} pairs tokens one to one, and student and teacher have different tokenizers. {otherwise}")
+        raise RunError(
+            f"{loss} pairs tokens one to one, and student and teacher have different tokenizers. {otherwise}"
+        )
 
 
 def require_annotations(pair: Pair, loss: str) -> None:
     """Raises RunError if no words and phrases were marked."""
     if re.match(r"none\b", pair.manifest.annotator):
-        raise RunError(f"{loss} needs words and phrases, and this cache was extracted without. Extract with spans.annotator: english")
+        raise RunError(
+            f"{loss} needs words and phrases, and this cache has none. Extract with spans.annotator: english"
+        )
 
 
 def _require(pair: Pair, kind: Kind, wanted: frozenset[int], loss: str) -> frozenset[int]:

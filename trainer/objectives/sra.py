@@ -7,10 +7,10 @@ Decisions where the paper is silent:
 - A span without any mass (underflow, `ignore_first`) is pooled as a plain mean, and its span weight is 0; at mass
   exponent 0 all spans weigh the same, those without mass too. A sample of which no span has mass adds nothing.
 - Student span logits are pooled from the logits that the student's forward pass has made. The head is linear and a
-  span's shares sum to 1, so they are W_U C^S exactly, unless the student soft-caps its logits: then the caps are pooled.
+  span's shares sum to 1, so they are W_U C^S exactly; a student that soft-caps its logits has the capped ones pooled.
 
-Shapes: B samples, S student tokens, T teacher tokens, K spans, R spans of all samples end to end, d_S and d_T widths (suffixes d
-and e), N tokens of the shared vocabulary, X either side's tokens.
+Shapes: B samples, S student tokens, T teacher tokens, X tokens of either side, K spans, P student tokens in spans,
+R spans of all samples end to end, V student vocabulary; d_S and d_T wide, as suffixes d and e.
 """
 
 import torch
@@ -57,10 +57,10 @@ def span_kd_loss(
     temperature: float,
     mean: bool = False,
 ) -> Tensor:
-    """L_span-KD = sum over samples of sum_i KL(softmax(z^T_i / tau) || softmax(z^S_i / tau)), over the shared vocabulary.
+    """L_span-KD = sum over samples of sum_i KL(softmax(z^T_i / tau) || softmax(z^S_i / tau)), shared vocabulary only.
 
-    z^T_i = head(C^T_i), where `head` has the shared tokens alone; z^S_i = sum over tokens s of span i of share_s z^S_s, in the
-    `columns` of the same tokens. `mean` divides a sample's sum by its number of spans.
+    z^T_i = head(C^T_i), where `head` has the shared tokens alone. z^S_i = sum over tokens s of span i of share_s z^S_s,
+    in the `columns` of the same tokens. `mean` divides a sample's sum by its number of spans.
     """
     row_BK = mask_BK.flatten().cumsum(0).view_as(mask_BK) - 1
     span_BS = label_BS.clamp_min(0)
@@ -71,7 +71,9 @@ def span_kd_loss(
     rows = Rows(position_P, row_P, share_P, num_rows=len(teacher_Re))
     spans_B1 = mask_BK.sum(1, keepdim=True) if mean else torch.ones_like(row_BK[:, :1])
     factor_R = (1.0 / spans_B1.clamp_min(1)).expand_as(mask_BK)[mask_BK]
-    return forward_kl(logits_BSV.flatten(0, 1), rows, columns, lambda chunk: head(teacher_Re[chunk]), factor_R, temperature)
+    return forward_kl(
+        logits_BSV.flatten(0, 1), rows, columns, lambda chunk: head(teacher_Re[chunk]), factor_R, temperature
+    )
 
 
 class SRA(Loss):
@@ -126,7 +128,9 @@ class SRA(Loss):
         head = require_head(pair, "sra's span_kd", "Set span_kd: 0")
         student_ids, teacher_ids = pair.vocabulary.student_ids, pair.vocabulary.teacher_ids
         if len(student_ids) == 0:
-            raise RunError("sra: student and teacher share not one token, so span_kd has nothing to compare. Set span_kd: 0")
+            raise RunError(
+                "sra: student and teacher share not one token, so span_kd has nothing to compare. Set span_kd: 0"
+            )
         whole = torch.arange(len(student_ids))
         self.register_buffer("student_ids", None if torch.equal(student_ids, whole) else student_ids, persistent=False)
         self.num_shared = len(student_ids)
@@ -150,7 +154,9 @@ class SRA(Loss):
     def _align(self, student: StudentStates, batch: Batch, spans: SpanSet) -> dict[str, Term]:
         hidden_BSd = at_least_float32(student.hidden[self.student_layer])
         member_BKS = membership(spans.student_BS, spans.mask_BK, hidden_BSd.dtype)
-        student_BKd = centres_of_mass(member_BKS, self._student_shares(member_BKS, student, batch, self.student_layer), hidden_BSd)
+        student_BKd = centres_of_mass(
+            member_BKS, self._student_shares(member_BKS, student, batch, self.student_layer), hidden_BSd
+        )
         teacher_BKe = self._teacher_centres(batch, spans, self.teacher_layer)
         weight_BK = self._span_weights(batch, spans).to(hidden_BSd.dtype)
         terms = {"effective_spans": Term(ratio(weight_BK.sum(1), weight_BK.square().sum(1)).sum(), "sample", 0.0)}

@@ -1,0 +1,132 @@
+"""The house's walls: jobs -> {pipeline, trainer} -> schemas, heavy libraries where they belong, files of one idea."""
+
+import ast
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("schemas", "pipeline", "trainer", "jobs")
+ALLOWED = {
+    "schemas": {"schemas"},
+    "pipeline": {"pipeline", "schemas"},
+    "trainer": {"trainer", "schemas"},
+    "jobs": {"jobs", "pipeline", "trainer", "schemas"},
+}
+# Where a library may be imported at all; one that is not named may be imported anywhere.
+HOMES = {
+    "ray": {"pipeline/extract.py"},
+    "spacy": {"pipeline/"},
+    "textblob": {"pipeline/"},
+    "torch": {"pipeline/", "trainer/", "jobs/", "schemas/token_mass.py"},
+    "transformers": {"pipeline/", "trainer/", "jobs/", "schemas/token_mass.py", "schemas/model_files.py"},
+    "matplotlib": {"jobs/curves.py"},
+    "pickle": set(),
+}
+
+
+def files() -> list[Path]:
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """The full name of every module that is imported anywhere below `tree`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide who imports whom"
+            yield str(node.module)
+
+
+def imported(path: Path) -> set[str]:
+    return {module.split(".")[0] for module in imports(ast.parse(path.read_text(encoding="utf-8")))}
+
+
+def test_every_package_is_read() -> None:
+    assert {path.relative_to(ROOT).parts[0] for path in files()} == set(PACKAGES)
+    assert len(files()) > 40
+
+
+def test_imports_run_one_way() -> None:
+    wrong = [
+        f"{name(path)} imports {other}"
+        for path in files()
+        for other in sorted((imported(path) & {*PACKAGES, "tests"}) - ALLOWED[path.relative_to(ROOT).parts[0]])
+    ]
+    assert wrong == []
+
+
+def test_heavy_libraries_stay_at_home() -> None:
+    wrong = [
+        f"{name(path)} imports {library}"
+        for path in files()
+        for library in sorted(imported(path) & HOMES.keys())
+        if not any(name(path).startswith(home) for home in HOMES[library])
+    ]
+    assert wrong == []
+
+
+def test_model_files_imports_transformers_when_it_is_used_only() -> None:
+    tree = ast.parse((ROOT / "schemas/model_files.py").read_text(encoding="utf-8"))
+    at_top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = {module.split(".")[0] for node in at_top for module in imports(node)}
+    assert not modules & {"transformers", "huggingface_hub", "torch"}
+
+
+def loaded(statement: str) -> set[str]:
+    """The top-level modules in a fresh interpreter after `statement`, which writes them to stderr."""
+    code = f"{statement}\nimport sys\nprint(*sorted(m for m in sys.modules if '.' not in m), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def test_the_trainer_runs_without_the_pipeline() -> None:
+    modules = [name(path)[:-3].replace("/", ".").removesuffix(".__init__") for path in files()]
+    of_trainer = [module for module in modules if module.split(".")[0] == "trainer"]
+    found = loaded("import " + ", ".join(of_trainer))
+    assert {"trainer", "schemas", "torch"} <= found
+    assert not found & {"ray", "spacy", "textblob", "nltk", "pipeline", "jobs", "matplotlib"}
+
+
+def test_reading_a_config_needs_no_torch() -> None:
+    found = loaded("import schemas.extraction, schemas.training, schemas.manifest, schemas.yaml, schemas.model_files")
+    assert "pydantic" in found
+    assert not found & {"torch", "transformers", "ray", "spacy"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["extract", "--help"], ["schema", "train"]])
+def test_the_command_line_answers_before_anything_heavy_is_loaded(arguments: list[str]) -> None:
+    found = loaded(
+        "import sys\nfrom jobs.cli import main\n"
+        f"sys.argv = ['stillroom', *{arguments!r}]\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code"
+    )
+    assert {"jobs", "typer"} <= found
+    assert not found & {"torch", "transformers", "ray", "spacy", "zarr", "matplotlib", "textblob"}
+
+
+def test_files_hold_one_idea() -> None:
+    lengths = {name(path): len(path.read_text(encoding="utf-8").splitlines()) for path in files()}
+    assert {path: length for path, length in lengths.items() if length > 500} == {}
+    assert statistics.median(lengths.values()) < 150
+
+
+def test_names_say_what_a_module_is_for() -> None:
+    vague = {"utils", "helpers", "common", "misc", "manager"}
+    assert [name(path) for path in files() if vague & {*path.relative_to(ROOT).with_suffix("").parts}] == []
+
+
+def test_nothing_is_left_for_later() -> None:
+    marks = ("TO" + "DO", "FIX" + "ME", "X" + "XX")
+    wrong = [name(path) for path in files() if any(mark in path.read_text(encoding="utf-8") for mark in marks)]
+    assert wrong == []

@@ -1,0 +1,228 @@
+"""The objectives once more, straight from the equations, one sample, span and token at a time. Slow and independent.
+
+Everything is a 0-d or 1-d tensor so that autograd gives the gradients too; nothing of `trainer` is used here.
+"""
+
+import math
+
+import torch
+
+
+def dot(u, v):
+    return sum((u[i] * v[i] for i in range(len(u))), torch.zeros((), dtype=u.dtype))
+
+
+def cos(u, v):
+    if dot(u, u) <= 1e-12 or dot(v, v) <= 1e-12:
+        return torch.zeros((), dtype=u.dtype)
+    return dot(u, v) / (torch.sqrt(dot(u, u)) * torch.sqrt(dot(v, v)))
+
+
+def project(u, matrix):
+    return torch.stack([dot(u, matrix[:, j]) for j in range(matrix.shape[1])])
+
+
+def log_softmax(z):
+    top = float(z.detach().max())
+    return z - top - torch.log(sum(torch.exp(x - top) for x in z))
+
+
+def kl(teacher, student, temperature):
+    log_p, log_q = log_softmax(teacher / temperature), log_softmax(student / temperature)
+    return sum(torch.exp(log_p[v]) * (log_p[v] - log_q[v]) for v in range(len(teacher)))
+
+
+def head_logits(head, state):
+    z = [
+        head.scale * (dot(state, row.to(state.dtype)) + bias)
+        for row, bias in zip(head.weight_Vd, _bias(head), strict=True)
+    ]
+    if head.softcap is not None:
+        z = [head.softcap * torch.tanh(x / head.softcap) for x in z]
+    return torch.stack(z)
+
+
+def _bias(head):
+    return head.bias_V.tolist() if head.bias_V is not None else [0.0] * len(head.weight_Vd)
+
+
+def tokens_of(labels, k):
+    return [t for t, label in enumerate(labels.tolist()) if label == k]
+
+
+def spans_of(spans, b):
+    """(student tokens, teacher tokens) of every span that counts."""
+    return [
+        (tokens_of(spans.student_BS[b], k), tokens_of(spans.teacher_BT[b], k))
+        for k in range(spans.mask_BK.shape[1])
+        if spans.mask_BK[b, k]
+    ]
+
+
+def centre(hidden, weights, tokens):
+    total = sum(weights[t] for t in tokens)
+    if total == 0:
+        return sum(hidden[t] for t in tokens) / len(tokens)
+    return sum(weights[t] / total * hidden[t] for t in tokens)
+
+
+def ce(student, batch):
+    total = 0.0
+    for b in range(len(batch.sample_ids)):
+        for s in range(1, batch.tokens_BS.shape[1]):
+            if batch.target_BS[b, s]:
+                total = total - log_softmax(student.logits_BSV[b, s - 1])[batch.tokens_BS[b, s]]
+    return {"nll": total}
+
+
+def kd(student, batch, head, layer, temperature):
+    total = 0.0
+    for b in range(len(batch.sample_ids)):
+        for s in range(batch.tokens_BS.shape[1] - 1):
+            if batch.target_BS[b, s + 1] and batch.pair_BS[b, s] >= 0 and batch.pair_BS[b, s + 1] >= 0:
+                z_teacher = head_logits(head, batch.teacher_hidden[layer][b, batch.pair_BS[b, s]])
+                width = min(len(z_teacher), student.logits_BSV.shape[2])
+                part = kl(z_teacher[:width], student.logits_BSV[b, s, :width], temperature)
+                total = total + temperature**2 * part
+    return {"kl": total}
+
+
+def strip(mass, mask, count):
+    kept, seen = [], 0
+    for m, real in zip(mass.tolist(), mask.tolist(), strict=True):
+        seen += real
+        kept.append(m if seen > count else 0.0)
+    return kept
+
+
+def pairwise(student, teacher, weights):
+    """Numerator and denominator of the weighted mean over ordered pairs."""
+    up, down = 0.0, 0.0
+    for i in range(len(weights)):
+        for j in range(len(weights)):
+            if i != j:
+                gap = cos(student[i], student[j]) - cos(teacher[i], teacher[j])
+                up = up + weights[i] * weights[j] * gap**2
+                down = down + weights[i] * weights[j]
+    return up, down
+
+
+def sra(student, batch, spans, config, layers, lasts, projection, head, vocabulary):
+    """`layers`, `lasts`: (student, teacher) layer of cos and geo, and the last ones."""
+    total = {"cos": 0.0, "geo": 0.0, "span_kd": 0.0}
+    for b in range(len(batch.sample_ids)):
+        pairs = spans_of(spans, b)
+        if not pairs:
+            continue
+
+        def side(layer, hidden, mass, mask, ignore=config.ignore_first, b=b):
+            if config.pooling == "mean":
+                return hidden[layer][b], [1.0] * len(mask[b])
+            return hidden[layer][b], strip(mass[layer][b], mask[b], ignore)
+
+        if config.cos or config.geo:
+            states, weights = side(layers[0], student.hidden, student.mass, batch.mask_BS)
+            own = [centre(states, weights, tokens) for tokens, _ in pairs]
+            states, weights = side(layers[1], batch.teacher_hidden, batch.teacher_mass, batch.teacher_mask_BT)
+            theirs = [centre(states, weights, tokens) for _, tokens in pairs]
+            if config.span_weights == "equal" or config.mass_exponent == 0:
+                raised = [1.0] * len(pairs)
+            else:
+                mass = strip(batch.teacher_mass[layers[1]][b], batch.teacher_mask_BT[b], config.ignore_first)
+                raised = [sum(mass[t] for t in tokens) ** config.mass_exponent for _, tokens in pairs]
+            if sum(raised) > 0:
+                weight = [m / sum(raised) for m in raised]
+                if config.cos:
+                    for m, u, v in zip(weight, own, theirs, strict=True):
+                        total["cos"] = total["cos"] + m * (1 - cos(project(u, projection), v))
+                up, down = pairwise(own, theirs, weight)
+                if down > 0:
+                    total["geo"] = total["geo"] + up / down
+        if config.span_kd:
+            _, weights = side(lasts[0], {lasts[0]: student.logits_BSV}, student.mass, batch.mask_BS)
+            states, masses = side(lasts[1], batch.teacher_hidden, batch.teacher_mass, batch.teacher_mask_BT)
+            part = 0.0
+            for own_tokens, their_tokens in pairs:
+                z_student = centre(student.logits_BSV[b], weights, own_tokens)[vocabulary.student_ids]
+                z_teacher = head_logits(head, centre(states, masses, their_tokens))[vocabulary.teacher_ids]
+                part = part + kl(z_teacher, z_student, config.temperature)
+            total["span_kd"] = total["span_kd"] + (part / len(pairs) if config.span_kd_reduction == "mean" else part)
+    return total
+
+
+def token_weights(hidden, mask):
+    """w_t = mean over u of softmax over t != u of H^_u . H^_t / sqrt(d); a list of floats, 0 for padding."""
+    real = [t for t, m in enumerate(mask.tolist()) if m]
+    if len(real) == 1:
+        return [1.0 if t in real else 0.0 for t in range(len(mask))]
+    scaled = {}
+    for t in real:
+        h = hidden[t].detach().tolist()
+        mean = sum(h) / len(h)
+        variance = sum((x - mean) ** 2 for x in h) / (len(h) - 1)
+        scaled[t] = [x / math.sqrt(variance) if variance > 1e-12 else 0.0 for x in h]
+    weights = [0.0] * len(mask)
+    for u in real:
+        others = [t for t in real if t != u]
+        score = {
+            t: sum(x * y for x, y in zip(scaled[u], scaled[t], strict=True)) / math.sqrt(len(scaled[t])) for t in others
+        }
+        top = max(score.values())
+        total = sum(math.exp(s - top) for s in score.values())
+        for t in others:
+            weights[t] += math.exp(score[t] - top) / total / len(real)
+    return weights
+
+
+def mta(student, batch, config, key_layers, projections, by_token):
+    """`key_layers`: (student layer, teacher layer, spans of that level, words)."""
+    dsa, hid = [], []
+    for l_student, l_teacher, spans, words in key_layers:
+        own, theirs = student.hidden[l_student], batch.teacher_hidden[l_teacher]
+        dsa_parts, hid_parts = [], []
+        for b in range(len(batch.sample_ids)):
+            w_teacher = _weights(config, theirs[b], batch.teacher_mask_BT[b])
+            if config.pooling_weights == "teacher":
+                w_student = [w_teacher[p] if p >= 0 else 0.0 for p in batch.pair_BS[b].tolist()]
+            else:
+                w_student = _weights(config, own[b], batch.mask_BS[b])
+            pairs = spans_of(spans, b)
+            omega = [sum(w_teacher[t] for t in tokens) for _, tokens in pairs]
+            omega = [o / sum(omega) for o in omega] if pairs else []
+            u_student = [centre(own[b], w_student, tokens) for tokens, _ in pairs]
+            u_teacher = [centre(theirs[b], w_teacher, tokens) for _, tokens in pairs]
+            dsa_parts.append(pairwise(u_student, u_teacher, omega))
+            up, down = 0.0, 0.0
+            if not config.hid:
+                continue
+            matrix = projections[str(l_student)]
+            if by_token:
+                for tokens, _ in pairs:
+                    for s in tokens:
+                        t = int(batch.pair_BS[b, s])
+                        if t >= 0:
+                            up = up + w_teacher[t] * (1 - cos(project(own[b, s], matrix), theirs[b, t]))
+                            down += w_teacher[t]
+            else:
+                for s_tokens, t_tokens in spans_of(words, b):
+                    weight = sum(w_teacher[t] for t in t_tokens)
+                    u, v = centre(own[b], w_student, s_tokens), centre(theirs[b], w_teacher, t_tokens)
+                    up, down = up + weight * (1 - cos(project(u, matrix), v)), down + weight
+            hid_parts.append((up, down))
+        dsa.append(_reduce(dsa_parts, config.normalise))
+        hid.append(_reduce(hid_parts, config.normalise))
+    hid_total = sum(hid) if config.hid_reduction == "sum" else sum(hid) / len(hid)
+    return {"dsa": sum(dsa) / len(dsa), "hid": hid_total}
+
+
+def _weights(config, hidden, mask):
+    if config.token_weights == "uniform":
+        return [float(m) / int(mask.sum()) for m in mask.tolist()]
+    return token_weights(hidden, mask)
+
+
+def _reduce(parts, normalise):
+    if normalise == "sample":
+        return sum(up / down for up, down in parts if down > 0)
+    down = sum(d for _, d in parts)
+    return len(parts) * sum(u for u, _ in parts) / down if down > 0 else 0.0

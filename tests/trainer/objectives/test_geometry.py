@@ -1,0 +1,106 @@
+"""Cosines, pooling and token weights at their edges: zero states, massless spans, single tokens, padding."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.trainer.objectives import naive
+from trainer.geometry import cosine_distance, geometry_sums, ratio, unit
+from trainer.objectives.mta import token_weights
+from trainer.pooling import centres_of_mass, membership, span_mass, within_span, without_leading
+
+
+def test_a_zero_state_has_cosine_zero_and_gradient_zero():
+    u = torch.tensor([[0.0, 0.0], [3.0, 4.0]], requires_grad=True)
+    v = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    distance = cosine_distance(u, v)
+    torch.testing.assert_close(distance.detach(), torch.tensor([1.0, 0.4]))
+    distance.sum().backward()
+    torch.testing.assert_close(u.grad, torch.tensor([[0.0, 0.0], [-0.128, 0.096]]))
+    torch.testing.assert_close(unit(torch.tensor([1e-30, 0.0])), torch.zeros(2))
+
+
+def test_geometry_of_identical_and_of_rotated_spans_agrees():
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 5, 4, generator=g, dtype=torch.float64)
+    rotation = torch.linalg.qr(torch.randn(4, 4, generator=g, dtype=torch.float64)).Q
+    scale = torch.rand(2, 5, 1, generator=g, dtype=torch.float64) + 0.1
+    weight = torch.rand(2, 5, generator=g, dtype=torch.float64)
+    numerator, denominator = geometry_sums(scale * (x @ rotation), x, weight)
+    assert numerator.max() < 1e-24
+    pairs = weight.sum(1) ** 2 - weight.square().sum(1)
+    torch.testing.assert_close(denominator, pairs)
+
+
+def test_a_single_span_has_no_geometry():
+    x = torch.randn(1, 1, 4, requires_grad=True)
+    loss = ratio(*geometry_sums(x, torch.randn(1, 1, 3), torch.ones(1, 1))).sum()
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.count_nonzero(x.grad) == 0
+
+
+def test_ratio_of_nothing():
+    numerator, denominator = torch.tensor([3.0, 0.0], requires_grad=True), torch.tensor([2.0, 0.0])
+    value = ratio(numerator, denominator)
+    value.sum().backward()
+    assert value.tolist() == [1.5, 0.0]
+    assert numerator.grad.tolist() == [0.5, 0.0]
+
+
+def test_shares_by_mass_or_even_where_there_is_none():
+    labels = torch.tensor([[0, 0, 1, 1, -1, 2, 3]])
+    member = membership(labels, torch.tensor([[True, True, True, False]]), torch.float32)
+    weight = torch.tensor([[0.1, 0.3, 0.0, 0.0, 0.5, 0.1, 0.4]])
+    assert member.sum().item() == 5
+    torch.testing.assert_close(span_mass(member, weight), torch.tensor([[0.4, 0.0, 0.1, 0.0]]))
+    torch.testing.assert_close(within_span(member, weight), torch.tensor([[0.25, 0.75, 0.5, 0.5, 0.0, 1.0, 0.0]]))
+    # The smallest number there is, and sums of it: an even share, not inf or NaN.
+    denormal = torch.full_like(weight, 1e-45)
+    torch.testing.assert_close(within_span(member, denormal), torch.tensor([[0.5, 0.5, 0.5, 0.5, 0.0, 1.0, 0.0]]))
+
+
+def test_leading_tokens_lose_their_mass_on_either_side_of_padding():
+    mass = torch.tensor([[0.4, 0.3, 0.2, 0.1, 0.0], [0.0, 0.0, 0.5, 0.3, 0.2]])
+    mask = torch.tensor([[True, True, True, True, False], [False, False, True, True, True]])
+    wanted = torch.tensor([[0.0, 0.0, 0.2, 0.1, 0.0], [0.0, 0.0, 0.0, 0.0, 0.2]])
+    assert torch.equal(without_leading(mass, mask, 2), wanted)
+    assert without_leading(mass, mask, 0) is mass
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31), samples=st.integers(1, 3), tokens=st.integers(1, 7), spans=st.integers(1, 4))
+def test_centres_of_mass(seed, samples, tokens, spans):
+    g = torch.Generator().manual_seed(seed)
+    labels = torch.randint(-1, spans, (samples, tokens), generator=g)
+    mask = torch.stack([(labels == k).any(1) for k in range(spans)], 1)
+    weight = torch.rand(samples, tokens, generator=g, dtype=torch.float64) * torch.randint(
+        0, 2, (samples, tokens), generator=g
+    )
+    hidden = torch.randn(samples, tokens, 3, generator=g, dtype=torch.float64)
+    member = membership(labels, mask, torch.float64)
+    found = centres_of_mass(member, within_span(member, weight), hidden)
+    for b in range(samples):
+        for k in range(spans):
+            members = naive.tokens_of(labels[b], k)
+            wanted = naive.centre(hidden[b], weight[b], members) if members else torch.zeros(3, dtype=torch.float64)
+            torch.testing.assert_close(found[b, k], wanted)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31), lengths=st.lists(st.integers(1, 6), min_size=1, max_size=3), extra=st.integers(0, 3))
+def test_token_weights(seed, lengths, extra):
+    g = torch.Generator().manual_seed(seed)
+    width = max(lengths) + extra
+    mask = torch.arange(width) < torch.tensor(lengths)[:, None]
+    hidden = 3 * torch.randn(len(lengths), width, 4, generator=g, dtype=torch.float64)
+    found = token_weights(hidden, mask)
+    wanted = torch.tensor([naive.token_weights(h, m) for h, m in zip(hidden, mask, strict=True)], dtype=torch.float64)
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found.sum(1), torch.ones(len(lengths), dtype=torch.float64))
+    assert torch.count_nonzero(found[~mask]) == 0
+
+
+def test_states_without_variance_attend_evenly():
+    hidden = torch.tensor([[[2.0, 2.0], [0.0, 0.0], [-1.0, -1.0]]])
+    torch.testing.assert_close(token_weights(hidden, torch.ones(1, 3, dtype=torch.bool)), torch.full((1, 3), 1 / 3))

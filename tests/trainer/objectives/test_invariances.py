@@ -1,0 +1,177 @@
+"""What must not change an objective: padding, the order of samples, the way a step is cut into batches."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.functional import pad
+
+from schemas.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
+from tests.trainer.objectives.world import counts_of, gradients, leaves, make_batch, make_pair, pick
+from trainer.batch import SpanSet, StudentStates
+from trainer.objectives.objective import build_objective
+
+CE = CrossEntropyConfig(weight=0.5)
+OBJECTIVES = {
+    "sra": ([CE, SRAConfig(weight=0.5, mass_exponent=0.5, ignore_first=1)], False),
+    "mta": ([CE, MTAConfig()], False),
+    "kd, sra and mta": ([CE, KDConfig(temperature=2.0), SRAConfig(span_kd_reduction="mean"), MTAConfig()], True),
+}
+each = pytest.mark.parametrize(("configs", "same"), OBJECTIVES.values(), ids=OBJECTIVES)
+
+
+def build(configs, same, seed=0, samples=4):
+    objective = build_objective(configs, make_pair(seed, same=same))
+    student, batch = make_batch(objective, seed, same=same, samples=samples, dtype=torch.float32)
+    return objective, student, batch
+
+
+def padded(student, batch, more):
+    """The same samples with `more` columns of padding and spans, filled with what must not matter."""
+    tokens = lambda x, value: pad(x, (0, more), value=value)  # noqa: E731
+    states = lambda x, value: pad(x, (0, 0, 0, more), value=value)  # noqa: E731
+    wide = replace(
+        batch,
+        tokens_BS=tokens(batch.tokens_BS, 3),
+        mask_BS=tokens(batch.mask_BS, False),
+        target_BS=tokens(batch.target_BS, False),
+        teacher_mask_BT=tokens(batch.teacher_mask_BT, False),
+        teacher_hidden={k: states(v, 7.0) for k, v in batch.teacher_hidden.items()},
+        teacher_mass={k: tokens(v, 0.0) for k, v in batch.teacher_mass.items()},
+        pair_BS=None if batch.pair_BS is None else tokens(batch.pair_BS, -1),
+        spans={
+            r: SpanSet(tokens(s.student_BS, -1), tokens(s.teacher_BT, -1), tokens(s.mask_BK, False))
+            for r, s in batch.spans.items()
+        },
+    )
+    return (
+        StudentStates(
+            states(student.logits_BSV, -5.0),
+            {k: states(v, 9.0) for k, v in student.hidden.items()},
+            {k: tokens(v, 0.0) for k, v in student.mass.items()},
+        ),
+        wide,
+    )
+
+
+@each
+def test_padding_changes_nothing(configs, same):
+    objective, student, batch = build(configs, same)
+    counts = counts_of(batch, pairs=same)
+    scalar, parts = objective(student, batch, counts)
+    wide_scalar, wide_parts = objective(*padded(student, batch, 5), counts)
+    assert parts.keys() == wide_parts.keys()
+    for name in parts:
+        torch.testing.assert_close(wide_parts[name], parts[name], rtol=1e-6, atol=1e-7)
+    for a, b in zip(gradients(wide_scalar, student, objective), gradients(scalar, student, objective), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+@each
+def test_padding_gets_no_gradient_at_all(configs, same):
+    objective, student, batch = build(configs, same)
+    student, batch = padded(student, batch, 3)
+    for states in (student.logits_BSV, *student.hidden.values()):
+        states.retain_grad()
+    objective(student, batch, counts_of(batch, pairs=same))[0].backward()
+    for states in (student.logits_BSV, *student.hidden.values()):
+        assert torch.count_nonzero(states.grad[~batch.mask_BS]) == 0
+        assert torch.count_nonzero(states.grad[batch.mask_BS]) > 0
+
+
+@each
+def test_the_order_of_samples_changes_nothing(configs, same):
+    objective, student, batch = build(configs, same, seed=1)
+    counts = counts_of(batch, pairs=same)
+    scalar, parts = objective(student, batch, counts)
+    turned_scalar, turned = objective(*pick(student, batch, [2, 0, 3, 1]), counts)
+    for name in parts:
+        torch.testing.assert_close(turned[name], parts[name], rtol=1e-6, atol=1e-7)
+    for a, b in zip(gradients(turned_scalar, student, objective), gradients(scalar, student, objective), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+@each
+def test_accumulated_batches_weigh_as_one_large_batch(configs, same):
+    objective, student, batch = build(configs, same, samples=6, seed=2)
+    counts = counts_of(batch, pairs=same)
+    scalar, parts = objective(student, batch, counts)
+    whole = gradients(scalar, student, objective)
+    pieces = [pick(student, batch, samples) for samples in ([0], [1, 2, 3], [4, 5])]
+    assert counts == counts_of(*(piece for _, piece in pieces), pairs=same)
+    results = [objective(*piece, counts) for piece in pieces]
+    for name in parts:
+        torch.testing.assert_close(sum(r[1][name] for r in results), parts[name], rtol=1e-6, atol=1e-7)
+    summed = gradients(sum(r[0] for r in results), student, objective)
+    for a, b in zip(summed, whole, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+@each
+def test_a_step_of_nothing_is_zero_and_finite(configs, same):
+    """No target, no pair, no span: 0, and a gradient of exactly 0."""
+    objective, student, batch = build(configs, same)
+    batch = replace(
+        batch,
+        target_BS=torch.zeros_like(batch.target_BS),
+        spans={r: replace(s, mask_BK=torch.zeros_like(s.mask_BK)) for r, s in batch.spans.items()},
+    )
+    scalar, parts = objective(student, batch, counts_of(batch, pairs=same))
+    assert scalar.item() == 0.0
+    assert all(part.item() == 0.0 for part in parts.values())
+    for gradient in gradients(scalar, student, objective):
+        assert torch.count_nonzero(gradient) == 0
+
+
+@each
+def test_states_of_zero_and_masses_of_zero_stay_finite(configs, same):
+    """An untrained embedding may be all zeros, equal states have no variance, and float32 attention underflows to 0."""
+    objective, student, batch = build(configs, same)
+    with torch.no_grad():
+        for hidden in (*student.hidden.values(), *batch.teacher_hidden.values()):
+            hidden[0] = 0.0
+            hidden[2, :, :] = 1.0
+    for mass in (*student.mass.values(), *batch.teacher_mass.values()):
+        mass[0] = 0.0
+    scalar, _ = objective(student, batch, counts_of(batch, pairs=same))
+    assert torch.isfinite(scalar)
+    for gradient in gradients(scalar, student, objective):
+        assert torch.isfinite(gradient).all()
+        assert gradient.abs().max() < 100
+
+
+@each
+def test_autocast_and_half_precision_states_are_computed_in_float32(configs, same):
+    objective, student, batch = build(configs, same)
+    half = StudentStates(
+        student.logits_BSV.detach().bfloat16().requires_grad_(),
+        {k: v.detach().bfloat16().requires_grad_() for k, v in student.hidden.items()},
+        student.mass,
+    )
+    full = StudentStates(
+        half.logits_BSV.detach().float().requires_grad_(),
+        {k: v.detach().float().requires_grad_() for k, v in half.hidden.items()},
+        student.mass,
+    )
+    counts = counts_of(batch, pairs=same)
+    with torch.autocast("cpu", torch.bfloat16):
+        scalar, parts = objective(half, batch, counts)
+    wanted, wanted_parts = objective(full, batch, counts)
+    assert scalar.dtype == torch.float32
+    assert {n: p.item() for n, p in parts.items()} == {n: p.item() for n, p in wanted_parts.items()}
+    found, right = gradients(scalar, half, objective), gradients(wanted, full, objective)
+    for f, r, leaf in zip(found, right, leaves(half, objective), strict=True):
+        assert f.dtype == leaf.dtype
+        # Two losses round their gradient to the leaf's bfloat16 before they are added.
+        torch.testing.assert_close(f.float(), r, rtol=2e-2, atol=2e-2 * float(r.abs().max()))
+
+
+def test_the_teacher_never_gets_a_gradient():
+    objective, student, batch = build(*OBJECTIVES["kd, sra and mta"])
+    for states in (*batch.teacher_hidden.values(), *batch.teacher_mass.values()):
+        states.requires_grad_()
+    for mass in student.mass.values():
+        mass.requires_grad_()
+    objective(student, batch, counts_of(batch, pairs=True))[0].backward()
+    assert all(mass.grad is None for mass in student.mass.values())
+    assert all(states.grad is None for states in (*batch.teacher_hidden.values(), *batch.teacher_mass.values()))

@@ -1,0 +1,198 @@
+"""Building an objective: what it asks for, what it refuses and how it says so, its names, weights and parameters."""
+
+import pytest
+import torch
+
+from schemas.errors import ConfigError, RunError
+from schemas.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
+from tests.trainer.objectives.world import D_S, D_T, L_S, L_T, counts_of, make_batch, make_pair
+from trainer.batch import Needs, SpanRequest
+from trainer.objectives.objective import build_objective
+
+ALIGNED = SpanRequest("aligned", "response", max_spans=1024)
+WORD, PHRASE = SpanRequest("word", "text"), SpanRequest("phrase", "text", ("noun", "verb"))
+LAST = frozenset([L_T])
+
+
+def needs(config, same=False):
+    return build_objective([config], make_pair(same=same)).needs
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        (SRAConfig(), Needs(LAST, LAST, frozenset([L_S]), frozenset([L_S]), frozenset([ALIGNED]))),
+        (
+            SRAConfig(teacher_layer=4, student_layer=2),
+            Needs(frozenset([4, 9]), frozenset([4, 9]), frozenset([2]), frozenset([2, 6]), frozenset([ALIGNED])),
+        ),
+        (
+            SRAConfig(teacher_layer=4, span_kd=0, pooling="mean"),
+            Needs(frozenset([4]), frozenset([4]), frozenset([6]), frozenset(), frozenset([ALIGNED])),
+        ),
+        (
+            SRAConfig(span_kd=0, pooling="mean", mass_exponent=0, max_spans=64),
+            Needs(
+                LAST, frozenset(), frozenset([6]), frozenset(), frozenset([SpanRequest("aligned", "response", (), 64)])
+            ),
+        ),
+        (SRAConfig(cos=0, geo=0), Needs(LAST, LAST, frozenset(), frozenset([6]), frozenset([ALIGNED]))),
+        (SRAConfig(cos=0, geo=0, pooling="mean"), Needs(LAST, spans=frozenset([ALIGNED]))),
+        (CrossEntropyConfig(), Needs()),
+    ],
+    ids=["sra", "inner layers", "mean pooling", "no masses", "span_kd alone", "span_kd, mean pooling", "ce"],
+)
+def test_a_loss_asks_for_what_it_reads_and_nothing_else(config, wanted):
+    assert needs(config) == wanted
+
+
+def test_mta_asks_by_tokenizer_and_terms():
+    teacher, student = frozenset([6, 8, 9]), frozenset([4, 5, 6])
+    states = {"teacher_hidden": teacher, "student_hidden": student}
+    both = frozenset([WORD, PHRASE])
+    assert needs(MTAConfig(), same=True) == Needs(**states, spans=both, pairs=True)
+    assert needs(MTAConfig(), same=False) == Needs(**states, spans=both)
+    assert needs(MTAConfig(hid=0), same=True) == Needs(**states, spans=both)
+    assert needs(MTAConfig(word_layers=0), same=False) == Needs(**states, spans=both)
+    assert needs(MTAConfig(word_layers=0, hid=0)) == Needs(**states, spans=frozenset([PHRASE]))
+    assert needs(MTAConfig(word_layers=0, dsa=0)) == Needs(**states, spans=frozenset([WORD]))
+    assert needs(MTAConfig(hid=0, pooling_weights="teacher"), same=True).pairs
+    assert needs(MTAConfig(phrases=["verb", "noun"])) == needs(MTAConfig())
+
+
+def test_needs_are_the_union():
+    objective = build_objective([CrossEntropyConfig(), KDConfig(), SRAConfig(), MTAConfig()], make_pair(same=True))
+    assert objective.needs.teacher_hidden == frozenset([6, 8, 9])
+    assert objective.needs.teacher_mass == LAST
+    assert objective.needs.spans == frozenset([ALIGNED, WORD, PHRASE])
+    assert objective.needs.pairs
+
+
+@pytest.mark.parametrize(
+    ("config", "cache", "message"),
+    [
+        (
+            MTAConfig(),
+            {"hidden": [9]},
+            "mta needs the teacher's hidden layers 6, 8, 9; the cache holds 9. Extract with states.hidden: [6, 8, 9]",
+        ),
+        (
+            SRAConfig(teacher_layer=4),
+            {"hidden": [4, 9], "mass": []},
+            "sra needs the teacher's token masses of layers 4, 9; the cache holds none. Extract with states.mass: [4, ",
+        ),
+        (SRAConfig(), {"hidden": [2]}, "Extract with states.hidden: [2, 9]"),
+        (KDConfig(), {"hidden": [2], "same": True}, "kd needs the teacher's hidden layers 9; the cache holds 2."),
+        (KDConfig(), {}, "kd pairs tokens one to one, and student and teacher have different tokenizers"),
+        (KDConfig(), {"same": True, "kind": "encoder"}, "is an encoder. Use sra with span_kd: 0"),
+        (SRAConfig(), {"kind": "encoder"}, "is an encoder. Set span_kd: 0"),
+        (SRAConfig(), {"shared": ([], [])}, "share not one token, so span_kd has nothing to compare. Set span_kd: 0"),
+        (SRAConfig(teacher_layer=0), {}, "teacher layer 0 is the embeddings, which no attention makes"),
+        (SRAConfig(student_layer=0), {}, "student layer 0 is the embeddings, which no attention makes"),
+        (MTAConfig(), {"annotator": "none"}, "Extract with spans.annotator: english"),
+        (MTAConfig(hid_pairs="token"), {}, "mta's hid_pairs: token pairs tokens one to one"),
+        (MTAConfig(pooling_weights="teacher"), {}, "mta's pooling_weights: teacher pairs tokens one to one"),
+        (MTAConfig(teacher_layers=[3, 9]), {}, "2 teacher layers for 3 student layers (4, 5, 6)"),
+        (MTAConfig(teacher_layers=[3, 9, 6]), {}, "3, 9, 6 do not ascend"),
+        (MTAConfig(word_layers=4), {}, "mta.word_layers: 4 of only 3 key layers"),
+    ],
+)
+def test_refusals_name_the_way_out(config, cache, message):
+    with pytest.raises(RunError) as refused:
+        build_objective([CrossEntropyConfig(), config], make_pair(**cache))
+    assert message in str(refused.value)
+
+
+def test_an_encoder_teaches_without_logits():
+    objective = build_objective([SRAConfig(span_kd=0)], make_pair(kind="encoder"))
+    student, batch = make_batch(objective)
+    objective.double()
+    scalar, parts = objective(student, batch, counts_of(batch))
+    assert parts.keys() == {"sra/cos", "sra/geo", "sra/effective_spans"}
+    assert scalar.item() == pytest.approx(parts["sra/cos"].item() + parts["sra/geo"].item())
+
+
+def test_layers_that_do_not_exist():
+    with pytest.raises(ConfigError, match=r"sra.teacher_layer: there is no layer 10"):
+        build_objective([SRAConfig(teacher_layer=10)], make_pair())
+    with pytest.raises(ConfigError, match=r"mta.student_layers: there is no layer 7"):
+        build_objective([MTAConfig(student_layers=[7])], make_pair())
+
+
+def test_a_loss_of_weight_zero_is_left_out():
+    objective = build_objective([CrossEntropyConfig(), MTAConfig(weight=0)], make_pair(annotator="none"))
+    assert len(objective.losses) == 1
+    assert objective.needs == Needs()
+    with pytest.raises(RunError, match="the objective is empty"):
+        build_objective([CrossEntropyConfig(weight=0)], make_pair())
+
+
+def test_the_scalar_is_the_weighted_sum_of_the_parts():
+    configs = [
+        CrossEntropyConfig(weight=0.5),
+        SRAConfig(weight=0.25, cos=2, geo=3, span_kd=5),
+        MTAConfig(weight=4),
+        SRAConfig(weight=2, cos=1, geo=0, span_kd=0, mass_exponent=0),
+    ]
+    objective = build_objective(configs, make_pair(same=True))
+    student, batch = make_batch(objective, same=True, dtype=torch.float32)
+    scalar, parts = objective(student, batch, counts_of(batch, pairs=True))
+    value = {name: part.item() for name, part in parts.items()}
+    assert list(value) == [
+        *("ce/nll", "sra/effective_spans", "sra/cos", "sra/geo", "sra/span_kd", "mta/dsa", "mta/hid"),
+        *("sra2/effective_spans", "sra2/cos"),
+    ]
+    wanted = 0.5 * value["ce/nll"] + 0.25 * (2 * value["sra/cos"] + 3 * value["sra/geo"] + 5 * value["sra/span_kd"])
+    wanted += 4 * (2.0 * value["mta/dsa"] + 0.2 * value["mta/hid"]) + 2 * value["sra2/cos"]
+    assert scalar.item() == pytest.approx(wanted, rel=1e-5)
+    assert not any(part.requires_grad for part in parts.values())
+
+
+def test_effective_spans_count_the_spans_that_carry_the_weight():
+    objective = build_objective([SRAConfig(span_weights="equal")], make_pair())
+    student, batch = make_batch(objective, dtype=torch.float32)
+    _, parts = objective(student, batch, counts_of(batch))
+    spans = int(batch.spans[ALIGNED].mask_BK.sum())
+    assert spans > 3
+    assert parts["sra/effective_spans"].item() == pytest.approx(spans / len(batch.sample_ids))
+
+
+def test_projections_are_seeded_orthogonal_and_named():
+    def build(seed, **projection):
+        torch.manual_seed(seed)
+        losses = [SRAConfig(projection=projection), MTAConfig(projection={"lr": 1e-2})]
+        return build_objective(losses, make_pair())
+
+    objective = build(1)
+    state = objective.state_dict()
+    names = ["losses.0.projection", *(f"losses.1.projections.{layer}" for layer in (4, 5, 6))]
+    assert list(state) == names
+    assert all(matrix.shape == (D_S, D_T) and matrix.dtype == torch.float32 for matrix in state.values())
+    for matrix in state.values():
+        torch.testing.assert_close(matrix.T @ matrix, torch.eye(D_T))
+    again, other, xavier = build(1).state_dict(), build(2).state_dict(), build(1, init="xavier").state_dict()
+    assert all(torch.equal(again[name], state[name]) for name in names)
+    assert not torch.equal(other[names[0]], state[names[0]])
+    bound = (6 / (D_S + D_T)) ** 0.5
+    assert xavier[names[0]].abs().max() <= bound
+    assert not torch.allclose(xavier[names[0]].T @ xavier[names[0]], torch.eye(D_T), atol=1e-3)
+    objective.load_state_dict(other)
+    assert torch.equal(objective.losses[0].projection, other[names[0]])
+
+
+def test_parameter_groups():
+    objective = build_objective([CrossEntropyConfig(), SRAConfig(), MTAConfig(projection={"lr": 1e-2})], make_pair())
+    groups = objective.parameter_groups()
+    assert [(len(g["params"]), g["lr"], g["weight_decay"]) for g in groups] == [(1, 5e-4, 0.0), (3, 1e-2, 0.0)]
+    assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in objective.parameters()}
+    for unprojected in (SRAConfig(cos=0), MTAConfig(hid=0), CrossEntropyConfig()):
+        assert build_objective([unprojected], make_pair()).parameter_groups() == []
+
+
+def test_the_shared_part_of_the_head_is_a_copy_only_where_it_is_a_part():
+    whole = make_pair(shared=(list(range(7)), list(range(7))))
+    assert build_objective([SRAConfig()], whole).losses[0].head.weight_Vd.shape == (7, D_T)
+    pair = make_pair(shared=([0, 2, 3, 6], [5, 0, 8, 2]))
+    head = build_objective([SRAConfig()], pair).losses[0].head
+    assert torch.equal(head.weight_Vd, pair.head.weight_Vd[[5, 0, 8, 2]])
+    assert torch.equal(head.bias_V, pair.head.bias_V[[5, 0, 8, 2]])

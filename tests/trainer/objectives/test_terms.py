@@ -1,0 +1,194 @@
+"""Every loss, under every switch, against the triple loops of naive.py: value and gradient, in float64 and float32."""
+
+import pytest
+import torch
+
+from schemas.layers import Top
+from schemas.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
+from schemas.manifest import HeadRecord
+from tests.trainer.objectives import naive
+from tests.trainer.objectives.world import L_S, L_T, counts_of, gradients, make_batch, make_pair, to_double
+from trainer.batch import SpanRequest
+from trainer.objectives.objective import build_objective
+
+SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
+DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+SEEDS = {torch.float64: (0, 1), torch.float32: (2,)}
+# The teacher's head computes in float32 whatever the student does; float32 sums lose a digit where cosines cancel.
+TOLERANCE = {torch.float64: 1e-5, torch.float32: 5e-5}
+
+
+def assert_matches(config, pair, seed, dtype, truth, same=False, silent=()):
+    """`truth(loss, student, batch)` gives unweighted totals by name; compare them, the objective, and its gradients."""
+    objective = build_objective([config], pair)
+    if dtype == torch.float64:
+        to_double(objective)
+    student, batch = make_batch(objective, seed, same=same, dtype=dtype)
+    counts = counts_of(batch, pairs=objective.needs.pairs)
+    (loss,) = objective.losses
+    terms = loss(student, batch)
+    expected = truth(loss, student, batch)
+    wanted = torch.zeros((), dtype=torch.float64)
+    for name, term in terms.items():
+        if name in silent:
+            assert term.weight == 0
+            continue
+        value = torch.as_tensor(expected[name])
+        close(term.total.detach(), value.detach(), TOLERANCE[dtype])
+        wanted = wanted + config.weight * term.weight * value / counts[term.unit]
+    scalar, _ = objective(student, batch, counts)
+    close(scalar.detach(), wanted.detach(), TOLERANCE[dtype])
+    found, right = gradients(scalar, student, objective), gradients(wanted, student, objective)
+    for f, r in zip(found, right, strict=True):
+        close(f, r, TOLERANCE[dtype])
+    return terms
+
+
+def close(found, wanted, tolerance):
+    """Relative to the largest number of `wanted`: single entries of a gradient may cancel to nothing."""
+    scale = max(float(wanted.abs().max()), 1e-3)
+    assert float((found.double() - wanted.double()).abs().max()) <= tolerance * scale
+
+
+@DTYPES
+@pytest.mark.parametrize("seed", range(3))
+def test_cross_entropy(seed, dtype):
+    truth = lambda loss, student, batch: naive.ce(student, batch)  # noqa: E731
+    assert_matches(CrossEntropyConfig(weight=0.7), make_pair(), seed, dtype, truth)
+
+
+@DTYPES
+@pytest.mark.parametrize(("seed", "temperature", "record"), [(0, 1.0, None), (1, 2.0, SOFTCAPPED), (2, 0.5, None)])
+def test_kd(seed, temperature, record, dtype):
+    pair = make_pair(seed, same=True, record=record)
+
+    def truth(loss, student, batch):
+        return naive.kd(student, batch, pair.head, L_T, temperature)
+
+    assert_matches(KDConfig(temperature=temperature), pair, seed, dtype, truth, same=True)
+
+
+SRA_SWITCHES = {
+    "default": {},
+    "weights": {"weight": 0.3, "cos": 2.0, "geo": 10.0, "span_kd": 0.5},
+    "cos alone": {"geo": 0, "span_kd": 0},
+    "geo alone": {"cos": 0, "span_kd": 0},
+    "span_kd alone": {"cos": 0, "geo": 0},
+    "mean pooling": {"pooling": "mean"},
+    "equal weights": {"span_weights": "equal"},
+    "neither": {"pooling": "mean", "span_weights": "equal"},
+    "exponent 0": {"mass_exponent": 0},
+    "exponent 0.5": {"mass_exponent": 0.5},
+    "ignore 1": {"ignore_first": 1},
+    "ignore 1, exponent 0": {"ignore_first": 1, "mass_exponent": 0},
+    "ignore 3, mean pooling": {"ignore_first": 3, "pooling": "mean"},
+    "ignore all": {"ignore_first": 100},
+    "mean of spans": {"span_kd_reduction": "mean"},
+    "temperature": {"temperature": 0.7},
+    "inner layers": {"student_layer": 3, "teacher_layer": -4},
+    "embeddings": {"student_layer": 0, "teacher_layer": 0, "pooling": "mean", "span_weights": "equal"},
+    "xavier": {"projection": {"init": "xavier"}},
+}
+
+
+@DTYPES
+@pytest.mark.parametrize("switches", SRA_SWITCHES.values(), ids=SRA_SWITCHES)
+def test_sra(switches, dtype):
+    for seed in SEEDS[dtype]:
+        assert_sra(SRAConfig(**switches), make_pair(seed), seed, dtype)
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [(range(7), range(7)), (range(5), [8, 7, 6, 5, 4]), ([1], [2]), ([1, 3], [0, 1])],
+    ids=["first columns", "student's first columns", "one token", "teacher's first rows"],
+)
+def test_sra_over_any_shared_vocabulary(shared):
+    assert_sra(SRAConfig(), make_pair(3, shared=tuple(map(list, shared))), 3, torch.float64)
+
+
+def test_sra_with_a_soft_capped_teacher():
+    assert_sra(SRAConfig(), make_pair(4, record=SOFTCAPPED), 4, torch.float64)
+
+
+def assert_sra(config, pair, seed, dtype):
+    def truth(loss, student, batch):
+        student_layer = {"last": L_S}.get(config.student_layer, config.student_layer)
+        teacher_layer = {"last": L_T, -4: L_T - 3}.get(config.teacher_layer, config.teacher_layer)
+        spans = batch.spans[SpanRequest("aligned", "response", max_spans=1024)]
+        return naive.sra(
+            student,
+            batch,
+            spans,
+            config,
+            (student_layer, teacher_layer),
+            (L_S, L_T),
+            loss.projection if config.cos else None,
+            pair.head,
+            pair.vocabulary,
+        )
+
+    terms = assert_matches(config, pair, seed, dtype, truth, silent=("effective_spans",))
+    names = {name for name in ("cos", "geo", "span_kd") if getattr(config, name) > 0}
+    assert set(terms) - {"effective_spans"} == names
+
+
+# Student layers and the teacher layers that follow: round(l * 9 / 6), Python's rounding to even.
+STRIDED = {1: ([6], [9]), 2: ([4, 6], [6, 9]), 3: ([4, 5, 6], [6, 8, 9]), 5: ([2, 3, 4, 5, 6], [3, 4, 6, 8, 9])}
+MTA_SWITCHES = {
+    "default": {},
+    "weights": {"weight": 0.5, "dsa": 3.0, "hid": 0.3},
+    "dsa alone": {"hid": 0},
+    "hid alone": {"dsa": 0},
+    "M = 1": {"student_layers": Top(top=1)},
+    "M = 2": {"student_layers": Top(top=2)},
+    "M = 5": {"student_layers": Top(top=5)},
+    "all at word level": {"word_layers": 3},
+    "all at phrase level": {"word_layers": 0},
+    "noun phrases": {"phrases": ["noun"]},
+    "uniform token weights": {"token_weights": "uniform"},
+    "over the batch": {"normalise": "batch"},
+    "mean over layers": {"hid_reduction": "mean"},
+    "words": {"hid_pairs": "word"},
+    "words over the batch": {"hid_pairs": "word", "normalise": "batch", "hid_reduction": "mean"},
+    "response": {"scope": "response"},
+    "chosen layers": {"student_layers": [0, -1], "teacher_layers": [0, "last"], "word_layers": 1},
+}
+SAME_ONLY = {
+    "tokens": {"hid_pairs": "token"},
+    "teacher's weights": {"pooling_weights": "teacher"},
+    "teacher's weights, words": {"pooling_weights": "teacher", "hid_pairs": "word"},
+    "hid alone, teacher's weights": {"pooling_weights": "teacher", "dsa": 0, "token_weights": "uniform"},
+}
+
+
+@DTYPES
+@pytest.mark.parametrize("switches", (MTA_SWITCHES | SAME_ONLY).values(), ids=MTA_SWITCHES | SAME_ONLY)
+def test_mta_with_one_tokenizer(switches, dtype):
+    for seed in SEEDS[dtype]:
+        assert_mta(MTAConfig(**switches), seed, dtype, same=True)
+
+
+@pytest.mark.parametrize("switches", MTA_SWITCHES.values(), ids=MTA_SWITCHES)
+def test_mta_across_tokenizers(switches):
+    assert_mta(MTAConfig(**switches), 5, torch.float64, same=False)
+
+
+def assert_mta(config, seed, dtype, same):
+    if isinstance(config.student_layers, Top):
+        layers = list(zip(*STRIDED[config.student_layers.top], strict=True))
+    else:
+        layers = [(0, 0), (L_S, L_T)]
+    num_words = config.word_layers if config.word_layers is not None else len(layers) // 3
+    word, phrase = SpanRequest("word", config.scope), SpanRequest("phrase", config.scope, tuple(sorted(config.phrases)))
+    by_token = same and config.hid_pairs != "word"
+
+    def truth(loss, student, batch):
+        key_layers = [
+            (s, t, batch.spans.get(word if i < num_words else phrase, batch.spans.get(word)), batch.spans.get(word))
+            for i, (s, t) in enumerate(layers)
+        ]
+        return naive.mta(student, batch, config, key_layers, loss.projections, by_token)
+
+    terms = assert_matches(config, make_pair(seed, same=same), seed, dtype, truth, same=same)
+    assert set(terms) == {name for name in ("dsa", "hid") if getattr(config, name) > 0}

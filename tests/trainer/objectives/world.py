@@ -1,0 +1,163 @@
+"""Small random batches and student states: odd shapes, ragged spans, samples without spans or targets, zero masses."""
+
+from dataclasses import replace
+
+import torch
+
+from schemas.manifest import ArrayRecord, CacheManifest, CorpusRecord, HeadRecord, TeacherRecord
+from trainer.batch import Batch, SpanSet, StudentStates
+from trainer.objectives.base import Pair
+from trainer.objectives.objective import Objective
+from trainer.teacher_head import TeacherHead
+from trainer.vocabulary import SharedVocabulary
+
+L_S, L_T, D_S, D_T, V_S, V_T = 6, 9, 5, 4, 7, 9
+
+
+def manifest(hidden=range(L_T + 1), mass=range(1, L_T + 1), kind="causal", annotator="english 1", record=None):
+    arrays = [ArrayRecord(kind="hidden", layer=layer, width=D_T, dtype="float32") for layer in hidden]
+    arrays += [ArrayRecord(kind="mass", layer=layer, width=None, dtype="float32") for layer in mass]
+    head = (record or HeadRecord(dtype="float32", bias=True)) if kind == "causal" else None
+    teacher = TeacherRecord(
+        model="tiny", kind=kind, num_layers=L_T, hidden_size=D_T, vocab_size=V_T, max_tokens=64, head=head
+    )
+    corpus = CorpusRecord(samples=3, empty=0, sha256="0")
+    return CacheManifest(
+        fingerprint="0",
+        identity={},
+        teacher=teacher,
+        annotator=annotator,
+        arrays=arrays,
+        corpus=corpus,
+        units=1,
+        provenance={},
+    )
+
+
+def make_pair(seed=0, same=False, shared=None, record=None, **cache):
+    """Two models of 6 and 9 layers. `shared`: (student ids, teacher ids)."""
+    g = torch.Generator().manual_seed(seed)
+    held = manifest(record=record, **cache)
+    head = None
+    if held.teacher.head is not None:
+        bias = torch.randn(V_T, generator=g) if held.teacher.head.bias else None
+        head = TeacherHead(torch.randn(V_T, D_T, generator=g), bias, held.teacher.head)
+    ids = shared if shared is not None else ([0, 2, 3, 6], [5, 0, 8, 2])
+    vocabulary = SharedVocabulary(*(torch.tensor(x, dtype=torch.long) for x in ids))
+    return Pair(held, head, L_S, D_S, vocabulary, same)
+
+
+def make_batch(objective: Objective, seed=0, samples=4, same=False, dtype=torch.float64, spanless=True):
+    """A batch for `objective` and the student's states over it, all leaves that want a gradient."""
+    g = torch.Generator().manual_seed(seed)
+
+    def randn(*shape):
+        return torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype)
+
+    lengths = torch.randint(1, 7, (samples,), generator=g)
+    lengths[0] = 7
+    teacher_lengths = lengths.clone() if same else torch.randint(1, 9, (samples,), generator=g)
+    if samples > 2:
+        lengths[1] = teacher_lengths[1] = 1  # a single token, which can attend to nothing else
+    S, T = int(lengths.max()) + 1, int(teacher_lengths.max()) + 2
+    mask_BS, teacher_mask_BT = torch.arange(S) < lengths[:, None], torch.arange(T) < teacher_lengths[:, None]
+    target_BS = mask_BS & (torch.rand(samples, S, generator=g) < 0.7)
+    target_BS[:, 0] = False
+    pair_BS = None
+    if objective.needs.pairs:
+        pair_BS = torch.where(mask_BS, torch.arange(S).expand(samples, S), -1)
+        pair_BS[0, 5] = -1  # a token of the student's own
+    spans = {}
+    for request in sorted(objective.needs.spans, key=repr):
+        spans[request] = _spans(g, lengths, teacher_lengths, S, T, same)
+        if spanless and samples > 3:
+            spans[request].mask_BK[3] = False
+    mass = {layer: _mass(g, teacher_mask_BT, dtype) for layer in sorted(objective.needs.teacher_mass)}
+    batch = Batch(
+        sample_ids=tuple(f"s{i}" for i in range(samples)),
+        tokens_BS=torch.randint(0, V_S, (samples, S), generator=g),
+        mask_BS=mask_BS,
+        target_BS=target_BS,
+        teacher_mask_BT=teacher_mask_BT,
+        teacher_hidden={layer: randn(samples, T, D_T) for layer in sorted(objective.needs.teacher_hidden)},
+        teacher_mass=mass,
+        spans=spans,
+        pair_BS=pair_BS,
+    )
+    student = StudentStates(
+        logits_BSV=(2 * randn(samples, S, V_S)).requires_grad_(),
+        hidden={layer: randn(samples, S, D_S).requires_grad_() for layer in sorted(objective.needs.student_hidden)},
+        mass={layer: _mass(g, mask_BS, dtype) for layer in sorted(objective.needs.student_mass)},
+    )
+    return student, batch
+
+
+def _mass(g, mask, dtype):
+    """Positive, skewed, a few exactly 0, 1 in sum."""
+    raw = torch.rand(mask.shape, generator=g, dtype=torch.float64) ** 4 * mask
+    raw = raw * (torch.rand(mask.shape, generator=g) < 0.8)
+    raw[:, 0] += 0.1  # a sink, so that no sample is all zero
+    return (raw / raw.sum(1, keepdim=True)).to(dtype)
+
+
+def _spans(g, lengths, teacher_lengths, S, T, same):
+    K = 5
+    student = _labels(g, lengths, S, K)
+    teacher = torch.nn.functional.pad(student, (0, T - S), value=-1) if same else _labels(g, teacher_lengths, T, K)
+    both = [[bool((student[b] == k).any() and (teacher[b] == k).any()) for k in range(K)] for b in range(len(lengths))]
+    return SpanSet(student, teacher, torch.tensor(both))
+
+
+def _labels(g, lengths, width, K):
+    """Ascending labels with gaps: some tokens in no span, some spans without tokens."""
+    labels = torch.full((len(lengths), width), -1)
+    for b, length in enumerate(lengths.tolist()):
+        drawn = torch.randint(0, K, (length,), generator=g).sort().values
+        labels[b, :length] = torch.where(torch.rand(length, generator=g) < 0.85, drawn, -1)
+    return labels
+
+
+def counts_of(*batches, pairs=False):
+    units = ("token", "pair", "sample") if pairs else ("token", "sample")
+    return {unit: sum(batch.count(unit) for batch in batches) for unit in units}
+
+
+def to_double(objective):
+    """Projections in float64, for comparisons to more digits than float32 has. The teacher's head stays as it is."""
+    for parameter in objective.parameters():
+        parameter.data = parameter.data.double()
+    return objective
+
+
+def pick(student, batch, samples):
+    """The batch and states of some samples alone, in the order given. States keep their graph."""
+    index = torch.tensor(samples)
+
+    def rows(values):
+        return {key: value[index] for key, value in values.items()}
+
+    spans = {r: SpanSet(s.student_BS[index], s.teacher_BT[index], s.mask_BK[index]) for r, s in batch.spans.items()}
+    part = replace(
+        batch,
+        sample_ids=tuple(batch.sample_ids[i] for i in samples),
+        tokens_BS=batch.tokens_BS[index],
+        mask_BS=batch.mask_BS[index],
+        target_BS=batch.target_BS[index],
+        teacher_mask_BT=batch.teacher_mask_BT[index],
+        teacher_hidden=rows(batch.teacher_hidden),
+        teacher_mass=rows(batch.teacher_mass),
+        spans=spans,
+        pair_BS=None if batch.pair_BS is None else batch.pair_BS[index],
+    )
+    return StudentStates(student.logits_BSV[index], rows(student.hidden), rows(student.mass)), part
+
+
+def leaves(student, objective):
+    return [student.logits_BSV, *student.hidden.values(), *objective.parameters()]
+
+
+def gradients(scalar, student, objective):
+    found = torch.autograd.grad(scalar, leaves(student, objective), allow_unused=True)
+    return [
+        torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves(student, objective), strict=True)
+    ]
