@@ -1,0 +1,16 @@
+# The reader: torch and transformers; no Ray, no spaCy, no teacher. Build from the repository's root:
+#   docker build -f docker/trainer.Dockerfile -t stillroom-trainer .
+#   docker run --gpus all -v /data:/data stillroom-trainer train /data/train.yaml
+FROM python:3.12-slim
+ENV PYTHONUNBUFFERED=1
+RUN pip install --no-cache-dir torch==2.13.0
+WORKDIR /stillroom
+COPY pyproject.toml README.md LICENSE ./
+COPY schemas schemas
+COPY pipeline pipeline
+COPY trainer trainer
+COPY jobs jobs
+RUN pip install --no-cache-dir '.[trainer]'
+WORKDIR /data
+ENTRYPOINT ["stillroom"]
+CMD ["--help"]
