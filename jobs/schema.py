@@ -2,13 +2,19 @@
 
 import json
 
+from schemas.base import Strict
 from schemas.errors import ConfigError
 from schemas.extraction import ExtractionConfig
 from schemas.manifest import CacheManifest
 from schemas.shard import ShardRecord
 from schemas.training import TrainingConfig
 
-SCHEMAS = {"extract": ExtractionConfig, "train": TrainingConfig, "cache": CacheManifest, "shard": ShardRecord}
+SCHEMAS: dict[str, type[Strict]] = {
+    "extract": ExtractionConfig,
+    "train": TrainingConfig,
+    "cache": CacheManifest,
+    "shard": ShardRecord,
+}
 
 
 def show_schema(which: str) -> None:

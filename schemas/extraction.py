@@ -24,9 +24,7 @@ class CorpusConfig(Strict):
     prompt: Annotated[str | None, Field(description="Field that holds the prompt; needs `response`.")] = None
     template: Annotated[
         str | None,
-        Field(
-            description="Prompt as a format string over a record's fields, e.g. '### {instruction}\\n'; needs `response`."
-        ),
+        Field(description="Prompt as a format string over a record's fields, e.g. 'Q: {question}'; needs `response`."),
     ] = None
     response: Annotated[
         str | None, Field(description="Field that holds the response, the part that is trained on.")

@@ -203,7 +203,8 @@ def _sdpa_attention(
             causal=attention_mask is None and bool(getattr(module, "is_causal", True) if causal is None else causal),
         )
         collector.add(module, scores)
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    output: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    return output
 
 
 def _eager_attention(

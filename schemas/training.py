@@ -17,7 +17,7 @@ class StudentConfig(Strict):
     architecture: Annotated[
         dict[str, Any] | None,
         Field(
-            description="A transformers config with `model_type`; its vocabulary and special tokens are the tokenizer's."
+            description="A transformers config with `model_type`; vocabulary and special tokens are the tokenizer's."
         ),
     ] = None
     tokenizer: Annotated[

@@ -1,1 +1,1 @@
-"""The reader: cache -> aligned batches -> objective -> student. It imports neither ray nor spacy and needs no teacher."""
+"""The reader: cache -> aligned batches -> objective -> student. No ray, no spacy, no teacher."""

@@ -17,7 +17,8 @@ class OnDevice:
     """Moves every tensor of a dataclass, however deep in dicts."""
 
     def to(self: Self, device: torch.device) -> Self:
-        return replace(self, **{f.name: _move(getattr(self, f.name), device) for f in fields(self)})  # type: ignore[type-var]
+        moved = {f.name: _move(getattr(self, f.name), device) for f in fields(self)}  # type: ignore[arg-type]
+        return replace(self, **moved)  # type: ignore[type-var]
 
 
 def _move(value: Any, device: torch.device) -> Any:

@@ -6,6 +6,7 @@ so nothing of it is kept on disk that could go stale.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -134,7 +135,7 @@ def batches(builder: BatchBuilder, batch_size: int, seed: int, start: int, worke
     )
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Any:
     return batch
 
 

@@ -19,14 +19,14 @@ class MetricsLog:
         kept = [line for line in read_metrics(run) if line["step"] <= step] if path.exists() else []
         path.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
+        self._events = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, values: dict[str, float], only_events: dict[str, float] | None = None) -> None:
         """One line; `only_events` holds what differs from run to run, such as tokens per second."""
         self._file.write(json.dumps({"step": step} | values) + "\n")
         self._file.flush()
         for name, value in (values | (only_events or {})).items():
-            self._events.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self._events.add_scalar(name, value, step)
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -35,7 +35,7 @@ class MetricsLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        self._events.close()  # type: ignore[no-untyped-call]
+        self._events.close()
 
 
 def read_metrics(run: Path) -> list[dict[str, float]]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from schemas.errors import ModelError
@@ -26,7 +25,7 @@ def load_student_tokenizer(config: StudentConfig, cache: Path) -> PreTrainedToke
     return load_tokenizer(resolve_model(name, revision), config.trust_remote_code)
 
 
-def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
+def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> Any:
     """The student in float32, on the CPU, in training mode; random weights come from torch's global generator.
 
     Raises ModelError: no such model, not a causal one, an architecture transformers refuses, a vocabulary smaller than

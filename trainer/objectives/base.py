@@ -40,7 +40,7 @@ class Loss(nn.Module):
     needs: Needs
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
-        """The terms by name, e.g. {"cos": ..., "geo": ...}; each total is differentiable and 0 where nothing applies."""
+        """The terms by name, e.g. {"cos": ..., "geo": ...}; each total is differentiable, and 0 over nothing."""
         raise NotImplementedError
 
     def parameter_groups(self) -> list[dict[str, object]]:
