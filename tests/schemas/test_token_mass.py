@@ -151,7 +151,7 @@ def test_blocks_of_one_row_give_the_same_received_mass(monkeypatch: pytest.Monke
     with torch.no_grad():
         with collect_token_mass({1, 2}, batch["attention_mask"], "received") as whole:
             model(**batch)
-        monkeypatch.setattr(token_mass, "_BLOCK_ELEMENTS", 1)
+        monkeypatch.setattr(token_mass, "_CPU_BLOCK", 1)
         with collect_token_mass({1, 2}, batch["attention_mask"], "received") as blocked:
             model(**batch)
     for layer in (1, 2):

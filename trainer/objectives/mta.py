@@ -27,7 +27,7 @@ from trainer.batch import Batch, Needs, SpanRequest, SpanSet, StudentStates
 from trainer.geometry import ZERO_NORM, at_least_float32, cosine_distance, geometry_sums, ratio
 from trainer.objectives.base import Loss, Pair, Term
 from trainer.objectives.projection import projection_groups, projection_matrix
-from trainer.objectives.requirements import require_annotations, require_hidden, require_same_tokenizer
+from trainer.objectives.requirements import require_hidden, require_phrases, require_same_tokenizer
 from trainer.pooling import centres_of_mass, membership, span_mass, within_span
 
 
@@ -95,8 +95,9 @@ class MTA(Loss):
     def __init__(self, config: MTAConfig, pair: Pair):
         super().__init__()
         self.name, self.weight, self.config = config.loss, config.weight, config
-        require_annotations(pair, "mta")
         self.key_layers = key_layers(config, pair)
+        if any(key.spans.unit == "phrase" for key in self.key_layers):
+            require_phrases(pair, "mta")
         self.words = SpanRequest("word", config.scope)
         self.by_token = config.hid_pairs == "token" or (config.hid_pairs == "auto" and pair.same_tokenizer)
         self.over_batch = config.normalise == "batch"

@@ -1,6 +1,5 @@
 """What a loss demands of a cache, checked when the objective is built: each refusal names what to extract or to set."""
 
-import re
 from collections.abc import Iterable
 
 from schemas.errors import RunError
@@ -42,11 +41,12 @@ def require_same_tokenizer(pair: Pair, loss: str, otherwise: str) -> None:
         )
 
 
-def require_annotations(pair: Pair, loss: str) -> None:
-    """Raises RunError if no words and phrases were marked."""
-    if re.match(r"none\b", pair.manifest.annotator):
+def require_phrases(pair: Pair, loss: str) -> None:
+    """Raises RunError if no phrases were marked: the annotator `none` finds words only, and its version says so."""
+    if pair.manifest.annotator.split()[0] == "words":
         raise RunError(
-            f"{loss} needs words and phrases, and this cache has none. Extract with spans.annotator: english"
+            f"{loss} compares phrases at some of its layers, and this cache was extracted with words alone. "
+            "Extract with spans.annotator: english, or set word_layers to the number of key layers"
         )
 
 

@@ -89,7 +89,7 @@ def test_needs_are_the_union():
         (SRAConfig(), {"shared": ([], [])}, "share not one token, so span_kd has nothing to compare. Set span_kd: 0"),
         (SRAConfig(teacher_layer=0), {}, "teacher layer 0 is the embeddings, which no attention makes"),
         (SRAConfig(student_layer=0), {}, "student layer 0 is the embeddings, which no attention makes"),
-        (MTAConfig(), {"annotator": "none"}, "Extract with spans.annotator: english"),
+        (MTAConfig(), {"annotator": "words 1 (Unicode 14.0.0)"}, "Extract with spans.annotator: english"),
         (MTAConfig(hid_pairs="token"), {}, "mta's hid_pairs: token pairs tokens one to one"),
         (MTAConfig(pooling_weights="teacher"), {}, "mta's pooling_weights: teacher pairs tokens one to one"),
         (MTAConfig(teacher_layers=[3, 9]), {}, "2 teacher layers for 3 student layers (4, 5, 6)"),
@@ -120,7 +120,7 @@ def test_layers_that_do_not_exist():
 
 
 def test_a_loss_of_weight_zero_is_left_out():
-    objective = build_objective([CrossEntropyConfig(), MTAConfig(weight=0)], make_pair(annotator="none"))
+    objective = build_objective([CrossEntropyConfig(), MTAConfig(weight=0)], make_pair(annotator="words 1 (Unicode 14.0.0)"))
     assert len(objective.losses) == 1
     assert objective.needs == Needs()
     with pytest.raises(RunError, match="the objective is empty"):

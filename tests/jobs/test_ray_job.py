@@ -1,0 +1,134 @@
+"""`ray job submit -- stillroom extract` on a real cluster, from the checkout as a user has it."""
+
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sysconfig
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from schemas.yaml import dump_config
+from tests.caches import build_cache, extraction, write_corpus
+from tests.pipeline.test_extract import shard_files
+from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(
+        importlib.util.find_spec("aiohttp_cors") is None, reason="needs Ray's dashboard: pip install 'ray[default]'"
+    ),
+]
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = sysconfig.get_path("scripts")
+MOST_UPLOADED = 20 * 2**20  # bytes; a virtual environment would be gigabytes, and Ray refuses 100 MB
+
+
+def test_a_submitted_job_writes_the_bytes_of_this_process(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    tiny_llama(tmp_path / "model", tiny_tokenizer(tmp_path / "model", "bpe"))
+    corpus = write_corpus(tmp_path / "corpus.jsonl", TEXTS[:20])
+    config = extraction(tmp_path / "submitted", tmp_path / "model", corpus, workers={"cpus": 0.5})
+    (tmp_path / "extract.yaml").write_text(dump_config(config), encoding="utf-8")
+    command = ["stillroom"] if shutil.which("stillroom", path=SCRIPTS) else ["python", "-m", "jobs.cli"]
+    session = tmp_path_factory.mktemp("r")  # Ray puts Unix sockets under it, whose paths end at 107 bytes
+    with ray_head(session) as (address, environment):
+        submit = ["ray", "job", "submit", "--address", address, "--working-dir", str(ROOT), "--"]
+        job = subprocess.run(
+            [*submit, *command, "extract", str(tmp_path / "extract.yaml")],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=240,
+        )
+        uploaded = list(session.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*/"))
+        assert job.returncode == 0 and "succeeded" in job.stdout, job.stdout
+        assert len(uploaded) == 1 and (uploaded[0] / "jobs" / "cli.py").exists()
+        assert not (uploaded[0] / ".venv").exists()
+        assert sum(path.stat().st_size for path in uploaded[0].rglob("*")) < MOST_UPLOADED
+    here = build_cache(config.model_copy(update={"output": tmp_path / "here"}))
+    found = shard_files(config.output)
+    assert len([name for name in found if name.endswith("shard.json")]) > 1
+    assert found == shard_files(here)
+
+
+@contextmanager
+def ray_head(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """A head of two processors with a dashboard, and nothing else: its address, and the environment to talk to it in.
+
+    `ray stop` would end every Ray of the machine, so it has a process group of its own and ends with that.
+    """
+    dashboard, client, agent = free_ports(3)
+    token = secrets.token_hex(32)  # one of its own, or a token left in the home directory would decide who may submit
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    environment["PATH"] = os.pathsep.join([SCRIPTS, environment.get("PATH", os.defpath)])
+    options = {
+        "node-ip-address": "127.0.0.1",
+        "port": 0,
+        "dashboard-port": dashboard,
+        "ray-client-server-port": client,
+        "dashboard-agent-listen-port": agent,
+        "min-worker-port": 0,
+        "max-worker-port": 0,
+        "num-cpus": 2,
+        "object-store-memory": 100 * 2**20,
+        "temp-dir": folder,
+    }
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    start = [shutil.which("ray", path=SCRIPTS) or "ray", "start", "--head", "--block", "--disable-usage-stats", *flags]
+    log = folder / "head.log"
+    with log.open("w") as output:
+        head = subprocess.Popen(start, env=environment, stdout=output, stderr=output, start_new_session=True)
+    try:
+        address = f"http://127.0.0.1:{dashboard}"
+        await_dashboard(head, f"{address}/api/version", token, log)
+        yield address, environment
+    finally:
+        end_group(head)
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in sockets]
+
+
+def await_dashboard(head: subprocess.Popen[bytes], url: str, token: str, log: Path) -> None:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    limit = time.monotonic() + 120
+    while True:
+        try:
+            with opener.open(request, timeout=5):
+                return
+        except OSError as error:  # URLError, and a connection that ends early
+            if head.poll() is not None or time.monotonic() > limit:
+                pytest.fail(f"the head gives no answer ({error}):\n{log.read_text()}")
+        time.sleep(0.2)
+
+
+def end_group(head: subprocess.Popen[bytes]) -> None:
+    """The head and all it started, also what left its group, as the driver of a job does."""
+    started = psutil.Process(head.pid).children(recursive=True) if head.poll() is None else []
+    for number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+        try:
+            os.killpg(head.pid, number)
+            head.wait(seconds)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+    for process in psutil.wait_procs(started, timeout=5)[1]:
+        process.kill()
