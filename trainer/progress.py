@@ -40,7 +40,9 @@ class TrainingProgress:
         if not self.console.is_terminal and (now - self.last_line > SECONDS_BETWEEN_LINES or step == self.steps):
             self.last_line = now
             left = (now - self.started) / (step - self.first) * (self.steps - step)
-            self.console.print(f"{self.name}: step {step}/{self.steps}  {state}  {left:.0f} s left", highlight=False)
+            self.console.print(
+                f"{self.name}: step {step}/{self.steps}  {state}  {left:.0f} s left", highlight=False, soft_wrap=True
+            )
 
     def __enter__(self) -> "TrainingProgress":
         self.bar.start()

@@ -120,7 +120,9 @@ def test_layers_that_do_not_exist():
 
 
 def test_a_loss_of_weight_zero_is_left_out():
-    objective = build_objective([CrossEntropyConfig(), MTAConfig(weight=0)], make_pair(annotator="words 1 (Unicode 14.0.0)"))
+    objective = build_objective(
+        [CrossEntropyConfig(), MTAConfig(weight=0)], make_pair(annotator="words 1 (Unicode 14.0.0)")
+    )
     assert len(objective.losses) == 1
     assert objective.needs == Needs()
     with pytest.raises(RunError, match="the objective is empty"):
