@@ -23,7 +23,7 @@ HALF_CE, TENTH_CE = CE | {"weight": 0.5}, CE | {"weight": 0.1}
 KD, MTA = {"loss": "kd", "weight": 0.9}, {"loss": "mta"}
 SRA = {"loss": "sra", "weight": 0.5}
 # As the paper weighs it, L_span-KD sums a hundred spans a sample against one mean over tokens, and mass sits on the few
-# spans that the last token attends to. Here the sum is a mean and counts a tenth, and mass is spread by its square root.
+# spans that the last token attends to. Here the sum is a mean and counts a tenth, and its square root spreads the mass.
 SRA_SOFT = {"loss": "sra", "mass_exponent": 0.5, "span_kd": 0.1, "span_kd_reduction": "mean"}
 
 OBJECTIVES: dict[str, dict[str, list[dict[str, Any]]]] = {

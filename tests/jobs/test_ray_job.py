@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sysconfig
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ import pytest
 from schemas.yaml import dump_config
 from tests.caches import build_cache, extraction, write_corpus
 from tests.pipeline.test_extract import shard_files
-from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from tests.tiny import tiny_llama, tiny_tokenizer
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -38,7 +37,7 @@ def test_a_submitted_job_writes_the_bytes_of_this_process(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     tiny_llama(tmp_path / "model", tiny_tokenizer(tmp_path / "model", "bpe"))
-    corpus = write_corpus(tmp_path / "corpus.jsonl", TEXTS[:20])
+    corpus = write_corpus(tmp_path / "corpus.jsonl")
     config = extraction(tmp_path / "submitted", tmp_path / "model", corpus, workers={"cpus": 0.5})
     (tmp_path / "extract.yaml").write_text(dump_config(config), encoding="utf-8")
     command = ["stillroom"] if shutil.which("stillroom", path=SCRIPTS) else ["python", "-m", "jobs.cli"]
@@ -54,8 +53,10 @@ def test_a_submitted_job_writes_the_bytes_of_this_process(
             text=True,
             timeout=240,
         )
-        uploaded = list(session.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*/"))
         assert job.returncode == 0 and "succeeded" in job.stdout, job.stdout
+        workers = [log.read_text(errors="replace") for log in session.glob("session_2*/logs/worker-*.out")]
+        assert any("actor_name:TeacherActor" in log for log in workers)  # on this head, not on a Ray of the job's own
+        uploaded = list(session.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*/"))
         assert len(uploaded) == 1 and (uploaded[0] / "jobs" / "cli.py").exists()
         assert not (uploaded[0] / ".venv").exists()
         assert sum(path.stat().st_size for path in uploaded[0].rglob("*")) < MOST_UPLOADED
@@ -89,7 +90,7 @@ def ray_head(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
         "temp-dir": folder,
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
-    start = [shutil.which("ray", path=SCRIPTS) or "ray", "start", "--head", "--block", "--disable-usage-stats", *flags]
+    start = ["ray", "start", "--head", "--block", "--disable-usage-stats", *flags]
     log = folder / "head.log"
     with log.open("w") as output:
         head = subprocess.Popen(start, env=environment, stdout=output, stderr=output, start_new_session=True)
