@@ -33,7 +33,7 @@ from pipeline.resume import Output, find_complete, open_output
 from pipeline.sample import Sample
 from pipeline.shards import remove_temporaries, write_index
 from pipeline.worker import AnnotatedUnit, Job, TeacherWorker, UnitReport, annotate_unit, make_job
-from schemas.errors import ResourceError, StillroomError
+from schemas.errors import ConfigError, ResourceError, StillroomError
 from schemas.extraction import ExtractionConfig, WorkersConfig
 from schemas.manifest import TEACHER
 
@@ -41,6 +41,7 @@ UNITS_AN_ACTOR = 2  # one in the forward pass, one being written
 MOST_ANNOTATORS = 16  # an actor, so that a slow annotator does not starve a GPU
 POLL_SECONDS = 0.5
 OBJECT_STORE_BYTES = 512 * 2**20  # of a local Ray: texts and tokens pass through it, never states
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it where a submitted job runs
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -51,6 +52,11 @@ def extract(config: ExtractionConfig) -> ExtractionResult:
     output is something else's, the differing fields named. ResourceError: Ray, processors, GPUs, memory or disk.
     """
     started = time.monotonic()
+    if JOB in os.environ and not config.output.expanduser().is_absolute():
+        raise ConfigError(
+            f"output: {config.output} is relative, and a job's working directory is a copy that Ray deletes; "
+            "give an absolute path on storage that all machines share"
+        )
     cache = config.output.expanduser().absolute()
     request = make_request(config)
     plan = request.plan
@@ -339,7 +345,7 @@ def cluster(workers: WorkersConfig) -> Iterator[None]:
         path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
         options |= {"runtime_env": {"env_vars": {"PYTHONPATH": path}}}
-    elif "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # a submitted job brings its own working directory
+    elif JOB not in os.environ:  # a submitted job brings its own working directory
         options |= {"runtime_env": {"py_modules": [str(PROJECT / "pipeline"), str(PROJECT / "schemas")]}}
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:

@@ -42,7 +42,7 @@ class HeadRecord(Strict):
     """How teacher/unembedding.safetensors turns a final hidden state h into logits:
     z = scale * (h W_U^T + b), then softcap * tanh(z / softcap) if there is a soft-cap."""
 
-    dtype: Annotated[Dtype, Field(description="Dtype of the saved matrix, the teacher's own.")]
+    dtype: Annotated[Dtype, Field(description="Dtype of the saved matrix: the compute dtype.")]
     bias: Annotated[bool, Field(description="Whether a bias is saved with it.")]
     scale: Annotated[float, Field(description="Factor on the logits, before the soft-cap.")] = 1.0
     softcap: Annotated[float | None, Field(description="Gemma-style soft-cap of the logits.")] = None

@@ -55,6 +55,13 @@ class OptimizerConfig(Strict):
     ] = 1.0
 
 
+    @model_validator(mode="after")
+    def _decays(self) -> "OptimizerConfig":
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr ({self.min_lr:g}) is above lr ({self.lr:g})")
+        return self
+
+
 class EvaluationConfig(Strict):
     """Held-out text, measured while training: the curve of bits per byte."""
 
@@ -99,4 +106,6 @@ class TrainingConfig(Strict):
             raise ValueError("give exactly one of steps, epochs")
         if all(loss.weight == 0 for loss in self.objective):
             raise ValueError("every loss of the objective has weight 0: there is nothing to minimise")
+        if self.evaluation is not None and self.student.max_tokens < 4:
+            raise ValueError("an evaluation needs student.max_tokens of 4 or more, for context and something to score")
         return self

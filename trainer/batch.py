@@ -67,7 +67,7 @@ class Batch(OnDevice):
 
     sample_ids: tuple[str, ...]
     tokens_BS: Tensor  # long
-    mask_BS: Tensor  # bool: not padding
+    mask_BS: Tensor  # bool: text; neither padding nor an end of sequence that is only a target
     target_BS: Tensor  # bool: token s is a target of cross-entropy, predicted from the state at s - 1; never at s = 0
     teacher_mask_BT: Tensor  # bool
     teacher_hidden: dict[int, Tensor]  # layer -> [B, T, d_T]
@@ -78,8 +78,7 @@ class Batch(OnDevice):
     def count(self, unit: Unit) -> int:
         """How many terms a loss with this unit sums over: the divisor, known before any forward pass.
 
-        token: cross-entropy targets. pair: targets whose predicting state, s - 1, has a teacher counterpart.
-        sample: samples.
+        token: cross-entropy targets. pair: those whose predicting state has a counterpart. sample: samples.
         """
         if unit == "token":
             return int(self.target_BS.sum())
@@ -88,12 +87,14 @@ class Batch(OnDevice):
         return len(self.sample_ids)
 
     def paired_targets(self) -> Tensor:
-        """[B, S] bool, at s: the state at s predicts a target, and both s and s + 1 are tokens of the teacher's too."""
+        """[B, S] bool, at s: the state at s predicts a target and has a counterpart, so the teacher predicts it too.
+
+        The end of sequence is among them, whether or not the teacher was fed one: when to stop is worth learning.
+        """
         if self.pair_BS is None:
             raise ValueError("this batch was built without token pairs")
         paired = torch.zeros_like(self.target_BS)
-        both = (self.pair_BS[:, :-1] >= 0) & (self.pair_BS[:, 1:] >= 0)
-        paired[:, :-1] = self.target_BS[:, 1:] & both
+        paired[:, :-1] = self.target_BS[:, 1:] & (self.pair_BS[:, :-1] >= 0)
         return paired
 
 

@@ -36,6 +36,8 @@ class StudentText:
     ids: np.ndarray  # [S] int64
     offsets: np.ndarray  # [S, 2] int32; special tokens have an empty range
     target: np.ndarray  # [S] bool: ends in the response, or is the end-of-sequence token
+    length: int  # tokens that count as text: all, but for an end of sequence that the teacher's tokens don't have
+    cut: bool  # longer than max_tokens: characters at the end have no token here
 
 
 class StudentEncoder:
@@ -73,14 +75,28 @@ class StudentEncoder:
         except TokenizerError as error:
             raise TokenizerError(f"sample {sample.id!r}: {error}") from error
         target = ranges[:, 1] > sample.prompt_end
+        length = len(tokens)
         if self.append_eos and not sample.truncated:
-            tokens = np.append(tokens, self.tokenizer.eos_token_id)
-            ranges = np.concatenate([ranges, np.zeros((1, 2), np.int32)])
-            target = np.append(target, True)
-        if len(target):
-            target[0] = False  # nothing precedes it
+            if not length or tokens[-1] != self.tokenizer.eos_token_id:  # some tokenizers end every text by themselves
+                tokens = np.append(tokens, self.tokenizer.eos_token_id)
+                ranges = np.concatenate([ranges, np.zeros((1, 2), np.int32)])
+                target = np.append(target, True)
+            target[-1] = True
+            if _ends_with_special(sample):
+                length = len(tokens)
+        target[:1] = False  # nothing precedes it
         end = self.max_tokens
-        return StudentText(tokens[:end], ranges[:end], target[:end])
+        return StudentText(tokens[:end], ranges[:end], target[:end], min(length, end), len(tokens) > end)
+
+
+def _ends_with_special(sample: CachedSample) -> bool:
+    """Whether the teacher's tokens have an end of sequence.
+
+    If not, the student's is a target and nothing else: "the last real token", whose attention gives the masses (SRA), must
+    be one and the same place in the text on both sides.
+    """
+    start, end = sample.token_offsets[-1]
+    return bool(start == end and len(sample.token_offsets) > 1)
 
 
 class BatchBuilder(Dataset[Batch]):
@@ -100,9 +116,9 @@ class BatchBuilder(Dataset[Batch]):
         return Batch(
             sample_ids=tuple(sample.id for sample in samples),
             tokens_BS=_pad([text.ids for text in texts], 0),
-            mask_BS=_lengths_mask([len(text.ids) for text in texts]),
+            mask_BS=_lengths_mask([text.length for text in texts], max(len(text.ids) for text in texts)),
             target_BS=_pad([text.target for text in texts], False),
-            teacher_mask_BT=_lengths_mask(teacher_tokens),
+            teacher_mask_BT=_lengths_mask(teacher_tokens, max(teacher_tokens)),
             teacher_hidden={array.layer: self._states(positions, array, max(teacher_tokens)) for array in self.hidden},
             teacher_mass={array.layer: self._states(positions, array, max(teacher_tokens)) for array in self.mass},
             spans={request: _span_set(request, samples, texts) for request in self.needs.spans},
@@ -155,7 +171,7 @@ def _span_set(request: SpanRequest, samples: Sequence[CachedSample], texts: Sequ
     label = _aligned if request.unit == "aligned" else _linguistic
     teacher, student, counts = zip(*(label(request, *row) for row in zip(samples, texts, strict=True)), strict=True)
     return SpanSet(
-        student_BS=_pad(student, -1), teacher_BT=_pad(teacher, -1), mask_BK=_lengths_mask(counts, at_least=1)
+        student_BS=_pad(student, -1), teacher_BT=_pad(teacher, -1), mask_BK=_lengths_mask(counts, max(1, *counts))
     )
 
 
@@ -172,6 +188,8 @@ def _linguistic(request: SpanRequest, sample: CachedSample, text: StudentText) -
     spans = sample.words if request.unit == "word" else np.concatenate([kinds[kind]() for kind in request.phrases])
     if request.scope == "response":
         spans = spans[spans[:, 0] >= sample.prompt_end]
+    if text.cut:  # a word cut in half is no match for the whole of it
+        spans = spans[spans[:, 1] <= text.offsets[:, 1].max(initial=0)]
     spans = resolve_overlaps(spans)
     return common_spans(span_labels(sample.token_offsets, spans), span_labels(text.offsets, spans), len(spans))
 
@@ -184,6 +202,5 @@ def _pad(rows: Sequence[np.ndarray], value: int) -> Tensor:
     return padded
 
 
-def _lengths_mask(lengths: Sequence[int], at_least: int = 0) -> Tensor:
-    longest = max(at_least, *lengths)
-    return torch.arange(longest)[None, :] < torch.tensor(lengths)[:, None]
+def _lengths_mask(lengths: Sequence[int], width: int) -> Tensor:
+    return torch.arange(width)[None, :] < torch.tensor(lengths)[:, None]

@@ -53,15 +53,21 @@ class Loop:
     def step(self, step: int) -> StepReport:
         """Take step number `step` of 0..steps-1. Raises RunError if loss or gradient stop being finite."""
         started = time.monotonic()
-        window = [next(self.stream).to(self.device) for _ in range(self.config.accumulation)]
+        window = [next(self.stream) for _ in range(self.config.accumulation)]
         # Divisors are those of the whole window, so accumulated batches weigh as one large batch would.
         counts = {unit: sum(batch.count(unit) for batch in window) for unit in self._units()}
+        if not counts["token"]:
+            raise RunError(
+                f"step {step + 1}: of its samples ({_name(window)}) no token of the response is left to learn from; "
+                f"student.max_tokens is {self.config.student.max_tokens}, shorter than their prompts: raise it"
+            )
         lr = set_learning_rate(self.optimizer, self.config.optimizer, step, self.steps)
         loss, terms = 0.0, dict[str, float]()
         for batch in window:
+            on_device = batch.to(self.device)
             with self.autocast:
-                states = forward(self.model, batch, self.objective.needs)
-            total, parts = self.objective(states, batch, counts)
+                states = forward(self.model, on_device, self.objective.needs)
+            total, parts = self.objective(states, on_device, counts)
             total.backward()
             loss += total.item()
             for name, value in parts.items():
@@ -69,9 +75,8 @@ class Loop:
         clip = self.config.optimizer.clip
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, clip if clip is not None else float("inf")).item()
         if not (torch.isfinite(torch.tensor([loss, norm])).all()):
-            ids = ", ".join(sample_id for batch in window for sample_id in batch.sample_ids[:4])
             raise RunError(
-                f"step {step + 1}: loss {loss}, gradient norm {norm}; not a finite number. Samples: {ids}, … "
+                f"step {step + 1}: loss {loss}, gradient norm {norm}; not a finite number. Samples: {_name(window)}. "
                 "Lower optimizer.lr or the weight of the term that grew (metrics.jsonl); the last checkpoint is intact"
             )
         self.optimizer.step()
@@ -83,8 +88,13 @@ class Loop:
         return UNITS if self.objective.needs.pairs else tuple(unit for unit in UNITS if unit != "pair")
 
 
+def _name(window: list[Batch]) -> str:
+    ids = [sample_id for batch in window for sample_id in batch.sample_ids]
+    return ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
+
+
 def use_bfloat16(precision: str, device: torch.device) -> bool:
     """auto: bfloat16 on a GPU that computes in it; on CPUs without AMX it is slower than float32."""
     if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bfloat16"

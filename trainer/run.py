@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from schemas.errors import ResourceError, RunError
+from schemas.losses import CrossEntropyConfig, LossConfig
 from schemas.manifest import TEACHER
 from schemas.model_files import load_tokenizer
 from schemas.training import TrainingConfig
@@ -25,7 +27,7 @@ from trainer.progress import TrainingProgress
 from trainer.run_folder import RunFolder
 from trainer.student import load_student, load_student_tokenizer, prepare
 from trainer.teacher_head import load_teacher_head
-from trainer.vocabulary import same_tokenizer, share_vocabulary
+from trainer.vocabulary import SharedVocabulary, same_tokenizer, share_vocabulary
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ class _Run:
         torch.manual_seed(config.seed)
         self.model: Any = load_model(checkpoint) if checkpoint else load_student(config.student, self.tokenizer)
         torch.manual_seed(config.seed + 1)
-        self.objective = build_objective(config.objective, _pair(cache, self.model, self.tokenizer)).to(self.device)
+        self.objective = build_objective(
+            config.objective, _pair(cache, self.model, self.tokenizer, config.objective)
+        ).to(self.device)
         self.model = self.model.to(self.device)
         prepare(self.model, self.objective.needs)
         self.optimizer = make_optimizer(self.model, self.objective.parameter_groups(), config.optimizer)
@@ -123,16 +127,15 @@ class _Run:
         return record.step
 
 
-def _pair(cache: Cache, model: Any, tokenizer: Any) -> Pair:
-    teacher_tokenizer = load_tokenizer(cache.path / TEACHER)
-    return Pair(
-        manifest=cache.manifest,
-        head=load_teacher_head(cache.path, cache.manifest),
-        student_layers=model.config.num_hidden_layers,
-        student_width=model.config.hidden_size,
-        vocabulary=share_vocabulary(tokenizer, teacher_tokenizer),
-        same_tokenizer=same_tokenizer(tokenizer, teacher_tokenizer),
-    )
+def _pair(cache: Cache, model: Any, tokenizer: Any, losses: Sequence[LossConfig]) -> Pair:
+    size = model.config.get_text_config()
+    head, shared, same = None, SharedVocabulary.empty(), False
+    if any(not isinstance(loss, CrossEntropyConfig) for loss in losses):  # that one asks nothing of the teacher
+        teacher_tokenizer = load_tokenizer(cache.path / TEACHER)
+        head = load_teacher_head(cache.path, cache.manifest)
+        shared = share_vocabulary(tokenizer, teacher_tokenizer)
+        same = same_tokenizer(tokenizer, teacher_tokenizer)
+    return Pair(cache.manifest, head, size.num_hidden_layers, size.hidden_size, shared, same)
 
 
 def _num_steps(config: TrainingConfig, samples: int) -> int:

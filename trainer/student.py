@@ -35,15 +35,26 @@ def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> A
         model = load_causal(resolve_model(config.model, config.revision), config.trust_remote_code)
     else:
         model = _build(dict(config.architecture or {}), tokenizer)
-    if model.config.vocab_size < len(tokenizer):
+    text_config = model.config.get_text_config()
+    if text_config.vocab_size < len(tokenizer):
         raise ModelError(
-            f"the student has {model.config.vocab_size} embeddings for a tokenizer of {len(tokenizer)} tokens; "
+            f"the student has {text_config.vocab_size} embeddings for a tokenizer of {len(tokenizer)} tokens; "
             "give the tokenizer it was made with"
         )
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = getattr(text_config, "max_position_embeddings", None)
     if limit is not None and config.max_tokens > limit:
         raise ModelError(f"student.max_tokens is {config.max_tokens}, but the student has only {limit} positions")
+    _require_causal(model)
     return model.train()
+
+
+@torch.no_grad()
+def _require_causal(model: Any) -> None:
+    """A student that sees the next token needs no learning to predict it; and no mask hides padding from it."""
+    tokens_BS = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 0]])
+    first, second = model.eval()(input_ids=tokens_BS, use_cache=False).logits[:, :-1].float()
+    if (first - second).abs().max() > 1e-4 * first.abs().max():
+        raise ModelError(f"{type(model).__name__} lets a token see what follows it: it is no causal language model")
 
 
 def load_causal(folder: Path, trust_remote_code: bool = False) -> Any:

@@ -29,6 +29,11 @@ class SharedVocabulary:
     student_ids: Tensor  # [N] long, ascending
     teacher_ids: Tensor  # [N] long, no repeats
 
+    @classmethod
+    def empty(cls) -> "SharedVocabulary":
+        """Nothing in common."""
+        return cls(torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long))
+
     @property
     def size(self) -> int:
         """N; 0 if the tokenizers have nothing in common."""

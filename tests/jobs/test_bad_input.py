@@ -258,7 +258,7 @@ TRAININGS: dict[str, tuple[Break, str]] = {
     "an incomplete cache": (cached(lambda cache: (cache / "index.parquet").unlink()), "not complete"),
     "a damaged index": (cached(lambda cache: truncate(cache / "index.parquet")), "reindex"),
     "a missing unembedding": (
-        cached(lambda cache: (cache / "teacher" / "unembedding.safetensors").unlink()),
+        both(cached(lambda cache: (cache / "teacher" / "unembedding.safetensors").unlink()), objective({"loss": "kd"})),
         "unembedding",
     ),
     "a layer that is not cached": (objective({"loss": "sra", "teacher_layer": 1}), "the cache holds"),

@@ -122,8 +122,9 @@ def test_cached_logits_are_the_teachers(cache: Cache) -> None:
         with torch.no_grad():
             logits = teacher(**encoded).logits[0]
         length = min(len(ends), 64)
-        for place in range(1, length):
-            if ends[place] > sample.prompt_end:
+        with_eos = min(length + (not sample.truncated), 64)  # the end of sequence is predicted by the last text token
+        for place in range(1, with_eos):
+            if place == length or ends[place] > sample.prompt_end:
                 target = (logits[place - 1].double() / 2).log_softmax(-1)
                 guess = (states.logits_BSV[row, place - 1].double() / 2).log_softmax(-1)
                 total += 4 * float((target.exp() * (target - guess)).sum().detach())
@@ -131,3 +132,26 @@ def test_cached_logits_are_the_teachers(cache: Cache) -> None:
     counts = {unit: batch.count(unit) for unit in ("token", "pair", "sample")}
     assert counts["pair"] == terms
     assert objective(states, batch, counts)[0].item() == pytest.approx(total / terms, rel=1e-5)
+
+
+def test_a_teacher_that_is_its_own_student_has_nothing_to_learn(cache: Cache) -> None:
+    """Same states, same masses, same logits: geometry, span logits and structure agree, end of sequence or not."""
+    tokenizer = AutoTokenizer.from_pretrained(cache.path / "teacher")
+    model = AutoModelForCausalLM.from_pretrained(cache.path.parent / "teacher", dtype=torch.float32).eval()
+    losses = [{"loss": "sra", "cos": 0}, {"loss": "kd"}, {"loss": "mta", "hid": 0}]
+    pair = Pair(
+        manifest=cache.manifest,
+        head=load_teacher_head(cache.path, cache.manifest),
+        student_layers=3,
+        student_width=32,
+        vocabulary=share_vocabulary(tokenizer, tokenizer),
+        same_tokenizer=True,
+    )
+    objective = build_objective([TypeAdapter(LossConfig).validate_python(loss) for loss in losses], pair)
+    prepare(model, objective.needs)
+    for append_eos in (True, False):
+        batch = BatchBuilder(cache, StudentEncoder(tokenizer, 64, append_eos), objective.needs)[POSITIONS]
+        counts = {unit: batch.count(unit) for unit in ("token", "pair", "sample")}
+        _, parts = objective(forward(model, batch, objective.needs), batch, counts)
+        for name in ("sra/geo", "sra/span_kd", "kd/kl", "mta/dsa"):
+            assert abs(parts[name].item()) < 1e-5, (append_eos, name)

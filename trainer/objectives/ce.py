@@ -13,8 +13,8 @@ IGNORED = -100
 
 def cross_entropy(logits_BSV: Tensor, tokens_BS: Tensor, target_BS: Tensor) -> Tensor:
     """sum over target tokens s of -log softmax(z_{s-1})[x_s], in nats."""
-    # The labels are shifted, not the logits: moving [B, S, V] numbers would cost as much as the loss. What rolls round to
-    # the end is position 0, which is never a target.
+    # The labels are shifted, not the logits: moving [B, S, V] numbers would cost as much as the loss. What rolls round
+    # to the end is position 0, which is never a target.
     label_BS = tokens_BS.masked_fill(~target_BS, IGNORED).roll(-1, dims=1)
     return F.cross_entropy(
         at_least_float32(logits_BSV).flatten(0, 1), label_BS.flatten(), ignore_index=IGNORED, reduction="sum"

@@ -96,8 +96,6 @@ class MTA(Loss):
         super().__init__()
         self.name, self.weight, self.config = config.loss, config.weight, config
         self.key_layers = key_layers(config, pair)
-        if any(key.spans.unit == "phrase" for key in self.key_layers):
-            require_phrases(pair, "mta")
         self.words = SpanRequest("word", config.scope)
         self.by_token = config.hid_pairs == "token" or (config.hid_pairs == "auto" and pair.same_tokenizer)
         self.over_batch = config.normalise == "batch"
@@ -112,6 +110,8 @@ class MTA(Loss):
         )
         by_word = config.hid > 0 and not self.by_token
         reads_layer_spans = config.dsa > 0 or not by_word
+        if reads_layer_spans and any(key.spans.unit == "phrase" for key in self.key_layers):
+            require_phrases(pair, "mta")
         self.needs = Needs(
             teacher_hidden=require_hidden(pair, (key.teacher for key in self.key_layers), "mta"),
             student_hidden=frozenset(key.student for key in self.key_layers),
