@@ -1,6 +1,6 @@
 """What makes a cache the one that was asked for: everything that changes a byte of its shards, and nothing else.
 
-Paths, devices, worker counts and library versions are left out: they do not change what is asked for.
+Paths, worker counts and library versions are left out: they do not change what is asked for.
 """
 
 from collections.abc import Sequence
@@ -34,6 +34,7 @@ def make_identity(
             "adapter": adapter_hash,
             "kind": teacher.kind,
             "dtype": teacher.dtype,
+            "device": "cuda" if config.workers.gpus and teacher.device != "cpu" else "cpu",  # they round differently
             "threads": teacher.threads,
             "max_tokens": teacher.max_tokens,
             "append_eos": teacher.append_eos,

@@ -121,7 +121,7 @@ class BatchingConfig(Strict):
 
 
 class WorkersConfig(Strict):
-    """Where it runs. Nothing here changes a byte of the cache."""
+    """Where it runs. Nothing here changes a byte of the cache, but for GPU or none."""
 
     address: Annotated[
         str | None, Field(description="Ray address; left out, the cluster this job runs on, or else a local Ray.")

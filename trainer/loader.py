@@ -92,8 +92,8 @@ class StudentEncoder:
 def _ends_with_special(sample: CachedSample) -> bool:
     """Whether the teacher's tokens have an end of sequence.
 
-    If not, the student's is a target and nothing else: "the last real token", whose attention gives the masses (SRA), must
-    be one and the same place in the text on both sides.
+    If not, the student's is a target and nothing else: "the last real token", whose attention gives the masses (SRA),
+    must be one and the same place in the text on both sides.
     """
     start, end = sample.token_offsets[-1]
     return bool(start == end and len(sample.token_offsets) > 1)

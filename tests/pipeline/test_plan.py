@@ -132,7 +132,8 @@ def identity(hidden: int = 5, **changes: object) -> dict:
         {"output": "/elsewhere"},
         {"corpus": {"files": ["d.jsonl"], "limit": 9, "empty": "error"}},
         {"teacher": {"model": "/copy/of/m", "device": "cuda"}},
-        {"workers": {"count": 4, "cpus": 2, "gpus": 1, "retries": 0}},
+        {"teacher": {"device": "cpu"}, "workers": {"gpus": 1}},
+        {"workers": {"count": 4, "cpus": 2, "retries": 0}},
     ],
 )
 def test_where_it_runs_is_no_part_of_the_identity(changes: dict) -> None:
@@ -145,6 +146,7 @@ def test_where_it_runs_is_no_part_of_the_identity(changes: dict) -> None:
         ({"hidden": 4}, 'states.hidden/4.dtype: found null, wanted "bfloat16"'),
         ({"teacher": {"max_tokens": 64}}, "teacher.max_tokens: found 1024, wanted 64"),
         ({"teacher": {"append_eos": True}}, "teacher.append_eos: found false, wanted true"),
+        ({"workers": {"gpus": 0.5}}, 'teacher.device: found "cpu", wanted "cuda"'),
         ({"teacher": {"threads": 2}}, "teacher.threads: found 1, wanted 2"),
         ({"corpus": {"overlong": "skip"}}, 'corpus.overlong: found "truncate", wanted "skip"'),
         ({"batching": {"unit_tokens": 9}}, "batching.unit_tokens: found 65536, wanted 9"),
