@@ -22,12 +22,12 @@ def write_corpus(path: Path, texts: Sequence[str] = tuple(TEXTS)) -> Path:
     return path
 
 
-def extraction(output: Path, teacher: Path, corpus: Path, **sections: Any) -> ExtractionConfig:
+def extraction(output: Path, model: Path, texts: Path, **sections: Any) -> ExtractionConfig:
     """A config for prompt and response, every hidden layer, all masses, in float32 unless `sections` says otherwise."""
     config: dict[str, Any] = {
         "output": output,
-        "corpus": {"files": [str(corpus)], "id": "id", "prompt": "prompt", "response": "text"},
-        "teacher": {"model": str(teacher), "max_tokens": 96},
+        "corpus": {"files": [str(texts)], "id": "id", "prompt": "prompt", "response": "text"},
+        "teacher": {"model": str(model), "max_tokens": 96},
         "states": {"hidden": [0, 1, 2, 3], "mass": [1, 2, 3], "dtype": "float32"},
         "batching": {"unit_tokens": 250, "batch_tokens": 128},
     }

@@ -77,7 +77,7 @@ def make_cache(folder: Path) -> Path:
     tokenizer(folder / "teacher", VOCABULARY, seed=1)
     tokenizer(folder / "other", VOCABULARY, seed=2)
     corpus = write_corpus(folder / "corpus.jsonl", texts(96, seed=3))
-    states = {"hidden": [2, 3, 5, 6], "mass": [6], "dtype": "bfloat16"}
+    states = {"hidden": [3, 4, 6], "mass": [6], "dtype": "bfloat16"}
     batching = {"unit_tokens": 8192, "batch_tokens": 4096}
     teacher = {"model": str(folder / "teacher"), "max_tokens": TOKENS, "threads": 2}
     return build_cache(
