@@ -8,8 +8,10 @@ from rich.progress import track
 
 from schemas.errors import CacheError, StillroomError
 from schemas.fingerprint import hash_file
-from schemas.manifest import ArrayRecord
-from schemas.shard import shard_path
+from schemas.manifest import TEACHER, ArrayRecord
+from schemas.shard import STATES, shard_path
+from schemas.states import check_group
+from schemas.teacher_files import check_teacher_files
 from trainer.cache import Cache, Shard
 from trainer.teacher_head import load_teacher_head
 
@@ -20,11 +22,13 @@ def verify_cache(path: Path) -> None:
     """Print a summary if all is well. Raises CacheError with one line for every damaged shard."""
     console = Console(stderr=True)
     cache = Cache(path)
+    if not check_teacher_files(path):
+        print(f"{path / TEACHER} was written without checksums: only its shapes and numbers are checked")
     load_teacher_head(path, cache.manifest)
     problems, tokens = list[str](), 0
     for unit in track(range(cache.manifest.units), "verifying", console=console, disable=not console.is_terminal):
         try:
-            shard = Shard(shard_path(path, unit), cache.manifest.fingerprint)
+            shard = Shard(shard_path(path, unit), cache.manifest)
             verify_shard(shard, cache.manifest.arrays)
             tokens += shard.record.tokens
         except StillroomError as error:
@@ -39,10 +43,11 @@ def verify_cache(path: Path) -> None:
 
 
 def verify_shard(shard: Shard, arrays: list[ArrayRecord]) -> None:
-    """Checksums, then rows, then numbers. Raises CacheError at the first that is wrong."""
+    """Checksums, then format, rows and numbers. Raises CacheError at the first that is wrong."""
     for name, file in shard.record.files.items():
         if hash_file(shard.path / name) != file.sha256:
             raise CacheError(f"{shard.path / name} does not have its checksum; remove {shard.path} and extract again")
+    check_group(shard.path / STATES)
     next_row = 0
     for row in range(shard.record.samples):
         sample = shard.sample(row)

@@ -4,12 +4,7 @@ A shard's bytes are a function of its unit alone: no times, no random names, no 
 and one reading for the checksums, mostly from the page cache.
 """
 
-import errno
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +13,23 @@ import pyarrow.parquet as pq
 
 from pipeline.sample import AnnotatedSample
 from pipeline.tokens import Counts
-from schemas.errors import CacheError, ResourceError
+from schemas import files
+from schemas.errors import CacheError
+from schemas.files import commit_folder, disk_full, file_beside, folder_beside, write_text
 from schemas.manifest import INDEX, MANIFEST, SHARDS, ArrayRecord, CacheManifest
 from schemas.samples import INDEX_SCHEMA, SAMPLES_SCHEMA, Offsets
-from schemas.shard import RECORD, SAMPLES, STATES, ShardRecord, check_sizes, list_files, read_shard, shard_path
+from schemas.shard import (
+    RECORD,
+    SAMPLES,
+    STATES,
+    ShardRecord,
+    check_named,
+    check_shard,
+    list_files,
+    read_shard,
+    shard_path,
+)
 from schemas.states import write_states
-
-# The disk, a quota, or a limit on file size: the user's to mend, and nothing else of ours is broken.
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_shard(
@@ -55,6 +59,7 @@ def write_shard(
             overlong=counts.overlong,
             files=list_files(folder),
         )
+        check_named(folder, record, records)
         (folder / RECORD).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
         if commit_folder(folder, target):
             return record
@@ -70,9 +75,7 @@ def check_shards(cache: Path, manifest: CacheManifest) -> tuple[dict[int, ShardR
         if not shard.exists():
             continue
         try:
-            record = read_shard(shard, manifest.fingerprint)
-            check_sizes(shard, record)
-            whole[unit] = record
+            whole[unit] = check_shard(shard, manifest)
         except CacheError as error:
             damaged[unit] = str(error)
     return whole, damaged
@@ -88,7 +91,7 @@ def write_index(cache: Path, manifest: CacheManifest) -> int:
         with pq.ParquetWriter(path, INDEX_SCHEMA, compression="zstd") as index:
             for unit in range(manifest.units):
                 shard = shard_path(cache, unit)
-                check_sizes(shard, read_shard(shard, manifest.fingerprint))
+                check_shard(shard, manifest)
                 rows = _index_rows(shard / SAMPLES, unit)
                 index.write_batch(rows)
                 samples += len(rows)
@@ -97,79 +100,14 @@ def write_index(cache: Path, manifest: CacheManifest) -> int:
 
 def write_manifest(cache: Path, manifest: CacheManifest) -> None:
     """Write cache.json. Raises ResourceError if the disk is full."""
-    with disk_full(MANIFEST, cache), file_beside(cache / MANIFEST) as path:
-        path.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    with disk_full(MANIFEST, cache):
+        write_text(cache / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
 
 
 def remove_temporaries(cache: Path) -> None:
     """Remove what killed writers left beside shards and files. No writer may be at work."""
     for parent in (cache, cache / SHARDS):
-        for path in parent.glob(".*.tmp"):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-
-
-@contextmanager
-def disk_full(what: str, cache: Path) -> Iterator[None]:
-    """Turns a full disk into a ResourceError; any other OSError passes."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise ResourceError(
-            f"no space left to write {what} of {cache} ({os.strerror(error.errno)}); make room and run the same "
-            "command again: committed shards stay, only what is missing is done"
-        ) from error
-
-
-@contextmanager
-def folder_beside(target: Path) -> Iterator[Path]:
-    """A temporary folder on the same file system as `target`, gone at the end unless it was renamed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".tmp", dir=target.parent))
-    try:
-        folder.chmod(0o755)  # mkdtemp's 0700 would keep other users' trainers out
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def file_beside(target: Path) -> Iterator[Path]:
-    """A temporary file that takes the place of `target` at the end, whole or not at all."""
-    with folder_beside(target) as folder:
-        path = folder / target.name
-        yield path
-        _sync(path)
-        os.replace(path, target)
-        _sync(target.parent)
-
-
-def commit_folder(folder: Path, target: Path) -> bool:
-    """Flush everything below `folder` and rename it to `target`; False if `target` was there first."""
-    for directory, _, files in os.walk(folder, topdown=False):
-        for name in files:
-            _sync(Path(directory, name))
-        _sync(Path(directory))
-    try:
-        os.rename(folder, target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        return False
-    _sync(target.parent)
-    return True
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        files.remove_temporaries(parent)
 
 
 def _write_samples(path: Path, samples: Sequence[AnnotatedSample]) -> int:

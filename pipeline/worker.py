@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.request import ModelFolders, Request, find_folders
 from pipeline.sample import AnnotatedSample, Sample
-from pipeline.shards import commit_folder, disk_full, folder_beside, write_shard
+from pipeline.shards import write_shard
 from pipeline.spans import load_annotator
 from pipeline.teacher import Teacher
 from pipeline.teacher_files import save_teacher_files
@@ -105,9 +105,7 @@ class TeacherWorker:
             teacher = self._load()
         target = self._job.cache / TEACHER
         if save_files and not target.exists():
-            with disk_full(TEACHER, self._job.cache), folder_beside(target) as folder:
-                save_teacher_files(teacher, folder)
-                commit_folder(folder, target)
+            save_teacher_files(teacher, target)
 
     def run(self, unit: AnnotatedUnit) -> UnitReport:
         """States of one unit, committed. A shard that is there already is left alone.

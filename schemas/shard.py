@@ -1,5 +1,6 @@
 """A shard: one work unit on disk. It exists if and only if its shard.json does, which is written last."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,7 +9,8 @@ from pydantic import Field
 from schemas.base import Strict
 from schemas.errors import CacheError
 from schemas.fingerprint import hash_file
-from schemas.manifest import SHARDS, parse_record, read_text
+from schemas.manifest import SHARDS, ArrayRecord, CacheManifest, parse_record, read_text
+from schemas.states import chunk_file
 
 RECORD = "shard.json"
 SAMPLES = "samples.arrow"
@@ -52,11 +54,33 @@ def read_shard(shard: Path, fingerprint: str) -> ShardRecord:
     return record
 
 
-def list_files(shard: Path) -> dict[str, FileRecord]:
-    """Size and checksum of every file below `shard` but shard.json, by relative path."""
-    paths = sorted(path for path in shard.rglob("*") if path.is_file() and path.name != RECORD)
+def check_shard(shard: Path, manifest: CacheManifest) -> ShardRecord:
+    """shard.json of a shard whose files are all named in it and have their sizes. Raises CacheError.
+
+    Reads shard.json and asks for the sizes: cheap enough for every opening.
+    """
+    record = read_shard(shard, manifest.fingerprint)
+    check_named(shard, record, manifest.arrays)
+    check_sizes(shard, record)
+    return record
+
+
+def check_named(shard: Path, record: ShardRecord, arrays: Sequence[ArrayRecord]) -> None:
+    """The record names samples.arrow and every array's numbers, so that none can be lost unseen. Raises CacheError."""
+    chunks = [chunk_file(Path(STATES), array).as_posix() for array in arrays] if record.tokens else []
+    missing = [name for name in (SAMPLES, *chunks) if name not in record.files]
+    if missing:
+        raise CacheError(
+            f"{shard / RECORD} does not name {', '.join(missing)}; remove {shard} and extract again: "
+            "only that shard is redone"
+        )
+
+
+def list_files(folder: Path) -> dict[str, FileRecord]:
+    """Size and checksum of every file below `folder` but shard.json, by relative path."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
     return {
-        path.relative_to(shard).as_posix(): FileRecord(bytes=path.stat().st_size, sha256=hash_file(path))
+        path.relative_to(folder).as_posix(): FileRecord(bytes=path.stat().st_size, sha256=hash_file(path))
         for path in paths
     }
 

@@ -4,15 +4,20 @@ Any Zarr reader opens it; ours maps the chunk's single file and reads at a plain
 bfloat16, so those bits lie on disk as uint16, and the array's attribute `dtype` says what they are.
 """
 
+import ctypes
+import json
+import mmap
+import os
+import weakref
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
 from schemas.errors import CacheError
-from schemas.manifest import ArrayRecord
+from schemas.manifest import ArrayRecord, read_text
 
+ATTRIBUTES: dict[str, Any] = {"format": "stillroom-states", "version": 1}
 STORED: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2")}
 
 
@@ -28,7 +33,9 @@ def chunk_file(states: Path, record: ArrayRecord) -> Path:
 
 def write_states(states: Path, arrays: dict[str, np.ndarray], records: list[ArrayRecord]) -> None:
     """Write a Zarr v3 group of single-chunk arrays; `arrays` is keyed by record path, in the stored dtype."""
-    group = zarr.open_group(states, mode="w-", zarr_format=3, attributes={"format": "stillroom-states", "version": 1})
+    import zarr  # half a second, and only for who writes
+
+    group = zarr.open_group(states, mode="w-", zarr_format=3, attributes=ATTRIBUTES)
     for record in records:
         values = arrays[record.path]
         stored = STORED[record.dtype]
@@ -49,6 +56,19 @@ def write_states(states: Path, arrays: dict[str, np.ndarray], records: list[Arra
         array[...] = values
 
 
+def check_group(states: Path) -> None:
+    """The group says that it is of this format and version. Raises CacheError."""
+    path = states / "zarr.json"
+    text = read_text(path, f"{states} is not a Zarr group")
+    try:
+        attributes = json.loads(text)["attributes"]
+        found = {key: attributes[key] for key in ATTRIBUTES}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CacheError(f"{path} is damaged: {error!r}; remove its shard and extract again") from error
+    if found != ATTRIBUTES:
+        raise CacheError(f"{path} says {found}; this stillroom reads {ATTRIBUTES}; use the one that wrote it")
+
+
 def map_array(states: Path, record: ArrayRecord, tokens: int) -> np.ndarray:
     """The numbers of one array as a memory map, [tokens] or [tokens, width] in the stored dtype; writes stay private.
 
@@ -64,5 +84,30 @@ def map_array(states: Path, record: ArrayRecord, tokens: int) -> np.ndarray:
     wanted = int(np.prod(shape)) * dtype.itemsize
     if found != wanted:
         raise CacheError(f"{path} has {found} bytes instead of {wanted}; remove its shard and extract again")
-    # Copy-on-write rather than read-only: torch warns of every read-only array it is handed.
-    return np.memmap(path, dtype=dtype, mode="c", shape=shape)
+    return np.asarray(_PrivateMap(path, dtype, shape))
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+
+
+class _PrivateMap:
+    """A file in memory, for NumPy to look into; unmapped when the last array over it is gone.
+
+    np.memmap keeps a descriptor a map (until Python 3.13 it must), and a cache has more arrays than a process may have
+    open files. Copy-on-write rather than read-only: torch warns of every read-only array it is handed.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]):
+        size = int(np.prod(shape)) * dtype.itemsize
+        with path.open("rb") as file:
+            protection = mmap.PROT_READ | mmap.PROT_WRITE
+            address = _libc.mmap(None, size, protection, mmap.MAP_PRIVATE, file.fileno(), 0)
+        if address == ctypes.c_void_p(-1).value:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+        self.__array_interface__ = {"version": 3, "typestr": dtype.str, "shape": shape, "data": (address, False)}
+        # At exit the system unmaps; to do it before would pull the memory from under arrays still in use.
+        weakref.finalize(self, _libc.munmap, address, size).atexit = False

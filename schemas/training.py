@@ -54,7 +54,6 @@ class OptimizerConfig(Strict):
         float | None, Field(gt=0, description="Largest global gradient norm; null switches clipping off.")
     ] = 1.0
 
-
     @model_validator(mode="after")
     def _decays(self) -> "OptimizerConfig":
         if self.min_lr > self.lr:

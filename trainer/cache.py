@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 from schemas.errors import CacheError, PairingError
 from schemas.manifest import INDEX, ArrayRecord, CacheManifest, Kind, read_manifest
 from schemas.samples import INDEX_SCHEMA, SAMPLES_SCHEMA
-from schemas.shard import SAMPLES, STATES, ShardRecord, check_sizes, read_shard, shard_path
+from schemas.shard import SAMPLES, STATES, ShardRecord, check_shard, shard_path
 from schemas.states import map_array
 
-OPEN_SHARDS = 512  # mapped at once; a map costs address space, not memory
+INDEX_KEY = b"stillroom-index"
+OPEN_SHARDS = 512  # mapped at once; a map costs address space, not memory, and holds no file descriptor
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,9 @@ class CachedSample:
 class Shard:
     """One opened shard: its samples mapped as columns, its arrays mapped on demand."""
 
-    def __init__(self, path: Path, fingerprint: str):
+    def __init__(self, path: Path, manifest: CacheManifest):
         self.path = path
-        self.record: ShardRecord = read_shard(path, fingerprint)
-        check_sizes(path, self.record)
+        self.record: ShardRecord = check_shard(path, manifest)
         table = _read_samples(path / SAMPLES)
         if len(table) != self.record.samples:
             raise CacheError(
@@ -142,7 +142,7 @@ class Cache:
         return [shard.states(row, array) for array in arrays]
 
     def _open_shard(self, unit: int) -> Shard:
-        return Shard(shard_path(self.path, unit), self.manifest.fingerprint)
+        return Shard(shard_path(self.path, unit), self.manifest)
 
 
 class _Ragged:
@@ -184,7 +184,9 @@ def _read_index(cache: Path, manifest: CacheManifest) -> pa.Table:
         table = pq.read_table(path, memory_map=True)
     except (OSError, pa.ArrowInvalid) as error:
         raise CacheError(f"cannot read {path}: {error}; run `stillroom reindex {cache}`") from error
-    if not table.schema.equals(INDEX_SCHEMA):
+    # Not the whole metadata: Parquet writers add keys of their own.
+    version = (table.schema.metadata or {}).get(INDEX_KEY)
+    if not table.schema.equals(INDEX_SCHEMA) or version != INDEX_SCHEMA.metadata[INDEX_KEY]:
         raise CacheError(f"{path} is not an index of this format; run `stillroom reindex {cache}`")
     if len(table) == 0:
         raise CacheError(f"{cache} holds no samples")

@@ -10,7 +10,6 @@
 A checkpoint is written beside its place and renamed into it, so an interrupted save leaves the previous one intact.
 """
 
-import os
 import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from schemas.base import Strict
 from schemas.errors import RunError
+from schemas.files import commit_folder, disk_full, folder_beside
 from schemas.model_files import quiet_transformers
 from trainer.student import load_causal
 
@@ -47,20 +47,20 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     keep: int,
 ) -> None:
-    """Write folder/step-N and remove all but the newest `keep`. Costs 3 float32 copies of the student on disk."""
+    """Write folder/step-N and remove all but the newest `keep`. Costs 3 float32 copies of the student on disk.
+
+    Raises ResourceError if the disk is full; then nothing of this checkpoint is left, and those before it are whole.
+    """
     target = folder / f"step-{record.step:08d}"
-    beside = folder / f".{target.name}"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    with quiet_transformers():
-        model.save_pretrained(beside / MODEL)
-    save_file(_contiguous(objective.state_dict()), beside / "objective.safetensors")
-    save_file(_contiguous(_moments(optimizer)), beside / "optimizer.safetensors")
-    save_file(_generators(), beside / "rng.safetensors")
-    (beside / RECORD).write_text(record.model_dump_json(indent=2) + "\n")
-    _sync(beside)
-    shutil.rmtree(target, ignore_errors=True)
-    os.rename(beside, target)
+    with disk_full(f"checkpoint {target.name}", folder.parent), folder_beside(target) as beside:
+        with quiet_transformers():
+            model.save_pretrained(beside / MODEL)
+        save_file(_contiguous(objective.state_dict()), beside / "objective.safetensors")
+        save_file(_contiguous(_moments(optimizer)), beside / "optimizer.safetensors")
+        save_file(_generators(), beside / "rng.safetensors")
+        (beside / RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        commit_folder(beside, target)
     for old in sorted(folder.glob("step-*"))[:-keep]:
         shutil.rmtree(old)
 
@@ -81,9 +81,9 @@ def read_record(checkpoint: Path) -> CheckpointRecord:
         ) from error
 
 
-def load_model(checkpoint: Path) -> Any:
-    """The student as it was, in training mode."""
-    return load_causal(checkpoint / MODEL).train()
+def load_model(checkpoint: Path, trust_remote_code: bool = False) -> Any:
+    """The student as it was, in training mode. Raises ModelError."""
+    return load_causal(checkpoint / MODEL, trust_remote_code).train()
 
 
 def restore(checkpoint: Path, objective: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -127,13 +127,3 @@ def _generators() -> dict[str, Tensor]:
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _sync(folder: Path) -> None:
-    """Bytes first, then the names: after a power cut a renamed folder is whole."""
-    for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

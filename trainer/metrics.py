@@ -1,32 +1,40 @@
 """metrics.jsonl and TensorBoard events: what a run reported, one JSON object a line, no wall-clock times in it."""
 
 import json
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from types import TracebackType
 
 from schemas.errors import RunError
+from schemas.files import disk_full, write_text
 
 FILE = "metrics.jsonl"
 
 
 class MetricsLog:
-    """Appends to RUN/metrics.jsonl and RUN/tensorboard; a resumed run first drops what lies beyond its checkpoint."""
+    """Appends to RUN/metrics.jsonl and RUN/tensorboard; a resumed run first drops what lies beyond its checkpoint.
+
+    Every method raises ResourceError if the disk is full.
+    """
 
     def __init__(self, run: Path, step: int):
         from torch.utils.tensorboard import SummaryWriter  # 2 seconds to import: only for who trains
 
+        self._run = run
         path = run / FILE
         kept = [line for line in read_metrics(run) if line["step"] <= step] if path.exists() else []
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._file = path.open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+        with self._disk_full():
+            write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+            self._file = path.open("a", encoding="utf-8")
+            self._events = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, values: dict[str, float], only_events: dict[str, float] | None = None) -> None:
         """One line; `only_events` holds what differs from run to run, such as tokens per second."""
-        self._file.write(json.dumps({"step": step} | values) + "\n")
-        self._file.flush()
-        for name, value in (values | (only_events or {})).items():
-            self._events.add_scalar(name, value, step)
+        with self._disk_full():
+            self._file.write(json.dumps({"step": step} | values) + "\n")
+            self._file.flush()
+            for name, value in (values | (only_events or {})).items():
+                self._events.add_scalar(name, value, step)
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -34,8 +42,11 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._events.close()
+        with self._disk_full(), closing(self._events), self._file:
+            pass  # both are closed, though what the disk had no room for makes either of them fail
+
+    def _disk_full(self) -> AbstractContextManager[None]:
+        return disk_full("the metrics", self._run)
 
 
 def read_metrics(run: Path) -> list[dict[str, float]]:

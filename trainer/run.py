@@ -54,8 +54,8 @@ def train(config: TrainingConfig) -> RunResult:
     if folder.record.finished:
         last = folder.record.evaluation
         return RunResult(folder.path, steps, True, Evaluation(**last) if last else None, 0.0)  # type: ignore[arg-type]
-    run = _Run(config, cache, folder, steps)
-    evaluation = run.finish()
+    with folder.locked():
+        evaluation = _Run(config, cache, folder, steps).finish()
     return RunResult(folder.path, steps, False, evaluation, time.monotonic() - started)
 
 
@@ -77,7 +77,11 @@ class _Run:
         self.done = self._steps_done(checkpoint)
         # Student, losses and dropout draw from seeds of their own: every objective starts from the same student.
         torch.manual_seed(config.seed)
-        self.model: Any = load_model(checkpoint) if checkpoint else load_student(config.student, self.tokenizer)
+        self.model: Any = (
+            load_model(checkpoint, config.student.trust_remote_code)
+            if checkpoint
+            else load_student(config.student, self.tokenizer)
+        )
         torch.manual_seed(config.seed + 1)
         self.objective = build_objective(
             config.objective, _pair(cache, self.model, self.tokenizer, config.objective)

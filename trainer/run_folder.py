@@ -7,17 +7,21 @@ RUN/
   tensorboard/    the same as events, and tokens per second
   checkpoints/    for resuming; removed from a finished run
   model/          the student and its tokenizer, as AutoModelForCausalLM and AutoTokenizer open them
+  .lock           held by the training that writes here
 """
 
-import os
+import fcntl
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 from pydantic import Field, ValidationError
 
 from schemas.base import Strict
 from schemas.errors import RunError
+from schemas.files import commit_folder, disk_full, folder_beside, remove_temporaries, write_text
 from schemas.fingerprint import differences
 from schemas.model_files import quiet_transformers
 from schemas.training import TrainingConfig
@@ -27,6 +31,7 @@ RECORD = "run.json"
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
+LOCK = ".lock"
 
 # What may differ between two tries at one run: it changes where or how often, never the student.
 FREE = {"cache", "output", "checkpoint_every", "keep_checkpoints", "log_every", "loader_workers"}
@@ -55,7 +60,8 @@ class RunFolder:
         self.record = RunRecord(
             fingerprint=fingerprint, identity=config.model_dump(mode="json", exclude=FREE), steps=steps
         )
-        found = self._found()
+        self._lock_file: TextIO | None = None
+        found = self._seen = self._found()
         if found is not None:
             wanted = {"cache": fingerprint} | self.record.identity
             lines = list(differences({"cache": found.fingerprint} | found.identity, wanted))
@@ -70,36 +76,76 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / CHECKPOINTS
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else trains in this folder: enter before looking for checkpoints. A folder of no run yet is not
+        touched; `begin` locks it.
+
+        Raises RunError: another training writes here, or has written here since this object was made.
+        """
+        try:
+            if self._seen is not None:
+                self._lock()
+            yield
+        finally:
+            if self._lock_file is not None:
+                # Said aloud, for closing alone would leave it to a loader's worker that inherited the descriptor.
+                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+                self._lock_file.close()
+                self._lock_file = None
+
     def begin(self) -> None:
-        """Write config.yaml and run.json: from here on the folder belongs to this run."""
+        """Write run.json and config.yaml: from here on the folder belongs to this run.
+
+        Raises RunError as `locked` does, ResourceError if the disk is full.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / CONFIG, dump_config(self.config))
-        self._write_record()
+        if self._lock_file is None:
+            self._lock()
+        for folder in (self.path, self.checkpoints):
+            remove_temporaries(folder)
+        with disk_full("the record", self.path):
+            self._write_record()
+            write_text(self.path / CONFIG, dump_config(self.config))
 
     def finish(self, model: Any, tokenizer: Any, evaluation: dict[str, float] | None) -> None:
-        """Publish the model, mark the run finished, then drop the checkpoints."""
-        beside = self.path / f".{MODEL}"
-        shutil.rmtree(beside, ignore_errors=True)
-        with quiet_transformers():
-            model.save_pretrained(beside)
-            tokenizer.save_pretrained(beside)
-        shutil.rmtree(self.path / MODEL, ignore_errors=True)
-        os.rename(beside, self.path / MODEL)
-        self.record = self.record.model_copy(update={"finished": True, "evaluation": evaluation})
-        self._write_record()
+        """Publish the model, mark the run finished, then drop the checkpoints. Raises ResourceError."""
+        target = self.path / MODEL
+        with disk_full("the model", self.path):
+            with folder_beside(target) as folder, quiet_transformers():
+                model.save_pretrained(folder)
+                tokenizer.save_pretrained(folder)
+                shutil.rmtree(target, ignore_errors=True)  # of a run that was killed before it was marked finished
+                commit_folder(folder, target)
+            self.record = self.record.model_copy(update={"finished": True, "evaluation": evaluation})
+            self._write_record()
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
+    def _lock(self) -> None:
+        file = (self.path / LOCK).open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise RunError(
+                f"another training is writing to {self.path}; wait until it is done, or give this one another `output`"
+            ) from None
+        self._lock_file = file
+        if self._found() != self._seen:
+            raise RunError(f"another training wrote to {self.path} in the meantime; run the same command again")
+
     def _write_record(self) -> None:
-        write_atomically(self.path / RECORD, self.record.model_dump_json(indent=2) + "\n")
+        write_text(self.path / RECORD, self.record.model_dump_json(indent=2) + "\n")
 
     def _found(self) -> RunRecord | None:
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"output {self.path} is a file; give a folder")
-        if not self.path.exists() or not any(self.path.iterdir()):
-            return None
-        if not (self.path / RECORD).exists():
+        if (self.path / RECORD).exists():
+            return read_run(self.path)
+        # A start that was killed before run.json leaves a lock and hidden temporaries.
+        if self.path.exists() and any(p.name != LOCK and not p.match(".*.tmp") for p in self.path.iterdir()):
             raise RunError(f"output {self.path} is not empty and holds no run; give another folder")
-        return read_run(self.path)
+        return None
 
 
 def read_run(run: Path) -> RunRecord:
@@ -112,10 +158,3 @@ def read_run(run: Path) -> RunRecord:
     except ValidationError as error:
         places = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise RunError(f"{path} is damaged or of another version: {places}") from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a small text file in one step."""
-    beside = path.with_name(f".{path.name}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)

@@ -34,7 +34,7 @@ class TeacherHead(nn.Module):
 
 
 def load_teacher_head(cache: Path, manifest: CacheManifest) -> TeacherHead | None:
-    """The head kept in `cache`/teacher, or None for an encoder. Raises CacheError if it is missing or misshapen."""
+    """The head kept in `cache`/teacher, or None for an encoder. Raises CacheError: missing, misshapen, not finite."""
     record = manifest.teacher.head
     if record is None:
         return None
@@ -49,4 +49,6 @@ def load_teacher_head(cache: Path, manifest: CacheManifest) -> TeacherHead | Non
         raise CacheError(
             f"{path} does not hold the [{shape[0]}, {shape[1]}] matrix that cache.json describes; extract again"
         )
+    if not all(torch.stack(tensor.aminmax()).isfinite().all() for tensor in tensors.values()):
+        raise CacheError(f"{path} holds numbers that are not finite; remove {path.parent} and extract again")
     return TeacherHead(weight, bias, record)

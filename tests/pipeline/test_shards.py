@@ -1,5 +1,6 @@
 """A shard on disk: its bytes, its commit, what is left when the disk is full, and the index made of shards."""
 
+import json
 import os
 import resource
 import subprocess
@@ -15,7 +16,7 @@ import zarr
 from pipeline.sample import AnnotatedSample, Spans
 from pipeline.shards import check_shards, remove_temporaries, write_index, write_manifest, write_shard
 from pipeline.tokens import Counts
-from schemas.errors import CacheError, ResourceError
+from schemas.errors import CacheError
 from schemas.fingerprint import fingerprint
 from schemas.manifest import ArrayRecord, CacheManifest, CorpusRecord, TeacherRecord
 from schemas.samples import INDEX_SCHEMA, SAMPLES_SCHEMA
@@ -192,8 +193,17 @@ def test_other_errors_of_the_system_pass(tmp_path: Path) -> None:
     (tmp_path / "shards").write_text("a file in the way")
     with pytest.raises(FileExistsError):
         write(tmp_path)
-    with pytest.raises(ResourceError, match="no space left"):
-        from pipeline.shards import disk_full
 
-        with disk_full("x", tmp_path):
-            raise OSError(28, "No space left on device")
+
+def test_a_shard_names_all_that_a_reader_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that lost a file is damage; one that never had it is not written."""
+    write(tmp_path)
+    path = tmp_path / "shards" / "00000" / "shard.json"
+    record = json.loads(path.read_text())
+    del record["files"]["states.zarr/mass/2/c/0"]
+    path.write_text(json.dumps(record))
+    assert "does not name states.zarr/mass/2/c/0" in check_shards(tmp_path, manifest(1))[1][0]
+    monkeypatch.setattr("pipeline.shards._write_samples", lambda path, samples: 8)
+    with pytest.raises(CacheError, match=r"does not name samples\.arrow"):
+        write(tmp_path, 1)
+    assert os.listdir(tmp_path / "shards") == ["00000"]

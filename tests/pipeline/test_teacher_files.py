@@ -1,5 +1,7 @@
 """What is kept of a teacher: a student's side must get its logits and its tokens from it, to the bit."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from safetensors.torch import load_file
 
 from pipeline.teacher import Teacher
 from pipeline.teacher_files import save_teacher_files
-from schemas.errors import TokenizerError
+from schemas.errors import ResourceError, TokenizerError
 from schemas.extraction import StatesConfig, TeacherConfig
 from schemas.manifest import UNEMBEDDING
 from schemas.model_files import TOKENIZER_FILES, hash_model, load_tokenizer
@@ -35,10 +37,17 @@ def test_head_and_tokenizer_of_a_causal_teacher(dtype: str, tmp_path: Path) -> N
     save_teacher_files(teacher, tmp_path / "kept")
     assert sorted(contents(tmp_path / "kept")) == [
         "config.json",
+        "files.json",
         "tokenizer.json",
         "tokenizer_config.json",
         UNEMBEDDING,
     ]
+    record = json.loads((tmp_path / "kept" / "files.json").read_text())
+    assert (record["format"], record["version"]) == ("stillroom-teacher", 1)
+    files = {name: content for name, content in contents(tmp_path / "kept").items() if name != "files.json"}
+    assert record["files"] == {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()
+    }
     kept = load_file(tmp_path / "kept" / UNEMBEDDING)
     assert list(kept) == ["weight"]
     assert torch.equal(kept["weight"], model.lm_head.weight.detach().to(getattr(torch, dtype)))
@@ -83,25 +92,28 @@ def test_encoders_keep_no_head_and_a_named_tokenizer_is_the_one_kept(tmp_path: P
         (tmp_path / "model" / name).unlink(missing_ok=True)
     with pytest.raises(TokenizerError, match="there is no tokenizer in"):
         save_teacher_files(load(tmp_path / "model", kind="encoder"), tmp_path / "kept")
-    assert not (tmp_path / "kept" / "config.json").exists()
+    assert not (tmp_path / "kept").exists()
     named = load(tmp_path / "model", kind="encoder", tokenizer=str(tmp_path / "named"))
     save_teacher_files(named, tmp_path / "kept")
     assert named.record.head is None
-    assert sorted(contents(tmp_path / "kept")) == ["config.json", "tokenizer.json", "tokenizer_config.json"]
+    assert sorted(contents(tmp_path / "kept")) == [
+        "config.json",
+        "files.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
     assert load_tokenizer(tmp_path / "kept")(TEXTS[0])["input_ids"] == tokenizer(TEXTS[0])["input_ids"]
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_llama(tmp_path / "model", tiny_tokenizer(tmp_path / "model"))
     teacher = load(tmp_path / "model")
-    save_teacher_files(teacher, tmp_path / "kept")
-    before = contents(tmp_path / "kept")
 
     def fail(tensors: object, path: Path) -> None:
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pipeline.teacher_files.save_file", fail)
-    with pytest.raises(OSError, match="No space left"):
-        save_teacher_files(teacher, tmp_path / "kept")
-    assert contents(tmp_path / "kept") == before
+    with pytest.raises(ResourceError, match="no space left to write teacher of"):
+        save_teacher_files(teacher, tmp_path / "cache" / "teacher")
+    assert list((tmp_path / "cache").iterdir()) == []

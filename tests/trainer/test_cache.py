@@ -1,7 +1,11 @@
 """Reading a cache: what comes out is what went in, and damage is named."""
 
+import gc
 import json
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +13,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from jobs.verify import verify_cache
 from schemas.errors import CacheError, PairingError
+from schemas.fingerprint import hash_file
 from schemas.manifest import ArrayRecord
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.cache import Cache
+from trainer.teacher_head import load_teacher_head
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what is mapped")
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +72,64 @@ def test_states_are_the_teachers(made: Path) -> None:
             np.testing.assert_allclose(found, (mass / mass.sum()).numpy(), rtol=1e-4, atol=1e-6)
 
 
+@needs_proc
 def test_reading_copies_nothing(made: Path) -> None:
     cache = Cache(made)
     states = cache.states(3, [cache.array("hidden", 1)])[0]
-    assert isinstance(states, np.memmap) and states.base is not None
+    address = states.__array_interface__["data"][0]
+    files = [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if covers(line, address)]
+    assert len(files) == 1 and files[0].endswith(
+        "states.zarr/hidden/1/c/0/0"
+    )  # the numbers lie in the file's own pages
+
+
+def covers(line: str, address: int) -> bool:
+    start, end = (int(bound, 16) for bound in line.split()[0].split("-"))
+    return start <= address < end
+
+
+def test_what_is_done_to_states_never_reaches_the_disk(copy: Path) -> None:
+    cache = Cache(copy)
+    states = cache.states(0, [cache.array("hidden", 1)])[0]
+    before = states.copy()
+    torch.from_numpy(states).zero_()
+    assert not states.any() and before.any()
+    np.testing.assert_array_equal(Cache(copy).states(0, [cache.array("hidden", 1)])[0], before)
+
+
+@needs_proc
+def test_states_outlive_the_cache_and_their_map_goes_with_them(made: Path) -> None:
+    path = made / "shards/00000/states.zarr/hidden/3/c/0/0"
+    cache = Cache(made)
+    states = cache.states(0, [cache.array("hidden", 3)])[0]
+    del cache
+    gc.collect()
+    np.testing.assert_array_equal(states, np.fromfile(path, "<f4").reshape(-1, 32)[: len(states)])
+    mapped = Path("/proc/self/maps").read_text().count(str(path))
+    del states
+    gc.collect()
+    assert Path("/proc/self/maps").read_text().count(str(path)) == mapped - 1
+
+
+FEW_FILES = """
+import os, resource, sys
+from pathlib import Path
+from trainer.cache import Cache
+cache = Cache(Path(sys.argv[1]))
+held = len(os.listdir("/proc/self/fd"))
+resource.setrlimit(resource.RLIMIT_NOFILE, (held + 3, held + 3))  # a shard of this cache has seven arrays
+for position in range(len(cache)):
+    cache.sample(position), cache.states(position, cache.manifest.arrays)
+assert cache.shard.cache_info().currsize == cache.manifest.units > 2
+print(len(os.listdir("/proc/self/fd")) <= held)
+"""
+
+
+@needs_proc
+def test_open_shards_hold_no_files(made: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", FEW_FILES, str(made)], cwd=root, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
 def test_what_is_not_there_is_named(made: Path, tmp_path: Path) -> None:
@@ -97,6 +160,24 @@ def test_an_index_of_another_order_is_caught(copy: Path) -> None:
         Cache(copy).sample(0)
 
 
+@pytest.mark.parametrize("metadata", [{b"stillroom-index": b"2"}, {}])
+def test_an_index_of_another_version_is_refused(copy: Path, metadata: dict[bytes, bytes]) -> None:
+    table = pq.read_table(copy / "index.parquet")
+    pq.write_table(table.replace_schema_metadata(metadata), copy / "index.parquet")
+    with pytest.raises(CacheError, match="not an index of this format; run `stillroom reindex"):
+        Cache(copy)
+
+
+@pytest.mark.parametrize("name", ["samples.arrow", "states.zarr/hidden/1/c/0/0", "states.zarr/mass/3/c/0"])
+def test_a_file_that_its_record_does_not_name_is_refused(copy: Path, name: str) -> None:
+    path = copy / "shards" / "00000" / "shard.json"
+    record = json.loads(path.read_text())
+    del record["files"][name]
+    path.write_text(json.dumps(record))
+    with pytest.raises(CacheError, match=rf"shard.json does not name {name}; remove .*00000 and extract again"):
+        Cache(copy).sample(0)
+
+
 @pytest.mark.parametrize("name", ["samples.arrow", "states.zarr/hidden/1/c/0/0", "states.zarr/mass/3/c/0"])
 def test_a_truncated_file_is_refused_when_its_shard_is_touched(copy: Path, name: str) -> None:
     path = copy / "shards" / "00000" / name
@@ -116,6 +197,59 @@ def test_verify_reads_everything(copy: Path, capsys: pytest.CaptureFixture[str])
         verify_cache(copy)
 
 
+def as_recorded(shard: Path, name: str) -> None:
+    """Record the checksum that a file has now: what follows is damage from before it was taken."""
+    record = json.loads((shard / "shard.json").read_text())
+    record["files"][name] = {"bytes": (shard / name).stat().st_size, "sha256": hash_file(shard / name)}
+    (shard / "shard.json").write_text(json.dumps(record))
+
+
+def test_verify_finds_states_of_another_version(copy: Path) -> None:
+    path = copy / "shards" / "00002" / "states.zarr" / "zarr.json"
+    group = json.loads(path.read_text())
+    group["attributes"]["version"] = 2
+    path.write_text(json.dumps(group))
+    as_recorded(path.parents[1], "states.zarr/zarr.json")
+    with pytest.raises(CacheError, match=r"00002/states.zarr/zarr.json says .*'version': 2"):
+        verify_cache(copy)
+
+
+def alter(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "said"),
+    [(alter, "unembedding.safetensors", "does not have its checksum"), (Path.unlink, "tokenizer.json", "is missing")],
+)
+def test_verify_checks_what_is_kept_of_the_teacher(
+    copy: Path, change: Callable[[Path], None], name: str, said: str
+) -> None:
+    change(copy / "teacher" / name)
+    with pytest.raises(CacheError, match=rf"teacher/{name} {said}; remove .*teacher and extract again"):
+        verify_cache(copy)
+
+
+def test_a_teacher_without_checksums_is_said_and_accepted(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (copy / "teacher" / "files.json").unlink()
+    verify_cache(copy)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and lines[0].startswith(f"{copy / 'teacher'} was written without checksums")
+
+
+def test_a_head_that_is_not_finite_is_refused(copy: Path) -> None:
+    path = copy / "teacher" / "unembedding.safetensors"
+    sound = load_file(path)["weight"]
+    for value in (float("nan"), float("-inf")):
+        weight = sound.clone()
+        weight[5, 3] = value
+        save_file({"weight": weight}, path)
+        with pytest.raises(CacheError, match=r"unembedding\.safetensors holds numbers that are not finite"):
+            load_teacher_head(copy, Cache(copy).manifest)
+
+
 def test_verify_finds_numbers_that_are_not(copy: Path) -> None:
     """A shard whose checksums are right but whose numbers are not finite: damage from before the checksum was taken."""
     shard = copy / "shards" / "00000"
@@ -123,11 +257,7 @@ def test_verify_finds_numbers_that_are_not(copy: Path) -> None:
     values = np.fromfile(path, "<f4")
     values[5] = np.nan
     values.tofile(path)
-    from schemas.fingerprint import hash_file
-
-    record = json.loads((shard / "shard.json").read_text())
-    record["files"]["states.zarr/hidden/3/c/0/0"]["sha256"] = hash_file(path)
-    (shard / "shard.json").write_text(json.dumps(record))
+    as_recorded(shard, "states.zarr/hidden/3/c/0/0")
     with pytest.raises(CacheError, match="hidden/3 row 0 is not finite"):
         verify_cache(copy)
 

@@ -232,3 +232,16 @@ def test_kd_across_tokenizers_is_refused_in_words(made: Path, tmp_path: Path) ->
 def test_a_loss_that_stops_being_finite_stops_the_run(made: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"step \d+: loss .* not a finite number"):
         train(config(made, tmp_path / "run", optimizer={"lr": 1e30, "clip": None}, steps=20, evaluation=None))
+
+
+def test_a_student_that_sees_the_future_is_refused(made: Path, tmp_path: Path) -> None:
+    architecture = {"model_type": "bert", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    student = {"architecture": architecture | {"num_attention_heads": 2}, "tokenizer": "teacher", "max_tokens": 64}
+    with pytest.raises(ModelError, match="no causal language model"):
+        train(config(made, tmp_path / "run", student=student))
+
+
+def test_steps_without_a_token_to_learn_stop_the_run(made: Path, tmp_path: Path) -> None:
+    student = config(made, tmp_path / "x").student.model_dump() | {"max_tokens": 2}
+    with pytest.raises(RunError, match=r"student\.max_tokens is 2, shorter than their prompts"):
+        train(config(made, tmp_path / "run", student=student, evaluation=None, batch_size=1, accumulation=1, steps=60))

@@ -1,0 +1,111 @@
+"""Writing whole files and folders: beside their place, to the platter, then there by one rename.
+
+No reader ever sees half of one, and a writer that fails leaves nothing. Costs one flush of what was written.
+"""
+
+import errno
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from schemas.errors import ResourceError
+
+# The disk, a quota, or a limit on file size: the user's to mend, and nothing else of ours is broken.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def disk_full(what: str, where: Path) -> Iterator[None]:
+    """Turns a full disk into a ResourceError; any other error passes."""
+    try:
+        yield
+    except Exception as error:
+        number = _system_error(error)
+        if number not in DISK_FULL:
+            raise
+        raise ResourceError(
+            f"no space left to write {what} of {where} ({os.strerror(number)}); make room and run the same command "
+            "again: what is complete stays, only the rest is done"
+        ) from error
+
+
+@contextmanager
+def folder_beside(target: Path) -> Iterator[Path]:
+    """A temporary folder on the same file system as `target`, gone at the end unless it was renamed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Not tempfile's, whose 0700 would keep other users out: this one has the mode that the umask gives.
+    folder = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}.tmp")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def file_beside(target: Path) -> Iterator[Path]:
+    """A temporary file that takes the place of `target` at the end, whole or not at all."""
+    with folder_beside(target) as folder:
+        path = folder / target.name
+        yield path
+        _settle(path, folder.stat().st_mode)
+        os.replace(path, target)
+        _sync(target.parent)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Replace a small text file in one step."""
+    with file_beside(target) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def commit_folder(folder: Path, target: Path) -> bool:
+    """Flush everything below `folder` and rename it to `target`; False if `target` was there first."""
+    mode = folder.stat().st_mode
+    for directory, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            _settle(Path(directory, name), mode)
+        _sync(Path(directory))
+    try:
+        os.rename(folder, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    _sync(target.parent)
+    return True
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed writers left in `folder`. No writer may be at work."""
+    for path in folder.glob(".*.tmp"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _settle(path: Path, folder_mode: int) -> None:
+    """Flush a file and let those read it who may read its folder: safetensors gives its files mode 0600."""
+    os.chmod(path, folder_mode & 0o666)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _system_error(error: Exception) -> int:
+    """The number of a system's error, 0 if it is none. Safetensors and tokenizers put it into the text alone."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    rust = re.search(r"\(os error (\d+)\)", str(error))
+    return int(rust[1]) if rust else 0
