@@ -75,7 +75,7 @@ def test_shared_vocabulary_is_one_to_one_and_the_same_either_way(
 
 @pytest.mark.parametrize(("student", "teacher"), [("bytelevel", "bpe"), ("unigram", "bpe"), ("bpe", "bytelevel")])
 def test_shared_tokens_decode_to_the_same_text(tiny: Tokenizers, student: Kind, teacher: Kind) -> None:
-    assert assert_decodes_alike(tiny[student], tiny[teacher]) > 80
+    assert assert_decodes_alike(tiny[student], tiny[teacher]) > 70
 
 
 @pytest.mark.parametrize(("kind", "prefix"), [("bytelevel", b""), ("bpe", b" ")])

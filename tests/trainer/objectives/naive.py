@@ -79,7 +79,7 @@ def kd(student, batch, head, layer, temperature):
     total = 0.0
     for b in range(len(batch.sample_ids)):
         for s in range(batch.tokens_BS.shape[1] - 1):
-            if batch.target_BS[b, s + 1] and batch.pair_BS[b, s] >= 0 and batch.pair_BS[b, s + 1] >= 0:
+            if batch.target_BS[b, s + 1] and batch.pair_BS[b, s] >= 0:
                 z_teacher = head_logits(head, batch.teacher_hidden[layer][b, batch.pair_BS[b, s]])
                 width = min(len(z_teacher), student.logits_BSV.shape[2])
                 part = kl(z_teacher[:width], student.logits_BSV[b, s, :width], temperature)
