@@ -20,6 +20,7 @@ SHARDS = "shards"
 INDEX = "index.parquet"
 
 Kind = Literal["hidden", "mass"]
+SparseKind = Literal["top_k", "sampled"]
 Record = TypeVar("Record", bound=Strict)
 
 

@@ -74,6 +74,10 @@ class TrainingConfig(Strict):
     """One student run over a teacher cache."""
 
     cache: Annotated[Path, Field(description="The cache folder that `stillroom extract` wrote.")]
+    student_cache: Annotated[
+        Path | None,
+        Field(description="A cache of texts that the student wrote (`stillroom generate`), of the same teacher."),
+    ] = None
     output: Annotated[Path, Field(description="The run's folder: model, config, metrics, checkpoints.")]
     student: StudentConfig
     objective: Annotated[
@@ -100,11 +104,16 @@ class TrainingConfig(Strict):
     evaluation: EvaluationConfig | None = None
 
     @model_validator(mode="after")
-    def _one_length(self) -> "TrainingConfig":
+    def _consistent(self) -> "TrainingConfig":
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of steps, epochs")
         if all(loss.weight == 0 for loss in self.objective):
             raise ValueError("every loss of the objective has weight 0: there is nothing to minimise")
+        wanted = any(loss.texts == "student" for loss in self.objective if loss.weight > 0)
+        if wanted != (self.student_cache is not None):
+            raise ValueError("`student_cache` goes with a loss that has `texts: student`, and such a loss needs it")
+        if all(loss.texts == "student" for loss in self.objective if loss.weight > 0):
+            raise ValueError("every loss has `texts: student`: give one over the corpus, or swap the two caches")
         if self.evaluation is not None and self.student.max_tokens < 4:
             raise ValueError("an evaluation needs student.max_tokens of 4 or more, for context and something to score")
         return self

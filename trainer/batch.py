@@ -3,11 +3,13 @@
 Shapes: B samples, S student tokens, T teacher tokens, K spans, V student vocabulary, d width. Padding is on the right.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from schemas.manifest import SparseKind
 
 Self = TypeVar("Self", bound="OnDevice")
 Unit = Literal["token", "pair", "sample"]
@@ -56,9 +58,24 @@ class Needs:
     student_mass: frozenset[int] = frozenset()
     spans: frozenset[SpanRequest] = frozenset()
     pairs: bool = False  # token pairs of one shared tokenizer
+    sparse: frozenset[SparseKind] = frozenset()  # the teacher's stored distributions
+    pooled: bool = False  # the teacher's sentence embedding
+    modules: bool = False  # the student's own embedding and unembedding
 
     def __or__(self, other: "Needs") -> "Needs":
         return Needs(**{f.name: getattr(self, f.name) | getattr(other, f.name) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class SparseLogits(OnDevice):
+    """The teacher's stored next-token distribution at every token, n entries each.
+
+    top_k: the k likeliest tokens, without repeats, and their log-probabilities; what is left of 1 is the tail.
+    sampled: n draws, with repeats, and the weight of each, such that sum_i weight_i f(id_i) estimates E[f] unbiased.
+    """
+
+    ids_BTn: Tensor  # long
+    values_BTn: Tensor  # float32: log-probabilities, or weights
 
 
 @dataclass(frozen=True)
@@ -69,11 +86,15 @@ class Batch(OnDevice):
     tokens_BS: Tensor  # long
     mask_BS: Tensor  # bool: text; neither padding nor an end of sequence that is only a target
     target_BS: Tensor  # bool: token s is a target of cross-entropy, predicted from the state at s - 1; never at s = 0
+    teacher_tokens_BT: Tensor  # long
     teacher_mask_BT: Tensor  # bool
+    teacher_target_BT: Tensor  # bool: the teacher predicts token t from its state at t - 1, as the student its targets
     teacher_hidden: dict[int, Tensor]  # layer -> [B, T, d_T]
     teacher_mass: dict[int, Tensor]  # layer -> [B, T]
     spans: dict[SpanRequest, SpanSet]
     pair_BS: Tensor | None  # long: the teacher token that is student token s, or -1; only when asked for
+    sparse: dict[SparseKind, SparseLogits] = field(default_factory=dict)
+    pooled_Be: Tensor | None = None  # the teacher's sentence embedding, [B, d_T]; only when asked for
 
     def count(self, unit: Unit) -> int:
         """How many terms a loss with this unit sums over: the divisor, known before any forward pass.
@@ -105,3 +126,5 @@ class StudentStates:
     logits_BSV: Tensor
     hidden: dict[int, Tensor]  # layer -> [B, S, d_S]; 0 embeddings, L after the final norm
     mass: dict[int, Tensor]  # layer -> [B, S], summing to 1 over a sample
+    embedding: nn.Embedding | None = None  # of the student's own tokens, only when asked for
+    unembedding: nn.Linear | None = None

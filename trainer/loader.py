@@ -118,7 +118,9 @@ class BatchBuilder(Dataset[Batch]):
             tokens_BS=_pad([text.ids for text in texts], 0),
             mask_BS=_lengths_mask([text.length for text in texts], max(len(text.ids) for text in texts)),
             target_BS=_pad([text.target for text in texts], False),
+            teacher_tokens_BT=_pad([sample.token_ids.astype(np.int64) for sample in samples], 0),
             teacher_mask_BT=_lengths_mask(teacher_tokens, max(teacher_tokens)),
+            teacher_target_BT=_pad([_teacher_target(sample) for sample in samples], False),
             teacher_hidden={array.layer: self._states(positions, array, max(teacher_tokens)) for array in self.hidden},
             teacher_mass={array.layer: self._states(positions, array, max(teacher_tokens)) for array in self.mass},
             spans={request: _span_set(request, samples, texts) for request in self.needs.spans},
@@ -158,6 +160,14 @@ def _as_is(batch: Any) -> Any:
 def _context(workers: int) -> str | None:
     # Open maps and the tokenizer are inherited by a fork; they cannot be sent to a fresh process.
     return "fork" if workers else None
+
+
+def _teacher_target(sample: CachedSample) -> np.ndarray:
+    """[T] bool: the token ends in the response, or is the end of sequence, and something precedes it."""
+    target: np.ndarray = sample.token_offsets[:, 1] > sample.prompt_end
+    target[-1] |= _ends_with_special(sample)
+    target[0] = False
+    return target
 
 
 def _pairs(sample: CachedSample, text: StudentText) -> np.ndarray:

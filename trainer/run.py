@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from schemas.errors import ResourceError, RunError
-from schemas.losses import CrossEntropyConfig, LossConfig
+from schemas.fingerprint import differences
+from schemas.losses import CrossEntropyConfig, LossConfig, Texts
 from schemas.manifest import TEACHER
 from schemas.model_files import load_tokenizer
 from schemas.training import TrainingConfig
@@ -18,10 +20,10 @@ from trainer.cache import Cache
 from trainer.checkpoint import CheckpointRecord, latest_checkpoint, load_model, read_record, restore, save_checkpoint
 from trainer.evaluate import Evaluation, evaluate, read_texts
 from trainer.loader import BatchBuilder, StudentEncoder, batches
-from trainer.loop import Loop
+from trainer.loop import Loop, Source
 from trainer.metrics import MetricsLog
 from trainer.objectives.base import Pair
-from trainer.objectives.objective import build_objective
+from trainer.objectives.objective import Objective, build_objective
 from trainer.optimizer import make_optimizer
 from trainer.progress import TrainingProgress
 from trainer.run_folder import RunFolder
@@ -50,21 +52,24 @@ def train(config: TrainingConfig) -> RunResult:
     started = time.monotonic()
     cache = Cache(config.cache)
     steps = _num_steps(config, len(cache))
-    folder = RunFolder(config, cache.manifest.fingerprint, steps)
+    caches: dict[Texts, Cache] = {"corpus": cache}
+    if config.student_cache is not None:
+        caches["student"] = _of_one_teacher(Cache(config.student_cache), cache)
+    folder = RunFolder(config, _fingerprint(caches), steps)
     if folder.record.finished:
         last = folder.record.evaluation
         return RunResult(folder.path, steps, True, Evaluation(**last) if last else None, 0.0)  # type: ignore[arg-type]
     with folder.locked():
-        evaluation = _Run(config, cache, folder, steps).finish()
+        evaluation = _Run(config, caches, folder, steps).finish()
     return RunResult(folder.path, steps, False, evaluation, time.monotonic() - started)
 
 
 class _Run:
     """A run that is set up, from scratch or from its latest checkpoint."""
 
-    def __init__(self, config: TrainingConfig, cache: Cache, folder: RunFolder, steps: int):
+    def __init__(self, config: TrainingConfig, caches: dict[Texts, Cache], folder: RunFolder, steps: int):
         self.config, self.folder, self.steps = config, folder, steps
-        self.fingerprint = cache.manifest.fingerprint
+        self.fingerprint = _fingerprint(caches)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         self.device = _device(config.device)
@@ -83,19 +88,23 @@ class _Run:
             else load_student(config.student, self.tokenizer)
         )
         torch.manual_seed(config.seed + 1)
-        self.objective = build_objective(
-            config.objective, _pair(cache, self.model, self.tokenizer, config.objective)
-        ).to(self.device)
+        objectives = {texts: self._objective(texts, cache) for texts, cache in caches.items()}
+        self.losses = nn.ModuleDict({str(texts): objective for texts, objective in objectives.items()})
         self.model = self.model.to(self.device)
-        prepare(self.model, self.objective.needs)
-        self.optimizer = make_optimizer(self.model, self.objective.parameter_groups(), config.optimizer)
+        for objective in objectives.values():
+            prepare(self.model, objective.needs)
+        groups = [group for objective in objectives.values() for group in objective.parameter_groups()]
+        self.optimizer = make_optimizer(self.model, groups, config.optimizer)
         torch.manual_seed(config.seed + 2)
         if checkpoint is not None:
-            restore(checkpoint, self.objective, self.optimizer)
-        builder = BatchBuilder(cache, encoder, self.objective.needs)
+            restore(checkpoint, self.losses, self.optimizer)
         first = self.done * config.accumulation
-        stream = iter(batches(builder, config.batch_size, config.seed, first, config.loader_workers))
-        self.loop = Loop(config, self.model, self.objective, self.optimizer, stream, self.device, steps)
+        sources: dict[Texts, Source] = {}
+        for texts, cache in caches.items():
+            builder = BatchBuilder(cache, encoder, objectives[texts].needs)
+            stream = iter(batches(builder, config.batch_size, config.seed, first, config.loader_workers))
+            sources[texts] = Source(objectives[texts], stream)
+        self.loop = Loop(config, self.model, sources, self.optimizer, self.device, steps)
 
     def finish(self) -> Evaluation | None:
         """Take the steps that are left and publish the model; returns the last evaluation."""
@@ -117,10 +126,15 @@ class _Run:
         self.folder.finish(self.model, self.tokenizer, asdict(last) if last else None)
         return last
 
+    def _objective(self, texts: Texts, cache: Cache) -> Objective:
+        losses = [loss for loss in self.config.objective if loss.texts == texts]
+        pair = _pair(cache, self.model, self.tokenizer, losses)
+        return build_objective(losses, pair).to(self.device)
+
     def _save(self, step: int) -> None:
         record = CheckpointRecord(step=step, fingerprint=self.fingerprint)
         keep = self.config.keep_checkpoints
-        save_checkpoint(self.folder.checkpoints, record, self.model, self.objective, self.optimizer, keep)
+        save_checkpoint(self.folder.checkpoints, record, self.model, self.losses, self.optimizer, keep)
 
     def _steps_done(self, checkpoint: Path | None) -> int:
         if checkpoint is None:
@@ -133,13 +147,28 @@ class _Run:
 
 def _pair(cache: Cache, model: Any, tokenizer: Any, losses: Sequence[LossConfig]) -> Pair:
     size = model.config.get_text_config()
-    head, shared, same = None, SharedVocabulary.empty(), False
+    head, shared, same, tokenizers = None, SharedVocabulary.empty(), False, None
     if any(not isinstance(loss, CrossEntropyConfig) for loss in losses):  # that one asks nothing of the teacher
         teacher_tokenizer = load_tokenizer(cache.path / TEACHER)
         head = load_teacher_head(cache.path, cache.manifest)
         shared = share_vocabulary(tokenizer, teacher_tokenizer)
         same = same_tokenizer(tokenizer, teacher_tokenizer)
-    return Pair(cache.manifest, head, size.num_hidden_layers, size.hidden_size, shared, same)
+        tokenizers = (tokenizer, teacher_tokenizer)
+    return Pair(cache.manifest, head, size.num_hidden_layers, size.hidden_size, shared, same, tokenizers=tokenizers)
+
+
+def _fingerprint(caches: dict[Texts, Cache]) -> str:
+    return "+".join(cache.manifest.fingerprint for cache in caches.values())
+
+
+def _of_one_teacher(student: Cache, corpus: Cache) -> Cache:
+    """Raises RunError naming what differs, if the two caches are not of one teacher."""
+    lines = list(differences(student.manifest.identity["teacher"], corpus.manifest.identity["teacher"]))
+    if lines:
+        raise RunError(
+            f"{student.path} and {corpus.path} are not of one teacher, run in one way:\n  " + "\n  ".join(lines)
+        )
+    return student
 
 
 def _num_steps(config: TrainingConfig, samples: int) -> int:

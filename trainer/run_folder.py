@@ -34,7 +34,7 @@ MODEL = "model"
 LOCK = ".lock"
 
 # What may differ between two tries at one run: it changes where or how often, never the student.
-FREE = {"cache", "output", "checkpoint_every", "keep_checkpoints", "log_every", "loader_workers"}
+FREE = {"cache", "student_cache", "output", "checkpoint_every", "keep_checkpoints", "log_every", "loader_workers"}
 
 
 class RunRecord(Strict):

@@ -118,4 +118,7 @@ def forward(model: Any, batch: Batch, needs: Needs) -> StudentStates:
     else:
         mass, output = {}, model(**arguments)
     hidden = {layer: output.hidden_states[layer] for layer in needs.student_hidden}
-    return StudentStates(logits_BSV=output.logits, hidden=hidden, mass=dict(mass))
+    modules: dict[str, Any] = {}
+    if needs.modules:
+        modules = {"embedding": model.get_input_embeddings(), "unembedding": model.get_output_embeddings()}
+    return StudentStates(logits_BSV=output.logits, hidden=hidden, mass=dict(mass), **modules)

@@ -12,7 +12,6 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from schemas.training import TrainingConfig
 from tests.caches import build_cache, extraction, write_corpus
-from trainer.batch import Batch
 from trainer.cache import Cache
-from trainer.loop import Loop
+from trainer.loop import Loop, _units
 from trainer.run import _Run
 from trainer.run_folder import RunFolder
 from trainer.student import forward
@@ -101,7 +99,7 @@ def make_loop(folder: Path, name: str, tokenizer_name: str, threads: int) -> Loo
         }
     )
     cache = Cache(config.cache)
-    return _Run(config, cache, RunFolder(config, cache.manifest.fingerprint, 1000), 1000).loop
+    return _Run(config, {"corpus": cache}, RunFolder(config, cache.manifest.fingerprint, 1000), 1000).loop
 
 
 def time_steps(loops: dict[str, Loop], rounds: int) -> dict[str, list[float]]:
@@ -124,15 +122,15 @@ def time_parts(loop: Loop, rounds: int) -> dict[str, float]:
         found.setdefault(name, []).append(1000 * (time.perf_counter() - started))
         return time.perf_counter()
 
-    stream: Iterator[Batch] = loop.stream
+    source = loop.sources["corpus"]
     for _ in range(rounds):
         now = time.perf_counter()
-        batch = next(stream)
+        batch = next(source.stream)
         now = part("read", now)
-        states = forward(loop.model, batch, loop.objective.needs)
+        states = forward(loop.model, batch, source.objective.needs)
         now = part("forward", now)
-        counts = {unit: batch.count(unit) for unit in loop._units()}
-        total, _ = loop.objective(states, batch, counts)
+        counts = {unit: batch.count(unit) for unit in _units(source.objective)}
+        total, _ = source.objective(states, batch, counts)
         now = part("objective", now)
         total.backward()
         now = part("backward", now)

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
+from schemas.losses import WeightedLoss
 from schemas.manifest import CacheManifest
 from trainer.batch import Batch, Needs, StudentStates, Unit
 from trainer.teacher_head import TeacherHead
@@ -30,6 +32,8 @@ class Pair:
     student_width: int  # d_S
     vocabulary: SharedVocabulary
     same_tokenizer: bool
+    embedding_Vd: Tensor | None = None  # the teacher's input embeddings, where the cache keeps them
+    tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase] | None = None  # the student's, the teacher's
 
 
 class Loss(nn.Module):
@@ -38,6 +42,10 @@ class Loss(nn.Module):
     name: str
     weight: float
     needs: Needs
+
+    def __init__(self, config: WeightedLoss):
+        super().__init__()
+        self.weight = config.weight
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         """The terms by name, e.g. {"cos": ..., "geo": ...}; each total is differentiable, and 0 over nothing."""

@@ -25,8 +25,8 @@ class CrossEntropy(Loss):
     """CE, a mean over target tokens. Needs nothing of the teacher."""
 
     def __init__(self, config: CrossEntropyConfig, pair: Pair):
-        super().__init__()
-        self.name, self.weight, self.needs = config.loss, config.weight, Needs()
+        super().__init__(config)
+        self.name, self.needs = config.loss, Needs()
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         return {"nll": Term(cross_entropy(student.logits_BSV, batch.tokens_BS, batch.target_BS), "token")}

@@ -51,8 +51,8 @@ class KD(Loss):
     """Forward KL, a mean over the response positions that student and teacher share. One tokenizer, causal teacher."""
 
     def __init__(self, config: KDConfig, pair: Pair):
-        super().__init__()
-        self.name, self.weight, self.temperature = config.loss, config.weight, config.temperature
+        super().__init__(config)
+        self.name, self.temperature = config.loss, config.temperature
         require_same_tokenizer(pair, "kd", "Use sra, which aligns spans, or give the student the tokenizer 'teacher'")
         self.head = require_head(pair, "kd", "Use sra with span_kd: 0")
         self.layer = pair.manifest.teacher.num_layers

@@ -93,8 +93,8 @@ class MTA(Loss):
     """dsa * L_DSA + hid * L_Hid, each a mean over the samples of the step."""
 
     def __init__(self, config: MTAConfig, pair: Pair):
-        super().__init__()
-        self.name, self.weight, self.config = config.loss, config.weight, config
+        super().__init__(config)
+        self.name, self.config = config.loss, config
         self.key_layers = key_layers(config, pair)
         self.words = SpanRequest("word", config.scope)
         self.by_token = config.hid_pairs == "token" or (config.hid_pairs == "auto" and pair.same_tokenizer)

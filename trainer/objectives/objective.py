@@ -1,18 +1,27 @@
 """The objective: a weighted sum of losses, each term a sum over its units divided once by a count of the whole step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from schemas.errors import RunError
-from schemas.losses import CrossEntropyConfig, KDConfig, LossConfig, MTAConfig, SRAConfig
+from schemas.losses import LossConfig
 from trainer.batch import Batch, Needs, StudentStates, Unit
 from trainer.objectives.base import Loss, Pair
 from trainer.objectives.ce import CrossEntropy
 from trainer.objectives.kd import KD
 from trainer.objectives.mta import MTA
 from trainer.objectives.sra import SRA
+
+# What binds each kind of config; which fields it has, schemas.losses says.
+LOSSES: dict[str, Callable[[Any, Pair], Loss]] = {
+    "ce": CrossEntropy,
+    "kd": KD,
+    "mta": MTA,
+    "sra": SRA,
+}
 
 
 class Objective(nn.Module):
@@ -57,22 +66,10 @@ def build_objective(configs: Sequence[LossConfig], pair: Pair) -> Objective:
 
     Raises RunError if the cache lacks what a loss needs, naming the way out; ConfigError if there is no such layer.
     """
-    losses = [_bind(config, pair) for config in configs if config.weight > 0]
+    losses = [LOSSES[config.loss](config, pair) for config in configs if config.weight > 0]
     if not losses:
         raise RunError("the objective is empty: no loss has a weight above 0. Give one, e.g. `- loss: ce`")
     return Objective(losses)
-
-
-def _bind(config: LossConfig, pair: Pair) -> Loss:
-    match config:
-        case CrossEntropyConfig():
-            return CrossEntropy(config, pair)
-        case KDConfig():
-            return KD(config, pair)
-        case SRAConfig():
-            return SRA(config, pair)
-        case MTAConfig():
-            return MTA(config, pair)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

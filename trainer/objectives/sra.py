@@ -86,8 +86,8 @@ class SRA(Loss):
     student_ids: Tensor | None
 
     def __init__(self, config: SRAConfig, pair: Pair):
-        super().__init__()
-        self.name, self.weight, self.config = config.loss, config.weight, config
+        super().__init__(config)
+        self.name, self.config = config.loss, config
         teacher = pair.manifest.teacher
         self.teacher_layer = resolve_layer(config.teacher_layer, teacher.num_layers, "sra.teacher_layer")
         self.student_layer = resolve_layer(config.student_layer, pair.student_layers, "sra.student_layer")
