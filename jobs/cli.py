@@ -1,12 +1,13 @@
 """The command line. Every command imports what it needs when it runs, so `stillroom --help` answers at once."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from schemas.errors import StillroomError
+from schemas.errors import ConfigError, StillroomError
 
 app = typer.Typer(
     name="stillroom",
@@ -82,24 +83,33 @@ def evaluate(
     models: Annotated[
         list[Path], typer.Argument(metavar="MODEL...", help="Run folders or Hugging Face model folders.")
     ],
-    text: Annotated[Path, typer.Option(help="Held-out texts: JSONL, or plain text.")],
+    text: Annotated[Path | None, typer.Option(help="Held-out texts: JSONL, or plain text.")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="For sentence encoders: JSONL, CSV or TSV of sentence1, sentence2, score.")
+    ] = None,
     field: Annotated[str, typer.Option(help="Field of a JSONL record that holds the text.")] = "text",
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first so many texts.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first so many texts or pairs.")] = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=2, help="Window; left out, the model's own limit, at most 1024.")
     ] = None,
 ) -> None:
-    """Measure held-out bits per byte, which compares models across tokenizers, and nats per token."""
-    from jobs.evaluate import show_evaluations
+    """Measure held-out bits per byte, which compares models across tokenizers, and nats per token; or how sentence
+    encoders rank scored pairs, as Spearman's correlation times 100."""
+    from jobs.evaluate import show_evaluations, show_sentence_evaluations
 
-    show_evaluations(models, text, field, limit, max_tokens)
+    if (text is None) == (pairs is None):
+        raise ConfigError("give --text for language models, or --pairs for sentence encoders")
+    if text is not None:
+        show_evaluations(models, text, field, limit, max_tokens)
+    if pairs is not None:
+        show_sentence_evaluations(models, pairs, limit, max_tokens)
 
 
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that `stillroom train` wrote.")],
     picture: Annotated[
-        Path | None, typer.Option(help="Draw the curves of held-out bits per byte into this PNG.")
+        Path | None, typer.Option(help="Draw the curves of what was held out into this PNG.")
     ] = None,
 ) -> None:
     """Compare runs in a table, seeds grouped, and draw their curves."""
@@ -119,6 +129,18 @@ def schema(
 
 
 @app.command()
+def presets(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Which to print; left out, all are listed.")
+    ] = None,
+) -> None:
+    """List the presets, which hold the constants of the papers, or print one."""
+    from jobs.presets import show_presets
+
+    show_presets(name)
+
+
+@app.command()
 def demo(folder: Annotated[Path, typer.Argument(help="Where everything it makes goes.")] = Path("out/demo")) -> None:
     """The whole way on a toy: make a corpus, train a teacher, extract, distil students, compare. Works offline."""
     from jobs.demo import run_demo
@@ -128,6 +150,9 @@ def demo(folder: Annotated[Path, typer.Argument(help="Where everything it makes 
 
 def main() -> None:
     """Entry point. A StillroomError becomes one message on stderr and exit code 2."""
+    # Threads of torch that wait for each other spin by default. Where other programs want the same cores, one that was
+    # put aside is waited for in vain: two trainings on two cores took ten times as long. Asleep they cost nothing.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except StillroomError as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from jobs.presets import PRESETS
 from schemas.training import TrainingConfig
 from schemas.yaml import load_config
 from trainer.run import train
@@ -12,7 +13,7 @@ from trainer.run import train
 
 def run_training(path: Path, overrides: Sequence[str]) -> None:
     """Train, then say where the student is and what it came to."""
-    config = load_config(path, TrainingConfig, overrides)
+    config = load_config(path, TrainingConfig, overrides, PRESETS)
     result = train(config)
     console = Console(highlight=False)
     if result.already_done:
@@ -21,5 +22,5 @@ def run_training(path: Path, overrides: Sequence[str]) -> None:
         console.print(f"{result.folder}: {result.steps} steps in {result.seconds:.0f} s")
     found = result.evaluation
     if found is not None:
-        console.print(f"held out: {found.bits_per_byte:.4f} bits/byte, {found.nats_per_token:.4f} nats/token")
+        console.print(f"held out: {found}")
     console.print(f"student: {result.folder / 'model'}")

@@ -14,11 +14,17 @@ from schemas.errors import ConfigError
 Model = TypeVar("Model", bound=Strict)
 
 
-def load_config(path: Path, model: type[Model], overrides: Sequence[str] = ()) -> Model:
+PRESET = "preset"
+
+
+def load_config(path: Path, model: type[Model], overrides: Sequence[str] = (), presets: Path | None = None) -> Model:
     """The config in `path`, with `overrides` such as `optimizer.lr=1e-3` laid over it.
 
-    Raises ConfigError: an unreadable file, bad YAML, a key given twice, an unknown key (with the nearest known one),
-    a wrong value; every problem on a line of its own, with the line of the file it stands on.
+    If it says `preset: NAME`, the file presets/NAME.yaml is laid beneath it: mappings field by field, anything else
+    (a list, a number) as a whole.
+
+    Raises ConfigError: an unreadable file, bad YAML, a key given twice, an unknown key (with the nearest known one) or
+    preset, a wrong value; every problem on a line of its own, with the line of the file it stands on.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -32,6 +38,8 @@ def load_config(path: Path, model: type[Model], overrides: Sequence[str] = ()) -
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a config is a mapping of fields, this file holds {type(data).__name__}")
+    if presets is not None and PRESET in data:
+        data = _over(_preset(data.pop(PRESET), path, presets), data)
     for override in overrides:
         _lay_over(data, override)
     try:
@@ -44,6 +52,23 @@ def load_config(path: Path, model: type[Model], overrides: Sequence[str] = ()) -
 def dump_config(config: Strict) -> str:
     """`config` as YAML with every default filled in; reading it again gives an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+
+
+def _preset(name: Any, path: Path, presets: Path) -> dict[str, Any]:
+    known = sorted(file.stem for file in presets.glob("*.yaml"))
+    if name not in known:
+        raise ConfigError(f"{path}: there is no preset {name!r}; there are {', '.join(known)}")
+    data: dict[str, Any] = yaml.safe_load((presets / f"{name}.yaml").read_text(encoding="utf-8"))
+    return data
+
+
+def _over(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+    """`upper` laid over `lower`."""
+    both = {
+        key: _over(lower[key], value) if isinstance(lower.get(key), dict) and isinstance(value, dict) else value
+        for key, value in upper.items()
+    }
+    return lower | both
 
 
 def _lay_over(data: dict[str, Any], override: str) -> None:

@@ -1,0 +1,32 @@
+"""Presets: a paper's constants as a part of a training config, which `preset: NAME` lays beneath the user's own."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from schemas.errors import ConfigError
+
+PRESETS = Path(__file__).parent / "configs" / "presets"
+
+
+def show_presets(name: str | None) -> None:
+    """List the presets, or print one as YAML. Raises ConfigError for a name that is none."""
+    console = Console(highlight=False)
+    if name is not None:
+        console.print(_read(name), end="", markup=False, soft_wrap=True)
+        return
+    table = Table("preset", "what it is", box=None, pad_edge=False)
+    for path in sorted(PRESETS.glob("*.yaml")):
+        title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        table.add_row(path.stem, title)
+    console.print(table)
+    console.print("\nWrite `preset: NAME` into a training config; what the config says itself goes before the preset.")
+
+
+def _read(name: str) -> str:
+    path = PRESETS / f"{name}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(path.stem for path in PRESETS.glob("*.yaml")))
+        raise ConfigError(f"there is no preset {name!r}; there are {names}")
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,69 @@
+"""Presets: each is a valid part of a training config, and says what its paper says."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.presets import PRESETS, show_presets
+from schemas.errors import ConfigError
+from schemas.training import TrainingConfig
+from schemas.yaml import load_config
+
+NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+OWN = """
+cache: cache
+output: out
+student: {architecture: {model_type: llama}, tokenizer: teacher}
+steps: 10
+"""
+
+
+def load(folder: Path, text: str) -> TrainingConfig:
+    (folder / "train.yaml").write_text(text)
+    return load_config(folder / "train.yaml", TrainingConfig, (), PRESETS)
+
+
+def loss(config: TrainingConfig, kind: str) -> dict[str, object]:
+    (found,) = (item for item in config.objective if item.loss == kind)
+    return found.model_dump()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_and_what_is_ones_own_make_a_config(tmp_path: Path, name: str) -> None:
+    config = load(tmp_path, f"preset: {name}\n{OWN}")
+    assert config.steps == 10
+    assert config.objective
+
+
+def test_sra_as_the_paper_and_as_its_code_have_it(tmp_path: Path) -> None:
+    paper = loss(load(tmp_path, f"preset: sra-paper\n{OWN}"), "sra")
+    reference = loss(load(tmp_path, f"preset: sra-reference\n{OWN}"), "sra")
+    weights = ("weight", "cos", "geo", "span_kd", "temperature", "mass_exponent", "span_kd_reduction", "max_spans")
+    assert [paper[name] for name in weights] == [0.5, 1, 1, 1, 2, 1, "sum", 1024]
+    assert [reference[name] for name in weights] == [0.5, 2, 10, 1, 2, 1, "sum", 1024]
+    assert reference["projection"] == {"init": "orthogonal", "lr": 5e-4}
+
+
+def test_what_the_config_says_goes_before_the_preset(tmp_path: Path) -> None:
+    text = f"preset: sra-paper\noptimizer: {{lr: 5.0e-5}}\n{OWN}"
+    config = load(tmp_path, text)
+    assert (config.optimizer.lr, config.optimizer.min_lr, config.optimizer.warmup) == (5e-5, 5e-6, 0.1)
+    assert config.batch_size == 16
+    config = load(tmp_path, f"{text}objective: [{{loss: ce}}]\nbatch_size: 4\n")
+    assert [item.loss for item in config.objective] == ["ce"]
+    assert config.batch_size == 4
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train\.yaml: there is no preset 'sra'; there are .*sra-paper"):
+        load(tmp_path, f"preset: sra\n{OWN}")
+    with pytest.raises(ConfigError, match="there is no preset 'sra'"):
+        show_presets("sra")
+
+
+def test_presets_are_listed_and_printed_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    show_presets(None)
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in NAMES)
+    show_presets("sra-reference")
+    assert capsys.readouterr().out == (PRESETS / "sra-reference.yaml").read_text()
