@@ -47,8 +47,18 @@ def extract(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B00
 def inspect(
     cache: CachePath,
     sample: Annotated[str | None, typer.Option(help="Id of the sample to show; left out, the first.")] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="A student's folder or hub id: show how its tokens fit the cache's."),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=2, help="Where that student's samples are cut.")] = 1024,
 ) -> None:
     """Show what a cache holds: teacher, arrays, sizes, and one sample with its spans marked in the text."""
+    if student is not None:
+        from jobs.inspect_student import show_student
+
+        show_student(cache, student, max_tokens)
+        return
     from jobs.inspect import show_cache
 
     show_cache(cache, sample)
@@ -76,6 +86,14 @@ def train(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
     from jobs.train import run_training
 
     run_training(config, overrides)
+
+
+@app.command()
+def generate(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
+    """Let a student continue the prompts of a cache, and write its texts as JSONL for `extract`."""
+    from jobs.generate import run_generation
+
+    run_generation(config, overrides)
 
 
 @app.command()
@@ -108,9 +126,7 @@ def evaluate(
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that `stillroom train` wrote.")],
-    picture: Annotated[
-        Path | None, typer.Option(help="Draw the curves of what was held out into this PNG.")
-    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw the curves of what was held out into this PNG.")] = None,
 ) -> None:
     """Compare runs in a table, seeds grouped, and draw their curves."""
     from jobs.compare import show_comparison
@@ -120,7 +136,9 @@ def compare(
 
 @app.command()
 def schema(
-    which: Annotated[str, typer.Argument(metavar="[extract|train|cache|shard]", help="Whose JSON schema.")] = "extract",
+    which: Annotated[
+        str, typer.Argument(metavar="[extract|train|generate|cache|shard]", help="Whose JSON schema.")
+    ] = "extract",
 ) -> None:
     """Print the JSON schema of a config or of a file in a cache."""
     from jobs.schema import show_schema

@@ -1,5 +1,5 @@
-"""`stillroom compare`: a table of held-out bits per byte and a picture of the curves; runs that differ in nothing but
-their seed are one row.
+"""`stillroom compare`: a table of what was measured on held-out material and a picture of the curves; runs that differ
+in nothing but their seed are one row.
 
 Reads what training left behind (run.json, metrics.jsonl), loads no model, and costs milliseconds a run.
 """
@@ -20,9 +20,29 @@ from trainer.metrics import FILE as METRICS
 from trainer.metrics import read_metrics
 from trainer.run_folder import read_run
 
-METRIC, UNIT = "bits_per_byte", "nats_per_token"
-
 _SEED = re.compile(r"[-_.](seed|s)?[-_.]?\d+$")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure that runs are compared by."""
+
+    key: str  # in metrics.jsonl
+    title: str
+    column: str
+    decimals: int
+    sign: int  # times this, less is better
+    beside: tuple[str, str] | None = None  # key and column of a second figure, shown and not ranked
+
+    def show(self, value: float) -> str:
+        """With as many decimals as mean something."""
+        return f"{value:.{self.decimals}f}"
+
+
+KNOWN_METRICS = (
+    Metric("bits_per_byte", "Held-out bits per byte", "bits/byte", 4, 1, ("nats_per_token", "nats/token")),
+    Metric("spearman", "Held-out sentence pairs, Spearman × 100", "Spearman", 2, -1),
+)
 
 
 @dataclass(frozen=True)
@@ -32,8 +52,9 @@ class Run:
     folder: Path
     identity: dict[str, Any]  # the resolved config and the cache's fingerprint: what decides the student
     finished: bool
-    bits_per_byte: dict[int, float]  # by step, ascending
-    nats_per_token: float  # the last
+    metric: Metric
+    values: dict[int, float]  # by step, ascending
+    beside: float | None  # the last
 
     @property
     def name(self) -> str:
@@ -55,18 +76,23 @@ class Group:
     @property
     def steps(self) -> list[int]:
         """The steps at which every run was evaluated."""
-        return sorted(set.intersection(*(set(run.bits_per_byte) for run in self.runs)))
+        return sorted(set.intersection(*(set(run.values) for run in self.runs)))
+
+    @property
+    def metric(self) -> Metric:
+        """What the runs were measured by: one and the same."""
+        return self.runs[0].metric
 
     @property
     def curve(self) -> tuple[list[int], list[float], list[float]]:
-        """Steps, mean and sample standard deviation of bits per byte (0 for a single run)."""
-        columns = [[run.bits_per_byte[step] for run in self.runs] for step in self.steps]
+        """Steps, mean and sample standard deviation of the metric (0 for a single run)."""
+        columns = [[run.values[step] for run in self.runs] for step in self.steps]
         return self.steps, [statistics.fmean(column) for column in columns], [_spread(column) for column in columns]
 
     @property
     def last(self) -> list[float]:
-        """Bits per byte of each run at the group's last common evaluation."""
-        return [run.bits_per_byte[self.steps[-1]] for run in self.runs]
+        """The metric of each run at the group's last common evaluation."""
+        return [run.values[self.steps[-1]] for run in self.runs]
 
 
 def show_comparison(runs: Sequence[Path], picture: Path | None) -> None:
@@ -80,10 +106,11 @@ def show_comparison(runs: Sequence[Path], picture: Path | None) -> None:
 def compare_runs(
     runs: Sequence[Path], out_png: Path | None = None, references: Mapping[str, float] | None = None
 ) -> Table:
-    """A table by held-out bits per byte, mean and sample standard deviation over seeds, its picture in `out_png`.
+    """A table by held-out bits per byte or by Spearman's correlation, whichever the runs have: mean and sample standard
+    deviation over seeds, the picture in `out_png`.
 
-    `references` are bits per byte of models that were not trained here, such as the teacher. Runs over different caches
-    are shown together and marked: their figures do not compare the objectives alone. Raises RunError naming the file.
+    `references` are figures of models that were not trained here, such as the teacher. Runs over different caches are
+    shown together and marked: their figures do not compare the objectives alone. Raises RunError naming the file.
     """
     groups = group_runs([load_run(folder) for folder in runs])
     if out_png is not None:
@@ -96,29 +123,38 @@ def compare_runs(
 def load_run(folder: Path) -> Run:
     """Raises RunError: not a run's folder, an unknown format, damaged, or never evaluated."""
     record = read_run(folder)
-    evaluations = [line for line in read_metrics(folder) if METRIC in line]
-    if not evaluations:
+    lines = read_metrics(folder)
+    metric = next((metric for metric in KNOWN_METRICS if any(metric.key in line for line in lines)), None)
+    if metric is None:
         raise RunError(f"{folder} was never evaluated: give its config an `evaluation`, or wait for the first one")
+    evaluations = [line for line in lines if metric.key in line]
     try:
         return Run(
             folder=folder,
             identity=record.identity | {"fingerprint": record.fingerprint},
             finished=record.finished,
-            bits_per_byte={int(line["step"]): float(line[METRIC]) for line in evaluations},
-            nats_per_token=float(evaluations[-1][UNIT]),
+            metric=metric,
+            values={int(line["step"]): float(line[metric.key]) for line in evaluations},
+            beside=float(evaluations[-1][metric.beside[0]]) if metric.beside else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{folder / METRICS} is damaged: {error!r}") from error
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Runs of equal identity but for the seed, best mean bits per byte first.
+    """Runs of equal identity but for the seed, best mean first.
 
-    Raises RunError: no runs, one given as two, or
-    runs of a group that were never evaluated at the same step.
+    Raises RunError: no runs, one given as two, runs measured in different ways, or runs of a group that were never
+    evaluated at the same step.
     """
     if not runs:
         raise RunError("there are no runs to compare: name their folders")
+    other = next((run for run in runs if run.metric != runs[0].metric), None)
+    if other is not None:
+        raise RunError(
+            f"{runs[0].folder} was measured by {runs[0].metric.key}, {other.folder} by {other.metric.key}: "
+            "compare language models and sentence encoders each by themselves"
+        )
     by_identity: dict[str, list[Run]] = {}
     for run in {run.folder.resolve(): run for run in runs}.values():
         key = canonical_json({name: value for name, value in run.identity.items() if name != "seed"})
@@ -131,7 +167,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
             name = f"{members[0].folder.resolve().parent.name}/{name}"
         groups.append(Group(name, tuple(members)))
         _check_group(groups[-1])
-    return sorted(groups, key=lambda group: (statistics.fmean(group.last), group.name))
+    return sorted(groups, key=lambda group: (group.metric.sign * statistics.fmean(group.last), group.name))
 
 
 def _check_group(group: Group) -> None:
@@ -151,29 +187,30 @@ def _spread(values: Sequence[float]) -> float:
 
 def _table(groups: Sequence[Group], references: Mapping[str, float]) -> Table:
     fingerprints = {run.fingerprint for group in groups for run in group.runs}
-    table = Table(title="Held-out bits per byte", title_justify="left", caption_justify="left")
+    metric = groups[0].metric
+    table = Table(title=metric.title, title_justify="left", caption_justify="left")
     table.add_column("run")
-    for column in ("seeds", "step", "bits/byte", "± std", "nats/token"):
+    for column in ("seeds", "step", metric.column, "± std", *([metric.beside[1]] if metric.beside else [])):
         table.add_column(column, justify="right")
     if len(fingerprints) > 1:
         table.add_column("cache")
         table.caption = "These runs learned from different caches: the figures do not compare their objectives alone."
     rows = [(statistics.fmean(group.last), _row(group, len(fingerprints) > 1)) for group in groups]
-    rows += [(value, [name, "", "", f"{value:.4f}"]) for name, value in references.items()]
-    for _, row in sorted(rows):
+    rows += [(value, [name, "", "", metric.show(value)]) for name, value in references.items()]
+    for _, row in sorted(rows, key=lambda row: (metric.sign * row[0], row[1])):
         table.add_row(*row)
     return table
 
 
 def _row(group: Group, show_cache: bool) -> list[str]:
-    many = len(group.runs) > 1
-    nats = statistics.fmean(run.nats_per_token for run in group.runs)
+    many, show = len(group.runs) > 1, group.metric.show
+    beside = [run.beside for run in group.runs if run.beside is not None]
     row = [
         group.name + ("" if all(run.finished for run in group.runs) else " (unfinished)"),
         str(len(group.runs)),
         str(group.steps[-1]),
-        f"{statistics.fmean(group.last):.4f}",
-        f"{_spread(group.last):.4f}" if many else "",
-        f"{nats:.4f}",
+        show(statistics.fmean(group.last)),
+        show(_spread(group.last)) if many else "",
+        *([show(statistics.fmean(beside))] if beside else []),
     ]
     return [*row, group.runs[0].fingerprint[:12]] if show_cache else row

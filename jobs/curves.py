@@ -1,4 +1,4 @@
-"""The picture of a comparison: held-out bits per byte by step, a line for each group and its spread over seeds."""
+"""The picture of a comparison: what was held out, by step, a line for each group and its spread over seeds."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ def draw_curves(groups: Sequence["Group"], references: Mapping[str, float], path
         axes.axhline(value, color="#777777", linewidth=1.2, linestyle=(0, (1, 2)), label=f"{name}  {value:.3f}")
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylabel("held-out bits per byte")
+    axes.set_ylabel(groups[0].metric.title)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
-"""`stillroom evaluate`: held-out bits per byte of one or more models, in a table."""
+"""`stillroom evaluate`: one or more models in a table, by held-out bits per byte or by how they rank sentence pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from schemas.model_files import load_tokenizer
 from trainer.evaluate import Evaluation, evaluate, load_for_evaluation, read_texts
 from trainer.run_folder import MODEL, RECORD, read_run
+from trainer.sentence_evaluation import evaluate_sentences
+from trainer.sentence_pairs import read_pairs
+from trainer.student import load_sentence_encoder
 
 LONGEST_WINDOW = 1024
 
@@ -22,16 +27,47 @@ def show_evaluations(models: Sequence[Path], text: Path, field: str, limit: int 
     its own positions, 1,024 at most.
     """
     texts = read_texts(text, field, limit)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    progress = Console(stderr=True)
+    device = _device()
     rows = []
-    for folder in track(models, "evaluating", console=progress, transient=True, disable=not progress.is_terminal):
-        model, tokenizer = load_for_evaluation(folder / MODEL if (folder / MODEL).is_dir() else folder)
+    for folder, model_folder in _folders(models):
+        model, tokenizer = load_for_evaluation(model_folder)
         window = max_tokens or _window(folder, model)
         rows.append((folder, window, evaluate(model.to(device), tokenizer, texts, window, device)))
     Console(highlight=False).print(_table(rows))
     if any(found.unknown_tokens for _, _, found in rows):
         print("A model with unknown tokens has less to predict: its bits per byte flatter it.")
+
+
+def show_sentence_evaluations(models: Sequence[Path], pairs: Path, limit: int | None, max_tokens: int | None) -> None:
+    """Print a row for each sentence encoder, best first. Raises ModelError, TokenizerError or CorpusError.
+
+    A folder must have the layout of sentence-transformers; it says where texts are cut unless `max_tokens` does.
+    """
+    scored = read_pairs(pairs, limit)
+    device = _device()
+    rows = []
+    for folder, model_folder in _folders(models):
+        model, tokenizer = load_sentence_encoder(model_folder), load_tokenizer(model_folder)
+        model.layout = replace(model.layout, max_tokens=max_tokens or model.layout.max_tokens)
+        found = evaluate_sentences(model.to(device), tokenizer, scored, device)
+        rows.append((found.spearman, str(folder), model.layout.max_tokens, found.pairs))
+    table = Table("model", pad_edge=False)
+    for heading in ("Spearman × 100", "window", "pairs"):
+        table.add_column(heading, justify="right")
+    for spearman, name, window, count in sorted(rows, key=lambda row: -row[0]):
+        table.add_row(name, f"{spearman:.2f}", f"{window:,}", f"{count:,}")
+    Console(highlight=False).print(table)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _folders(models: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """Each model as it was named, and the folder of its weights."""
+    progress = Console(stderr=True)
+    for folder in track(models, "evaluating", console=progress, transient=True, disable=not progress.is_terminal):
+        yield folder, folder / MODEL if (folder / MODEL).is_dir() else folder
 
 
 def _window(folder: Path, model: Any) -> int:

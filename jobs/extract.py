@@ -8,7 +8,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from schemas.extraction import ExtractionConfig
-from schemas.manifest import read_manifest
+from schemas.manifest import TeacherRecord, read_manifest
 from schemas.yaml import load_config
 
 
@@ -20,7 +20,8 @@ def run_extraction(path: Path, overrides: Sequence[str]) -> None:
     console = Console(highlight=False)
     if result.already_done:
         console.print(f"{result.cache} is complete already; nothing to do", soft_wrap=True)
-    held = f"{result.samples:,} samples, {result.tokens:,} tokens, {decimal(result.bytes)} in {result.units} shards"
+    tokens = f"{result.tokens:,} tokens, " if result.tokens else ""  # none where only sentence embeddings are kept
+    held = f"{result.samples:,} samples, {tokens}{decimal(result.bytes)} in {result.units} shards"
     left_out = f"left out: {result.empty:,} empty, {result.overlong:,} overlong; cut: {result.truncated:,}"
     console.print(f"{held}; {left_out}", soft_wrap=True)
     if not result.already_done:
@@ -44,7 +45,7 @@ def show_plan(path: Path, overrides: Sequence[str]) -> None:
         "samples": f"{plan.samples:,} ({plan.corpus.empty:,} empty left out)",
         "units": f"{len(plan.units):,} of about {request.config.batching.unit_tokens:,} tokens",
         "tokens": f"about {plan.tokens:,}",
-        "on disk": f"about {decimal(predict_bytes(plan, manifest.arrays))}, and the teacher's unembedding",
+        "on disk": f"about {decimal(predict_bytes(plan, manifest.arrays))}{_beside(manifest.teacher)}",
         "fingerprint": manifest.fingerprint,
     }
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -52,6 +53,12 @@ def show_plan(path: Path, overrides: Sequence[str]) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     Console(highlight=False).print(table)
+
+
+def _beside(teacher: TeacherRecord) -> str:
+    kept = (teacher.head and "unembedding", teacher.embedding and "input embeddings")
+    names = " and ".join(name for name in kept if name)
+    return f", and the teacher's {names}" if names else ""
 
 
 def rebuild_index(cache: Path) -> None:

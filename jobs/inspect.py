@@ -8,9 +8,9 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from schemas.manifest import INDEX, TEACHER, ArrayRecord
-from schemas.shard import read_shard, shard_path
-from schemas.states import STORED
+from schemas.manifest import INDEX, TEACHER
+from schemas.shard import STATES, ShardRecord, read_shard, shard_path
+from schemas.states import STORED, chunk_file
 from trainer.cache import Cache, CachedSample
 
 
@@ -18,20 +18,22 @@ def show_cache(path: Path, sample_id: str | None) -> None:
     """Print the cache's identity, its arrays with their sizes, and one sample. Raises CacheError."""
     cache = Cache(path)
     console = Console(highlight=False)
-    console.print(_summary(cache))
-    console.print(_arrays(cache))
+    records = [read_shard(shard_path(path, unit), cache.manifest.fingerprint) for unit in range(cache.manifest.units)]
+    console.print(_summary(cache, records))
+    console.print(_arrays(cache, records))
     sample = cache.sample(cache.position(sample_id) if sample_id is not None else 0)
     _show_sample(console, sample)
 
 
-def _summary(cache: Cache) -> Table:
+def _summary(cache: Cache, records: list[ShardRecord]) -> Table:
     manifest, teacher = cache.manifest, cache.manifest.teacher
-    records = [read_shard(shard_path(cache.path, unit), manifest.fingerprint) for unit in range(manifest.units)]
     shards = sum(file.bytes for record in records for file in record.files.values())
     kept = sum(
         file.stat().st_size for file in [cache.path / INDEX, *(cache.path / TEACHER).rglob("*")] if file.is_file()
     )
     tokens = int(cache.tokens.sum())
+    kept_tokens = f"{tokens:,}, at most {teacher.max_tokens:,} a sample (longest {int(cache.tokens.max()):,})"
+    a_unit = f"{shards / tokens:,.0f} bytes a token" if tokens else f"{shards / len(cache):,.0f} bytes a sample"
     head = teacher.head
     rows = {
         "cache": f"{manifest.format} {manifest.version}, fingerprint {manifest.fingerprint[:16]}",
@@ -44,8 +46,8 @@ def _summary(cache: Cache) -> Table:
         "annotator": manifest.annotator,
         "samples": f"{len(cache):,} in {manifest.units} shards; left out: {manifest.corpus.empty} empty, "
         f"{sum(record.overlong for record in records)} overlong; cut: {sum(record.truncated for record in records)}",
-        "tokens": f"{tokens:,}, at most {teacher.max_tokens:,} a sample (longest {int(cache.tokens.max()):,})",
-        "size": f"{decimal(shards)} in shards ({shards / max(1, tokens):,.0f} bytes a token), {decimal(kept)} beside",
+        "tokens": kept_tokens if tokens else "none are kept",
+        "size": f"{decimal(shards)} in shards ({a_unit}), {decimal(kept)} beside",
     }
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():
@@ -53,19 +55,15 @@ def _summary(cache: Cache) -> Table:
     return table
 
 
-def _arrays(cache: Cache) -> Table:
+def _arrays(cache: Cache, records: list[ShardRecord]) -> Table:
     table = Table("array", "shape", "dtype", "on disk", "size", pad_edge=False)
-    tokens = int(cache.tokens.sum())
+    num_rows = {"tokens": int(cache.tokens.sum()), "samples": len(cache)}
     for array in cache.manifest.arrays:
-        shape = f"[{tokens:,}]" if array.width is None else f"[{tokens:,}, {array.width}]"
-        table.add_row(
-            array.path, shape, array.dtype, f"{STORED[array.dtype]} {array.encoding}", decimal(_size(array, tokens))
-        )
+        rows, chunk = num_rows[array.rows], chunk_file(Path(STATES), array).as_posix()
+        shape = f"[{rows:,}]" if array.width is None else f"[{rows:,}, {array.width}]"
+        size = sum(record.files[chunk].bytes for record in records if record.rows(array))
+        table.add_row(array.path, shape, array.dtype, f"{STORED[array.dtype]} {array.encoding}", decimal(size))
     return table
-
-
-def _size(array: ArrayRecord, tokens: int) -> int:
-    return tokens * (array.width or 1) * STORED[array.dtype].itemsize
 
 
 def _show_sample(console: Console, sample: CachedSample) -> None:

@@ -5,6 +5,7 @@ import json
 from schemas.base import Strict
 from schemas.errors import ConfigError
 from schemas.extraction import ExtractionConfig
+from schemas.generation import GenerationConfig
 from schemas.manifest import CacheManifest
 from schemas.shard import ShardRecord
 from schemas.training import TrainingConfig
@@ -12,6 +13,7 @@ from schemas.training import TrainingConfig
 SCHEMAS: dict[str, type[Strict]] = {
     "extract": ExtractionConfig,
     "train": TrainingConfig,
+    "generate": GenerationConfig,
     "cache": CacheManifest,
     "shard": ShardRecord,
 }

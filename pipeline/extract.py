@@ -248,7 +248,7 @@ class _Run:
             "unit",
             unit=unit,
             samples=report.record.samples,
-            tokens=report.record.tokens,
+            tokens=report.tokens,
             bytes=shard_bytes(report.record),
             forward_seconds=round(report.forward_seconds, 3),
             write_seconds=round(report.write_seconds, 3),
@@ -278,7 +278,8 @@ class _Run:
 
     def _show_progress(self) -> None:
         records = [report.record for report in self._reports.values()]
-        samples, tokens = sum(r.samples + r.overlong for r in records), sum(r.tokens for r in records)
+        samples = sum(record.samples + record.overlong for record in records)
+        tokens = sum(report.tokens for report in self._reports.values())
         for slot in self._slots:
             _poll(slot)
             samples += sum(done[0] for done in slot.batches.values())

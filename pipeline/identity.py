@@ -3,11 +3,11 @@
 Paths, worker counts and library versions are left out: they do not change what is asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schemas.extraction import CorpusConfig, ExtractionConfig
-from schemas.manifest import FORMAT, VERSION, ArrayRecord, CorpusRecord
+from schemas.manifest import FORMAT, VERSION, ArrayRecord, CorpusRecord, PooledRecord, SparseKind, SparseRecord
 
 
 def make_identity(
@@ -17,6 +17,8 @@ def make_identity(
     adapter_hash: str | None,
     tokenizer_hash: str,
     arrays: Sequence[ArrayRecord],
+    pooled: PooledRecord | None,
+    sparse: Mapping[SparseKind, SparseRecord],
     annotator_version: str,
     corpus: CorpusRecord,
 ) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def make_identity(
     Layers stand as resolved indices, so that 'last' and 12 of 12 are one request.
     """
     teacher = config.teacher
-    return {
+    identity: dict[str, Any] = {
         "format": f"{FORMAT} {VERSION}",
         "teacher": {
             "weights": model_hashes["weights"],
@@ -44,6 +46,14 @@ def make_identity(
         "annotator": annotator_version,
         "batching": config.batching.model_dump(mode="json"),
     }
+    # What came later stands there only if it is asked for: the fingerprints of before hold.
+    if pooled is not None:
+        identity["pooled"] = pooled.model_dump(mode="json")
+    if sparse:
+        identity["sparse"] = {kind: record.model_dump(mode="json") for kind, record in sparse.items()}
+    if teacher.keep_embeddings:  # apart from the teacher: with or without, its states are the same
+        identity["keep_embeddings"] = True
+    return identity
 
 
 def _mapping(corpus: CorpusConfig) -> dict[str, Any]:

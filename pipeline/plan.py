@@ -17,7 +17,7 @@ from pipeline.corpus import Corpus, UniqueIds
 from pipeline.sample import Sample
 from schemas.errors import CorpusError
 from schemas.extraction import BatchingConfig
-from schemas.manifest import ArrayRecord, CorpusRecord
+from schemas.manifest import ArrayRecord, CorpusRecord, keeps_tokens
 from schemas.states import STORED
 
 MEASURED_SAMPLES = 256  # tokenized to learn how many bytes a token has
@@ -25,6 +25,8 @@ MEASURED_SAMPLES = 256  # tokenized to learn how many bytes a token has
 # one a token; ids, lengths and row ranges come to some 100 a sample.
 ARROW_BYTES_A_TOKEN = 20
 ARROW_BYTES_A_SAMPLE = 100
+# What compression leaves where no tokens are kept: of English, of an id that is a hash, of float16 embeddings.
+TEXT_COMPRESSED, SAMPLE_COMPRESSED, POOLED_COMPRESSED = 0.36, 20, 0.92
 UNIT_BYTES = 8_192  # what an empty shard takes: zarr.json files, Arrow's schema, shard.json
 
 
@@ -122,13 +124,22 @@ def make_plan(
 
 def predict_bytes(plan: Plan, arrays: Sequence[ArrayRecord], units: Iterable[Unit] | None = None) -> int:
     """About how many bytes the shards of `units` (all of them, if left out) will take on disk, teacher/ not counted."""
-    state_bytes = sum(STORED[array.dtype].itemsize * (array.width or 1) for array in arrays)
-    return sum(
-        UNIT_BYTES
-        + unit.tokens * (state_bytes + ARROW_BYTES_A_TOKEN)
-        + unit.samples * ARROW_BYTES_A_SAMPLE
-        + unit.text_bytes
-        for unit in (plan.units if units is None else units)
+    a_token, a_sample, a_text_byte = 0.0, 0.0, 1.0
+    for array in arrays:
+        size = STORED[array.dtype].itemsize * (array.width or 1)
+        if array.rows == "tokens":
+            a_token += size
+        else:
+            a_sample += size * POOLED_COMPRESSED
+    if keeps_tokens(arrays):
+        a_token, a_sample = a_token + ARROW_BYTES_A_TOKEN, a_sample + ARROW_BYTES_A_SAMPLE
+    else:
+        a_sample, a_text_byte = a_sample + SAMPLE_COMPRESSED, TEXT_COMPRESSED
+    return round(
+        sum(
+            UNIT_BYTES + unit.tokens * a_token + unit.samples * a_sample + unit.text_bytes * a_text_byte
+            for unit in (plan.units if units is None else units)
+        )
     )
 
 

@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from pipeline.arrays import list_arrays, pooled_record, sparse_records
 from pipeline.corpus import Corpus, read_corpus
 from pipeline.identity import make_identity
 from pipeline.plan import Plan, make_plan
 from pipeline.spans import load_annotator
-from pipeline.teacher_record import describe_teacher, list_arrays
+from pipeline.teacher_record import describe_teacher
 from schemas.errors import ConfigError
 from schemas.extraction import ExtractionConfig
 from schemas.fingerprint import fingerprint, hash_files
-from schemas.manifest import CacheManifest
+from schemas.manifest import CacheManifest, keeps_tokens
 from schemas.model_files import hash_model, load_tokenizer, resolve_model
 
+UNANNOTATED = "nobody"  # the annotator of a cache that keeps no tokens, and so no spans
 LIBRARIES = ("numpy", "pyarrow", "ray", "tokenizers", "torch", "transformers", "zarr")
 
 
@@ -51,8 +53,9 @@ def make_request(config: ExtractionConfig) -> Request:
     folders = find_folders(config)
     record = describe_teacher(teacher, folders.model)
     arrays = list_arrays(config.states, record)
+    pooled, sparse = pooled_record(config.states, record), sparse_records(config.states)
     tokenizer = load_tokenizer(folders.tokenizer, teacher.trust_remote_code)
-    annotator = load_annotator(config.spans.annotator).version
+    annotator = load_annotator(config.spans.annotator).version if keeps_tokens(arrays) else UNANNOTATED
     plan = make_plan(corpus, tokenizer, config.batching, teacher.max_tokens)
     hashes = hash_model(folders.model)
     identity = make_identity(
@@ -63,6 +66,8 @@ def make_request(config: ExtractionConfig) -> Request:
         if folders.tokenizer == folders.model
         else hash_model(folders.tokenizer)["tokenizer"],
         arrays=arrays,
+        pooled=pooled,
+        sparse=sparse,
         annotator_version=annotator,
         corpus=plan.corpus,
     )
@@ -72,6 +77,8 @@ def make_request(config: ExtractionConfig) -> Request:
         teacher=record,
         annotator=annotator,
         arrays=arrays,
+        pooled=pooled,
+        sparse=sparse,
         corpus=plan.corpus,
         units=len(plan.units),
         provenance={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},

@@ -17,14 +17,14 @@ class ExtractionResult:
     cache: Path
     units: int
     samples: int
-    tokens: int
+    tokens: int  # that are kept
     bytes: int
     truncated: int
     overlong: int
     empty: int
     already_done: bool
     new_units: int
-    new_tokens: int
+    new_tokens: int  # that went through the teacher
     seconds: float
     tokens_per_second: float | None  # from first batch to last, over all workers; None if there were not two
 
@@ -50,7 +50,7 @@ def make_result(
         empty=request.plan.corpus.empty,
         already_done=not reports,
         new_units=len(reports),
-        new_tokens=sum(report.record.tokens for report in reports.values()),
+        new_tokens=sum(report.tokens for report in reports.values()),
         seconds=time.monotonic() - started,
         tokens_per_second=_steady_rate([report for report in reports.values() if report.first_batch]),
     )
@@ -62,7 +62,7 @@ def _steady_rate(reports: list[UnitReport]) -> float | None:
         return None
     first = min(reports, key=lambda report: report.first_batch)
     seconds = max(report.last_batch for report in reports) - first.first_batch
-    tokens = sum(report.record.tokens for report in reports) - first.first_tokens
+    tokens = sum(report.tokens for report in reports) - first.first_tokens
     return tokens / seconds if seconds > 0 else None
 
 

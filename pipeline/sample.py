@@ -23,6 +23,9 @@ class Spans:
     verb_phrases: np.ndarray
 
 
+NO_SPANS = Spans(*(np.empty((0, 2), np.int32) for _ in range(3)))
+
+
 @dataclass(frozen=True)
 class AnnotatedSample:
     """A sample with the teacher's tokens. `text` ends where the tokens end."""

@@ -1,6 +1,7 @@
-"""The teacher at work: samples in, hidden states and token masses out, one row a token.
+"""The teacher at work: samples in, hidden states, token masses, embeddings and next-token distributions out.
 
-Only the chosen layers are kept, and the LM head is never computed (10-25 % of a small model's time). Padding stands on
+Only the chosen layers are kept, and the LM head is computed for distributions alone (else 10-25 % of a small model's
+time is saved). Padding stands on
 the right; a causal model gets no attention mask, for what is real never sees what is not, and attention without a mask
 takes the fastest kernels. Memory: the weights, one batch's activations, and the arrays of the unit.
 
@@ -16,18 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.arrays import list_arrays, pooled_record, sparse_records
 from pipeline.batching import batches
+from pipeline.pooling import pool
 from pipeline.sample import AnnotatedSample
+from pipeline.sparse_logits import SparseLogits
 from pipeline.teacher_check import check_head, check_states, run_alone
 from pipeline.teacher_model import load_teacher
-from pipeline.teacher_record import describe_teacher, find_head, list_arrays
+from pipeline.teacher_record import describe_teacher, find_embedding, find_head
 from schemas.errors import ModelError
 from schemas.extraction import StatesConfig, TeacherConfig
 from schemas.manifest import ArrayRecord, TeacherRecord
 from schemas.states import STORED, array_shape
 from schemas.token_mass import Mode, collect_token_mass, enable_token_mass, find_blocks
-
-__all__ = ["Teacher", "describe_teacher", "list_arrays"]
 
 
 class Teacher:
@@ -41,7 +43,8 @@ class Teacher:
         self.config, self.folder = config, folder
         self.record = describe_teacher(config, folder)
         self.arrays = list_arrays(states, self.record)
-        self._hidden = tuple(array.layer for array in self.arrays if array.kind == "hidden")
+        self._pooled = pooled_record(states, self.record)
+        self._hidden = tuple(sorted({array.layer for array in self.arrays if array.kind in ("hidden", "pooled")}))
         self._mass = tuple(array.layer for array in self.arrays if array.kind == "mass")
         torch.set_num_threads(config.threads)
         self._model = load_teacher(config, folder, adapter)
@@ -51,15 +54,23 @@ class Teacher:
         check_states(lambda ids_BT, mask_BT: self._forward(ids_BT, mask_BT)[0], references, config)
         if self.record.head is not None:
             check_head(self._model, references, self.record.head)
+        self._sparse = None
+        if sparse := sparse_records(states):
+            assert self.record.head is not None  # ExtractionConfig has seen to it
+            self._sparse = SparseLogits(*self.head(), self.record.head, sparse)
 
     def head(self) -> tuple[Tensor, Tensor | None]:
         """W_U [V, d] and its bias [V], in the compute dtype. Raises ModelError for an encoder."""
         return find_head(self._model)
 
+    def embedding(self) -> Tensor:
+        """The input embeddings [V, d], in the compute dtype."""
+        return find_embedding(self._model)
+
     def run(
         self, samples: Sequence[AnnotatedSample], batch_tokens: int, on_batch: Callable[[int, int], None]
     ) -> dict[str, np.ndarray]:
-        """Arrays by `ArrayRecord.path` in their stored dtype; rows are the samples' tokens, end to end, in order.
+        """Arrays by `ArrayRecord.path` in their stored dtype; rows are samples, or their tokens end to end, in order.
 
         `on_batch(samples, tokens)` is told of every batch done. Raises ModelError naming sample and layer for a state
         that is not finite, or overflows the dtype on disk, and for a token that the model does not know.
@@ -68,31 +79,52 @@ class Teacher:
         self._check_tokens(samples)
         lengths = [len(sample.token_ids) for sample in samples]
         starts = np.cumsum([0, *lengths])
-        rows = int(starts[-1])
-        stored = {a.path: np.empty(array_shape(a, rows), STORED[a.dtype]) for a in self.arrays}
+        num_rows = {"tokens": int(starts[-1]), "samples": len(samples)}
+        stored = {a.path: np.empty(array_shape(a, num_rows[a.rows]), STORED[a.dtype]) for a in self.arrays}
         for batch in batches(lengths, batch_tokens):
-            rows_N = torch.from_numpy(np.concatenate([np.arange(starts[i], starts[i + 1]) for i in batch]))
+            tokens_N = torch.from_numpy(np.concatenate([np.arange(starts[i], starts[i + 1]) for i in batch]))
+            rows = {"tokens": tokens_N, "samples": torch.tensor(batch)}
             for array, values_Nx in self._run_batch([samples[i] for i in batch]):
-                _as_tensor(stored[array.path], array)[rows_N] = values_Nx
-            on_batch(len(batch), len(rows_N))
+                _as_tensor(stored[array.path], array)[rows[array.rows]] = values_Nx
+            on_batch(len(batch), len(tokens_N))
         return stored
 
     def _run_batch(self, samples: list[AnnotatedSample]) -> Iterator[tuple[ArrayRecord, Tensor]]:
-        """Every array with its rows [N, d] or [N] for one batch, on the CPU and in the dtype it is stored in."""
+        """Every array with its rows for one batch, [N, width], [N] or [B, width], on the CPU and as it is stored."""
         ids_BT, mask_BT = _pad([sample.token_ids for sample in samples])
-        device = self._model.device
-        real_N = mask_BT.flatten().nonzero()[:, 0].to(device)
-        hidden, mass = self._forward(ids_BT.to(device), mask_BT.to(device))
-        for array in self.arrays:
-            states_BTx = (hidden if array.kind == "hidden" else mass)[array.layer]
-            states_Nx = states_BTx.flatten(0, 1).index_select(0, real_N)
-            converted_Nx = states_Nx.to(getattr(torch, array.dtype))
-            finite_N = converted_Nx.isfinite().view(len(real_N), -1).all(1)
+        real_N = mask_BT.flatten().nonzero()[:, 0]
+        owner = {"tokens": real_N // ids_BT.shape[1], "samples": torch.arange(len(samples))}
+        for array, values_Nx in self._values(samples, ids_BT, mask_BT, real_N):
+            stored_Nx = values_Nx.to(getattr(torch, array.dtype))
+            finite_N = stored_Nx.isfinite().view(len(stored_Nx), -1).all(1)
             if not finite_N.all():
                 row = int(finite_N.int().argmin())
-                sample = samples[int(real_N[row]) // ids_BT.shape[1]]
-                raise ModelError(_not_finite(sample.id, array, overflow=bool(states_Nx[row].isfinite().all())))
-            yield array, converted_Nx.cpu()
+                sample = samples[int(owner[array.rows][row])]
+                raise ModelError(_not_finite(sample.id, array, overflow=bool(values_Nx[row].isfinite().all())))
+            yield array, stored_Nx.cpu()
+
+    def _values(
+        self, samples: list[AnnotatedSample], ids_BT: Tensor, mask_BT: Tensor, real_N: Tensor
+    ) -> Iterator[tuple[ArrayRecord, Tensor]]:
+        """Every array with its rows for one batch, as the teacher's device computed them."""
+        device = self._model.device
+        ids_BT, mask_BT, real_N = ids_BT.to(device), mask_BT.to(device), real_N.to(device)
+        hidden, mass = self._forward(ids_BT, mask_BT)
+
+        def real(states_BTx: Tensor) -> Tensor:
+            return states_BTx.flatten(0, 1).index_select(0, real_N)
+
+        sparse = self._sparse(real(hidden[self.record.num_layers]), samples) if self._sparse is not None else {}
+        for array in self.arrays:
+            if array.kind == "hidden":
+                yield array, real(hidden[array.layer])
+            elif array.kind == "mass":
+                yield array, real(mass[array.layer])
+            elif array.kind == "pooled":
+                assert self._pooled is not None  # the array stands for it
+                yield array, pool(hidden[array.layer], mask_BT, self._pooled)
+            else:
+                yield array, sparse[array.path]
 
     def _forward(self, ids_BT: Tensor, mask_BT: Tensor) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         """Hidden states [B, T, d] of the chosen layers and of the last, and their token masses [B, T].

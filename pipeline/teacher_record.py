@@ -1,4 +1,4 @@
-"""What can be said of a teacher before its weights are loaded: its sizes, its head, and the arrays it will fill.
+"""What can be said of a teacher before its weights are loaded: its sizes, its head and its input embeddings.
 
 Builds the model on torch's meta device: no memory, a second or two for a model of many layers.
 """
@@ -11,9 +11,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from schemas.errors import ConfigError, ModelError
-from schemas.extraction import StatesConfig, TeacherConfig
-from schemas.layers import resolve_layers
-from schemas.manifest import ArrayRecord, HeadRecord, TeacherRecord
+from schemas.extraction import TeacherConfig
+from schemas.manifest import EmbeddingRecord, HeadRecord, TeacherRecord
 from schemas.model_files import brief, find_weights, quiet_transformers, read_json
 
 
@@ -45,25 +44,8 @@ def describe_teacher(config: TeacherConfig, folder: Path) -> TeacherRecord:
         vocab_size=text_config.vocab_size if weight is None else weight.shape[0],
         max_tokens=config.max_tokens,
         head=None if weight is None else _head_record(config, text_config, bias is not None),
+        embedding=_embedding_record(config, model) if config.keep_embeddings else None,
     )
-
-
-def list_arrays(states: StatesConfig, teacher: TeacherRecord) -> list[ArrayRecord]:
-    """The arrays of every shard: hidden states, then token masses, layers ascending.
-
-    Masses are float32 whatever `states.dtype`: one number a token costs nothing, and a sum of bfloat16 masses is not 1.
-    Raises ConfigError: a layer that is not there, the mass of the embeddings, nothing to keep.
-    """
-    hidden = resolve_layers(states.hidden, teacher.num_layers, "states.hidden")
-    mass = resolve_layers(states.mass, teacher.num_layers, "states.mass")
-    if 0 in mass:
-        raise ConfigError("states.mass: layer 0 is the embeddings, which attend to nothing; masses begin at layer 1")
-    if not hidden and not mass:
-        raise ConfigError("states.hidden and states.mass are both empty: there is nothing to keep")
-    return [
-        *(ArrayRecord(kind="hidden", layer=layer, width=teacher.hidden_size, dtype=states.dtype) for layer in hidden),
-        *(ArrayRecord(kind="mass", layer=layer, width=None, dtype="float32") for layer in mass),
-    ]
 
 
 def find_head(model: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -114,6 +96,19 @@ def _check_positions(config: TeacherConfig, text_config: Any, model: nn.Module) 
                     "position encoding for a whole batch, so a sample's states would depend on its neighbours; "
                     f"set at most {short}"
                 )
+
+
+def find_embedding(model: Any) -> torch.Tensor:
+    """The input embeddings [V, d], before any scale. Raises ModelError if they are no table."""
+    table = model.get_input_embeddings()
+    if not isinstance(table, nn.Embedding):
+        raise ModelError(f"{type(model).__name__} looks no tokens up in a table; set teacher.keep_embeddings to false")
+    return table.weight
+
+
+def _embedding_record(config: TeacherConfig, model: Any) -> EmbeddingRecord:
+    rows, width = find_embedding(model).shape
+    return EmbeddingRecord(dtype=config.dtype, rows=rows, width=width)
 
 
 def _head_record(config: TeacherConfig, text_config: Any, bias: bool) -> HeadRecord:

@@ -14,15 +14,15 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.request import ModelFolders, Request, find_folders
-from pipeline.sample import AnnotatedSample, Sample
+from pipeline.sample import NO_SPANS, AnnotatedSample, Sample, Spans
 from pipeline.shards import write_shard
-from pipeline.spans import load_annotator
+from pipeline.spans import Annotator, load_annotator
 from pipeline.teacher import Teacher
 from pipeline.teacher_files import save_teacher_files
-from pipeline.tokens import Counts, tokenize
+from pipeline.tokens import Counts, TokenizedSample, tokenize
 from schemas.errors import AnnotatorError, CacheError, ModelError, ResourceError
 from schemas.extraction import ExtractionConfig
-from schemas.manifest import MANIFEST, TEACHER, CacheManifest, read_manifest
+from schemas.manifest import MANIFEST, TEACHER, CacheManifest, keeps_tokens, read_manifest
 from schemas.model_files import hash_model, load_tokenizer
 from schemas.shard import ShardRecord, read_shard, shard_path
 
@@ -62,6 +62,7 @@ class UnitReport:
     """A committed unit and where its time went. Moments are seconds since 1970, for clocks of several machines."""
 
     record: ShardRecord
+    tokens: int  # that went through the teacher, kept or not
     first_batch: float = 0.0
     first_tokens: int = 0
     last_batch: float = 0.0
@@ -70,18 +71,14 @@ class UnitReport:
 
 
 def annotate_unit(job: Job, number: int, samples: list[Sample]) -> AnnotatedUnit:
-    """Tokens and spans of a unit's samples. Tokenizer and annotator are loaded once a process.
+    """Tokens and spans of a unit's samples; no spans where no tokens are kept. Tools are loaded once a process.
 
     Raises AnnotatorError if this machine's annotator is not the driver's, and whatever `tokenize` raises.
     """
     teacher = job.config.teacher
-    tokenizer, annotator = _tools(_local_folders(job).tokenizer, teacher.trust_remote_code, job.config.spans.annotator)
-    if annotator.version != job.manifest.annotator:
-        raise AnnotatorError(
-            f"this worker's annotator is {annotator.version}, the cache's {job.manifest.annotator}; install one on all"
-        )
+    tokenizer = _tokenizer(_local_folders(job).tokenizer, teacher.trust_remote_code)
     tokenized, counts = tokenize(samples, tokenizer, teacher, job.config.corpus.overlong)
-    spans = annotator.annotate([sample.text for sample in tokenized])
+    spans = _find_spans(job, tokenized) if keeps_tokens(job.manifest.arrays) else [NO_SPANS] * len(tokenized)
     annotated = [
         AnnotatedSample(t.id, t.text, t.prompt_end, t.truncated, t.token_ids, t.token_offsets, s)
         for t, s in zip(tokenized, spans, strict=True)
@@ -114,7 +111,8 @@ class TeacherWorker:
         """
         job, shard = self._job, shard_path(self._job.cache, unit.number)
         if shard.exists():
-            return UnitReport(read_shard(shard, job.manifest.fingerprint))
+            record = read_shard(shard, job.manifest.fingerprint)
+            return UnitReport(record, record.tokens)
         moments: list[tuple[float, int]] = []
 
         def on_batch(samples: int, tokens: int) -> None:
@@ -134,7 +132,8 @@ class TeacherWorker:
         finally:
             self._batches.pop(unit.number, None)
         first, last = (moments[0], moments[-1]) if moments else ((0.0, 0), (0.0, 0))
-        return UnitReport(record, first[0], first[1], last[0], forward_seconds, time.monotonic() - started)
+        tokens = sum(tokens for _, tokens in moments)
+        return UnitReport(record, tokens, first[0], first[1], last[0], forward_seconds, time.monotonic() - started)
 
     def progress(self) -> dict[int, tuple[int, int]]:
         """Samples and tokens of the units at work, by unit. Costs nothing."""
@@ -182,9 +181,23 @@ def _absolute(name: str) -> str:
     return str(path.absolute()) if name and path.is_dir() else name
 
 
+def _find_spans(job: Job, samples: list[TokenizedSample]) -> list[Spans]:
+    annotator = _annotator(job.config.spans.annotator)
+    if annotator.version != job.manifest.annotator:
+        raise AnnotatorError(
+            f"this worker's annotator is {annotator.version}, the cache's {job.manifest.annotator}; install one on all"
+        )
+    return annotator.annotate([sample.text for sample in samples])
+
+
 @lru_cache(maxsize=2)
-def _tools(tokenizer: Path, trust_remote_code: bool, annotator: str) -> tuple[PreTrainedTokenizerBase, Any]:
-    return load_tokenizer(tokenizer, trust_remote_code), load_annotator(annotator)
+def _tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    return load_tokenizer(folder, trust_remote_code)
+
+
+@lru_cache(maxsize=2)
+def _annotator(spec: str) -> Annotator:
+    return load_annotator(spec)
 
 
 def _local_folders(job: Job) -> ModelFolders:

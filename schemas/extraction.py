@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from schemas.base import Strict
-from schemas.layers import LayerSelection
+from schemas.layers import Layer, LayerSelection
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+Pooling = Literal["mean", "cls", "last"]
 
 
 class CorpusConfig(Strict):
@@ -17,7 +18,9 @@ class CorpusConfig(Strict):
     files: Annotated[
         list[str],
         Field(
-            min_length=1, description="JSONL (.jsonl, .json, .ndjson, plain or .gz) or Parquet: files, globs, folders."
+            min_length=1,
+            description="JSONL (.jsonl, .json, .ndjson, plain or .gz), CSV with a header, or Parquet: files, globs, "
+            "folders.",
         ),
     ]
     text: Annotated[str | None, Field(description="Field that holds a plain text, all of it trained on.")] = None
@@ -80,6 +83,43 @@ class TeacherConfig(Strict):
     append_eos: Annotated[
         bool, Field(description="End every sample that was not cut with the end-of-sequence token.")
     ] = False
+    keep_embeddings: Annotated[
+        bool,
+        Field(description="Keep the input embeddings beside the unembedding: DSKD asks for them."),
+    ] = False
+
+
+class PooledConfig(Strict):
+    """One embedding a sample: what a sentence encoder gives. Alone, it makes a cache without tokens and spans."""
+
+    pooling: Annotated[
+        Pooling,
+        Field(
+            description="mean of all tokens, the first (cls), or the last; special tokens count, as they do in "
+            "sentence-transformers. Choose what the teacher was trained with."
+        ),
+    ]
+    normalise: Annotated[bool, Field(description="Scale every embedding to length 1.")] = False
+    layer: Annotated[Layer, Field(description="Layer that is pooled: an index, a negative index, or 'last'.")] = "last"
+    dtype: Annotated[Dtype | None, Field(description="Dtype on disk; left out, `states.dtype`.")] = None
+
+
+class TopKConfig(Strict):
+    """The likeliest next tokens at every token; what is left of 1 is known as a sum."""
+
+    k: Annotated[int, Field(ge=1, description="How many; 8 bytes each, at every token.")] = 64
+    temperature: Annotated[float, Field(gt=0, description="They are of softmax(z / temperature).")] = 1.0
+
+
+class SampledConfig(Strict):
+    """Random next tokens of every token, weighted so that sums over them are unbiased (arXiv 2503.16870)."""
+
+    draws: Annotated[int, Field(ge=1, description="With replacement; 8 bytes each, at every token.")] = 50
+    temperature: Annotated[float, Field(gt=0, description="p is softmax(z / temperature).")] = 1.0
+    proposal: Annotated[
+        float, Field(ge=0, description="They are drawn from q ~ p^proposal and weigh p / q; below 1, q is flatter.")
+    ] = 1.0
+    seed: Annotated[int, Field(ge=0, description="A sample's draws follow from this and its id alone.")] = 0
 
 
 class StatesConfig(Strict):
@@ -94,6 +134,9 @@ class StatesConfig(Strict):
     dtype: Annotated[
         Dtype, Field(description="Dtype on disk. bfloat16 is stored as uint16, its dtype in the attributes.")
     ] = "bfloat16"
+    pooled: Annotated[PooledConfig | None, Field(description="Sentence embeddings; null for none.")] = None
+    top_k: Annotated[TopKConfig | None, Field(description="Sparse teacher logits; null for none.")] = None
+    sampled: Annotated[SampledConfig | None, Field(description="Sparse teacher logits; null for none.")] = None
 
 
 class SpansConfig(Strict):
@@ -143,3 +186,14 @@ class ExtractionConfig(Strict):
     spans: SpansConfig = SpansConfig()
     batching: BatchingConfig = BatchingConfig()
     workers: WorkersConfig = WorkersConfig()
+
+    @model_validator(mode="after")
+    def _teacher_gives_it(self) -> "ExtractionConfig":
+        states, kind = self.states, self.teacher.kind
+        if kind == "encoder" and (states.top_k or states.sampled):
+            raise ValueError("states.top_k and states.sampled are next-token distributions, which no encoder has")
+        if kind == "causal" and states.pooled is not None and states.pooled.pooling == "cls":
+            raise ValueError(
+                "states.pooled.pooling: the first token of a causal teacher sees nothing of its text; take last or mean"
+            )
+        return self

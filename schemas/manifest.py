@@ -1,6 +1,7 @@
 """cache.json: a cache's identity and contract. Written before the first shard, so that no other request can mix in."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -8,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from schemas.base import Strict
 from schemas.errors import CacheError
-from schemas.extraction import Dtype
+from schemas.extraction import Dtype, Pooling
 from schemas.fingerprint import fingerprint
 
 FORMAT = "stillroom-cache"
@@ -16,27 +17,83 @@ VERSION = 1
 MANIFEST = "cache.json"
 TEACHER = "teacher"
 UNEMBEDDING = "unembedding.safetensors"
+EMBEDDINGS = "embeddings.safetensors"
 SHARDS = "shards"
 INDEX = "index.parquet"
 
-Kind = Literal["hidden", "mass"]
+Kind = Literal["hidden", "mass", "pooled", "top_k/ids", "top_k/logprobs", "sampled/ids", "sampled/weights"]
 SparseKind = Literal["top_k", "sampled"]
+ArrayDtype = Dtype | Literal["int32"]
+# The two arrays of a next-token distribution: which tokens, and what is known of them.
+SPARSE_ARRAYS: dict[SparseKind, tuple[Kind, Kind]] = {
+    "top_k": ("top_k/ids", "top_k/logprobs"),
+    "sampled": ("sampled/ids", "sampled/weights"),
+}
 Record = TypeVar("Record", bound=Strict)
 
 
 class ArrayRecord(Strict):
-    """One array of every shard: rows are the shard's tokens, end to end."""
+    """One array of every shard: rows are the shard's tokens, end to end, or its samples."""
 
-    kind: Annotated[Kind, Field(description="hidden: states [tokens, width]; mass: token masses [tokens].")]
-    layer: Annotated[int, Field(ge=0, description="Index into the model's hidden_states.")]
+    kind: Annotated[
+        Kind,
+        Field(
+            description="hidden: states [tokens, width]; mass: token masses [tokens]; pooled: sentence embeddings "
+            "[samples, width]; top_k and sampled: next-token distributions [tokens, entries], in two arrays each."
+        ),
+    ]
+    layer: Annotated[
+        int, Field(ge=0, description="Index into the model's hidden_states; the last for a next-token distribution.")
+    ]
     width: Annotated[int | None, Field(description="Columns; null for an array of one number a token.")]
-    dtype: Annotated[Dtype, Field(description="What the numbers are; bfloat16 lies on disk as uint16.")]
-    encoding: Annotated[Literal["raw"], Field(description="How they are coded; raw is the plain numbers.")] = "raw"
+    dtype: Annotated[ArrayDtype, Field(description="What the numbers are; bfloat16 lies on disk as uint16.")]
+    encoding: Annotated[
+        Literal["raw", "zstd"],
+        Field(description="raw: plain numbers, to be mapped; zstd: Zarr's own codec, read whole and once a shard."),
+    ] = "raw"
 
     @property
     def path(self) -> str:
-        """Where the array stands in a shard's Zarr group, e.g. `hidden/12`."""
-        return f"{self.kind}/{self.layer}"
+        """Where the array stands in a shard's Zarr group, e.g. `hidden/12` or `top_k/ids`."""
+        return self.kind if "/" in self.kind else f"{self.kind}/{self.layer}"
+
+    @property
+    def rows(self) -> Literal["tokens", "samples"]:
+        """What a row stands for."""
+        return "samples" if self.kind == "pooled" else "tokens"
+
+
+def keeps_tokens(arrays: Iterable[ArrayRecord]) -> bool:
+    """Whether anything is kept by token. If not, a shard holds neither tokens nor spans, and costs bytes a sample."""
+    return any(array.rows == "tokens" for array in arrays)
+
+
+class PooledRecord(Strict):
+    """How a sample's states became its embedding."""
+
+    pooling: Annotated[Pooling, Field(description="Over all tokens, of the first, or of the last.")]
+    normalise: Annotated[bool, Field(description="Whether it was scaled to length 1.")]
+    layer: Annotated[int, Field(ge=0, description="Index into the model's hidden_states.")]
+
+
+class SparseRecord(Strict):
+    """How a next-token distribution was cut down: p = softmax(z / temperature), of the teacher's logits z.
+
+    top_k: the likeliest tokens. sampled: draws with replacement from q ~ p^proposal, each of weight p / q / entries.
+    """
+
+    temperature: Annotated[float, Field(gt=0, description="Of p; a loss must soften the student alike.")]
+    entries: Annotated[int, Field(ge=1, description="Columns of both arrays: k, or the number of draws.")]
+    proposal: Annotated[float | None, Field(description="Exponent of the proposal q; null for top_k.")] = None
+    seed: Annotated[int | None, Field(description="Of the draws; null for top_k.")] = None
+
+
+class EmbeddingRecord(Strict):
+    """The matrix in teacher/embeddings.safetensors: what the model looks its tokens up in, before any scale."""
+
+    dtype: Annotated[Dtype, Field(description="Dtype of the saved matrix: the compute dtype.")]
+    rows: Annotated[int, Field(ge=1, description="Tokens; may exceed the tokenizer's.")]
+    width: Annotated[int, Field(ge=1, description="d_T, but for models that widen their embeddings.")]
 
 
 class HeadRecord(Strict):
@@ -59,6 +116,7 @@ class TeacherRecord(Strict):
     vocab_size: Annotated[int, Field(ge=1, description="Rows of the unembedding; may exceed the tokenizer's.")]
     max_tokens: Annotated[int, Field(ge=2, description="Samples were cut or left out above this.")]
     head: Annotated[HeadRecord | None, Field(description="Null for an encoder.")] = None
+    embedding: Annotated[EmbeddingRecord | None, Field(description="Null unless asked for.")] = None
 
 
 class CorpusRecord(Strict):
@@ -79,6 +137,8 @@ class CacheManifest(Strict):
     teacher: TeacherRecord
     annotator: Annotated[str, Field(description="Name and version of the annotator.")]
     arrays: Annotated[list[ArrayRecord], Field(min_length=1)]
+    pooled: Annotated[PooledRecord | None, Field(description="Null if no sentence embeddings are kept.")] = None
+    sparse: Annotated[dict[SparseKind, SparseRecord], Field(description="Next-token distributions that are kept.")] = {}
     corpus: CorpusRecord
     units: Annotated[int, Field(ge=1, description="Shards that a complete cache has.")]
     provenance: Annotated[
@@ -88,6 +148,14 @@ class CacheManifest(Strict):
     def array(self, kind: Kind, layer: int) -> ArrayRecord | None:
         """The record of one array, or None if the cache does not hold it."""
         return next((a for a in self.arrays if a.kind == kind and a.layer == layer), None)
+
+    def to_json(self) -> str:
+        """The text of cache.json. What came after the format was released is left out where it says nothing, so that
+        the readers of then open such a cache."""
+        unused: dict[str, Any] = {name: True for name in ("pooled", "sparse") if not getattr(self, name)}
+        if self.teacher.embedding is None:
+            unused["teacher"] = {"embedding"}
+        return self.model_dump_json(indent=1, exclude=unused) + "\n"
 
 
 def read_manifest(cache: Path) -> CacheManifest:

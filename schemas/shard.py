@@ -32,10 +32,14 @@ class ShardRecord(Strict):
     fingerprint: Annotated[str, Field(description="The cache's fingerprint.")]
     unit: Annotated[int, Field(ge=0, description="Number of the work unit in the plan.")]
     samples: Annotated[int, Field(ge=0, description="Rows of samples.arrow.")]
-    tokens: Annotated[int, Field(ge=0, description="Rows of every array.")]
+    tokens: Annotated[int, Field(ge=0, description="That are kept: none in a cache of sentence embeddings alone.")]
     truncated: Annotated[int, Field(ge=0, description="Samples cut to the longest length.")]
     overlong: Annotated[int, Field(ge=0, description="Samples left out because they were too long.")]
     files: Annotated[dict[str, FileRecord], Field(description="Every other file of the shard, by relative path.")]
+
+    def rows(self, array: ArrayRecord) -> int:
+        """Rows of one array of this shard."""
+        return self.samples if array.rows == "samples" else self.tokens
 
 
 def shard_path(cache: Path, unit: int) -> Path:
@@ -67,7 +71,7 @@ def check_shard(shard: Path, manifest: CacheManifest) -> ShardRecord:
 
 def check_named(shard: Path, record: ShardRecord, arrays: Sequence[ArrayRecord]) -> None:
     """The record names samples.arrow and every array's numbers, so that none can be lost unseen. Raises CacheError."""
-    chunks = [chunk_file(Path(STATES), array).as_posix() for array in arrays] if record.tokens else []
+    chunks = [chunk_file(Path(STATES), array).as_posix() for array in arrays if record.rows(array)]
     missing = [name for name in (SAMPLES, *chunks) if name not in record.files]
     if missing:
         raise CacheError(

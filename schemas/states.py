@@ -1,7 +1,8 @@
-"""states.zarr: a Zarr v3 group, one array per kind and layer, each one uncompressed chunk.
+"""states.zarr: a Zarr v3 group, one array per kind and layer, each one chunk.
 
-Any Zarr reader opens it; ours maps the chunk's single file and reads at a plain memmap's speed. zarr-python has no
-bfloat16, so those bits lie on disk as uint16, and the array's attribute `dtype` says what they are.
+Any Zarr reader opens it. Ours maps the single file of an uncompressed chunk and reads at a plain memmap's speed; a
+compressed one, of one row a sample, it reads whole. zarr-python has no bfloat16, so those bits lie on disk as uint16,
+and the array's attribute `dtype` says what they are.
 """
 
 import ctypes
@@ -13,17 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from schemas.errors import CacheError
 from schemas.manifest import ArrayRecord, read_text
 
 ATTRIBUTES: dict[str, Any] = {"format": "stillroom-states", "version": 1}
-STORED: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2")}
+STORED: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype("<f4"),
+    "float16": np.dtype("<f2"),
+    "bfloat16": np.dtype("<u2"),
+    "int32": np.dtype("<i4"),
+}
+ZSTD_LEVEL = 3  # higher ones gain nothing on the bits of a float
 
 
-def array_shape(record: ArrayRecord, tokens: int) -> tuple[int, ...]:
-    """[tokens] or [tokens, width]."""
-    return (tokens,) if record.width is None else (tokens, record.width)
+def array_shape(record: ArrayRecord, rows: int) -> tuple[int, ...]:
+    """[rows] or [rows, width]."""
+    return (rows,) if record.width is None else (rows, record.width)
 
 
 def chunk_file(states: Path, record: ArrayRecord) -> Path:
@@ -34,19 +42,22 @@ def chunk_file(states: Path, record: ArrayRecord) -> Path:
 def write_states(states: Path, arrays: dict[str, np.ndarray], records: list[ArrayRecord]) -> None:
     """Write a Zarr v3 group of single-chunk arrays; `arrays` is keyed by record path, in the stored dtype."""
     import zarr  # half a second, and only for who writes
+    from zarr.codecs import ZstdCodec
 
     group = zarr.open_group(states, mode="w-", zarr_format=3, attributes=ATTRIBUTES)
     for record in records:
         values = arrays[record.path]
         stored = STORED[record.dtype]
         if values.dtype != stored or values.shape != array_shape(record, values.shape[0]):
-            raise ValueError(f"{record.path}: {values.dtype}{values.shape} is not {stored}[tokens, {record.width}]")
+            raise ValueError(
+                f"{record.path}: {values.dtype}{values.shape} is not {stored}[{record.rows}, {record.width}]"
+            )
         array = group.create_array(
             record.path,
             shape=values.shape,
             chunks=tuple(max(1, size) for size in values.shape),
             dtype=stored,
-            compressors=None,
+            compressors=ZstdCodec(level=ZSTD_LEVEL) if record.encoding == "zstd" else None,
             filters=None,
             fill_value=0,
             attributes={"dtype": record.dtype, "encoding": record.encoding, "kind": record.kind, "layer": record.layer},
@@ -69,19 +80,24 @@ def check_group(states: Path) -> None:
         raise CacheError(f"{path} says {found}; this stillroom reads {ATTRIBUTES}; use the one that wrote it")
 
 
-def map_array(states: Path, record: ArrayRecord, tokens: int) -> np.ndarray:
-    """The numbers of one array as a memory map, [tokens] or [tokens, width] in the stored dtype; writes stay private.
+def map_array(states: Path, record: ArrayRecord, rows: int) -> np.ndarray:
+    """The numbers of one array, [rows] or [rows, width] in the stored dtype; writes to them stay private.
 
-    Raises CacheError if the file is missing or its size is not that of `tokens` rows.
+    A memory map of raw numbers; compressed ones are read into memory. Raises CacheError if the file is missing, damaged
+    or not of so many rows.
     """
-    path, shape, dtype = chunk_file(states, record), array_shape(record, tokens), STORED[record.dtype]
-    if tokens == 0:  # every sample was left out: such a shard has no chunk
+    path, shape, dtype = chunk_file(states, record), array_shape(record, rows), STORED[record.dtype]
+    if rows == 0:  # every sample was left out: such a shard has no chunk
         return np.empty(shape, dtype)
+    wanted = int(np.prod(shape)) * dtype.itemsize
     try:
+        if record.encoding == "zstd":
+            numbers = pa.Codec("zstd").decompress(path.read_bytes(), wanted, asbytes=True)
+            return np.frombuffer(numbers, dtype).reshape(shape).copy()  # torch warns of memory it may not write to
         found = path.stat().st_size
     except OSError as error:
-        raise CacheError(f"cannot read {path}: {error.strerror}; remove its shard and extract again") from error
-    wanted = int(np.prod(shape)) * dtype.itemsize
+        reason = error.strerror or error  # Arrow's errors, of a frame damaged or of another size, have no number
+        raise CacheError(f"cannot read {path}: {reason}; remove its shard and extract again") from error
     if found != wanted:
         raise CacheError(f"{path} has {found} bytes instead of {wanted}; remove its shard and extract again")
     return np.asarray(_PrivateMap(path, dtype, shape))

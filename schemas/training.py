@@ -6,12 +6,17 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from schemas.base import Strict
+from schemas.extraction import Pooling
 from schemas.losses import CrossEntropyConfig, LossConfig
 
 
 class StudentConfig(Strict):
     """The model that is trained: a folder, a hub id, or an architecture that starts from random weights."""
 
+    kind: Annotated[
+        Literal["causal", "encoder"],
+        Field(description="A language model by AutoModelForCausalLM, or a sentence encoder by AutoModel."),
+    ] = "causal"
     model: Annotated[str | None, Field(description="Local folder or hub id to start from.")] = None
     revision: Annotated[str | None, Field(description="Hub revision; ignored for a local folder.")] = None
     architecture: Annotated[
@@ -28,7 +33,22 @@ class StudentConfig(Strict):
     max_tokens: Annotated[
         int, Field(ge=2, description="Longer samples are cut, and their teacher spans with them.")
     ] = 1024
-    append_eos: Annotated[bool, Field(description="End every uncut sample with the end-of-sequence token.")] = True
+    append_eos: Annotated[
+        bool, Field(description="End every uncut sample with the end-of-sequence token; causal students.")
+    ] = True
+    pooling: Annotated[
+        Pooling, Field(description="An encoder's sentence embedding: mean over tokens, the first (cls), or the last.")
+    ] = "mean"
+    normalise: Annotated[
+        bool, Field(description="An encoder's embeddings have length 1; its losses learn directions alone.")
+    ] = True
+    embeddings: Annotated[
+        Literal["teacher_pca"] | None,
+        Field(
+            description="How an architecture's word embeddings start: from the principal components of the teacher's, "
+            "which the cache must hold (teacher.keep_embeddings), or at random."
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _one_origin(self) -> "StudentConfig":
@@ -36,7 +56,16 @@ class StudentConfig(Strict):
             raise ValueError("give exactly one of model, architecture")
         if self.architecture is not None and self.tokenizer is None:
             raise ValueError("an architecture has no tokenizer of its own: give `tokenizer`, e.g. 'teacher'")
+        if self.embeddings is not None and (self.architecture is None or self.tokenizer != "teacher"):
+            raise ValueError("`embeddings: teacher_pca` is for an architecture with `tokenizer: teacher`")
         return self
+
+
+class SharpnessConfig(Strict):
+    """Adaptive sharpness-aware minimisation around AdamW (ASAM, arXiv 2102.11600): every step takes two passes."""
+
+    rho: Annotated[float, Field(gt=0, description="Size of the perturbation, relative to the weights.")] = 0.05
+    eta: Annotated[float, Field(ge=0, description="Added to every |w|, so that weights at 0 are perturbed too.")] = 0.01
 
 
 class OptimizerConfig(Strict):
@@ -53,6 +82,10 @@ class OptimizerConfig(Strict):
     clip: Annotated[
         float | None, Field(gt=0, description="Largest global gradient norm; null switches clipping off.")
     ] = 1.0
+    sharpness: Annotated[
+        SharpnessConfig | None,
+        Field(description="Take the gradient at the worst weights nearby; {} does so with the defaults."),
+    ] = None
 
     @model_validator(mode="after")
     def _decays(self) -> "OptimizerConfig":
@@ -62,12 +95,25 @@ class OptimizerConfig(Strict):
 
 
 class EvaluationConfig(Strict):
-    """Held-out text, measured while training: the curve of bits per byte."""
+    """What is held out and measured while training: bits per byte of texts, or how sentence pairs rank."""
 
-    texts: Annotated[Path, Field(description="JSONL or plain text file, as `stillroom evaluate` reads it.")]
+    texts: Annotated[
+        Path | None,
+        Field(description="For causal students: JSONL or plain text file, as `stillroom evaluate --text` reads it."),
+    ] = None
+    pairs: Annotated[
+        Path | None,
+        Field(description="For encoders: sentences that people scored, as `stillroom evaluate --pairs` reads them."),
+    ] = None
     field: Annotated[str, Field(description="Field of a JSONL record that holds the text.")] = "text"
     every: Annotated[int, Field(ge=1, description="Steps between two evaluations; the last step is always one.")] = 100
-    limit: Annotated[int | None, Field(ge=1, description="Use only the first so many texts.")] = None
+    limit: Annotated[int | None, Field(ge=1, description="Use only the first so many texts or pairs.")] = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "EvaluationConfig":
+        if (self.texts is None) == (self.pairs is None):
+            raise ValueError("give exactly one of texts, pairs")
+        return self
 
 
 class TrainingConfig(Strict):
@@ -101,6 +147,15 @@ class TrainingConfig(Strict):
     ] = 500
     keep_checkpoints: Annotated[int, Field(ge=1, description="Older checkpoints are removed.")] = 1
     log_every: Annotated[int, Field(ge=1, description="Steps between two lines of the metrics file.")] = 10
+    min_coverage: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Where the tokenizers differ and a loss needs spans: training refuses below this share of "
+            "response characters covered by aligned spans.",
+        ),
+    ] = 0.5
     evaluation: EvaluationConfig | None = None
 
     @model_validator(mode="after")
@@ -114,6 +169,20 @@ class TrainingConfig(Strict):
             raise ValueError("`student_cache` goes with a loss that has `texts: student`, and such a loss needs it")
         if all(loss.texts == "student" for loss in self.objective if loss.weight > 0):
             raise ValueError("every loss has `texts: student`: give one over the corpus, or swap the two caches")
-        if self.evaluation is not None and self.student.max_tokens < 4:
+        if self.evaluation is not None and self.evaluation.texts is not None and self.student.max_tokens < 4:
             raise ValueError("an evaluation needs student.max_tokens of 4 or more, for context and something to score")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_student(self) -> "TrainingConfig":
+        kind = self.student.kind
+        misfits = [loss.loss for loss in self.objective if loss.student != kind]
+        if misfits:
+            other = "encoder" if kind == "causal" else "causal"
+            raise ValueError(
+                f"{', '.join(misfits)} cannot teach a student of `kind: {kind}`: set student.kind to {other}, or take "
+                f"{'a loss over tokens' if kind == 'causal' else '`loss: talas`'}"
+            )
+        if self.evaluation is not None and (self.evaluation.pairs is not None) != (kind == "encoder"):
+            raise ValueError("an evaluation of a causal student has `texts`, one of an encoder has `pairs`")
         return self

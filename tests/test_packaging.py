@@ -11,6 +11,7 @@ from packaging.version import Version
 
 from schemas.base import Strict
 from schemas.extraction import ExtractionConfig
+from schemas.generation import GenerationConfig
 from schemas.training import TrainingConfig
 from schemas.yaml import load_config
 
@@ -55,19 +56,25 @@ def test_the_version_is_in_the_changelog() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_ready_made_configs_are_valid(path: Path) -> None:
-    models: dict[str, type[Strict]] = {"extract": ExtractionConfig, "train": TrainingConfig}
+    models: dict[str, type[Strict]] = {
+        "extract": ExtractionConfig,
+        "generate": GenerationConfig,
+        "train": TrainingConfig,
+    }
     config = load_config(path, models[path.stem.split("-")[0]])
     if isinstance(config, TrainingConfig):
         assert str(config.cache) in {
             str(load_config(p, ExtractionConfig).output) for p in CONFIGS if "extract" in p.stem
         }
-        assert path.stem.removeprefix("train-") in {loss.loss for loss in config.objective}
+        named = {loss.loss for loss in config.objective} | ({"distillm2"} if config.student_cache else set())
+        assert path.stem.removeprefix("train-") in named
     assert f"jobs/configs/{path.name}" in path.read_text(encoding="utf-8")  # says how it is run
 
 
 def test_there_is_a_config_for_every_way() -> None:
     assert [path.stem for path in CONFIGS] == [
-        "extract-instruct", "extract-stories", "train-ce", "train-kd", "train-mta", "train-sra",
+        "extract-instruct", "extract-sentences", "extract-stories", "generate",
+        "train-ce", "train-distillm2", "train-kd", "train-mta", "train-sra", "train-talas",
     ]  # fmt: skip
 
 

@@ -60,6 +60,8 @@ class Needs:
     pairs: bool = False  # token pairs of one shared tokenizer
     sparse: frozenset[SparseKind] = frozenset()  # the teacher's stored distributions
     pooled: bool = False  # the teacher's sentence embedding
+    student_pooled: frozenset[int] = frozenset()  # layers of an encoder student
+    second_view: bool = False  # a second pass of an encoder student, under other dropout
     modules: bool = False  # the student's own embedding and unembedding
 
     def __or__(self, other: "Needs") -> "Needs":
@@ -121,10 +123,15 @@ class Batch(OnDevice):
 
 @dataclass(frozen=True)
 class StudentStates:
-    """One forward pass of the student. Masses carry no gradient."""
+    """One forward pass of the student. Masses carry no gradient.
+
+    An encoder student predicts no tokens (V = 0) and gives pooled states; a causal one gives all the others.
+    """
 
     logits_BSV: Tensor
     hidden: dict[int, Tensor]  # layer -> [B, S, d_S]; 0 embeddings, L after the final norm
     mass: dict[int, Tensor]  # layer -> [B, S], summing to 1 over a sample
     embedding: nn.Embedding | None = None  # of the student's own tokens, only when asked for
     unembedding: nn.Linear | None = None
+    pooled: dict[int, Tensor] = field(default_factory=dict)  # layer -> [B, d_S], as `hidden`
+    second_view_Bd: Tensor | None = None  # the last layer pooled in a second pass

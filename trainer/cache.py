@@ -1,7 +1,8 @@
 """Reading a teacher cache: samples by position or id, states as memory maps of exactly the layers asked for.
 
 Opening costs the manifest and the index. A shard is checked (record, fingerprint, file sizes) when it is first touched;
-its numbers are read when they are used, at the speed of a plain memory map.
+its numbers are read when they are used, at the speed of a plain memory map. Compressed sentence embeddings, and the
+texts of a cache of nothing else, are read into memory then: bytes a sample, not a token.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import CacheError, PairingError
-from schemas.manifest import INDEX, ArrayRecord, CacheManifest, Kind, read_manifest
+from schemas.manifest import INDEX, SPARSE_ARRAYS, ArrayRecord, CacheManifest, Kind, SparseKind, read_manifest
 from schemas.samples import INDEX_SCHEMA, SAMPLES_SCHEMA
 from schemas.shard import SAMPLES, STATES, ShardRecord, check_shard, shard_path
 from schemas.states import map_array
@@ -31,7 +32,7 @@ class CachedSample:
     text: str
     prompt_end: int
     truncated: bool
-    token_ids: np.ndarray  # [T] int32
+    token_ids: np.ndarray  # [T] int32; T is 0 in a cache of sentence embeddings alone
     token_offsets: np.ndarray  # [T, 2] int32
     words: np.ndarray  # [n, 2] int32
     noun_phrases: np.ndarray
@@ -39,7 +40,7 @@ class CachedSample:
 
 
 class Shard:
-    """One opened shard: its samples mapped as columns, its arrays mapped on demand."""
+    """One opened shard: its samples as columns, its arrays mapped on demand."""
 
     def __init__(self, path: Path, manifest: CacheManifest):
         self.path = path
@@ -70,19 +71,19 @@ class Shard:
         )
 
     def rows(self, row: int) -> tuple[int, int]:
-        """First row and number of rows of one sample in every array."""
+        """First row and number of rows of one sample in every array of one row a token."""
         return int(self._row_start[row]), int(self._row_count[row])
 
     def array(self, array: ArrayRecord) -> np.ndarray:
         """All rows of one array, mapped on first use; nothing is read yet."""
         values = self._maps.get(array.path)
         if values is None:
-            values = self._maps[array.path] = map_array(self.path / STATES, array, self.record.tokens)
+            values = self._maps[array.path] = map_array(self.path / STATES, array, self.record.rows(array))
         return values
 
     def states(self, row: int, array: ArrayRecord) -> np.ndarray:
-        """One sample's rows of one array: a view into the map."""
-        start, count = self.rows(row)
+        """One sample's rows of one array: a view into the map. Of one row a sample, it is [1, width]."""
+        start, count = (row, 1) if array.rows == "samples" else self.rows(row)
         return self.array(array)[start : start + count]
 
 
@@ -120,10 +121,20 @@ class Cache:
         record = self.manifest.array(kind, layer)
         if record is None:
             held = ", ".join(a.path for a in self.manifest.arrays)
-            raise CacheError(
-                f"{self.path} holds no {kind}/{layer} (it holds {held}); extract with that layer in `states`"
-            )
+            wanted, way_out = (kind, "it") if "/" in kind else (f"{kind}/{layer}", "that layer")
+            raise CacheError(f"{self.path} holds no {wanted} (it holds {held}); extract with {way_out} in `states`")
         return record
+
+    def sparse(self, kind: SparseKind) -> tuple[ArrayRecord, ArrayRecord]:
+        """Token ids, and their log-probabilities or weights. Raises CacheError that names what the cache does hold."""
+        ids, values = SPARSE_ARRAYS[kind]
+        last = self.manifest.teacher.num_layers
+        return self.array(ids, last), self.array(values, last)
+
+    def pooled(self) -> ArrayRecord:
+        """The sentence embeddings. Raises CacheError that names what the cache does hold."""
+        record = self.manifest.pooled
+        return self.array("pooled", self.manifest.teacher.num_layers if record is None else record.layer)
 
     def sample(self, position: int) -> CachedSample:
         """Raises PairingError if index and shard disagree on which sample this is, or on its tokens."""

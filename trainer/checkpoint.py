@@ -24,7 +24,8 @@ from schemas.base import Strict
 from schemas.errors import RunError
 from schemas.files import commit_folder, disk_full, folder_beside
 from schemas.model_files import quiet_transformers
-from trainer.student import load_causal
+from trainer.generators import generator_states, set_generator_states
+from trainer.student import load_saved
 
 RECORD = "checkpoint.json"
 MODEL = "model"
@@ -37,6 +38,7 @@ class CheckpointRecord(Strict):
     version: Literal[1] = 1
     step: Annotated[int, Field(ge=0, description="Optimiser steps taken.")]
     fingerprint: Annotated[str, Field(description="The cache's fingerprint.")]
+    skipped: Annotated[int, Field(ge=0, description="Steps that went without their sharpness-aware perturbation.")] = 0
 
 
 def save_checkpoint(
@@ -57,7 +59,7 @@ def save_checkpoint(
             model.save_pretrained(beside / MODEL)
         save_file(_contiguous(objective.state_dict()), beside / "objective.safetensors")
         save_file(_contiguous(_moments(optimizer)), beside / "optimizer.safetensors")
-        save_file(_generators(), beside / "rng.safetensors")
+        save_file(generator_states(), beside / "rng.safetensors")
         (beside / RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(target, ignore_errors=True)
         commit_folder(beside, target)
@@ -83,7 +85,7 @@ def read_record(checkpoint: Path) -> CheckpointRecord:
 
 def load_model(checkpoint: Path, trust_remote_code: bool = False) -> Any:
     """The student as it was, in training mode. Raises ModelError."""
-    return load_causal(checkpoint / MODEL, trust_remote_code).train()
+    return load_saved(checkpoint / MODEL, trust_remote_code).train()
 
 
 def restore(checkpoint: Path, objective: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -94,9 +96,7 @@ def restore(checkpoint: Path, objective: nn.Module, optimizer: torch.optim.Optim
         generators = load_file(checkpoint / "rng.safetensors")
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
         raise RunError(f"cannot resume from {checkpoint}: {error}; remove it to go back to the one before") from error
-    torch.set_rng_state(generators["cpu"])
-    if "cuda" in generators and torch.cuda.is_available():
-        torch.cuda.set_rng_state(generators["cuda"])
+    set_generator_states(generators)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
@@ -118,11 +118,6 @@ def _put_back_moments(optimizer: torch.optim.Optimizer, moments: dict[str, Tenso
         parameter = parameters[int(number)]
         # AdamW keeps its step count on the CPU unless fused; a copy to the parameter's device serves both.
         optimizer.state[parameter][name] = value.to(parameter.device, copy=True)
-
-
-def _generators() -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    return states | {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else states
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -26,9 +26,8 @@ from transformers import PreTrainedTokenizerBase
 
 from schemas.errors import CorpusError, ModelError, TokenizerError
 from schemas.model_files import load_tokenizer
+from schemas.text_files import JSON_SUFFIXES
 from trainer.student import load_causal
-
-JSON_SUFFIXES = {".jsonl", ".ndjson", ".json"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,13 @@ class Evaluation:
     texts: int
     unscored_bytes: int  # of first tokens without a BOS before them
     unknown_tokens: int  # scored all the same; above 0, bits_per_byte flatters
+
+    def metrics(self) -> dict[str, float]:
+        """What goes into the metrics file."""
+        return {"bits_per_byte": self.bits_per_byte, "nats_per_token": self.nats_per_token}
+
+    def __str__(self) -> str:
+        return f"{self.bits_per_byte:.4f} bits/byte, {self.nats_per_token:.4f} nats/token"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
 from schemas.errors import PairingError, TokenizerError
-from schemas.manifest import ArrayRecord
+from schemas.manifest import ArrayRecord, SparseKind
 from trainer.align import (
     aligned_spans,
     check_offsets,
@@ -24,7 +24,7 @@ from trainer.align import (
     resolve_overlaps,
     span_labels,
 )
-from trainer.batch import Batch, Needs, SpanRequest, SpanSet
+from trainer.batch import Batch, Needs, SpanRequest, SpanSet, SparseLogits
 from trainer.cache import Cache, CachedSample
 from trainer.sampler import BatchOrder
 
@@ -38,6 +38,9 @@ class StudentText:
     target: np.ndarray  # [S] bool: ends in the response, or is the end-of-sequence token
     length: int  # tokens that count as text: all, but for an end of sequence that the teacher's tokens don't have
     cut: bool  # longer than max_tokens: characters at the end have no token here
+
+
+TextEncoder = Callable[[Sequence[CachedSample]], list[StudentText]]
 
 
 class StudentEncoder:
@@ -93,8 +96,10 @@ def _ends_with_special(sample: CachedSample) -> bool:
     """Whether the teacher's tokens have an end of sequence.
 
     If not, the student's is a target and nothing else: "the last real token", whose attention gives the masses (SRA),
-    must be one and the same place in the text on both sides.
+    must be one and the same place in the text on both sides. A cache that keeps no tokens has no such place.
     """
+    if not len(sample.token_offsets):
+        return False
     start, end = sample.token_offsets[-1]
     return bool(start == end and len(sample.token_offsets) > 1)
 
@@ -102,11 +107,13 @@ def _ends_with_special(sample: CachedSample) -> bool:
 class BatchBuilder(Dataset[Batch]):
     """Positions in, a Batch out. Used as a map-style dataset whose index is a whole batch of positions."""
 
-    def __init__(self, cache: Cache, encoder: StudentEncoder, needs: Needs):
+    def __init__(self, cache: Cache, encoder: TextEncoder, needs: Needs):
         """Raises CacheError if the cache lacks an array that the objective needs."""
         self.cache, self.encoder, self.needs = cache, encoder, needs
         self.hidden = [cache.array("hidden", layer) for layer in sorted(needs.teacher_hidden)]
         self.mass = [cache.array("mass", layer) for layer in sorted(needs.teacher_mass)]
+        self.sparse = {kind: cache.sparse(kind) for kind in sorted(needs.sparse)}
+        self.pooled = cache.pooled() if needs.pooled else None
 
     def __getitem__(self, positions: Sequence[int]) -> Batch:
         """Raises PairingError that names the sample whose tokens or states do not fit together."""
@@ -125,12 +132,23 @@ class BatchBuilder(Dataset[Batch]):
             teacher_mass={array.layer: self._states(positions, array, max(teacher_tokens)) for array in self.mass},
             spans={request: _span_set(request, samples, texts) for request in self.needs.spans},
             pair_BS=_pad([_pairs(*row) for row in zip(samples, texts, strict=True)], -1) if self.needs.pairs else None,
+            sparse={kind: self._sparse(positions, kind, max(teacher_tokens)) for kind in self.sparse},
+            pooled_Be=None if self.pooled is None else self._states(positions, self.pooled, 1)[:, 0],
         )
 
-    def _states(self, positions: Sequence[int], array: ArrayRecord, longest: int) -> Tensor:
-        """[B, T] or [B, T, width] float32, zero on padding: the one copy between disk and model."""
+    def _sparse(self, positions: Sequence[int], kind: SparseKind, longest: int) -> SparseLogits:
+        ids, values = self.sparse[kind]
+        return SparseLogits(
+            ids_BTn=self._states(positions, ids, longest, torch.long),
+            values_BTn=self._states(positions, values, longest),
+        )
+
+    def _states(
+        self, positions: Sequence[int], array: ArrayRecord, longest: int, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """[B, T] or [B, T, width], zero on padding: the one copy between disk and model."""
         shape = (len(positions), longest) if array.width is None else (len(positions), longest, array.width)
-        states = torch.zeros(shape)
+        states = torch.zeros(shape, dtype=dtype)
         for row, position in enumerate(positions):
             values = torch.from_numpy(self.cache.states(position, [array])[0])
             if array.dtype == "bfloat16":
@@ -165,8 +183,8 @@ def _context(workers: int) -> str | None:
 def _teacher_target(sample: CachedSample) -> np.ndarray:
     """[T] bool: the token ends in the response, or is the end of sequence, and something precedes it."""
     target: np.ndarray = sample.token_offsets[:, 1] > sample.prompt_end
-    target[-1] |= _ends_with_special(sample)
-    target[0] = False
+    target[-1:] |= _ends_with_special(sample)
+    target[:1] = False
     return target
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_args
 
 import torch
@@ -11,8 +12,10 @@ from schemas.errors import RunError
 from schemas.losses import Texts
 from schemas.training import TrainingConfig
 from trainer.batch import Batch, Unit
+from trainer.device import use_bfloat16
 from trainer.objectives.objective import Objective
 from trainer.optimizer import set_learning_rate
+from trainer.sharpness import Sharpness
 from trainer.student import forward
 
 UNITS: tuple[Unit, ...] = get_args(Unit)
@@ -52,9 +55,10 @@ class Loop:
         optimizer: torch.optim.Optimizer,
         device: torch.device,
         steps: int,
+        sharpness: Sharpness | None = None,
     ):
         self.config, self.model, self.sources, self.optimizer = config, model, sources, optimizer
-        self.device, self.steps = device, steps
+        self.device, self.steps, self.sharpness = device, steps, sharpness
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16(config.precision, device))
 
@@ -63,7 +67,8 @@ class Loop:
         started = time.monotonic()
         windows = {texts: self._draw(source, step) for texts, source in self.sources.items()}
         lr = set_learning_rate(self.optimizer, self.config.optimizer, step, self.steps)
-        loss, terms = self._accumulate(windows)
+        accumulate = partial(self._accumulate, windows)
+        loss, terms = self.sharpness.gradient(accumulate) if self.sharpness else accumulate()
         clip = self.config.optimizer.clip
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, clip if clip is not None else float("inf")).item()
         if not (torch.isfinite(torch.tensor([loss, norm])).all()):
@@ -79,7 +84,7 @@ class Loop:
 
     def _draw(self, source: Source, step: int) -> list[Batch]:
         window = [next(source.stream) for _ in range(self.config.accumulation)]
-        if not any(batch.count("token") for batch in window):
+        if self.config.student.kind == "causal" and not any(batch.count("token") for batch in window):
             raise RunError(
                 f"step {step + 1}: of its samples ({_name(window)}) no token of the response is left to learn from; "
                 f"student.max_tokens is {self.config.student.max_tokens}, shorter than their prompts: raise it"
@@ -113,10 +118,3 @@ def _units(objective: Objective) -> tuple[Unit, ...]:
 def _name(*windows: list[Batch]) -> str:
     ids = [sample_id for window in windows for batch in window for sample_id in batch.sample_ids]
     return ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
-
-
-def use_bfloat16(precision: str, device: torch.device) -> bool:
-    """auto: bfloat16 on a GPU that computes in it; on CPUs without AMX it is slower than float32."""
-    if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return precision == "bfloat16"

@@ -22,7 +22,7 @@ class MetricsLog:
 
         self._run = run
         path = run / FILE
-        kept = [line for line in read_metrics(run) if line["step"] <= step] if path.exists() else []
+        kept = [line for line in read_metrics(run) if line["step"] <= step] if step and path.exists() else []
         with self._disk_full():
             write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
             self._file = path.open("a", encoding="utf-8")

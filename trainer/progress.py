@@ -6,14 +6,14 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from trainer.evaluate import Evaluation
+from trainer.held_out import Result
 from trainer.loop import StepReport
 
 SECONDS_BETWEEN_LINES = 15.0
 
 
 class TrainingProgress:
-    """Shows step, loss, held-out bits per byte, tokens per second and the time left."""
+    """Shows step, loss, the last evaluation, tokens per second and the time left."""
 
     def __init__(self, name: str, done: int, steps: int):
         self.console = Console(stderr=True)
@@ -30,11 +30,11 @@ class TrainingProgress:
         self.task = self.bar.add_task(name, total=steps, completed=done, state="")
         self.started, self.first = time.monotonic(), done
 
-    def update(self, step: int, report: StepReport, evaluation: Evaluation | None) -> None:
+    def update(self, step: int, report: StepReport, evaluation: Result | None) -> None:
         """Show that `step` steps are done."""
         state = f"loss {report.loss:.4f}  {report.tokens_per_second:,.0f} tokens/s"
         if evaluation is not None:
-            state += f"  {evaluation.bits_per_byte:.4f} bits/byte"
+            state += f"  {evaluation}"
         self.bar.update(self.task, completed=step, state=state)
         now = time.monotonic()
         if not self.console.is_terminal and (now - self.last_line > SECONDS_BETWEEN_LINES or step == self.steps):

@@ -10,16 +10,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from schemas.errors import ResourceError, RunError
+from schemas.errors import RunError
 from schemas.fingerprint import differences
 from schemas.losses import CrossEntropyConfig, LossConfig, Texts
 from schemas.manifest import TEACHER
 from schemas.model_files import load_tokenizer
-from schemas.training import TrainingConfig
+from schemas.training import StudentConfig, TrainingConfig
+from trainer.alignment import require_alignment
 from trainer.cache import Cache
 from trainer.checkpoint import CheckpointRecord, latest_checkpoint, load_model, read_record, restore, save_checkpoint
-from trainer.evaluate import Evaluation, evaluate, read_texts
-from trainer.loader import BatchBuilder, StudentEncoder, batches
+from trainer.device import choose_device
+from trainer.held_out import HeldOut, Result, read_result
+from trainer.loader import BatchBuilder, StudentEncoder, TextEncoder, batches
 from trainer.loop import Loop, Source
 from trainer.metrics import MetricsLog
 from trainer.objectives.base import Pair
@@ -27,8 +29,11 @@ from trainer.objectives.objective import Objective, build_objective
 from trainer.optimizer import make_optimizer
 from trainer.progress import TrainingProgress
 from trainer.run_folder import RunFolder
+from trainer.sentence_tokens import SentenceTexts
+from trainer.sharpness import Sharpness
 from trainer.student import load_student, load_student_tokenizer, prepare
-from trainer.teacher_head import load_teacher_head
+from trainer.teacher_head import load_teacher_embedding, load_teacher_head
+from trainer.teacher_pca import start_from_teacher
 from trainer.vocabulary import SharedVocabulary, same_tokenizer, share_vocabulary
 
 
@@ -39,7 +44,7 @@ class RunResult:
     folder: Path
     steps: int
     already_done: bool
-    evaluation: Evaluation | None
+    evaluation: Result | None
     seconds: float
 
 
@@ -58,7 +63,7 @@ def train(config: TrainingConfig) -> RunResult:
     folder = RunFolder(config, _fingerprint(caches), steps)
     if folder.record.finished:
         last = folder.record.evaluation
-        return RunResult(folder.path, steps, True, Evaluation(**last) if last else None, 0.0)  # type: ignore[arg-type]
+        return RunResult(folder.path, steps, True, read_result(last) if last else None, 0.0)
     with folder.locked():
         evaluation = _Run(config, caches, folder, steps).finish()
     return RunResult(folder.path, steps, False, evaluation, time.monotonic() - started)
@@ -72,29 +77,33 @@ class _Run:
         self.fingerprint = _fingerprint(caches)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        self.device = _device(config.device)
-        held_out = config.evaluation
-        self.texts = read_texts(held_out.texts, held_out.field, held_out.limit) if held_out else []
+        self.device = choose_device(config.device)
+        self.held_out = HeldOut(config.evaluation, config.student.max_tokens) if config.evaluation else None
         self.tokenizer = load_student_tokenizer(config.student, config.cache)
-        encoder = StudentEncoder(self.tokenizer, config.student.max_tokens, config.student.append_eos)
+        encoder = _text_encoder(config.student, self.tokenizer)
 
         checkpoint = latest_checkpoint(folder.checkpoints)
-        self.done = self._steps_done(checkpoint)
+        record = self._record(checkpoint)
+        self.done = record.step
         # Student, losses and dropout draw from seeds of their own: every objective starts from the same student.
         torch.manual_seed(config.seed)
         self.model: Any = (
             load_model(checkpoint, config.student.trust_remote_code)
             if checkpoint
-            else load_student(config.student, self.tokenizer)
+            else _new_student(config.student, caches["corpus"], self.tokenizer)
         )
         torch.manual_seed(config.seed + 1)
-        objectives = {texts: self._objective(texts, cache) for texts, cache in caches.items()}
+        self.alignment: dict[str, float] = {}
+        objectives = {texts: self._objective(texts, cache, encoder) for texts, cache in caches.items()}
         self.losses = nn.ModuleDict({str(texts): objective for texts, objective in objectives.items()})
         self.model = self.model.to(self.device)
         for objective in objectives.values():
             prepare(self.model, objective.needs)
         groups = [group for objective in objectives.values() for group in objective.parameter_groups()]
         self.optimizer = make_optimizer(self.model, groups, config.optimizer)
+        sharpness = config.optimizer.sharpness
+        named = (*self.model.named_parameters(), *self.losses.named_parameters())
+        self.sharpness = Sharpness(sharpness, named, record.skipped) if sharpness else None
         torch.manual_seed(config.seed + 2)
         if checkpoint is not None:
             restore(checkpoint, self.losses, self.optimizer)
@@ -104,57 +113,81 @@ class _Run:
             builder = BatchBuilder(cache, encoder, objectives[texts].needs)
             stream = iter(batches(builder, config.batch_size, config.seed, first, config.loader_workers))
             sources[texts] = Source(objectives[texts], stream)
-        self.loop = Loop(config, self.model, sources, self.optimizer, self.device, steps)
+        self.loop = Loop(config, self.model, sources, self.optimizer, self.device, steps, self.sharpness)
 
-    def finish(self) -> Evaluation | None:
+    def finish(self) -> Result | None:
         """Take the steps that are left and publish the model; returns the last evaluation."""
-        config, last = self.config, None
+        config = self.config
+        last: Result | None = None
         self.folder.begin()
         name = self.folder.path.name
         with MetricsLog(self.folder.path, self.done) as log, TrainingProgress(name, self.done, self.steps) as progress:
+            if self.alignment and self.done == 0:
+                log.write(0, self.alignment)
             for step in range(self.done + 1, self.steps + 1):
                 report = self.loop.step(step - 1)
                 is_last = step == self.steps
                 if step % config.log_every == 0 or is_last:
                     log.write(step, report.values(), {"tokens_per_second": report.tokens_per_second})
-                if config.evaluation and (step % config.evaluation.every == 0 or is_last):
-                    last = evaluate(self.model, self.tokenizer, self.texts, config.student.max_tokens, self.device)
-                    log.write(step, {"bits_per_byte": last.bits_per_byte, "nats_per_token": last.nats_per_token})
+                if config.evaluation and self.held_out and (step % config.evaluation.every == 0 or is_last):
+                    last = self.held_out(self.model, self.tokenizer, self.device)
+                    log.write(step, last.metrics())
                 progress.update(step, report, last)
                 if step % config.checkpoint_every == 0 and not is_last:
                     self._save(step)
         self.folder.finish(self.model, self.tokenizer, asdict(last) if last else None)
         return last
 
-    def _objective(self, texts: Texts, cache: Cache) -> Objective:
+    def _objective(self, texts: Texts, cache: Cache, encoder: TextEncoder) -> Objective:
         losses = [loss for loss in self.config.objective if loss.texts == texts]
         pair = _pair(cache, self.model, self.tokenizer, losses)
-        return build_objective(losses, pair).to(self.device)
+        objective = build_objective(losses, pair)
+        if objective.needs.spans and not pair.same_tokenizer:
+            quality = require_alignment(cache, encoder, self.config.min_coverage, self.config.seed)
+            prefix = "" if texts == "corpus" else f"{texts}/"
+            self.alignment |= {f"{prefix}{name}": value for name, value in quality.metrics().items()}
+        return objective.to(self.device)
 
     def _save(self, step: int) -> None:
-        record = CheckpointRecord(step=step, fingerprint=self.fingerprint)
+        skipped = self.sharpness.skipped if self.sharpness else 0
+        record = CheckpointRecord(step=step, fingerprint=self.fingerprint, skipped=skipped)
         keep = self.config.keep_checkpoints
         save_checkpoint(self.folder.checkpoints, record, self.model, self.losses, self.optimizer, keep)
 
-    def _steps_done(self, checkpoint: Path | None) -> int:
+    def _record(self, checkpoint: Path | None) -> CheckpointRecord:
         if checkpoint is None:
-            return 0
+            return CheckpointRecord(step=0, fingerprint=self.fingerprint)
         record = read_record(checkpoint)
         if record.fingerprint != self.fingerprint:
             raise RunError(f"{checkpoint} was made from another cache; give the run another output")
-        return record.step
+        return record
+
+
+def _new_student(config: StudentConfig, cache: Cache, tokenizer: Any) -> Any:
+    model = load_student(config, tokenizer)
+    if config.embeddings == "teacher_pca":
+        start_from_teacher(model, load_teacher_embedding(cache.path, cache.manifest))
+    return model
+
+
+def _text_encoder(config: StudentConfig, tokenizer: Any) -> TextEncoder:
+    if config.kind == "encoder":
+        return SentenceTexts(tokenizer, config.max_tokens)
+    return StudentEncoder(tokenizer, config.max_tokens, config.append_eos)
 
 
 def _pair(cache: Cache, model: Any, tokenizer: Any, losses: Sequence[LossConfig]) -> Pair:
     size = model.config.get_text_config()
-    head, shared, same, tokenizers = None, SharedVocabulary.empty(), False, None
+    head, embedding, shared, same, tokenizers = None, None, SharedVocabulary.empty(), False, None
     if any(not isinstance(loss, CrossEntropyConfig) for loss in losses):  # that one asks nothing of the teacher
         teacher_tokenizer = load_tokenizer(cache.path / TEACHER)
         head = load_teacher_head(cache.path, cache.manifest)
+        embedding = load_teacher_embedding(cache.path, cache.manifest)
         shared = share_vocabulary(tokenizer, teacher_tokenizer)
         same = same_tokenizer(tokenizer, teacher_tokenizer)
         tokenizers = (tokenizer, teacher_tokenizer)
-    return Pair(cache.manifest, head, size.num_hidden_layers, size.hidden_size, shared, same, tokenizers=tokenizers)
+    layers, width = size.num_hidden_layers, size.hidden_size
+    return Pair(cache.manifest, head, layers, width, shared, same, embedding, tokenizers)
 
 
 def _fingerprint(caches: dict[Texts, Cache]) -> str:
@@ -176,9 +209,3 @@ def _num_steps(config: TrainingConfig, samples: int) -> int:
         return config.steps
     assert config.epochs is not None  # the config has one of the two
     return math.ceil(config.epochs * samples / (config.batch_size * config.accumulation))
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ResourceError("device is cuda, but torch sees no GPU; set device: auto or cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -33,8 +33,17 @@ CHECKPOINTS = "checkpoints"
 MODEL = "model"
 LOCK = ".lock"
 
-# What may differ between two tries at one run: it changes where or how often, never the student.
-FREE = {"cache", "student_cache", "output", "checkpoint_every", "keep_checkpoints", "log_every", "loader_workers"}
+# What may differ between two tries at one run: it changes whether, where or how often, never the student.
+FREE = {
+    "cache",
+    "student_cache",
+    "output",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log_every",
+    "loader_workers",
+    "min_coverage",
+}
 
 
 class RunRecord(Strict):

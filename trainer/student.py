@@ -1,11 +1,11 @@
-"""The student: loaded from a folder or hub id, or built from an architecture; and one forward pass of it."""
+"""The student, causal or encoder: loaded from a folder or hub id, or built from an architecture; one forward pass."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from schemas.errors import ModelError
 from schemas.manifest import TEACHER
@@ -13,6 +13,10 @@ from schemas.model_files import find_weights, load_tokenizer, quiet_transformers
 from schemas.token_mass import collect_token_mass, enable_token_mass
 from schemas.training import StudentConfig
 from trainer.batch import Batch, Needs, StudentStates
+from trainer.sentence_encoder import SentenceEncoder
+from trainer.sentence_layout import MODULES, SentenceLayout, read_layout
+
+UNBOUNDED = 8192  # tokens of a text, for an encoder that has no limit of its own
 
 
 def load_student_tokenizer(config: StudentConfig, cache: Path) -> PreTrainedTokenizerBase:
@@ -31,10 +35,11 @@ def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> A
     Raises ModelError: no such model, not a causal one, an architecture transformers refuses, a vocabulary smaller than
     the tokenizer's.
     """
+    auto = AutoModelForCausalLM if config.kind == "causal" else AutoModel
     if config.model is not None:
-        model = load_causal(resolve_model(config.model, config.revision), config.trust_remote_code)
+        model = _load(auto, resolve_model(config.model, config.revision), config.trust_remote_code)
     else:
-        model = _build(dict(config.architecture or {}), tokenizer)
+        model = _build(auto, dict(config.architecture or {}), tokenizer)
     text_config = model.config.get_text_config()
     if text_config.vocab_size < len(tokenizer):
         raise ModelError(
@@ -44,7 +49,10 @@ def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> A
     limit = getattr(text_config, "max_position_embeddings", None)
     if limit is not None and config.max_tokens > limit:
         raise ModelError(f"student.max_tokens is {config.max_tokens}, but the student has only {limit} positions")
-    _require_causal(model)
+    if config.kind == "encoder":
+        model = SentenceEncoder(model, SentenceLayout(config.pooling, config.normalise, config.max_tokens))
+    else:
+        _require_causal(model)
     return model.train()
 
 
@@ -59,10 +67,28 @@ def _require_causal(model: Any) -> None:
 
 def load_causal(folder: Path, trust_remote_code: bool = False) -> Any:
     """A causal model in float32 from a local folder. Raises ModelError; weights that are missing are not made up."""
+    return _load(AutoModelForCausalLM, folder, trust_remote_code)
+
+
+def load_sentence_encoder(folder: Path, trust_remote_code: bool = False) -> SentenceEncoder:
+    """A sentence encoder in float32 from a local folder that sentence-transformers could load. Raises ModelError."""
+    model = _load(AutoModel, folder, trust_remote_code)
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return SentenceEncoder(model, read_layout(folder, longest or UNBOUNDED))
+
+
+def load_saved(folder: Path, trust_remote_code: bool = False) -> Any:
+    """A student of either kind, as its `save_pretrained` left it. Raises ModelError."""
+    load = load_sentence_encoder if (folder / MODULES).is_file() else load_causal
+    return load(folder, trust_remote_code)
+
+
+def _load(auto: Any, folder: Path, trust_remote_code: bool) -> Any:
     find_weights(folder)
+    kind = "a causal language model" if auto is AutoModelForCausalLM else "an encoder"
     try:
         with quiet_transformers():
-            model, info = AutoModelForCausalLM.from_pretrained(
+            model, info = auto.from_pretrained(
                 folder,
                 dtype=torch.float32,
                 trust_remote_code=trust_remote_code,
@@ -71,8 +97,9 @@ def load_causal(folder: Path, trust_remote_code: bool = False) -> Any:
                 local_files_only=True,
             )
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
-        raise ModelError(f"cannot load a causal language model from {folder}: {error}") from error
-    missing = sorted(info["missing_keys"])
+        raise ModelError(f"cannot load {kind} from {folder}: {error}") from error
+    # Encoders are often saved without the pooler, which no hidden state passes through.
+    missing = sorted(name for name in info["missing_keys"] if auto is not AutoModel or "pooler" not in name.split("."))
     if missing:
         raise ModelError(f"{folder} lacks {len(missing)} weights of {type(model).__name__}, among them {missing[0]}")
     # Loaded weights lie in the mapped file at whatever offset they have there, and matrix products may round otherwise
@@ -82,7 +109,7 @@ def load_causal(folder: Path, trust_remote_code: bool = False) -> Any:
     return model
 
 
-def _build(architecture: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Any:
+def _build(auto: Any, architecture: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Any:
     model_type = architecture.pop("model_type", None)
     if not isinstance(model_type, str):
         raise ModelError("student.architecture needs `model_type`, e.g. llama")
@@ -97,7 +124,7 @@ def _build(architecture: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> 
         unknown = [key for key in architecture if key not in type(model_config)().to_dict()]
         if unknown:
             raise ModelError(f"student.architecture: {model_type} has no setting {', '.join(unknown)}")
-        return AutoModelForCausalLM.from_config(model_config, dtype=torch.float32)
+        return auto.from_config(model_config, dtype=torch.float32)
     except (ValueError, KeyError, TypeError, RuntimeError, ZeroDivisionError) as error:
         raise ModelError(f"student.architecture: transformers cannot build this {model_type}: {error}") from error
 
@@ -109,8 +136,13 @@ def prepare(model: Any, needs: Needs) -> None:
 
 
 def forward(model: Any, batch: Batch, needs: Needs) -> StudentStates:
-    """One pass over a batch. Padding is on the right and attention is causal, so no mask is needed or built: what is
-    real never sees what is not."""
+    """One pass over a batch; two of an encoder whose objective compares views.
+
+    Padding is on the right and a causal student's attention looks left, so it needs no mask and none is built: what is
+    real never sees what is not.
+    """
+    if isinstance(model, SentenceEncoder):
+        return model.states(batch, needs)
     arguments = {"input_ids": batch.tokens_BS, "use_cache": False, "output_hidden_states": bool(needs.student_hidden)}
     if needs.student_mass:
         with collect_token_mass(needs.student_mass, batch.mask_BS, "last") as mass:

@@ -1,4 +1,5 @@
-"""The teacher's unembedding, all that is left of its body: the final hidden state times W_U is its exact logits."""
+"""What is left of the teacher's body. Its unembedding: the final hidden state times W_U is its exact logits. And, on
+request, its input embeddings."""
 
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from schemas.errors import CacheError
-from schemas.manifest import TEACHER, UNEMBEDDING, CacheManifest, HeadRecord
+from schemas.manifest import EMBEDDINGS, TEACHER, UNEMBEDDING, CacheManifest, HeadRecord
 
 
 class TeacherHead(nn.Module):
@@ -38,17 +39,33 @@ def load_teacher_head(cache: Path, manifest: CacheManifest) -> TeacherHead | Non
     record = manifest.teacher.head
     if record is None:
         return None
-    path = cache / TEACHER / UNEMBEDDING
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CacheError(f"cannot read the teacher's unembedding {path}: {error}; extract again") from error
     shape = (manifest.teacher.vocab_size, manifest.teacher.hidden_size)
-    weight, bias = tensors.get("weight"), tensors.get("bias")
-    if weight is None or tuple(weight.shape) != shape or (bias is not None) != record.bias:
+    tensors = _load(cache / TEACHER / UNEMBEDDING, "unembedding", shape, record.bias)
+    return TeacherHead(tensors["weight"], tensors.get("bias"), record)
+
+
+def load_teacher_embedding(cache: Path, manifest: CacheManifest) -> Tensor | None:
+    """The input embeddings kept in `cache`/teacher, [V, width] float32, or None if they are not.
+
+    Raises CacheError: missing, misshapen, not finite.
+    """
+    record = manifest.teacher.embedding
+    if record is None:
+        return None
+    tensors = _load(cache / TEACHER / EMBEDDINGS, "input embeddings", (record.rows, record.width), bias=False)
+    return tensors["weight"].float()
+
+
+def _load(path: Path, what: str, shape: tuple[int, int], bias: bool) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CacheError(f"cannot read the teacher's {what} {path}: {error}; extract again") from error
+    weight = tensors.get("weight")
+    if weight is None or tuple(weight.shape) != shape or ("bias" in tensors) != bias:
         raise CacheError(
             f"{path} does not hold the [{shape[0]}, {shape[1]}] matrix that cache.json describes; extract again"
         )
     if not all(torch.stack(tensor.aminmax()).isfinite().all() for tensor in tensors.values()):
         raise CacheError(f"{path} holds numbers that are not finite; remove {path.parent} and extract again")
-    return TeacherHead(weight, bias, record)
+    return tensors

@@ -1,6 +1,6 @@
 """What every loss may be told: how much it weighs, over which texts it runs, and how a projection is learned."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -8,10 +8,13 @@ from schemas.base import Strict
 
 Weight = Annotated[float, Field(ge=0)]
 Texts = Literal["corpus", "student"]
+StudentKind = Literal["causal", "encoder"]
 
 
 class WeightedLoss(Strict):
     """One item of the objective."""
+
+    student: ClassVar[StudentKind] = "causal"  # the kind of student that can learn from it
 
     weight: Annotated[Weight, Field(description="Factor of this loss in the objective.")] = 1.0
     texts: Annotated[

@@ -44,6 +44,18 @@ def test_sra_as_the_paper_and_as_its_code_have_it(tmp_path: Path) -> None:
     assert reference["projection"] == {"init": "orthogonal", "lr": 5e-4}
 
 
+def test_talas_as_the_paper_and_as_its_code_have_it(tmp_path: Path) -> None:
+    paper, reference = (load(tmp_path, f"preset: talas-{which}\n{OWN}") for which in ("paper", "reference"))
+    for config in (paper, reference):
+        found, sharpness = loss(config, "talas"), config.optimizer.sharpness
+        constants = ("contrastive", "tamd", "lasd", "anchored_layers", "temperature")
+        assert [found[name] for name in constants] == [0.001, 0.75, 1, 2, 0.1]
+        assert (config.student.kind, config.optimizer.lr, config.batch_size) == ("encoder", 2e-5, 32)
+        assert sharpness is not None and (sharpness.rho, sharpness.eta) == (0.05, 0.01)
+    assert [loss(paper, "talas")[name] for name in ("lasd_reduction", "lasd_guide")] == ["sum", "detached"]
+    assert [loss(reference, "talas")[name] for name in ("lasd_reduction", "lasd_guide")] == ["mean", "trained"]
+
+
 def test_what_the_config_says_goes_before_the_preset(tmp_path: Path) -> None:
     text = f"preset: sra-paper\noptimizer: {{lr: 5.0e-5}}\n{OWN}"
     config = load(tmp_path, text)

@@ -127,7 +127,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         read(tmp_path / "*.jsonl")
     with pytest.raises(CorpusError, match="holds no corpus file"):
         read(tmp_path)
-    (tmp_path / "c.csv").write_text("a,b")
+    (tmp_path / "c.tsv").write_text("a\tb")
     with pytest.raises(CorpusError, match="not a kind of corpus file"):
         read(tmp_path / "c.csv")
     (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(b'{"n": 1, "q": "", "a": "x"}\n' * 100)[:40])
@@ -139,6 +139,33 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([{"n": 1, "a": "x"}]), tmp_path / "d.parquet")
     with pytest.raises(CorpusError, match=r"d\.parquet: there is no column 'q' \(there are n, a\)"):
         read(tmp_path / "d.parquet")
+
+
+def test_csv_is_read_by_its_header(tmp_path: Path) -> None:
+    """Quotes, commas and line ends in a field, a byte-order mark, a name that is empty, as pandas leaves it."""
+    path = tmp_path / "c.csv"
+    path.write_bytes(b'\xef\xbb\xbf,q,a\r\n1,"Why, ""then""?","Because\n\xc3\xa9."\r\n\r\n2,,No question.\n')
+    corpus = read_corpus(config(path, id=""))
+    assert list(corpus) == [Sample("1", 'Why, "then"?', "Because\né."), Sample("2", "", "No question.")]
+    assert [place for place, _ in corpus.read()] == [f"{path}:3", f"{path}:5"]
+    with pytest.raises(CorpusError, match=rf"{path}:3: there is no field 'n' \(there are , q, a\)"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"n,q,a\n1,x,y\n2,x,y,z\n", ":3: 4 fields, but the header names 3"),
+        (b"n,q,a\n1,x\n", ":2: 2 fields, but the header names 3"),
+        (b"n,q,q\n1,x,y\n", ":1: the header names a column twice"),
+        (b'n,q,a\n1,"x"x,y\n', ":2: not CSV"),
+        (b"n,q,a\n1,x,\xff\n", ": not UTF-8, after line"),
+    ],
+)
+def test_bad_csv_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "c.csv").write_bytes(content)
+    with pytest.raises(CorpusError, match=f"{tmp_path / 'c.csv'}{message}"):
+        read(tmp_path / "c.csv")
 
 
 @pytest.mark.parametrize("template", ["no field", "{}", "{0}", "{q.__class__}", "{q[0]}", "{q!r}", "{q:>9}", "{q"])

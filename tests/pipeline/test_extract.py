@@ -239,6 +239,32 @@ def test_killed_workers_cost_a_try_and_no_byte(whole: Path, folder: Path) -> Non
     assert shard_files(cache) == shard_files(whole)
 
 
+@pytest.mark.parametrize(
+    "states",
+    [
+        {"hidden": [], "mass": [], "top_k": {"k": 8}, "sampled": {"draws": 12, "proposal": 0.8}},
+        {"hidden": [], "mass": [], "pooled": {"pooling": "last", "normalise": True}, "dtype": "float16"},
+    ],
+    ids=["distributions", "embeddings"],
+)
+def test_what_is_drawn_or_pooled_depends_on_no_worker(
+    ray_here: str, folder: Path, tmp_path: Path, states: dict[str, Any]
+) -> None:
+    """One worker against two of which one is killed; no token of the embeddings' cache is kept, and all are counted."""
+    one = extract(config(folder, str(tmp_path / "one"), states=states))
+    cache = tmp_path / "two"
+    watcher = when(lambda: num_shards(cache) >= 4, lambda: teacher_processes()[0].kill())
+    two = extract(config(folder, str(cache), states=states, workers={"count": 2}))
+    watcher.join()
+    assert '"event": "lost"' in (cache / "extraction.jsonl").read_text()
+    assert shard_files(cache) == shard_files(tmp_path / "one")
+    assert one.samples == two.samples == len(TEXTS) * 10 - 2 and one.new_tokens > 10_000
+    assert one.tokens == (0 if "pooled" in states else one.new_tokens)
+    request = make_request(config(folder, str(cache), states=states))
+    assert predict_bytes(request.plan, request.manifest.arrays) == pytest.approx(one.bytes, rel=0.3)
+    assert extract(config(folder, str(cache), states=states)).already_done
+
+
 DRIVER = """
 import sys
 from pathlib import Path

@@ -16,7 +16,7 @@ from pipeline.progress import ExtractionProgress
 from schemas.errors import CorpusError
 from schemas.extraction import BatchingConfig, CorpusConfig, ExtractionConfig
 from schemas.fingerprint import differences, fingerprint
-from schemas.manifest import ArrayRecord, CorpusRecord
+from schemas.manifest import ArrayRecord, CorpusRecord, PooledRecord, SparseKind, SparseRecord
 from tests.pipeline.test_corpus import write_lines
 from tests.tiny import TEXTS, tiny_tokenizer
 
@@ -109,9 +109,22 @@ def test_predicted_bytes_add_up() -> None:
     ]
     assert predict_bytes(plan, arrays) == 150 * (16 + 4 + 20) + 500 + 3 * 100 + 2 * 8192
     assert predict_bytes(plan, arrays, units[1:]) == 50 * 40 + 100 + 100 + 8192
+    pooled = ArrayRecord(kind="pooled", layer=1, width=8, dtype="float16", encoding="zstd")
+    assert predict_bytes(plan, [*arrays, pooled]) == predict_bytes(plan, arrays) + round(3 * 16 * 0.92)
+    assert predict_bytes(plan, [pooled]) == round(500 * 0.36 + 3 * (16 * 0.92 + 20)) + 2 * 8192
+    top_k = [
+        ArrayRecord(kind="top_k/ids", layer=1, width=8, dtype="int32"),
+        ArrayRecord(kind="top_k/logprobs", layer=1, width=8, dtype="float32"),
+    ]
+    assert predict_bytes(plan, top_k) == 150 * (8 * 8 + 20) + 500 + 3 * 100 + 2 * 8192
 
 
-def identity(hidden: int = 5, **changes: object) -> dict:
+def identity(
+    hidden: int = 5,
+    pooled: PooledRecord | None = None,
+    sparse: dict[SparseKind, SparseRecord] | None = None,
+    **changes: object,
+) -> dict:
     sections = {"output": "/o", "corpus": {"files": ["c.jsonl"], "text": "t"}, "teacher": {"model": "m"}}
     for name, section in changes.items():
         sections[name] = {**sections.get(name, {}), **section} if isinstance(section, dict) else section
@@ -121,6 +134,8 @@ def identity(hidden: int = 5, **changes: object) -> dict:
         adapter_hash=None,
         tokenizer_hash="t",
         arrays=[ArrayRecord(kind="hidden", layer=hidden, width=4, dtype="bfloat16")],
+        pooled=pooled,
+        sparse=sparse or {},
         annotator_version="english 1",
         corpus=CorpusRecord(samples=1, empty=0, sha256="s"),
     )
@@ -150,6 +165,15 @@ def test_where_it_runs_is_no_part_of_the_identity(changes: dict) -> None:
         ({"teacher": {"threads": 2}}, "teacher.threads: found 1, wanted 2"),
         ({"corpus": {"overlong": "skip"}}, 'corpus.overlong: found "truncate", wanted "skip"'),
         ({"batching": {"unit_tokens": 9}}, "batching.unit_tokens: found 65536, wanted 9"),
+        ({"teacher": {"keep_embeddings": True}}, "keep_embeddings: found null, wanted true"),
+        (
+            {"pooled": PooledRecord(pooling="mean", normalise=True, layer=5)},
+            "pooled.normalise: found null, wanted true",
+        ),
+        (
+            {"sparse": {"sampled": SparseRecord(temperature=1.0, entries=9, proposal=0.5, seed=3)}},
+            "sparse.sampled.seed: found null, wanted 3",
+        ),
     ],
 )
 def test_what_changes_a_byte_changes_the_identity(changes: dict, line: str) -> None:

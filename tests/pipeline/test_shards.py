@@ -203,7 +203,7 @@ def test_a_shard_names_all_that_a_reader_opens(tmp_path: Path, monkeypatch: pyte
     del record["files"]["states.zarr/mass/2/c/0"]
     path.write_text(json.dumps(record))
     assert "does not name states.zarr/mass/2/c/0" in check_shards(tmp_path, manifest(1))[1][0]
-    monkeypatch.setattr("pipeline.shards._write_samples", lambda path, samples: 8)
+    monkeypatch.setattr("pipeline.shards._write_samples", lambda path, samples, options: 8)
     with pytest.raises(CacheError, match=r"does not name samples\.arrow"):
         write(tmp_path, 1)
     assert os.listdir(tmp_path / "shards") == ["00000"]

@@ -342,7 +342,7 @@ def test_requests_that_cannot_be(llama: Path, tmp_path: Path) -> None:
         load(llama, StatesConfig(mass=[0, 1]))
     with pytest.raises(ConfigError, match=r"states.hidden: there is no layer 4"):
         load(llama, StatesConfig(hidden=[4]))
-    with pytest.raises(ConfigError, match="both empty"):
+    with pytest.raises(ConfigError, match="are all empty: there is nothing to keep"):
         load(llama, StatesConfig(hidden=[], mass=[]))
     ENCODERS["roberta"]().save_pretrained(tmp_path / "roberta")
     with pytest.raises(ConfigError, match="has only 62 positions"):

@@ -13,7 +13,7 @@ from pipeline.teacher import Teacher
 from pipeline.teacher_files import save_teacher_files
 from schemas.errors import ResourceError, TokenizerError
 from schemas.extraction import StatesConfig, TeacherConfig
-from schemas.manifest import UNEMBEDDING
+from schemas.manifest import EMBEDDINGS, UNEMBEDDING, EmbeddingRecord
 from schemas.model_files import TOKENIZER_FILES, hash_model, load_tokenizer
 from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
 
@@ -103,6 +103,27 @@ def test_encoders_keep_no_head_and_a_named_tokenizer_is_the_one_kept(tmp_path: P
         "tokenizer_config.json",
     ]
     assert load_tokenizer(tmp_path / "kept")(TEXTS[0])["input_ids"] == tokenizer(TEXTS[0])["input_ids"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_input_embeddings_are_kept_on_request(dtype: str, tmp_path: Path) -> None:
+    """Of a tied model too, and of an encoder, which keeps no head."""
+    tokenizer = tiny_tokenizer(tmp_path / "llama")
+    truths = {"llama": tiny_llama(tmp_path / "llama", tokenizer).model.embed_tokens.weight}
+    tied = tf.GPT2LMHeadModel(tf.GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=4, n_positions=64))
+    tied.save_pretrained(tmp_path / "gpt2")
+    tokenizer.save_pretrained(tmp_path / "gpt2")
+    truths["gpt2"] = tied.transformer.wte.weight
+    bert = tiny_bert(tmp_path / "bert", tiny_tokenizer(tmp_path / "bert", "wordpiece"))
+    truths["bert"] = bert.embeddings.word_embeddings.weight
+    for name, truth in truths.items():
+        kind = "encoder" if name == "bert" else "causal"
+        teacher = load(tmp_path / name, kind=kind, dtype=dtype, keep_embeddings=True)
+        save_teacher_files(teacher, tmp_path / "kept" / name)
+        kept = load_file(tmp_path / "kept" / name / EMBEDDINGS)
+        assert list(kept) == ["weight"] and torch.equal(kept["weight"], truth.detach().to(getattr(torch, dtype)))
+        assert teacher.record.embedding == EmbeddingRecord(dtype=dtype, rows=len(truth), width=32)
+        assert load(tmp_path / name, kind=kind, dtype=dtype).record.embedding is None
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,17 @@ import zarr
 
 from schemas.errors import CacheError
 from schemas.fingerprint import differences, fingerprint, hash_file
-from schemas.manifest import ArrayRecord, CacheManifest, CorpusRecord, TeacherRecord, read_manifest
+from schemas.manifest import (
+    ArrayRecord,
+    CacheManifest,
+    CorpusRecord,
+    EmbeddingRecord,
+    PooledRecord,
+    SparseRecord,
+    TeacherRecord,
+    keeps_tokens,
+    read_manifest,
+)
 from schemas.shard import FileRecord, ShardRecord, check_sizes, list_files, read_shard
 from schemas.states import map_array, write_states
 
@@ -66,6 +76,21 @@ def test_manifest_round_trip_and_alterations(tmp_path: Path) -> None:
         read_manifest(tmp_path / "elsewhere")
 
 
+def test_what_came_later_is_not_written_where_it_says_nothing() -> None:
+    """So that a reader from before, which refuses what it does not know, opens a cache that it can read."""
+    plain = json.loads(manifest().to_json())
+    assert not {"pooled", "sparse"} & plain.keys() and "embedding" not in plain["teacher"]
+    embedding = EmbeddingRecord(dtype="float32", rows=8, width=4)
+    changes = {
+        "pooled": PooledRecord(pooling="last", normalise=False, layer=2),
+        "sparse": {"top_k": SparseRecord(temperature=2.0, entries=5)},
+        "teacher": manifest().teacher.model_copy(update={"embedding": embedding}),
+    }
+    full = manifest().model_copy(update=changes)
+    assert CacheManifest.model_validate_json(full.to_json()) == full
+    assert CacheManifest.model_validate_json(manifest().to_json()) == manifest()
+
+
 def test_states_are_plain_zarr_and_plain_bytes(tmp_path: Path) -> None:
     truth = torch.randn(7, 4)
     records = [
@@ -88,6 +113,31 @@ def test_states_are_plain_zarr_and_plain_bytes(tmp_path: Path) -> None:
     assert map_array(tmp_path / "s.zarr", records[1], 7).sum() == 0  # a chunk of zeros has its file too
     with pytest.raises(CacheError, match="56 bytes instead of 64"):
         map_array(tmp_path / "s.zarr", records[0], 8)
+
+
+def test_compressed_rows_of_samples_and_whole_numbers(tmp_path: Path) -> None:
+    records = [
+        ArrayRecord(kind="pooled", layer=2, width=64, dtype="float16", encoding="zstd"),
+        ArrayRecord(kind="top_k/ids", layer=2, width=3, dtype="int32"),
+    ]
+    assert [record.path for record in records] == ["pooled/2", "top_k/ids"]
+    assert [record.rows for record in records] == ["samples", "tokens"]
+    assert keeps_tokens(records) and not keeps_tokens(records[:1])
+    arrays = {
+        "pooled/2": np.linspace(-1, 1, 320, dtype=np.float16).reshape(5, 64),
+        "top_k/ids": np.arange(21, dtype=np.int32).reshape(7, 3),
+    }
+    write_states(tmp_path / "s.zarr", arrays, records)
+    group = zarr.open_group(tmp_path / "s.zarr", mode="r")
+    for record, rows in zip(records, (5, 7), strict=True):
+        np.testing.assert_array_equal(group[record.path][...], arrays[record.path])
+        mapped = map_array(tmp_path / "s.zarr", record, rows)
+        np.testing.assert_array_equal(mapped, arrays[record.path])
+        mapped[:] = 0  # of the reader's own, as every array is
+        np.testing.assert_array_equal(map_array(tmp_path / "s.zarr", record, rows), arrays[record.path])
+    for rows in (4, 6):
+        with pytest.raises(CacheError, match="cannot read .*pooled/2/c/0/0"):
+            map_array(tmp_path / "s.zarr", records[0], rows)
 
 
 def test_a_unit_without_tokens_is_a_valid_group(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from schemas.manifest import ArrayRecord
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.cache import Cache
-from trainer.teacher_head import load_teacher_head
+from trainer.teacher_head import load_teacher_embedding, load_teacher_head
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what is mapped")
 
@@ -249,6 +249,31 @@ def test_a_head_that_is_not_finite_is_refused(copy: Path) -> None:
         save_file({"weight": weight}, path)
         with pytest.raises(CacheError, match=r"unembedding\.safetensors holds numbers that are not finite"):
             load_teacher_head(copy, Cache(copy).manifest)
+
+
+def test_input_embeddings_are_kept_and_checked(made: Path, tmp_path: Path) -> None:
+    assert load_teacher_embedding(made, Cache(made).manifest) is None
+    asked = extraction(
+        tmp_path / "cache",
+        made.parent / "teacher",
+        made.parent / "corpus.jsonl",
+        teacher={"keep_embeddings": True, "dtype": "bfloat16"},
+    )
+    cache = Cache(build_cache(asked))
+    embedding = load_teacher_embedding(cache.path, cache.manifest)
+    truth = load_file(made.parent / "teacher" / "model.safetensors")["model.embed_tokens.weight"]
+    assert embedding is not None and torch.equal(embedding, truth.bfloat16().float())
+    path = cache.path / "teacher" / "embeddings.safetensors"
+    for wrong, said in [
+        (truth[1:], r"does not hold the \[\d+, 32\] matrix that cache\.json describes"),
+        (truth.clone().index_fill_(0, torch.tensor([3]), float("nan")), "holds numbers that are not finite"),
+    ]:
+        save_file({"weight": wrong.contiguous()}, path)
+        with pytest.raises(CacheError, match=rf"embeddings\.safetensors {said}"):
+            load_teacher_embedding(cache.path, cache.manifest)
+    path.unlink()
+    with pytest.raises(CacheError, match="cannot read the teacher's input embeddings"):
+        load_teacher_embedding(cache.path, cache.manifest)
 
 
 def test_verify_finds_numbers_that_are_not(copy: Path) -> None:

@@ -76,7 +76,10 @@ class Columns:
         """[p, N] -> [p, V], 0 in the columns that were not compared."""
         if self.ids is None:
             return torch.nn.functional.pad(gradient_pN, (0, width - self.count)) if width > self.count else gradient_pN
-        return gradient_pN.new_zeros(len(gradient_pN), width).index_copy_(1, self.ids, gradient_pN)
+        # Every column of the result looks its own up, the last being 0: ten times as fast as copying column by column.
+        column_V = torch.full((width,), self.count, device=self.ids.device)
+        column_V[self.ids] = torch.arange(self.count, device=self.ids.device)
+        return torch.nn.functional.pad(gradient_pN, (0, 1)).index_select(1, column_V)
 
 
 def forward_kl(
@@ -113,13 +116,13 @@ class _ForwardKL(torch.autograd.Function):
         for chunk, members in rows.chunks(max(1, budget // columns.count)):
             position_p = rows.position_P[members]
             member_pN = at_least_float32(columns.take(logits_XV[position_p]))
-            student_nN = rows.pool(member_pN, chunk, members).div_(temperature)  # indexing has made a copy
-            teacher_nN = teacher_logits(chunk).to(student_nN.dtype).div_(temperature)
+            student_nN = rows.pool(member_pN, chunk, members)
+            teacher_nN = teacher_logits(chunk).to(student_nN.dtype)
             factor_n = factor_R[chunk].to(student_nN.dtype)
-            kl_n, gradient_nN = kl_and_gradient(student_nN, teacher_nN)
+            kl_n, gradient_nN = kl_and_gradient(student_nN, teacher_nN, temperature, factor_n)
             total += torch.dot(factor_n, kl_n)
             if gradient_XV is not None:
-                gradient_pN = rows.spread(gradient_nN.mul_(factor_n[:, None] / temperature), chunk, members)
+                gradient_pN = rows.spread(gradient_nN, chunk, members)
                 gradient_XV.index_copy_(
                     0, position_p, columns.put(gradient_pN, logits_XV.shape[1]).to(gradient_XV.dtype)
                 )
@@ -134,16 +137,27 @@ class _ForwardKL(torch.autograd.Function):
         return gradient_XV.mul_(upstream), None, None, None, None, None
 
 
-def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor) -> tuple[Tensor, Tensor]:
-    """KL(softmax(t) || softmax(s)) of each row, [n], and its gradient to s, softmax(s) - softmax(t), [n, N].
+def kl_and_gradient(
+    student_nN: Tensor, teacher_nN: Tensor, temperature: float, factor_n: Tensor
+) -> tuple[Tensor, Tensor]:
+    """KL(softmax(t / tau) || softmax(s / tau)) of each row, [n], and factor_n times its gradient to s, [n, N]:
 
-    Overwrites `teacher_nN`. Two exponentials a number, where log_softmax and its exponential take four.
+        KL = sum p (t - s) / tau - log Z_t + log Z_s,    gradient = (softmax(s / tau) - softmax(t / tau)) / tau
+
+    Overwrites both arguments. Memory is what it costs: each number is read and written as seldom as can be.
     """
-    q_nN, p_nN = student_nN.softmax(-1), teacher_nN.softmax(-1)
-    # log sum exp z = max z - log max softmax(z): both maxima are at the same place.
-    normaliser_n = student_nN.amax(-1) - q_nN.amax(-1).log() - teacher_nN.amax(-1) + p_nN.amax(-1).log()
-    log_ratio_nN = teacher_nN.sub_(student_nN).add_(normaliser_n[:, None])
-    return log_ratio_nN.mul_(p_nN).sum(-1), q_nN.sub_(p_nN)
+    student_nN, teacher_nN = _below_maximum(student_nN, temperature), _below_maximum(teacher_nN, temperature)
+    q_nN, p_nN = student_nN.exp(), teacher_nN.exp()
+    q_sum_n, p_sum_n = q_nN.sum(-1), p_nN.sum(-1)
+    kl_n = torch.linalg.vecdot(p_nN, teacher_nN.sub_(student_nN)) / p_sum_n + (q_sum_n / p_sum_n).log()
+    scale_n = factor_n / temperature
+    return kl_n, q_nN.mul_((scale_n / q_sum_n)[:, None]).addcmul_(p_nN, (scale_n / p_sum_n)[:, None], value=-1)
+
+
+def _below_maximum(logits_nN: Tensor, temperature: float) -> Tensor:
+    """(z - max z) / tau, in place and in one pass."""
+    most_n1 = logits_nN.amax(-1, keepdim=True)
+    return torch.add(most_n1.div_(-temperature), logits_nN, alpha=1 / temperature, out=logits_nN)
 
 
 def _zero_outside(position_P: Tensor, logits_XV: Tensor) -> Tensor:

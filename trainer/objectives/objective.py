@@ -9,18 +9,32 @@ from torch import Tensor, nn
 from schemas.errors import RunError
 from schemas.losses import LossConfig
 from trainer.batch import Batch, Needs, StudentStates, Unit
+from trainer.objectives.alm import ALM
 from trainer.objectives.base import Loss, Pair
 from trainer.objectives.ce import CrossEntropy
+from trainer.objectives.dskd import DSKD
+from trainer.objectives.fdd import FDD
 from trainer.objectives.kd import KD
+from trainer.objectives.mined import MinED
 from trainer.objectives.mta import MTA
+from trainer.objectives.multilevel_ot import MultiLevelOT
 from trainer.objectives.sra import SRA
+from trainer.objectives.talas import TALAS
+from trainer.objectives.uld import ULD
 
 # What binds each kind of config; which fields it has, schemas.losses says.
 LOSSES: dict[str, Callable[[Any, Pair], Loss]] = {
+    "alm": ALM,
     "ce": CrossEntropy,
+    "dskd": DSKD,
+    "fdd": FDD,
     "kd": KD,
+    "mined": MinED,
     "mta": MTA,
+    "multilevel_ot": MultiLevelOT,
     "sra": SRA,
+    "talas": TALAS,
+    "uld": ULD,
 }
 
 

@@ -33,6 +33,17 @@ def require_head(pair: Pair, loss: str, otherwise: str) -> TeacherHead:
     return pair.head
 
 
+def require_pooled(pair: Pair, loss: str) -> int:
+    """d_T of the teacher's sentence embeddings. Raises RunError if the cache holds none."""
+    held = next((array for array in pair.manifest.arrays if array.kind == "pooled"), None)
+    if held is None or held.width is None:
+        raise RunError(
+            f"{loss} needs the teacher's sentence embeddings, and the cache holds none. "
+            "Extract with states.pooled: {pooling: mean}, or as the teacher was trained: cls, last"
+        )
+    return held.width
+
+
 def require_same_tokenizer(pair: Pair, loss: str, otherwise: str) -> None:
     """Raises RunError, ending in `otherwise`, if student and teacher cut a text differently."""
     if not pair.same_tokenizer:

@@ -86,4 +86,4 @@ def test_equal_distributions_have_no_divergence():
     kl = forward_kl(logits, rows, Columns(11), lambda r: logits.detach()[r].clone(), torch.ones(5), 2.0)
     kl.backward()
     assert abs(kl.item()) < 1e-6
-    assert logits.grad.abs().max() == 0
+    assert logits.grad.abs().max() < 1e-8

@@ -1,0 +1,64 @@
+"""`stillroom inspect CACHE --student FOLDER`: how a student's tokens fit a cache's, before any training.
+
+Over at most 1,000 samples, the same ones every time; costs a few seconds, most of it for comparing two vocabularies.
+"""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from schemas.errors import CacheError
+from schemas.manifest import TEACHER, keeps_tokens
+from schemas.model_files import load_tokenizer, resolve_model
+from trainer.alignment import (
+    MEASURED,
+    REASONS,
+    AlignmentQuality,
+    VocabularyCoverage,
+    measure_alignment,
+    measure_vocabulary,
+)
+from trainer.cache import Cache
+from trainer.loader import StudentEncoder
+from trainer.vocabulary import same_tokenizer
+
+
+def show_student(path: Path, student: str, max_tokens: int) -> None:
+    """Print the shared vocabulary and the alignment. Raises CacheError, ModelError or TokenizerError."""
+    cache = Cache(path)
+    if not keeps_tokens(cache.manifest.arrays):
+        raise CacheError(f"{path} keeps sentence embeddings and no tokens: any student's tokenizer fits it")
+    tokenizer = load_tokenizer(resolve_model(student, None))
+    teacher_tokenizer = load_tokenizer(path / TEACHER)
+    encoder = StudentEncoder(tokenizer, max_tokens, append_eos=False)
+    vocabulary = measure_vocabulary(cache, encoder, teacher_tokenizer, MEASURED, seed=0)
+    quality = measure_alignment(cache, encoder, MEASURED, seed=0)
+    measured = f"{quality.samples:,} of {len(cache):,} samples, cut at {max_tokens:,} student tokens"
+    kind = "the teacher's" if same_tokenizer(tokenizer, teacher_tokenizer) else "another than the teacher's"
+    rows = {"student": f"{student}; its tokenizer is {kind}", "measured": measured}
+    rows |= _vocabulary_rows(vocabulary) | _alignment_rows(quality)
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), Text(value))
+    Console(highlight=False).print(table)
+
+
+def _vocabulary_rows(found: VocabularyCoverage) -> dict[str, str]:
+    student, teacher = found.shared / found.student_size, found.shared / found.teacher_size
+    return {
+        "shared vocabulary": f"{found.shared:,} tokens: {student:.1%} of the student's {found.student_size:,}, "
+        f"{teacher:.1%} of the teacher's {found.teacher_size:,}",
+        "shared in the texts": f"{found.student_tokens:.1%} of the student's tokens, "
+        f"{found.teacher_tokens:.1%} of the teacher's",
+    }
+
+
+def _alignment_rows(found: AlignmentQuality) -> dict[str, str]:
+    why = "".join(f"; {found.skipped[reason]:,} {said}" for reason, said in REASONS.items() if reason in found.skipped)
+    return {
+        "aligned spans": f"{found.spans_mean:.1f} a sample",
+        "covered by spans": f"{found.coverage_mean:.1%} of the response, {found.coverage_min:.1%} in the worst sample",
+        "samples without spans": f"{sum(found.skipped.values()):,}{why}",
+    }

@@ -1,0 +1,98 @@
+"""`stillroom inspect`, with and without a student, in this process and with what it prints read back."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobs.cli import main
+from tests.caches import build_cache, extraction, write_corpus
+from tests.tiny import tiny_bert, tiny_llama, tiny_tokenizer
+from trainer.alignment import measure_alignment, measure_vocabulary
+from trainer.cache import Cache
+from trainer.loader import StudentEncoder
+
+Command = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inspect")
+    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
+    tiny_tokenizer(folder / "other", "bytelevel", vocab=320)
+    build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
+    return folder
+
+
+@pytest.fixture
+def inspect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    def run(*arguments: object) -> str:
+        monkeypatch.setenv("COLUMNS", "300")
+        monkeypatch.setattr("sys.argv", ["stillroom", "inspect", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        captured = capsys.readouterr()
+        if exit_.value.code:
+            raise RuntimeError(captured.err)
+        return " ".join(captured.out.split())
+
+    return run
+
+
+def test_a_cache_is_shown_with_its_first_sample(made: Path, inspect: Command) -> None:
+    cache = Cache(made / "cache")
+    shown = inspect(made / "cache")
+    assert f"samples {len(cache)} in {cache.manifest.units} shards" in shown
+    assert f"tokens {int(cache.tokens.sum()):,}, at most 96 a sample" in shown
+    assert "sample s0:" in shown and "shared vocabulary" not in shown
+
+
+@pytest.mark.parametrize("max_tokens", [1024, 8])
+def test_a_student_is_shown_by_what_it_shares(made: Path, inspect: Command, max_tokens: int) -> None:
+    from transformers import AutoTokenizer
+
+    cache = Cache(made / "cache")
+    student, teacher = (AutoTokenizer.from_pretrained(made / name) for name in ("other", "teacher"))
+    encoder = StudentEncoder(student, max_tokens, append_eos=False)
+    quality = measure_alignment(cache, encoder, 1000, 0)
+    vocabulary = measure_vocabulary(cache, encoder, teacher, 1000, 0)
+    shown = inspect(made / "cache", "--student", made / "other", "--max-tokens", max_tokens)
+    assert "its tokenizer is another than the teacher's" in shown
+    assert f"measured {len(cache)} of {len(cache)} samples, cut at {max_tokens:,} student tokens" in shown
+    assert (
+        f"shared vocabulary {vocabulary.shared} tokens: {vocabulary.shared / 320:.1%} of the student's 320, "
+        f"{vocabulary.shared / len(teacher):.1%} of the teacher's {len(teacher)}"
+    ) in shown
+    assert (
+        f"shared in the texts {vocabulary.student_tokens:.1%} of the student's tokens, "
+        f"{vocabulary.teacher_tokens:.1%} of the teacher's"
+    ) in shown
+    assert f"aligned spans {quality.spans_mean:.1f} a sample" in shown
+    assert f"covered by spans {quality.coverage_mean:.1%} of the response, {quality.coverage_min:.1%} in" in shown
+    without = re.search(r"samples without spans (\d+)(; \d+ are cut by max_tokens before it)?", shown)
+    assert without is not None and int(without[1]) == sum(quality.skipped.values())
+    assert bool(without[2]) == bool(quality.skipped)
+
+
+def test_the_teachers_own_tokenizer(made: Path, inspect: Command) -> None:
+    shown = inspect(made / "cache", "--student", made / "teacher")
+    assert "its tokenizer is the teacher's" in shown
+    assert "covered by spans 100.0% of the response, 100.0% in the worst sample" in shown
+
+
+def test_what_cannot_be_inspected_is_refused(made: Path, tmp_path: Path, inspect: Command) -> None:
+    with pytest.raises(RuntimeError, match="there is no model folder /nowhere"):
+        inspect(made / "cache", "--student", "/nowhere")
+    with pytest.raises(RuntimeError, match="not a stillroom cache"):
+        inspect(made, "--student", made / "other")
+
+
+def test_a_cache_without_tokens_fits_any_student(tmp_path: Path, inspect: Command) -> None:
+    tiny_bert(tmp_path / "encoder", tiny_tokenizer(tmp_path / "encoder", "wordpiece"))
+    sections = {"teacher": {"kind": "encoder"}, "states": {"hidden": [], "mass": [], "pooled": {"pooling": "mean"}}}
+    build_cache(
+        extraction(tmp_path / "cache", tmp_path / "encoder", write_corpus(tmp_path / "corpus.jsonl"), **sections)
+    )
+    with pytest.raises(RuntimeError, match="keeps sentence embeddings and no tokens"):
+        inspect(tmp_path / "cache", "--student", tmp_path / "encoder")

@@ -1,0 +1,380 @@
+"""ALM against loops from its equations, value and gradient; what must not change it; offline equals online."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from torch.nn.functional import pad
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from schemas.errors import RunError
+from schemas.losses import ALMConfig
+from schemas.manifest import HeadRecord
+from schemas.training import StudentConfig
+from tests.caches import build_cache, extraction, write_corpus
+from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.trainer.objectives import naive
+from tests.trainer.objectives.world import counts_of, gradients, make_batch, make_pair, pick
+from trainer.batch import SpanSet
+from trainer.cache import Cache
+from trainer.loader import BatchBuilder, StudentEncoder
+from trainer.objectives import next_token
+from trainer.objectives.alm import binarised_divergence, boundary_tokens, log1mexp
+from trainer.objectives.base import Pair
+from trainer.objectives.next_token import next_token_logprobs, next_token_logprobs_of
+from trainer.objectives.objective import build_objective
+from trainer.student import forward, load_student
+from trainer.teacher_head import load_teacher_head
+from trainer.vocabulary import same_tokenizer, share_vocabulary
+
+SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
+# The teacher's head computes in float32 whatever the student does.
+TOLERANCE = {torch.float64: 1e-5, torch.float32: 5e-5}
+
+
+def word_tokenizer(pieces, **special):
+    vocabulary = {piece: token for token, piece in enumerate(pieces)}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(vocabulary)), **special)
+
+
+STUDENT = word_tokenizer(["</s>", " a", "b", "c", "\nd", "e", "f"], eos_token="</s>")
+TEACHER = word_tokenizer(["a", "b", " c", "\td", "e", "f", "g", "<s>", "h"], bos_token="<s>")
+STUDENT_BOUNDARIES, TEACHER_BOUNDARIES = [0, 1, 4], [2, 3, 7]
+
+
+def world(config, seed=0, dtype=torch.float64, record=None, samples=4):
+    objective = build_objective([config], replace(make_pair(seed, record=record), tokenizers=(STUDENT, TEACHER)))
+    return objective, *make_batch(objective, seed, dtype=dtype, samples=samples)
+
+
+def close(found, wanted, tolerance):
+    """Relative to the largest number of `wanted`: single entries of a gradient may cancel to nothing."""
+    scale = max(float(wanted.abs().max()), 1e-3)
+    assert float((found.double() - wanted.double()).abs().max()) <= tolerance * scale
+
+
+def log_sum(log_p, tokens):
+    return torch.log(sum(torch.exp(log_p[token]) for token in tokens))
+
+
+def truth(student, batch, spans, head, layer, config):
+    """The sum over samples of the mean divergence of chunks, and their number, one chunk and one token at a time."""
+    total, number = torch.zeros((), dtype=torch.float64), 0
+    threshold, tau = config.debias_threshold, config.temperature
+    for b in range(len(batch.sample_ids)):
+        own = [naive.log_softmax(z) for z in student.logits_BSV[b]]
+        theirs = [
+            naive.log_softmax(naive.head_logits(head, state)) for state in batch.teacher_hidden[layer][b].double()
+        ]
+        chunks, open_chunk = [], ([], [])
+        pairs = [pair for pair in naive.spans_of(spans, b) if 0 not in pair[0] and 0 not in pair[1]]
+        for place, (s_tokens, t_tokens) in enumerate(pairs):
+            open_chunk = (open_chunk[0] + s_tokens, open_chunk[1] + t_tokens)
+            expected = threshold is None or log_sum(theirs[t_tokens[-1]], TEACHER_BOUNDARIES).exp() > threshold
+            if expected or place == len(pairs) - 1:
+                chunks.append(open_chunk)
+                open_chunk = ([], [])
+        distances = []
+        for s_tokens, t_tokens in chunks:
+            log_q = sum(own[s - 1][batch.tokens_BS[b, s]] for s in s_tokens)
+            log_p = sum(theirs[t - 1][batch.teacher_tokens_BT[b, t]] for t in t_tokens)
+            if threshold is not None:
+                log_q = log_q + log_sum(own[s_tokens[-1]], STUDENT_BOUNDARIES)
+                log_p = log_p + log_sum(theirs[t_tokens[-1]], TEACHER_BOUNDARIES)
+            p, q = (torch.exp((log_x - 1e-4) / tau) for log_x in (log_p, log_q))
+            if config.divergence == "tvd":
+                distances.append(tau * (abs(p - q) + abs((1 - p) - (1 - q))) / 2)
+                continue
+            if config.divergence == "reverse_kl":
+                p, q = q, p
+            distances.append(tau * (p * torch.log(p / q) + (1 - p) * torch.log((1 - p) / (1 - q))))
+        if distances:
+            total, number = total + sum(distances) / len(distances), number + len(distances)
+    return total, number
+
+
+SWITCHES = {
+    "default": {},
+    "weight": {"weight": 0.3},
+    "plain chunks": {"debias_threshold": None},
+    "nothing merged": {"debias_threshold": 0},
+    "much merged": {"debias_threshold": 0.5},
+    "reverse": {"divergence": "reverse_kl"},
+    "total variation": {"divergence": "tvd"},
+    "temperature 1": {"temperature": 1.0},
+    "temperature 1, reverse": {"temperature": 1.0, "divergence": "reverse_kl", "debias_threshold": None},
+    "temperature 0.5, total variation": {"temperature": 0.5, "divergence": "tvd"},
+}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=["float64", "float32"])
+@pytest.mark.parametrize(("seed", "rows"), [(0, 1), (1, 3), (2, 1000)])
+@pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
+def test_value_and_gradient(switches, seed, rows, dtype, monkeypatch):
+    monkeypatch.setattr(next_token, "CHUNK_CPU", 9 * rows)
+    config = ALMConfig(**switches)
+    objective, student, batch = world(config, seed, dtype, record=SOFTCAPPED if seed == 1 else None)
+    (loss,) = objective.losses
+    expected, number = truth(student, batch, batch.spans[loss.request], loss.head, loss.layer, config)
+    scalar, parts = objective(student, batch, {"sample": 4})
+    wanted = config.weight * expected / 4
+    assert number > 0
+    assert 4 * parts["alm/chunks"].item() == pytest.approx(number)
+    close(scalar.detach(), wanted.detach(), TOLERANCE[dtype])
+    for f, r in zip(gradients(scalar, student, objective), gradients(wanted, student, objective), strict=True):
+        assert f.dtype == dtype
+        close(f, r, TOLERANCE[dtype])
+
+
+def test_float32_is_no_worse_than_plain_autograd_in_float32():
+    torch.manual_seed(0)
+    exact = 5 * torch.randn(40, 20_000, dtype=torch.float64)
+    token, some = torch.randint(20_000, (40,)), torch.randperm(20_000)[:7000].sort().values
+    weights = torch.randn(2, 40, dtype=torch.float64)
+
+    def plain(dtype):
+        logits = exact.to(dtype).requires_grad_()
+        log_p = logits.log_softmax(-1)
+        values = torch.stack([log_p.gather(1, token[:, None]).squeeze(1), log_p[:, some].logsumexp(-1)])
+        (gradient,) = torch.autograd.grad((weights.to(dtype) * values).sum(), logits)
+        return values.detach(), gradient
+
+    logits = exact.float().requires_grad_()
+    values = torch.stack(next_token_logprobs_of(logits, torch.arange(40), token, some))
+    (gradient,) = torch.autograd.grad((weights.float() * values).sum(), logits)
+    without = torch.stack(next_token_logprobs(lambda chunk: exact[chunk].float(), token, some, 20_000))
+    assert torch.equal(without, values.detach())
+    for found, plainly, right in zip(
+        (values.detach(), gradient), plain(torch.float32), plain(torch.float64), strict=True
+    ):
+        error, allowed = ((x.double() - right).norm() / right.norm() for x in (found, plainly))
+        assert error <= 1.5 * allowed + 1e-7
+
+
+def test_log_of_one_minus_exp_at_both_ends():
+    x = torch.tensor([-1e-7, -1e-3, -0.6, -0.7, -5.0, -90.0])
+    found = log1mexp(x.requires_grad_())
+    (slope,) = torch.autograd.grad(found.sum(), x)
+    exact = [math.log(-math.expm1(v)) if v > -1 else math.log1p(-math.exp(v)) for v in x.tolist()]
+    torch.testing.assert_close(found.detach(), torch.tensor(exact), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        slope, torch.tensor([1 / math.expm1(v) + 0.0 for v in (-x).tolist()]).neg(), rtol=1e-5, atol=0
+    )
+
+
+def test_a_high_temperature_has_a_limit():
+    """Binarised KL, times tau, tends to a log(a / b) - a + b, and total variation to |a - b|."""
+    log_p, log_q = torch.tensor([-0.5, -3.0, -20.0]).double(), torch.tensor([-2.0, -3.0, -1.0]).double()
+    a, b = 1e-4 - log_p, 1e-4 - log_q
+    for divergence, limit in (
+        ("kl", a * (a / b).log() - a + b),
+        ("reverse_kl", b * (b / a).log() - b + a),
+        ("tvd", (a - b).abs()),
+    ):
+        found = binarised_divergence(log_p, log_q, divergence, 1e6)
+        torch.testing.assert_close(found, limit, rtol=1e-4, atol=1e-9)
+
+
+def test_sure_models_and_hopeless_ones_stay_finite():
+    log_p = torch.tensor([0.0, 0.0, -1e4, -1e4, -1e-9])
+    for divergence in ("kl", "reverse_kl", "tvd"):
+        for temperature in (0.5, 1.0, 100.0, 1e4):
+            log_q = torch.tensor([0.0, -1e4, 0.0, -1e4, -300.0]).requires_grad_()
+            found = binarised_divergence(log_p, log_q, divergence, temperature)
+            (slope,) = torch.autograd.grad(found.sum(), log_q)
+            assert torch.isfinite(found).all() and torch.isfinite(slope).all()
+
+
+def padded(student, batch, more):
+    """The same samples with `more` columns of padding and spans, filled with what must not matter."""
+    tokens = lambda x, value: pad(x, (0, more), value=value)  # noqa: E731
+    states = lambda x, value: pad(x, (0, 0, 0, more), value=value)  # noqa: E731
+    wide = replace(
+        batch,
+        tokens_BS=tokens(batch.tokens_BS, 3),
+        mask_BS=tokens(batch.mask_BS, False),
+        teacher_tokens_BT=tokens(batch.teacher_tokens_BT, 2),
+        teacher_hidden={k: states(v, 7.0) for k, v in batch.teacher_hidden.items()},
+        spans={
+            r: SpanSet(tokens(s.student_BS, -1), tokens(s.teacher_BT, -1), tokens(s.mask_BK, False))
+            for r, s in batch.spans.items()
+        },
+    )
+    return replace(student, logits_BSV=states(student.logits_BSV, -5.0)), wide
+
+
+def assert_same(found, wanted, student, objective):
+    for name in wanted[1]:
+        torch.testing.assert_close(found[1][name], wanted[1][name], rtol=1e-6, atol=1e-7)
+    pairs = zip(gradients(found[0], student, objective), gradients(wanted[0], student, objective), strict=True)
+    for a, b in pairs:
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.1])
+def test_padding_order_and_accumulation_change_nothing(threshold):
+    objective, student, batch = world(ALMConfig(debias_threshold=threshold), 2, torch.float32, samples=6)
+    counts = counts_of(batch)
+    for changed in (padded(student, batch, 5), pick(student, batch, [2, 0, 5, 3, 1, 4])):
+        assert_same(objective(*changed, counts), objective(student, batch, counts), student, objective)
+    results = [objective(*pick(student, batch, samples), counts) for samples in ([0], [1, 2, 3], [4, 5])]
+    parts = {name: sum(r[1][name] for r in results) for name in results[0][1]}
+    summed = sum(r[0] for r in results), parts
+    assert_same(summed, objective(student, batch, counts), student, objective)
+
+
+def test_only_logits_that_predict_a_chunk_or_its_end_get_a_gradient():
+    objective, student, batch = world(ALMConfig(debias_threshold=None), 2, torch.float32)
+    student, batch = padded(student, batch, 3)
+    (gradient,) = torch.autograd.grad(objective(student, batch, counts_of(batch))[0], [student.logits_BSV])
+    spans = batch.spans[objective.losses[0].request]
+    reads = torch.zeros_like(batch.mask_BS)
+    for b in range(4):
+        for s_tokens, t_tokens in naive.spans_of(spans, b):
+            if 0 not in s_tokens and 0 not in t_tokens:
+                reads[b, [s - 1 for s in s_tokens]] = True
+    assert reads.any()
+    assert torch.equal(gradient.abs().sum(-1) > 0, reads)
+
+
+def test_a_step_of_nothing_is_zero():
+    objective, student, batch = world(ALMConfig())
+    spans = {r: replace(s, mask_BK=torch.zeros_like(s.mask_BK)) for r, s in batch.spans.items()}
+    scalar, parts = objective(student, replace(batch, spans=spans), counts_of(batch))
+    assert scalar.item() == 0.0 and all(part.item() == 0.0 for part in parts.values())
+    assert all(torch.count_nonzero(gradient) == 0 for gradient in gradients(scalar, student, objective))
+
+
+def test_half_precision_logits_under_autocast_are_computed_in_float32():
+    objective, student, batch = world(ALMConfig(), dtype=torch.float32)
+    half = replace(student, logits_BSV=student.logits_BSV.detach().bfloat16().requires_grad_())
+    full = replace(student, logits_BSV=half.logits_BSV.detach().float().requires_grad_())
+    with torch.autocast("cpu", torch.bfloat16):
+        scalar, _ = objective(half, batch, counts_of(batch))
+    wanted, _ = objective(full, batch, counts_of(batch))
+    assert scalar.dtype == torch.float32 and scalar.item() == wanted.item()
+    (found,), (right,) = gradients(scalar, half, objective), gradients(wanted, full, objective)
+    torch.testing.assert_close(found.float(), right, rtol=1e-2, atol=1e-6)
+
+
+def test_boundary_tokens_of_every_kind_of_tokenizer(tmp_path):
+    assert boundary_tokens(STUDENT).tolist() == STUDENT_BOUNDARIES
+    assert boundary_tokens(TEACHER).tolist() == TEACHER_BOUNDARIES
+    for kind in ("bytelevel", "bpe", "unigram"):
+        tokenizer = tiny_tokenizer(tmp_path / kind, kind)
+        # The Llama-like one has newlines and tabs of its own, so it never falls back to <0x0A> and <0x09>.
+        spelt = ("Ġ", "Ċ", "ĉ") if kind == "bytelevel" else ("▁", "\n", "\t")
+        begins = {token for piece, token in tokenizer.get_vocab().items() if piece.startswith(spelt)}
+        assert len(begins) > 20
+        assert set(boundary_tokens(tokenizer).tolist()) == begins | set(tokenizer.all_special_ids)
+
+
+@pytest.mark.parametrize(
+    ("config", "pair", "message"),
+    [
+        (ALMConfig(), make_pair(kind="encoder"), "alm needs the teacher's logits.*is an encoder. Use mta"),
+        (ALMConfig(), make_pair(hidden=[3]), r"alm needs the teacher's hidden layers 9.*states.hidden: \[3, 9\]"),
+        (
+            ALMConfig(),
+            replace(make_pair(), tokenizers=(STUDENT, word_tokenizer(["a", "b"]))),
+            "no token of the teacher's tokenizer begins with white space.*debias_threshold: null",
+        ),
+    ],
+)
+def test_refusals(config, pair, message):
+    with pytest.raises(RunError, match=message):
+        build_objective([config], pair)
+
+
+POSITIONS = [0, 5, 11, 30, 51, 54]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parity")
+    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
+    tiny_tokenizer(folder / "other", "bytelevel", vocab=320)
+    return Cache(build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl"))))
+
+
+def cached(cache, tokenizer, width, config):
+    teacher = AutoTokenizer.from_pretrained(cache.path / "teacher")
+    pair = Pair(
+        manifest=cache.manifest,
+        head=load_teacher_head(cache.path, cache.manifest),
+        student_layers=3,
+        student_width=width,
+        vocabulary=share_vocabulary(tokenizer, teacher),
+        same_tokenizer=same_tokenizer(tokenizer, teacher),
+        tokenizers=(tokenizer, teacher),
+    )
+    objective = build_objective([config], pair)
+    return objective, BatchBuilder(cache, StudentEncoder(tokenizer, 64, append_eos=True), objective.needs)[POSITIONS]
+
+
+def loss_and_gradient(model, objective, batch):
+    model.zero_grad()
+    scalar, parts = objective(forward(model, batch, objective.needs), batch, counts_of(batch))
+    scalar.backward()
+    return scalar.item(), torch.cat([p.grad.flatten() for p in model.parameters()]), parts
+
+
+@pytest.mark.parametrize("threshold", [None, 0.1])
+@pytest.mark.parametrize("cross", [False, True], ids=["one tokenizer", "two tokenizers"])
+def test_cached_states_give_the_loss_of_the_live_teacher(cache, cross, threshold):
+    """The teacher run now, and log-probabilities from its own logits: neither our cache nor our unembedding."""
+    teacher_tokenizer = AutoTokenizer.from_pretrained(cache.path / "teacher")
+    tokenizer = AutoTokenizer.from_pretrained(cache.path.parent / "other") if cross else teacher_tokenizer
+    architecture = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3}
+    student = StudentConfig(architecture=architecture | {"num_attention_heads": 2}, tokenizer="teacher", max_tokens=64)
+    torch.manual_seed(1)
+    model = load_student(student, tokenizer)
+    config = ALMConfig(debias_threshold=threshold)
+    objective, batch = cached(cache, tokenizer, 16, config)
+    offline, offline_gradient, parts = loss_and_gradient(model, objective, batch)
+
+    model.zero_grad()
+    teacher = AutoModelForCausalLM.from_pretrained(cache.path.parent / "teacher", dtype=torch.float32).eval()
+    own_BSV = model(input_ids=batch.tokens_BS).logits.log_softmax(-1)
+    spans = batch.spans[objective.losses[0].request]
+    student_ends, teacher_ends = boundary_tokens(tokenizer), boundary_tokens(teacher_tokenizer)
+    total, number = torch.zeros(()), 0
+    for row, position in enumerate(POSITIONS):
+        encoded = teacher_tokenizer(cache.sample(position).text, return_tensors="pt")
+        with torch.no_grad():
+            theirs = teacher(**encoded).logits[0].log_softmax(-1)
+        own, distances, log_p, log_q = own_BSV[row], [], 0.0, 0.0
+        pairs = [pair for pair in naive.spans_of(spans, row) if 0 not in pair[0] and 0 not in pair[1]]
+        for place, (s_tokens, t_tokens) in enumerate(pairs):
+            log_p = log_p + sum(theirs[t - 1, encoded["input_ids"][0, t]] for t in t_tokens)
+            log_q = log_q + sum(own[s - 1, batch.tokens_BS[row, s]] for s in s_tokens)
+            end_p, end_q = theirs[t_tokens[-1], teacher_ends].logsumexp(0), own[s_tokens[-1], student_ends].logsumexp(0)
+            if threshold is not None and end_p.exp() <= threshold and place < len(pairs) - 1:
+                continue
+            if threshold is not None:
+                log_p, log_q = log_p + end_p, log_q + end_q
+            p, q = torch.exp((log_p.double() - 1e-4) / 100), torch.exp((log_q.double() - 1e-4) / 100)
+            distances.append(100 * (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()))
+            log_p, log_q = 0.0, 0.0
+        total, number = total + sum(distances) / len(distances), number + len(distances)
+    live = total / len(POSITIONS)
+    live.backward()
+    online_gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+    assert parts["alm/chunks"].item() * len(POSITIONS) == pytest.approx(number) and number > 20
+    assert offline == pytest.approx(live.item(), rel=1e-5)
+    assert (offline_gradient - online_gradient).norm() <= 1e-5 * online_gradient.norm()
+    assert online_gradient.norm() > 1e-3
+
+
+@pytest.mark.parametrize("threshold", [None, 0.1])
+def test_a_teacher_that_is_its_own_student_has_nothing_to_learn(cache, threshold):
+    tokenizer = AutoTokenizer.from_pretrained(cache.path / "teacher")
+    model = AutoModelForCausalLM.from_pretrained(cache.path.parent / "teacher", dtype=torch.float32).eval()
+    for divergence in ("kl", "reverse_kl"):
+        config = ALMConfig(debias_threshold=threshold, divergence=divergence)
+        value, gradient, parts = loss_and_gradient(model, *cached(cache, tokenizer, 32, config))
+        assert parts["alm/chunks"] > 2
+        assert abs(value) < 1e-5 and gradient.abs().max() < 1e-4

@@ -1,0 +1,477 @@
+"""DSKD against its equations in plain loops, its detach rules, its invariances, and a teacher that runs live."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from pydantic import ValidationError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from schemas.errors import RunError
+from schemas.losses import DSKDConfig
+from schemas.manifest import HeadRecord
+from schemas.training import StudentConfig, TrainingConfig
+from tests.caches import build_cache, extraction, write_corpus
+from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.trainer.objectives import naive
+from tests.trainer.objectives.world import D_S, D_T, L_S, L_T, V_S, V_T, counts_of, make_batch, make_pair, pick
+from tests.trainer.objectives.world import to_double as projectors_to_double
+from trainer.cache import Cache
+from trainer.loader import BatchBuilder, StudentEncoder
+from trainer.metrics import read_metrics
+from trainer.objectives import divergence
+from trainer.objectives.base import Pair
+from trainer.objectives.dskd import head_cross_entropy, head_forward_kl
+from trainer.objectives.objective import build_objective
+from trainer.run import train
+from trainer.student import forward, load_student
+from trainer.teacher_head import load_teacher_embedding, load_teacher_head
+from trainer.vocabulary import share_vocabulary
+
+SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
+TERMS = ("t2s_ce", "t2s_kd", "s2t_kd")
+sides = pytest.mark.parametrize("same", [True, False], ids=["one tokenizer", "two tokenizers"])
+
+
+def world(config, same, seed=0, samples=5, dtype=torch.float64, record=None):
+    """Objective, student and batch; the student has its own embeddings, and one sample no targets of the teacher's."""
+    torch.manual_seed(seed)
+    pair = replace(make_pair(seed, same=same, record=record), embedding_Vd=torch.randn(V_T, D_T))
+    objective = build_objective([config], pair)
+    if dtype == torch.float64:
+        projectors_to_double(objective)
+    student, batch = make_batch(objective, seed, samples=samples, same=same, dtype=dtype)
+    batch.teacher_target_BT[3] = False
+    embedding = torch.nn.Embedding(V_S, D_S, dtype=dtype)
+    unembedding = torch.nn.Linear(D_S, V_S, dtype=dtype)
+    unembedding.bias.data[2] += 1.0  # a token that the projected teacher often says, and the texts often have
+    batch.tokens_BS[:, ::2] = 2
+    return objective, replace(student, embedding=embedding, unembedding=unembedding), batch, pair
+
+
+def leaves(objective, student):
+    modules = [*student.embedding.parameters(), *student.unembedding.parameters()]
+    return [student.logits_BSV, *student.hidden.values(), *objective.parameters(), *modules]
+
+
+def gradients(scalar, objective, student):
+    wanted = leaves(objective, student)
+    found = torch.autograd.grad(scalar, wanted, allow_unused=True)
+    return [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, wanted, strict=True)]
+
+
+def linear(x, layer):
+    out = torch.stack([naive.dot(row, x) for row in layer.weight])
+    return out if layer.bias is None else out + layer.bias
+
+
+def deviation(vectors):
+    numbers = [float(x) for vector in vectors for x in vector]
+    mean = sum(numbers) / len(numbers)
+    return math.sqrt(sum((x - mean) ** 2 for x in numbers) / (len(numbers) - 1))
+
+
+def weighted(scores, vectors):
+    shares = [torch.exp(x) for x in naive.log_softmax(torch.stack(scores))]
+    return sum(share * vector for share, vector in zip(shares, vectors, strict=True))
+
+
+def naive_dskd(objective, student, batch, pair, config, same):
+    """Totals by name, from the paper's equations, one position at a time."""
+    (loss,) = objective.losses
+    total = {name: torch.zeros((), dtype=torch.float64) for name in (*TERMS, "t2s_acc")}
+    states, teacher = student.hidden.get(L_S), batch.teacher_hidden[L_T].double()
+    student_rows, teacher_rows = [], []  # (b, s, projected teacher), (teacher state, projected student)
+    for b in range(len(batch.sample_ids)):
+        tokens, said = batch.tokens_BS[b].tolist(), batch.teacher_tokens_BT[b].tolist()
+        places = [s for s in range(len(tokens) - 1) if batch.target_BS[b, s + 1]]
+        if same:
+            for s in places:
+                t = int(batch.pair_BS[b, s])
+                if t >= 0:
+                    student_rows.append((b, s, linear(teacher[b, t], loss.t2s) if config.student_space else None))
+                    teacher_rows.append(
+                        (teacher[b, t], linear(states[b, s], loss.s2t) if config.teacher_space else None)
+                    )
+            continue
+        teacher_places = [t for t in range(len(said) - 1) if batch.teacher_target_BT[b, t + 1]]
+        if not places or not teacher_places:
+            continue
+        of_student = student.embedding.weight.detach()
+        of_teacher = pair.embedding_Vd.double()
+        queries = [
+            linear(torch.cat([of_student[tokens[s]], of_student[tokens[s + 1]]]), loss.attention.query) for s in places
+        ]
+        keys = [torch.cat([of_teacher[said[t]], of_teacher[said[t + 1]]]) for t in teacher_places]
+        next_embeddings = [of_teacher[said[t + 1]] for t in teacher_places]
+        hidden = [teacher[b, t] for t in teacher_places]
+        of_keys, of_next, of_hidden = deviation(keys), deviation(next_embeddings), deviation(hidden)
+        score = [[naive.dot(q, k / of_keys) / math.sqrt(2 * D_T) for k in keys] for q in queries]
+        if config.student_space:
+            values = [
+                linear(h / of_hidden + e / of_next, loss.t2s) for h, e in zip(hidden, next_embeddings, strict=True)
+            ]
+        if config.teacher_space:
+            back = [linear(states[b, s], loss.s2t) for s in places]
+        for i, s in enumerate(places):
+            student_rows.append((b, s, weighted(score[i], values) if config.student_space else None))
+        for j, h in enumerate(hidden):
+            teacher_rows.append((h, weighted([row[j] for row in score], back) if config.teacher_space else None))
+    masked = config.mask_wrong == "always" or (config.mask_wrong == "auto" and not same)
+    for b, s, projected in student_rows if config.student_space else ():
+        weight, bias = student.unembedding.weight.detach(), student.unembedding.bias.detach()
+        logits = torch.stack([naive.dot(projected, row) for row in weight]) + bias
+        x = int(batch.tokens_BS[b, s + 1])
+        right = max(range(V_S), key=logits.tolist().__getitem__) == x
+        total["t2s_ce"] = total["t2s_ce"] - naive.log_softmax(logits)[x]
+        total["t2s_acc"] = total["t2s_acc"] + right
+        if right or not masked:
+            total["t2s_kd"] = total["t2s_kd"] + naive.kl(logits.detach(), student.logits_BSV[b, s], config.temperature)
+    for state, projected in teacher_rows if config.teacher_space else ():
+        p, q = naive.head_logits(pair.head, state), naive.head_logits(pair.head, projected)
+        total["s2t_kd"] = total["s2t_kd"] + naive.kl(p, q, config.temperature)
+    return total
+
+
+def close(found, wanted, tolerance):
+    scale = max(float(wanted.detach().abs().max()), 1e-3)
+    assert float((found.detach().double() - wanted.detach().double()).abs().max()) <= tolerance * scale
+
+
+SWITCHES = {
+    "default": {},
+    "masked": {"mask_wrong": "always"},
+    "not masked": {"mask_wrong": "never"},
+    "student space": {"teacher_space": 0},
+    "teacher space": {"student_space": 0},
+    "weights": {"weight": 0.5, "student_space": 0.3, "teacher_space": 2.0, "temperature": 1.0},
+    "no bias": {"projectors": {"bias": False, "init": "orthogonal"}},
+    "xavier": {"projectors": {"init": "xavier", "lr": 0.1}},
+}
+
+
+@sides
+@pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.float32, 5e-5)])
+def test_values_and_every_gradient_are_the_equations(switches, same, dtype, tolerance):
+    config = DSKDConfig(**switches)
+    for seed in (0, 1):
+        objective, student, batch, pair = world(config, same, seed, dtype=dtype)
+        counts = counts_of(batch, pairs=same)
+        assert_equal_to_naive(objective, student, batch, pair, config, same, counts, tolerance)
+
+
+def test_a_soft_capped_teacher():
+    config = DSKDConfig()
+    objective, student, batch, pair = world(config, False, 2, record=SOFTCAPPED)
+    assert_equal_to_naive(objective, student, batch, pair, config, False, counts_of(batch), 1e-5)
+
+
+def assert_equal_to_naive(objective, student, batch, pair, config, same, counts, tolerance):
+    (loss,) = objective.losses
+    terms = loss(student, batch)
+    expected = naive_dskd(objective, student, batch, pair, config, same)
+    wanted = torch.zeros((), dtype=torch.float64)
+    for name, term in terms.items():
+        assert term.unit == ("pair" if same else "token")
+        close(term.total, expected[name], tolerance)
+        weight = {"t2s_ce": config.student_space, "t2s_kd": config.student_space, "s2t_kd": config.teacher_space}
+        wanted = wanted + config.weight * weight.get(name, 0.0) * expected[name] / counts[term.unit]
+    student_terms = ("t2s_ce", "t2s_kd", "t2s_acc") if config.student_space else ()
+    assert set(terms) == {*student_terms, *(("s2t_kd",) if config.teacher_space else ())}
+    scalar, _ = objective(student, batch, counts)
+    close(scalar, wanted, tolerance)
+    for found, right in zip(gradients(scalar, objective, student), gradients(wanted, objective, student), strict=True):
+        close(found, right, tolerance)
+
+
+@sides
+def test_some_tokens_are_right_and_some_wrong_in_these_worlds(same):
+    objective, student, batch, _ = world(DSKDConfig(), same)
+    terms = objective.losses[0](student, batch)
+    assert 0 < terms["t2s_acc"].total < batch.count(terms["t2s_acc"].unit)
+    assert terms["t2s_kd"].total > 0
+
+
+@sides
+@pytest.mark.parametrize("term", TERMS)
+def test_detach_rules(term, same):
+    """Which parameters a term teaches, as the authors' code has it: the student's head and embeddings never."""
+    objective, student, batch, _ = world(DSKDConfig(mask_wrong="never"), same)
+    (loss,) = objective.losses
+    batch.teacher_hidden[L_T].requires_grad_()
+    loss(student, batch)[term].total.backward()
+    taught = {
+        "logits": student.logits_BSV.grad,
+        "hidden": student.hidden[L_S].grad,
+        "t2s": loss.t2s.weight.grad,
+        "s2t": loss.s2t.weight.grad,
+        "query": None if same else loss.attention.query.weight.grad,
+        "embedding": student.embedding.weight.grad,
+        "unembedding": student.unembedding.weight.grad,
+        "bias": student.unembedding.bias.grad,
+    }
+    found = {name for name, gradient in taught.items() if gradient is not None and gradient.abs().max() > 1e-6}
+    links = set() if same else {"query"}
+    assert found == {"t2s_ce": {"t2s"} | links, "t2s_kd": {"logits"}, "s2t_kd": {"hidden", "s2t"} | links}[term]
+    assert not any(buffer.requires_grad for buffer in loss.buffers())
+
+
+@sides
+def test_padding_changes_nothing(same):
+    objective, student, batch, _ = world(DSKDConfig(), same, dtype=torch.float32)
+    counts = counts_of(batch, pairs=same)
+    wide = lambda x, value: torch.nn.functional.pad(x, (0, 6), value=value)  # noqa: E731
+    states = lambda x, value: torch.nn.functional.pad(x, (0, 0, 0, 6), value=value)  # noqa: E731
+    wide_batch = replace(
+        batch,
+        tokens_BS=wide(batch.tokens_BS, 3),
+        mask_BS=wide(batch.mask_BS, False),
+        target_BS=wide(batch.target_BS, False),
+        teacher_tokens_BT=wide(batch.teacher_tokens_BT, 3),
+        teacher_mask_BT=wide(batch.teacher_mask_BT, False),
+        teacher_target_BT=wide(batch.teacher_target_BT, False),
+        teacher_hidden={k: states(v, 7.0) for k, v in batch.teacher_hidden.items()},
+        pair_BS=wide(batch.pair_BS, -1) if same else None,
+    )
+    hidden = {k: states(v, 9.0) for k, v in student.hidden.items()}
+    wide_student = replace(student, logits_BSV=states(student.logits_BSV, -5.0), hidden=hidden)
+    assert_same(objective, student, objective(student, batch, counts), objective(wide_student, wide_batch, counts))
+
+
+@sides
+def test_the_order_of_samples_changes_nothing(same):
+    objective, student, batch, _ = world(DSKDConfig(), same, 1, dtype=torch.float32)
+    counts = counts_of(batch, pairs=same)
+    turned = part(student, batch, [2, 0, 4, 3, 1])
+    assert_same(objective, student, objective(student, batch, counts), objective(*turned, counts))
+
+
+@sides
+def test_accumulated_batches_weigh_as_one_large_batch(same):
+    objective, student, batch, _ = world(DSKDConfig(), same, 2, samples=6, dtype=torch.float32)
+    counts = counts_of(batch, pairs=same)
+    results = [objective(*part(student, batch, samples), counts) for samples in ([0], [1, 2, 3], [4, 5])]
+    summed = sum(r[0] for r in results), {name: sum(r[1][name] for r in results) for name in results[0][1]}
+    assert_same(objective, student, objective(student, batch, counts), summed)
+
+
+def part(student, batch, samples):
+    states, some = pick(student, batch, samples)
+    return replace(states, embedding=student.embedding, unembedding=student.unembedding), some
+
+
+def assert_same(objective, student, first, second):
+    assert first[1].keys() == second[1].keys()
+    for name in first[1]:
+        torch.testing.assert_close(second[1][name], first[1][name], rtol=1e-5, atol=1e-7)
+    pairs = zip(gradients(second[0], objective, student), gradients(first[0], objective, student), strict=True)
+    for found, wanted in pairs:
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-7)
+
+
+@sides
+def test_a_step_of_nothing_is_zero_and_finite(same):
+    objective, student, batch, _ = world(DSKDConfig(), same)
+    batch = replace(batch, target_BS=torch.zeros_like(batch.target_BS))
+    scalar, parts = objective(student, batch, counts_of(batch, pairs=same))
+    assert scalar.item() == 0.0
+    assert all(value.item() == 0.0 for value in parts.values())
+    for gradient in gradients(scalar, objective, student):
+        assert torch.count_nonzero(gradient) == 0
+
+
+def test_states_without_variance_stay_finite():
+    objective, student, batch, _ = world(DSKDConfig(), False, dtype=torch.float32)
+    batch.teacher_hidden[L_T][0] = 0.0
+    batch.teacher_hidden[L_T][2] = 1.0
+    objective.losses[0].embedding_Ve.zero_()
+    scalar, _ = objective(student, batch, counts_of(batch))
+    assert torch.isfinite(scalar)
+    for gradient in gradients(scalar, objective, student):
+        assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("chunk", [1, 1000, 10**9])
+def test_chunks_change_nothing_and_float32_errs_no_more_than_plain_float32(chunk, monkeypatch):
+    """Value and gradient of the two chunked losses, at 500 tokens, against float64 and against plain float32."""
+    monkeypatch.setattr(divergence, "CHUNK_CPU", chunk)
+    g = torch.Generator().manual_seed(0)
+    weight, states, truth = (torch.randn(n, 16, generator=g, dtype=torch.float64) for n in (500, 40, 40))
+    target = torch.randint(0, 500, (40,), generator=g)
+
+    def plain(x):
+        log_q = ((x @ weight.to(x.dtype).T) / 2).log_softmax(-1)
+        log_p = ((truth.to(x.dtype) @ weight.to(x.dtype).T) / 2).log_softmax(-1)
+        nll = -(x @ weight.to(x.dtype).T).log_softmax(-1).gather(1, target[:, None]).sum()
+        return nll, (log_p.exp() * (log_p - log_q)).sum()
+
+    def chunked(x):
+        head = lambda h: h @ weight.to(h.dtype).T  # noqa: E731
+        nll, right = head_cross_entropy(x, target, head, 500)
+        assert right.tolist() == [int((weight @ row).argmax()) == t for row, t in zip(states, target, strict=True)]
+        return nll, head_forward_kl(x, truth.to(x.dtype), head, 500, 2.0)
+
+    def measured(losses, dtype):
+        x = states.to(dtype).requires_grad_()
+        values = losses(x)
+        return [v.detach().double() for v in values] + [
+            torch.autograd.grad(v, x, retain_graph=True)[0].double() for v in values
+        ]
+
+    right = measured(plain, torch.float64)
+    rows = zip(
+        measured(chunked, torch.float64),
+        measured(chunked, torch.float32),
+        measured(plain, torch.float32),
+        right,
+        strict=True,
+    )
+    for exact, found, usual, wanted in rows:
+        torch.testing.assert_close(exact, wanted, rtol=1e-12, atol=1e-12)
+        allowed = max(2 * float((usual - wanted).norm()), 1e-6 * float(wanted.norm()))
+        assert float((found - wanted).norm()) <= allowed
+
+
+def test_refusals():
+    pair = make_pair(same=False)
+    with pytest.raises(RunError, match="keep_embeddings: true"):
+        build_objective([DSKDConfig()], pair)
+    with pytest.raises(RunError, match=f"embeddings 3 wide and states {D_T}"):
+        build_objective([DSKDConfig()], replace(pair, embedding_Vd=torch.randn(V_T, 3)))
+    with pytest.raises(RunError, match=r"is an encoder\. Use sra with span_kd: 0"):
+        build_objective([DSKDConfig()], make_pair(same=True, kind="encoder"))
+    with pytest.raises(RunError, match=f"dskd needs the teacher's hidden layers {L_T}"):
+        build_objective([DSKDConfig()], make_pair(same=True, hidden=[1]))
+    with pytest.raises(ValidationError, match="both 0"):
+        DSKDConfig(student_space=0, teacher_space=0)
+    objective, student, batch, _ = world(DSKDConfig(), False, dtype=torch.float32)
+    with pytest.raises(RunError, match=f"embeddings are 2 wide and its states {D_S}"):
+        objective(replace(student, embedding=torch.nn.Embedding(V_S, 2)), batch, counts_of(batch))
+
+
+def test_one_tokenizer_needs_no_embeddings_and_two_no_pairs():
+    assert build_objective([DSKDConfig()], make_pair(same=True)).needs.pairs
+    assert not world(DSKDConfig(), False)[0].needs.pairs
+
+
+def test_projectors_have_their_own_rate_and_start():
+    objective = world(DSKDConfig(projectors={"lr": 0.02, "bias": False, "init": "orthogonal"}), False)[0]
+    (group,) = objective.parameter_groups()
+    assert (group["lr"], group["weight_decay"], len(group["params"])) == (0.02, 0.0, 3)
+    query = objective.losses[0].attention.query.weight
+    assert query.shape == (2 * D_T, 2 * D_S)
+    torch.testing.assert_close(query @ query.T, torch.eye(2 * D_T, dtype=query.dtype), atol=1e-5, rtol=0)
+    assert len(world(DSKDConfig(), False)[0].parameter_groups()[0]["params"]) == 6
+
+
+def make_cache(folder):
+    """With the teacher's embeddings, and a tokenizer for the student."""
+    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
+    other = tiny_tokenizer(folder / "other", "bytelevel", vocab=320)
+    corpus = write_corpus(folder / "corpus.jsonl")
+    config = extraction(folder / "cache", folder / "teacher", corpus, teacher={"keep_embeddings": True})
+    return Cache(build_cache(config)), other
+
+
+@pytest.mark.parametrize("tokenizer", ["teacher", "other"])
+def test_a_run_teaches_the_projectors_and_the_student(tmp_path, tokenizer):
+    cache, _ = make_cache(tmp_path)
+    size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    name = tokenizer if tokenizer == "teacher" else str(tmp_path / tokenizer)
+    student = {"architecture": {"model_type": "llama", **size}, "tokenizer": name, "max_tokens": 64}
+    objective = [{"loss": "ce", "weight": 0.5}, {"loss": "dskd", "weight": 0.5, "projectors": {"lr": 1e-2}}]
+    run = {"cache": cache.path, "output": tmp_path / "run", "student": student, "objective": objective, "steps": 60}
+    run |= {"batch_size": 8, "threads": 1, "log_every": 1, "device": "cpu", "optimizer": {"lr": 1e-2}}
+    train(TrainingConfig.model_validate(run))
+    lines = read_metrics(tmp_path / "run")
+    for term in ("t2s_ce", "s2t_kd"):
+        values = [line[f"dskd/{term}"] for line in lines]
+        assert sum(values[-5:]) < 0.95 * sum(values[:5]), term
+
+
+def test_a_cache_gives_what_the_live_teacher_gives(tmp_path):
+    """Two tokenizers, a real cache: states, unembedding and embeddings, against the teacher run from the text now."""
+    cache, other = make_cache(tmp_path)
+    size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(1)
+    student = load_student(
+        StudentConfig(architecture={"model_type": "llama", **size}, tokenizer="teacher", max_tokens=64), other
+    )
+    of_teacher = AutoTokenizer.from_pretrained(tmp_path / "teacher")
+    pair = Pair(
+        manifest=cache.manifest,
+        head=load_teacher_head(cache.path, cache.manifest),
+        student_layers=2,
+        student_width=16,
+        vocabulary=share_vocabulary(other, of_teacher),
+        same_tokenizer=False,
+        embedding_Vd=load_teacher_embedding(cache.path, cache.manifest),
+    )
+    config = DSKDConfig(mask_wrong="never")
+    objective = build_objective([config], pair)
+    positions = [0, 5, 11, 51, 54]
+    batch = BatchBuilder(cache, StudentEncoder(other, 64, append_eos=True), objective.needs)[positions]
+    counts = counts_of(batch)
+    states = forward(student, batch, objective.needs)
+    offline, _ = objective(states, batch, counts)
+    offline.backward()
+
+    live = AutoModelForCausalLM.from_pretrained(tmp_path / "teacher", attn_implementation="eager").eval()
+    terms = {name: torch.zeros((), dtype=torch.float64) for name in TERMS}
+    parameters = [p for p in student.parameters() if p.grad is not None] + list(objective.parameters())
+    found = torch.cat([p.grad.flatten() for p in parameters])
+    for row, position in enumerate(positions):
+        sample = cache.sample(position)
+        encoded = of_teacher(sample.text, return_tensors="pt", return_offsets_mapping=True)
+        ends = encoded.pop("offset_mapping")[0, :, 1].tolist()
+        with torch.no_grad():
+            output = live(**encoded, output_hidden_states=True)
+        places = [t for t in range(len(ends) - 1) if ends[t + 1] > sample.prompt_end]
+        tokens = encoded["input_ids"][0]
+        for name, total in live_terms(
+            objective.losses[0],
+            config,
+            forward(student, batch, objective.needs),
+            batch,
+            row,
+            live,
+            output,
+            tokens,
+            places,
+        ).items():
+            terms[name] = terms[name] + total
+    online = sum(terms.values()) / counts["token"]
+    assert offline.item() == pytest.approx(online.item(), rel=1e-5)
+    right = torch.cat([g.flatten() for g in torch.autograd.grad(online, parameters)])
+    assert float(right.norm()) > 1e-3
+    assert float((found - right).norm()) <= 1e-5 * float(right.norm())
+
+
+def live_terms(loss, config, states, batch, row, live, output, tokens, places):
+    """One sample in plain torch, with the teacher's own modules instead of anything cached."""
+    at = [s for s in range(batch.tokens_BS.shape[1] - 1) if batch.target_BS[row, s + 1]]
+    after, behind = torch.tensor(at) + 1, torch.tensor(places) + 1
+    of_student, of_teacher = (
+        states.embedding(batch.tokens_BS[row]).detach(),
+        live.get_input_embeddings()(tokens).detach(),
+    )
+    hidden, logits = output.hidden_states[-1][0, places], output.logits[0, places]
+    key = torch.cat([of_teacher[places], of_teacher[behind]], -1)
+    score = loss.attention.query(torch.cat([of_student[at], of_student[after]], -1)) @ (key / key.std()).T
+    score = score / math.sqrt(key.shape[-1])
+    t2s = score.softmax(-1) @ loss.t2s(hidden / hidden.std() + of_teacher[behind] / of_teacher[behind].std())
+    said = t2s @ states.unembedding.weight.detach().T
+    s2t = score.T.softmax(-1) @ loss.s2t(states.hidden[2][row, at])
+    tau = config.temperature
+
+    def kl(p, q):
+        p, q = (p / tau).log_softmax(-1), (q / tau).log_softmax(-1)
+        return (p.exp() * (p - q)).sum()
+
+    return {
+        "t2s_ce": -said.log_softmax(-1).gather(1, batch.tokens_BS[row][after][:, None]).sum(),
+        "t2s_kd": kl(said.detach(), states.logits_BSV[row, at]),
+        "s2t_kd": kl(logits, s2t @ live.get_output_embeddings().weight.detach().T),
+    }

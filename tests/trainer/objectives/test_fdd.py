@@ -1,0 +1,351 @@
+"""FDD against triple loops from its equations, value and gradient; what must not change it; offline equals online."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+from torch.nn.functional import pad
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from schemas.errors import RunError
+from schemas.layers import Top
+from schemas.losses import FDDConfig
+from schemas.manifest import HeadRecord
+from schemas.training import StudentConfig
+from tests.caches import build_cache, extraction, write_corpus
+from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.trainer.objectives import naive
+from tests.trainer.objectives.world import L_S, L_T, counts_of, make_batch, make_pair, pick
+from trainer.batch import StudentStates
+from trainer.cache import Cache
+from trainer.loader import BatchBuilder, StudentEncoder
+from trainer.objectives import fdd
+from trainer.objectives.base import Pair
+from trainer.objectives.fdd import dynamics
+from trainer.objectives.objective import build_objective
+from trainer.student import forward, load_student
+from trainer.teacher_head import load_teacher_head
+from trainer.vocabulary import share_vocabulary
+
+SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
+# Student layers and the teacher layers that follow: round(l * 9 / 6), Python's rounding to even.
+STRIDED = {1: [(6, 9)], 2: [(4, 6), (6, 9)], 3: [(4, 6), (5, 8), (6, 9)], 5: [(2, 3), (3, 4), (4, 6), (5, 8), (6, 9)]}
+# The teacher's head computes in float32 whatever the student does.
+TOLERANCE = {torch.float64: 1e-5, torch.float32: 5e-5}
+
+
+def world(config, seed=0, dtype=torch.float64, width=7, bias=True, record=None, samples=4):
+    """An objective, a batch, and a student of `width` tokens whose unembedding is a leaf too."""
+    objective = build_objective([config], make_pair(seed, same=True, record=record))
+    student, batch = make_batch(objective, seed, same=True, dtype=dtype, samples=samples)
+    torch.manual_seed(seed)
+    logits_BSV = (2 * torch.randn(*batch.tokens_BS.shape, width, dtype=torch.float64)).to(dtype).requires_grad_()
+    unembedding = nn.Linear(5, width, bias=bias, dtype=torch.float64).to(dtype)
+    return objective, replace(student, logits_BSV=logits_BSV, unembedding=unembedding), batch
+
+
+def gradients(scalar, student):
+    leaves = [student.logits_BSV, *student.hidden.values(), *student.unembedding.parameters()]
+    found = torch.autograd.grad(scalar, leaves, allow_unused=True)
+    return [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)]
+
+
+def close(found, wanted, tolerance):
+    """Relative to the largest number of `wanted`: single entries of a gradient may cancel to nothing."""
+    scale = max(float(wanted.abs().max()), 1e-3)
+    assert float((found.double() - wanted.double()).abs().max()) <= tolerance * scale
+
+
+def truth(student, batch, head, key_layers, temperature):
+    """Trajectory and derivative, one sample, token, layer and word of the vocabulary at a time."""
+    trajectory = derivative = torch.zeros((), dtype=torch.float64)
+    for b in range(len(batch.sample_ids)):
+        for s in range(batch.tokens_BS.shape[1] - 1):
+            if not batch.target_BS[b, s + 1] or batch.pair_BS[b, s] < 0:
+                continue
+            own, theirs = [], []
+            for l_student, l_teacher in key_layers:
+                if l_student == L_S:
+                    z = student.logits_BSV[b, s]
+                else:
+                    z = torch.stack(
+                        [naive.dot(student.hidden[l_student][b, s], row) for row in student.unembedding.weight]
+                    )
+                    z = z if student.unembedding.bias is None else z + student.unembedding.bias
+                z_teacher = naive.head_logits(head, batch.teacher_hidden[l_teacher][b, batch.pair_BS[b, s]])
+                width = min(len(z), len(z_teacher))
+                own.append(z[:width])
+                theirs.append(z_teacher[:width])
+            kls = [naive.kl(t, s, temperature) for t, s in zip(theirs, own, strict=True)]
+            trajectory = trajectory + sum(kls) / len(kls)
+            own, theirs = ([naive.log_softmax(z) for z in side] for side in (own, theirs))
+            steps = range(len(own) - 1)
+            distances = [1 - naive.cos(own[i + 1] - own[i], theirs[i + 1] - theirs[i]) for i in steps]
+            if distances:
+                derivative = derivative + sum(distances) / len(distances)
+    return trajectory, derivative
+
+
+SWITCHES = {
+    "default": ({}, {}),
+    "weights": ({"weight": 0.5, "trajectory": 0.3, "derivative": 2.0}, {}),
+    "trajectory alone": ({"derivative": 0}, {}),
+    "derivative alone": ({"trajectory": 0}, {}),
+    "temperature": ({"temperature": 0.7}, {}),
+    "M = 1": ({"student_layers": Top(top=1), "derivative": 0}, {}),
+    "M = 2": ({"student_layers": Top(top=2)}, {}),
+    "M = 5": ({"student_layers": Top(top=5)}, {}),
+    "without the last layer": ({"student_layers": [0, 3], "teacher_layers": [1, 7]}, {}),
+    "no bias": ({}, {"bias": False}),
+    "soft-capped teacher": ({}, {"record": SOFTCAPPED}),
+    "a wider student": ({}, {"width": 11}),
+}
+
+
+@pytest.mark.parametrize("rows", [1, 4, 1000])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=["float64", "float32"])
+@pytest.mark.parametrize(("switches", "shape"), SWITCHES.values(), ids=SWITCHES)
+def test_value_and_gradient(switches, shape, dtype, rows, monkeypatch):
+    config, seed = FDDConfig(**switches), rows % 7
+    objective, student, batch = world(config, seed, dtype, **shape)
+    (loss,) = objective.losses
+    top = getattr(config.student_layers, "top", None)
+    key_layers = STRIDED[top] if top else [(0, 1), (3, 7)]
+    monkeypatch.setattr(fdd, "CHUNK_CPU", rows * len(key_layers) * min(9, student.logits_BSV.shape[2]))
+    counts = counts_of(batch, pairs=True)
+    trajectory, derivative = truth(student, batch, loss.head, key_layers, config.temperature)
+    scalar, parts = objective(student, batch, counts)
+    wanted = config.weight * (config.trajectory * trajectory + config.derivative * derivative) / counts["pair"]
+    assert counts["pair"] > 3
+    close(parts["fdd/trajectory"], trajectory.detach() / counts["pair"], TOLERANCE[dtype])
+    close(parts["fdd/derivative"], derivative.detach() / counts["pair"], TOLERANCE[dtype])
+    close(scalar.detach(), wanted.detach(), TOLERANCE[dtype])
+    for f, r in zip(gradients(scalar, student), gradients(wanted, student), strict=True):
+        assert f.dtype == dtype
+        close(f, r, TOLERANCE[dtype])
+
+
+def test_float32_is_no_worse_than_plain_autograd_in_float32():
+    """Against float64, over a vocabulary and widths where sums are long enough to lose digits."""
+    torch.manual_seed(0)
+    V, d, P, layers = 5000, 64, 30, 3
+    exact_teacher = 3 * torch.randn(layers, P, V, dtype=torch.float64)
+    exact_states = [torch.randn(P, d, dtype=torch.float64) for _ in range(layers - 1)]
+    exact_logits, exact_weight = 3 * torch.randn(P, V, dtype=torch.float64), torch.randn(V, d, dtype=torch.float64)
+    exact_weight *= 0.3
+
+    def plain(dtype):
+        leaves = [x.to(dtype).requires_grad_() for x in (exact_weight, exact_logits, *exact_states)]
+        weight, logits, *states = leaves
+        total = sum(dynamics(torch.stack([*(h @ weight.T for h in states), logits]), exact_teacher.to(dtype), 2.0))
+        return [total.detach(), *torch.autograd.grad(total, leaves)]
+
+    unembedding = nn.Linear(d, V, bias=False)
+    unembedding.weight.data = exact_weight.float()
+    logits, *states = (x.float().requires_grad_() for x in (exact_logits, *exact_states))
+    comparison = fdd.Comparison(
+        torch.arange(P), lambda layer, chunk: exact_teacher[layer, chunk].float(), V, 2.0, (1.0, 1.0)
+    )
+    total, _, _ = fdd.feature_dynamics(comparison, unembedding, states, logits)
+    ours = [total.detach(), *torch.autograd.grad(total, [unembedding.weight, logits, *states])]
+    for found, same_precision, right in zip(ours, plain(torch.float32), plain(torch.float64), strict=True):
+        error, allowed = ((x.double() - right).norm() / right.norm() for x in (found, same_precision))
+        assert error <= 1.5 * allowed + 1e-7
+
+
+def padded(student, batch, more):
+    """The same samples with `more` columns of padding, filled with what must not matter."""
+    tokens = lambda x, value: pad(x, (0, more), value=value)  # noqa: E731
+    states = lambda x, value: pad(x, (0, 0, 0, more), value=value)  # noqa: E731
+    wide = replace(
+        batch,
+        tokens_BS=tokens(batch.tokens_BS, 3),
+        mask_BS=tokens(batch.mask_BS, False),
+        target_BS=tokens(batch.target_BS, False),
+        teacher_hidden={k: states(v, 7.0) for k, v in batch.teacher_hidden.items()},
+        pair_BS=tokens(batch.pair_BS, -1),
+    )
+    hidden = {k: states(v, 9.0) for k, v in student.hidden.items()}
+    return replace(student, logits_BSV=states(student.logits_BSV, -5.0), hidden=hidden), wide
+
+
+def assert_same(found, wanted, student):
+    for name in wanted[1]:
+        torch.testing.assert_close(found[1][name], wanted[1][name], rtol=1e-6, atol=1e-7)
+    for a, b in zip(gradients(found[0], student), gradients(wanted[0], student), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_padding_and_the_order_of_samples_change_nothing():
+    objective, student, batch = world(FDDConfig(), dtype=torch.float32)
+    counts = counts_of(batch, pairs=True)
+    picked, turned = pick(student, batch, [2, 0, 3, 1])
+    picked = replace(picked, unembedding=student.unembedding)
+    assert_same(objective(*padded(student, batch, 5), counts), objective(student, batch, counts), student)
+    assert_same(objective(picked, turned, counts), objective(student, batch, counts), student)
+
+
+def test_padding_gets_no_gradient_at_all():
+    objective, student, batch = world(FDDConfig(), dtype=torch.float32)
+    student, batch = padded(student, batch, 3)
+    scalar, _ = objective(student, batch, counts_of(batch, pairs=True))
+    for gradient in torch.autograd.grad(scalar, [student.logits_BSV, *student.hidden.values()]):
+        paired = batch.paired_targets()
+        assert torch.count_nonzero(gradient[~paired]) == 0
+        assert gradient[paired].norm(dim=-1).min() > 0
+
+
+def test_accumulated_batches_weigh_as_one_large_batch():
+    objective, student, batch = world(FDDConfig(), seed=2, dtype=torch.float32, samples=6)
+    counts = counts_of(batch, pairs=True)
+    pieces = [pick(student, batch, samples) for samples in ([0], [1, 2, 3], [4, 5])]
+    results = [objective(replace(s, unembedding=student.unembedding), b, counts) for s, b in pieces]
+    parts = {name: sum(r[1][name] for r in results) for name in results[0][1]}
+    assert_same((sum(r[0] for r in results), parts), objective(student, batch, counts), student)
+
+
+def test_a_step_of_nothing_is_zero():
+    objective, student, batch = world(FDDConfig())
+    batch = replace(batch, target_BS=torch.zeros_like(batch.target_BS))
+    scalar, parts = objective(student, batch, counts_of(batch, pairs=True))
+    assert scalar.item() == 0.0 and all(part.item() == 0.0 for part in parts.values())
+    assert all(torch.count_nonzero(gradient) == 0 for gradient in gradients(scalar, student))
+
+
+def test_half_precision_states_under_autocast_are_computed_in_float32():
+    objective, student, batch = world(FDDConfig(), dtype=torch.float32)
+    hidden = {k: v.detach().bfloat16().requires_grad_() for k, v in student.hidden.items()}
+    half = replace(student, logits_BSV=student.logits_BSV.detach().bfloat16().requires_grad_(), hidden=hidden)
+    hidden = {k: v.detach().float().requires_grad_() for k, v in hidden.items()}
+    full = replace(half, logits_BSV=half.logits_BSV.detach().float().requires_grad_(), hidden=hidden)
+    counts = counts_of(batch, pairs=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        scalar, _ = objective(half, batch, counts)
+    wanted, _ = objective(full, batch, counts)
+    assert scalar.dtype == torch.float32 and scalar.item() == wanted.item()
+    for f, r in zip(gradients(scalar, half), gradients(wanted, full), strict=True):
+        torch.testing.assert_close(f.float(), r, rtol=1e-2, atol=1e-6)
+
+
+def test_a_prediction_that_never_changes_stays_finite():
+    """Equal states at all layers: no direction, so the derivative is 1 at every position and pulls nowhere."""
+    config = FDDConfig(student_layers=[1, 2], teacher_layers=[3, 4], trajectory=0)
+    objective, student, batch = world(config)
+    student.hidden[2].data = student.hidden[1].data.clone()
+    scalar, parts = objective(student, batch, counts_of(batch, pairs=True))
+    assert parts["fdd/derivative"].item() == pytest.approx(1.0)
+    assert all(torch.count_nonzero(gradient) == 0 for gradient in gradients(scalar, student))
+
+
+def test_a_hot_trajectory_is_a_squared_distance_of_logits():
+    """tau^2 KL -> |z - z'|^2 / (2 V) of centred logits, as tau grows (Hinton et al., 2015)."""
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 3, 4, 6, dtype=torch.float64)
+    trajectory, _ = dynamics(student, teacher, 1e4)
+    gap = (teacher - teacher.mean(-1, keepdim=True)) - (student - student.mean(-1, keepdim=True))
+    assert 1e8 * trajectory.item() == pytest.approx(gap.square().sum().item() / 12 / 3, rel=1e-3)
+
+
+def test_the_gradient_is_handed_over_once():
+    objective, student, batch = world(FDDConfig())
+    scalar, _ = objective(student, batch, counts_of(batch, pairs=True))
+    scalar.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="handed over already"):
+        scalar.backward()
+
+
+@pytest.mark.parametrize(
+    ("config", "pair", "message"),
+    [
+        (FDDConfig(), make_pair(same=False), "pairs tokens one to one.*Use mta"),
+        (FDDConfig(), make_pair(same=True, kind="encoder"), "is an encoder. Use mta"),
+        (FDDConfig(), make_pair(same=True, hidden=[6, 9]), r"needs the teacher's hidden layers 6, 8, 9.*\[6, 8, 9\]"),
+        (FDDConfig(student_layers=[3]), make_pair(same=True), "one key layer alone.*derivative: 0"),
+        (FDDConfig(teacher_layers=[1, 2]), make_pair(same=True), r"2 teacher layers for 3 student layers \(4, 5, 6\)"),
+        (FDDConfig(teacher_layers=[3, 2, 9]), make_pair(same=True), "do not ascend"),
+    ],
+)
+def test_refusals(config, pair, message):
+    with pytest.raises(RunError, match=message):
+        build_objective([config], pair)
+
+
+def test_more_refusals():
+    with pytest.raises(ValidationError, match="would be nothing"):
+        FDDConfig(trajectory=0, derivative=0)
+    objective, student, batch = world(FDDConfig())
+    student = replace(student, unembedding=nn.Linear(3, 7))
+    with pytest.raises(RunError, match="states are 5 wide and its unembedding takes 3"):
+        objective(student, batch, counts_of(batch, pairs=True))
+
+
+POSITIONS = [0, 5, 11, 30, 51, 54]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parity")
+    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
+    return Cache(build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl"))))
+
+
+def cached(cache, model, width):
+    """The objective for `model`, 3 layers, with the teacher's tokenizer; one cached batch; states of the student."""
+    tokenizer = AutoTokenizer.from_pretrained(cache.path / "teacher")
+    head = load_teacher_head(cache.path, cache.manifest)
+    pair = Pair(cache.manifest, head, 3, width, share_vocabulary(tokenizer, tokenizer), same_tokenizer=True)
+    objective = build_objective([FDDConfig(student_layers=[1, 2, 3])], pair)
+    batch = BatchBuilder(cache, StudentEncoder(tokenizer, 64, append_eos=True), objective.needs)[POSITIONS]
+    return objective, batch, counts_of(batch, pairs=True)
+
+
+def test_cached_states_give_the_loss_of_the_live_teacher(cache):
+    """The teacher run now, and its own head called on its hidden states: neither our cache nor our unembedding."""
+    tokenizer = AutoTokenizer.from_pretrained(cache.path / "teacher")
+    architecture = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3}
+    config = StudentConfig(architecture=architecture | {"num_attention_heads": 2}, tokenizer="teacher", max_tokens=64)
+    torch.manual_seed(1)
+    model = load_student(config, tokenizer)
+    objective, batch, counts = cached(cache, model, 16)
+    scalar, parts = objective(forward(model, batch, objective.needs), batch, counts)
+    scalar.backward()
+    offline = torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    model.zero_grad()
+    teacher = AutoModelForCausalLM.from_pretrained(cache.path.parent / "teacher", dtype=torch.float32).eval()
+    states = model(input_ids=batch.tokens_BS, output_hidden_states=True)
+    total = torch.zeros(())
+    for row, position in enumerate(POSITIONS):
+        encoded = tokenizer(cache.sample(position).text, return_tensors="pt")
+        with torch.no_grad():
+            output = teacher(**encoded, output_hidden_states=True)
+            theirs = torch.stack([teacher.lm_head(output.hidden_states[layer][0]) for layer in (1, 2, 3)])
+        own = torch.stack([model.lm_head(states.hidden_states[layer][row]) for layer in (1, 2, 3)])
+        places = batch.target_BS[row, 1:].nonzero().squeeze(1)
+        assert places.max() < theirs.shape[1]
+        total = total + sum(dynamics(own[:, places], theirs[:, places], 2.0))
+    live = total / counts["pair"]
+    live.backward()
+    online = torch.cat([p.grad.flatten() for p in model.parameters()])
+    assert counts["pair"] == int(batch.target_BS.sum()) > 50
+    assert scalar.item() == pytest.approx(live.item(), rel=1e-5)
+    assert (offline - online).norm() <= 1e-5 * online.norm()
+    assert parts["fdd/derivative"] > 0.1 and online.norm() > 1e-3
+
+
+def test_a_teacher_that_is_its_own_student_has_nothing_to_learn(cache):
+    model = AutoModelForCausalLM.from_pretrained(cache.path.parent / "teacher", dtype=torch.float32).eval()
+    objective, batch, counts = cached(cache, model, 32)
+    scalar, parts = objective(forward(model, batch, objective.needs), batch, counts)
+    scalar.backward()
+    assert abs(parts["fdd/trajectory"].item()) < 1e-5 and abs(parts["fdd/derivative"].item()) < 1e-5
+    assert max(p.grad.abs().max().item() for p in model.parameters()) < 1e-4
+
+
+def test_the_student_gives_its_modules_and_no_more_layers_than_needed():
+    objective = build_objective([FDDConfig()], make_pair(same=True))
+    assert objective.needs.modules and objective.needs.pairs
+    assert objective.needs.student_hidden == {4, 5} and objective.needs.teacher_hidden == {6, 8, L_T}
+    assert StudentStates(torch.zeros(1, 1, 1), {}, {}).unembedding is None

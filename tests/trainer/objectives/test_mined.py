@@ -1,0 +1,224 @@
+"""MinED against loops over letters, pairs of tokens and vocabularies; what it must not see, and its memory."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from schemas.losses import MinEDConfig
+from tests.trainer.objectives.predicting import student_positions, teacher_positions
+from tests.trainer.objectives.test_terms import close
+from tests.trainer.objectives.two_texts import (
+    LAST,
+    counts_of,
+    head_logits,
+    make_cache,
+    make_pair,
+    make_setting,
+    renumbered,
+)
+from tests.trainer.test_vocabulary_map import distance, nearest
+from trainer.batch import StudentStates
+from trainer.objectives import divergence
+from trainer.objectives.mined import kl_to
+from trainer.objectives.objective import build_objective
+from trainer.vocabulary import canonical_pieces
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return make_cache(tmp_path_factory.mktemp("mined"))
+
+
+def walk(first, second):
+    """Which tokens of `first` each of `second` meets, by the matrix and the way back of the references."""
+    rows, columns = range(len(first)), range(len(second))
+    total = {(-1, -1): 0}
+    for i in rows:
+        for j in columns:
+            before = [total.get(place, float("inf")) for place in ((i - 1, j - 1), (i - 1, j), (i, j - 1))]
+            total[i, j] = distance(first[i], second[j]) + min(before)
+    met = {j: [] for j in columns}
+    i, j = len(first) - 1, len(second) - 1
+    met[j].append(i)
+    while (i, j) != (0, 0):
+        options = [(i - 1, j - 1), (i - 1, j), (i, j - 1)]
+        i, j = min(options, key=lambda place: total.get(place, float("inf")))
+        met[j].append(i)
+    return met
+
+
+class Truth:
+    """The loss of one pair, token by token."""
+
+    def __init__(self, pair, config):
+        self.pair, self.config, self.found = pair, config, {}
+        self.own, self.theirs = (canonical_pieces(tokenizer) for tokenizer in pair.tokenizers)
+
+    def student_token(self, token):
+        if token not in self.found:
+            within = token < len(self.theirs)
+            same = token if within else -1
+            self.found[token] = same if self.pair.same_tokenizer or not within else nearest(self.pair.tokenizers, token)
+        return self.found[token]
+
+    def letters(self, pieces, tokens):
+        return [(pieces[token] or b"").replace(b" ", b"") for token in tokens]
+
+    def mapped(self, logits, width):
+        """The teacher's likeliest tokens as probabilities of the student's."""
+        order = torch.argsort(logits, descending=True)[: self.config.top_k or len(logits)]
+        p = torch.softmax(logits[order] / self.config.temperature, 0)
+        moved = [0.0] * width
+        for token, probability in zip(order.tolist(), p.tolist(), strict=True):
+            place = self.student_token(token)
+            if place >= 0:
+                joined = moved[place] + probability
+                moved[place] = joined if self.config.merge == "sum" else max(moved[place], probability)
+        moved = torch.tensor(moved, dtype=torch.float64)
+        return moved / moved.sum()
+
+    def partner(self, tokens, their_tokens):
+        """For each of the student's tokens its one counterpart, or None."""
+        if not tokens or not their_tokens:
+            return [None] * len(tokens)
+        met = walk(self.letters(self.theirs, their_tokens), self.letters(self.own, tokens))
+        partners = []
+        for place, token in enumerate(tokens):
+            other = their_tokens[met[place][0]]
+            silent = self.own[token] is None and self.theirs[other] is None
+            agreed = len(met[place]) == 1 and (silent or self.student_token(other) == token)
+            partners.append(met[place][0] if agreed else None)
+        return partners
+
+    def __call__(self, student, batch, logits):
+        kl, nll, aligned = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64), 0
+        for b in range(len(batch.sample_ids)):
+            own, theirs = student_positions(batch, b), teacher_positions(batch, b)
+            tokens = [batch.tokens_BS[b, s].item() for s in own]
+            partners = self.partner(tokens, [batch.teacher_tokens_BT[b, t].item() for t in theirs])
+            for s, partner in zip(own, partners, strict=True):
+                log_q = torch.log_softmax(student.logits_BSV[b, s].double() / self.config.temperature, 0)
+                if partner is None:
+                    nll = nll - log_q[batch.tokens_BS[b, s + 1]]
+                    continue
+                p = self.mapped(logits[b][theirs[partner]], len(log_q))
+                said = p > 0
+                kl = kl + (p[said] * (torch.log(p[said]) - log_q[said])).sum()
+                aligned += 1
+        return {"kl": kl, "nll": nll, "aligned": aligned}
+
+
+SWITCHES = {
+    "default": {},
+    "one token": {"top_k": 1, "weight": 0.5},
+    "added up": {"merge": "sum", "top_k": 30},
+    "temperature": {"temperature": 2.0},
+    "skip": {"unaligned": "skip"},
+    "whole vocabulary": {"top_k": None},
+    "whole vocabulary, added up": {"top_k": None, "merge": "sum", "temperature": 0.8},
+}
+
+
+@pytest.mark.parametrize("kind", ["bytelevel", "unigram", "teacher"])
+@pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
+def test_value_and_gradient(cache, switches, kind):
+    config, pair = MinEDConfig(**switches), make_pair(cache, kind)
+    truth = Truth(pair, config)
+    for dtype, tolerance in ((torch.float64, 1e-5), (torch.float32, 5e-5)):
+        objective, student, batch = make_setting(cache, pair, config, dtype=dtype)
+        counts = counts_of(batch)
+        scalar, parts = objective(student, batch, counts)
+        expected = truth(student, batch, head_logits(pair, batch))
+        assert parts["mined/aligned"].item() == pytest.approx(expected["aligned"] / counts["token"])
+        assert 0.1 * counts["token"] < expected["aligned"]
+        terms = ("kl", "nll") if config.unaligned == "one_hot" else ("kl",)
+        assert set(parts) == {f"mined/{name}" for name in (*terms, "aligned")}
+        for name in terms:
+            close(parts[f"mined/{name}"], expected[name].detach() / counts["token"], tolerance)
+        wanted = config.weight * sum(expected[name] for name in terms) / counts["token"]
+        (found,) = torch.autograd.grad(scalar, student.logits_BSV)
+        (right,) = torch.autograd.grad(wanted, student.logits_BSV)
+        close(found, right, tolerance)
+        assert right.abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["bytelevel", "unigram"])
+@pytest.mark.parametrize("top_k", [10, None])
+def test_numbering_both_vocabularies_differently_changes_nothing(cache, kind, top_k):
+    config, pair = MinEDConfig(top_k=top_k), make_pair(cache, kind)
+    objective, student, batch = make_setting(cache, pair, config)
+    before, parts = objective(student, batch, counts_of(batch))
+    (gradient,) = torch.autograd.grad(before, student.logits_BSV)
+    pair, turned, turned_batch, own = renumbered(pair, student, batch)
+    after, turned_parts = build_objective([config], pair)(turned, turned_batch, counts_of(batch))
+    (turned_gradient,) = torch.autograd.grad(after, turned.logits_BSV)
+    assert not torch.equal(batch.tokens_BS, turned_batch.tokens_BS)
+    for name in parts:
+        torch.testing.assert_close(turned_parts[name], parts[name], rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(turned_gradient[:, :, own], gradient, rtol=1e-5, atol=1e-8)
+
+
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(cache):
+    pair = make_pair(cache, "teacher")
+    objective, _, batch = make_setting(cache, pair, MinEDConfig(top_k=None), dtype=torch.float32)
+    logits = pair.head(batch.teacher_hidden[LAST])
+    logits = torch.nn.functional.pad(logits, (0, 0, 0, batch.tokens_BS.shape[1] - logits.shape[1])).requires_grad_()
+    scalar, parts = objective(StudentStates(logits, {}, {}), batch, counts_of(batch))
+    scalar.backward()
+    assert parts["mined/aligned"] == 1
+    assert parts["mined/nll"] == 0
+    assert abs(parts["mined/kl"].item()) < 1e-6
+    assert logits.grad.abs().max() < 1e-6
+
+
+def test_samples_without_predictions_on_one_side(cache):
+    """No teacher: everything learns the text. No student: nothing is added."""
+    pair = make_pair(cache)
+    objective, student, batch = make_setting(cache, pair, MinEDConfig(), positions=[0, 5, 30])
+    batch.target_BS[1] = False
+    alone = replace(batch, teacher_target_BT=torch.zeros_like(batch.teacher_target_BT), mask_BS=batch.target_BS)
+    _, parts = objective(student, alone, counts_of(batch))
+    expected = Truth(pair, MinEDConfig())(student, alone, head_logits(pair, batch))
+    assert parts["mined/aligned"] == expected["aligned"] == 0
+    assert parts["mined/kl"] == 0
+    close(parts["mined/nll"], expected["nll"].detach() / batch.count("token"), 1e-9)
+
+
+def test_the_fast_path_errs_no_more_than_plain_float32():
+    """Over a vocabulary of 50,000, against float64: the value and the gradient."""
+    g = torch.Generator().manual_seed(0)
+    z, p = 4 * torch.randn(6, 50_000, generator=g), (4 * torch.randn(6, 50_000, generator=g)).softmax(-1)
+    p[:, 20_000:] = 0
+    p = p / p.sum(-1, keepdim=True)
+
+    def plain(z, p):
+        return torch.nn.functional.kl_div((z / 2).log_softmax(-1), p, reduction="none").sum(-1)
+
+    leaf, exact = z.clone().requires_grad_(), z.double().requires_grad_()
+    truth = plain(exact, p.double())
+    truth.sum().backward()
+    theirs = plain(leaf, p)
+    theirs.sum().backward()
+    value, gradient = kl_to(p, z.clone(), 2.0)
+    errors = [float((x.double() - truth).detach().abs().max()) for x in (value, theirs)]
+    assert errors[0] <= 1.2 * errors[1] + 1e-6
+    errors = [float((x.double() - exact.grad).norm()) for x in (gradient, leaf.grad)]
+    assert errors[0] <= 1.2 * errors[1] + 1e-7
+
+
+def test_logits_of_the_teacher_stay_within_the_budget(cache, monkeypatch):
+    pair = make_pair(cache)
+    objective, student, batch = make_setting(cache, pair, MinEDConfig())
+    whole, _ = objective(student, batch, counts_of(batch))
+    (right,) = torch.autograd.grad(whole, student.logits_BSV)
+    budget = 3 * len(pair.head.weight_Vd)
+    monkeypatch.setattr(divergence, "CHUNK_CPU", budget)
+    asked = []
+    pair.head.register_forward_hook(lambda module, args, logits: asked.append(logits.numel()))
+    chunked, _ = objective(student, batch, counts_of(batch))
+    (gradient,) = torch.autograd.grad(chunked, student.logits_BSV)
+    assert max(asked) <= budget
+    assert sum(asked) > 5 * budget
+    assert chunked.item() == pytest.approx(whole.item(), rel=1e-6)
+    torch.testing.assert_close(gradient, right, rtol=1e-5, atol=1e-8)

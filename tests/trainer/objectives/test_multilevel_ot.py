@@ -1,0 +1,211 @@
+"""MultiLevelOT against loops over tokens, positions and the Sinkhorn matrix; its plan, what it must not see, memory."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.losses import MultiLevelOTConfig
+from schemas.manifest import HeadRecord
+from tests.trainer.objectives import naive
+from tests.trainer.objectives.predicting import student_positions, teacher_logits, teacher_positions
+from tests.trainer.objectives.test_terms import SEEDS, TOLERANCE, close
+from tests.trainer.objectives.world import L_T, counts_of, make_batch, make_pair
+from trainer.batch import StudentStates
+from trainer.objectives import divergence
+from trainer.objectives.leading_tokens import leading_tokens, log_probabilities
+from trainer.objectives.objective import build_objective
+from trainer.objectives.sinkhorn import sinkhorn_plan
+
+SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
+
+
+def leading(rows, k, temperature):
+    """The k tokens with the largest sum of probabilities over the rows, largest first."""
+    favour = sum(torch.exp(naive.log_softmax(row.detach() / temperature)) for row in rows)
+    return sorted(range(len(favour)), key=lambda v: -favour[v].item())[:k]
+
+
+def chosen(rows, tokens, temperature):
+    """log-probabilities of the tokens, over the whole vocabulary."""
+    return [naive.log_softmax(row / temperature)[tokens] for row in rows]
+
+
+def sinkhorn(cost, regularisation, iterations):
+    """<P, C>, with the kernel itself divided by its row sums and then by its column sums (equation 19)."""
+    rows, columns = range(len(cost)), range(len(cost[0]))
+    kernel = [[torch.exp(-cost[i][j] / regularisation) for j in columns] for i in rows]
+    for _ in range(iterations):
+        sums = [sum(kernel[i]) for i in rows]
+        kernel = [[kernel[i][j] / sums[i] for j in columns] for i in rows]
+        sums = [sum(kernel[i][j] for i in rows) for j in columns]
+        kernel = [[kernel[i][j] / sums[j] for j in columns] for i in rows]
+    return sum(kernel[i][j] * cost[i][j] for i in rows for j in columns)
+
+
+def multilevel_ot(student, batch, logits, config):
+    total = dict.fromkeys(("absolute", "logarithmic", "sinkhorn"), torch.zeros((), dtype=torch.float64))
+    for b in range(len(batch.sample_ids)):
+        own = [student.logits_BSV[b, s].double() for s in student_positions(batch, b)]
+        theirs = [logits[b][t].double() for t in teacher_positions(batch, b)]
+        if not own or not theirs:
+            continue
+        k = min(config.top_k, len(own[0]), len(theirs[0]))
+        ours, other = leading(own, k, config.temperature), leading(theirs, k, config.temperature)
+        for log_s, log_t in zip(
+            chosen(own, ours, config.temperature), chosen(theirs, other, config.temperature), strict=False
+        ):
+            for i in range(k):
+                total["absolute"] = total["absolute"] + abs(torch.exp(log_t[i]) - torch.exp(log_s[i]))
+                total["logarithmic"] = total["logarithmic"] - torch.exp(log_t[i]) * log_s[i]
+        s = [torch.exp(row) for row in chosen(own, ours, config.sinkhorn_temperature)]
+        t = [torch.exp(row) for row in chosen(theirs, other, config.sinkhorn_temperature)]
+        cost = [[sum(abs(t_i[n] - s_j[n]) for n in range(k)) for s_j in s] for t_i in t]
+        total["sinkhorn"] = total["sinkhorn"] + sinkhorn(cost, config.regularisation, config.iterations)
+    return total
+
+
+SWITCHES = {
+    "default": ({}, None),
+    "three tokens": ({"top_k": 3}, None),
+    "one token": ({"top_k": 1}, None),
+    "temperatures": ({"temperature": 2.0, "sinkhorn_temperature": 0.7, "top_k": 4}, None),
+    "a sharp plan": ({"regularisation": 0.05, "iterations": 3}, None),
+    "absolute alone": ({"logarithmic": 0, "sinkhorn": 0}, None),
+    "logarithmic alone": ({"absolute": 0, "sinkhorn": 0, "weight": 2.0}, None),
+    "sinkhorn alone": ({"absolute": 0, "logarithmic": 0, "sinkhorn": 1}, None),
+    "soft-capped teacher": ({"top_k": 5}, SOFTCAPPED),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize(("switches", "record"), SWITCHES.values(), ids=SWITCHES)
+def test_value_and_gradient(switches, record, dtype):
+    config = MultiLevelOTConfig(**switches)
+    for seed in (*SEEDS[dtype], 7):
+        pair = make_pair(seed, record=record)
+        objective = build_objective([config], pair)
+        student, batch = make_batch(objective, seed, samples=5, dtype=dtype)
+        counts = counts_of(batch)
+        scalar, parts = objective(student, batch, counts)
+        truth = multilevel_ot(student, batch, teacher_logits(pair.head, batch, L_T), config)
+        wanted = torch.zeros((), dtype=torch.float64)
+        for name, value in truth.items():
+            weight = getattr(config, name)
+            assert (f"multilevel_ot/{name}" in parts) is (weight > 0)
+            if weight > 0:
+                close(parts[f"multilevel_ot/{name}"], value.detach() / counts["token"], TOLERANCE[dtype])
+                wanted = wanted + config.weight * weight * value / counts["token"]
+        (found,) = torch.autograd.grad(scalar, student.logits_BSV)
+        (right,) = torch.autograd.grad(wanted, student.logits_BSV)
+        close(found, right, TOLERANCE[dtype])
+        assert right.abs().max() > 1e-4
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    lengths=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=4),
+    regularisation=st.sampled_from([0.05, 0.3, 1.0]),
+)
+def test_the_plan_has_the_marginals_of_equation_19(seed, lengths, regularisation):
+    """Columns sum to 1 after any number of iterations, rows to S / T after many; padding sends and receives nothing."""
+    g = torch.Generator().manual_seed(seed)
+    T, S = (max(1, *(length[side] for length in lengths)) + 1 for side in (0, 1))
+    cost = 2 * torch.rand(len(lengths), T, S, generator=g, dtype=torch.float64)
+    mask_BT = torch.arange(T) < torch.tensor([t for t, _ in lengths])[:, None]
+    mask_BS = torch.arange(S) < torch.tensor([s for _, s in lengths])[:, None]
+    both = (mask_BT.any(1) & mask_BS.any(1))[:, None]
+    for iterations in (1, 3000):
+        plan = sinkhorn_plan(cost, mask_BT, mask_BS, regularisation, iterations)
+        assert (plan >= 0).all()
+        torch.testing.assert_close(plan.sum(1), (mask_BS & both).double(), rtol=1e-12, atol=1e-12)
+        assert torch.count_nonzero(plan.sum(2)[~(mask_BT & both)]) == 0
+    if regularisation < 0.1:
+        return  # the sharper the plan, the more iterations rows need
+    rows = torch.tensor([s / max(t, 1) for t, s in lengths], dtype=torch.float64)[:, None]
+    torch.testing.assert_close(plan.sum(2), torch.where(mask_BT & both, rows, 0.0), rtol=1e-4, atol=1e-4)
+
+
+def test_the_sharpest_plan_stays_finite_in_float32():
+    """Costs go from 0 to 2, the L1 distance of two distributions that share nothing."""
+    cost = torch.tensor([[[0.0, 2.0, 2.0], [2.0, 2.0, 0.0], [2.0, 2.0, 2.0]]], requires_grad=True)
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    plan = sinkhorn_plan(cost, mask, mask, 0.05, 1000)
+    (gradient,) = torch.autograd.grad((plan * cost).sum(), cost)
+    torch.testing.assert_close(
+        plan[0], torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]), rtol=0, atol=1e-3
+    )
+    assert torch.isfinite(gradient).all()
+
+
+def test_sequences_of_very_different_lengths_stay_finite_in_float32():
+    g = torch.Generator().manual_seed(0)
+    for T, S in ((2, 400), (400, 2)):
+        masks = torch.ones(1, T, dtype=torch.bool), torch.ones(1, S, dtype=torch.bool)
+        plan = sinkhorn_plan(2 * torch.rand(1, T, S, generator=g), *masks, 0.1, 200)
+        torch.testing.assert_close(plan.sum(1), torch.ones(1, S))
+        torch.testing.assert_close(plan.sum(2), torch.full((1, T), S / T), rtol=1e-3, atol=0)
+
+
+def test_log_probabilities_err_no_more_than_plain_float32():
+    """Over a vocabulary of 50,000, against float64: the value and the gradient."""
+    g = torch.Generator().manual_seed(0)
+    logits = (4 * torch.randn(12, 50_000, generator=g)).requires_grad_()
+    position, temperatures = torch.tensor([0, 2, 3, 5, 7, 8, 11]), (1.0, 2.0)
+    found = leading_tokens(lambda chunk: logits[position[chunk]], [3, 0, 4], 50_000, 50, temperatures, logits)
+    upstream = torch.randn(2, 7, 50, generator=g)
+
+    def plain(z):
+        rows = z[position]
+        return torch.stack([(rows / tau).log_softmax(-1).gather(1, found.ids_Rk) for tau in temperatures])
+
+    exact = logits.detach().double().requires_grad_()
+    truth = plain(exact)
+    (true_gradient,) = torch.autograd.grad((truth * upstream).sum(), exact)
+    errors = []
+    for way in (lambda z: log_probabilities(z, position, found, temperatures), plain):
+        value = way(logits)
+        (gradient,) = torch.autograd.grad((value * upstream).sum(), logits)
+        errors.append((float((value - truth).detach().abs().max()), float((gradient - true_gradient).norm())))
+    for ours, theirs in zip(*errors, strict=True):
+        assert ours <= 1.2 * theirs + 1e-6
+
+
+def test_numbering_either_vocabulary_differently_changes_nothing():
+    pair = make_pair(1)
+    objective = build_objective([MultiLevelOTConfig(top_k=4)], pair)
+    student, batch = make_batch(objective, 1)
+    counts = counts_of(batch)
+    before, _ = objective(student, batch, counts)
+    (gradient,) = torch.autograd.grad(before, student.logits_BSV)
+    g = torch.Generator().manual_seed(0)
+    own, theirs = (torch.randperm(n, generator=g) for n in (student.logits_BSV.shape[2], len(pair.head.weight_Vd)))
+    pair.head.weight_Vd, pair.head.bias_V = pair.head.weight_Vd[theirs], pair.head.bias_V[theirs]
+    turned = student.logits_BSV.detach()[:, :, own].requires_grad_()
+    after, _ = objective(StudentStates(turned, {}, {}), batch, counts)
+    (turned_gradient,) = torch.autograd.grad(after, turned)
+    torch.testing.assert_close(after, before, rtol=1e-6, atol=0)
+    torch.testing.assert_close(turned_gradient, gradient[:, :, own], rtol=1e-5, atol=1e-8)
+
+
+def test_logits_of_the_teacher_stay_within_the_budget(monkeypatch):
+    pair = make_pair(0)
+    objective = build_objective([MultiLevelOTConfig(top_k=2)], pair)
+    student, batch = make_batch(objective, 0, samples=6)
+    whole, _ = objective(student, batch, counts_of(batch))
+    (right,) = torch.autograd.grad(whole, student.logits_BSV)
+    monkeypatch.setattr(divergence, "CHUNK_CPU", 20)  # two rows of 9 tokens, or of 7
+    asked = []
+    pair.head.register_forward_hook(lambda module, args, logits: asked.append(logits.numel()))
+    chunked, _ = objective(student, batch, counts_of(batch))
+    (gradient,) = torch.autograd.grad(chunked, student.logits_BSV)
+    assert max(asked) <= 20
+    assert sum(asked) > 3 * 18
+    assert chunked.item() == pytest.approx(whole.item(), rel=1e-6)
+    torch.testing.assert_close(gradient, right, rtol=1e-5, atol=1e-8)
+
+
+def test_nothing_to_weigh_is_refused():
+    with pytest.raises(ValueError, match="absolute, logarithmic and sinkhorn are all 0"):
+        MultiLevelOTConfig(absolute=0, logarithmic=0, sinkhorn=0)

@@ -1,0 +1,168 @@
+"""ULD against loops over the sorted probabilities: value and gradient; what it must not see; its memory."""
+
+import pytest
+import torch
+
+from schemas.losses import ULDConfig
+from schemas.manifest import HeadRecord
+from tests.trainer.objectives import naive
+from tests.trainer.objectives.predicting import student_positions, teacher_logits, teacher_positions
+from tests.trainer.objectives.test_terms import SEEDS, TOLERANCE, close
+from tests.trainer.objectives.world import L_T, counts_of, make_batch, make_pair
+from trainer.batch import SpanRequest, StudentStates
+from trainer.objectives import divergence
+from trainer.objectives.objective import build_objective
+from trainer.objectives.uld import sorted_distance
+
+SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
+
+
+def distance(student, teacher, temperature):
+    """sum_i |q^(i) - p^(i)| of two vectors of logits."""
+    sides = [torch.exp(naive.log_softmax(z / temperature)) for z in (student, teacher)]
+    q, p = (sorted(side, key=torch.Tensor.item, reverse=True) for side in sides)
+    total = torch.zeros((), dtype=student.dtype)
+    for i in range(max(len(q), len(p))):
+        total = total + abs((q[i] if i < len(q) else 0.0) - (p[i] if i < len(p) else 0.0))
+    return total
+
+
+def pairs_of(batch, config, b):
+    own, theirs = student_positions(batch, b), teacher_positions(batch, b)
+    if config.pairs == "order":
+        return list(zip(own, theirs, strict=False))
+    spans = naive.spans_of(batch.spans[SpanRequest("aligned", "text")], b)
+    ends = [(tokens[-1], their_tokens[-1]) for tokens, their_tokens in spans]
+    return [(s, t) for s, t in ends if s in own and t in theirs]
+
+
+def uld(student, batch, logits, config):
+    total = torch.zeros((), dtype=torch.float64)
+    for b in range(len(batch.sample_ids)):
+        pairs = pairs_of(batch, config, b)
+        for s, t in pairs:
+            part = distance(student.logits_BSV[b, s].double(), logits[b][t], config.temperature)
+            total = total + (part / len(pairs) if config.normalise == "sample" else part)
+    return total
+
+
+SWITCHES = {
+    "default": ({}, None),
+    "temperature": ({"temperature": 2.0, "weight": 0.3}, None),
+    "mean of samples": ({"normalise": "sample"}, None),
+    "spans": ({"pairs": "span"}, None),
+    "spans, mean of samples": ({"pairs": "span", "normalise": "sample", "temperature": 0.7}, None),
+    "soft-capped teacher": ({}, SOFTCAPPED),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize(("switches", "record"), SWITCHES.values(), ids=SWITCHES)
+def test_value_and_gradient(switches, record, dtype):
+    config = ULDConfig(**switches)
+    for seed in (*SEEDS[dtype], 7):
+        pair = make_pair(seed, record=record)
+        objective = build_objective([config], pair)
+        student, batch = make_batch(objective, seed, samples=5, dtype=dtype)
+        counts = counts_of(batch)
+        scalar, parts = objective(student, batch, counts)
+        unit = "token" if config.normalise == "token" else "sample"
+        wanted = uld(student, batch, teacher_logits(pair.head, batch, L_T), config) / counts[unit]
+        close(parts["uld/distance"], wanted.detach(), TOLERANCE[dtype])
+        (found,) = torch.autograd.grad(scalar, student.logits_BSV)
+        (right,) = torch.autograd.grad(config.weight * wanted, student.logits_BSV)
+        close(found, right, TOLERANCE[dtype])
+        assert right.abs().max() > 1e-4
+
+
+def test_an_end_of_sequence_the_teacher_was_not_fed_is_predicted_by_its_last_state():
+    pair = make_pair(3)
+    objective = build_objective([ULDConfig()], pair)
+    student, batch = make_batch(objective, 3, samples=3)
+    last = int(batch.mask_BS[0].sum()) - 1
+    batch.mask_BS[0, last], batch.target_BS[0, last] = False, True
+    batch.teacher_target_BT[0] = False  # nothing else is left to pair with
+    scalar, _ = objective(student, batch, counts_of(batch))
+    logits, end = teacher_logits(pair.head, batch, L_T), int(batch.teacher_mask_BT[0].sum()) - 1
+    (first, *_) = student_positions(batch, 0)
+    alone = distance(student.logits_BSV[0, first], logits[0][end], 1.0)
+    rest = [
+        distance(student.logits_BSV[b, s], logits[b][t], 1.0)
+        for b in (1, 2)
+        for s, t in pairs_of(batch, ULDConfig(), b)
+    ]
+    assert scalar.item() * batch.count("token") == pytest.approx((alone + sum(rest)).item(), rel=1e-5)
+
+
+def test_the_fast_path_errs_no_more_than_plain_float32():
+    """Over a vocabulary of 50,000, against float64: the value and the gradient."""
+    g = torch.Generator().manual_seed(0)
+    student, teacher = 4 * torch.randn(6, 50_000, generator=g), 4 * torch.randn(6, 40_000, generator=g)
+
+    def plain(z, y):
+        q, p = (x.softmax(-1).sort(-1, descending=True).values for x in (z, y))
+        return (q - torch.nn.functional.pad(p, (0, 10_000))).abs().sum(-1)
+
+    leaf, exact = student.clone().requires_grad_(), student.double().requires_grad_()
+    plain(leaf, teacher).sum().backward()
+    truth = plain(exact, teacher.double())
+    truth.sum().backward()
+    value, gradient = sorted_distance(student.clone(), teacher, 1.0)
+    ours, theirs = (float((x - truth).detach().abs().max()) for x in (value, plain(student, teacher)))
+    assert ours <= 1.2 * theirs + 1e-7
+    # A sign may fall either way where two probabilities agree to all digits of float32; that goes for both.
+    ours, theirs = (float((x.double() - exact.grad).norm()) for x in (gradient, leaf.grad))
+    assert ours <= 1.2 * theirs + 1e-7
+
+
+@pytest.mark.parametrize("pairs", ["order", "span"])
+def test_numbering_either_vocabulary_differently_changes_nothing(pairs):
+    pair = make_pair(1)
+    objective = build_objective([ULDConfig(pairs=pairs, temperature=1.5)], pair)
+    student, batch = make_batch(objective, 1)
+    counts = counts_of(batch)
+    before, _ = objective(student, batch, counts)
+    (gradient,) = torch.autograd.grad(before, student.logits_BSV)
+    g = torch.Generator().manual_seed(0)
+    own, theirs = (torch.randperm(n, generator=g) for n in (student.logits_BSV.shape[2], len(pair.head.weight_Vd)))
+    pair.head.weight_Vd, pair.head.bias_V = pair.head.weight_Vd[theirs], pair.head.bias_V[theirs]
+    turned = student.logits_BSV.detach()[:, :, own].requires_grad_()
+    after, _ = objective(StudentStates(turned, {}, {}), batch, counts)
+    (turned_gradient,) = torch.autograd.grad(after, turned)
+    torch.testing.assert_close(after, before, rtol=1e-6, atol=0)
+    torch.testing.assert_close(turned_gradient, gradient[:, :, own], rtol=1e-5, atol=1e-8)
+
+
+def test_a_student_that_is_its_teacher_is_no_distance_away():
+    pair = make_pair(2)
+    objective = build_objective([ULDConfig()], pair)
+    _, batch = make_batch(objective, 2, same=True, dtype=torch.float32)
+    batch.target_BS[:, 1:] = batch.mask_BS[:, 1:]
+    length = batch.tokens_BS.shape[1]
+    logits = pair.head(batch.teacher_hidden[L_T])[:, :length].requires_grad_()
+    assert torch.equal(batch.target_BS, batch.teacher_target_BT[:, :length])
+    scalar, _ = objective(StudentStates(logits, {}, {}), batch, counts_of(batch))
+    assert abs(scalar.item()) < 1e-6
+
+
+def test_logits_of_the_teacher_stay_within_the_budget(monkeypatch):
+    monkeypatch.setattr(divergence, "CHUNK_CPU", 20)  # two rows of 9 tokens
+    pair = make_pair(0)
+    objective = build_objective([ULDConfig()], pair)
+    student, batch = make_batch(objective, 0, samples=6)
+    whole, _ = objective(student, batch, counts_of(batch))
+    asked = []
+    pair.head.register_forward_hook(lambda module, args, logits: asked.append(logits.numel()))
+    chunked, _ = objective(student, batch, counts_of(batch))
+    assert max(asked) <= 20
+    assert sum(asked) > 3 * 18
+    assert chunked.item() == pytest.approx(whole.item(), rel=1e-6)
+
+
+def test_the_gradient_is_handed_over_once():
+    objective = build_objective([ULDConfig()], make_pair(0))
+    student, batch = make_batch(objective, 0)
+    scalar, _ = objective(student, batch, counts_of(batch))
+    scalar.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="handed over already"):
+        scalar.backward()

@@ -1,0 +1,108 @@
+"""Real texts in two real tokenizers: a small cache, a pair, and batches whose student is random numbers or a model."""
+
+from dataclasses import replace
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.caches import build_cache, extraction, write_corpus
+from tests.tiny import tiny_llama, tiny_tokenizer
+from trainer.batch import StudentStates
+from trainer.cache import Cache
+from trainer.loader import BatchBuilder, StudentEncoder
+from trainer.objectives.base import Pair
+from trainer.objectives.objective import build_objective
+from trainer.teacher_head import load_teacher_head
+from trainer.vocabulary import same_tokenizer, share_vocabulary
+
+POSITIONS = [0, 5, 30, 51, 52, 53, 54]  # sentences, emoji, ideographs, combining letters, white space
+LAST = 3
+
+
+def make_cache(folder):
+    """A Llama-like teacher, which is fed no end of sequence, and tokenizers for students beside it."""
+    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
+    tiny_tokenizer(folder / "bytelevel", "bytelevel", vocab=320)
+    tiny_tokenizer(folder / "unigram", "unigram", vocab=200)
+    return Cache(build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl"))))
+
+
+def make_pair(cache, kind="bytelevel"):
+    teacher = AutoTokenizer.from_pretrained(cache.path / "teacher")
+    tokenizer = AutoTokenizer.from_pretrained(cache.path.parent / kind) if kind != "teacher" else teacher
+    return Pair(
+        manifest=cache.manifest,
+        head=load_teacher_head(cache.path, cache.manifest),
+        student_layers=3,
+        student_width=16,
+        vocabulary=share_vocabulary(tokenizer, teacher),
+        same_tokenizer=same_tokenizer(tokenizer, teacher),
+        tokenizers=(tokenizer, teacher),
+    )
+
+
+def make_setting(cache, pair, config, seed=0, dtype=torch.float64, positions=POSITIONS):
+    """Objective, random student and the cached batch; logits follow the teacher's scale, so neither side is flat."""
+    objective = build_objective([config], pair)
+    tokenizer = pair.tokenizers[0]
+    batch = BatchBuilder(cache, StudentEncoder(tokenizer, 64, append_eos=True), objective.needs)[positions]
+    g = torch.Generator().manual_seed(seed)
+    width = len(tokenizer) + 3 * (not pair.same_tokenizer)  # a student whose head is padded
+    logits = 3 * torch.randn(*batch.tokens_BS.shape, width, generator=g, dtype=torch.float64)
+    return objective, StudentStates(logits.to(dtype).requires_grad_(), {}, {}), batch
+
+
+def live_logits(cache, positions=POSITIONS):
+    """[T, W] of every text: the teacher's own, run now by transformers, in float64."""
+    folder = cache.path.parent / "teacher"
+    teacher = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        encoded = [tokenizer(cache.sample(position).text, return_tensors="pt") for position in positions]
+        return [teacher(**text).logits[0].double() for text in encoded]
+
+
+def head_logits(pair, batch):
+    """[T, W] of every sample from its cached states, as one product in float64."""
+    weight, bias = pair.head.weight_Vd.double(), pair.head.bias_V
+    logits = batch.teacher_hidden[LAST].double() @ weight.T
+    return list(logits if bias is None else logits + bias.double())
+
+
+def counts_of(batch):
+    return {unit: batch.count(unit) for unit in ("token", "sample")}
+
+
+def renumbered(pair, student, batch, seed=0):
+    """The same models and texts, with both vocabularies numbered differently (special tokens stay)."""
+    g = torch.Generator().manual_seed(seed)
+    tokenizers, turns = [], []
+    for tokenizer, size in zip(pair.tokenizers, (student.logits_BSV.shape[2], len(pair.head.weight_Vd)), strict=True):
+        turn = torch.arange(size)
+        free = torch.tensor([token for token in range(len(tokenizer)) if token not in tokenizer.all_special_ids])
+        turn[free] = free[torch.randperm(len(free), generator=g)]
+        tokenizers.append(_renumbered_tokenizer(tokenizer, turn.tolist()))
+        turns.append(turn)
+    own, theirs = turns
+    head = pair.head
+    head.weight_Vd = torch.empty_like(head.weight_Vd).index_copy_(0, theirs, head.weight_Vd)
+    logits = torch.empty_like(student.logits_BSV).index_copy(2, own, student.logits_BSV.detach())
+    batch = replace(batch, tokens_BS=own[batch.tokens_BS], teacher_tokens_BT=theirs[batch.teacher_tokens_BT])
+    pair = replace(pair, tokenizers=tuple(tokenizers), vocabulary=share_vocabulary(*tokenizers))
+    return pair, StudentStates(logits.requires_grad_(), {}, {}), batch, own
+
+
+def _renumbered_tokenizer(tokenizer, turn):
+    import json
+
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary = state["model"]["vocab"]
+    if isinstance(vocabulary, dict):
+        state["model"]["vocab"] = {piece: turn[token] for piece, token in vocabulary.items()}
+    else:  # Unigram: a list of pieces with scores
+        state["model"]["vocab"] = [piece for _, piece in sorted(zip(turn, vocabulary, strict=False))]
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)), **special)

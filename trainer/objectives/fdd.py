@@ -1,0 +1,196 @@
+"""FDD, feature dynamics distillation (Gong et al., "Beyond Logits", ACL 2025 long 1125): what every key layer would
+predict if it were the last, and how that prediction changes from key layer to key layer. One tokenizer, causal teacher.
+
+Costs, beyond CE, for M key layers: M products [tokens, d_T] x [d_T, V] of the teacher, and M - 1 of the student's with
+twice as much again for their gradient; the last layer's logits are there already. Tokens are taken a chunk at a time,
+and the gradient is computed on the way: what waits for the backward pass is one matrix like each student state, one
+like W_U^S and one like the logits. On a CPU, with M = 3, V = 32,000 and 400 tokens, it takes 0.6 of the time and 0.3 of
+the memory of plain autograd; checkpointing each chunk takes more of both than this does.
+
+Decisions, all but the last as a public implementation (in code for MTA) has them:
+- The trajectory's KL at temperature tau is not multiplied by tau^2; the derivative's log-probabilities are at tau = 1.
+- An intermediate state meets the unembedding as it is, without the final norm. The teacher's head scales and soft-caps
+  it as it does a final state; the student's intermediate logits are W_U h + b and no more.
+- Both terms are means over key layers, or over pairs of adjacent ones.
+- Vocabularies are padded to round sizes: all is over the tokens that both have, the first min(V_S, V_T).
+
+Shapes: B samples, S student tokens, X all B * S of them, P paired positions, M key layers, V student vocabulary,
+N compared tokens, d_S wide; n positions of one chunk.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from schemas.errors import RunError
+from schemas.losses import FDDConfig
+from trainer.batch import Batch, Needs, StudentStates
+from trainer.geometry import at_least_float32, cosine_distance
+from trainer.objectives.base import Loss, Pair, Term
+from trainer.objectives.layer_pairs import layer_pairs
+from trainer.objectives.requirements import require_head, require_hidden, require_same_tokenizer
+
+# Numbers of one side's logits in a chunk, over all key layers; some ten blocks of this size exist at once. Every chunk
+# reads W_U and adds to its gradient, which pays only if many tokens share it.
+CHUNK_CPU = 1 << 22
+CHUNK_GPU = 1 << 25
+
+
+def dynamics(student_MnN: Tensor, teacher_MnN: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Trajectory and derivative, each a sum over positions:
+
+        mean_l KL(softmax(z^T_l / tau) || softmax(z^S_l / tau))
+        mean_l 1 - cos(log p^T_{l+1} - log p^T_l, log p^S_{l+1} - log p^S_l),  p = softmax(z)
+
+    One layer alone has no derivative, 0. A prediction that does not change has no direction, and its cosine is 0.
+    """
+    layers = len(student_MnN)
+    log_q_MnN, log_p_MnN = ((z_MnN / temperature).log_softmax(-1) for z_MnN in (student_MnN, teacher_MnN))
+    trajectory = (log_p_MnN.exp() * (log_p_MnN - log_q_MnN)).sum() / layers
+    change_S, change_T = (z_MnN.log_softmax(-1).diff(dim=0) for z_MnN in (student_MnN, teacher_MnN))
+    return trajectory, cosine_distance(change_S, change_T).sum() / max(1, layers - 1)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the student is held to, where, and how much each term counts."""
+
+    position_P: Tensor  # long, without repeats, into the X positions of the student
+    teacher_logits: Callable[[int, slice], Tensor]  # of a key layer, at a slice of the P positions: [n, V_T]
+    num_compared: int  # N
+    temperature: float
+    weights: tuple[float, float]  # of trajectory and derivative
+
+    def against(self, student_MnN: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
+        """Both terms over a chunk, [2], and the gradient of their weighted sum to the student's logits, [M, n, N]."""
+        logits = [self.teacher_logits(layer, chunk)[:, : self.num_compared] for layer in range(len(student_MnN))]
+        teacher_MnN = torch.stack(logits).to(student_MnN.dtype)
+        with torch.enable_grad():
+            trajectory, derivative = dynamics(student_MnN.requires_grad_(), teacher_MnN, self.temperature)
+            weighted = self.weights[0] * trajectory + self.weights[1] * derivative
+            (gradient_MnN,) = torch.autograd.grad(weighted, student_MnN)
+        return torch.stack([trajectory, derivative]).detach(), gradient_MnN
+
+
+def feature_dynamics(
+    comparison: Comparison, unembedding: nn.Linear, states: Sequence[Tensor], logits_XV: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The weighted sum of trajectory and derivative over all positions, and the two by themselves, without gradient.
+
+    `states` are the student's key layers [X, d_S], ascending; the last layer, whose predictions are `logits_XV`, is not
+    among them. The gradient, to states, logits, W_U and its bias, can be asked for once.
+    """
+    total, terms = _FeatureDynamics.apply(comparison, unembedding.weight, unembedding.bias, logits_XV, *states)
+    return total, terms[0], terms[1]
+
+
+class _FeatureDynamics(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        comparison: Comparison,
+        weight_Vd: Tensor,
+        bias_V: Tensor | None,
+        logits_XV: Tensor | None,
+        *states: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        width, layers = comparison.num_compared, len(states) + (logits_XV is not None)
+        weight_Nd = at_least_float32(weight_Vd[:width])
+        bias_N = None if bias_V is None else at_least_float32(bias_V[:width])
+        of_weight_Vd = torch.zeros_like(weight_Vd, dtype=weight_Nd.dtype)
+        of_bias_V = torch.zeros_like(of_weight_Vd[:, 0])
+        of_logits_XV = None if logits_XV is None else torch.zeros_like(logits_XV)
+        of_states = [torch.zeros_like(state_Xd) for state_Xd in states]
+        terms = weight_Nd.new_zeros(2)
+        rows = max(1, (CHUNK_GPU if weight_Vd.is_cuda else CHUNK_CPU) // (layers * width))
+        for start in range(0, len(comparison.position_P), rows):
+            chunk = slice(start, start + rows)
+            position_n = comparison.position_P[chunk]
+            states_nd = [at_least_float32(state_Xd[position_n]) for state_Xd in states]
+            logits = [nn.functional.linear(state_nd, weight_Nd, bias_N) for state_nd in states_nd]
+            if logits_XV is not None:
+                logits.append(at_least_float32(logits_XV[position_n, :width]))
+            chunk_terms, gradient_MnN = comparison.against(torch.stack(logits), chunk)
+            terms += chunk_terms
+            if of_logits_XV is not None:
+                of_logits_XV[position_n, :width] = gradient_MnN[-1].to(of_logits_XV.dtype)
+            for gradient_nN, state_nd, of_state_Xd in zip(gradient_MnN, states_nd, of_states, strict=False):
+                of_state_Xd[position_n] = (gradient_nN @ weight_Nd).to(of_state_Xd.dtype)
+                of_weight_Vd[:width].addmm_(gradient_nN.T, state_nd)
+                of_bias_V[:width] += gradient_nN.sum(0)
+        ctx.gradients = [
+            of_weight_Vd.to(weight_Vd.dtype),
+            None if bias_V is None else of_bias_V.to(bias_V.dtype),
+            of_logits_XV,
+            *of_states,
+        ]
+        ctx.mark_non_differentiable(terms)
+        return torch.dot(terms, terms.new_tensor(comparison.weights)), terms
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            raise RuntimeError("the gradient of feature_dynamics was handed over already; compute the loss again")
+        return None, *(None if gradient is None else gradient.mul_(upstream) for gradient in gradients)
+
+
+class FDD(Loss):
+    """trajectory * L_traj + derivative * L_der, means over the response positions that student and teacher share.
+
+    `dynamics` is both, weighted, and what is learned from; `trajectory` and `derivative` are reported alone.
+    """
+
+    def __init__(self, config: FDDConfig, pair: Pair):
+        super().__init__(config)
+        self.name, self.config = config.loss, config
+        require_same_tokenizer(
+            pair, "fdd", "Use mta, which aligns words and phrases, or give the student the tokenizer 'teacher'"
+        )
+        self.head = require_head(pair, "fdd", "Use mta, which compares states")
+        self.key_layers = layer_pairs(config.student_layers, config.teacher_layers, pair, "fdd")
+        if len(self.key_layers) == 1 and config.derivative > 0:
+            raise RunError("fdd: one key layer alone does not change. Give student_layers two, or set derivative: 0")
+        self.last = pair.student_layers
+        self.needs = Needs(
+            teacher_hidden=require_hidden(pair, (teacher for _, teacher in self.key_layers), "fdd"),
+            student_hidden=frozenset(student for student, _ in self.key_layers) - {self.last},
+            pairs=True,
+            modules=True,
+        )
+
+    def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
+        assert batch.pair_BS is not None and student.unembedding is not None  # asked for by `needs`
+        sample_P, position_P = batch.paired_targets().nonzero(as_tuple=True)
+        teacher_P = batch.pair_BS[sample_P, position_P]
+
+        def teacher_logits(layer: int, chunk: slice) -> Tensor:
+            hidden_BTd = batch.teacher_hidden[self.key_layers[layer][1]]
+            logits: Tensor = self.head(hidden_BTd[sample_P[chunk], teacher_P[chunk]])
+            return logits
+
+        comparison = Comparison(
+            position_P=sample_P * batch.tokens_BS.shape[1] + position_P,
+            teacher_logits=teacher_logits,
+            num_compared=min(student.logits_BSV.shape[-1], len(self.head.weight_Vd)),
+            temperature=self.config.temperature,
+            weights=(self.config.trajectory, self.config.derivative),
+        )
+        layers = [layer for layer, _ in self.key_layers]
+        states = [student.hidden[layer].flatten(0, 1) for layer in layers if layer != self.last]
+        for state_Xd in states:
+            if state_Xd.shape[1] != student.unembedding.in_features:
+                raise RunError(
+                    f"fdd: the student's states are {state_Xd.shape[1]} wide and its unembedding takes "
+                    f"{student.unembedding.in_features}: its inner layers predict nothing. Use mta instead"
+                )
+        logits_XV = student.logits_BSV.flatten(0, 1) if self.last in layers else None
+        total, trajectory, derivative = feature_dynamics(comparison, student.unembedding, states, logits_XV)
+        return {
+            "dynamics": Term(total, "pair"),
+            "trajectory": Term(trajectory, "pair", 0.0),
+            "derivative": Term(derivative, "pair", 0.0),
+        }

@@ -1,0 +1,101 @@
+"""TALAS, teacher-anchored layer alignment of sentence embeddings (arXiv 2606.21851).
+
+All of it happens between pooled states: B x B similarities a layer, next to nothing beside a forward pass. The
+contrastive term costs a second forward pass.
+
+L_LASD and L_con compare the sentences of one forward pass with each other. Accumulated batches are not compared across:
+a step's value is the mean of its batches' values, each weighing by its samples. So more accumulation is no larger batch
+to these two terms, as it is to L_TAMD and to every loss over single samples.
+
+Shapes: B samples, K anchored layers, L compared layers, d student width, e teacher width.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from schemas.errors import ConfigError
+from schemas.losses import TALASConfig
+from trainer.batch import Batch, Needs, StudentStates
+from trainer.geometry import at_least_float32, cosine_distance, cosines, unit
+from trainer.objectives.base import Loss, Pair, Term
+from trainer.objectives.projection import projection_groups, projection_matrix
+from trainer.objectives.requirements import require_pooled
+
+
+def anchor_loss(pooled_KBd: Sequence[Tensor], projection_Kde: Sequence[Tensor], teacher_Be: Tensor) -> Tensor:
+    """B * L_TAMD = sum over samples n of 1/K sum over layers l of d(e^S_{l,n} W_l, e^T_n)."""
+    pairs = zip(pooled_KBd, projection_Kde, strict=True)
+    return torch.stack([cosine_distance(pooled @ projection, teacher_Be).sum() for pooled, projection in pairs]).mean()
+
+
+def layer_change_loss(pooled_LBd: Tensor, reduction: str, guide: str) -> Tensor:
+    """L_LASD = mean over adjacent layers l of |R_{l+1} - R_l|^2, R_l = E_l E_l^T over rows of length 1: [B, B].
+
+    `reduction` sum is the squared Frobenius norm, mean divides it by B^2. A detached guide R_{l+1} gets no gradient.
+    """
+    similarity_LBB = cosines(pooled_LBd)
+    guide_LBB = similarity_LBB[1:].detach() if guide == "detached" else similarity_LBB[1:]
+    square_LBB = (guide_LBB - similarity_LBB[:-1]).square()
+    return square_LBB.sum((1, 2)).mean() if reduction == "sum" else square_LBB.mean()
+
+
+def contrastive_loss(first_Bd: Tensor, second_Bd: Tensor, temperature: float) -> Tensor:
+    """B * L_con = sum over samples n of -log softmax_m(cos(u_n, v_m) / tau)[n]: its own second view among all."""
+    similarity_BB = unit(first_Bd) @ unit(second_Bd).mT
+    return F.cross_entropy(
+        similarity_BB / temperature, torch.arange(len(first_Bd), device=first_Bd.device), reduction="sum"
+    )
+
+
+class TALAS(Loss):
+    """contrastive * L_con + tamd * L_TAMD + lasd * L_LASD. Encoder students; teachers with pooled states."""
+
+    def __init__(self, config: TALASConfig, pair: Pair):
+        super().__init__(config)
+        self.name, self.config, self.last = config.loss, config, pair.student_layers
+        lowest = 0 if config.lasd_embeddings else 1
+        anchored = self._anchored(config, self.last) if config.tamd > 0 else range(0)
+        self.compared = range(lowest, self.last + 1) if config.lasd > 0 else range(0)
+        if config.lasd > 0 and len(self.compared) < 2:
+            raise ConfigError("talas.lasd: a student of 1 layer has no two to compare; set lasd_embeddings: true")
+        width = require_pooled(pair, "talas") if config.tamd > 0 else 0
+        self.projections = nn.ParameterDict(
+            {str(layer): projection_matrix(pair.student_width, width, config.projection) for layer in anchored}
+        )
+        self.needs = Needs(
+            student_pooled=frozenset(anchored) | frozenset(self.compared) | {self.last},
+            second_view=config.contrastive > 0,
+            pooled=config.tamd > 0,
+        )
+
+    @staticmethod
+    def _anchored(config: TALASConfig, last: int) -> range:
+        if config.anchored_layers > last:
+            raise ConfigError(f"talas.anchored_layers: {config.anchored_layers} of a student with only {last} layers")
+        return range(last - config.anchored_layers + 1, last + 1)
+
+    def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
+        pooled = {layer: at_least_float32(state) for layer, state in student.pooled.items()}
+        terms = {}
+        if self.config.contrastive > 0:
+            assert student.second_view_Bd is not None  # asked for by `needs`
+            total = contrastive_loss(
+                pooled[self.last], at_least_float32(student.second_view_Bd), self.config.temperature
+            )
+            terms["contrastive"] = Term(total, "sample", self.config.contrastive)
+        if self.config.tamd > 0:
+            assert batch.pooled_Be is not None  # asked for by `needs`
+            layers = [pooled[int(layer)] for layer in self.projections]
+            total = anchor_loss(layers, list(self.projections.values()), batch.pooled_Be)
+            terms["tamd"] = Term(total, "sample", self.config.tamd)
+        if self.config.lasd > 0:
+            compared_LBd = torch.stack([pooled[layer] for layer in self.compared])
+            value = layer_change_loss(compared_LBd, self.config.lasd_reduction, self.config.lasd_guide)
+            terms["lasd"] = Term(len(batch.sample_ids) * value, "sample", self.config.lasd)
+        return terms
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        return projection_groups(self.projections.values(), self.config.projection)

@@ -1,0 +1,84 @@
+"""ULD, universal logit distillation (arXiv 2402.12030): two distributions are as far apart as their sorted
+probabilities are, whichever tokens they belong to. Any two tokenizers.
+
+    L = sum over t of sum_i | p^(i)(t) - q^(i)(t) |     p, q = softmax(z / tau), sorted downwards, padded with zeros
+
+(the paper's equation 5: the Wasserstein distance under one cost for every pair of tokens).
+
+What the others do, and we:
+- The k-th prediction of the student meets the k-th of the teacher, up to the shorter response (both references); the
+  two may have read different text. `pairs: span` holds predictions against each other that follow the same text [ours].
+- Pairs are predictions of the response's tokens, as in DSKD's reimplementation (songmzhang/DSKD). The authors' own code
+  (Nicolas-BZRD/llm-recipes) takes the logits *at* those tokens: the first is left out, and what follows the last is in.
+- The paper sums over tokens, as it does for cross-entropy, so the unit is the token: the sum is divided by the
+  student's targets, with or without a partner, as DSKD's code does. The authors' code averages a sample's pairs, then
+  samples: `normalise: sample`.
+- No factor tau^2; none of them has one.
+
+Costs one [pairs, d_T] x [d_T, V_T] product, and two sorts of every pair's vocabulary, which is most of its time.
+
+Shapes: B samples, S student tokens, T teacher tokens, V and W student and teacher vocabulary, R pairs; n of one chunk.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from schemas.losses import ULDConfig
+from trainer.batch import Batch, Needs, SpanRequest, StudentStates
+from trainer.objectives.base import Loss, Pair, Term
+from trainer.objectives.prediction_pairs import paired_by_order, paired_by_span, predictions
+from trainer.objectives.requirements import require_head, require_hidden
+from trainer.objectives.row_losses import row_losses
+
+
+def sorted_distance(student_nV: Tensor, teacher_nW: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """sum_i |q^(i) - p^(i)| of each row, [n], and its gradient to the student's logits, [n, V].
+
+    The distance moves with q through the permutation that sorted it: g_v = sign(q^(i) - p^(i)) where v is i-th largest,
+    and q is a softmax, so the gradient is q (g - sum_v q_v g_v) / tau.
+    """
+    q_nV, p_nW = (student_nV / temperature).softmax(-1), (teacher_nW / temperature).softmax(-1)
+    sorted_nV, order_nV = q_nV.sort(-1, descending=True)
+    more = p_nW.shape[1] - q_nV.shape[1]
+    gap = pad(sorted_nV, (0, max(more, 0))).sub_(pad(p_nW.sort(-1, descending=True).values, (0, max(-more, 0))))
+    slope_nV = torch.empty_like(q_nV).scatter_(1, order_nV, gap[:, : q_nV.shape[1]].sign())
+    mean_n1 = (q_nV * slope_nV).sum(-1, keepdim=True)
+    return gap.abs_().sum(-1), slope_nV.sub_(mean_n1).mul_(q_nV).div_(temperature)
+
+
+class ULD(Loss):
+    """The distance of paired predictions, by default a mean over the student's targets. Needs a causal teacher."""
+
+    def __init__(self, config: ULDConfig, pair: Pair):
+        super().__init__(config)
+        self.name, self.config = config.loss, config
+        self.head = require_head(pair, "uld", "Use sra with span_kd: 0")
+        self.layer = pair.manifest.teacher.num_layers
+        self.request = SpanRequest("aligned", "text") if config.pairs == "span" else None
+        self.needs = Needs(
+            teacher_hidden=require_hidden(pair, [self.layer], "uld"),
+            spans=frozenset([self.request] if self.request else []),
+        )
+
+    def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
+        student_BS, teacher_BT = predictions(batch)
+        if self.request is None:
+            student_R, teacher_R = paired_by_order(student_BS, teacher_BT)
+        else:
+            student_R, teacher_R = paired_by_span(student_BS, teacher_BT, batch.spans[self.request])
+        hidden_Rd = batch.teacher_hidden[self.layer].flatten(0, 1)[teacher_R]
+        logits_BSV = student.logits_BSV
+        distance_R = row_losses(
+            logits_BSV.flatten(0, 1),
+            student_R,
+            max(logits_BSV.shape[-1], len(self.head.weight_Vd)),
+            lambda rows, chunk: sorted_distance(
+                rows, self.head(hidden_Rd[chunk]).to(rows.dtype), self.config.temperature
+            ),
+        )
+        if self.config.normalise == "token":
+            return {"distance": Term(distance_R.sum(), "token")}
+        sample_R = student_R // student_BS.shape[1]
+        pairs_B = torch.bincount(sample_R, minlength=len(student_BS))
+        return {"distance": Term((distance_R / pairs_B[sample_R]).sum(), "sample")}
