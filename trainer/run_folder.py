@@ -6,7 +6,8 @@ RUN/
   metrics.jsonl   losses and evaluations by step
   tensorboard/    the same as events, and tokens per second
   checkpoints/    for resuming; removed from a finished run
-  model/          the student and its tokenizer, as AutoModelForCausalLM and AutoTokenizer open them
+  model/          the student and its tokenizer, as AutoModelForCausalLM and AutoTokenizer open them, or an encoder as
+                  sentence-transformers does
   .lock           held by the training that writes here
 """
 
@@ -55,7 +56,7 @@ class RunRecord(Strict):
     identity: Annotated[dict[str, Any], Field(description="Every setting that changes the student.")]
     steps: Annotated[int, Field(ge=1, description="Optimiser steps of the whole run.")]
     finished: bool = False
-    evaluation: Annotated[dict[str, float] | None, Field(description="The last evaluation on the held-out texts.")] = (
+    evaluation: Annotated[dict[str, float] | None, Field(description="The last evaluation on what was held out.")] = (
         None
     )
 

@@ -54,7 +54,7 @@ class SentenceEncoder(nn.Module):
         return unit(pooled_Bd) if self.layout.normalise else pooled_Bd
 
     def states(self, batch: Batch, needs: Needs) -> StudentStates:
-        """The layers that `needs` names, pooled and as long as they are."""
+        """The layers that `needs` names, pooled and of whatever length."""
         mask_BS = batch.mask_BS
         output = self.model(input_ids=batch.tokens_BS, attention_mask=mask_BS.long(), output_hidden_states=True)
         # The last is taken as sentence-transformers takes it: some models list it before their final norm.

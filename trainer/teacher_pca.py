@@ -1,7 +1,11 @@
 """Word embeddings for a small student, from its teacher's large ones: the directions in which these differ the most.
 
-Two words that the teacher takes for alike start alike, as far as d_S of d_T dimensions can say it. Costs one product of
-the teacher's matrix with itself and the eigenvectors of a [d_T, d_T] matrix, in float64.
+Two words that the teacher takes for alike start alike, as far as d_S of d_T dimensions can say it. The teacher's scale
+is kept: shrunk to the range of a random start, words drown in the position embeddings that are added to them. Spearman
+on STS-B dev of a 128-wide student of all-MiniLM-L6-v2, untrained and after 300 steps: 59.5 and 69.2 with the teacher's
+scale, 59.5 and 62.9 at a standard deviation of 0.02; 59.4 and 69.0 without centring; 53.9 at random, untrained.
+
+Costs one product of the teacher's matrix with itself and the eigenvectors of a [d_T, d_T] matrix, in float64.
 
 Shapes: V words, d student width, e teacher width.
 """

@@ -242,7 +242,7 @@ def architecture(**changes: Any) -> Break:
 
 TRAININGS: dict[str, tuple[Break, str]] = {
     "unknown key": (lambda here, config: config.update(step=3), "did you mean `steps`"),
-    "unknown loss": (objective({"loss": "kl"}), "'ce', 'kd', 'sra', 'mta'"),
+    "unknown loss": (objective({"loss": "kl"}), "'ce', 'dskd', 'fdd', 'kd'"),
     "nothing to minimise": (objective({"loss": "ce", "weight": 0}), "weight 0"),
     "no length": (lambda here, config: config.pop("steps") and None, "exactly one of steps, epochs"),
     "no student": (student(architecture=None), "exactly one of model, architecture"),

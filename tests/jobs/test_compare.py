@@ -53,6 +53,24 @@ def test_seeds_become_one_row_with_their_spread(tmp_path: Path) -> None:
     ]
 
 
+def write_encoder_run(folder: Path, value: float, seed: int) -> Path:
+    student = {"kind": "encoder", "model": "m"}
+    write_run(folder, [], student=student, objective=[{"loss": "talas"}], seed=seed)
+    (folder / "metrics.jsonl").write_text(json.dumps({"step": 30, "spearman": value}) + "\n")
+    return folder
+
+
+def test_sentence_encoders_are_ranked_by_spearman_the_highest_first(tmp_path: Path) -> None:
+    runs = [write_encoder_run(tmp_path / f"talas-{seed}", value, seed) for seed, value in enumerate([73.25, 74.75])]
+    table = compare_runs(runs, tmp_path / "curves.png", references={"teacher": 86.72, "untrained": 59.48})
+    assert [column.header for column in table.columns] == ["run", "seeds", "step", "Spearman", "± std"]
+    assert [row[0] for row in shown(table)] == ["teacher", "talas", "untrained"]
+    assert shown(table)[1] == ["talas", "2", "30", "74.00", "1.06"]
+    assert (tmp_path / "curves.png").stat().st_size > 0
+    with pytest.raises(RunError, match=r"measured by spearman, .* by bits_per_byte"):
+        compare_runs([runs[0], write_run(tmp_path / "ce", [1.0])])
+
+
 def test_anything_but_the_seed_makes_another_row(tmp_path: Path) -> None:
     runs = [
         write_run(tmp_path / "a" / "ce-0", [2.0, 1.9, 1.8], seed=0),

@@ -136,7 +136,7 @@ def test_compressed_rows_of_samples_and_whole_numbers(tmp_path: Path) -> None:
         mapped[:] = 0  # of the reader's own, as every array is
         np.testing.assert_array_equal(map_array(tmp_path / "s.zarr", record, rows), arrays[record.path])
     for rows in (4, 6):
-        with pytest.raises(CacheError, match="cannot read .*pooled/2/c/0/0"):
+        with pytest.raises(CacheError, match=r"cannot read .*pooled/2/c/0/0"):
             map_array(tmp_path / "s.zarr", records[0], rows)
 
 

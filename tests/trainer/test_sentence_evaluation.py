@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModel, PreTrainedTokenizerFast
 
+from jobs.cli import evaluate
 from jobs.evaluate import show_sentence_evaluations
-from schemas.errors import CorpusError
+from schemas.errors import ConfigError, CorpusError
 from tests.material import MATERIAL, needs_material
 from tests.tiny import TEXTS, tiny_bert, tiny_tokenizer
 from trainer.sentence_encoder import SentenceEncoder
@@ -155,6 +156,12 @@ def test_the_command_ranks_encoders(
     assert all(f"{value:.2f}" in shown for value in values.values()) and "48" in shown
     best, worst = sorted(values, key=lambda name: -values[name])
     assert shown.index(f"{values[best]:.2f}") < shown.index(f"{values[worst]:.2f}")
+
+
+def test_the_command_wants_one_kind_of_material(tmp_path: Path) -> None:
+    for material in ({}, {"text": tmp_path / "a.txt", "pairs": tmp_path / "b.csv"}):
+        with pytest.raises(ConfigError, match="--text for language models, or --pairs for sentence encoders"):
+            evaluate([tmp_path], **material)  # type: ignore[arg-type]
 
 
 @needs_material

@@ -1,6 +1,7 @@
-"""Knowledge distillation on exact teacher logits, which are the cached final state times the unembedding.
+"""Knowledge distillation, token by token: a divergence of the student's distribution from the teacher's.
 
-Costs one [tokens, d_T] x [d_T, V] product a step beyond the softmax; no logits are stored anywhere.
+Exact logits are the cached final state times the unembedding: one [tokens, d_T] x [d_T, V] product a step, a few rows
+at a time. Stored ones, the likeliest or drawn, spare that product, and the final states.
 """
 
 import torch
@@ -10,7 +11,10 @@ from schemas.losses import KDConfig
 from trainer.batch import Batch, Needs, StudentStates
 from trainer.objectives.base import Loss, Pair, Term
 from trainer.objectives.divergence import Columns, Rows, forward_kl
-from trainer.objectives.requirements import require_head, require_hidden, require_same_tokenizer
+from trainer.objectives.divergences import choose_divergence
+from trainer.objectives.requirements import require_head, require_hidden, require_same_tokenizer, require_sparse
+from trainer.objectives.row_losses import RowLoss, row_losses
+from trainer.objectives.teacher_rows import exact_rows, sampled_rows, top_k_rows
 from trainer.teacher_head import TeacherHead
 
 
@@ -47,25 +51,63 @@ def token_kd_loss(
     return temperature**2 * kl  # keeps the size of the gradient independent of tau
 
 
+def row_kd_loss(logits_BSV: Tensor, position_BS: Tensor, widest: int, row_loss: RowLoss) -> Tensor:
+    """The sum of `row_loss` over the positions that `position_BS` marks, in row-major order."""
+    position_P = position_BS.flatten().nonzero().squeeze(1)
+    return row_losses(logits_BSV.flatten(0, 1), position_P, widest, row_loss).sum()
+
+
 class KD(Loss):
-    """Forward KL, a mean over the response positions that student and teacher share. One tokenizer, causal teacher."""
+    """A divergence, a mean over the response positions that student and teacher share. One tokenizer, causal teacher.
+
+    Forward KL of exact logits has a kernel of its own, with fewer passes over memory; what it gives is the same.
+    """
 
     def __init__(self, config: KDConfig, pair: Pair):
         super().__init__(config)
-        self.name, self.temperature = config.loss, config.temperature
-        require_same_tokenizer(pair, "kd", "Use sra, which aligns spans, or give the student the tokenizer 'teacher'")
-        self.head = require_head(pair, "kd", "Use sra with span_kd: 0")
+        self.name, self.config, self.temperature = config.loss, config, config.temperature
+        self.term = "kl" if config.divergence == "forward_kl" else config.divergence
+        self.divergence = choose_divergence(config)
         self.layer = pair.manifest.teacher.num_layers
-        self.needs = Needs(teacher_hidden=require_hidden(pair, [self.layer], "kd"), pairs=True)
+        require_same_tokenizer(pair, "kd", "Use sra, which aligns spans, or give the student the tokenizer 'teacher'")
+        if config.logits == "exact":
+            self.head = require_head(pair, "kd", "Use sra with span_kd: 0")
+            self.needs = Needs(teacher_hidden=require_hidden(pair, [self.layer], "kd"), pairs=True)
+        else:
+            require_sparse(pair, config.logits, config.temperature, "kd")
+            self.needs = Needs(sparse=frozenset([config.logits]), pairs=True)
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         assert batch.pair_BS is not None  # asked for by `needs`
-        total = token_kd_loss(
-            student.logits_BSV,
-            batch.teacher_hidden[self.layer],
-            batch.pair_BS,
-            batch.paired_targets(),
-            self.head,
-            self.temperature,
-        )
-        return {"kl": Term(total, "pair")}
+        if self.config.logits == "exact" and self.config.divergence == "forward_kl":
+            total = token_kd_loss(
+                student.logits_BSV,
+                batch.teacher_hidden[self.layer],
+                batch.pair_BS,
+                batch.paired_targets(),
+                self.head,
+                self.temperature,
+            )
+            return {self.term: Term(total, "pair")}
+        vocabulary = student.logits_BSV.shape[-1]
+        widest, row_loss = self._row_loss(batch, vocabulary)
+        total = row_kd_loss(student.logits_BSV, batch.paired_targets(), max(widest, vocabulary), row_loss)
+        return {self.term: Term(total, "pair")}
+
+    def _row_loss(self, batch: Batch, vocabulary: int) -> tuple[int, RowLoss]:
+        """The widest matrix that a row takes, and what a row is worth."""
+        assert batch.pair_BS is not None
+        sample_P, position_P = batch.paired_targets().nonzero(as_tuple=True)
+        teacher_P = batch.pair_BS[sample_P, position_P]
+        if self.config.logits == "exact":
+            teacher_Pd = batch.teacher_hidden[self.layer][sample_P, teacher_P]
+            widest = len(self.head.weight_Vd)
+            shared = min(vocabulary, widest)
+            return widest, exact_rows(
+                lambda chunk: self.head(teacher_Pd[chunk])[:, :shared], shared, self.temperature, self.divergence
+            )
+        stored = batch.sparse[self.config.logits]
+        ids_Pk, values_Pk = stored.ids_BTn[sample_P, teacher_P], stored.values_BTn[sample_P, teacher_P]
+        if self.config.logits == "top_k":
+            return vocabulary, top_k_rows(ids_Pk, values_Pk, self.temperature, self.divergence)
+        return vocabulary, sampled_rows(ids_Pk, values_Pk, self.temperature)

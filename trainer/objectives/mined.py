@@ -19,6 +19,7 @@ What the others do, and we:
 - No factor tau^2; neither has one. Both sum over tokens beside cross-entropy: the unit is the token, the student's
   targets, whether they have a counterpart or not.
 - The teacher's special tokens but the end of sequence have no text, and their probability is dropped.
+- On a GPU, `merge: sum` adds in no fixed order: runs agree to the last bits only with `max`.
 
 Costs one [aligned, d_T] x [d_T, V_T] product; per sample of 300 tokens a side about 15 ms of warping on the CPU; and a
 look-up of every teacher token that is new among the likeliest, about 1 ms each, all of them at once for `top_k: null`.

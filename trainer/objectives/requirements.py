@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from schemas.errors import RunError
-from schemas.manifest import Kind
+from schemas.manifest import Kind, SparseKind
 from trainer.objectives.base import Pair
 from trainer.teacher_head import TeacherHead
 
@@ -42,6 +42,21 @@ def require_pooled(pair: Pair, loss: str) -> int:
             "Extract with states.pooled: {pooling: mean}, or as the teacher was trained: cls, last"
         )
     return held.width
+
+
+def require_sparse(pair: Pair, kind: SparseKind, temperature: float, loss: str) -> None:
+    """Raises RunError if the cache keeps no such distributions, or keeps them at another temperature."""
+    record = pair.manifest.sparse.get(kind)
+    if record is None:
+        raise RunError(
+            f"{loss} with logits: {kind} needs stored teacher distributions, and the cache holds none of that kind. "
+            f"Extract with states.{kind}, or set logits: exact"
+        )
+    if record.temperature != temperature:
+        raise RunError(
+            f"{loss}: the cache's {kind} distributions have temperature {record.temperature:g}, the loss "
+            f"{temperature:g}; what was cut away cannot be softened anew. Set temperature: {record.temperature:g}"
+        )
 
 
 def require_same_tokenizer(pair: Pair, loss: str, otherwise: str) -> None:

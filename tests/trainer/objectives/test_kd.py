@@ -1,0 +1,286 @@
+"""The KD family against naive float64 loops: every divergence, for exact, top-k and sampled teacher logits."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from schemas.errors import RunError
+from schemas.losses import KDConfig
+from schemas.manifest import SparseRecord
+from tests.trainer.objectives.world import L_T, V_S, V_T, counts_of, make_batch, make_pair, pick
+from trainer.batch import SparseLogits
+from trainer.objectives import divergence
+from trainer.objectives.divergences import forward_kl
+from trainer.objectives.objective import build_objective
+from trainer.objectives.row_losses import row_losses
+from trainer.objectives.teacher_rows import sampled_rows, top_k_rows
+
+DIVERGENCES = {
+    "forward_kl": {},
+    "reverse_kl": {},
+    "js": {"beta": 0.3},
+    "total_variation": {},
+    "skew_forward_kl": {"skew": 0.2},
+    "skew_reverse_kl": {"skew": 0.2},
+    "adaptive_kl": {"head": 0.4},
+}
+each = pytest.mark.parametrize("name", DIVERGENCES)
+
+
+def value(name, p, q, options):
+    """D(p, q) of two lists of probabilities, one event at a time."""
+
+    def kl(a, b):
+        return sum(x * torch.log(x / y) for x, y in zip(a, b, strict=True) if x > 0)
+
+    def mixed(a, b, share):
+        return [share * x + (1 - share) * y for x, y in zip(a, b, strict=True)]
+
+    match name:
+        case "forward_kl":
+            return kl(p, q)
+        case "reverse_kl":
+            return kl(q, p)
+        case "js":
+            m = mixed(p, q, options["beta"])
+            return options["beta"] * kl(p, m) + (1 - options["beta"]) * kl(q, m)
+        case "total_variation":
+            return sum((x - y).abs() for x, y in zip(p, q, strict=True)) / 2
+        case "skew_forward_kl":
+            return kl(p, mixed(p, q, options["skew"]))
+        case "skew_reverse_kl":
+            return kl(q, mixed(q, p, options["skew"]))
+    held, gap_head, gap_tail = 0.0, 0.0, 0.0
+    for x, y in sorted(zip(p, q, strict=True), key=lambda pair: -float(pair[0])):
+        gap = float((x - y).detach().abs())
+        gap_head, gap_tail = (gap_head + gap, gap_tail) if held < options["head"] else (gap_head, gap_tail + gap)
+        held += float(x)
+    return (gap_head * kl(p, q) + gap_tail * kl(q, p)) / (gap_head + gap_tail)
+
+
+def setting(name, logits="exact", temperature=1.0, k=3, seed=0, dtype=torch.float64):
+    """Objective, student, batch, and the teacher's distribution [B, T, V_T] at this temperature."""
+    pair = make_pair(seed, same=True)
+    config = KDConfig(divergence=name, logits=logits, temperature=temperature, **DIVERGENCES[name])
+    if logits != "exact":
+        record = SparseRecord(temperature=temperature, entries=k)
+        pair = replace(pair, manifest=pair.manifest.model_copy(update={"sparse": {logits: record}}))
+    objective = build_objective([config], pair)
+    student, batch = make_batch(objective, seed, same=True, dtype=dtype)
+    g = torch.Generator().manual_seed(seed)
+    hidden = batch.teacher_hidden.get(L_T)
+    if hidden is None:
+        hidden = torch.randn(*batch.teacher_mask_BT.shape, pair.head.weight_Vd.shape[1], generator=g)
+    z = (hidden.double() @ pair.head.weight_Vd.double().T + pair.head.bias_V.double()) / temperature
+    p = z.softmax(-1)
+    if logits == "top_k":
+        values, ids = p.log().topk(k)
+        batch = replace(batch, sparse={"top_k": SparseLogits(ids, values.to(dtype))})
+    if logits == "sampled":
+        ids = torch.multinomial(p.flatten(0, 1), k, replacement=True, generator=g).view(*p.shape[:2], k)
+        batch = replace(batch, sparse={"sampled": SparseLogits(ids, torch.full(ids.shape, 1 / k, dtype=dtype))})
+    return objective, student, batch, p
+
+
+def naive(name, logits, student, batch, p, temperature):
+    """The sum over paired positions, and its gradient to the logits."""
+    z = student.logits_BSV.detach().double().requires_grad_()
+    total = z.sum() * 0
+    for b, s in batch.paired_targets().nonzero().tolist():
+        t = int(batch.pair_BS[b, s])
+        teacher = p[b, t]
+        if logits == "exact":  # over the tokens that both have
+            teacher = (teacher[:V_S] / teacher[:V_S].sum()).double()
+        q = (z[b, s] / temperature).softmax(-1)
+        if logits == "exact":
+            part = value(name, list(teacher), list(q), DIVERGENCES[name])
+        elif logits == "top_k":
+            ids = [i for i in batch.sparse["top_k"].ids_BTn[b, t].tolist() if i < V_S]
+            events_p, events_q = [teacher[i] for i in ids], [q[i] for i in ids]
+            part = value(
+                name,
+                [*events_p, 1 - sum(events_p)],
+                [*events_q, sum(q[i] for i in range(V_S) if i not in ids)],
+                DIVERGENCES[name],
+            )
+        else:
+            stored = batch.sparse["sampled"]
+            entries = zip(stored.ids_BTn[b, t].tolist(), stored.values_BTn[b, t].tolist(), strict=True)
+            part = -sum(w * torch.log(q[i]) for i, w in entries if i < V_S)
+        total = total + temperature**2 * part
+    return total, torch.autograd.grad(total, z)[0]
+
+
+def close(found, wanted, tolerance=1e-5):
+    scale = max(float(wanted.abs().max()), 1e-3)
+    assert float((found.double() - wanted).abs().max()) <= tolerance * scale
+
+
+def evaluate(objective, student, batch):
+    (loss,) = objective.losses
+    (term,) = loss(student, batch).values()
+    assert term.unit == "pair"
+    return term.total, torch.autograd.grad(term.total, student.logits_BSV)[0]
+
+
+CASES = [(name, "exact") for name in DIVERGENCES] + [(name, "top_k") for name in DIVERGENCES]
+
+
+@pytest.mark.parametrize(("name", "logits"), [*CASES, ("forward_kl", "sampled")])
+@pytest.mark.parametrize(("seed", "temperature"), [(0, 1.0), (1, 2.0), (2, 0.7)])
+def test_values_and_gradients(name, logits, seed, temperature):
+    objective, student, batch, p = setting(name, logits, temperature, seed=seed)
+    total, gradient = evaluate(objective, student, batch)
+    wanted, wanted_gradient = naive(name, logits, student, batch, p, temperature)
+    close(total.detach(), wanted.detach())
+    close(gradient, wanted_gradient)
+
+
+@pytest.mark.parametrize(("name", "logits"), [*CASES, ("forward_kl", "sampled")])
+def test_float32_keeps_its_digits(name, logits):
+    objective, student, batch, p = setting(name, logits, 2.0, seed=3, dtype=torch.float32)
+    total, gradient = evaluate(objective, student, batch)
+    wanted, wanted_gradient = naive(name, logits, student, batch, p, 2.0)
+    close(total.detach(), wanted.detach())
+    close(gradient, wanted_gradient)
+
+
+@each
+def test_top_k_is_a_lower_bound_and_with_all_tokens_exact(name):
+    """Telling events apart can only raise a divergence: so says the data processing inequality."""
+    exact = None
+    before = -1.0
+    for k in (1, 3, 5, V_T):
+        objective, student, batch, p = setting(name, "top_k", k=k, seed=4)
+        found = float(evaluate(objective, student, batch)[0].detach())
+        teacher = p[..., :V_S] if k == V_T else p
+        if name != "adaptive_kl":  # its weights depend on the events
+            assert found >= before - 1e-9
+        before = found
+        exact = (student, batch, teacher)
+    student, batch, _ = exact
+    rows = batch.paired_targets().nonzero().tolist()
+    # Two tokens of the teacher's nine are none of the student's: they stay one event, which the student never says.
+    if name in ("total_variation", "js", "skew_forward_kl"):
+        total = 0.0
+        for b, s in rows:
+            teacher, q = p[b, int(batch.pair_BS[b, s])], student.logits_BSV[b, s].detach().softmax(-1)
+            events = [*teacher[:V_S], teacher[V_S:].sum()], [*q, torch.zeros(())]
+            total += float(value(name, *events, DIVERGENCES[name]))
+        assert before == pytest.approx(total, rel=1e-9)
+
+
+@each
+@pytest.mark.parametrize("logits", ["exact", "top_k"])
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(name, logits):
+    objective, student, batch, p = setting(name, logits, k=4, seed=5)
+    logits_BSV = torch.full_like(student.logits_BSV, -30.0)
+    for b, s in batch.paired_targets().nonzero().tolist():
+        logits_BSV[b, s] = p[b, int(batch.pair_BS[b, s]), :V_S].log()
+    if logits == "top_k":  # the tail must be one that the student can have
+        stored = batch.sparse["top_k"]
+        known = stored.ids_BTn < V_S
+        spread = (p[..., :V_S] / p[..., :V_S].sum(-1, keepdim=True)).log()
+        ids = torch.where(known, stored.ids_BTn, 0)
+        values = torch.where(known, spread.gather(-1, ids), -math.inf)
+        batch = replace(batch, sparse={"top_k": SparseLogits(stored.ids_BTn, values)})
+    student = replace(student, logits_BSV=logits_BSV.requires_grad_())
+    total, gradient = evaluate(objective, student, batch)
+    tolerance = 1e-5 if logits == "exact" else 1e-9  # the teacher's head computes in float32
+    assert abs(float(total.detach())) < tolerance
+    if name != "total_variation":  # whose slope jumps there
+        assert float(gradient.abs().max()) < tolerance
+
+
+def test_limits_of_skew_and_beta():
+    found = {}
+    for name, options in (
+        ("forward_kl", {}),
+        ("reverse_kl", {}),
+        ("skew_forward_kl", {"skew": 0.0}),
+        ("skew_reverse_kl", {"skew": 0.0}),
+        ("js", {"beta": 1e-6}),
+        ("js", {"beta": 1 - 1e-6}),
+    ):
+        objective = build_objective([KDConfig(divergence=name, **options)], make_pair(6, same=True))
+        student, batch = make_batch(objective, 6, same=True)
+        found[name, *options.values()] = evaluate(objective, student, batch)
+    forward, reverse = found["forward_kl",], found["reverse_kl",]
+    for part in range(2):
+        torch.testing.assert_close(found["skew_forward_kl", 0.0][part], forward[part])
+        torch.testing.assert_close(found["skew_reverse_kl", 0.0][part], reverse[part])
+        torch.testing.assert_close(found["js", 1e-6][part] / 1e-6, forward[part], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found["js", 1 - 1e-6][part] / 1e-6, reverse[part], rtol=1e-3, atol=1e-4)
+
+
+def test_draws_have_the_exact_gradient_on_average_and_top_k_has_not():
+    """10,000 times 8 draws: their mean is within five standard errors of the exact gradient; a top-2 stays away."""
+    g = torch.Generator().manual_seed(7)
+    z, teacher = torch.randn(V_S, generator=g, dtype=torch.float64), torch.randn(V_S, generator=g, dtype=torch.float64)
+    p, q = teacher.softmax(-1), z.softmax(-1)
+    exact = q - p
+    draws, repeats = 8, 10_000
+    proposal = p.sqrt() / p.sqrt().sum()
+    ids = torch.multinomial(proposal, draws * repeats, replacement=True, generator=g).view(repeats, draws)
+    weights = (p / proposal)[ids] / draws
+    batch_logits = z.expand(repeats, 1, V_S).clone().requires_grad_()
+    rows = torch.arange(repeats)
+    flat = batch_logits.flatten(0, 1)
+    row_losses(flat, rows, V_S, sampled_rows(ids, weights, 1.0)).sum().backward()
+    gradients = batch_logits.grad[:, 0]
+    error = gradients.std(0) / math.sqrt(repeats)
+    assert ((gradients.mean(0) - exact).abs() <= 5 * error).all()
+
+    values, top = p.log().topk(2)
+    one = z[None].clone().requires_grad_()
+    row_losses(one, torch.arange(1), V_S, top_k_rows(top[None], values[None], 1.0, forward_kl)).sum().backward()
+    bias = (one.grad[0] - exact).norm()
+    assert bias > 10 * error.norm()
+
+
+@each
+@pytest.mark.parametrize("logits", ["exact", "top_k"])
+def test_chunks_do_not_matter_and_bound_the_memory(name, logits, monkeypatch):
+    objective, student, batch, _ = setting(name, logits, seed=8)
+    whole = evaluate(objective, student, batch)
+    monkeypatch.setattr(divergence, "CHUNK_CPU", 2 * V_T)
+    (loss,) = objective.losses
+    rows = []
+    if logits == "exact":
+        loss.head.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+    cut = evaluate(objective, student, batch)
+    assert logits != "exact" or (max(rows) <= 2 and len(rows) > 3)
+    for found, wanted in zip(cut, whole, strict=True):  # the teacher's head computes in float32
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@each
+def test_order_of_samples_and_accumulation_do_not_matter(name):
+    objective, student, batch, _ = setting(name, seed=9)
+    counts = counts_of(batch, pairs=True)
+    whole = objective(student, batch, counts)[0]
+    parts = [objective(*pick(student, batch, samples), counts)[0] for samples in ([3, 1], [2, 0])]
+    torch.testing.assert_close(sum(parts), whole)
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValidationError, match="`skew` belongs to skew_forward_kl and skew_reverse_kl, not to js"):
+        KDConfig(divergence="js", skew=0.3)
+    with pytest.raises(ValidationError, match="estimate forward_kl alone without bias, not reverse_kl"):
+        KDConfig(divergence="reverse_kl", logits="sampled")
+    with pytest.raises(RunError, match=r"Extract with states\.top_k, or set logits: exact"):
+        build_objective([KDConfig(logits="top_k")], make_pair(same=True))
+    pair = make_pair(same=True)
+    record = SparseRecord(temperature=2.0, entries=3)
+    pair = replace(pair, manifest=pair.manifest.model_copy(update={"sparse": {"sampled": record}}))
+    with pytest.raises(RunError, match=r"have temperature 2, the loss 1; .* Set temperature: 2"):
+        build_objective([KDConfig(logits="sampled")], pair)
+
+
+def test_a_written_config_is_read_again():
+    for name, options in DIVERGENCES.items():
+        config = KDConfig(divergence=name, **options)
+        assert KDConfig.model_validate(config.model_dump()) == config
