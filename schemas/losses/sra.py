@@ -19,6 +19,10 @@ class SRAConfig(WeightedLoss):
         Weight, Field(description="Weight of L_span-KD, KL of span logits over the shared vocabulary.")
     ] = 1.0
     temperature: Annotated[float, Field(gt=0, description="tau of L_span-KD.")] = 2.0
+    spans: Annotated[
+        Literal["aligned", "word", "phrase"],
+        Field(description="The finest spans both tokenizers agree on (the paper), words, or noun and verb phrases."),
+    ] = "aligned"
     teacher_layer: Annotated[Layer, Field(description="Teacher layer pooled by L_cos and L_geo.")] = "last"
     student_layer: Annotated[Layer, Field(description="Student layer pooled by L_cos and L_geo.")] = "last"
     pooling: Annotated[

@@ -56,6 +56,13 @@ def test_talas_as_the_paper_and_as_its_code_have_it(tmp_path: Path) -> None:
     assert [loss(reference, "talas")[name] for name in ("lasd_reduction", "lasd_guide")] == ["mean", "trained"]
 
 
+def test_mta_as_the_paper_has_it(tmp_path: Path) -> None:
+    config = load(tmp_path, f"preset: mta-paper\n{OWN}")
+    found, base = loss(config, "mta"), loss(config, "kd")
+    assert [found[name] for name in ("dsa", "hid", "student_layers", "word_layers")] == [2, 0.2, {"top": 3}, 1]
+    assert (base["divergence"], base["skew"]) == ("skew_forward_kl", 0.1)
+
+
 def test_what_the_config_says_goes_before_the_preset(tmp_path: Path) -> None:
     text = f"preset: sra-paper\noptimizer: {{lr: 5.0e-5}}\n{OWN}"
     config = load(tmp_path, text)

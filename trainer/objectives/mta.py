@@ -111,7 +111,7 @@ class MTA(Loss):
         by_word = config.hid > 0 and not self.by_token
         reads_layer_spans = config.dsa > 0 or not by_word
         if reads_layer_spans and any(key.spans.unit == "phrase" for key in self.key_layers):
-            require_phrases(pair, "mta")
+            require_phrases(pair, "mta", "set mta.word_layers to the number of key layers")
         self.needs = Needs(
             teacher_hidden=require_hidden(pair, (key.teacher for key in self.key_layers), "mta"),
             student_hidden=frozenset(key.student for key in self.key_layers),

@@ -67,12 +67,15 @@ def require_same_tokenizer(pair: Pair, loss: str, otherwise: str) -> None:
         )
 
 
-def require_phrases(pair: Pair, loss: str) -> None:
-    """Raises RunError if no phrases were marked: the annotator `none` finds words only, and its version says so."""
+def require_phrases(pair: Pair, loss: str, otherwise: str) -> None:
+    """Raises RunError, ending in `otherwise`, if no phrases were marked.
+
+    The annotator `none` finds words only, and its version says so.
+    """
     if pair.manifest.annotator.split()[0] == "words":
         raise RunError(
-            f"{loss} compares phrases at some of its layers, and this cache was extracted with words alone. "
-            "Extract with spans.annotator: english, or set word_layers to the number of key layers"
+            f"{loss} compares phrases, and this cache was extracted with words alone. "
+            f"Extract with spans.annotator: english, or {otherwise}"
         )
 
 

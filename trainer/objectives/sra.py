@@ -24,7 +24,7 @@ from trainer.geometry import at_least_float32, cosine_distance, geometry_sums, r
 from trainer.objectives.base import Loss, Pair, Term
 from trainer.objectives.divergence import Columns, Rows, forward_kl
 from trainer.objectives.projection import projection_groups, projection_matrix
-from trainer.objectives.requirements import require_head, require_hidden, require_mass
+from trainer.objectives.requirements import require_head, require_hidden, require_mass, require_phrases
 from trainer.pooling import centres_of_mass, membership, span_mass, within_span, without_leading
 from trainer.teacher_head import TeacherHead
 
@@ -76,6 +76,16 @@ def span_kd_loss(
     )
 
 
+def span_request(config: SRAConfig, pair: Pair) -> SpanRequest:
+    """The spans that `config` asks for, in the response. Raises RunError if it wants phrases and none were marked."""
+    if config.spans == "aligned":
+        return SpanRequest("aligned", "response", max_spans=config.max_spans)
+    if config.spans == "phrase":
+        require_phrases(pair, "sra", "set sra.spans to word or aligned")
+        return SpanRequest("phrase", "response", phrases=("noun", "verb"))
+    return SpanRequest("word", "response")
+
+
 class SRA(Loss):
     """cos * L_cos + geo * L_geo + span_kd * L_span-KD, each a mean over the samples of the step.
 
@@ -94,7 +104,7 @@ class SRA(Loss):
         self.teacher_last, self.student_last = teacher.num_layers, pair.student_layers
         self.aligns = config.cos > 0 or config.geo > 0
         self.exponent = 0.0 if config.span_weights == "equal" else config.mass_exponent
-        self.request = SpanRequest("aligned", "response", max_spans=config.max_spans)
+        self.request = span_request(config, pair)
         self.needs = self._needs(pair)
         if config.cos > 0:
             self.projection = projection_matrix(pair.student_width, teacher.hidden_size, config.projection)

@@ -198,3 +198,13 @@ def test_the_shared_part_of_the_head_is_a_copy_only_where_it_is_a_part():
     head = build_objective([SRAConfig()], pair).losses[0].head
     assert torch.equal(head.weight_Vd, pair.head.weight_Vd[[5, 0, 8, 2]])
     assert torch.equal(head.bias_V, pair.head.bias_V[[5, 0, 8, 2]])
+
+
+@pytest.mark.parametrize("unit", ["word", "phrase"])
+def test_sra_over_words_or_phrases(unit):
+    (loss,) = build_objective([SRAConfig(spans=unit)], make_pair()).losses
+    (request,) = loss.needs.spans
+    assert (request.unit, request.scope) == (unit, "response")
+    if unit == "phrase":
+        with pytest.raises(RunError, match=r"words alone.* set sra\.spans to word or aligned"):
+            build_objective([SRAConfig(spans=unit)], make_pair(annotator="words 1"))
