@@ -12,6 +12,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,8 @@ def tokenizer(folder: Path, vocabulary: int, seed: int) -> PreTrainedTokenizerFa
     return fast
 
 
-def make_cache(folder: Path) -> Path:
-    """What SRA and MTA read, of a teacher with random weights."""
+def make_cache(folder: Path, more_states: Mapping[str, Any] = {}, keep_embeddings: bool = False) -> Path:
+    """What SRA and MTA read, of a teacher with random weights, and what else is asked for."""
     torch.manual_seed(0)
     size = {"hidden_size": 288, "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 6}
     LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=512, **size)).save_pretrained(
@@ -75,24 +76,25 @@ def make_cache(folder: Path) -> Path:
     tokenizer(folder / "teacher", VOCABULARY, seed=1)
     tokenizer(folder / "other", VOCABULARY, seed=2)
     corpus = write_corpus(folder / "corpus.jsonl", texts(96, seed=3))
-    states = {"hidden": [3, 4, 6], "mass": [6], "dtype": "bfloat16"}
+    states = {"hidden": [3, 4, 6], "mass": [6], "dtype": "bfloat16", **more_states}
     batching = {"unit_tokens": 8192, "batch_tokens": 4096}
-    teacher = {"model": str(folder / "teacher"), "max_tokens": TOKENS, "threads": 2}
+    teacher: dict[str, Any] = {"model": str(folder / "teacher"), "max_tokens": TOKENS, "threads": 2}
+    teacher["keep_embeddings"] = keep_embeddings
     return build_cache(
         extraction(folder / "cache", folder / "teacher", corpus, teacher=teacher, states=states, batching=batching)
     )
 
 
-def make_loop(folder: Path, name: str, tokenizer_name: str, threads: int) -> Loop:
+def make_loop(folder: Path, objective: list[dict[str, Any]], tokenizer_name: str, threads: int) -> Loop:
     """A run that is set up and about to take its first step."""
     architecture = {"model_type": "llama", "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4}
     architecture |= {"num_attention_heads": 4, "vocab_size": VOCABULARY, "max_position_embeddings": 512}
     config = TrainingConfig.model_validate(
         {
             "cache": folder / "cache",
-            "output": folder / "runs" / f"{tokenizer_name}-{name}",
+            "output": folder / "runs",
             "student": {"architecture": architecture, "tokenizer": tokenizer_name, "max_tokens": TOKENS},
-            "objective": OBJECTIVES[name],
+            "objective": objective,
             "batch_size": BATCH,
             "steps": 1000,
             "threads": threads,
@@ -146,12 +148,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     console = Console()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         make_cache(folder)
         for label, tokenizer_name in (("same", "teacher"), ("cross", str(folder / "other"))):
             names = [objective for objective in OBJECTIVES if label == "same" or objective != "ce+kd"]
-            loops = {objective: make_loop(folder, objective, tokenizer_name, arguments.threads) for objective in names}
+            loops = {name: make_loop(folder, OBJECTIVES[name], tokenizer_name, arguments.threads) for name in names}
             seconds = time_steps(loops, arguments.rounds)
             table = Table(
                 "objective", "step / ce step", "ms a step", title=f"{label} tokenizer, {arguments.threads} threads"
