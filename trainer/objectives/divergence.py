@@ -10,6 +10,7 @@ n rows and p members of one chunk.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,8 +20,10 @@ from trainer.geometry import at_least_float32
 
 # Numbers in one [rows, N] block. On a CPU a block of this size stays in the cache from one operation to the next; on a
 # GPU it is large enough to keep the machine busy, at 128 MB a block.
-CHUNK_CPU = 1 << 20
+CHUNK_CPU = 1 << 22
 CHUNK_GPU = 1 << 25
+BLOCK_CPU = 1 << 17
+BLOCK_GPU = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -37,28 +40,35 @@ class Rows:
         """Every row has one member, whose share is 1."""
         return len(self.row_P) == self.num_rows
 
-    def chunks(self, size: int) -> Iterator[tuple[slice, slice]]:
-        """(rows, members) of successive chunks of at most `size` rows."""
-        starts = [*range(0, self.num_rows, size), self.num_rows]
-        bounds = starts
-        if not self.single:
-            bounds = torch.searchsorted(self.row_P, torch.tensor(starts, device=self.row_P.device)).tolist()
-        for i in range(len(starts) - 1):
-            yield slice(starts[i], starts[i + 1]), slice(bounds[i], bounds[i + 1])
+    @cached_property
+    def _first_member(self) -> list[int]:
+        """Where each row's members begin, and, at the end, where the last row's end."""
+        rows = torch.arange(self.num_rows + 1, device=self.row_P.device)
+        return (rows if self.single else torch.searchsorted(self.row_P, rows)).tolist()
 
-    def pool(self, member_pN: Tensor, chunk: slice, members: slice) -> Tensor:
-        """The rows of a chunk from its members, [n, N]."""
-        if self.single:
-            return member_pN
-        weighted_pN = member_pN * self.share_P[members, None].to(member_pN.dtype)
-        pooled_nN = member_pN.new_zeros(chunk.stop - chunk.start, member_pN.shape[1])
-        return pooled_nN.index_add_(0, self.row_P[members] - chunk.start, weighted_pN)
+    @cached_property
+    def _run(self) -> list[int]:
+        """Which run of successive positions each member is in."""
+        return (self.position_P.diff(prepend=self.position_P[:1]) != 1).cumsum(0).tolist()
 
-    def spread(self, gradient_nN: Tensor, chunk: slice, members: slice) -> Tensor:
-        """The gradient of the members from that of the rows, [p, N]."""
-        if self.single:
-            return gradient_nN
-        return gradient_nN[self.row_P[members] - chunk.start].mul_(self.share_P[members, None].to(gradient_nN.dtype))
+    def members(self, rows: slice) -> slice:
+        """The members of successive rows."""
+        return slice(self._first_member[rows.start], self._first_member[rows.stop])
+
+    def positions(self, members: slice) -> slice | Tensor:
+        """Where their logits are: a slice, whose rows are a view, if one position follows another."""
+        run = self._run[members]
+        if not run or run[0] != run[-1]:
+            return self.position_P[members]
+        first = int(self.position_P[members.start])
+        return slice(first, first + len(run))
+
+    def pooling(self, rows: slice, members: slice) -> Tensor:
+        """[n, p], by which members make rows. Products with it, not scattered additions, give the same bits always."""
+        share_p = self.share_P[members]
+        pooling_np = share_p.new_zeros(rows.stop - rows.start, len(share_p))
+        pooling_np[self.row_P[members] - rows.start, torch.arange(len(share_p), device=share_p.device)] = share_p
+        return pooling_np
 
 
 @dataclass(frozen=True)
@@ -112,20 +122,23 @@ class _ForwardKL(torch.autograd.Function):
     ) -> Tensor:
         gradient_XV = _zero_outside(rows.position_P, logits_XV) if ctx.needs_input_grad[0] else None
         total = at_least_float32(logits_XV.new_zeros(()))
-        budget = CHUNK_GPU if logits_XV.is_cuda else CHUNK_CPU
-        for chunk, members in rows.chunks(max(1, budget // columns.count)):
-            position_p = rows.position_P[members]
-            member_pN = at_least_float32(columns.take(logits_XV[position_p]))
-            student_nN = rows.pool(member_pN, chunk, members)
-            teacher_nN = teacher_logits(chunk).to(student_nN.dtype)
-            factor_n = factor_R[chunk].to(student_nN.dtype)
-            kl_n, gradient_nN = kl_and_gradient(student_nN, teacher_nN, temperature, factor_n)
-            total += torch.dot(factor_n, kl_n)
-            if gradient_XV is not None:
-                gradient_pN = rows.spread(gradient_nN, chunk, members)
-                gradient_XV.index_copy_(
-                    0, position_p, columns.put(gradient_pN, logits_XV.shape[1]).to(gradient_XV.dtype)
-                )
+        factor_R = factor_R.to(total.dtype)
+        chunk_size, block_size = (CHUNK_GPU, BLOCK_GPU) if logits_XV.is_cuda else (CHUNK_CPU, BLOCK_CPU)
+        for chunk in _slices(0, rows.num_rows, chunk_size // columns.count):
+            teacher_cN = teacher_logits(chunk).to(total.dtype)
+            for block in _slices(chunk.start, chunk.stop, block_size // columns.count):
+                members = rows.members(block)
+                positions = rows.positions(members)
+                student_nN = at_least_float32(columns.take(logits_XV[positions]))
+                pooling_np = None if rows.single else rows.pooling(block, members).to(total.dtype)
+                if pooling_np is not None:
+                    student_nN = pooling_np @ student_nN
+                teacher_nN = teacher_cN[block.start - chunk.start : block.stop - chunk.start]
+                kl_n, gradient_nN = kl_and_gradient(student_nN, teacher_nN, temperature, factor_R[block])
+                total += torch.dot(factor_R[block], kl_n)
+                if gradient_XV is not None:
+                    gradient_pN = gradient_nN if pooling_np is None else pooling_np.mT @ gradient_nN
+                    gradient_XV[positions] = columns.put(gradient_pN, logits_XV.shape[1]).to(gradient_XV.dtype)
         ctx.gradient_XV = gradient_XV
         return total
 
@@ -137,6 +150,13 @@ class _ForwardKL(torch.autograd.Function):
         return gradient_XV.mul_(upstream), None, None, None, None, None
 
 
+def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
+    """start..stop in successive slices of `size`, or of 1 if that is 0."""
+    size = max(1, size)
+    for first in range(start, stop, size):
+        yield slice(first, min(first + size, stop))
+
+
 def kl_and_gradient(
     student_nN: Tensor, teacher_nN: Tensor, temperature: float, factor_n: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -144,9 +164,10 @@ def kl_and_gradient(
 
         KL = sum p (t - s) / tau - log Z_t + log Z_s,    gradient = (softmax(s / tau) - softmax(t / tau)) / tau
 
-    Overwrites both arguments. Memory is what it costs: each number is read and written as seldom as can be.
+    Overwrites the teacher's logits. Memory is what it costs: each number is read and written as seldom as can be.
     """
-    student_nN, teacher_nN = _below_maximum(student_nN, temperature), _below_maximum(teacher_nN, temperature)
+    student_nN = _below_maximum(student_nN, temperature)
+    teacher_nN = _below_maximum(teacher_nN, temperature, out=teacher_nN)
     q_nN, p_nN = student_nN.exp(), teacher_nN.exp()
     q_sum_n, p_sum_n = q_nN.sum(-1), p_nN.sum(-1)
     kl_n = torch.linalg.vecdot(p_nN, teacher_nN.sub_(student_nN)) / p_sum_n + (q_sum_n / p_sum_n).log()
@@ -154,10 +175,10 @@ def kl_and_gradient(
     return kl_n, q_nN.mul_((scale_n / q_sum_n)[:, None]).addcmul_(p_nN, (scale_n / p_sum_n)[:, None], value=-1)
 
 
-def _below_maximum(logits_nN: Tensor, temperature: float) -> Tensor:
-    """(z - max z) / tau, in place and in one pass."""
+def _below_maximum(logits_nN: Tensor, temperature: float, out: Tensor | None = None) -> Tensor:
+    """(z - max z) / tau in one pass."""
     most_n1 = logits_nN.amax(-1, keepdim=True)
-    return torch.add(most_n1.div_(-temperature), logits_nN, alpha=1 / temperature, out=logits_nN)
+    return torch.add(most_n1.div_(-temperature), logits_nN, alpha=1 / temperature, out=out)
 
 
 def _zero_outside(position_P: Tensor, logits_XV: Tensor) -> Tensor:
