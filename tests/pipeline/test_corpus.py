@@ -129,7 +129,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         read(tmp_path)
     (tmp_path / "c.tsv").write_text("a\tb")
     with pytest.raises(CorpusError, match="not a kind of corpus file"):
-        read(tmp_path / "c.csv")
+        read(tmp_path / "c.tsv")
     (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(b'{"n": 1, "q": "", "a": "x"}\n' * 100)[:40])
     with pytest.raises(CorpusError, match=r"cannot read .*c\.jsonl\.gz"):
         read(tmp_path / "c.jsonl.gz")

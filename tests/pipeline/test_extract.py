@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import pipeline.disk
 import pipeline.extract
 from pipeline.extract import cluster, extract
-from pipeline.plan import predict_bytes
+from pipeline.plan import UNIT_BYTES, predict_bytes
 from pipeline.request import make_request
 from schemas.errors import CacheError, ConfigError, CorpusError, ResourceError
 from schemas.extraction import ExtractionConfig, WorkersConfig
@@ -261,7 +261,9 @@ def test_what_is_drawn_or_pooled_depends_on_no_worker(
     assert one.samples == two.samples == len(TEXTS) * 10 - 2 and one.new_tokens > 10_000
     assert one.tokens == (0 if "pooled" in states else one.new_tokens)
     request = make_request(config(folder, str(cache), states=states))
-    assert predict_bytes(request.plan, request.manifest.arrays) == pytest.approx(one.bytes, rel=0.3)
+    # What an empty shard takes is a rough figure, and units as small as these are little else.
+    predicted = predict_bytes(request.plan, request.manifest.arrays)
+    assert predicted == pytest.approx(one.bytes, rel=0.3, abs=UNIT_BYTES * one.units)
     assert extract(config(folder, str(cache), states=states)).already_done
 
 
