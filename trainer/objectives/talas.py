@@ -7,6 +7,10 @@ L_LASD and L_con compare the sentences of one forward pass with each other. Accu
 a step's value is the mean of its batches' values, each weighing by its samples. So more accumulation is no larger batch
 to these two terms, as it is to L_TAMD and to every loss over single samples.
 
+A detached guide is made of the very layer that it guides. From random weights the layers chase each other until all
+sentences are alike: Spearman on STS-B dev of a 2-layer, 128-wide student after 300 steps is 76.0 by L_TAMD alone, with
+L_LASD 75.6 (mean, trained guide), 67.5 (sum, trained), 67.7 (sum, detached), 11.4 (mean, detached).
+
 Shapes: B samples, K anchored layers, L compared layers, d student width, e teacher width.
 """
 
