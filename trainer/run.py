@@ -23,6 +23,7 @@ from trainer.device import choose_device
 from trainer.held_out import HeldOut, Result, read_result
 from trainer.loader import BatchBuilder, StudentEncoder, TextEncoder, batches
 from trainer.loop import Loop, Source
+from trainer.memory import keep_freed_memory
 from trainer.metrics import MetricsLog
 from trainer.objectives.base import Pair
 from trainer.objectives.objective import Objective, build_objective
@@ -75,6 +76,7 @@ class _Run:
     def __init__(self, config: TrainingConfig, caches: dict[Texts, Cache], folder: RunFolder, steps: int):
         self.config, self.folder, self.steps = config, folder, steps
         self.fingerprint = _fingerprint(caches)
+        keep_freed_memory()
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         self.device = choose_device(config.device)

@@ -32,6 +32,7 @@ from trainer.run_folder import RunFolder
 from trainer.student import forward
 
 VOCABULARY, TOKENS, BATCH = 8192, 256, 16
+WARM_UP = 3
 OBJECTIVES: dict[str, list[dict[str, Any]]] = {
     "ce": [{"loss": "ce"}],
     "ce+sra": [{"loss": "ce", "weight": 0.5}, {"loss": "sra", "weight": 0.5}],
@@ -105,13 +106,13 @@ def make_loop(folder: Path, objective: list[dict[str, Any]], tokenizer_name: str
 
 
 def time_steps(loops: dict[str, Loop], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each loop's steps, taken in turn; the first round warms up."""
+    """Seconds of each loop's steps, taken in turn, after some that bring the memory in which is then kept."""
     seconds: dict[str, list[float]] = {name: [] for name in loops}
-    for number in range(rounds + 1):
+    for number in range(WARM_UP + rounds):
         for name, loop in loops.items():
             started = time.perf_counter()
             loop.step(number)
-            if number:
+            if number >= WARM_UP:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
 
