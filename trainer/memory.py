@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
     By default every tensor of 32 MB and more is a mapping of its own, which the system fills with zeros page by page,
     and which is torn down as soon as the tensor is freed: a training step that makes a few matrices of the logits'
     shape spent a quarter to two fifths of its time on page faults. With kept memory there are none after a few steps.
-Peak memory grew by a tenth.
+    Peak memory grew by a tenth.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -22,7 +22,7 @@ from trainer.geometry import at_least_float32
 # GPU it is large enough to keep the machine busy, at 128 MB a block.
 CHUNK_CPU = 1 << 22
 CHUNK_GPU = 1 << 25
-BLOCK_CPU = 1 << 17
+BLOCK_CPU = 1 << 18
 BLOCK_GPU = 1 << 22
 
 
@@ -77,6 +77,10 @@ class Columns:
 
     count: int
     ids: Tensor | None = None
+
+    def are_all(self, width: int) -> bool:
+        """They are the whole vocabulary, in its order."""
+        return self.ids is None and self.count == width
 
     def take(self, logits_pV: Tensor) -> Tensor:
         """[p, V] -> [p, N]."""
@@ -134,9 +138,14 @@ class _ForwardKL(torch.autograd.Function):
                 if pooling_np is not None:
                     student_nN = pooling_np @ student_nN
                 teacher_nN = teacher_cN[block.start - chunk.start : block.stop - chunk.start]
-                kl_n, gradient_nN = kl_and_gradient(student_nN, teacher_nN, temperature, factor_R[block])
+                # Where the gradient of these rows is rows of the whole one, it is written down right there.
+                direct = pooling_np is None and isinstance(positions, slice) and columns.are_all(logits_XV.shape[1])
+                out_nN = None
+                if gradient_XV is not None and direct and gradient_XV.dtype == total.dtype:
+                    out_nN = gradient_XV[positions]
+                kl_n, gradient_nN = kl_and_gradient(student_nN, teacher_nN, temperature, factor_R[block], out_nN)
                 total += torch.dot(factor_R[block], kl_n)
-                if gradient_XV is not None:
+                if gradient_XV is not None and out_nN is None:
                     gradient_pN = gradient_nN if pooling_np is None else pooling_np.mT @ gradient_nN
                     gradient_XV[positions] = columns.put(gradient_pN, logits_XV.shape[1]).to(gradient_XV.dtype)
         ctx.gradient_XV = gradient_XV
@@ -158,17 +167,18 @@ def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
 
 
 def kl_and_gradient(
-    student_nN: Tensor, teacher_nN: Tensor, temperature: float, factor_n: Tensor
+    student_nN: Tensor, teacher_nN: Tensor, temperature: float, factor_n: Tensor, out_nN: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """KL(softmax(t / tau) || softmax(s / tau)) of each row, [n], and factor_n times its gradient to s, [n, N]:
 
         KL = sum p (t - s) / tau - log Z_t + log Z_s,    gradient = (softmax(s / tau) - softmax(t / tau)) / tau
 
-    Overwrites the teacher's logits. Memory is what it costs: each number is read and written as seldom as can be.
+    Overwrites the teacher's logits, and puts the gradient into `out_nN` if it is given. Memory is what it costs: each
+    number is read and written as seldom as can be.
     """
     student_nN = _below_maximum(student_nN, temperature)
     teacher_nN = _below_maximum(teacher_nN, temperature, out=teacher_nN)
-    q_nN, p_nN = student_nN.exp(), teacher_nN.exp()
+    q_nN, p_nN = torch.exp(student_nN, out=out_nN), teacher_nN.exp()
     q_sum_n, p_sum_n = q_nN.sum(-1), p_nN.sum(-1)
     kl_n = torch.linalg.vecdot(p_nN, teacher_nN.sub_(student_nN)) / p_sum_n + (q_sum_n / p_sum_n).log()
     scale_n = factor_n / temperature
