@@ -32,7 +32,7 @@ from trainer.run_folder import RunFolder
 from trainer.student import forward
 
 VOCABULARY, TOKENS, BATCH = 8192, 256, 16
-WARM_UP = 3
+WARM_UP = 8
 OBJECTIVES: dict[str, list[dict[str, Any]]] = {
     "ce": [{"loss": "ce"}],
     "ce+sra": [{"loss": "ce", "weight": 0.5}, {"loss": "sra", "weight": 0.5}],
