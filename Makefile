@@ -6,6 +6,8 @@ VENV   ?= .venv
 # Pinned, and installed before everything else: whatever asks for torch afterwards finds it there.
 TORCH  ?= torch==2.13.0
 OUT    ?= out/demo
+# How many processes test at once; each starts a Ray of its own.
+TESTERS ?= 2
 
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
@@ -34,7 +36,7 @@ demo: $(STAMP) ## teacher, cache, students, table and picture in $(OUT), offline
 	$(BIN)/stillroom demo $(OUT)
 
 test: $(STAMP) ## all tests, warnings as errors
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
 
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/python -m ruff check .

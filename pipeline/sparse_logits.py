@@ -18,9 +18,8 @@ from pipeline.teacher_check import head_logits
 from schemas.manifest import SPARSE_ARRAYS, HeadRecord, SparseKind, SparseRecord
 
 LOGITS_BYTES = 256 * 2**20
-BYTES_A_LOGIT = (
-    40  # float32: logits, log p, log q, and one on its way; float64: q, its running sum, and that over its end
-)
+# float32: logits, log p, log q, and one on its way; float64: q, its running sum, and that over its end.
+BYTES_A_LOGIT = 40
 
 
 class SparseLogits:

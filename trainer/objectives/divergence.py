@@ -63,8 +63,13 @@ class Rows:
         first = int(self.position_P[members.start])
         return slice(first, first + len(run))
 
-    def pooling(self, rows: slice, members: slice) -> Tensor:
-        """[n, p], by which members make rows. Products with it, not scattered additions, give the same bits always."""
+    def pooling(self, rows: slice, members: slice) -> Tensor | None:
+        """[n, p], by which members make rows; None where each of these rows is its one member.
+
+        Products with it, not scattered additions, give the same bits always.
+        """
+        if members.stop - members.start == rows.stop - rows.start:
+            return None
         share_p = self.share_P[members]
         pooling_np = share_p.new_zeros(rows.stop - rows.start, len(share_p))
         pooling_np[self.row_P[members] - rows.start, torch.arange(len(share_p), device=share_p.device)] = share_p
@@ -134,8 +139,9 @@ class _ForwardKL(torch.autograd.Function):
                 members = rows.members(block)
                 positions = rows.positions(members)
                 student_nN = at_least_float32(columns.take(logits_XV[positions]))
-                pooling_np = None if rows.single else rows.pooling(block, members).to(total.dtype)
+                pooling_np = rows.pooling(block, members)
                 if pooling_np is not None:
+                    pooling_np = pooling_np.to(total.dtype)
                     student_nN = pooling_np @ student_nN
                 teacher_nN = teacher_cN[block.start - chunk.start : block.stop - chunk.start]
                 # Where the gradient of these rows is rows of the whole one, it is written down right there.
