@@ -102,19 +102,20 @@ class Columns:
 
 
 def forward_kl(
-    logits_XV: Tensor,
+    logits: Tensor,
     rows: Rows,
     columns: Columns,
     teacher_logits: Callable[[slice], Tensor],
     factor_R: Tensor,
     temperature: float,
 ) -> Tensor:
-    """sum_r factor_r KL(softmax(z^T_r / tau) || softmax(z^S_r / tau)), a scalar with a gradient to `logits_XV` alone.
+    """sum_r factor_r KL(softmax(z^T_r / tau) || softmax(z^S_r / tau)), a scalar with a gradient to `logits` alone.
 
-    z^S is `logits_XV` pooled into `rows` and restricted to `columns`. `teacher_logits` computes z^T of a slice of rows,
-    [n, N], which is then overwritten. The gradient can be asked for once.
+    `logits` are [..., V], of X positions in all; z^S is they, pooled into `rows` and restricted to `columns`.
+    `teacher_logits` computes z^T of a slice of rows, [n, N], which is then overwritten. The gradient can be asked for
+    once.
     """
-    total: Tensor = _ForwardKL.apply(logits_XV, rows, columns, teacher_logits, factor_R, temperature)
+    total: Tensor = _ForwardKL.apply(logits, rows, columns, teacher_logits, factor_R, temperature)
     return total
 
 
@@ -122,14 +123,20 @@ class _ForwardKL(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        logits_XV: Tensor,
+        logits: Tensor,
         rows: Rows,
         columns: Columns,
         teacher_logits: Callable[[slice], Tensor],
         factor_R: Tensor,
         temperature: float,
     ) -> Tensor:
-        gradient_XV = _zero_outside(rows.position_P, logits_XV) if ctx.needs_input_grad[0] else None
+        logits_XV = logits.flatten(0, -2)
+        ctx.gradient = gradient_XV = None
+        if ctx.needs_input_grad[0]:
+            # Of the logits' own shape: to a view of something else, autograd cannot add another loss's in place.
+            ctx.gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
+            gradient_XV = ctx.gradient.flatten(0, -2)
+            _zero_outside(rows.position_P, gradient_XV)
         total = at_least_float32(logits_XV.new_zeros(()))
         factor_R = factor_R.to(total.dtype)
         chunk_size, block_size = (CHUNK_GPU, BLOCK_GPU) if logits_XV.is_cuda else (CHUNK_CPU, BLOCK_CPU)
@@ -154,15 +161,14 @@ class _ForwardKL(torch.autograd.Function):
                 if gradient_XV is not None and out_nN is None:
                     gradient_pN = gradient_nN if pooling_np is None else pooling_np.mT @ gradient_nN
                     gradient_XV[positions] = columns.put(gradient_pN, logits_XV.shape[1]).to(gradient_XV.dtype)
-        ctx.gradient_XV = gradient_XV
         return total
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None, None]:
-        gradient_XV, ctx.gradient_XV = ctx.gradient_XV, None
-        if gradient_XV is None:
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:
             raise RuntimeError("the gradient of forward_kl was handed over already; compute the loss again")
-        return gradient_XV.mul_(upstream), None, None, None, None, None
+        return gradient.mul_(upstream), None, None, None, None, None
 
 
 def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
@@ -197,10 +203,8 @@ def _below_maximum(logits_nN: Tensor, temperature: float, out: Tensor | None = N
     return torch.add(most_n1.div_(-temperature), logits_nN, alpha=1 / temperature, out=out)
 
 
-def _zero_outside(position_P: Tensor, logits_XV: Tensor) -> Tensor:
-    """An unfilled matrix like `logits_XV`, with zeros in the rows that no position names: only those need the pass."""
-    named_X = torch.zeros(len(logits_XV), dtype=torch.bool, device=logits_XV.device)
+def _zero_outside(position_P: Tensor, gradient_XV: Tensor) -> None:
+    """Zeros in the rows that no position names: only those need the pass."""
+    named_X = torch.zeros(len(gradient_XV), dtype=torch.bool, device=gradient_XV.device)
     named_X[position_P] = True
-    gradient_XV = torch.empty_like(logits_XV, memory_format=torch.contiguous_format)
     gradient_XV[(~named_X).nonzero().squeeze(1)] = 0  # by index: a mask would visit every number
-    return gradient_XV

@@ -41,7 +41,7 @@ def token_kd_loss(
         num_rows=len(sample_P),
     )
     kl = forward_kl(
-        logits_BSV.flatten(0, 1),
+        logits_BSV,
         rows,
         Columns(width),
         lambda chunk: head(teacher_Pd[chunk])[:, :width],

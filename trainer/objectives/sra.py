@@ -71,9 +71,7 @@ def span_kd_loss(
     rows = Rows(position_P, row_P, share_P, num_rows=len(teacher_Re))
     spans_B1 = mask_BK.sum(1, keepdim=True) if mean else torch.ones_like(row_BK[:, :1])
     factor_R = (1.0 / spans_B1.clamp_min(1)).expand_as(mask_BK)[mask_BK]
-    return forward_kl(
-        logits_BSV.flatten(0, 1), rows, columns, lambda chunk: head(teacher_Re[chunk]), factor_R, temperature
-    )
+    return forward_kl(logits_BSV, rows, columns, lambda chunk: head(teacher_Re[chunk]), factor_R, temperature)
 
 
 def span_request(config: SRAConfig, pair: Pair) -> SpanRequest:
