@@ -6,6 +6,8 @@ samples that is 64 MB, at 256 spans 4 MB.
 Shapes: B samples, K spans, d width; `...` is any number of leading axes.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -48,8 +50,29 @@ def geometry_sums(student_BKd: Tensor, teacher_BKe: Tensor, weight_BK: Tensor) -
     """
     pair_BKK = weight_BK[:, :, None] * weight_BK[:, None, :]
     pair_BKK.diagonal(dim1=1, dim2=2).zero_()
-    difference_BKK = cosines(student_BKd) - cosines(teacher_BKe)
-    return (pair_BKK * difference_BKK.square()).sum((1, 2)), pair_BKK.sum((1, 2))
+    gaps_B: Tensor = _SquaredGaps.apply(unit(student_BKd), cosines(teacher_BKe), pair_BKK)
+    return gaps_B, pair_BKK.sum((1, 2))
+
+
+class _SquaredGaps(torch.autograd.Function):
+    """sum_ij pair_ij (s_i . s_j - c_ij)^2 of each sample, [B], for a symmetric `pair`; it and c are constants.
+
+    As all is symmetric, the gradient to s_i, 4 sum_j pair_ij gap_ij s_j, is one product, where autograd takes two, and
+    it is as wide as a state, where autograd keeps K x K matrices.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, direction_BKd: Tensor, cosine_BKK: Tensor, pair_BKK: Tensor) -> Tensor:
+        gap_BKK = (direction_BKd @ direction_BKd.mT).sub_(cosine_BKK)
+        weighted_BKK = pair_BKK * gap_BKK
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(4 * (weighted_BKK @ direction_BKd))
+        return (weighted_BKK * gap_BKK).sum((1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, upstream_B: Tensor) -> tuple[Tensor, None, None]:
+        (gradient_BKd,) = ctx.saved_tensors
+        return upstream_B[:, None, None] * gradient_BKd, None, None
 
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:

@@ -1,46 +1,96 @@
-"""Spans from tokens: centres of mass as a matrix product of token membership and weighted states.
+"""Spans from tokens: centres of mass, as sums over the tokens of each span.
 
-A product, rather than scattered additions, because it gives the same bits on every run, on a GPU too. Membership costs
-B * K * X * 4 bytes, 4 MB at 16 samples of 256 tokens and spans, and is shared by all layers that are pooled.
+Tokens are put in the order of their spans once; a sum is then an embedding bag, which adds token by token in that
+order, so it gives the same bits on every run, on a GPU too. As a token lies in one span at most, the gradient is looked
+up, never added. Costs one pass over the states, whatever the number of spans.
 
 Shapes: B samples, K spans, X tokens of either side, d width.
 """
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
-def membership(label_BX: Tensor, mask_BK: Tensor, dtype: torch.dtype) -> Tensor:
-    """[B, K, X]: 1 where token x lies in span k and the span counts, else 0. Arguments as in `SpanSet`."""
-    span_K1 = torch.arange(mask_BK.shape[1], device=mask_BK.device)[:, None]
-    return ((label_BX[:, None, :] == span_K1) & mask_BK[:, :, None]).to(dtype)
+@dataclass(frozen=True)
+class Members:
+    """Which tokens lie in which span of a batch. Made once, for all layers that are pooled."""
+
+    shape: tuple[int, int]  # B, K
+    inside_BX: Tensor  # bool: the token lies in a span that counts
+    span_BX: Tensor  # long: b * K + k of a token inside, else 0
+    order_X: Tensor  # long: all tokens of the batch by span, those outside last
+    first_R: Tensor  # long: where each span's tokens begin in that order; then, where those outside do
+
+    def sum(self, values_BXd: Tensor, share_BX: Tensor | None = None) -> Tensor:
+        """The sum of a span's values, each times its token's share, if there are shares: [B, K, d]; 0 for a span that
+        does not count. Its gradient goes to the values alone: shares are constants, and 0 outside all spans."""
+        if share_BX is None:
+            share_BX = self.inside_BX.to(values_BXd.dtype)
+        total: Tensor = _SpanSum.apply(self, share_BX.detach(), values_BXd)
+        return total
+
+    def look_up(self, of_span_BKd: Tensor) -> Tensor:
+        """Each token's value of its span, [B, X, d]; of a token outside, that of the batch's first."""
+        return of_span_BKd.flatten(0, 1)[self.span_BX]
 
 
-def span_mass(member_BKX: Tensor, weight_BX: Tensor) -> Tensor:
+def membership(label_BX: Tensor, mask_BK: Tensor) -> Members:
+    """Arguments as in `SpanSet`: which span a token belongs to, or -1; which spans count."""
+    samples, spans = mask_BK.shape
+    label_BX, labelled_BX = label_BX.clamp_min(0), label_BX >= 0
+    inside_BX = labelled_BX & mask_BK.gather(1, label_BX)
+    span_BX = label_BX + spans * torch.arange(samples, device=label_BX.device)[:, None]
+    sorted_X, order_X = span_BX.masked_fill(~inside_BX, samples * spans).flatten().sort(stable=True)
+    first_R = torch.searchsorted(sorted_X, torch.arange(samples * spans + 1, device=label_BX.device))
+    return Members((samples, spans), inside_BX, span_BX.masked_fill(~inside_BX, 0), order_X, first_R)
+
+
+def span_mass(members: Members, weight_BX: Tensor) -> Tensor:
     """m_k = sum of w_x over the tokens of span k: [B, K]."""
-    return (member_BKX @ weight_BX[:, :, None]).squeeze(-1)
+    return members.sum(weight_BX[:, :, None]).squeeze(-1)
 
 
-def within_span(member_BKX: Tensor, weight_BX: Tensor) -> Tensor:
+def within_span(members: Members, weight_BX: Tensor) -> Tensor:
     """Each token's share of its span, w_x / m_k, [B, X]: 1 in sum over a span, 0 outside all spans.
 
     A span whose tokens have no weight at all (attention that underflowed, or leading tokens that were stripped of it)
     shares evenly: its centre of mass is the plain mean.
     """
-    mass_BK, tokens_BK = span_mass(member_BKX, weight_BX), member_BKX.sum(-1)
+    per_span_BK2 = members.sum(torch.stack([weight_BX, torch.ones_like(weight_BX)], -1))
+    mass_BX, tokens_BX = members.look_up(per_span_BK2).unbind(-1)
     # Below the smallest normal number a quotient is no longer a share to rely on.
-    massless_BK = (mass_BK < torch.finfo(mass_BK.dtype).tiny) & (tokens_BK > 0)
-    # From spans back to their tokens: a product with zeros and a single one is exact. All three in one pass.
-    per_span_BKn = torch.stack([mass_BK, tokens_BK, massless_BK.to(mass_BK.dtype)], -1)
-    mass_BX, tokens_BX, massless_BX = (member_BKX.mT @ per_span_BKn).unbind(-1)
-    even, inside = massless_BX > 0, tokens_BX > 0
-    whole_BX = torch.where(inside, torch.where(even, tokens_BX, mass_BX), 1.0)
-    return torch.where(inside, torch.where(even, 1.0, weight_BX) / whole_BX, 0.0)
+    even_BX = mass_BX < torch.finfo(mass_BX.dtype).tiny
+    whole_BX = torch.where(members.inside_BX, torch.where(even_BX, tokens_BX, mass_BX), 1.0)
+    return torch.where(members.inside_BX, torch.where(even_BX, 1.0, weight_BX) / whole_BX, 0.0)
 
 
-def centres_of_mass(member_BKX: Tensor, share_BX: Tensor, hidden_BXd: Tensor) -> Tensor:
+def centres_of_mass(members: Members, share_BX: Tensor, hidden_BXd: Tensor) -> Tensor:
     """C_k = sum of (w_x / m_k) H_x over the tokens of span k, [B, K, d]; 0 for a span that does not count."""
-    return member_BKX @ (share_BX[:, :, None] * hidden_BXd)
+    return members.sum(hidden_BXd, share_BX)
+
+
+class _SpanSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, members: Members, share_BX: Tensor, values_BXd: Tensor) -> Tensor:
+        ctx.members = members
+        ctx.save_for_backward(share_BX)
+        bags_Rd = F.embedding_bag(
+            members.order_X,
+            values_BXd.flatten(0, 1),
+            members.first_R,
+            mode="sum",
+            per_sample_weights=share_BX.flatten()[members.order_X],
+        )
+        return bags_Rd[:-1].view(*members.shape, -1)
+
+    @staticmethod
+    def backward(ctx: Any, upstream_BKd: Tensor) -> tuple[None, None, Tensor]:
+        (share_BX,) = ctx.saved_tensors
+        return None, None, ctx.members.look_up(upstream_BKd).mul_(share_BX[:, :, None])
 
 
 def without_leading(mass_BX: Tensor, mask_BX: Tensor, count: int) -> Tensor:

@@ -89,10 +89,13 @@ def merged(spans: SpanSet, boundary_BK: Tensor, threshold: float) -> SpanSet:
     return SpanSet(student_BS, teacher_BT, mask_BK)
 
 
-def last_token(member_BKX: Tensor) -> Tensor:
-    """The position of each span's last token, [B, K]; 0 for one without tokens."""
-    position_X = torch.arange(member_BKX.shape[-1], device=member_BKX.device)
-    return (member_BKX * position_X).amax(-1).long()
+def last_token(label_BX: Tensor, mask_BK: Tensor) -> Tensor:
+    """The position of each span's last token, [B, K]; 0 for one that does not count."""
+    position_BX = torch.arange(label_BX.shape[1], device=label_BX.device).expand_as(label_BX)
+    inside_BX = label_BX >= 0
+    last_BK = torch.zeros_like(mask_BK, dtype=torch.long)
+    last_BK.scatter_reduce_(1, label_BX.clamp_min(0), position_BX * inside_BX, "amax")
+    return last_BK * mask_BK
 
 
 def likelihoods(next_BX: Tensor, boundary_BX: Tensor, label_BX: Tensor, mask_BK: Tensor) -> Tensor:
@@ -100,9 +103,8 @@ def likelihoods(next_BX: Tensor, boundary_BX: Tensor, label_BX: Tensor, mask_BK:
 
     `next_BX` and `boundary_BX` are by the position that predicts.
     """
-    member_BKX = membership(label_BX, mask_BK, next_BX.dtype)
-    tokens_BK = span_mass(member_BKX, pad(next_BX[:, :-1], (1, 0)))
-    return torch.where(mask_BK, tokens_BK + boundary_BX.gather(1, last_token(member_BKX)), 0.0)
+    tokens_BK = span_mass(membership(label_BX, mask_BK), pad(next_BX[:, :-1], (1, 0)))
+    return torch.where(mask_BK, tokens_BK + boundary_BX.gather(1, last_token(label_BX, mask_BK)), 0.0)
 
 
 def boundary_tokens(tokenizer: PreTrainedTokenizerBase) -> Tensor:
@@ -143,7 +145,7 @@ class ALM(Loss):
         chunks = predicted(batch.spans[self.request])
         next_BT, boundary_BT = self._teacher(batch, chunks)
         if self.config.debias_threshold is not None:
-            last_BK = last_token(membership(chunks.teacher_BT, chunks.mask_BK, boundary_BT.dtype))
+            last_BK = last_token(chunks.teacher_BT, chunks.mask_BK)
             chunks = merged(chunks, boundary_BT.gather(1, last_BK).exp(), self.config.debias_threshold)
         next_BS, boundary_BS = self._student(student, batch, chunks)
         log_q_BK = likelihoods(next_BS, boundary_BS, chunks.student_BS, chunks.mask_BK)

@@ -146,7 +146,7 @@ class MTA(Loss):
     def _hidden_by_token(self, view: "_View", batch: Batch, key: KeyLayer, projection_de: Tensor) -> Tensor:
         spans = batch.spans[key.spans]
         assert batch.pair_BS is not None  # asked for by `needs`
-        in_span_BS = membership(spans.student_BS, spans.mask_BK, view.student_BSd.dtype).sum(1)
+        in_span_BS = membership(spans.student_BS, spans.mask_BK).inside_BX
         weight_BS = in_span_BS * at_student(view.teacher_weight_BT, batch.pair_BS)
         index_BSe = batch.pair_BS.clamp_min(0)[:, :, None].expand(-1, -1, view.teacher_BTe.shape[-1])
         teacher_BSe = view.teacher_BTe.gather(1, index_BSe)
@@ -184,11 +184,11 @@ class _View:
 
     def pool(self, spans: SpanSet) -> tuple[Tensor, Tensor, Tensor]:
         """U^S [B, K, d_S], U^T [B, K, d_T] and sum of w^T over each span [B, K]."""
-        member_BKS = membership(spans.student_BS, spans.mask_BK, self.student_BSd.dtype)
-        student_BKd = centres_of_mass(member_BKS, within_span(member_BKS, self.student_weight_BS), self.student_BSd)
-        member_BKT = membership(spans.teacher_BT, spans.mask_BK, self.teacher_BTe.dtype)
-        teacher_BKe = centres_of_mass(member_BKT, within_span(member_BKT, self.teacher_weight_BT), self.teacher_BTe)
-        return student_BKd, teacher_BKe, span_mass(member_BKT, self.teacher_weight_BT)
+        of_student = membership(spans.student_BS, spans.mask_BK)
+        student_BKd = centres_of_mass(of_student, within_span(of_student, self.student_weight_BS), self.student_BSd)
+        of_teacher = membership(spans.teacher_BT, spans.mask_BK)
+        teacher_BKe = centres_of_mass(of_teacher, within_span(of_teacher, self.teacher_weight_BT), self.teacher_BTe)
+        return student_BKd, teacher_BKe, span_mass(of_teacher, self.teacher_weight_BT)
 
 
 def at_student(teacher_BT: Tensor, pair_BS: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from trainer.objectives.base import Loss, Pair, Term
 from trainer.objectives.divergence import Columns, Rows, forward_kl
 from trainer.objectives.projection import projection_groups, projection_matrix
 from trainer.objectives.requirements import require_head, require_hidden, require_mass, require_phrases
-from trainer.pooling import centres_of_mass, membership, span_mass, within_span, without_leading
+from trainer.pooling import Members, centres_of_mass, membership, span_mass, within_span, without_leading
 from trainer.teacher_head import TeacherHead
 
 
@@ -71,7 +71,12 @@ def span_kd_loss(
     rows = Rows(position_P, row_P, share_P, num_rows=len(teacher_Re))
     spans_B1 = mask_BK.sum(1, keepdim=True) if mean else torch.ones_like(row_BK[:, :1])
     factor_R = (1.0 / spans_B1.clamp_min(1)).expand_as(mask_BK)[mask_BK]
-    return forward_kl(logits_BSV, rows, columns, lambda chunk: head(teacher_Re[chunk]), factor_R, temperature)
+
+    def teacher_logits(chunk: slice) -> Tensor:
+        logits: Tensor = head(teacher_Re[chunk], temperature=temperature)
+        return logits
+
+    return forward_kl(logits_BSV, rows, columns, teacher_logits, factor_R, temperature)
 
 
 def span_request(config: SRAConfig, pair: Pair) -> SpanRequest:
@@ -100,34 +105,32 @@ class SRA(Loss):
         self.teacher_layer = resolve_layer(config.teacher_layer, teacher.num_layers, "sra.teacher_layer")
         self.student_layer = resolve_layer(config.student_layer, pair.student_layers, "sra.student_layer")
         self.teacher_last, self.student_last = teacher.num_layers, pair.student_layers
-        self.aligns = config.cos > 0 or config.geo > 0
+        self.aligns, self.predicts = config.cos > 0 or config.geo > 0, config.span_kd > 0
+        self.student_layers = _either(self.aligns, self.student_layer, self.predicts, self.student_last)
+        self.teacher_layers = _either(self.aligns, self.teacher_layer, self.predicts, self.teacher_last)
         self.exponent = 0.0 if config.span_weights == "equal" else config.mass_exponent
         self.request = span_request(config, pair)
         self.needs = self._needs(pair)
         if config.cos > 0:
             self.projection = projection_matrix(pair.student_width, teacher.hidden_size, config.projection)
-        if config.span_kd > 0:
+        if self.predicts:
             self._restrict_to_shared_vocabulary(pair)
 
     def _needs(self, pair: Pair) -> Needs:
-        aligned, final = self.aligns, self.config.span_kd > 0
-        teacher_layers = ({self.teacher_layer} if aligned else set()) | ({self.teacher_last} if final else set())
-        student_layers = {self.student_layer} if aligned else set()
         by_mass = self.config.pooling == "mass"
-        teacher_mass = set(teacher_layers) if by_mass else set()
-        if aligned and self.exponent > 0:
-            teacher_mass.add(self.teacher_layer)
-        student_mass = student_layers | ({self.student_last} if final else set()) if by_mass else set()
+        student_mass, teacher_mass = (self.student_layers, self.teacher_layers) if by_mass else (frozenset(),) * 2
+        if self.aligns and self.exponent > 0:
+            teacher_mass |= {self.teacher_layer}
         if 0 in student_mass:
             raise RunError(
                 "sra: student layer 0 is the embeddings, which no attention makes: it has no token masses. "
                 "Choose sra.student_layer from 1 up, or pooling: mean"
             )
         return Needs(
-            teacher_hidden=require_hidden(pair, teacher_layers, "sra"),
+            teacher_hidden=require_hidden(pair, self.teacher_layers, "sra"),
             teacher_mass=require_mass(pair, teacher_mass, "sra"),
-            student_hidden=frozenset(student_layers),
-            student_mass=frozenset(student_mass),
+            student_hidden=frozenset([self.student_layer]) if self.aligns else frozenset(),
+            student_mass=student_mass,
             spans=frozenset([self.request]),
         )
 
@@ -152,21 +155,34 @@ class SRA(Loss):
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         spans = batch.spans[self.request]
+        # Alignment and span-KD mostly pool the same layers: each is pooled once.
+        of_student = membership(spans.student_BS, spans.mask_BK)
+        of_teacher = membership(spans.teacher_BT, spans.mask_BK)
+        shares = {layer: self._student_shares(of_student, student, batch, layer) for layer in self.student_layers}
+        centres = {layer: self._teacher_centres(of_teacher, batch, layer) for layer in self.teacher_layers}
         terms: dict[str, Term] = {}
         if self.aligns:
-            terms |= self._align(student, batch, spans)
-        if self.config.span_kd > 0:
-            terms["span_kd"] = Term(self._span_kd(student, batch, spans), "sample", self.config.span_kd)
+            hidden_BSd = at_least_float32(student.hidden[self.student_layer])
+            student_BKd = centres_of_mass(of_student, shares[self.student_layer], hidden_BSd)
+            weight_BK = self._span_weights(of_teacher, batch, spans).to(hidden_BSd.dtype)
+            terms |= self._align(student_BKd, centres[self.teacher_layer], weight_BK)
+        if self.predicts:
+            # Always of the final states and their masses: no other layer has logits.
+            span_kd = span_kd_loss(
+                student.logits_BSV,
+                spans.student_BS,
+                shares[self.student_last],
+                centres[self.teacher_last],
+                spans.mask_BK,
+                self.head,
+                Columns(self.num_shared, self.student_ids),
+                self.config.temperature,
+                mean=self.config.span_kd_reduction == "mean",
+            )
+            terms["span_kd"] = Term(span_kd, "sample", self.config.span_kd)
         return terms
 
-    def _align(self, student: StudentStates, batch: Batch, spans: SpanSet) -> dict[str, Term]:
-        hidden_BSd = at_least_float32(student.hidden[self.student_layer])
-        member_BKS = membership(spans.student_BS, spans.mask_BK, hidden_BSd.dtype)
-        student_BKd = centres_of_mass(
-            member_BKS, self._student_shares(member_BKS, student, batch, self.student_layer), hidden_BSd
-        )
-        teacher_BKe = self._teacher_centres(batch, spans, self.teacher_layer)
-        weight_BK = self._span_weights(batch, spans).to(hidden_BSd.dtype)
+    def _align(self, student_BKd: Tensor, teacher_BKe: Tensor, weight_BK: Tensor) -> dict[str, Term]:
         terms = {"effective_spans": Term(ratio(weight_BK.sum(1), weight_BK.square().sum(1)).sum(), "sample", 0.0)}
         if self.config.cos > 0:
             cos = span_cosine_loss(student_BKd, teacher_BKe, weight_BK, self.projection)
@@ -175,46 +191,33 @@ class SRA(Loss):
             terms["geo"] = Term(span_geometry_loss(student_BKd, teacher_BKe, weight_BK), "sample", self.config.geo)
         return terms
 
-    def _span_kd(self, student: StudentStates, batch: Batch, spans: SpanSet) -> Tensor:
-        """Always of the final states and their masses: no other layer has logits."""
-        dtype = at_least_float32(student.logits_BSV.new_empty(0)).dtype
-        member_BKS = membership(spans.student_BS, spans.mask_BK, dtype)
-        return span_kd_loss(
-            student.logits_BSV,
-            spans.student_BS,
-            self._student_shares(member_BKS, student, batch, self.student_last),
-            self._teacher_centres(batch, spans, self.teacher_last),
-            spans.mask_BK,
-            self.head,
-            Columns(self.num_shared, self.student_ids),
-            self.config.temperature,
-            mean=self.config.span_kd_reduction == "mean",
-        )
-
     @torch.no_grad()
-    def _student_shares(self, member_BKS: Tensor, student: StudentStates, batch: Batch, layer: int) -> Tensor:
+    def _student_shares(self, members: Members, student: StudentStates, batch: Batch, layer: int) -> Tensor:
+        dtype = torch.promote_types(student.logits_BSV.dtype, torch.float32)
         if self.config.pooling == "mean":
-            return within_span(member_BKS, batch.mask_BS.to(member_BKS.dtype))
+            return within_span(members, batch.mask_BS.to(dtype))
         mass_BS = without_leading(student.mass[layer], batch.mask_BS, self.config.ignore_first)
-        return within_span(member_BKS, mass_BS.to(member_BKS.dtype))
+        return within_span(members, mass_BS.to(dtype))
 
     @torch.no_grad()
-    def _teacher_centres(self, batch: Batch, spans: SpanSet, layer: int) -> Tensor:
+    def _teacher_centres(self, members: Members, batch: Batch, layer: int) -> Tensor:
         hidden_BTe = batch.teacher_hidden[layer]
-        member_BKT = membership(spans.teacher_BT, spans.mask_BK, hidden_BTe.dtype)
         mass_BT = batch.teacher_mask_BT if self.config.pooling == "mean" else self._teacher_mass(batch, layer)
-        return centres_of_mass(member_BKT, within_span(member_BKT, mass_BT.to(hidden_BTe.dtype)), hidden_BTe)
+        return centres_of_mass(members, within_span(members, mass_BT.to(hidden_BTe.dtype)), hidden_BTe)
 
     @torch.no_grad()
-    def _span_weights(self, batch: Batch, spans: SpanSet) -> Tensor:
+    def _span_weights(self, members: Members, batch: Batch, spans: SpanSet) -> Tensor:
         if self.exponent == 0:
             return relative_mass(spans.mask_BK.float(), spans.mask_BK, 0.0)
         mass_BT = self._teacher_mass(batch, self.teacher_layer)
-        member_BKT = membership(spans.teacher_BT, spans.mask_BK, mass_BT.dtype)
-        return relative_mass(span_mass(member_BKT, mass_BT), spans.mask_BK, self.exponent)
+        return relative_mass(span_mass(members, mass_BT), spans.mask_BK, self.exponent)
 
     def _teacher_mass(self, batch: Batch, layer: int) -> Tensor:
         return without_leading(batch.teacher_mass[layer], batch.teacher_mask_BT, self.config.ignore_first)
 
     def parameter_groups(self) -> list[dict[str, object]]:
         return projection_groups(self.parameters(), self.config.projection)
+
+
+def _either(first: bool, first_layer: int, second: bool, second_layer: int) -> frozenset[int]:
+    return frozenset(layer for wanted, layer in ((first, first_layer), (second, second_layer)) if wanted)

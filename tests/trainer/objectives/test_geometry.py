@@ -40,6 +40,13 @@ def test_a_single_span_has_no_geometry():
     assert torch.count_nonzero(x.grad) == 0
 
 
+def test_the_gradient_of_geometry_is_that_of_its_formula():
+    g = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(2, 5, width, generator=g, dtype=torch.float64) for width in (4, 3))
+    weight = torch.rand(2, 5, generator=g, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: geometry_sums(x, y, weight)[0], x.requires_grad_())
+
+
 def test_ratio_of_nothing():
     numerator, denominator = torch.tensor([3.0, 0.0], requires_grad=True), torch.tensor([2.0, 0.0])
     value = ratio(numerator, denominator)
@@ -50,9 +57,9 @@ def test_ratio_of_nothing():
 
 def test_shares_by_mass_or_even_where_there_is_none():
     labels = torch.tensor([[0, 0, 1, 1, -1, 2, 3]])
-    member = membership(labels, torch.tensor([[True, True, True, False]]), torch.float32)
+    member = membership(labels, torch.tensor([[True, True, True, False]]))
     weight = torch.tensor([[0.1, 0.3, 0.0, 0.0, 0.5, 0.1, 0.4]])
-    assert member.sum().item() == 5
+    assert member.inside_BX.tolist() == [[True, True, True, True, False, True, False]]
     torch.testing.assert_close(span_mass(member, weight), torch.tensor([[0.4, 0.0, 0.1, 0.0]]))
     torch.testing.assert_close(within_span(member, weight), torch.tensor([[0.25, 0.75, 0.5, 0.5, 0.0, 1.0, 0.0]]))
     # The smallest number there is, and sums of it: an even share, not inf or NaN.
@@ -78,8 +85,10 @@ def test_centres_of_mass(seed, samples, tokens, spans):
         0, 2, (samples, tokens), generator=g
     )
     hidden = torch.randn(samples, tokens, 3, generator=g, dtype=torch.float64)
-    member = membership(labels, mask, torch.float64)
-    found = centres_of_mass(member, within_span(member, weight), hidden)
+    member = membership(labels, mask)
+    share = within_span(member, weight)
+    found = centres_of_mass(member, share, hidden)
+    assert torch.autograd.gradcheck(lambda h: centres_of_mass(member, share, h), hidden.clone().requires_grad_())
     for b in range(samples):
         for k in range(spans):
             members = naive.tokens_of(labels[b], k)
