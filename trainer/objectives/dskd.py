@@ -201,7 +201,7 @@ class DSKD(Loss):
             student.logits_BSV.flatten(0, 1),
             rows,
             Columns(len(weight_Vd)),
-            lambda chunk: head(said_Pd[chunk]),
+            lambda chunk: head(said_Pd[chunk]) / self.config.temperature,
             one_P,
             self.config.temperature,
         )

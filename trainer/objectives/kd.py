@@ -44,7 +44,7 @@ def token_kd_loss(
         logits_BSV,
         rows,
         Columns(width),
-        lambda chunk: head(teacher_Pd[chunk])[:, :width],
+        lambda chunk: head(teacher_Pd[chunk], temperature=temperature)[:, :width],
         one_R,
         temperature,
     )

@@ -41,7 +41,7 @@ def test_value_and_gradient(seed, members, vocab, chosen, chunk, temperature):
     teacher, factor = 6 * rand(len(members), count), rand(len(members))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(divergence, "CHUNK_CPU", chunk)
-        found = forward_kl(logits, rows, columns, lambda r: teacher[r].clone(), factor, temperature)
+        found = forward_kl(logits, rows, columns, lambda r: teacher[r] / temperature, factor, temperature)
         (gradient,) = torch.autograd.grad(3.0 * found, logits)
     wanted = plain(logits, rows, columns, teacher, factor, temperature)
     (right,) = torch.autograd.grad(3.0 * wanted, logits)
@@ -56,6 +56,27 @@ def test_large_logits_stay_stable():
     kl.backward()
     assert kl.item() == pytest.approx(1e4, rel=1e-6)
     torch.testing.assert_close(logits.grad, torch.tensor([[1.0, -1.0, 0.0]]))
+
+
+@pytest.mark.parametrize("offset", [0.0, -90.0, 3000.0])
+def test_in_float32_it_errs_no_more_than_log_softmax_does(offset):
+    g = torch.Generator().manual_seed(0)
+    student, teacher = (4 * torch.randn(64, 3000, generator=g, dtype=torch.float64) + offset for _ in range(2))
+    rows, factor = Rows(torch.arange(64), torch.arange(64), torch.ones(64), 64), torch.ones(64)
+
+    def both(dtype, kl):
+        logits = student.float().to(dtype).requires_grad_()
+        value = kl(logits, teacher.float().to(dtype))
+        return value.detach().double(), *(x.double() for x in torch.autograd.grad(value, logits))
+
+    def usual(s, t):
+        log_q, log_p = (s / 2).log_softmax(-1), (t / 2).log_softmax(-1)
+        return (log_p.exp() * (log_p - log_q)).sum()
+
+    truth, theirs = both(torch.float64, usual), both(torch.float32, usual)
+    ours = both(torch.float32, lambda s, t: forward_kl(s, rows, Columns(3000), lambda r: t[r] / 2, factor, 2.0))
+    for right, allowed, found in zip(truth, theirs, ours, strict=True):
+        assert abs(found - right).max() <= max(1e-6 * right.abs().max(), 2 * abs(allowed - right).max())
 
 
 def test_teacher_logits_are_asked_for_within_the_budget(monkeypatch):
@@ -83,7 +104,7 @@ def test_the_gradient_is_handed_over_once():
 def test_equal_distributions_have_no_divergence():
     logits = torch.randn(5, 11, requires_grad=True)
     rows = Rows(torch.arange(5), torch.arange(5), torch.ones(5), 5)
-    kl = forward_kl(logits, rows, Columns(11), lambda r: logits.detach()[r].clone(), torch.ones(5), 2.0)
+    kl = forward_kl(logits, rows, Columns(11), lambda r: logits.detach()[r] / 2, torch.ones(5), 2.0)
     kl.backward()
     assert abs(kl.item()) < 1e-6
     assert logits.grad.abs().max() < 1e-8

@@ -13,6 +13,7 @@ from trainer.batch import SpanRequest, StudentStates
 from trainer.objectives import divergence
 from trainer.objectives.objective import build_objective
 from trainer.objectives.uld import sorted_distance
+from trainer.teacher_head import TeacherHead
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 
@@ -125,7 +126,9 @@ def test_numbering_either_vocabulary_differently_changes_nothing(pairs):
     (gradient,) = torch.autograd.grad(before, student.logits_BSV)
     g = torch.Generator().manual_seed(0)
     own, theirs = (torch.randperm(n, generator=g) for n in (student.logits_BSV.shape[2], len(pair.head.weight_Vd)))
-    pair.head.weight_Vd, pair.head.bias_V = pair.head.weight_Vd[theirs], pair.head.bias_V[theirs]
+    objective.losses[0].head = TeacherHead(
+        pair.head.weight_Vd[theirs], pair.head.bias_V[theirs], pair.manifest.teacher.head
+    )
     turned = student.logits_BSV.detach()[:, :, own].requires_grad_()
     after, _ = objective(StudentStates(turned, {}, {}), batch, counts)
     (turned_gradient,) = torch.autograd.grad(after, turned)

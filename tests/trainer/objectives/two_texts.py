@@ -12,7 +12,7 @@ from trainer.cache import Cache
 from trainer.loader import BatchBuilder, StudentEncoder
 from trainer.objectives.base import Pair
 from trainer.objectives.objective import build_objective
-from trainer.teacher_head import load_teacher_head
+from trainer.teacher_head import TeacherHead, load_teacher_head
 from trainer.vocabulary import same_tokenizer, share_vocabulary
 
 POSITIONS = [0, 5, 30, 51, 52, 53, 54]  # sentences, emoji, ideographs, combining letters, white space
@@ -84,11 +84,11 @@ def renumbered(pair, student, batch, seed=0):
         tokenizers.append(_renumbered_tokenizer(tokenizer, turn.tolist()))
         turns.append(turn)
     own, theirs = turns
-    head = pair.head
-    head.weight_Vd = torch.empty_like(head.weight_Vd).index_copy_(0, theirs, head.weight_Vd)
+    weight_Vd = torch.empty_like(pair.head.weight_Vd).index_copy_(0, theirs, pair.head.weight_Vd)
+    head = TeacherHead(weight_Vd, None, pair.manifest.teacher.head)
     logits = torch.empty_like(student.logits_BSV).index_copy(2, own, student.logits_BSV.detach())
     batch = replace(batch, tokens_BS=own[batch.tokens_BS], teacher_tokens_BT=theirs[batch.teacher_tokens_BT])
-    pair = replace(pair, tokenizers=tuple(tokenizers), vocabulary=share_vocabulary(*tokenizers))
+    pair = replace(pair, head=head, tokenizers=tuple(tokenizers), vocabulary=share_vocabulary(*tokenizers))
     return pair, StudentStates(logits.requires_grad_(), {}, {}), batch, own
 
 
