@@ -1,5 +1,6 @@
 """The interface of a loss: what it needs, the parameters it learns, and its terms as sums with a countable unit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from schemas.losses import WeightedLoss
 from schemas.manifest import CacheManifest
 from trainer.batch import Batch, Needs, StudentStates, Unit
+from trainer.objectives.carried import CarriedCrossEntropy
 from trainer.teacher_head import TeacherHead
 from trainer.vocabulary import SharedVocabulary
 
@@ -54,3 +56,17 @@ class Loss(nn.Module):
     def parameter_groups(self) -> list[dict[str, object]]:
         """AdamW groups of this loss's own parameters: `params`, `lr`, `weight_decay`."""
         return []
+
+
+class Carrier(Loss):
+    """A loss that passes over all logits in `forward_kl`, and can take cross-entropy along."""
+
+    def forward(
+        self, student: StudentStates, batch: Batch, carried: CarriedCrossEntropy | None = None
+    ) -> dict[str, Term]:
+        """As any loss; the gradient of `carried` is in the term that `forward_kl` makes."""
+        raise NotImplementedError
+
+    def kl_factor(self, counts: Mapping[Unit, int]) -> float:
+        """What the objective multiplies the result of `forward_kl` with; 0 if there is no such pass."""
+        raise NotImplementedError

@@ -7,18 +7,30 @@ from schemas.losses import CrossEntropyConfig
 from trainer.batch import Batch, Needs, StudentStates
 from trainer.geometry import at_least_float32
 from trainer.objectives.base import Loss, Pair, Term
+from trainer.objectives.carried import CarriedCrossEntropy
 
 IGNORED = -100
+NLL = "nll"
 
 
 def cross_entropy(logits_BSV: Tensor, tokens_BS: Tensor, target_BS: Tensor) -> Tensor:
     """sum over target tokens s of -log softmax(z_{s-1})[x_s], in nats."""
-    # The labels are shifted, not the logits: moving [B, S, V] numbers would cost as much as the loss. What rolls round
-    # to the end is position 0, which is never a target.
-    label_BS = tokens_BS.masked_fill(~target_BS, IGNORED).roll(-1, dims=1)
+    label_X, wanted_X = next_tokens(tokens_BS, target_BS)
     return F.cross_entropy(
-        at_least_float32(logits_BSV).flatten(0, 1), label_BS.flatten(), ignore_index=IGNORED, reduction="sum"
+        at_least_float32(logits_BSV).flatten(0, 1),
+        label_X.masked_fill(~wanted_X, IGNORED),
+        ignore_index=IGNORED,
+        reduction="sum",
     )
+
+
+def next_tokens(tokens_BS: Tensor, target_BS: Tensor) -> tuple[Tensor, Tensor]:
+    """At every position, flattened: the token after it, and whether that is a target.
+
+    The labels are shifted, not the logits: moving [B, S, V] numbers would cost as much as the loss. What rolls round to
+    the end is position 0, which is never a target.
+    """
+    return tokens_BS.roll(-1, dims=1).flatten(), target_BS.roll(-1, dims=1).flatten()
 
 
 class CrossEntropy(Loss):
@@ -29,4 +41,8 @@ class CrossEntropy(Loss):
         self.name, self.needs = config.loss, Needs()
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
-        return {"nll": Term(cross_entropy(student.logits_BSV, batch.tokens_BS, batch.target_BS), "token")}
+        return {NLL: Term(cross_entropy(student.logits_BSV, batch.tokens_BS, batch.target_BS), "token")}
+
+    def carried(self, student: StudentStates, batch: Batch, factor: float) -> CarriedCrossEntropy:
+        """The same, for another loss to carry; `factor` is that of `CarriedCrossEntropy`."""
+        return CarriedCrossEntropy(*next_tokens(batch.tokens_BS, batch.target_BS), factor, student.logits_BSV)

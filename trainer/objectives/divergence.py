@@ -2,112 +2,29 @@
 
 Both sides are computed a few rows at a time, so teacher logits never exist for more than a chunk, and the gradient,
 softmax(z_S / tau) - softmax(z_T / tau), is written down on the way. It is one matrix of the logits' shape and dtype,
-which the backward pass scales and hands over. Plain autograd keeps several more, and takes twice the time.
+which the backward pass hands over. Plain autograd keeps several more, and takes twice the time. Cross-entropy can come
+along: its gradient goes into the same matrix while the logits are at hand.
 
-Shapes: X student positions, V student vocabulary, R rows (token positions or spans), N compared columns, P row members;
-n rows and p members of one block.
+Shapes: X student positions, V student vocabulary, R rows (token positions or spans), N compared columns; n rows and p
+positions of one block.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from trainer.geometry import at_least_float32
+from trainer.objectives.carried import CarriedCrossEntropy
+from trainer.objectives.pooled_rows import Columns, Rows
 
-# Numbers in one [rows, N] block. On a CPU a block of this size stays in the cache from one operation to the next; on a
-# GPU it is large enough to keep the machine busy, at 128 MB a block.
+# Numbers in one [rows, N] block, and in one product of the teacher's head. On a CPU a block stays in the cache from one
+# operation to the next; on a GPU it is large enough to keep the machine busy, at 128 MB a chunk.
 CHUNK_CPU = 1 << 23
 CHUNK_GPU = 1 << 25
 BLOCK_CPU = 1 << 18
 BLOCK_GPU = 1 << 22
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Weighted sums of positions: row r sums share_P[p] * logits[position_P[p]] over the p with row_P[p] = r."""
-
-    position_P: Tensor  # long, without repeats
-    row_P: Tensor  # long, ascending, every row at least once
-    share_P: Tensor  # 1 in sum over a row
-    num_rows: int
-
-    @property
-    def single(self) -> bool:
-        """Every row has one member, whose share is 1."""
-        return len(self.row_P) == self.num_rows
-
-    @cached_property
-    def _first_member(self) -> list[int]:
-        """Where each row's members begin, and, at the end, where the last row's end."""
-        rows = torch.arange(self.num_rows + 1, device=self.row_P.device)
-        return (rows if self.single else torch.searchsorted(self.row_P, rows)).tolist()
-
-    @cached_property
-    def _run(self) -> list[int]:
-        """Which run of successive positions each member is in."""
-        return (self.position_P.diff(prepend=self.position_P[:1]) != 1).cumsum(0).tolist()
-
-    def members(self, rows: slice) -> slice:
-        """The members of successive rows."""
-        return slice(self._first_member[rows.start], self._first_member[rows.stop])
-
-    def positions(self, members: slice) -> slice | Tensor:
-        """Where their logits are: a slice, whose rows are a view, if one position follows another."""
-        run = self._run[members]
-        if not run or run[0] != run[-1]:
-            return self.position_P[members]
-        first = int(self.position_P[members.start])
-        return slice(first, first + len(run))
-
-    def row_of(self, rows: slice, members: slice) -> Tensor | None:
-        """[p], which of these rows each member is in; None where each row is its one member."""
-        if members.stop - members.start == rows.stop - rows.start:
-            return None
-        row_p: Tensor = self.row_P[members] - rows.start
-        return row_p
-
-    def pool(self, member_pV: Tensor, rows: slice, members: slice) -> Tensor:
-        """[p, V] -> [n, V]: the weighted sums. An embedding bag adds in the order of the members, on every run."""
-        first_n = torch.tensor(self._first_member[rows], device=self.row_P.device) - members.start
-        order_p = torch.arange(len(member_pV), device=self.row_P.device)
-        return torch.nn.functional.embedding_bag(
-            order_p, member_pV, first_n, mode="sum", per_sample_weights=self.share_P[members].to(member_pV.dtype)
-        )
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which tokens are compared: those of `ids`, or, if there are none, the first `count` of the vocabulary."""
-
-    count: int
-    ids: Tensor | None = None
-
-    def are_all(self, width: int) -> bool:
-        """They are the whole vocabulary, in its order."""
-        return self.ids is None and self.count == width
-
-    def take(self, logits_pV: Tensor) -> Tensor:
-        """[p, V] -> [p, N]."""
-        return logits_pV[:, : self.count] if self.ids is None else logits_pV.index_select(1, self.ids)
-
-    def put(self, taken_pM: Tensor, whole_pV: Tensor) -> None:
-        """Writes [p, N], behind which is one column of zeros, into [p, V], with 0 in the columns that are not taken."""
-        if self.ids is None:
-            whole_pV[:, : self.count] = taken_pM[:, : self.count]
-            whole_pV[:, self.count :] = 0
-            return
-        # Every column of the result looks its own up, the last being 0: ten times as fast as copying column by column.
-        torch.index_select(taken_pM, 1, self._column_V(whole_pV), out=whole_pV)
-
-    def _column_V(self, whole_pV: Tensor) -> Tensor:
-        assert self.ids is not None
-        column_V = torch.full((whole_pV.shape[1],), self.count, device=self.ids.device)
-        column_V[self.ids] = torch.arange(self.count, device=self.ids.device)
-        return column_V
 
 
 def forward_kl(
@@ -117,14 +34,15 @@ def forward_kl(
     teacher_logits: Callable[[slice], Tensor],
     factor_R: Tensor,
     temperature: float,
+    carried: CarriedCrossEntropy | None = None,
 ) -> Tensor:
     """sum_r factor_r KL(softmax(z^T_r / tau) || softmax(z^S_r / tau)), a scalar with a gradient to `logits` alone.
 
     `logits` are [..., V], of X positions in all; z^S is they, pooled into `rows` and restricted to `columns`.
     `teacher_logits` computes z^T / tau of a slice of rows, [n, N], which is then overwritten. The gradient can be asked
-    for once.
+    for once; that of `carried` is in it, and its value in `carried.total`.
     """
-    total: Tensor = _ForwardKL.apply(logits, rows, columns, teacher_logits, factor_R, temperature)
+    total: Tensor = _ForwardKL.apply(logits, rows, columns, teacher_logits, factor_R, temperature, carried)
     return total
 
 
@@ -138,62 +56,91 @@ class _ForwardKL(torch.autograd.Function):
         teacher_logits: Callable[[slice], Tensor],
         factor_R: Tensor,
         temperature: float,
+        carried: CarriedCrossEntropy | None,
     ) -> Tensor:
         logits_XV = logits.flatten(0, -2)
-        ctx.gradient = gradient_XV = None
-        if ctx.needs_input_grad[0]:
-            # Of the logits' own shape: to a view of something else, autograd cannot add another loss's in place.
-            ctx.gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
-            gradient_XV = ctx.gradient.flatten(0, -2)
+        gradient = _Gradient(logits, rows, factor_R / temperature) if ctx.needs_input_grad[0] else None
         total = at_least_float32(logits_XV.new_zeros(()))
         factor_R = factor_R.to(total.dtype)
-        ctx.scale_X = _scale(rows, factor_R / temperature, len(logits_XV))
         chunk_size, block_size = (CHUNK_GPU, BLOCK_GPU) if logits_XV.is_cuda else (CHUNK_CPU, BLOCK_CPU)
         for chunk in _slices(0, rows.num_rows, chunk_size // columns.count):
             teacher_cN = teacher_logits(chunk).to(total.dtype)
             for block in _slices(chunk.start, chunk.stop, block_size // columns.count):
                 members = rows.members(block)
                 positions, row_of_p = rows.positions(members), rows.row_of(block, members)
-                student_nV = at_least_float32(logits_XV[positions])
-                if row_of_p is not None:
-                    student_nV = rows.pool(student_nV, block, members)
-                student_nN = columns.take(student_nV) / temperature
+                logits_pV = at_least_float32(logits_XV[positions])
+                pooled_nV = logits_pV if row_of_p is None else rows.pool(logits_pV, block, members)
+                student_nN = columns.take(pooled_nV) / temperature
                 teacher_nN = teacher_cN[block.start - chunk.start : block.stop - chunk.start]
-                if gradient_XV is None:
+                if gradient is None:
                     kl_n = kl_and_gradient(student_nN, teacher_nN, None)
-                elif row_of_p is None and isinstance(positions, slice) and columns.are_all(logits_XV.shape[1]):
-                    # These rows of the gradient are rows of the whole one: it is written down right there.
-                    kl_n = kl_and_gradient(student_nN, teacher_nN, gradient_XV[positions])
+                    gradient_pV = None
                 else:
-                    gradient_nM = student_nN.new_empty(len(student_nN), columns.count + 1)
-                    kl_n = kl_and_gradient(student_nN, teacher_nN, gradient_nM[:, :-1])
-                    gradient_nM[:, -1] = 0
-                    gradient_pM = (gradient_nM if row_of_p is None else gradient_nM[row_of_p]).to(gradient_XV.dtype)
-                    if isinstance(positions, slice):
-                        columns.put(gradient_pM, gradient_XV[positions])
-                    else:
-                        gradient_pV = gradient_pM.new_empty(len(gradient_pM), logits_XV.shape[1])
-                        columns.put(gradient_pM, gradient_pV)
-                        gradient_XV[positions] = gradient_pV
+                    gradient_pV = gradient.rows(positions, logits_pV)
+                    kl_n = _kl_into(gradient_pV, student_nN, teacher_nN, columns, row_of_p)
+                    gradient_pV.mul_(gradient.scale_X[positions, None])
+                if carried is not None:
+                    carried.add(positions, logits_pV, gradient_pV)
+                if gradient is not None and gradient_pV is not None:
+                    gradient.put(positions, gradient_pV)
                 total += torch.dot(factor_R[block], kl_n)
-        if gradient_XV is not None:
-            _zero_outside(rows.position_P, gradient_XV)
+        outside = rows.outside(len(logits_XV))
+        if gradient is not None:
+            gradient.whole_XV[outside] = 0
+        if carried is not None:
+            rest = outside[carried.wanted_X[outside]]
+            for block in _slices(0, len(rest), block_size // logits_XV.shape[1]):
+                logits_pV = at_least_float32(logits_XV[rest[block]])
+                gradient_pV = torch.zeros_like(logits_pV) if gradient is not None else None
+                carried.add(rest[block], logits_pV, gradient_pV)
+                if gradient is not None and gradient_pV is not None:
+                    gradient.put(rest[block], gradient_pV)
+        ctx.gradient = gradient
         return total
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
             raise RuntimeError("the gradient of forward_kl was handed over already; compute the loss again")
-        gradient.flatten(0, -2).mul_((upstream * ctx.scale_X)[:, None])
-        return gradient, None, None, None, None, None
+        return gradient.whole.mul_(upstream), None, None, None, None, None, None
 
 
-def _scale(rows: Rows, factor_R: Tensor, positions: int) -> Tensor:
-    """[X]: what a row's gradient is multiplied with at each position: its factor, and the position's share in it."""
-    scale_X = factor_R.new_zeros(positions)
-    scale_X[rows.position_P] = factor_R[rows.row_P] * rows.share_P.to(factor_R.dtype)
-    return scale_X
+class _Gradient:
+    """The gradient to all logits, as it is being written."""
+
+    def __init__(self, logits: Tensor, rows: Rows, factor_R: Tensor):
+        # Of the logits' own shape: to a view of something else, autograd cannot add another loss's in place.
+        self.whole = torch.empty_like(logits, memory_format=torch.contiguous_format)
+        self.whole_XV = self.whole.flatten(0, -2)
+        self.direct = self.whole.dtype == torch.promote_types(logits.dtype, torch.float32)
+        # What a row's gradient is multiplied with at each position: its factor, and the position's share in it.
+        self.scale_X = at_least_float32(logits.new_zeros(len(self.whole_XV)))
+        self.scale_X[rows.position_P] = (factor_R[rows.row_P] * rows.share_P).to(self.scale_X.dtype)
+
+    def rows(self, positions: slice | Tensor, like_pV: Tensor) -> Tensor:
+        """Room for some rows: their own place, where that can be."""
+        if self.direct and isinstance(positions, slice):
+            return self.whole_XV[positions]
+        return torch.empty_like(like_pV)
+
+    def put(self, positions: slice | Tensor, rows_pV: Tensor) -> None:
+        """Rows to their place, if they are not there yet."""
+        if not (self.direct and isinstance(positions, slice)):
+            self.whole_XV[positions] = rows_pV.to(self.whole.dtype)
+
+
+def _kl_into(
+    gradient_pV: Tensor, student_nN: Tensor, teacher_nN: Tensor, columns: Columns, row_of_p: Tensor | None
+) -> Tensor:
+    """The KL of each row, [n]; the gradient to each row is written at all its members."""
+    if row_of_p is None and columns.are_all(gradient_pV.shape[1]):
+        return kl_and_gradient(student_nN, teacher_nN, gradient_pV)
+    gradient_nM = student_nN.new_empty(len(student_nN), columns.count + 1)
+    kl_n = kl_and_gradient(student_nN, teacher_nN, gradient_nM[:, :-1])
+    gradient_nM[:, -1] = 0
+    columns.put(gradient_nM if row_of_p is None else gradient_nM[row_of_p], gradient_pV)
+    return kl_n
 
 
 def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
@@ -218,10 +165,3 @@ def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor, out_nN: Tensor | Non
     log_z_n = (student_nN.amax(-1) - teacher_nN.amax(-1)) - (q_nN.amax(-1) / p_nN.amax(-1)).log()
     cross_n: Tensor = teacher_nN.sub_(student_nN).mul_(p_nN).sum(-1)
     return cross_n + log_z_n
-
-
-def _zero_outside(position_P: Tensor, gradient_XV: Tensor) -> None:
-    """Zeros in the rows that no position names: only those need the pass."""
-    named_X = torch.zeros(len(gradient_XV), dtype=torch.bool, device=gradient_XV.device)
-    named_X[position_P] = True
-    gradient_XV[(~named_X).nonzero().squeeze(1)] = 0  # by index: a mask would visit every number

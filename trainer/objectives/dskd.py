@@ -42,7 +42,8 @@ from trainer.geometry import at_least_float32
 from trainer.objectives import divergence
 from trainer.objectives.base import Loss, Pair, Term
 from trainer.objectives.cross_attention import CrossModelAttention, attend, following, over_deviation, projector
-from trainer.objectives.divergence import Columns, Rows, forward_kl
+from trainer.objectives.divergence import forward_kl
+from trainer.objectives.pooled_rows import Columns, Rows
 from trainer.objectives.requirements import require_head, require_hidden
 
 Head = Callable[[Tensor], Tensor]  # states [n, d] -> logits [n, V]

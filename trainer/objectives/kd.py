@@ -4,14 +4,18 @@ Exact logits are the cached final state times the unembedding: one [tokens, d_T]
 at a time. Stored ones, the likeliest or drawn, spare that product, and the final states.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from schemas.losses import KDConfig
-from trainer.batch import Batch, Needs, StudentStates
-from trainer.objectives.base import Loss, Pair, Term
-from trainer.objectives.divergence import Columns, Rows, forward_kl
+from trainer.batch import Batch, Needs, StudentStates, Unit
+from trainer.objectives.base import Carrier, Pair, Term
+from trainer.objectives.carried import CarriedCrossEntropy
+from trainer.objectives.divergence import forward_kl
 from trainer.objectives.divergences import choose_divergence
+from trainer.objectives.pooled_rows import Columns, Rows
 from trainer.objectives.requirements import require_head, require_hidden, require_same_tokenizer, require_sparse
 from trainer.objectives.row_losses import RowLoss, row_losses
 from trainer.objectives.teacher_rows import exact_rows, sampled_rows, top_k_rows
@@ -25,6 +29,7 @@ def token_kd_loss(
     position_BS: Tensor,
     head: TeacherHead,
     temperature: float,
+    carried: CarriedCrossEntropy | None = None,
 ) -> Tensor:
     """tau^2 * sum over positions s of KL(softmax(z^T_s / tau) || softmax(z^S_s / tau)), z^T_s = head(H^T at pair[s]).
 
@@ -47,6 +52,7 @@ def token_kd_loss(
         lambda chunk: head(teacher_Pd[chunk], temperature=temperature)[:, :width],
         one_R,
         temperature,
+        carried,
     )
     return temperature**2 * kl  # keeps the size of the gradient independent of tau
 
@@ -57,7 +63,7 @@ def row_kd_loss(logits_BSV: Tensor, position_BS: Tensor, widest: int, row_loss: 
     return row_losses(logits_BSV.flatten(0, 1), position_P, widest, row_loss).sum()
 
 
-class KD(Loss):
+class KD(Carrier):
     """A divergence, a mean over the response positions that student and teacher share. One tokenizer, causal teacher.
 
     Forward KL of exact logits has a kernel of its own, with fewer passes over memory; what it gives is the same.
@@ -77,9 +83,16 @@ class KD(Loss):
             require_sparse(pair, config.logits, config.temperature, "kd")
             self.needs = Needs(sparse=frozenset([config.logits]), pairs=True)
 
-    def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
+        self.has_kernel = config.logits == "exact" and config.divergence == "forward_kl"
+
+    def kl_factor(self, counts: Mapping[Unit, int]) -> float:
+        return self.weight * self.temperature**2 / max(1, counts["pair"]) if self.has_kernel else 0.0
+
+    def forward(
+        self, student: StudentStates, batch: Batch, carried: CarriedCrossEntropy | None = None
+    ) -> dict[str, Term]:
         assert batch.pair_BS is not None  # asked for by `needs`
-        if self.config.logits == "exact" and self.config.divergence == "forward_kl":
+        if self.has_kernel:
             total = token_kd_loss(
                 student.logits_BSV,
                 batch.teacher_hidden[self.layer],
@@ -87,6 +100,7 @@ class KD(Loss):
                 batch.paired_targets(),
                 self.head,
                 self.temperature,
+                carried,
             )
             return {self.term: Term(total, "pair")}
         vocabulary = student.logits_BSV.shape[-1]

@@ -10,8 +10,8 @@ from schemas.errors import RunError
 from schemas.losses import LossConfig
 from trainer.batch import Batch, Needs, StudentStates, Unit
 from trainer.objectives.alm import ALM
-from trainer.objectives.base import Loss, Pair
-from trainer.objectives.ce import CrossEntropy
+from trainer.objectives.base import Carrier, Loss, Pair, Term
+from trainer.objectives.ce import NLL, CrossEntropy
 from trainer.objectives.dskd import DSKD
 from trainer.objectives.fdd import FDD
 from trainer.objectives.kd import KD
@@ -62,13 +62,27 @@ class Objective(nn.Module):
         parts: dict[str, Tensor] = {}
         total = torch.zeros((), device=student.logits_BSV.device)
         with torch.autocast(student.logits_BSV.device.type, enabled=False):
-            for loss, name in zip(self._bound, self._names, strict=True):
-                for term_name, term in loss(student, batch).items():
+            for loss, name, terms in zip(self._bound, self._names, self._terms(student, batch, counts), strict=True):
+                for term_name, term in terms.items():
                     part = term.total / max(1, counts[term.unit])
                     parts[f"{name}/{term_name}"] = part.detach()
                     if term.weight > 0:
                         total = total + loss.weight * term.weight * part
         return total, parts
+
+    def _terms(self, student: StudentStates, batch: Batch, counts: Mapping[Unit, int]) -> Sequence[Mapping[str, Term]]:
+        """Each loss's terms. The only cross-entropy is carried by the first loss that can: the gradient of both is in
+        that one's term, and the value of each in its own."""
+        carriers = [loss for loss in self._bound if isinstance(loss, Carrier) and loss.kl_factor(counts) > 0]
+        entropies = [loss for loss in self._bound if isinstance(loss, CrossEntropy)]
+        if not carriers or len(entropies) != 1:
+            return [loss(student, batch) for loss in self._bound]
+        (entropy,) = entropies
+        factor = entropy.weight / max(1, counts["token"]) / carriers[0].kl_factor(counts)
+        carried = entropy.carried(student, batch, factor)
+        of_carrier = carriers[0](student, batch, carried)
+        given = {carriers[0]: of_carrier, entropy: {NLL: Term(carried.total, "token")}}
+        return [given[loss] if loss in given else loss(student, batch) for loss in self._bound]
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """AdamW groups of the losses' own parameters."""

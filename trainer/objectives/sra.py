@@ -13,16 +13,20 @@ Shapes: B samples, S student tokens, T teacher tokens, X tokens of either side, 
 R spans of all samples end to end, V student vocabulary; d_S and d_T wide, as suffixes d and e.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from schemas.errors import RunError
 from schemas.layers import resolve_layer
 from schemas.losses import SRAConfig
-from trainer.batch import Batch, Needs, SpanRequest, SpanSet, StudentStates
+from trainer.batch import Batch, Needs, SpanRequest, SpanSet, StudentStates, Unit
 from trainer.geometry import at_least_float32, cosine_distance, geometry_sums, ratio
-from trainer.objectives.base import Loss, Pair, Term
-from trainer.objectives.divergence import Columns, Rows, forward_kl
+from trainer.objectives.base import Carrier, Pair, Term
+from trainer.objectives.carried import CarriedCrossEntropy
+from trainer.objectives.divergence import forward_kl
+from trainer.objectives.pooled_rows import Columns, Rows
 from trainer.objectives.projection import projection_groups, projection_matrix
 from trainer.objectives.requirements import require_head, require_hidden, require_mass, require_phrases
 from trainer.pooling import Members, centres_of_mass, membership, span_mass, within_span, without_leading
@@ -56,6 +60,7 @@ def span_kd_loss(
     columns: Columns,
     temperature: float,
     mean: bool = False,
+    carried: CarriedCrossEntropy | None = None,
 ) -> Tensor:
     """L_span-KD = sum over samples of sum_i KL(softmax(z^T_i / tau) || softmax(z^S_i / tau)), shared vocabulary only.
 
@@ -76,7 +81,7 @@ def span_kd_loss(
         logits: Tensor = head(teacher_Re[chunk], temperature=temperature)
         return logits
 
-    return forward_kl(logits_BSV, rows, columns, teacher_logits, factor_R, temperature)
+    return forward_kl(logits_BSV, rows, columns, teacher_logits, factor_R, temperature, carried)
 
 
 def span_request(config: SRAConfig, pair: Pair) -> SpanRequest:
@@ -89,7 +94,7 @@ def span_request(config: SRAConfig, pair: Pair) -> SpanRequest:
     return SpanRequest("word", "response")
 
 
-class SRA(Loss):
+class SRA(Carrier):
     """cos * L_cos + geo * L_geo + span_kd * L_span-KD, each a mean over the samples of the step.
 
     `effective_spans`, 1 / sum m~^2, is reported alone: how many spans the weights really sit on. One or two of hundreds
@@ -153,7 +158,12 @@ class SRA(Loss):
         bias = None if head.bias_V is None else head.bias_V[teacher_ids]
         self.head = TeacherHead(head.weight_Vd[teacher_ids], bias, record)
 
-    def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
+    def kl_factor(self, counts: Mapping[Unit, int]) -> float:
+        return self.weight * self.config.span_kd / max(1, counts["sample"])
+
+    def forward(
+        self, student: StudentStates, batch: Batch, carried: CarriedCrossEntropy | None = None
+    ) -> dict[str, Term]:
         spans = batch.spans[self.request]
         # Alignment and span-KD mostly pool the same layers: each is pooled once.
         of_student = membership(spans.student_BS, spans.mask_BK)
@@ -178,6 +188,7 @@ class SRA(Loss):
                 Columns(self.num_shared, self.student_ids),
                 self.config.temperature,
                 mean=self.config.span_kd_reduction == "mean",
+                carried=carried,
             )
             terms["span_kd"] = Term(span_kd, "sample", self.config.span_kd)
         return terms

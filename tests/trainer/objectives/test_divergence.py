@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.objectives import divergence
-from trainer.objectives.divergence import Columns, Rows, forward_kl
+from trainer.objectives.divergence import forward_kl
+from trainer.objectives.pooled_rows import Columns, Rows
 
 
 def plain(logits, rows, columns, teacher, factor, temperature):

@@ -1,0 +1,102 @@
+"""Which logits a divergence compares: rows that are weighted sums of positions, and columns of the vocabulary.
+
+Positions that follow one another are slices, so that reading and writing them copies nothing.
+
+Shapes: R rows, P row members, V student vocabulary, N compared columns; n rows and p members of one block.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Weighted sums of positions: row r sums share_P[p] * logits[position_P[p]] over the p with row_P[p] = r."""
+
+    position_P: Tensor  # long, without repeats
+    row_P: Tensor  # long, ascending, every row at least once
+    share_P: Tensor  # 1 in sum over a row
+    num_rows: int
+
+    @property
+    def single(self) -> bool:
+        """Every row has one member, whose share is 1."""
+        return len(self.row_P) == self.num_rows
+
+    @cached_property
+    def _first_member(self) -> list[int]:
+        """Where each row's members begin, and, at the end, where the last row's end."""
+        rows = torch.arange(self.num_rows + 1, device=self.row_P.device)
+        return (rows if self.single else torch.searchsorted(self.row_P, rows)).tolist()
+
+    @cached_property
+    def _run(self) -> list[int]:
+        """Which run of successive positions each member is in."""
+        return (self.position_P.diff(prepend=self.position_P[:1]) != 1).cumsum(0).tolist()
+
+    def members(self, rows: slice) -> slice:
+        """The members of successive rows."""
+        return slice(self._first_member[rows.start], self._first_member[rows.stop])
+
+    def positions(self, members: slice) -> slice | Tensor:
+        """Where their logits are: a slice, whose rows are a view, if one position follows another."""
+        run = self._run[members]
+        if not run or run[0] != run[-1]:
+            return self.position_P[members]
+        first = int(self.position_P[members.start])
+        return slice(first, first + len(run))
+
+    def outside(self, positions: int) -> Tensor:
+        """Which of so many positions no row has as a member, ascending."""
+        named_X = torch.zeros(positions, dtype=torch.bool, device=self.position_P.device)
+        named_X[self.position_P] = True
+        return (~named_X).nonzero().squeeze(1)
+
+    def row_of(self, rows: slice, members: slice) -> Tensor | None:
+        """[p], which of these rows each member is in; None where each row is its one member."""
+        if members.stop - members.start == rows.stop - rows.start:
+            return None
+        row_p: Tensor = self.row_P[members] - rows.start
+        return row_p
+
+    def pool(self, member_pV: Tensor, rows: slice, members: slice) -> Tensor:
+        """[p, V] -> [n, V]: the weighted sums. An embedding bag adds in the order of the members, on every run."""
+        first_n = torch.tensor(self._first_member[rows], device=self.row_P.device) - members.start
+        order_p = torch.arange(len(member_pV), device=self.row_P.device)
+        return torch.nn.functional.embedding_bag(
+            order_p, member_pV, first_n, mode="sum", per_sample_weights=self.share_P[members].to(member_pV.dtype)
+        )
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which tokens are compared: those of `ids`, or, if there are none, the first `count` of the vocabulary."""
+
+    count: int
+    ids: Tensor | None = None
+
+    def are_all(self, width: int) -> bool:
+        """They are the whole vocabulary, in its order."""
+        return self.ids is None and self.count == width
+
+    def take(self, logits_pV: Tensor) -> Tensor:
+        """[p, V] -> [p, N]."""
+        return logits_pV[:, : self.count] if self.ids is None else logits_pV.index_select(1, self.ids)
+
+    def put(self, taken_pM: Tensor, whole_pV: Tensor) -> None:
+        """Writes [p, N], behind which is one column of zeros, into [p, V], with 0 in the columns that are not taken."""
+        if self.ids is None:
+            whole_pV[:, : self.count] = taken_pM[:, : self.count]
+            whole_pV[:, self.count :] = 0
+            return
+        # Every column of the result looks its own up, the last being 0: ten times as fast as copying column by column.
+        torch.index_select(taken_pM, 1, self._column_V(whole_pV), out=whole_pV)
+
+    def _column_V(self, whole_pV: Tensor) -> Tensor:
+        assert self.ids is not None
+        column_V = torch.full((whole_pV.shape[1],), self.count, device=self.ids.device)
+        column_V[self.ids] = torch.arange(self.count, device=self.ids.device)
+        return column_V
