@@ -1,4 +1,4 @@
-"""A training step with SRA or MTA against the cross-entropy step of the same student: the bound is 1.3.
+"""A training step with SRA or MTA against the cross-entropy step of the same student: the bound is 1.2.
 
     python -m tests.benchmarks.step [--rounds 7] [--threads 2]
 
