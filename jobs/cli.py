@@ -170,8 +170,8 @@ def main() -> None:
     """Entry point. A StillroomError becomes one message on stderr and exit code 2."""
     # Threads of torch that wait for each other spin for long by default. Where other programs want the same cores, one
     # that was put aside is waited for in vain: two trainings on two cores took ten times as long. Asleep at once, they
-    # wake too late for short operations: a step with span-KD on two threads took an eighth longer. So libgomp's spin for
-    # some microseconds, and then sleep; others know the policy alone.
+    # wake too late for short operations: a step with span-KD on two threads took an eighth longer. So those of libgomp
+    # spin for some microseconds, and then sleep; others know the policy alone.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

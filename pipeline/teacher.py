@@ -182,7 +182,7 @@ def _keep_input(states: dict[int, Tensor]) -> Callable[[Any, tuple[Any, ...], di
 
 def _keep_output(states: dict[int, Tensor], layer: int) -> Callable[[Any, Any, Any], None]:
     def hook(module: Any, arguments: Any, output: Any) -> None:
-        states[layer] = output[0] if isinstance(output, tuple) else output
+        states[layer] = output if isinstance(output, Tensor) else output[0]  # of a tuple, or, in GPT-1, a list
 
     return hook
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 # Squared norms below this are a state of no direction. Its cosine to anything is 0, and so is its gradient, where the
 # formula has 0/0 and the usual |x| + eps would send a gradient of 1/eps through the model.
@@ -46,7 +47,7 @@ def geometry_sums(student_BKd: Tensor, teacher_BKe: Tensor, weight_BK: Tensor) -
         sum_{i != j} w_i w_j (cos(s_i, s_j) - cos(t_i, t_j))^2   and   sum_{i != j} w_i w_j
 
     A difference of cosine distances is one of cosines, so this serves SRA's L_geo and MTA's L_DSA alike. The two sides
-    may differ in width. Spans of weight 0 count for nothing and get no gradient.
+    may differ in width. Spans of weight 0 count for nothing and get no gradient. Weights and teacher are constants.
     """
     pair_BKK = weight_BK[:, :, None] * weight_BK[:, None, :]
     pair_BKK.diagonal(dim1=1, dim2=2).zero_()
@@ -70,6 +71,7 @@ class _SquaredGaps(torch.autograd.Function):
         return (weighted_BKK * gap_BKK).sum((1, 2))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, upstream_B: Tensor) -> tuple[Tensor, None, None]:
         (gradient_BKd,) = ctx.saved_tensors
         return upstream_B[:, None, None] * gradient_BKd, None, None

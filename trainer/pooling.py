@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -88,6 +89,7 @@ class _SpanSum(torch.autograd.Function):
         return bags_Rd[:-1].view(*members.shape, -1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, upstream_BKd: Tensor) -> tuple[None, None, Tensor]:
         (share_BX,) = ctx.saved_tensors
         return None, None, ctx.members.look_up(upstream_BKd).mul_(share_BX[:, :, None])

@@ -26,9 +26,8 @@ class TeacherHead(nn.Module):
     def __init__(self, weight_Vd: Tensor, bias_V: Tensor | None, record: HeadRecord):
         super().__init__()
         self.vocabulary = len(weight_Vd)
-        rows = -self.vocabulary % ROWS
-        self.register_buffer("_weight", pad(weight_Vd.float(), (0, 0, 0, rows)), persistent=False)
-        self.register_buffer("_bias", None if bias_V is None else pad(bias_V.float(), (0, rows)), persistent=False)
+        self.register_buffer("_weight", _padded(weight_Vd.float()), persistent=False)
+        self.register_buffer("_bias", None if bias_V is None else _padded(bias_V.float()), persistent=False)
         self.scale, self.softcap = record.scale, record.softcap
 
     @property
@@ -50,6 +49,12 @@ class TeacherHead(nn.Module):
         scaled = linear(hidden.float() * factor, weight, None if bias is None else bias * factor)
         scaled = scaled if ids is not None else scaled[..., : self.vocabulary]
         return scaled if self.softcap is None else scaled.tanh() * (self.softcap / temperature)
+
+
+def _padded(x_V: Tensor) -> Tensor:
+    """With zeros at the end of the first axis, up to a multiple of ROWS."""
+    more = -len(x_V) % ROWS
+    return pad(x_V, (*(0, 0) * (x_V.ndim - 1), 0, more)) if more else x_V
 
 
 def load_teacher_head(cache: Path, manifest: CacheManifest) -> TeacherHead | None:

@@ -327,9 +327,9 @@ def test_models_that_cannot_be_teachers(config: tf.PreTrainedConfig, kind: str, 
 
 
 def test_attention_that_gives_no_mass(tmp_path: Path) -> None:
-    config = tf.CodeGenConfig(vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, rotary_dim=4, n_positions=64)
-    tf.CodeGenForCausalLM(config).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="CodeGenForCausalLM does not use transformers' AttentionInterface"):
+    config = tf.OpenAIGPTConfig(vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=64)
+    tf.OpenAIGPTLMHeadModel(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="OpenAIGPTLMHeadModel does not use transformers' AttentionInterface"):
         load(tmp_path, StatesConfig(hidden=["last"], mass=[1]))
     states = StatesConfig(hidden=[1, "last"], mass=[], dtype="float32")
     assert list(run(load(tmp_path, states), random_samples())) == ["hidden/1", "hidden/2"]

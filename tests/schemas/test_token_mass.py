@@ -219,20 +219,17 @@ def test_layers_without_a_mass_are_named() -> None:
 
 
 def test_attention_that_cannot_be_switched_is_refused() -> None:
-    config = tf.CodeGenConfig(vocab_size=VOCAB, n_embd=32, n_layer=1, n_head=4, rotary_dim=4, n_ctx=32)
-    codegen = tf.CodeGenForCausalLM(config)
-    with pytest.raises(ModelError, match="CodeGenForCausalLM does not use"):
-        enable_token_mass(codegen)
+    gpt = tf.OpenAIGPTLMHeadModel(tf.OpenAIGPTConfig(vocab_size=VOCAB, n_embd=32, n_layer=1, n_head=4, n_positions=32))
+    with pytest.raises(ModelError, match="OpenAIGPTLMHeadModel does not use"):
+        enable_token_mass(gpt)
 
 
 def test_a_pass_over_a_cache_is_refused() -> None:
     model, _ = build(CAUSAL["llama"])
     ids_BT = inputs("right")["input_ids"]
-    with torch.no_grad():
-        cache = model(input_ids=ids_BT, use_cache=True).past_key_values
-        with pytest.raises(ModelError, match="attends from 1 to 12 positions, but the batch has 1"):  # noqa: SIM117
-            with collect_token_mass({1}, torch.ones(4, 1), "last"):
-                model(input_ids=ids_BT[:, :1], past_key_values=cache)
+    with pytest.raises(ModelError, match="attends from 1 to 12 positions, but the batch has 11"):  # noqa: SIM117
+        with collect_token_mass({1}, torch.ones_like(ids_BT), "last"):
+            model.generate(input_ids=ids_BT, max_new_tokens=2, do_sample=False, use_cache=True, pad_token_id=0)
 
 
 def test_an_error_inside_is_passed_on_and_ends_the_collection() -> None:

@@ -59,7 +59,7 @@ class Loss(nn.Module):
 
 
 class Carrier(Loss):
-    """A loss that passes over all logits in `forward_kl`, and can take cross-entropy along."""
+    """A loss that may pass over all logits in `forward_kl`; where it does, it can take cross-entropy along."""
 
     def forward(
         self, student: StudentStates, batch: Batch, carried: CarriedCrossEntropy | None = None

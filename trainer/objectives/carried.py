@@ -7,7 +7,6 @@ memory are saved.
 Shapes: X positions, V vocabulary; p positions of one block.
 """
 
-import torch
 from torch import Tensor
 
 from trainer.geometry import at_least_float32
@@ -20,20 +19,18 @@ class CarriedCrossEntropy:
     """
 
     def __init__(self, label_X: Tensor, wanted_X: Tensor, factor: float, logits: Tensor):
-        self.label_X, self.wanted_X = label_X, wanted_X
+        self.label_X, self.wanted_X, self.factor = label_X, wanted_X, factor
         self.total = at_least_float32(logits.new_zeros(()))
-        self.weight_X = wanted_X.to(self.total.dtype)
-        self.factor = factor
 
     def add(self, positions: slice | Tensor, logits_pV: Tensor, gradient_pV: Tensor | None) -> None:
         """Adds the values of these positions, and factor * (softmax(z) - 1_label) to their gradient, if there is one.
 
         The value is max z - log max softmax(z) - z_label: a softmax is the one fast pass with an exponential in it.
         """
-        label_p1, weight_p = self.label_X[positions, None], self.weight_X[positions]
+        label_p1, wanted_p = self.label_X[positions, None], self.wanted_X[positions]
         q_pV = logits_pV.softmax(-1)
         gap_p = logits_pV.amax(-1) - logits_pV.gather(1, label_p1).squeeze(1)
-        self.total += torch.dot(weight_p, gap_p - q_pV.amax(-1).log())
+        self.total += (gap_p - q_pV.amax(-1).log()).masked_fill(~wanted_p, 0).sum()
         if gradient_pV is not None:
-            weight_p1 = self.factor * weight_p[:, None]
-            gradient_pV.addcmul_(q_pV, weight_p1).scatter_add_(1, label_p1, -weight_p1)
+            factor_p1 = self.factor * wanted_p[:, None].to(q_pV.dtype)
+            gradient_pV.addcmul_(q_pV, factor_p1).scatter_add_(1, label_p1, -factor_p1)

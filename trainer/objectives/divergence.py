@@ -14,15 +14,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from trainer.geometry import at_least_float32
 from trainer.objectives.carried import CarriedCrossEntropy
 from trainer.objectives.pooled_rows import Columns, Rows
 
-# Numbers in one [rows, N] block, and in one product of the teacher's head. On a CPU a block stays in the cache from one
-# operation to the next; on a GPU it is large enough to keep the machine busy, at 128 MB a chunk.
-CHUNK_CPU = 1 << 23
+# Numbers in one chunk of rows, for all losses. On a GPU it is large enough to keep the machine busy, at 128 MB.
+CHUNK_CPU = 1 << 22
 CHUNK_GPU = 1 << 25
+# Numbers in one product of the teacher's head, and in one block of what is made of it, [rows, N], or a quarter of those
+# in its student logits. On a CPU a block stays in the cache from one operation to the next.
+PRODUCT_CPU = 1 << 23
+PRODUCT_GPU = 1 << 25
 BLOCK_CPU = 1 << 18
 BLOCK_GPU = 1 << 22
 
@@ -62,10 +66,11 @@ class _ForwardKL(torch.autograd.Function):
         gradient = _Gradient(logits, rows, factor_R / temperature) if ctx.needs_input_grad[0] else None
         total = at_least_float32(logits_XV.new_zeros(()))
         factor_R = factor_R.to(total.dtype)
-        chunk_size, block_size = (CHUNK_GPU, BLOCK_GPU) if logits_XV.is_cuda else (CHUNK_CPU, BLOCK_CPU)
-        for chunk in _slices(0, rows.num_rows, chunk_size // columns.count):
+        vocabulary = logits_XV.shape[1]
+        product, block_size = (PRODUCT_GPU, BLOCK_GPU) if logits_XV.is_cuda else (PRODUCT_CPU, BLOCK_CPU)
+        for chunk in _slices(0, rows.num_rows, product // columns.count):
             teacher_cN = teacher_logits(chunk).to(total.dtype)
-            for block in _slices(chunk.start, chunk.stop, block_size // columns.count):
+            for block in _slices(chunk.start, chunk.stop, block_size // max(columns.count, vocabulary // 4)):
                 members = rows.members(block)
                 positions, row_of_p = rows.positions(members), rows.row_of(block, members)
                 logits_pV = at_least_float32(logits_XV[positions])
@@ -89,7 +94,7 @@ class _ForwardKL(torch.autograd.Function):
             gradient.whole_XV[outside] = 0
         if carried is not None:
             rest = outside[carried.wanted_X[outside]]
-            for block in _slices(0, len(rest), block_size // logits_XV.shape[1]):
+            for block in _slices(0, len(rest), block_size // vocabulary):
                 logits_pV = at_least_float32(logits_XV[rest[block]])
                 gradient_pV = torch.zeros_like(logits_pV) if gradient is not None else None
                 carried.add(rest[block], logits_pV, gradient_pV)
@@ -99,6 +104,7 @@ class _ForwardKL(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
@@ -131,7 +137,11 @@ class _Gradient:
 
 
 def _kl_into(
-    gradient_pV: Tensor, student_nN: Tensor, teacher_nN: Tensor, columns: Columns, row_of_p: Tensor | None
+    gradient_pV: Tensor,
+    student_nN: Tensor,
+    teacher_nN: Tensor,
+    columns: Columns,
+    row_of_p: Tensor | None,
 ) -> Tensor:
     """The KL of each row, [n]; the gradient to each row is written at all its members."""
     if row_of_p is None and columns.are_all(gradient_pV.shape[1]):
@@ -153,15 +163,16 @@ def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
 def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor, out_nN: Tensor | None) -> Tensor:
     """KL(softmax(t) || softmax(s)) of each row, [n], its gradient to s being written into `out_nN`, if that is given:
 
-        KL = sum p (t - s) - log Z_t + log Z_s,    gradient = softmax(s) - softmax(t)
+        KL = sum p (t - s + log Z_s - log Z_t),    gradient = softmax(s) - softmax(t)
 
     where log Z = max z - log max softmax(z), for softmax is the one fast pass with an exponential in it. Overwrites the
-    teacher's logits. Memory is what it costs: each number is read and written as seldom as can be.
+    teacher's logits. Memory is what it costs: each number is read and written as seldom as can be. If the levels of s
+    and t lie L apart, the value, not the gradient, is rounded as L is.
     """
     q_nN, p_nN = student_nN.softmax(-1), teacher_nN.softmax(-1)
     if out_nN is not None:
         torch.sub(q_nN, p_nN, out=out_nN)
-    # Large and near equal, the maxima are subtracted first.
+    # What is large and near equal is subtracted first.
     log_z_n = (student_nN.amax(-1) - teacher_nN.amax(-1)) - (q_nN.amax(-1) / p_nN.amax(-1)).log()
-    cross_n: Tensor = teacher_nN.sub_(student_nN).mul_(p_nN).sum(-1)
-    return cross_n + log_z_n
+    kl_n: Tensor = teacher_nN.sub_(student_nN).add_(log_z_n[:, None]).mul_(p_nN).sum(-1)
+    return kl_n

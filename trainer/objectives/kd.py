@@ -103,6 +103,7 @@ class KD(Carrier):
                 carried,
             )
             return {self.term: Term(total, "pair")}
+        assert carried is None  # only the kernel carries
         vocabulary = student.logits_BSV.shape[-1]
         widest, row_loss = self._row_loss(batch, vocabulary)
         total = row_kd_loss(student.logits_BSV, batch.paired_targets(), max(widest, vocabulary), row_loss)

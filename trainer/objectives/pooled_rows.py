@@ -93,10 +93,6 @@ class Columns:
             whole_pV[:, self.count :] = 0
             return
         # Every column of the result looks its own up, the last being 0: ten times as fast as copying column by column.
-        torch.index_select(taken_pM, 1, self._column_V(whole_pV), out=whole_pV)
-
-    def _column_V(self, whole_pV: Tensor) -> Tensor:
-        assert self.ids is not None
         column_V = torch.full((whole_pV.shape[1],), self.count, device=self.ids.device)
         column_V[self.ids] = torch.arange(self.count, device=self.ids.device)
-        return column_V
+        torch.index_select(taken_pM, 1, column_V, out=whole_pV)

@@ -164,6 +164,7 @@ class SRA(Carrier):
     def forward(
         self, student: StudentStates, batch: Batch, carried: CarriedCrossEntropy | None = None
     ) -> dict[str, Term]:
+        assert carried is None or self.predicts  # only span-KD carries
         spans = batch.spans[self.request]
         # Alignment and span-KD mostly pool the same layers: each is pooled once.
         of_student = membership(spans.student_BS, spans.mask_BK)

@@ -93,6 +93,15 @@ def test_it_errs_no_more_than_torch_does(dtype, offset):
     assert torch.count_nonzero(gradient[~wanted]) == 0
 
 
+def test_what_is_not_wanted_may_be_anything():
+    logits = torch.tensor([[0.0, -torch.inf], [1.0, 2.0]])
+    carried = CarriedCrossEntropy(torch.tensor([1, 0]), torch.tensor([False, True]), 1.0, logits)
+    gradient = torch.zeros(2, 2)
+    carried.add(slice(0, 2), logits, gradient)
+    torch.testing.assert_close(carried.total, F.cross_entropy(logits[1:], torch.tensor([0])))
+    assert torch.count_nonzero(gradient[0]) == 0
+
+
 def test_a_label_of_no_probability_has_a_finite_loss():
     logits = torch.tensor([[0.0, -1e4]])
     carried = CarriedCrossEntropy(torch.tensor([1]), torch.tensor([True]), 1.0, logits)
