@@ -2,21 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-if TYPE_CHECKING:
-    from jobs.compare import Group
+from jobs.runs import Group
 
 # Okabe and Ito's colours, told apart with any colour vision; beyond seven groups the dashes change.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 DASHES = ["-", "--", ":", "-."]
 
 
-def draw_curves(groups: Sequence["Group"], references: Mapping[str, float], path: Path) -> None:
+def draw_curves(groups: Sequence[Group], references: Mapping[str, float], path: Path) -> None:
     """Write a PNG of 1200 x 750 pixels; `references` become horizontal lines, the legend is in the order given."""
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)

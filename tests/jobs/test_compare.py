@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from jobs.compare import compare_runs, group_runs, load_run
+from jobs.compare import compare_runs
+from jobs.runs import group_runs, load_run
 from schemas.errors import RunError
 from schemas.training import TrainingConfig
 from trainer.run_folder import FREE, RunRecord
