@@ -34,6 +34,9 @@ def draw_curves(groups: Sequence[Group], references: Mapping[str, float], path: 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(groups[0].metric.title)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    if len(groups) + len(references) <= len(COLOURS):
+        axes.legend(frameon=False)
+    else:  # among the curves there is no room for it
+        figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})  # no version in it: equal runs, equal bytes
