@@ -247,6 +247,7 @@ def test_chunks_do_not_matter_and_bound_the_memory(name, logits, monkeypatch):
     objective, student, batch, _ = setting(name, logits, seed=8)
     whole = evaluate(objective, student, batch)
     monkeypatch.setattr(divergence, "CHUNK_CPU", 2 * V_T)
+    monkeypatch.setattr(divergence, "PRODUCT_CPU", 2 * V_T)
     (loss,) = objective.losses
     rows = []
     if logits == "exact":
