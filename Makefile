@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml
 	$(PIP) install --quiet --editable '.[all,dev]'
 	@touch $@
 
-demo: $(STAMP) ## teacher, cache, students, table and picture in $(OUT), offline (about 5 minutes on 2 cores)
+demo: $(STAMP) ## teacher, cache, students, table and picture in $(OUT), offline (2 to 5 minutes on 2 cores)
 	$(BIN)/stillroom demo $(OUT)
 
 test: $(STAMP) ## all tests, warnings as errors
