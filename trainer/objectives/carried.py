@@ -22,8 +22,8 @@ class CarriedCrossEntropy:
         self.label_X, self.wanted_X, self.factor = label_X, wanted_X, factor
         self.total = at_least_float32(logits.new_zeros(()))
 
-    def add(self, positions: slice | Tensor, logits_pV: Tensor, gradient_pV: Tensor | None) -> None:
-        """Adds the values of these positions, and factor * (softmax(z) - 1_label) to their gradient, if there is one.
+    def add(self, positions: slice | Tensor, logits_pV: Tensor, gradient_pV: Tensor) -> None:
+        """Adds the values of these positions, and factor * (softmax(z) - 1_label) to their gradient.
 
         The value is max z - log max softmax(z) - z_label: a softmax is the one fast pass with an exponential in it.
         """
@@ -31,6 +31,5 @@ class CarriedCrossEntropy:
         q_pV = logits_pV.softmax(-1)
         gap_p = logits_pV.amax(-1) - logits_pV.gather(1, label_p1).squeeze(1)
         self.total += (gap_p - q_pV.amax(-1).log()).masked_fill(~wanted_p, 0).sum()
-        if gradient_pV is not None:
-            factor_p1 = self.factor * wanted_p[:, None].to(q_pV.dtype)
-            gradient_pV.addcmul_(q_pV, factor_p1).scatter_add_(1, label_p1, -factor_p1)
+        factor_p1 = self.factor * wanted_p[:, None].to(q_pV.dtype)
+        gradient_pV.addcmul_(q_pV, factor_p1).scatter_add_(1, label_p1, -factor_p1)

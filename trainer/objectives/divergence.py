@@ -63,7 +63,7 @@ class _ForwardKL(torch.autograd.Function):
         carried: CarriedCrossEntropy | None,
     ) -> Tensor:
         logits_XV = logits.flatten(0, -2)
-        gradient = _Gradient(logits, rows, factor_R / temperature) if ctx.needs_input_grad[0] else None
+        gradient = _Gradient(logits, rows, factor_R / temperature)  # always: nobody asks for the value alone
         total = at_least_float32(logits_XV.new_zeros(()))
         factor_R = factor_R.to(total.dtype)
         vocabulary = logits_XV.shape[1]
@@ -77,29 +77,22 @@ class _ForwardKL(torch.autograd.Function):
                 pooled_nV = logits_pV if row_of_p is None else rows.pool(logits_pV, block, members)
                 student_nN = columns.take(pooled_nV) / temperature
                 teacher_nN = teacher_cN[block.start - chunk.start : block.stop - chunk.start]
-                if gradient is None:
-                    kl_n = kl_and_gradient(student_nN, teacher_nN, None)
-                    gradient_pV = None
-                else:
-                    gradient_pV = gradient.rows(positions, logits_pV)
-                    kl_n = _kl_into(gradient_pV, student_nN, teacher_nN, columns, row_of_p)
-                    gradient_pV.mul_(gradient.scale_X[positions, None])
+                gradient_pV = gradient.rows(positions, logits_pV)
+                kl_n = _kl_into(gradient_pV, student_nN, teacher_nN, columns, row_of_p)
+                gradient_pV.mul_(gradient.scale_X[positions, None])
                 if carried is not None:
                     carried.add(positions, logits_pV, gradient_pV)
-                if gradient is not None and gradient_pV is not None:
-                    gradient.put(positions, gradient_pV)
+                gradient.put(positions, gradient_pV)
                 total += torch.dot(factor_R[block], kl_n)
         outside = rows.outside(len(logits_XV))
-        if gradient is not None:
-            gradient.whole_XV[outside] = 0
+        gradient.whole_XV[outside] = 0
         if carried is not None:
             rest = outside[carried.wanted_X[outside]]
             for block in _slices(0, len(rest), block_size // vocabulary):
                 logits_pV = at_least_float32(logits_XV[rest[block]])
-                gradient_pV = torch.zeros_like(logits_pV) if gradient is not None else None
+                gradient_pV = torch.zeros_like(logits_pV)
                 carried.add(rest[block], logits_pV, gradient_pV)
-                if gradient is not None and gradient_pV is not None:
-                    gradient.put(rest[block], gradient_pV)
+                gradient.put(rest[block], gradient_pV)
         ctx.gradient = gradient
         return total
 
@@ -160,8 +153,8 @@ def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
         yield slice(first, min(first + size, stop))
 
 
-def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor, out_nN: Tensor | None) -> Tensor:
-    """KL(softmax(t) || softmax(s)) of each row, [n], its gradient to s being written into `out_nN`, if that is given:
+def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor, out_nN: Tensor) -> Tensor:
+    """KL(softmax(t) || softmax(s)) of each row, [n], its gradient to s being written into `out_nN`:
 
         KL = sum p (t - s + log Z_s - log Z_t),    gradient = softmax(s) - softmax(t)
 
@@ -170,8 +163,7 @@ def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor, out_nN: Tensor | Non
     and t lie L apart, the value, not the gradient, is rounded as L is.
     """
     q_nN, p_nN = student_nN.softmax(-1), teacher_nN.softmax(-1)
-    if out_nN is not None:
-        torch.sub(q_nN, p_nN, out=out_nN)
+    torch.sub(q_nN, p_nN, out=out_nN)
     # What is large and near equal is subtracted first.
     log_z_n = (student_nN.amax(-1) - teacher_nN.amax(-1)) - (q_nN.amax(-1) / p_nN.amax(-1)).log()
     kl_n: Tensor = teacher_nN.sub_(student_nN).add_(log_z_n[:, None]).mul_(p_nN).sum(-1)
