@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sysconfig
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -34,16 +35,13 @@ STARTS = 3
 MOST_UPLOADED = 20 * 2**20  # bytes; a virtual environment would be gigabytes, and Ray refuses 100 MB
 
 
-def test_a_submitted_job_writes_the_bytes_of_this_process(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_submitted_job_writes_the_bytes_of_this_process(tmp_path: Path) -> None:
     tiny_llama(tmp_path / "model", tiny_tokenizer(tmp_path / "model", "bpe"))
     corpus = write_corpus(tmp_path / "corpus.jsonl")
     config = extraction(tmp_path / "submitted", tmp_path / "model", corpus, workers={"cpus": 0.5})
     (tmp_path / "extract.yaml").write_text(dump_config(config), encoding="utf-8")
     command = ["stillroom"] if shutil.which("stillroom", path=SCRIPTS) else ["python", "-m", "jobs.cli"]
-    session = tmp_path_factory.mktemp("r")  # Ray puts Unix sockets under it, whose paths end at 107 bytes
-    with ray_head(session) as (address, environment):
+    with ray_head() as (address, environment, session):
         submit = ["ray", "job", "submit", "--address", address, "--working-dir", str(ROOT), "--"]
         job = subprocess.run(
             [*submit, *command, "extract", str(tmp_path / "extract.yaml")],
@@ -55,9 +53,9 @@ def test_a_submitted_job_writes_the_bytes_of_this_process(
             timeout=240,
         )
         assert job.returncode == 0 and "succeeded" in job.stdout, job.stdout
-        workers = [log.read_text(errors="replace") for log in session.glob("?/session_2*/logs/worker-*.out")]
+        workers = [log.read_text(errors="replace") for log in session.glob("session_2*/logs/worker-*.out")]
         assert any("actor_name:TeacherActor" in log for log in workers)  # on this head, not on a Ray of the job's own
-        uploaded = list(session.glob("?/session_2*/runtime_resources/working_dir_files/_ray_pkg_*/"))
+        uploaded = list(session.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*/"))
         assert len(uploaded) == 1 and (uploaded[0] / "jobs" / "cli.py").exists()
         assert not (uploaded[0] / ".venv").exists()
         assert sum(path.stat().st_size for path in uploaded[0].rglob("*")) < MOST_UPLOADED
@@ -68,43 +66,52 @@ def test_a_submitted_job_writes_the_bytes_of_this_process(
 
 
 @contextmanager
-def ray_head(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """A head of two processors with a dashboard, and nothing else: its address, and the environment to talk to it in.
+def ray_head() -> Iterator[tuple[str, dict[str, str], Path]]:
+    """A head of two processors with a dashboard: its address, the environment to talk to it in, and its own folder.
 
-    `ray stop` would end every Ray of the machine, so it has a process group of its own and ends with that. On a busy
-    machine one of its processes may be too slow for the others, and the head gives up: then another is started.
+    On a busy machine one of its processes may be too slow for the others, and the head gives up: then another is
+    started. The folder is not pytest's: Ray puts Unix sockets under it, and their paths may have 107 bytes at most.
     """
     token = secrets.token_hex(32)  # one of its own, or a token left in the home directory would decide who may submit
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     environment["PATH"] = os.pathsep.join([SCRIPTS, environment.get("PATH", os.defpath)])
-    for number in range(STARTS):
-        dashboard, client, agent = free_ports(3)
-        options = {
-            "node-ip-address": "127.0.0.1",
-            "port": 0,
-            "dashboard-port": dashboard,
-            "ray-client-server-port": client,
-            "dashboard-agent-listen-port": agent,
-            "min-worker-port": 0,
-            "max-worker-port": 0,
-            "num-cpus": 2,
-            "object-store-memory": 100 * 2**20,
-            "temp-dir": folder / str(number),
-        }
-        flags = [f"--{name}={value}" for name, value in options.items()]
-        start = ["ray", "start", "--head", "--block", "--disable-usage-stats", *flags]
-        log = folder / f"head-{number}.log"
-        with log.open("w") as output:
-            head = subprocess.Popen(start, env=environment, stdout=output, stderr=output, start_new_session=True)
-        try:
-            address = f"http://127.0.0.1:{dashboard}"
-            if answers(head, f"{address}/api/version", token):
-                yield address, environment
-                return
-        finally:
-            end_group(head)
-    pytest.fail(f"none of {STARTS} heads gave an answer; the last:\n{log.read_text()}")
+    said = ""
+    for _ in range(STARTS):
+        with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+            log = Path(folder, "head.log")
+            with started_head(Path(folder), log, environment) as (head, address):
+                if answers(head, f"{address}/api/version", token):
+                    yield address, environment, Path(folder)
+                    return
+            said = log.read_text()
+    pytest.fail(f"none of {STARTS} heads gave an answer; the last:\n{said}")
+
+
+@contextmanager
+def started_head(folder: Path, log: Path, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A head, and where its dashboard will answer. `ray stop` would end every Ray of the machine: this ends its own."""
+    dashboard, client, agent = free_ports(3)
+    options = {
+        "node-ip-address": "127.0.0.1",
+        "port": 0,
+        "dashboard-port": dashboard,
+        "ray-client-server-port": client,
+        "dashboard-agent-listen-port": agent,
+        "min-worker-port": 0,
+        "max-worker-port": 0,
+        "num-cpus": 2,
+        "object-store-memory": 100 * 2**20,
+        "temp-dir": folder,
+    }
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    start = ["ray", "start", "--head", "--block", "--disable-usage-stats", *flags]
+    with log.open("w") as output:
+        head = subprocess.Popen(start, env=environment, stdout=output, stderr=output, start_new_session=True)
+    try:
+        yield head, f"http://127.0.0.1:{dashboard}"
+    finally:
+        end_group(head)
 
 
 def free_ports(count: int) -> list[int]:
