@@ -22,7 +22,7 @@ from pipeline.batching import batches
 from pipeline.pooling import pool
 from pipeline.sample import AnnotatedSample
 from pipeline.sparse_logits import SparseLogits
-from pipeline.teacher_check import check_head, check_states, run_alone
+from pipeline.teacher_check import check_head, check_saved, check_states, run_alone
 from pipeline.teacher_model import load_teacher
 from pipeline.teacher_record import describe_teacher, find_embedding, find_head
 from schemas.errors import ModelError
@@ -54,6 +54,8 @@ class Teacher:
         check_states(lambda ids_BT, mask_BT: self._forward(ids_BT, mask_BT)[0], references, config)
         if self.record.head is not None:
             check_head(self._model, references, self.record.head)
+        final = [a for a in self.arrays if a.kind == "hidden" and a.layer == self.record.num_layers]
+        self._unproven = final if self.record.head is not None else []  # until the first batch
         self._sparse = None
         if sparse := sparse_records(states):
             assert self.record.head is not None  # ExtractionConfig has seen to it
@@ -86,6 +88,9 @@ class Teacher:
             rows = {"tokens": tokens_N, "samples": torch.tensor(batch)}
             for array, values_Nx in self._run_batch([samples[i] for i in batch]):
                 _as_tensor(stored[array.path], array)[rows[array.rows]] = values_Nx
+            for array in self._unproven:
+                self._check_saved(array, samples[batch[0]], stored[array.path][starts[batch[0]] :])
+            self._unproven = []
             on_batch(len(batch), len(tokens_N))
         return stored
 
@@ -143,6 +148,14 @@ class Teacher:
             if layer not in hidden:
                 raise ModelError(f"{type(self._model).__name__} does not run its block {layer}; choose another layer")
         return hidden, mass
+
+    def _check_saved(self, final: ArrayRecord, sample: AnnotatedSample, saved: np.ndarray) -> None:
+        assert self.record.head is not None
+        ids_T = torch.from_numpy(sample.token_ids.astype(np.int64))
+        try:
+            check_saved(self._model, ids_T, _as_tensor(saved[: len(ids_T)], final), self.record.head)
+        except ModelError as error:
+            raise ModelError(f"sample {sample.id!r}: {error}") from error
 
     def _check_tokens(self, samples: Sequence[AnnotatedSample]) -> None:
         known = self._model.get_input_embeddings().weight.shape[0]

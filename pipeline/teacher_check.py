@@ -1,9 +1,9 @@
-"""Proof, before a teacher runs, that what will be stored is what the model computes.
+"""Proof, before a teacher runs and again on its first batch, that what is stored is what the model computes.
 
 Two short texts go through the teacher as a padded batch, on the path that extraction takes, and each alone through the
 unchanged model with its own attention and mask. Any mistaken layer, attention that is not causal, states that depend on
 padding or neighbours, or logits that are more than a linear head of the final state, shows here. Costs four short
-forward passes.
+forward passes. Of the first batch, one text's final states as they will lie on disk must give its logits: one more.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from schemas.extraction import TeacherConfig
 from schemas.manifest import HeadRecord, TeacherRecord
 
 MAX_LENGTH = 16
+CHECKED = 64  # tokens of the first batch
 # Relative errors that a batch may bring in the compute dtype. A wrong layer or a leak is off by far more.
 TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 
@@ -78,18 +79,34 @@ def check_states(forward: Forward, references: list[Reference], config: TeacherC
 
 def check_head(model: Any, references: list[Reference], record: HeadRecord) -> None:
     """The saved head times the final states must be the model's own logits. Raises ModelError with the deviation."""
-    weight_Vd, bias_V = find_head(model)
     for reference in references:
         assert reference.logits_TV is not None
-        wanted_TV = reference.logits_TV.float()
-        found_TV = head_logits(reference.states[-1], weight_Vd, bias_V, record)
-        deviation, size = (found_TV - wanted_TV).abs().max().item(), wanted_TV.abs().max().item()
-        if deviation > TOLERANCE[record.dtype] * size:
-            raise ModelError(
-                f"the logits of {type(model).__name__} are not its head times its final states: they differ by up to "
-                f"{deviation:.3g}, at logits of up to {size:.3g}. It transforms them in a way that is not known here, "
-                "so exact teacher logits cannot be had from its cache"
-            )
+        _compare_logits(model, reference.states[-1], reference.logits_TV, record, TOLERANCE[record.dtype])
+
+
+def check_saved(model: Any, ids_T: Tensor, saved_Td: Tensor, record: HeadRecord) -> None:
+    """The same of a text of the corpus, `saved_Td` being its final states in the dtype on disk. Raises ModelError.
+
+    Of its first tokens only: no token sees what follows. Does nothing if the model's logits are not finite.
+    """
+    device = next(model.parameters()).device
+    ids_T, saved_Td = ids_T[:CHECKED], saved_Td[:CHECKED].to(device)
+    with torch.inference_mode():
+        logits_TV = model(input_ids=ids_T[None].to(device), use_cache=False).logits[0]
+    tolerance = max(TOLERANCE[record.dtype], TOLERANCE[str(saved_Td.dtype).removeprefix("torch.")])
+    _compare_logits(model, saved_Td, logits_TV, record, tolerance)
+
+
+def _compare_logits(model: Any, hidden_Td: Tensor, logits_TV: Tensor, record: HeadRecord, tolerance: float) -> None:
+    weight_Vd, bias_V = find_head(model)
+    wanted_TV, found_TV = logits_TV.float(), head_logits(hidden_Td, weight_Vd, bias_V, record)
+    deviation, size = (found_TV - wanted_TV).abs().max().item(), wanted_TV.abs().max().item()
+    if deviation > tolerance * size:
+        raise ModelError(
+            f"the logits of {type(model).__name__} are not its head times its final states: they differ by up to "
+            f"{deviation:.3g}, at logits of up to {size:.3g}. It transforms them in a way that is not known here, "
+            "so exact teacher logits cannot be had from its cache"
+        )
 
 
 def head_logits(hidden_Td: Tensor, weight_Vd: Tensor, bias_V: Tensor | None, record: HeadRecord) -> Tensor:

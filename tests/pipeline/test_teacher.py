@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.sample import AnnotatedSample, Spans
 from pipeline.teacher import Teacher
+from pipeline.teacher_check import MAX_LENGTH
 from schemas.errors import ConfigError, ModelError
 from schemas.extraction import StatesConfig, TeacherConfig
 from schemas.model_files import load_tokenizer
@@ -244,6 +245,38 @@ def test_logits_that_are_not_the_heads_are_refused(
     monkeypatch.setattr(tf.LlamaForCausalLM, "forward", altered)
     with pytest.raises(ModelError, match="logits of LlamaForCausalLM are not its head times its final states"):
         load(llama)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_saved_states_that_do_not_give_the_logits_are_refused(
+    llama: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    monkeypatch.setattr(tf.LlamaForCausalLM, "forward", louder_beyond_the_check(tf.LlamaForCausalLM.forward))
+    teacher = load(llama, StatesConfig(hidden=[1, "last"], mass=[], dtype=dtype))
+    with pytest.raises(ModelError, match="sample 'long': the logits of LlamaForCausalLM are not its head times its"):
+        run(teacher, [sample("short", [5, 6, 7]), sample("long", range(3, 33))])
+
+
+def louder_beyond_the_check(forward: Callable[..., object]) -> Callable[..., object]:
+    """A forward pass whose logits grow after as many tokens as loading looks at."""
+
+    def altered(*args: object, **kwargs: object) -> object:
+        output = forward(*args, **kwargs)
+        output.logits[:, MAX_LENGTH:] *= 1.5
+        return output
+
+    return altered
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_only_the_first_batch_of_a_teacher_is_proven(llama: Path, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    teacher = load(llama, StatesConfig(hidden=["last"], mass=["last"], dtype=dtype))
+    checked: list[str] = []
+    inner = teacher._check_saved
+    monkeypatch.setattr(teacher, "_check_saved", lambda a, one, saved: (checked.append(one.id), inner(a, one, saved)))
+    for _ in range(2):
+        run(teacher, random_samples())
+    assert checked == ["s7"]
 
 
 def test_an_encoder_as_a_causal_model_is_refused(tmp_path: Path) -> None:
