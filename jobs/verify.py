@@ -80,7 +80,7 @@ def _check_finite(shard: Shard, array: ArrayRecord) -> None:
 
 
 def _check_distributions(shard: Shard, kind: SparseKind, manifest: CacheManifest) -> None:
-    """Ids within the vocabulary; of top_k no token twice and no more than 1 in all; of sampled no negative weight."""
+    """Ids within the vocabulary; of top_k no token twice and 1 in all; of sampled no negative weight."""
     last = manifest.teacher.num_layers
     arrays = [manifest.array(path, last) for path in SPARSE_ARRAYS[kind]]
     ids_Nn, values_Nn = (shard.array(array) for array in arrays if array is not None)
@@ -89,7 +89,7 @@ def _check_distributions(shard: Shard, kind: SparseKind, manifest: CacheManifest
         good = ((ids >= 0) & (ids < manifest.teacher.vocab_size)).all(axis=1)
         if kind == "top_k":
             good &= (np.diff(np.sort(ids, axis=1), axis=1) > 0).all(axis=1)
-            good &= np.exp(values, dtype=np.float64).sum(axis=1) <= 1 + TOLERANCE
+            good &= np.abs(np.exp(values, dtype=np.float64).sum(axis=1) - 1) <= TOLERANCE
         else:
             good &= (values >= 0).all(axis=1)
         if not good.all():

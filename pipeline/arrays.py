@@ -3,7 +3,16 @@
 from schemas.errors import ConfigError
 from schemas.extraction import StatesConfig
 from schemas.layers import resolve_layer, resolve_layers
-from schemas.manifest import SPARSE_ARRAYS, ArrayRecord, PooledRecord, SparseKind, SparseRecord, TeacherRecord
+from schemas.manifest import (
+    SPARSE_ARRAYS,
+    ArrayDtype,
+    ArrayRecord,
+    PooledRecord,
+    SparseKind,
+    SparseRecord,
+    TeacherRecord,
+    sparse_widths,
+)
 
 
 def list_arrays(states: StatesConfig, teacher: TeacherRecord) -> list[ArrayRecord]:
@@ -24,9 +33,9 @@ def list_arrays(states: StatesConfig, teacher: TeacherRecord) -> list[ArrayRecor
     ]
     pooled = pooled_record(states, teacher)
     if states.pooled is not None and pooled is not None:
-        dtype = states.pooled.dtype or states.dtype
+        kept = states.pooled.dtype or states.dtype
         arrays.append(
-            ArrayRecord(kind="pooled", layer=pooled.layer, width=teacher.hidden_size, dtype=dtype, encoding="zstd")
+            ArrayRecord(kind="pooled", layer=pooled.layer, width=teacher.hidden_size, dtype=kept, encoding="zstd")
         )
     for name, record in sparse_records(states).items():
         if record.entries > teacher.vocab_size:
@@ -34,10 +43,9 @@ def list_arrays(states: StatesConfig, teacher: TeacherRecord) -> list[ArrayRecor
                 f"states.{name}: {record.entries} entries a token, but the teacher has only {teacher.vocab_size} "
                 f"tokens; `top_k: {{k: {teacher.vocab_size}}}` keeps the whole distribution, and a hidden state less"
             )
-        ids, values = SPARSE_ARRAYS[name]
-        last, width = teacher.num_layers, record.entries
-        arrays.append(ArrayRecord(kind=ids, layer=last, width=width, dtype="int32"))
-        arrays.append(ArrayRecord(kind=values, layer=last, width=width, dtype="float32"))
+        dtypes: tuple[ArrayDtype, ArrayDtype] = ("int32", "float32")
+        for kind, width, dtype in zip(SPARSE_ARRAYS[name], sparse_widths(name, record.entries), dtypes, strict=True):
+            arrays.append(ArrayRecord(kind=kind, layer=teacher.num_layers, width=width, dtype=dtype))
     if not arrays:
         raise ConfigError("states: hidden, mass, pooled, top_k and sampled are all empty: there is nothing to keep")
     return arrays

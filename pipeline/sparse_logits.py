@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.sample import AnnotatedSample
 from pipeline.teacher_check import head_logits
-from schemas.manifest import SPARSE_ARRAYS, HeadRecord, SparseKind, SparseRecord
+from schemas.manifest import NO_TAIL, SPARSE_ARRAYS, HeadRecord, SparseKind, SparseRecord
 
 LOGITS_BYTES = 256 * 2**20
 # float32: logits, log p, log q, and one on its way; float64: q, its running sum, and that over its end.
@@ -63,9 +63,13 @@ class SparseLogits:
 
 
 def top_k(logp_RV: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k likeliest tokens, likeliest first, and their log-probabilities, both [R, k]."""
+    """The k likeliest tokens, likeliest first, [R, k]; their log-probabilities and that of all others, [R, k + 1].
+
+    The tail is summed up where it is: 1 - sum p in float32 knows nothing of a tail below 1e-7. Without others, NO_TAIL.
+    """
     values_Rk, ids_Rk = logp_RV.topk(k)
-    return ids_Rk, values_Rk
+    tail_R1 = logp_RV.scatter(1, ids_Rk, -torch.inf).logsumexp(1, keepdim=True)
+    return ids_Rk, torch.cat([values_Rk, tail_R1.clamp_min(NO_TAIL)], dim=1)
 
 
 def draw(logp_RV: Tensor, uniform_Rn: Tensor, proposal: float) -> tuple[Tensor, Tensor]:

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from schemas.base import Strict
 from schemas.errors import CacheError
@@ -29,6 +29,7 @@ SPARSE_ARRAYS: dict[SparseKind, tuple[Kind, Kind]] = {
     "top_k": ("top_k/ids", "top_k/logprobs"),
     "sampled": ("sampled/ids", "sampled/weights"),
 }
+NO_TAIL = -1e4  # the logarithm of a tail that has no token; its exponential is 0 in any dtype
 Record = TypeVar("Record", bound=Strict)
 
 
@@ -79,13 +80,19 @@ class PooledRecord(Strict):
 class SparseRecord(Strict):
     """How a next-token distribution was cut down: p = softmax(z / temperature), of the teacher's logits z.
 
-    top_k: the likeliest tokens. sampled: draws with replacement from q ~ p^proposal, each of weight p / q / entries.
+    top_k: the likeliest tokens; a last column of their log-probabilities is that of all others together.
+    sampled: draws with replacement from q ~ p^proposal, each of weight p / q / entries.
     """
 
     temperature: Annotated[float, Field(gt=0, description="Of p; a loss must soften the student alike.")]
-    entries: Annotated[int, Field(ge=1, description="Columns of both arrays: k, or the number of draws.")]
+    entries: Annotated[int, Field(ge=1, description="k, or the number of draws: columns, but for top_k's tail.")]
     proposal: Annotated[float | None, Field(description="Exponent of the proposal q; null for top_k.")] = None
     seed: Annotated[int | None, Field(description="Of the draws; null for top_k.")] = None
+
+
+def sparse_widths(kind: SparseKind, entries: int) -> tuple[int, int]:
+    """Columns of the two arrays of a distribution: top_k has a tail."""
+    return entries, entries + (kind == "top_k")
 
 
 class EmbeddingRecord(Strict):
@@ -144,6 +151,15 @@ class CacheManifest(Strict):
     provenance: Annotated[
         dict[str, str], Field(description="Versions of Python and of the libraries; not part of the identity.")
     ]
+
+    @model_validator(mode="after")
+    def _widths(self) -> Self:
+        for name, record in self.sparse.items():
+            for kind, width in zip(SPARSE_ARRAYS[name], sparse_widths(name, record.entries), strict=True):
+                found = [array.width for array in self.arrays if array.kind == kind]
+                if found != [width]:
+                    raise ValueError(f"{kind} should be one array of {width} columns, not {found}; extract again")
+        return self
 
     def array(self, kind: Kind, layer: int) -> ArrayRecord | None:
         """The record of one array, or None if the cache does not hold it."""

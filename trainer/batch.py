@@ -72,12 +72,12 @@ class Needs:
 class SparseLogits(OnDevice):
     """The teacher's stored next-token distribution at every token, n entries each.
 
-    top_k: the k likeliest tokens, without repeats, and their log-probabilities; what is left of 1 is the tail.
+    top_k: the k likeliest tokens, without repeats, and the log-probabilities of each and of all others, the tail.
     sampled: n draws, with repeats, and the weight of each, such that sum_i weight_i f(id_i) estimates E[f] unbiased.
     """
 
     ids_BTn: Tensor  # long
-    values_BTn: Tensor  # float32: log-probabilities, or weights
+    values_BTn: Tensor  # float32: log-probabilities, n + 1 of them, or weights
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ import pipeline.sparse_logits
 from jobs.verify import verify_cache
 from pipeline.request import make_request
 from pipeline.sample import AnnotatedSample
-from pipeline.sparse_logits import draw, uniforms
+from pipeline.sparse_logits import draw, top_k, uniforms
 from schemas.errors import CacheError, ConfigError, ModelError
 from schemas.extraction import SampledConfig, StatesConfig, TopKConfig
-from schemas.manifest import SparseRecord
+from schemas.manifest import NO_TAIL, SparseRecord
 from tests.caches import build_cache, extraction, write_corpus
 from tests.pipeline.test_teacher import CAUSAL, edit_weights, load, random_samples, run, sample
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
@@ -51,11 +51,24 @@ def test_top_k_is_that_of_the_models_own_logits(name: str, tmp_path: Path) -> No
     truth = live_logp(model, samples, 2.0)
     values, ids = truth.topk(7)
     ids_found, values_found = torch.from_numpy(found["top_k/ids"]).long(), torch.from_numpy(found["top_k/logprobs"])
-    torch.testing.assert_close(values_found.double(), values, atol=2e-5, rtol=0)
-    torch.testing.assert_close(values_found.double(), truth.gather(1, ids_found), atol=2e-5, rtol=0)
+    others = truth.scatter(1, ids_found, -torch.inf).exp().sum(1, keepdim=True).log()
+    torch.testing.assert_close(values_found[:, :7].double(), values, atol=2e-5, rtol=0)
+    torch.testing.assert_close(
+        values_found.double(), torch.cat([truth.gather(1, ids_found), others], 1), atol=2e-5, rtol=0
+    )
     clear = torch.diff(truth.topk(8).values).abs().min(1).values > 1e-4  # no two so near that rounding may swap them
     assert clear.float().mean() > 0.8 and torch.equal(ids_found[clear], ids[clear])
-    assert (values_found.exp().sum(1) < 1).all()
+
+
+def test_the_tail_of_top_k_is_kept_however_small() -> None:
+    """1 - sum p is 0 in float32 below 6e-8."""
+    logits = torch.tensor([[0.0, 30.0, 1.0, 2.0], [25.0, 25.0, 5.0, -3.0], [0.0, 0.0, 0.0, 0.0]])
+    for k in (1, 2, 3):
+        ids, values = top_k(logits.log_softmax(1), k)
+        others = logits.double().log_softmax(1).scatter(1, ids, -torch.inf).exp().sum(1).log()
+        torch.testing.assert_close(values[:, -1].double(), others, atol=1e-6, rtol=1e-6)
+    ids, values = top_k(logits.log_softmax(1), 4)
+    assert ids.sort(1).values.tolist() == [[0, 1, 2, 3]] * 3 and (values[:, -1] == NO_TAIL).all()
 
 
 @pytest.fixture(scope="module")
@@ -208,21 +221,22 @@ def test_a_cache_of_distributions_alone(made: Path, llama: Path) -> None:
     tokenizer = tf.AutoTokenizer.from_pretrained(llama)
     encoder = StudentEncoder(tokenizer, 96, append_eos=True)
     batch = BatchBuilder(cache, encoder, Needs(sparse=frozenset(["top_k", "sampled"])))[[3, 40, 0]]
-    top_k, drawn = batch.sparse["top_k"], batch.sparse["sampled"]
-    assert (top_k.ids_BTn.dtype, top_k.values_BTn.dtype) == (torch.long, torch.float32)
+    likeliest, drawn = batch.sparse["top_k"], batch.sparse["sampled"]
+    assert (likeliest.ids_BTn.dtype, likeliest.values_BTn.dtype) == (torch.long, torch.float32)
     for row, position in enumerate((3, 40, 0)):
         kept = cache.sample(position)
         assert kept.text == TEXTS[position] and len(kept.words)
         one = [sample(kept.id, kept.token_ids)]
         length = len(kept.token_ids)
         softened, plain = live_logp(model, one, 2.0), live_logp(model, one, 1.0)
-        values = top_k.values_BTn[row, :length].double()
-        torch.testing.assert_close(values, softened.topk(6).values, atol=1e-4, rtol=0)
-        torch.testing.assert_close(values, softened.gather(1, top_k.ids_BTn[row, :length]), atol=1e-4, rtol=0)
+        values, ids = likeliest.values_BTn[row, :length].double(), likeliest.ids_BTn[row, :length]
+        others = softened.scatter(1, ids, -torch.inf).logsumexp(1, keepdim=True)
+        torch.testing.assert_close(values[:, :6], softened.topk(6).values, atol=1e-4, rtol=0)
+        torch.testing.assert_close(values, torch.cat([softened.gather(1, ids), others], 1), atol=1e-4, rtol=0)
         q = (0.8 * plain).softmax(-1)
         wanted = (plain.exp() / q).gather(1, drawn.ids_BTn[row, :length]) / 9
         torch.testing.assert_close(drawn.values_BTn[row, :length].double(), wanted, atol=1e-6, rtol=1e-3)
-        assert not top_k.ids_BTn[row, length:].any() and not drawn.values_BTn[row, length:].any()
+        assert not likeliest.ids_BTn[row, length:].any() and not drawn.values_BTn[row, length:].any()
 
 
 def test_what_is_not_there_is_named(made: Path, llama: Path, tmp_path: Path) -> None:
@@ -256,6 +270,7 @@ def test_what_is_asked_for_changes_the_fingerprint(made: Path, llama: Path) -> N
         ("top_k/ids", (2, 0), 400, "top_k row 2 is no distribution"),
         ("top_k/ids", (2, 0), -1, "top_k row 2 is no distribution"),
         ("top_k/logprobs", (1, 3), 0.5, "top_k row 1 is no distribution"),
+        ("top_k/logprobs", (1, 6), -20.0, "top_k row 1 is no distribution"),
         ("sampled/ids", (4, 8), 400, "sampled row 4 is no distribution"),
         ("sampled/weights", (5, 1), -0.1, "sampled row 5 is no distribution"),
         ("sampled/weights", (5, 1), np.inf, "sampled/weights row 5 is not finite"),
@@ -266,7 +281,7 @@ def test_verify_finds_what_is_no_distribution(
 ) -> None:
     shard = Path(shutil.copytree(made, tmp_path / "cache")) / "shards/00001"
     name = f"states.zarr/{array}/c/0/0"
-    columns = 6 if array.startswith("top_k") else 9
+    columns = {"top_k/ids": 6, "top_k/logprobs": 7}.get(array, 9)
     numbers = np.fromfile(shard / name, "<i4" if array.endswith("ids") else "<f4").reshape(-1, columns)
     numbers[place] = value
     numbers.tofile(shard / name)

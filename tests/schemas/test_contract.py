@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from pydantic import ValidationError
 
 from schemas.errors import CacheError
 from schemas.fingerprint import differences, fingerprint, hash_file
@@ -86,9 +87,16 @@ def test_what_came_later_is_not_written_where_it_says_nothing() -> None:
         "sparse": {"top_k": SparseRecord(temperature=2.0, entries=5)},
         "teacher": manifest().teacher.model_copy(update={"embedding": embedding}),
     }
-    full = manifest().model_copy(update=changes)
+    widths = {"top_k/ids": 5, "top_k/logprobs": 6}
+    arrays = [ArrayRecord(kind=kind, layer=2, width=width, dtype="float32") for kind, width in widths.items()]
+    full = manifest().model_copy(update={**changes, "arrays": [*manifest().arrays, *arrays]})
     assert CacheManifest.model_validate_json(full.to_json()) == full
     assert CacheManifest.model_validate_json(manifest().to_json()) == manifest()
+    without_tail = full.to_json().replace('"width": 6', '"width": 5')
+    with pytest.raises(
+        ValidationError, match=r"top_k/logprobs should be one array of 6 columns, not \[5\]; extract again"
+    ):
+        CacheManifest.model_validate_json(without_tail)
 
 
 def test_states_are_plain_zarr_and_plain_bytes(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ class KD(Carrier):
         self.term = "kl" if config.divergence == "forward_kl" else config.divergence
         self.divergence = choose_divergence(config)
         self.layer = pair.manifest.teacher.num_layers
+        self.teacher_vocabulary = pair.manifest.teacher.vocab_size
         require_same_tokenizer(pair, "kd", "Use sra, which aligns spans, or give the student the tokenizer 'teacher'")
         if config.logits == "exact":
             self.head = require_head(pair, "kd", "Use sra with span_kd: 0")
@@ -114,15 +115,14 @@ class KD(Carrier):
         assert batch.pair_BS is not None
         sample_P, position_P = batch.paired_targets().nonzero(as_tuple=True)
         teacher_P = batch.pair_BS[sample_P, position_P]
+        shared = min(vocabulary, self.teacher_vocabulary)
         if self.config.logits == "exact":
             teacher_Pd = batch.teacher_hidden[self.layer][sample_P, teacher_P]
-            widest = len(self.head.weight_Vd)
-            shared = min(vocabulary, widest)
-            return widest, exact_rows(
+            return self.teacher_vocabulary, exact_rows(
                 lambda chunk: self.head(teacher_Pd[chunk])[:, :shared], shared, self.temperature, self.divergence
             )
         stored = batch.sparse[self.config.logits]
         ids_Pk, values_Pk = stored.ids_BTn[sample_P, teacher_P], stored.values_BTn[sample_P, teacher_P]
         if self.config.logits == "top_k":
-            return vocabulary, top_k_rows(ids_Pk, values_Pk, self.temperature, self.divergence)
-        return vocabulary, sampled_rows(ids_Pk, values_Pk, self.temperature)
+            return vocabulary, top_k_rows(ids_Pk, values_Pk, shared, self.temperature, self.divergence)
+        return vocabulary, sampled_rows(ids_Pk, values_Pk, shared, self.temperature)

@@ -7,16 +7,17 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from pipeline.sparse_logits import top_k
 from schemas.errors import RunError
 from schemas.losses import KDConfig
-from schemas.manifest import SparseRecord
+from schemas.manifest import NO_TAIL, SparseRecord
 from tests.trainer.objectives.world import L_T, V_S, V_T, counts_of, make_batch, make_pair, pick
 from trainer.batch import SparseLogits
 from trainer.objectives import divergence
-from trainer.objectives.divergences import forward_kl
+from trainer.objectives.divergences import choose_divergence, forward_kl
 from trainer.objectives.objective import build_objective
 from trainer.objectives.row_losses import row_losses
-from trainer.objectives.teacher_rows import sampled_rows, top_k_rows
+from trainer.objectives.teacher_rows import exact_rows, sampled_rows, top_k_rows
 
 DIVERGENCES = {
     "forward_kl": {},
@@ -77,12 +78,19 @@ def setting(name, logits="exact", temperature=1.0, k=3, seed=0, dtype=torch.floa
     z = (hidden.double() @ pair.head.weight_Vd.double().T + pair.head.bias_V.double()) / temperature
     p = z.softmax(-1)
     if logits == "top_k":
-        values, ids = p.log().topk(k)
+        values, ids = with_tail(p, k)
         batch = replace(batch, sparse={"top_k": SparseLogits(ids, values.to(dtype))})
     if logits == "sampled":
         ids = torch.multinomial(p.flatten(0, 1), k, replacement=True, generator=g).view(*p.shape[:2], k)
         batch = replace(batch, sparse={"sampled": SparseLogits(ids, torch.full(ids.shape, 1 / k, dtype=dtype))})
     return objective, student, batch, p
+
+
+def with_tail(p, k):
+    """The logarithms of the k largest and of the sum of all others, and which they are."""
+    values, ids = p.sort(dim=-1, descending=True)
+    tail = values[..., k:].sum(-1, keepdim=True)
+    return torch.cat([values[..., :k], tail], -1).log().clamp_min(NO_TAIL), ids[..., :k]
 
 
 def naive(name, logits, student, batch, p, temperature):
@@ -99,13 +107,9 @@ def naive(name, logits, student, batch, p, temperature):
             part = value(name, list(teacher), list(q), DIVERGENCES[name])
         elif logits == "top_k":
             ids = [i for i in batch.sparse["top_k"].ids_BTn[b, t].tolist() if i < V_S]
-            events_p, events_q = [teacher[i] for i in ids], [q[i] for i in ids]
-            part = value(
-                name,
-                [*events_p, 1 - sum(events_p)],
-                [*events_q, sum(q[i] for i in range(V_S) if i not in ids)],
-                DIVERGENCES[name],
-            )
+            events_p = [*(teacher[i] for i in ids), batch.sparse["top_k"].values_BTn[b, t, -1].double().exp()]
+            events_q = [*(q[i] for i in ids), sum(q[i] for i in range(V_S) if i not in ids)]
+            part = value(name, [x / sum(events_p) for x in events_p], events_q, DIVERGENCES[name])
         else:
             stored = batch.sparse["sampled"]
             entries = zip(stored.ids_BTn[b, t].tolist(), stored.values_BTn[b, t].tolist(), strict=True)
@@ -148,29 +152,64 @@ def test_float32_keeps_its_digits(name, logits):
     close(gradient, wanted_gradient)
 
 
+def row_of(rows, logits_V):
+    """The loss of one row of logits, and its gradient."""
+    logits_1V = logits_V[None].clone().requires_grad_()
+    total = row_losses(logits_1V, torch.arange(1), logits_V.shape[0], rows).sum()
+    return total.detach(), torch.autograd.grad(total, logits_1V)[0][0]
+
+
 @each
-def test_top_k_is_a_lower_bound_and_with_all_tokens_exact(name):
-    """Telling events apart can only raise a divergence: so says the data processing inequality."""
-    exact = None
+@pytest.mark.parametrize("more", [0, 3])
+def test_top_k_is_a_lower_bound_and_with_all_tokens_exact(name, more):
+    """Telling events apart can only raise a divergence: so says the data processing inequality.
+
+    The student may have `more` tokens than the teacher: all kinds of logits are over those that both have.
+    """
+    g = torch.Generator().manual_seed(4)
+    z, student = torch.randn(V_T, generator=g).double(), torch.randn(V_T + more, generator=g).double()
+    divergence = choose_divergence(KDConfig(divergence=name, **DIVERGENCES[name]))
     before = -1.0
     for k in (1, 3, 5, V_T):
-        objective, student, batch, p = setting(name, "top_k", k=k, seed=4)
-        found = float(evaluate(objective, student, batch)[0].detach())
-        teacher = p[..., :V_S] if k == V_T else p
+        values, ids = with_tail(z.softmax(-1)[None], k)
+        found, gradient = row_of(top_k_rows(ids, values, V_T, 1.0, divergence), student)
         if name != "adaptive_kl":  # its weights depend on the events
-            assert found >= before - 1e-9
-        before = found
-        exact = (student, batch, teacher)
-    student, batch, _ = exact
-    rows = batch.paired_targets().nonzero().tolist()
-    # Two tokens of the teacher's nine are none of the student's: they stay one event, which the student never says.
-    if name in ("total_variation", "js", "skew_forward_kl"):
-        total = 0.0
-        for b, s in rows:
-            teacher, q = p[b, int(batch.pair_BS[b, s])], student.logits_BSV[b, s].detach().softmax(-1)
-            events = [*teacher[:V_S], teacher[V_S:].sum()], [*q, torch.zeros(())]
-            total += float(value(name, *events, DIVERGENCES[name]))
-        assert before == pytest.approx(total, rel=1e-9)
+            assert float(found) >= before - 1e-9
+        before = float(found)
+    wanted, wanted_gradient = row_of(exact_rows(lambda rows: z[None][rows], V_T, 1.0, divergence), student)
+    assert before == pytest.approx(float(wanted), rel=1e-9)
+    torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-9, atol=1e-12)
+    assert (gradient[V_T:] == 0).all()
+
+
+@each
+@pytest.mark.parametrize("gap", [10.0, 22.0])
+def test_a_small_tail_is_no_other_than_it_is(name, gap):
+    """At a gap of 22 it holds 3e-9: in float32, what is left of 1 would be 0, and reverse KL 5,000 nats."""
+    g = torch.Generator().manual_seed(5)
+    z = torch.cat([torch.tensor([gap, 1.0]), torch.randn(V_T - 2, generator=g) - 1])
+    student = torch.randn(V_T, generator=g).double()
+    ids, stored = top_k(z.log_softmax(-1)[None], 2)
+    divergence = choose_divergence(KDConfig(divergence=name, **DIVERGENCES[name]))
+    found, gradient = row_of(top_k_rows(ids, stored, V_T, 1.0, divergence), student.float())
+
+    q = student.requires_grad_().softmax(-1)
+    p = z.double().softmax(-1)
+    events = [[*x[:2], x[2:].sum()] for x in (p, q)]
+    wanted = value(name, *events, DIVERGENCES[name])
+    close(found, wanted.detach())
+    close(gradient, torch.autograd.grad(wanted, student)[0])
+
+
+@pytest.mark.parametrize("more", [0, 3])
+def test_all_tokens_drawn_once_are_the_exact_forward_kl(more):
+    g = torch.Generator().manual_seed(6)
+    z, student = torch.randn(V_T, generator=g).double(), torch.randn(V_T + more, generator=g).double()
+    p = z.softmax(-1)
+    found, gradient = row_of(sampled_rows(torch.arange(V_T)[None], p[None], V_T, 1.0), student)
+    wanted, wanted_gradient = row_of(exact_rows(lambda rows: z[None][rows], V_T, 1.0, forward_kl), student)
+    torch.testing.assert_close(found + (p * p.log()).sum(), wanted, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-9, atol=1e-12)
 
 
 @each
@@ -185,7 +224,9 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(name, logits):
         known = stored.ids_BTn < V_S
         spread = (p[..., :V_S] / p[..., :V_S].sum(-1, keepdim=True)).log()
         ids = torch.where(known, stored.ids_BTn, 0)
-        values = torch.where(known, spread.gather(-1, ids), -math.inf)
+        values = torch.where(known, spread.gather(-1, ids), NO_TAIL)
+        tail = torch.log1p(-values.exp().sum(-1, keepdim=True)).clamp_min(NO_TAIL)
+        values = torch.cat([values, tail], -1)
         batch = replace(batch, sparse={"top_k": SparseLogits(stored.ids_BTn, values)})
     student = replace(student, logits_BSV=logits_BSV.requires_grad_())
     total, gradient = evaluate(objective, student, batch)
@@ -229,14 +270,14 @@ def test_draws_have_the_exact_gradient_on_average_and_top_k_has_not():
     batch_logits = z.expand(repeats, 1, V_S).clone().requires_grad_()
     rows = torch.arange(repeats)
     flat = batch_logits.flatten(0, 1)
-    row_losses(flat, rows, V_S, sampled_rows(ids, weights, 1.0)).sum().backward()
+    row_losses(flat, rows, V_S, sampled_rows(ids, weights, V_S, 1.0)).sum().backward()
     gradients = batch_logits.grad[:, 0]
     error = gradients.std(0) / math.sqrt(repeats)
     assert ((gradients.mean(0) - exact).abs() <= 5 * error).all()
 
-    values, top = p.log().topk(2)
+    values, top = with_tail(p, 2)
     one = z[None].clone().requires_grad_()
-    row_losses(one, torch.arange(1), V_S, top_k_rows(top[None], values[None], 1.0, forward_kl)).sum().backward()
+    row_losses(one, torch.arange(1), V_S, top_k_rows(top[None], values[None], V_S, 1.0, forward_kl)).sum().backward()
     bias = (one.grad[0] - exact).norm()
     assert bias > 10 * error.norm()
 
