@@ -1,9 +1,10 @@
 """Forward KL between a teacher's and a student's distributions over tens of thousands of tokens, in bounded memory.
 
 Both sides are computed a few rows at a time, so teacher logits never exist for more than a chunk, and the gradient,
-softmax(z_S / tau) - softmax(z_T / tau), is written down on the way. It is one matrix of the logits' shape and dtype,
-which the backward pass hands over. Plain autograd keeps several more, and takes twice the time. Cross-entropy can come
-along: its gradient goes into the same matrix while the logits are at hand.
+softmax(z_S / tau) - softmax(z_T / tau), is written down on the way. It is one matrix of the logits' shape, in float32
+or more, which the backward pass scales and hands over: what is rounded to bfloat16 is rounded once. Plain autograd
+keeps several more, and takes twice the time. Cross-entropy can come along: its gradient goes into the same matrix while
+the logits are at hand.
 
 Shapes: X student positions, V student vocabulary, R rows (token positions or spans), N compared columns; n rows and p
 positions of one block.
@@ -93,7 +94,7 @@ class _ForwardKL(torch.autograd.Function):
                 gradient_pV = torch.zeros_like(logits_pV)
                 carried.add(rest[block], logits_pV, gradient_pV)
                 gradient.put(rest[block], gradient_pV)
-        ctx.gradient = gradient
+        ctx.gradient, ctx.dtype = gradient, logits.dtype
         return total
 
     @staticmethod
@@ -102,31 +103,29 @@ class _ForwardKL(torch.autograd.Function):
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
             raise RuntimeError("the gradient of forward_kl was handed over already; compute the loss again")
-        return gradient.whole.mul_(upstream), None, None, None, None, None, None
+        return gradient.whole.mul_(upstream).to(ctx.dtype), None, None, None, None, None, None
 
 
 class _Gradient:
     """The gradient to all logits, as it is being written."""
 
     def __init__(self, logits: Tensor, rows: Rows, factor_R: Tensor):
+        dtype = torch.promote_types(logits.dtype, torch.float32)
         # Of the logits' own shape: to a view of something else, autograd cannot add another loss's in place.
-        self.whole = torch.empty_like(logits, memory_format=torch.contiguous_format)
+        self.whole = torch.empty(logits.shape, dtype=dtype, device=logits.device)
         self.whole_XV = self.whole.flatten(0, -2)
-        self.direct = self.whole.dtype == torch.promote_types(logits.dtype, torch.float32)
         # What a row's gradient is multiplied with at each position: its factor, and the position's share in it.
-        self.scale_X = at_least_float32(logits.new_zeros(len(self.whole_XV)))
-        self.scale_X[rows.position_P] = (factor_R[rows.row_P] * rows.share_P).to(self.scale_X.dtype)
+        self.scale_X = torch.zeros(len(self.whole_XV), dtype=dtype, device=logits.device)
+        self.scale_X[rows.position_P] = (factor_R[rows.row_P] * rows.share_P).to(dtype)
 
     def rows(self, positions: slice | Tensor, like_pV: Tensor) -> Tensor:
         """Room for some rows: their own place, where that can be."""
-        if self.direct and isinstance(positions, slice):
-            return self.whole_XV[positions]
-        return torch.empty_like(like_pV)
+        return self.whole_XV[positions] if isinstance(positions, slice) else torch.empty_like(like_pV)
 
     def put(self, positions: slice | Tensor, rows_pV: Tensor) -> None:
         """Rows to their place, if they are not there yet."""
-        if not (self.direct and isinstance(positions, slice)):
-            self.whole_XV[positions] = rows_pV.to(self.whole.dtype)
+        if not isinstance(positions, slice):
+            self.whole_XV[positions] = rows_pV
 
 
 def _kl_into(
@@ -158,13 +157,14 @@ def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor, out_nN: Tensor) -> T
 
         KL = sum p (t - s + log Z_s - log Z_t),    gradient = softmax(s) - softmax(t)
 
-    where log Z = max z - log max softmax(z), for softmax is the one fast pass with an exponential in it. Overwrites the
-    teacher's logits. Memory is what it costs: each number is read and written as seldom as can be. If the levels of s
-    and t lie L apart, the value, not the gradient, is rounded as L is.
+    of logits from which each row's maximum is taken, so that a level of -90 costs no digits; then log Z is
+    -log max softmax(z), for softmax is the one fast pass with an exponential in it. Overwrites all three. Memory is
+    what it costs: each number is read and written as seldom as can be.
     """
+    for logits_nN in (student_nN, teacher_nN):
+        logits_nN.sub_(logits_nN.amax(-1, keepdim=True))
     q_nN, p_nN = student_nN.softmax(-1), teacher_nN.softmax(-1)
     torch.sub(q_nN, p_nN, out=out_nN)
-    # What is large and near equal is subtracted first.
-    log_z_n = (student_nN.amax(-1) - teacher_nN.amax(-1)) - (q_nN.amax(-1) / p_nN.amax(-1)).log()
+    log_z_n = (p_nN.amax(-1) / q_nN.amax(-1)).log()
     kl_n: Tensor = teacher_nN.sub_(student_nN).add_(log_z_n[:, None]).mul_(p_nN).sum(-1)
     return kl_n

@@ -33,6 +33,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from schemas.errors import RunError
@@ -100,6 +101,7 @@ class _SumOverChunks(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
         gradient_Pd, ctx.gradient_Pd = ctx.gradient_Pd, None
         if gradient_Pd is None:

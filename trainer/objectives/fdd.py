@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from schemas.errors import RunError
 from schemas.losses import FDDConfig
@@ -102,8 +103,9 @@ class _FeatureDynamics(torch.autograd.Function):
         bias_N = None if bias_V is None else at_least_float32(bias_V[:width])
         of_weight_Vd = torch.zeros_like(weight_Vd, dtype=weight_Nd.dtype)
         of_bias_V = torch.zeros_like(of_weight_Vd[:, 0])
-        of_logits_XV = None if logits_XV is None else torch.zeros_like(logits_XV)
-        of_states = [torch.zeros_like(state_Xd) for state_Xd in states]
+        # In float32 until they are scaled: what is rounded to bfloat16 is rounded once.
+        of_logits_XV = None if logits_XV is None else torch.zeros_like(logits_XV, dtype=weight_Nd.dtype)
+        of_states = [torch.zeros_like(state_Xd, dtype=weight_Nd.dtype) for state_Xd in states]
         terms = weight_Nd.new_zeros(2)
         rows = max(1, (CHUNK_GPU if weight_Vd.is_cuda else CHUNK_CPU) // (layers * width))
         for start in range(0, len(comparison.position_P), rows):
@@ -116,26 +118,24 @@ class _FeatureDynamics(torch.autograd.Function):
             chunk_terms, gradient_MnN = comparison.against(torch.stack(logits), chunk)
             terms += chunk_terms
             if of_logits_XV is not None:
-                of_logits_XV[position_n, :width] = gradient_MnN[-1].to(of_logits_XV.dtype)
+                of_logits_XV[position_n, :width] = gradient_MnN[-1]
             for gradient_nN, state_nd, of_state_Xd in zip(gradient_MnN, states_nd, of_states, strict=False):
-                of_state_Xd[position_n] = (gradient_nN @ weight_Nd).to(of_state_Xd.dtype)
+                of_state_Xd[position_n] = gradient_nN @ weight_Nd
                 of_weight_Vd[:width].addmm_(gradient_nN.T, state_nd)
                 of_bias_V[:width] += gradient_nN.sum(0)
-        ctx.gradients = [
-            of_weight_Vd.to(weight_Vd.dtype),
-            None if bias_V is None else of_bias_V.to(bias_V.dtype),
-            of_logits_XV,
-            *of_states,
-        ]
+        ctx.gradients = [of_weight_Vd, None if bias_V is None else of_bias_V, of_logits_XV, *of_states]
+        ctx.dtypes = [None if x is None else x.dtype for x in (weight_Vd, bias_V, logits_XV, *states)]
         ctx.mark_non_differentiable(terms)
         return torch.dot(terms, terms.new_tensor(comparison.weights)), terms
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
             raise RuntimeError("the gradient of feature_dynamics was handed over already; compute the loss again")
-        return None, *(None if gradient is None else gradient.mul_(upstream) for gradient in gradients)
+        scaled = (None if gradient is None else gradient.mul_(upstream) for gradient in gradients)
+        return None, *(x if x is None else x.to(dtype) for x, dtype in zip(scaled, ctx.dtypes, strict=True))
 
 
 class FDD(Loss):

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from trainer.geometry import at_least_float32
 from trainer.objectives.row_losses import row_budget, row_chunks
@@ -72,6 +73,7 @@ class _LogProbabilities(torch.autograd.Function):
         return scaled_ZRk - leading.normaliser_ZR[:, :, None]
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, upstream_ZRk: Tensor) -> tuple[Tensor, None, None, None]:
         logits_XV, position_R, ids_Rk, normaliser_ZR = ctx.saved_tensors
         gradient_XV = torch.zeros_like(logits_XV)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from trainer.geometry import at_least_float32
 from trainer.objectives.divergence import CHUNK_CPU, CHUNK_GPU
@@ -66,6 +67,7 @@ class _NextToken(torch.autograd.Function):
         return token.clone(), together.clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, of_token_P: Tensor, of_set_P: Tensor) -> tuple[Tensor, None, None, None]:
         """d log p(y) / dz = 1_y - p, and d log p(set) / dz = p within the set - p."""
         logits_XV, position_P, token_P, set_I, normaliser_P, together_P = ctx.saved_tensors

@@ -1,14 +1,18 @@
 """forward_kl against autograd over plain log_softmax, however rows and columns are chosen and cut into chunks."""
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.losses import KDConfig
 from trainer.objectives import divergence
 from trainer.objectives.divergence import forward_kl, kl_and_gradient
+from trainer.objectives.divergences import choose_divergence
+from trainer.objectives.next_token import next_token_logprobs_of
 from trainer.objectives.pooled_rows import Columns, Rows
+from trainer.objectives.row_losses import row_losses
+from trainer.objectives.teacher_rows import exact_rows
 
 
 def plain(logits, rows, columns, teacher, factor, temperature):
@@ -78,9 +82,60 @@ def test_in_float32_it_errs_no_more_than_log_softmax_does(offset, teacher_offset
     gradient = torch.empty_like(student)
     kl = kl_and_gradient(student.clone(), teacher.clone(), gradient)
     usual_in_float32, truth = usual(student.clone(), teacher), usual(student.double(), teacher.double())
-    levels = abs(np.spacing(np.float32(offset - teacher_offset)))  # what the value, not the gradient, may lose to them
-    for found, theirs, right, more in zip((kl, gradient), usual_in_float32, truth, (levels, 0.0), strict=True):
-        assert abs(found - right).max() <= max(1e-6 * right.abs().max(), 2 * abs(theirs - right).max()) + more
+    for found, theirs, right in zip((kl, gradient), usual_in_float32, truth, strict=True):
+        # Which of two roundings is luckier is chance: over 64 rows, a few per cent.
+        assert (found - right).norm() <= max(1e-7 * right.norm(), 1.05 * (theirs - right).norm())
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.3])
+def test_in_bfloat16_gradients_are_rounded_once(weight):
+    """No worse than autograd over float32 logits made of the same bfloat16 ones."""
+    g = torch.Generator().manual_seed(0)
+    exact = 3 * torch.randn(64, 500, generator=g)
+    teacher = exact + torch.randn(64, 500, generator=g)
+    exact = exact.bfloat16()
+    one, positions = torch.ones(64), torch.arange(64)
+    rows = Rows(positions, positions, one, 64)
+
+    def usual(logits):
+        log_p, log_q = (
+            teacher.log_softmax(-1),
+            logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1),
+        )
+        return (log_p.exp() * (log_p - log_q)).sum()
+
+    def kernel(logits):
+        return forward_kl(logits, rows, Columns(500), lambda chunk: teacher[chunk].clone(), one, 1.0)
+
+    def each_row(logits):
+        row_loss = exact_rows(lambda chunk: teacher[chunk], 500, 1.0, choose_divergence(KDConfig()))
+        return row_losses(logits, positions, 500, row_loss).sum()
+
+    def gradient(loss, logits):
+        logits = logits.clone().requires_grad_()
+        (found,) = torch.autograd.grad(weight / 64 * loss(logits), logits)
+        assert found.dtype == logits.dtype
+        return found.double()
+
+    right, theirs = gradient(usual, exact.double()), gradient(usual, exact)
+    for loss in (kernel, each_row):
+        assert (gradient(loss, exact) - right).norm() <= 1.01 * (theirs - right).norm()
+
+
+def test_there_is_no_second_derivative():
+    """Rather than a wrong one, or none without a word."""
+    logits = torch.randn(2, 3, requires_grad=True)
+    rows = Rows(torch.arange(2), torch.arange(2), torch.ones(2), 2)
+    teacher = torch.randn(2, 3)
+    row_loss = exact_rows(lambda chunk: teacher[chunk], 3, 1.0, choose_divergence(KDConfig()))
+    for loss in (
+        forward_kl(logits, rows, Columns(3), lambda chunk: teacher[chunk].clone(), torch.ones(2), 1.0),
+        row_losses(logits, torch.arange(2), 3, row_loss).sum(),
+        next_token_logprobs_of(logits, torch.arange(2), torch.tensor([1, 2]), None)[0].sum(),
+    ):
+        (gradient,) = torch.autograd.grad(loss.square(), logits, create_graph=True)
+        with pytest.raises(RuntimeError, match="differentiate twice"):
+            gradient.square().sum().backward()
 
 
 def test_teacher_logits_are_asked_for_within_the_budget(monkeypatch):
