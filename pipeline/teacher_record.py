@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from schemas.errors import ConfigError, ModelError
 from schemas.extraction import TeacherConfig
+from schemas.head import scale_and_softcap
 from schemas.manifest import EmbeddingRecord, HeadRecord, TeacherRecord
 from schemas.model_files import brief, find_weights, quiet_transformers, read_json
 
@@ -112,10 +113,5 @@ def _embedding_record(config: TeacherConfig, model: Any) -> EmbeddingRecord:
 
 
 def _head_record(config: TeacherConfig, text_config: Any, bias: bool) -> HeadRecord:
-    """Scale and soft-cap by the names that configs have for them; that they are all there is, loading checks."""
-    scale = getattr(text_config, "logit_scale", None) or getattr(text_config, "lm_head_multiplier", None) or 1.0
-    scaling = getattr(text_config, "logits_scaling", None) or 1.0
-    # Granite divides by it, HyperCLOVA X multiplies.
-    scale *= scaling if text_config.model_type.startswith("hyperclovax") else 1 / scaling
-    softcap = getattr(text_config, "final_logit_softcapping", None) or getattr(text_config, "logits_soft_cap", None)
+    scale, softcap = scale_and_softcap(text_config)
     return HeadRecord(dtype=config.dtype, bias=bias, scale=scale, softcap=softcap)

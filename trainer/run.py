@@ -12,6 +12,7 @@ from torch import nn
 
 from schemas.errors import RunError
 from schemas.fingerprint import differences
+from schemas.head import scale_and_softcap
 from schemas.losses import CrossEntropyConfig, LossConfig, Texts
 from schemas.manifest import TEACHER
 from schemas.model_files import load_tokenizer
@@ -22,6 +23,7 @@ from trainer.checkpoint import CheckpointRecord, latest_checkpoint, load_model, 
 from trainer.device import choose_device
 from trainer.held_out import HeldOut, Result, read_result
 from trainer.loader import BatchBuilder, StudentEncoder, TextEncoder, batches
+from trainer.logits import LogitShape, check_logits
 from trainer.loop import Loop, Source
 from trainer.memory import keep_freed_memory
 from trainer.metrics import MetricsLog
@@ -144,6 +146,8 @@ class _Run:
         losses = [loss for loss in self.config.objective if loss.texts == texts]
         pair = _pair(cache, self.model, self.tokenizer, losses)
         objective = build_objective(losses, pair)
+        if objective.needs.modules:
+            check_logits(self.model, pair.student_logits)
         if objective.needs.spans and not pair.same_tokenizer:
             quality = require_alignment(cache, encoder, self.config.min_coverage, self.config.seed)
             prefix = "" if texts == "corpus" else f"{texts}/"
@@ -189,7 +193,8 @@ def _pair(cache: Cache, model: Any, tokenizer: Any, losses: Sequence[LossConfig]
         same = same_tokenizer(tokenizer, teacher_tokenizer)
         tokenizers = (tokenizer, teacher_tokenizer)
     layers, width = size.num_hidden_layers, size.hidden_size
-    return Pair(cache.manifest, head, layers, width, shared, same, embedding, tokenizers)
+    logits = LogitShape(*scale_and_softcap(size))
+    return Pair(cache.manifest, head, layers, width, shared, same, embedding, tokenizers, logits)
 
 
 def _fingerprint(caches: dict[Texts, Cache]) -> str:

@@ -68,11 +68,12 @@ def binarised_divergence(
     return temperature * (log_a.exp() * (log_a - log_b) - log_a.expm1() * (log1mexp(log_a) - log1mexp(log_b)))
 
 
-def predicted(spans: SpanSet) -> SpanSet:
-    """The spans of which every token has one before it."""
+def predicted(spans: SpanSet, mask_BS: Tensor, teacher_mask_BT: Tensor) -> SpanSet:
+    """The spans of which every token has one before it; the masks say where a text begins, whatever the padding."""
     span_K = torch.arange(spans.mask_BK.shape[1], device=spans.mask_BK.device)
-    first_BK = (spans.student_BS[:, :1] == span_K) | (spans.teacher_BT[:, :1] == span_K)
-    return SpanSet(spans.student_BS, spans.teacher_BT, spans.mask_BK & ~first_BK)
+    sides = ((spans.student_BS, mask_BS), (spans.teacher_BT, teacher_mask_BT))
+    first, teacher_first = (label_BX.gather(1, mask_BX.long().argmax(1, keepdim=True)) for label_BX, mask_BX in sides)
+    return SpanSet(spans.student_BS, spans.teacher_BT, spans.mask_BK & (first != span_K) & (teacher_first != span_K))
 
 
 def merged(spans: SpanSet, boundary_BK: Tensor, threshold: float) -> SpanSet:
@@ -142,7 +143,7 @@ class ALM(Loss):
         self.register_buffer("teacher_I", boundaries[1], persistent=False)
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
-        chunks = predicted(batch.spans[self.request])
+        chunks = predicted(batch.spans[self.request], batch.mask_BS, batch.teacher_mask_BT)
         next_BT, boundary_BT = self._teacher(batch, chunks)
         if self.config.debias_threshold is not None:
             last_BK = last_token(chunks.teacher_BT, chunks.mask_BK)

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from schemas.losses import WeightedLoss
 from schemas.manifest import CacheManifest
 from trainer.batch import Batch, Needs, StudentStates, Unit
+from trainer.logits import LogitShape
 from trainer.objectives.carried import CarriedCrossEntropy
 from trainer.teacher_head import TeacherHead
 from trainer.vocabulary import SharedVocabulary
@@ -36,6 +37,7 @@ class Pair:
     same_tokenizer: bool
     embedding_Vd: Tensor | None = None  # the teacher's input embeddings, where the cache keeps them
     tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase] | None = None  # the student's, the teacher's
+    student_logits: LogitShape = LogitShape()  # noqa: RUF009 - frozen
 
 
 class Loss(nn.Module):

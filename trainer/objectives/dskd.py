@@ -21,7 +21,7 @@ like the student's logits, the gradient of t2s_kd.
 Decisions where the paper is silent:
 - N divides by the standard deviation over a sample's predicting positions; see `over_deviation`.
 - A sample with targets on one side alone has nothing to link them to, and adds nothing.
-- The student's head is its unembedding with the bias, if it has one; a soft-cap or scale behind it is not applied.
+- The student's head is its unembedding with what it does to logits: a bias, a scale, a soft-cap.
 - An end of sequence that the teacher was not fed is a target on the student's side alone: extract with append_eos.
 
 Shapes: B samples, S student tokens, T teacher tokens, P student rows, Q rows of either side; V vocabulary; d_S and d_T
@@ -121,6 +121,7 @@ class DSKD(Loss):
         super().__init__(config)
         self.name, self.config = config.loss, config
         self.head = require_head(pair, "dskd", "Use sra with span_kd: 0")
+        self.student_logits = pair.student_logits
         self.teacher_last, self.student_last = pair.manifest.teacher.num_layers, pair.student_layers
         self.same_tokenizer = pair.same_tokenizer
         self.masks_wrong = config.mask_wrong == "always" or (config.mask_wrong == "auto" and not pair.same_tokenizer)
@@ -192,7 +193,7 @@ class DSKD(Loss):
         bias_V = None if student.unembedding.bias is None else student.unembedding.bias.detach()
 
         def head(hidden_nd: Tensor) -> Tensor:
-            return F.linear(hidden_nd, weight_Vd, bias_V)
+            return self.student_logits(F.linear(hidden_nd, weight_Vd, bias_V))
 
         target_P = following(batch.tokens_BS)[where_BS]
         nll, right_P = head_cross_entropy(t2s_Pd, target_P, head, len(weight_Vd))

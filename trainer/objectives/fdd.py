@@ -9,8 +9,8 @@ the memory of plain autograd; checkpointing each chunk takes more of both than t
 
 Decisions, all but the last as a public implementation (in code for MTA) has them:
 - The trajectory's KL at temperature tau is not multiplied by tau^2; the derivative's log-probabilities are at tau = 1.
-- An intermediate state meets the unembedding as it is, without the final norm. The teacher's head scales and soft-caps
-  it as it does a final state; the student's intermediate logits are W_U h + b and no more.
+- An intermediate state meets the unembedding as it is, without the final norm. Either model's head scales and soft-caps
+  it as it does a final state.
 - Both terms are means over key layers, or over pairs of adjacent ones.
 - Vocabularies are padded to round sizes: all is over the tokens that both have, the first min(V_S, V_T).
 
@@ -30,6 +30,7 @@ from schemas.errors import RunError
 from schemas.losses import FDDConfig
 from trainer.batch import Batch, Needs, StudentStates
 from trainer.geometry import at_least_float32, cosine_distance
+from trainer.logits import LogitShape
 from trainer.objectives.base import Loss, Pair, Term
 from trainer.objectives.layer_pairs import layer_pairs
 from trainer.objectives.requirements import require_head, require_hidden, require_same_tokenizer
@@ -64,6 +65,7 @@ class Comparison:
     num_compared: int  # N
     temperature: float
     weights: tuple[float, float]  # of trajectory and derivative
+    student_logits: LogitShape = LogitShape()  # noqa: RUF009 - frozen
 
     def against(self, student_MnN: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
         """Both terms over a chunk, [2], and the gradient of their weighted sum to the student's logits, [M, n, N]."""
@@ -112,14 +114,18 @@ class _FeatureDynamics(torch.autograd.Function):
             chunk = slice(start, start + rows)
             position_n = comparison.position_P[chunk]
             states_nd = [at_least_float32(state_Xd[position_n]) for state_Xd in states]
-            logits = [nn.functional.linear(state_nd, weight_Nd, bias_N) for state_nd in states_nd]
+            shape = comparison.student_logits
+            logits = [shape(nn.functional.linear(state_nd, weight_Nd, bias_N)) for state_nd in states_nd]
             if logits_XV is not None:
                 logits.append(at_least_float32(logits_XV[position_n, :width]))
             chunk_terms, gradient_MnN = comparison.against(torch.stack(logits), chunk)
             terms += chunk_terms
             if of_logits_XV is not None:
                 of_logits_XV[position_n, :width] = gradient_MnN[-1]
-            for gradient_nN, state_nd, of_state_Xd in zip(gradient_MnN, states_nd, of_states, strict=False):
+            for gradient_nN, logits_nN, state_nd, of_state_Xd in zip(
+                gradient_MnN, logits, states_nd, of_states, strict=False
+            ):
+                gradient_nN = shape.through(gradient_nN, logits_nN)
                 of_state_Xd[position_n] = gradient_nN @ weight_Nd
                 of_weight_Vd[:width].addmm_(gradient_nN.T, state_nd)
                 of_bias_V[:width] += gradient_nN.sum(0)
@@ -154,7 +160,7 @@ class FDD(Loss):
         self.key_layers = layer_pairs(config.student_layers, config.teacher_layers, pair, "fdd")
         if len(self.key_layers) == 1 and config.derivative > 0:
             raise RunError("fdd: one key layer alone does not change. Give student_layers two, or set derivative: 0")
-        self.last = pair.student_layers
+        self.last, self.student_logits = pair.student_layers, pair.student_logits
         self.needs = Needs(
             teacher_hidden=require_hidden(pair, (teacher for _, teacher in self.key_layers), "fdd"),
             student_hidden=frozenset(student for student, _ in self.key_layers) - {self.last},
@@ -178,6 +184,7 @@ class FDD(Loss):
             num_compared=min(student.logits_BSV.shape[-1], len(self.head.weight_Vd)),
             temperature=self.config.temperature,
             weights=(self.config.trajectory, self.config.derivative),
+            student_logits=self.student_logits,
         )
         layers = [layer for layer, _ in self.key_layers]
         states = [student.hidden[layer].flatten(0, 1) for layer in layers if layer != self.last]

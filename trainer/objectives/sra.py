@@ -7,7 +7,8 @@ Decisions where the paper is silent:
 - A span without any mass (underflow, `ignore_first`) is pooled as a plain mean, and its span weight is 0; at mass
   exponent 0 all spans weigh the same, those without mass too. A sample of which no span has mass adds nothing.
 - Student span logits are pooled from the logits that the student's forward pass has made. The head is linear and a
-  span's shares sum to 1, so they are W_U C^S exactly; a student that soft-caps its logits has the capped ones pooled.
+  span's shares sum to 1, so they are W_U C^S exactly. Of a student that soft-caps its logits they would be something
+  else, so span-KD refuses it.
 
 Shapes: B samples, S student tokens, T teacher tokens, X tokens of either side, K spans, P student tokens in spans,
 R spans of all samples end to end, V student vocabulary; d_S and d_T wide, as suffixes d and e.
@@ -142,6 +143,11 @@ class SRA(Carrier):
     def _restrict_to_shared_vocabulary(self, pair: Pair) -> None:
         """A head of the shared tokens alone, copied once; if the vocabularies are one, the teacher's head itself."""
         head = require_head(pair, "sra's span_kd", "Set span_kd: 0")
+        if pair.student_logits.softcap is not None:
+            raise RunError(
+                f"sra: the student soft-caps its logits at {pair.student_logits.softcap:g}, so a span centre's "
+                "cannot be had from them. Set span_kd: 0, or final_logit_softcapping: null in the student's config"
+            )
         student_ids, teacher_ids = pair.vocabulary.student_ids, pair.vocabulary.teacher_ids
         if len(student_ids) == 0:
             raise RunError(

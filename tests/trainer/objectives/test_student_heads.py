@@ -1,0 +1,135 @@
+"""Students whose logits are not plainly W_U h: a scale (Granite, Cohere) and a soft-cap (Gemma 2) apply to inner states
+and projected ones too."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import transformers as tf
+from torch import nn
+
+from schemas.errors import RunError
+from schemas.head import scale_and_softcap
+from schemas.losses import DSKDConfig, FDDConfig, SRAConfig
+from tests.trainer.objectives import naive
+from tests.trainer.objectives.world import D_S, V_S, counts_of, make_batch, make_pair, to_double
+from trainer.logits import LogitShape, check_logits
+from trainer.objectives.objective import build_objective
+
+SHAPES = [LogitShape(0.25), LogitShape(1.0, 5.0), LogitShape(2.0, 3.0)]
+SMALL = {
+    "vocab_size": 31,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.5,
+}
+STUDENTS = {
+    "llama": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**SMALL)),
+    "granite": lambda: tf.GraniteForCausalLM(tf.GraniteConfig(**SMALL, logits_scaling=8.0)),
+    "cohere": lambda: tf.CohereForCausalLM(tf.CohereConfig(**SMALL, logit_scale=0.25)),
+    "gemma2": lambda: tf.Gemma2ForCausalLM(tf.Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=1.5)),
+}
+
+
+def shaped(x, shape):
+    x = x * shape.scale
+    return x if shape.softcap is None else shape.softcap * torch.tanh(x / shape.softcap)
+
+
+def world(config, shape, same):
+    pair = replace(make_pair(2, same=same), student_logits=shape)
+    objective = to_double(build_objective([config], pair))
+    student, batch = make_batch(objective, 2, same=same)
+    torch.manual_seed(2)
+    head = nn.Linear(D_S, V_S, dtype=torch.float64)
+    student = replace(student, unembedding=head, embedding=nn.Embedding(V_S, D_S, dtype=torch.float64))
+    return objective, student, batch, pair
+
+
+def close(found, wanted):
+    assert (found - wanted).abs().max() <= 1e-5 * max(float(wanted.abs().max()), 1e-3)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_fdd_sends_inner_states_through_the_whole_head(shape):
+    objective, student, batch, pair = world(FDDConfig(), shape, same=True)
+    (loss,) = objective.losses
+    terms = loss(student, batch)
+    inner = [layer for layer, _ in loss.key_layers if layer != loss.last]
+    leaves = [student.logits_BSV, *(student.hidden[layer] for layer in inner), *student.unembedding.parameters()]
+    found = torch.autograd.grad(terms["dynamics"].total, leaves)
+
+    trajectory = derivative = torch.zeros((), dtype=torch.float64)
+    for b, s in batch.paired_targets().nonzero().tolist():
+        own, theirs = [], []
+        for l_student, l_teacher in loss.key_layers:
+            z = student.logits_BSV[b, s]  # shaped already: the model did
+            if l_student != loss.last:
+                product = [naive.dot(student.hidden[l_student][b, s], row) for row in student.unembedding.weight]
+                z = shaped(torch.stack(product) + student.unembedding.bias, shape)
+            own.append(z)
+            theirs.append(naive.head_logits(pair.head, batch.teacher_hidden[l_teacher][b, batch.pair_BS[b, s]])[:V_S])
+        kls = [naive.kl(t, z, loss.config.temperature) for t, z in zip(theirs, own, strict=True)]
+        trajectory = trajectory + sum(kls) / len(kls)
+        own, theirs = ([naive.log_softmax(z) for z in side] for side in (own, theirs))
+        steps = range(len(own) - 1)
+        distances = [1 - naive.cos(own[i + 1] - own[i], theirs[i + 1] - theirs[i]) for i in steps]
+        derivative = derivative + sum(distances) / len(distances)
+    close(terms["trajectory"].total, trajectory.detach())
+    close(terms["derivative"].total, derivative.detach())
+    wanted = torch.autograd.grad(loss.config.trajectory * trajectory + loss.config.derivative * derivative, leaves)
+    for f, w in zip(found, wanted, strict=True):
+        close(f, w)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_dskd_sends_the_teachers_states_through_the_whole_head(shape):
+    objective, student, batch, _ = world(DSKDConfig(mask_wrong="never"), shape, same=True)
+    (loss,) = objective.losses
+    terms = loss(student, batch)
+    leaves = [student.logits_BSV, *loss.t2s.parameters()]
+    found = torch.autograd.grad(terms["t2s_ce"].total + terms["t2s_kd"].total, leaves)
+
+    nll = kl = torch.zeros((), dtype=torch.float64)
+    weight, bias = student.unembedding.weight.detach(), student.unembedding.bias.detach()
+    for b, s in batch.paired_targets().nonzero().tolist():
+        state = batch.teacher_hidden[loss.teacher_last][b, batch.pair_BS[b, s]].double()
+        projected = loss.t2s(state)
+        z = shaped(torch.stack([naive.dot(projected, row) for row in weight]) + bias, shape)
+        nll = nll - naive.log_softmax(z)[batch.tokens_BS[b, s + 1]]
+        kl = kl + naive.kl(z.detach(), student.logits_BSV[b, s], loss.config.temperature)
+    close(terms["t2s_ce"].total, nll.detach())
+    close(terms["t2s_kd"].total, kl.detach())
+    for f, w in zip(found, torch.autograd.grad(nll + kl, leaves), strict=True):
+        close(f, w)
+
+
+def test_span_kd_of_a_student_that_soft_caps_is_refused():
+    pair = replace(make_pair(0), student_logits=LogitShape(1.0, 30.0))
+    with pytest.raises(RunError, match=r"sra: the student soft-caps its logits at 30, .* Set span_kd: 0"):
+        build_objective([SRAConfig()], pair)
+    objective = to_double(build_objective([SRAConfig(span_kd=0)], pair))
+    student, batch = make_batch(objective, 0)
+    assert float(objective(student, batch, counts_of(batch))[0].detach()) > 0
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_a_students_own_logits_are_what_its_config_says(name):
+    torch.manual_seed(0)
+    model = STUDENTS[name]().train()
+    shape = LogitShape(*scale_and_softcap(model.config))
+    assert (shape == LogitShape()) == (name == "llama")
+    check_logits(model, shape)
+    assert model.training
+    with pytest.raises(RunError, match=r"the logits of \w+ are not its head times its final states"):
+        check_logits(model, LogitShape(1.7, None))
+
+
+@pytest.mark.parametrize("shape", [LogitShape(), *SHAPES])
+def test_the_gradient_through_a_shape_is_autograds(shape):
+    x = torch.randn(50, dtype=torch.float64, requires_grad=True)
+    z, upstream = shape(x), torch.randn(50, dtype=torch.float64)
+    torch.testing.assert_close(shape.through(upstream, z.detach()), torch.autograd.grad(z, x, upstream)[0])
