@@ -152,10 +152,19 @@ class TrainingConfig(Strict):
         Field(
             ge=0,
             le=1,
-            description="Where the tokenizers differ and a loss needs spans: training refuses below this share of "
-            "response characters covered by aligned spans.",
+            description="Where a loss reads the teacher: training refuses below this share of response characters "
+            "covered by aligned spans.",
         ),
     ] = 0.5
+    min_agreement: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Where a loss reads the teacher: training refuses below this number of aligned spans for a "
+            "token of the side that has fewer.",
+        ),
+    ] = 0.1
     evaluation: EvaluationConfig | None = None
 
     @model_validator(mode="after")

@@ -1,15 +1,18 @@
 """How well a student's tokens can be tied to a cache's, measured over some of its samples before any training.
 
-Losses over spans learn nothing from what no span covers, and do so silently; a run that needs spans measures this once
-and refuses below `min_coverage`. Costs what tokenizing and aligning the samples costs, about 0.5 ms each.
+A loss learns nothing from what it cannot tie to the teacher, and does so silently; so every run over tokens measures
+this once, and one that reads the teacher refuses what is too little. Costs what tokenizing and aligning the samples
+costs, about 0.5 ms each.
 
-Coverage is that of characters up to the last end that both tokenizations share. It is below 1 where one side stops
-early, not where spans are long: two tokenizers that seldom agree show in the number of spans.
+Coverage is that of characters up to the last end that both tokenizations share: below 1 where one side stops early.
+Agreement is the number of spans by the tokens of the side that has fewer: near 0 where two tokenizers seldom end a
+token at the same place, and spans are long.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
@@ -18,8 +21,9 @@ from transformers import PreTrainedTokenizerBase
 
 from schemas.errors import RunError
 from trainer.align import aligned_spans, coverage
+from trainer.batch import SpanRequest
 from trainer.cache import Cache, CachedSample
-from trainer.loader import StudentEncoder, StudentText, TextEncoder
+from trainer.loader import StudentEncoder, StudentText, TextEncoder, label_spans
 from trainer.vocabulary import share_vocabulary
 
 MEASURED = 1000  # samples, drawn without replacement
@@ -34,6 +38,14 @@ REASONS: dict[Reason, str] = {
 
 
 @dataclass(frozen=True)
+class UnitQuality:
+    """Words, phrases or other spans that a loss asks for, with tokens on both sides."""
+
+    spans_mean: float  # a sample
+    without: int  # samples that have none
+
+
+@dataclass(frozen=True)
 class AlignmentQuality:
     """Aligned spans of the response, over some samples of a cache. Means weigh every sample the same."""
 
@@ -42,15 +54,22 @@ class AlignmentQuality:
     coverage_min: float
     spans_mean: float  # a sample
     skipped: Mapping[Reason, int]  # samples without any span
+    agreement: float = 1.0  # spans by the response's tokens of the side that has fewer
+    units: Mapping[str, UnitQuality] = field(default_factory=dict)  # by name, e.g. "phrase"
 
     def metrics(self) -> dict[str, float]:
         """What a run reports at step 0."""
         skipped = {f"align/skipped/{reason}": float(self.skipped.get(reason, 0)) for reason in REASONS}
+        units: dict[str, float] = {}
+        for name, unit in self.units.items():
+            units |= {f"align/{name}/spans": unit.spans_mean, f"align/{name}/without": float(unit.without)}
         return {
             "align/coverage": self.coverage_mean,
             "align/coverage_min": self.coverage_min,
+            "align/agreement": self.agreement,
             "align/spans": self.spans_mean,
             **skipped,
+            **units,
         }
 
     def __str__(self) -> str:
@@ -62,7 +81,8 @@ class AlignmentQuality:
             )
             without = f"{sum(self.skipped.values()):,} of {self.samples:,} samples without any: {why}"
         covered = f"{self.coverage_mean:.1%} of the response covered (worst sample {self.coverage_min:.1%})"
-        return f"{covered}, {self.spans_mean:.1f} spans a sample, {without}"
+        spans = f"{self.spans_mean:.1f} spans a sample, {self.agreement:.2f} for a token of the coarser side"
+        return f"{covered}, {spans}, {without}"
 
 
 @dataclass(frozen=True)
@@ -76,13 +96,24 @@ class VocabularyCoverage:
     teacher_tokens: float
 
 
-def measure_alignment(cache: Cache, encoder: TextEncoder, limit: int, seed: int) -> AlignmentQuality:
-    """Align at most `limit` samples, drawn by `seed`. Raises TokenizerError or PairingError that names a sample."""
+def measure_alignment(
+    cache: Cache, encoder: TextEncoder, limit: int, seed: int, requests: Iterable[SpanRequest] = ()
+) -> AlignmentQuality:
+    """Align at most `limit` samples, drawn by `seed`, and label the units that are asked for.
+
+    Raises TokenizerError or PairingError that names a sample.
+    """
     covered: list[float] = []
     spans: list[int] = []
+    agreements: list[float] = []
     skipped: Counter[Reason] = Counter()
+    counts: dict[str, list[int]] = {_name(request): [] for request in _units(requests)}
     for sample, text in _drawn(cache, encoder, limit, seed):
         on_teacher, _, count = aligned_spans(sample.token_offsets, text.offsets, sample.prompt_end)
+        fewer = min(_tokens_after(offsets, sample.prompt_end) for offsets in (sample.token_offsets, text.offsets))
+        agreements += [count / fewer] if fewer else []
+        for request in _units(requests):
+            counts[_name(request)].append(label_spans(request, sample, text)[2])
         empty = sample.prompt_end >= len(sample.text)
         covered.append(
             0.0 if empty else coverage(sample.token_offsets, on_teacher, sample.prompt_end, len(sample.text))
@@ -90,19 +121,30 @@ def measure_alignment(cache: Cache, encoder: TextEncoder, limit: int, seed: int)
         spans.append(count)
         if not count:
             skipped["empty_response" if empty else "cut" if text.cut else "no_common_end"] += 1
-    return AlignmentQuality(len(covered), fmean(covered), min(covered), fmean(spans), dict(skipped))
+    agreement = fmean(agreements) if agreements else 0.0
+    units = {name: UnitQuality(fmean(found), found.count(0)) for name, found in counts.items()}
+    return AlignmentQuality(len(covered), fmean(covered), min(covered), fmean(spans), dict(skipped), agreement, units)
 
 
-def require_alignment(cache: Cache, encoder: TextEncoder, min_coverage: float, seed: int) -> AlignmentQuality:
-    """The quality over at most MEASURED samples. Raises RunError if spans cover less than `min_coverage` of them."""
-    quality = measure_alignment(cache, encoder, MEASURED, seed)
-    if quality.coverage_mean < min_coverage:
-        raise RunError(
-            f"the tokens of student and teacher hardly align over {cache.path}: {quality}. Training refuses below "
-            f"{min_coverage:.0%} (min_coverage). Raise student.max_tokens if samples are cut, give the student a "
-            "tokenizer that keeps the text as it is, take losses without spans, or lower min_coverage"
-        )
-    return quality
+def require_alignment(quality: AlignmentQuality, cache: Path, min_coverage: float, min_agreement: float) -> None:
+    """Raises RunError if spans cover too little, are too few, or a unit that a loss asks for is nowhere."""
+    for found, least, name in (
+        (quality.coverage_mean, min_coverage, "min_coverage"),
+        (quality.agreement, min_agreement, "min_agreement"),
+    ):
+        if found < least:
+            raise RunError(
+                f"the tokens of student and teacher hardly align over {cache}: {quality}. Training refuses below "
+                f"{least:.0%} ({name}). Raise student.max_tokens if samples are cut, give the student a tokenizer that "
+                f"keeps the text as it is and cuts it more alike, take losses without a teacher, or lower {name}"
+            )
+    for name, unit in quality.units.items():
+        if unit.without == quality.samples:
+            raise RunError(
+                f"a loss asks for spans of unit {name}, and none of {quality.samples:,} samples of {cache} has one "
+                "with tokens on both sides: it would learn nothing. Extract with another annotator, or raise "
+                "student.max_tokens"
+            )
 
 
 def measure_vocabulary(
@@ -121,6 +163,22 @@ def measure_vocabulary(
         student_tokens=_share(np.concatenate(of_student), shared.student_ids.numpy()),
         teacher_tokens=_share(np.concatenate(of_teacher), shared.teacher_ids.numpy()),
     )
+
+
+def _units(requests: Iterable[SpanRequest]) -> list[SpanRequest]:
+    """What is not measured anyway, in a fixed order."""
+    return sorted((request for request in requests if request.unit != "aligned"), key=_name)
+
+
+def _name(request: SpanRequest) -> str:
+    """word, phrase, or phrase/noun; words of the whole text are word/text."""
+    kinds = "" if len(request.phrases) != 1 else f"/{request.phrases[0]}"
+    return f"{request.unit}{kinds}" if request.scope == "response" else f"{request.unit}{kinds}/text"
+
+
+def _tokens_after(offsets: np.ndarray, start: int) -> int:
+    """Tokens of the text, not special ones, that end after `start`."""
+    return int(((offsets[:, 0] < offsets[:, 1]) & (offsets[:, 1] > start)).sum())
 
 
 def _share(tokens: np.ndarray, ids: np.ndarray) -> float:

@@ -101,7 +101,9 @@ def _ends_with_special(sample: CachedSample) -> bool:
     if not len(sample.token_offsets):
         return False
     start, end = sample.token_offsets[-1]
-    return bool(start == end and len(sample.token_offsets) > 1)
+    before = sample.token_offsets[:-1, 1].max(initial=0)
+    # White space that a tokenizer trims from its offsets (GPT-NeoX) is empty too, but lies behind what it trimmed.
+    return bool(start == end == before and len(sample.token_offsets) > 1)
 
 
 class BatchBuilder(Dataset[Batch]):
@@ -196,11 +198,16 @@ def _pairs(sample: CachedSample, text: StudentText) -> np.ndarray:
 
 
 def _span_set(request: SpanRequest, samples: Sequence[CachedSample], texts: Sequence[StudentText]) -> SpanSet:
-    label = _aligned if request.unit == "aligned" else _linguistic
-    teacher, student, counts = zip(*(label(request, *row) for row in zip(samples, texts, strict=True)), strict=True)
+    labelled = (label_spans(request, *row) for row in zip(samples, texts, strict=True))
+    teacher, student, counts = zip(*labelled, strict=True)
     return SpanSet(
         student_BS=_pad(student, -1), teacher_BT=_pad(teacher, -1), mask_BK=_lengths_mask(counts, max(1, *counts))
     )
+
+
+def label_spans(request: SpanRequest, sample: CachedSample, text: StudentText) -> tuple[np.ndarray, np.ndarray, int]:
+    """Labels of the teacher's tokens [T] and of the student's [S], and the number of spans K."""
+    return (_aligned if request.unit == "aligned" else _linguistic)(request, sample, text)
 
 
 def _aligned(request: SpanRequest, sample: CachedSample, text: StudentText) -> tuple[np.ndarray, np.ndarray, int]:

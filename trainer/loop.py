@@ -19,6 +19,7 @@ from trainer.sharpness import Sharpness
 from trainer.student import forward
 
 UNITS: tuple[Unit, ...] = get_args(Unit)
+MOST_EMPTY = 20  # steps on end
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,12 @@ class StepReport:
     lr: float
     grad_norm: float
     tokens_per_second: float
+    empty: bool = False  # its samples had no token to learn, and it changed nothing
 
     def values(self) -> dict[str, float]:
         """What goes into the metrics file: all that does not depend on the clock."""
+        if self.empty:
+            return {"empty": 1.0, "lr": self.lr}
         return {"loss": self.loss, **self.terms, "lr": self.lr, "grad_norm": self.grad_norm}
 
 
@@ -60,13 +64,19 @@ class Loop:
         self.config, self.model, self.sources, self.optimizer = config, model, sources, optimizer
         self.device, self.steps, self.sharpness = device, steps, sharpness
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.empty = 0  # steps on end that had no token to learn
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16(config.precision, device))
 
     def step(self, step: int) -> StepReport:
-        """Take step number `step` of 0..steps-1. Raises RunError if loss or gradient stop being finite."""
+        """Take step number `step` of 0..steps-1. One without a token to learn changes nothing.
+
+        Raises RunError if loss or gradient stop being finite, or if MOST_EMPTY steps on end have nothing to learn.
+        """
         started = time.monotonic()
-        windows = {texts: self._draw(source, step) for texts, source in self.sources.items()}
+        windows = {texts: self._draw(source) for texts, source in self.sources.items()}
         lr = set_learning_rate(self.optimizer, self.config.optimizer, step, self.steps)
+        if self._is_empty(windows, step):
+            return StepReport(0.0, {}, lr, 0.0, 0.0, empty=True)
         accumulate = partial(self._accumulate, windows)
         loss, terms = self.sharpness.gradient(accumulate) if self.sharpness else accumulate()
         clip = self.config.optimizer.clip
@@ -74,7 +84,7 @@ class Loop:
         if not (torch.isfinite(torch.tensor([loss, norm])).all()):
             raise RunError(
                 f"step {step + 1}: loss {loss}, gradient norm {norm}; not a finite number. Samples: "
-                f"{_name(*windows.values())}. Lower optimizer.lr or the weight of the term that grew (metrics.jsonl); "
+                f"{_name(_batches(windows))}. Lower optimizer.lr or the weight of the term that grew (metrics.jsonl); "
                 "the last checkpoint is intact"
             )
         self.optimizer.step()
@@ -82,14 +92,22 @@ class Loop:
         tokens = sum(int(batch.mask_BS.sum()) for window in windows.values() for batch in window)
         return StepReport(loss, terms, lr, norm, tokens / (time.monotonic() - started))
 
-    def _draw(self, source: Source, step: int) -> list[Batch]:
-        window = [next(source.stream) for _ in range(self.config.accumulation)]
-        if self.config.student.kind == "causal" and not any(batch.count("token") for batch in window):
+    def _draw(self, source: Source) -> list[Batch]:
+        return [next(source.stream) for _ in range(self.config.accumulation)]
+
+    def _is_empty(self, windows: Mapping[Texts, list[Batch]], step: int) -> bool:
+        batches = _batches(windows)
+        if self.config.student.kind != "causal" or any(batch.count("token") for batch in batches):
+            self.empty = 0
+            return False
+        self.empty += 1
+        if self.empty == MOST_EMPTY:
             raise RunError(
-                f"step {step + 1}: of its samples ({_name(window)}) no token of the response is left to learn from; "
-                f"student.max_tokens is {self.config.student.max_tokens}, shorter than their prompts: raise it"
+                f"{MOST_EMPTY} steps on end, up to step {step + 1}, had no token of a response to learn from (samples "
+                f"{_name(batches)}); student.max_tokens is {self.config.student.max_tokens}, shorter than their "
+                "prompts: raise it"
             )
-        return window
+        return True
 
     def _accumulate(self, windows: Mapping[Texts, list[Batch]]) -> tuple[float, dict[str, float]]:
         """Add the gradient of the whole objective over the windows; returns its value and its terms' means."""
@@ -115,6 +133,10 @@ def _units(objective: Objective) -> tuple[Unit, ...]:
     return UNITS if objective.needs.pairs else tuple(unit for unit in UNITS if unit != "pair")
 
 
-def _name(*windows: list[Batch]) -> str:
-    ids = [sample_id for window in windows for batch in window for sample_id in batch.sample_ids]
+def _batches(windows: Mapping[Texts, list[Batch]]) -> list[Batch]:
+    return [batch for window in windows.values() for batch in window]
+
+
+def _name(batches: list[Batch]) -> str:
+    ids = [sample_id for batch in batches for sample_id in batch.sample_ids]
     return ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")

@@ -14,10 +14,11 @@ from schemas.errors import RunError
 from schemas.fingerprint import differences
 from schemas.head import scale_and_softcap
 from schemas.losses import CrossEntropyConfig, LossConfig, Texts
-from schemas.manifest import TEACHER
+from schemas.manifest import TEACHER, keeps_tokens
 from schemas.model_files import load_tokenizer
 from schemas.training import StudentConfig, TrainingConfig
-from trainer.alignment import require_alignment
+from trainer.alignment import MEASURED, measure_alignment, require_alignment
+from trainer.batch import Needs
 from trainer.cache import Cache
 from trainer.checkpoint import CheckpointRecord, latest_checkpoint, load_model, read_record, restore, save_checkpoint
 from trainer.device import choose_device
@@ -148,11 +149,16 @@ class _Run:
         objective = build_objective(losses, pair)
         if objective.needs.modules:
             check_logits(self.model, pair.student_logits)
-        if objective.needs.spans and not pair.same_tokenizer:
-            quality = require_alignment(cache, encoder, self.config.min_coverage, self.config.seed)
-            prefix = "" if texts == "corpus" else f"{texts}/"
-            self.alignment |= {f"{prefix}{name}": value for name, value in quality.metrics().items()}
+        if self.config.student.kind == "causal" and keeps_tokens(cache.manifest.arrays):
+            self._measure_alignment(texts, cache, encoder, objective)
         return objective.to(self.device)
+
+    def _measure_alignment(self, texts: Texts, cache: Cache, encoder: TextEncoder, objective: Objective) -> None:
+        quality = measure_alignment(cache, encoder, MEASURED, self.config.seed, objective.needs.spans)
+        if objective.needs != Needs():  # cross-entropy alone asks nothing of the teacher
+            require_alignment(quality, cache.path, self.config.min_coverage, self.config.min_agreement)
+        prefix = "" if texts == "corpus" else f"{texts}/"
+        self.alignment |= {f"{prefix}{name}": value for name, value in quality.metrics().items()}
 
     def _save(self, step: int) -> None:
         skipped = self.sharpness.skipped if self.sharpness else 0

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
@@ -11,7 +12,7 @@ from schemas.errors import RunError
 from schemas.training import TrainingConfig
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
-from trainer.alignment import AlignmentQuality, measure_alignment, measure_vocabulary
+from trainer.alignment import AlignmentQuality, UnitQuality, measure_alignment, measure_vocabulary
 from trainer.cache import Cache
 from trainer.loader import StudentEncoder
 from trainer.metrics import read_metrics
@@ -40,7 +41,7 @@ def encoder(cache: Cache, name: str, max_tokens: int = 1024) -> StudentEncoder:
 
 def plain(cache: Cache, name: str, max_tokens: int) -> AlignmentQuality:
     """From the teacher's and the student's own offsets, one character at a time."""
-    covered, spans, skipped = [], [], dict[Any, int]()
+    covered, spans, agreed, skipped = [], [], [], dict[Any, int]()
     sides = [AutoTokenizer.from_pretrained(cache.path.parent / side) for side in ("teacher", name)]
     for position in range(len(cache)):
         sample = cache.sample(position)
@@ -52,13 +53,17 @@ def plain(cache: Cache, name: str, max_tokens: int) -> AlignmentQuality:
         inside = {e for a, b in ranges[0] + ranges[1] for e in range(a + 1, b)}
         boundaries = [e for e in sorted(ends - inside) if e > sample.prompt_end]
         spans.append(len(boundaries))
+        fewer = min(sum(b > sample.prompt_end for _, b in side) for side in ranges)
+        agreed += [len(boundaries) / fewer] if fewer else []
         last = max(boundaries, default=sample.prompt_end)
         covered.append((last - sample.prompt_end) / (len(sample.text) - sample.prompt_end))
         if not boundaries:
             cut = len(sides[1](sample.text)["input_ids"]) > max_tokens
             skipped["cut" if cut else "no_common_end"] = skipped.get("cut" if cut else "no_common_end", 0) + 1
     count = len(cache)
-    return AlignmentQuality(count, sum(covered) / count, min(covered), sum(spans) / count, skipped)
+    return AlignmentQuality(
+        count, sum(covered) / count, min(covered), sum(spans) / count, skipped, sum(agreed) / len(agreed)
+    )
 
 
 @pytest.mark.parametrize("max_tokens", [1024, 24, 8, 2])
@@ -70,6 +75,7 @@ def test_it_is_what_plain_loops_find(cache: Cache, name: str, max_tokens: int) -
     assert found.coverage_mean == pytest.approx(wanted.coverage_mean, abs=1e-12)
     assert found.coverage_min == pytest.approx(wanted.coverage_min, abs=1e-12)
     assert found.spans_mean == pytest.approx(wanted.spans_mean, abs=1e-12)
+    assert found.agreement == pytest.approx(wanted.agreement, abs=1e-12)
 
 
 def test_why_a_sample_has_no_span(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +96,7 @@ def test_why_a_sample_has_no_span(cache: Cache, monkeypatch: pytest.MonkeyPatch)
 def test_one_tokenizer_aligns_token_by_token(cache: Cache) -> None:
     quality = measure_alignment(cache, encoder(cache, "teacher"), 10**6, 0)
     assert (quality.coverage_mean, quality.coverage_min, quality.skipped) == (1.0, 1.0, {})
+    assert 0.95 < quality.agreement < 1  # tokens that share a character share a span
 
 
 def test_a_part_of_the_samples_is_drawn_by_the_seed(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,19 +129,24 @@ def test_the_share_of_the_texts_that_both_vocabularies_can_say(cache: Cache, nam
 
 
 def test_one_line() -> None:
-    quality = AlignmentQuality(1200, 0.98765, 0.25, 41.26, {"cut": 3, "no_common_end": 1})
+    units = {"phrase": UnitQuality(3.5, 7)}
+    quality = AlignmentQuality(1200, 0.98765, 0.25, 41.26, {"cut": 3, "no_common_end": 1}, 0.75, units)
     assert str(quality) == (
-        "98.8% of the response covered (worst sample 25.0%), 41.3 spans a sample, 4 of 1,200 samples without any: "
-        "3 are cut by max_tokens before it, 1 have no end of a token in common"
+        "98.8% of the response covered (worst sample 25.0%), 41.3 spans a sample, "
+        "0.75 for a token of the coarser side, 4 of 1,200 samples without any: 3 are cut by max_tokens before it, "
+        "1 have no end of a token in common"
     )
-    assert str(replace(quality, skipped={})).endswith("41.3 spans a sample, all of 1,200 samples have spans")
+    assert str(replace(quality, skipped={})).endswith("of the coarser side, all of 1,200 samples have spans")
     assert quality.metrics() == {
         "align/coverage": 0.98765,
         "align/coverage_min": 0.25,
+        "align/agreement": 0.75,
         "align/spans": 41.26,
         "align/skipped/empty_response": 0.0,
         "align/skipped/cut": 3.0,
         "align/skipped/no_common_end": 1.0,
+        "align/phrase/spans": 3.5,
+        "align/phrase/without": 7.0,
     }
 
 
@@ -195,14 +207,46 @@ def test_too_little_coverage_is_refused_with_the_numbers(cache: Cache, tmp_path:
 
 
 @pytest.mark.parametrize("objective", [[{"loss": "ce"}], [{"loss": "sra", "weight": 0}, {"loss": "ce"}]])
-def test_without_a_loss_over_spans_nothing_is_measured(
-    cache: Cache, tmp_path: Path, objective: list[dict[str, Any]]
-) -> None:
+def test_cross_entropy_alone_is_never_refused(cache: Cache, tmp_path: Path, objective: list[dict[str, Any]]) -> None:
     train(config(cache, tmp_path / "run", student=short(cache, tmp_path), objective=objective))
-    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [1, 2, 3]
+    lines = read_metrics(tmp_path / "run")
+    assert [line["step"] for line in lines] == [0, 1, 2, 3] and lines[0]["align/coverage"] < 0.5
 
 
-def test_with_the_teachers_tokenizer_nothing_is_measured(cache: Cache, tmp_path: Path) -> None:
-    own = short(cache, tmp_path) | {"tokenizer": "teacher"}
-    train(config(cache, tmp_path / "run", student=own))
-    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [1, 2, 3]
+@pytest.mark.parametrize("loss", ["kd", "mined", "uld", "multilevel_ot", "mta"])
+def test_whatever_reads_the_teacher_is_refused_where_little_of_it_is_seen(
+    cache: Cache, tmp_path: Path, loss: str
+) -> None:
+    student = short(cache, tmp_path) | ({"tokenizer": "teacher"} if loss == "kd" else {})
+    layers = {"student_layers": {"top": 2}} if loss == "mta" else {}
+    with pytest.raises(RunError, match=r"refuses below 50% \(min_coverage\)"):
+        train(config(cache, tmp_path / "run", student=student, objective=[{"loss": loss, **layers}]))
+    with pytest.raises(RunError, match=r"refuses below 99% \(min_agreement\)"):
+        objective = [{"loss": "sra"}]
+        train(config(cache, tmp_path / "run", objective=objective, min_agreement=0.99))
+
+
+def test_the_units_of_a_loss_are_measured_too(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = [{"loss": "mta", "student_layers": {"top": 2}}, {"loss": "sra", "spans": "word"}]
+    train(config(cache, tmp_path / "run", objective=objective))
+    found = read_metrics(tmp_path / "run")[0]
+    sides = [AutoTokenizer.from_pretrained(cache.path.parent / side) for side in ("teacher", "other")]
+    words: list[int] = []
+    for position in range(len(cache)):
+        sample, ends = cache.sample(position), list[list[int]]()
+        for tokenizer in sides:
+            offsets = tokenizer(sample.text, return_offsets_mapping=True)["offset_mapping"]
+            ends.append([b for a, b in offsets if a < b])
+        of_response = [(start, end) for start, end in sample.words.tolist() if start >= sample.prompt_end]
+        words.append(sum(all(any(start < b <= end for b in side) for side in ends) for start, end in of_response))
+    assert found["align/word/spans"] == pytest.approx(sum(words) / len(words))
+    assert found["align/word/without"] == words.count(0)
+    assert {"align/phrase/text/spans", "align/phrase/text/without"} <= found.keys()
+
+    none = np.empty((0, 2), np.int32)
+    read = Cache.sample
+    monkeypatch.setattr(
+        Cache, "sample", lambda self, place: replace(read(self, place), noun_phrases=none, verb_phrases=none)
+    )
+    with pytest.raises(RunError, match=r"asks for spans of unit phrase/text, and none of 57 samples of .* has one"):
+        train(config(cache, tmp_path / "other", objective=objective))

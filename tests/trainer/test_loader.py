@@ -1,5 +1,6 @@
 """Batches: what is a target, what counts as text, and that student and teacher belong together."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +121,15 @@ def test_every_epoch_visits_every_sample_once_and_a_cursor_resumes() -> None:
     resumed = iter(BatchOrder(10, 4, seed=3, start=6))
     assert [next(resumed) for _ in range(4)] == seen[6:]
     assert [next(iter(BatchOrder(10, 4, seed=4)))] != seen[:1]
+
+
+def test_trimmed_white_space_at_the_end_is_no_end_of_sequence(cache: Cache, tokenizer: PreTrainedTokenizerFast) -> None:
+    """GPT-NeoX gives it an empty range behind the blank it trimmed; an end of sequence lies where the text ended."""
+    sample = cache.sample(3)
+    length = len(sample.text)
+    blank, end = np.array([[length + 1] * 2], np.int32), np.array([[length] * 2], np.int32)
+    offsets = np.concatenate([sample.token_offsets, blank])
+    trimmed = replace(sample, text=sample.text + " ", token_offsets=offsets)
+    ended = replace(sample, token_offsets=np.concatenate([sample.token_offsets, end]))
+    texts = StudentEncoder(tokenizer, 96, append_eos=True)([trimmed, ended])
+    assert [len(text.ids) - text.length for text in texts] == [1, 0]

@@ -81,7 +81,7 @@ def test_a_full_disk_is_said_and_costs_no_checkpoint(
     train(run.model_copy(update={"output": tmp_path / "other"}))
     first, second = (tmp_path / name / "model" / "model.safetensors" for name in ("run", "other"))
     assert first.read_bytes() == second.read_bytes()
-    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_what_a_run_leaves_can_be_read_by_others(cache: Path, tmp_path: Path) -> None:
