@@ -73,6 +73,18 @@ def test_what_the_config_says_goes_before_the_preset(tmp_path: Path) -> None:
     assert config.batch_size == 4
 
 
+def test_lengths_are_the_papers_where_the_config_gives_none(tmp_path: Path) -> None:
+    own = OWN.replace("steps: 10\n", "")
+    for name, epochs in (("sra-paper", 10), ("sra-reference", 10), ("talas-paper", 5), ("talas-reference", 5)):
+        config = load(tmp_path, f"preset: {name}\n{own}")
+        assert (config.epochs, config.steps) == (epochs, None)
+        config = load(tmp_path, f"preset: {name}\n{OWN}")
+        assert (config.epochs, config.steps) == (None, 10)
+    assert load(tmp_path, f"preset: sra-paper\n{own}").student.max_tokens == 320
+    shorter = own.replace("tokenizer: teacher", "tokenizer: teacher, max_tokens: 64")
+    assert load(tmp_path, f"preset: sra-paper\n{shorter}").student.max_tokens == 64
+
+
 def test_an_unknown_preset_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.yaml: there is no preset 'sra'; there are .*sra-paper"):
         load(tmp_path, f"preset: sra\n{OWN}")
