@@ -140,7 +140,7 @@ class Teacher:
         causal = self.config.kind == "causal"
         mode: Mode = "last" if causal else "received"
         arguments = {"use_cache": False} if causal else {"attention_mask": mask_BT.long()}
-        model = self._model.base_model if causal else self._model
+        model = _body(self._model) if causal else self._model
         probe: Any = collect_token_mass(self._mass, mask_BT, mode) if self._mass else nullcontext({})
         with torch.inference_mode(), _collect_hidden(self._model, self._hidden, self.record) as hidden, probe as mass:
             hidden[self.record.num_layers] = model(input_ids=ids_BT, **arguments).last_hidden_state
@@ -165,6 +165,14 @@ class Teacher:
                     f"sample {sample.id!r} has token {int(sample.token_ids.max())}, but the teacher knows {known}; "
                     "`teacher.tokenizer` is not the tokenizer that this model was trained with"
                 )
+
+
+def _body(model: Any) -> Any:
+    """The model without its head. Llama 4 names a part that its text model does not have, and so calls itself that."""
+    body = model.base_model if model.base_model is not model else getattr(model, "model", None)
+    if body is None:
+        raise ModelError(f"{type(model).__name__} has no body apart from its head; it cannot be a teacher")
+    return body
 
 
 @contextmanager

@@ -93,6 +93,12 @@ CAUSAL = {
             final_logit_softcapping=1.5,
         )
     ),
+    "llama4": lambda: tf.Llama4ForCausalLM(
+        tf.Llama4TextConfig(
+            **SMALL, intermediate_size_mlp=48, num_key_value_heads=2, head_dim=8, num_local_experts=2,
+            pad_token_id=None,
+        )
+    ),
     "cohere": lambda: tf.CohereForCausalLM(tf.CohereConfig(**SMALL, logit_scale=0.25)),
     "granite": lambda: tf.GraniteForCausalLM(tf.GraniteConfig(**SMALL, logits_scaling=8.0)),
 }  # fmt: skip
