@@ -18,7 +18,7 @@ class ExtractionProgress:
 
     def __init__(self, samples: int, console: Console | None = None, clock: Callable[[], float] = time.monotonic):
         """`samples` in the whole corpus."""
-        self.console = console or Console(stderr=True)
+        self.console = console or Console(stderr=True, markup=False, emoji=False)
         self._samples, self._done, self._clock = samples, 0, clock
         self._last_line = clock()
         self._first: tuple[float, int, int] | None = None  # moment, samples and tokens of the first batch
@@ -31,7 +31,7 @@ class ExtractionProgress:
         """The run begins, with `done` samples on disk from earlier ones."""
         self._done, self._last_line, self._first = done, self._clock(), None
         if self.console.is_terminal:
-            columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+            columns = (BarColumn(), TextColumn("{task.description}", markup=False), TimeRemainingColumn())
             self._bar = Progress(*columns, console=self.console, transient=True)
             self._bar.add_task("the teacher is loading", total=self._samples, completed=self._done)
             self._bar.start()

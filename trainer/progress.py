@@ -16,13 +16,13 @@ class TrainingProgress:
     """Shows step, loss, the last evaluation, tokens per second and the time left."""
 
     def __init__(self, name: str, done: int, steps: int):
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, markup=False, emoji=False)  # a run's name is no markup
         self.name, self.steps, self.last_line = name, steps, time.monotonic()
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
             disable=not self.console.is_terminal,

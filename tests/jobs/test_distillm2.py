@@ -107,7 +107,7 @@ def test_the_objective_is_the_sum_of_its_two_parts(made: Path, tmp_path: Path) -
     for name, changes in runs.items():
         objective = changes.pop("objective")
         train(config(made, tmp_path / name, objective, student=student, steps=1, **changes))
-        first[name] = read_metrics(tmp_path / name)[0]
+        first[name] = read_metrics(tmp_path / name)[1]
     assert first["both"]["loss"] == pytest.approx(first["corpus"]["loss"] + first["student"]["loss"], rel=1e-5)
     forward, reverse = "kd/skew_forward_kl", "kd/skew_reverse_kl"
     assert first["both"][forward] == pytest.approx(first["corpus"][forward], rel=1e-5)

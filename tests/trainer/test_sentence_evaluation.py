@@ -126,6 +126,12 @@ def test_quotes_in_a_tsv_are_characters(tmp_path: Path) -> None:
         ("a.jsonl", '{"sentence1": "a", "score": 1}\n', r"a\.jsonl:1: KeyError\('sentence2'\)"),
         ("a.jsonl", "[1, 2]\n", r"a\.jsonl:1: TypeError"),
         ("a.jsonl", "{\n", r"a\.jsonl:1: JSONDecodeError"),
+        ("a.jsonl", "[" * 100_000 + "\n", r"a\.jsonl:1: RecursionError"),
+        (
+            "a.jsonl",
+            '{"sentence1": "a\\ud800", "sentence2": "b", "score": 1}\n',
+            r"a\.jsonl:1: a sentence has an unpaired",
+        ),
         ("a.csv", "a,b,\xff", "cannot read sentence pairs from"),
     ],
 )
