@@ -161,8 +161,12 @@ def _components(component: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
 
 
 def _stands_alone(piece: str) -> bool:
-    """BERT's pre-tokenizer makes words of their own of these, with or without spaces around them."""
-    return len(piece) == 1 and (not piece.isalnum() or unicodedata.name(piece, "").startswith("CJK "))
+    """BERT's pre-tokenizer makes words of their own of these, with or without spaces around them: punctuation, which of
+    ASCII is all symbols, and ideographs. Other symbols (°, €, ×) are letters to it."""
+    if len(piece) != 1:
+        return False
+    punctuation = unicodedata.category(piece).startswith("P") or (piece.isascii() and not piece.isalnum())
+    return punctuation or unicodedata.name(piece, "").startswith("CJK ")
 
 
 def _alphabet() -> dict[str, int]:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
-from tests.trainer.test_offline_online import POSITIONS, loss_and_gradient, setting
+from tests.trainer.test_offline_online import POSITIONS, assert_equal, live_teacher, loss_and_gradients, setting
 from trainer.batch import Batch, SparseLogits
 from trainer.cache import Cache
 
@@ -39,16 +39,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 
 def live(cache: Cache, batch: Batch) -> Batch:
     """The likeliest tokens, and the weights of the tokens that were drawn, by the teacher as it computes them now."""
-    folder = cache.path.parent / "teacher"
-    teacher = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder, pad_token="<pad>", padding_side="right")
+    tokenizer = AutoTokenizer.from_pretrained(cache.path.parent / "teacher", pad_token="<pad>", padding_side="right")
     encoded = tokenizer([cache.sample(position).text for position in POSITIONS], return_tensors="pt", padding=True)
     with torch.no_grad():
-        log_p = (teacher(**encoded).logits.double() / TEMPERATURE).log_softmax(-1)
-    values, ids = log_p.topk(12)
+        log_p = (live_teacher(cache)(**encoded).logits.double() / TEMPERATURE).log_softmax(-1)
+    values, ids = log_p.sort(descending=True)
+    tail = values[..., 12:].logsumexp(-1, keepdim=True)
     sparse = dict(batch.sparse)
     if "top_k" in sparse:
-        sparse["top_k"] = SparseLogits(ids, values.float())
+        sparse["top_k"] = SparseLogits(ids[..., :12], torch.cat([values[..., :12], tail], -1).float())
     if "sampled" in sparse:
         drawn = sparse["sampled"].ids_BTn
         log_q = (0.8 * log_p).log_softmax(-1)
@@ -59,9 +58,6 @@ def live(cache: Cache, batch: Batch) -> Batch:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_stored_distributions_give_the_live_loss(cache: Cache, name: str) -> None:
     assert {array.kind for array in cache.manifest.arrays}.isdisjoint({"hidden", "mass"})
-    model, objective, batch = setting(cache, OBJECTIVES[name], False)
-    offline, offline_gradient = loss_and_gradient(model, objective, batch)
-    online, online_gradient = loss_and_gradient(model, objective, live(cache, batch))
-    assert offline == pytest.approx(online, rel=1e-5)
-    assert (offline_gradient - online_gradient).norm() <= 1e-5 * online_gradient.norm()
-    assert online_gradient.norm() > 1e-3
+    model, _, objective, batch = setting(cache, OBJECTIVES[name], False)
+    offline = loss_and_gradients(model, objective, batch)
+    assert_equal(offline, loss_and_gradients(model, objective, live(cache, batch)), learners=1)

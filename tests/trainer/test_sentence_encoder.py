@@ -1,6 +1,7 @@
 """Encoder students: pooling, whole runs, resuming, and the folder that sentence-transformers loads."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from trainer.batch import Batch, Needs
 from trainer.cache import Cache
 from trainer.loader import BatchBuilder
 from trainer.metrics import read_metrics
-from trainer.objectives.talas import TALAS
+from trainer.objectives.objective import build_objective
 from trainer.run import _pair, train
 from trainer.sentence_encoder import SentenceEncoder, pool
 from trainer.sentence_evaluation import embed
@@ -183,12 +184,12 @@ def test_resumed_it_is_the_same_student_bit_for_bit(
 
 
 def test_cached_embeddings_give_the_live_loss(made: Path) -> None:
-    """Offline equals online: the teacher run now, in plain transformers, and pooled by hand."""
+    """Offline equals online, every term and gradient: the teacher run now, in plain transformers, pooled by hand."""
     cache, settings = Cache(made / "cache"), config(made, made / "x")
     tokenizer = AutoTokenizer.from_pretrained(made / "cache" / "teacher")
-    student = encoder(made, "mean")
+    student = encoder(made, "mean").train()
     torch.manual_seed(0)
-    objective = TALAS(settings.objective[0], _pair(cache, student, tokenizer, settings.objective))  # type: ignore[arg-type]
+    objective = build_objective(settings.objective, _pair(cache, student, tokenizer, settings.objective))
     positions = [0, 5, 11, 30, 51, 54]
     batch = BatchBuilder(cache, SentenceTexts(tokenizer, 32), objective.needs)[positions]
     teacher = AutoModel.from_pretrained(made / "teacher", dtype=torch.float32).eval()
@@ -199,11 +200,24 @@ def test_cached_embeddings_give_the_live_loss(made: Path) -> None:
             live.append(teacher(**encoded).last_hidden_state[0].mean(0))
     assert batch.pooled_Be is not None
     torch.testing.assert_close(batch.pooled_Be, torch.stack(live), rtol=1e-4, atol=1e-5)
-    states = forward(student, batch, objective.needs)
-    offline = objective(states, batch)["tamd"].total
-    batch.pooled_Be.copy_(torch.stack(live))
-    online = objective(states, batch)["tamd"].total
-    assert offline.item() == pytest.approx(online.item(), rel=1e-5)
+    states = forward(student, batch, objective.needs)  # once: dropout must not tell the two apart
+    learners = [list(student.parameters()), list(objective.parameters())]
+
+    def measure(batch: Batch) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+        total, parts = objective(states, batch, {"sample": len(positions)})
+        found = [torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True) for leaves in learners]
+        gradients = [torch.cat([g.flatten() for g in part if g is not None]) for part in found]
+        return {"talas": total.detach(), **parts}, gradients
+
+    offline, offline_gradients = measure(batch)
+    online, online_gradients = measure(replace(batch, pooled_Be=torch.stack(live)))
+    assert online.keys() == {"talas", "talas/contrastive", "talas/tamd", "talas/lasd"}
+    for name, value in online.items():
+        assert offline[name].item() == pytest.approx(value.item(), rel=1e-5), name
+        assert value > 1e-3
+    for cached, right in zip(offline_gradients, online_gradients, strict=True):
+        assert (cached - right).norm() <= 1e-5 * right.norm()
+        assert right.norm() > 1e-3
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])

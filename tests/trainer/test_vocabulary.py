@@ -16,6 +16,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from schemas.errors import TokenizerError
 from tests.material import MATERIAL, needs_material
 from tests.tiny import TEXTS, Kind, tiny_tokenizer
+from tests.trainer.spelling import spelt
 from trainer.vocabulary import canonical_pieces, same_tokenizer, share_vocabulary
 
 TINY: list[Kind] = ["bpe", "bytelevel", "unigram", "wordpiece"]
@@ -71,6 +72,13 @@ def test_shared_vocabulary_is_one_to_one_and_the_same_either_way(
     specials = set(tiny[student].all_special_ids) & set(shared.student_ids.tolist())
     both_end = "wordpiece" not in (student, teacher)
     assert specials == ({tiny[student].eos_token_id} if both_end else set())
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_pieces_are_what_decoders_say(tiny: Tokenizers, kind: Kind) -> None:
+    found, wanted = canonical_pieces(tiny[kind]), spelt(tiny[kind])
+    assert len(found) == len(wanted)
+    assert {token: piece for token, piece in enumerate(found) if piece != wanted[token]} == {}
 
 
 @pytest.mark.parametrize(("student", "teacher"), [("bytelevel", "bpe"), ("unigram", "bpe"), ("bpe", "bytelevel")])

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tiny import tiny_tokenizer
-from trainer.vocabulary import SharedVocabulary, canonical_pieces, share_vocabulary
+from tests.trainer.spelling import spelt
+from trainer.vocabulary import SharedVocabulary, share_vocabulary
 from trainer.vocabulary_map import NOT_LOOKED_UP, VocabularyMap, edit_distances
 
 
@@ -40,7 +41,7 @@ def test_edit_distances(first, second):
 def nearest(tokenizers, token):
     """The student's token for one of the teacher's, -1 for none, by trying all."""
     student, teacher = tokenizers
-    pieces, piece = canonical_pieces(student), canonical_pieces(teacher)[token]
+    pieces, piece = spelt(student), spelt(teacher)[token]
     if token == teacher.eos_token_id and student.eos_token_id is not None:
         return student.eos_token_id
     if piece is None:

@@ -1,5 +1,6 @@
 """DSKD against its equations in plain loops, its detach rules, its invariances, and a teacher that runs live."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from schemas.training import StudentConfig, TrainingConfig
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.objectives import naive
+from tests.trainer.objectives.precision import assert_as_precise, in_double, numbered
+from tests.trainer.objectives.test_terms import SEEDS
 from tests.trainer.objectives.world import D_S, D_T, L_S, L_T, V_S, V_T, counts_of, make_batch, make_pair, pick
 from tests.trainer.objectives.world import to_double as projectors_to_double
 from trainer.cache import Cache
@@ -77,11 +80,10 @@ def weighted(scores, vectors):
     return sum(share * vector for share, vector in zip(shares, vectors, strict=True))
 
 
-def naive_dskd(objective, student, batch, pair, config, same):
+def naive_dskd(loss, student, batch, pair, config, same):
     """Totals by name, from the paper's equations, one position at a time."""
-    (loss,) = objective.losses
-    total = {name: torch.zeros((), dtype=torch.float64) for name in (*TERMS, "t2s_acc")}
-    states, teacher = student.hidden.get(L_S), batch.teacher_hidden[L_T].double()
+    total = {name: torch.zeros((), dtype=student.logits_BSV.dtype) for name in (*TERMS, "t2s_acc")}
+    states, teacher = student.hidden.get(L_S), batch.teacher_hidden[L_T]
     student_rows, teacher_rows = [], []  # (b, s, projected teacher), (teacher state, projected student)
     for b in range(len(batch.sample_ids)):
         tokens, said = batch.tokens_BS[b].tolist(), batch.teacher_tokens_BT[b].tolist()
@@ -99,7 +101,7 @@ def naive_dskd(objective, student, batch, pair, config, same):
         if not places or not teacher_places:
             continue
         of_student = student.embedding.weight.detach()
-        of_teacher = pair.embedding_Vd.double()
+        of_teacher = pair.embedding_Vd.to(teacher.dtype)
         queries = [
             linear(torch.cat([of_student[tokens[s]], of_student[tokens[s + 1]]]), loss.attention.query) for s in places
         ]
@@ -134,11 +136,6 @@ def naive_dskd(objective, student, batch, pair, config, same):
     return total
 
 
-def close(found, wanted, tolerance):
-    scale = max(float(wanted.detach().abs().max()), 1e-3)
-    assert float((found.detach().double() - wanted.detach().double()).abs().max()) <= tolerance * scale
-
-
 SWITCHES = {
     "default": {},
     "masked": {"mask_wrong": "always"},
@@ -153,37 +150,36 @@ SWITCHES = {
 
 @sides
 @pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.float32, 5e-5)])
-def test_values_and_every_gradient_are_the_equations(switches, same, dtype, tolerance):
-    config = DSKDConfig(**switches)
-    for seed in (0, 1):
-        objective, student, batch, pair = world(config, same, seed, dtype=dtype)
-        counts = counts_of(batch, pairs=same)
-        assert_equal_to_naive(objective, student, batch, pair, config, same, counts, tolerance)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+def test_values_and_every_gradient_are_the_equations(switches, same, dtype):
+    for seed in SEEDS[dtype]:
+        assert_equal_to_naive(DSKDConfig(**switches), same, seed, dtype=dtype)
 
 
 def test_a_soft_capped_teacher():
-    config = DSKDConfig()
-    objective, student, batch, pair = world(config, False, 2, record=SOFTCAPPED)
-    assert_equal_to_naive(objective, student, batch, pair, config, False, counts_of(batch), 1e-5)
+    assert_equal_to_naive(DSKDConfig(), False, 2, record=SOFTCAPPED)
 
 
-def assert_equal_to_naive(objective, student, batch, pair, config, same, counts, tolerance):
-    (loss,) = objective.losses
-    terms = loss(student, batch)
-    expected = naive_dskd(objective, student, batch, pair, config, same)
-    wanted = torch.zeros((), dtype=torch.float64)
-    for name, term in terms.items():
-        assert term.unit == ("pair" if same else "token")
-        close(term.total, expected[name], tolerance)
-        weight = {"t2s_ce": config.student_space, "t2s_kd": config.student_space, "s2t_kd": config.teacher_space}
-        wanted = wanted + config.weight * weight.get(name, 0.0) * expected[name] / counts[term.unit]
+def assert_equal_to_naive(config, same, seed, dtype=torch.float64, record=None):
+    objective, student, batch, pair = world(config, same, seed, dtype=dtype, record=record)
+    counts = counts_of(batch, pairs=same)
+    terms = objective.losses[0](student, batch)
+    assert {term.unit for term in terms.values()} == {"pair" if same else "token"}
     student_terms = ("t2s_ce", "t2s_kd", "t2s_acc") if config.student_space else ()
     assert set(terms) == {*student_terms, *(("s2t_kd",) if config.teacher_space else ())}
+    weight = {"t2s_ce": config.student_space, "t2s_kd": config.student_space, "s2t_kd": config.teacher_space}
+
+    def naively(objective, student, batch):
+        totals = naive_dskd(objective.losses[0], student, batch, pair, config, same)
+        value = config.weight * sum(weight[name] * totals[name] for name in TERMS) / counts["pair" if same else "token"]
+        found = {name: totals[name].detach() for name in terms} | {"objective": value.detach()}
+        return found | numbered(gradients(value, objective, student))
+
     scalar, _ = objective(student, batch, counts)
-    close(scalar, wanted, tolerance)
-    for found, right in zip(gradients(scalar, objective, student), gradients(wanted, objective, student), strict=True):
-        close(found, right, tolerance)
+    found = {name: term.total.detach() for name, term in terms.items()} | {"objective": scalar.detach()}
+    found |= numbered(gradients(scalar, objective, student))
+    right = naively(projectors_to_double(copy.deepcopy(objective)), *in_double(student, batch))
+    assert_as_precise(found, right, right if dtype == torch.float64 else naively(objective, student, batch))
 
 
 @sides
@@ -219,47 +215,12 @@ def test_detach_rules(term, same):
 
 
 @sides
-def test_padding_changes_nothing(same):
-    objective, student, batch, _ = world(DSKDConfig(), same, dtype=torch.float32)
-    counts = counts_of(batch, pairs=same)
-    wide = lambda x, value: torch.nn.functional.pad(x, (0, 6), value=value)  # noqa: E731
-    states = lambda x, value: torch.nn.functional.pad(x, (0, 0, 0, 6), value=value)  # noqa: E731
-    wide_batch = replace(
-        batch,
-        tokens_BS=wide(batch.tokens_BS, 3),
-        mask_BS=wide(batch.mask_BS, False),
-        target_BS=wide(batch.target_BS, False),
-        teacher_tokens_BT=wide(batch.teacher_tokens_BT, 3),
-        teacher_mask_BT=wide(batch.teacher_mask_BT, False),
-        teacher_target_BT=wide(batch.teacher_target_BT, False),
-        teacher_hidden={k: states(v, 7.0) for k, v in batch.teacher_hidden.items()},
-        pair_BS=wide(batch.pair_BS, -1) if same else None,
-    )
-    hidden = {k: states(v, 9.0) for k, v in student.hidden.items()}
-    wide_student = replace(student, logits_BSV=states(student.logits_BSV, -5.0), hidden=hidden)
-    assert_same(objective, student, objective(student, batch, counts), objective(wide_student, wide_batch, counts))
-
-
-@sides
-def test_the_order_of_samples_changes_nothing(same):
-    objective, student, batch, _ = world(DSKDConfig(), same, 1, dtype=torch.float32)
-    counts = counts_of(batch, pairs=same)
-    turned = part(student, batch, [2, 0, 4, 3, 1])
-    assert_same(objective, student, objective(student, batch, counts), objective(*turned, counts))
-
-
-@sides
 def test_accumulated_batches_weigh_as_one_large_batch(same):
     objective, student, batch, _ = world(DSKDConfig(), same, 2, samples=6, dtype=torch.float32)
     counts = counts_of(batch, pairs=same)
-    results = [objective(*part(student, batch, samples), counts) for samples in ([0], [1, 2, 3], [4, 5])]
+    results = [objective(*pick(student, batch, samples), counts) for samples in ([0], [1, 2, 3], [4, 5])]
     summed = sum(r[0] for r in results), {name: sum(r[1][name] for r in results) for name in results[0][1]}
     assert_same(objective, student, objective(student, batch, counts), summed)
-
-
-def part(student, batch, samples):
-    states, some = pick(student, batch, samples)
-    return replace(states, embedding=student.embedding, unembedding=student.unembedding), some
 
 
 def assert_same(objective, student, first, second):
@@ -293,19 +254,26 @@ def test_states_without_variance_stay_finite():
         assert torch.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("chunk", [1, 1000, 10**9])
-def test_chunks_change_nothing_and_float32_errs_no_more_than_plain_float32(chunk, monkeypatch):
-    """Value and gradient of the two chunked losses, at 500 tokens, against float64 and against plain float32."""
-    monkeypatch.setattr(divergence, "CHUNK_CPU", chunk)
+@pytest.mark.parametrize("rows", [1, 2, 40])
+def test_chunks_change_nothing_and_float32_errs_no_more_than_plain_float32(rows, monkeypatch):
+    """Value and gradient of the two chunked losses, at 500 tokens, against float64 and against plain float32.
+
+    Plain autograd takes the same rows at once, for products of other shapes sum in another order, and a row by itself
+    errs up to 1.7 times as much as 40 together. What is left is the same arithmetic, to the last digits of a value.
+    """
+    monkeypatch.setattr(divergence, "CHUNK_CPU", 500 * rows)
     g = torch.Generator().manual_seed(0)
-    weight, states, truth = (torch.randn(n, 16, generator=g, dtype=torch.float64) for n in (500, 40, 40))
+    weight, states, truth = (torch.randn(n, 16, generator=g) for n in (500, 40, 40))
     target = torch.randint(0, 500, (40,), generator=g)
 
     def plain(x):
-        log_q = ((x @ weight.to(x.dtype).T) / 2).log_softmax(-1)
-        log_p = ((truth.to(x.dtype) @ weight.to(x.dtype).T) / 2).log_softmax(-1)
-        nll = -(x @ weight.to(x.dtype).T).log_softmax(-1).gather(1, target[:, None]).sum()
-        return nll, (log_p.exp() * (log_p - log_q)).sum()
+        nll = kl = 0.0
+        for x_n, truth_n, target_n in zip(*(y.split(rows) for y in (x, truth.to(x.dtype), target)), strict=True):
+            logits, teacher = (y @ weight.to(x.dtype).T for y in (x_n, truth_n))
+            log_q, log_p = ((z / 2).log_softmax(-1) for z in (logits, teacher))
+            nll = nll - logits.log_softmax(-1).gather(1, target_n[:, None]).sum()
+            kl = kl + (log_p.exp() * (log_p - log_q)).sum()
+        return nll, kl
 
     def chunked(x):
         head = lambda h: h @ weight.to(h.dtype).T  # noqa: E731
@@ -316,22 +284,14 @@ def test_chunks_change_nothing_and_float32_errs_no_more_than_plain_float32(chunk
     def measured(losses, dtype):
         x = states.to(dtype).requires_grad_()
         values = losses(x)
-        return [v.detach().double() for v in values] + [
-            torch.autograd.grad(v, x, retain_graph=True)[0].double() for v in values
-        ]
+        gradients = [torch.autograd.grad(value, x, retain_graph=True)[0] for value in values]
+        return [x.detach().double() for x in (*values, *gradients)]
 
-    right = measured(plain, torch.float64)
-    rows = zip(
-        measured(chunked, torch.float64),
-        measured(chunked, torch.float32),
-        measured(plain, torch.float32),
-        right,
-        strict=True,
-    )
-    for exact, found, usual, wanted in rows:
+    kinds = (chunked, torch.float64), (chunked, torch.float32), (plain, torch.float32), (plain, torch.float64)
+    for exact, found, usual, wanted in zip(*(measured(*kind) for kind in kinds), strict=True):
         torch.testing.assert_close(exact, wanted, rtol=1e-12, atol=1e-12)
-        allowed = max(2 * float((usual - wanted).norm()), 1e-6 * float(wanted.norm()))
-        assert float((found - wanted).norm()) <= allowed
+        error, allowed = (float((x - wanted).norm() / wanted.norm()) for x in (found, usual))
+        assert error <= (1.1 * allowed if found.ndim else max(1.1 * allowed, torch.finfo(torch.float32).eps))
 
 
 def test_refusals():
@@ -387,7 +347,7 @@ def test_a_run_teaches_the_projectors_and_the_student(tmp_path, tokenizer):
     train(TrainingConfig.model_validate(run))
     lines = read_metrics(tmp_path / "run")
     for term in ("t2s_ce", "s2t_kd"):
-        values = [line[f"dskd/{term}"] for line in lines]
+        values = [line[f"dskd/{term}"] for line in lines if f"dskd/{term}" in line]  # before them, alignment's
         assert sum(values[-5:]) < 0.95 * sum(values[:5]), term
 
 

@@ -1,4 +1,4 @@
-"""FDD against triple loops from its equations, value and gradient; what must not change it; offline equals online."""
+"""FDD against loops from its equations, value and gradient; what must not change it; offline equals online."""
 
 from dataclasses import replace
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import nn
-from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from schemas.errors import RunError
@@ -17,6 +16,7 @@ from schemas.training import StudentConfig
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.objectives import naive
+from tests.trainer.objectives.precision import assert_as_precise, in_double, numbered
 from tests.trainer.objectives.world import L_S, L_T, counts_of, make_batch, make_pair, pick
 from trainer.batch import StudentStates
 from trainer.cache import Cache
@@ -32,8 +32,7 @@ from trainer.vocabulary import share_vocabulary
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 # Student layers and the teacher layers that follow: round(l * 9 / 6), Python's rounding to even.
 STRIDED = {1: [(6, 9)], 2: [(4, 6), (6, 9)], 3: [(4, 6), (5, 8), (6, 9)], 5: [(2, 3), (3, 4), (4, 6), (5, 8), (6, 9)]}
-# The teacher's head computes in float32 whatever the student does.
-TOLERANCE = {torch.float64: 1e-5, torch.float32: 5e-5}
+DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 
 
 def world(config, seed=0, dtype=torch.float64, width=7, bias=True, record=None, samples=4):
@@ -52,15 +51,21 @@ def gradients(scalar, student):
     return [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)]
 
 
-def close(found, wanted, tolerance):
-    """Relative to the largest number of `wanted`: single entries of a gradient may cancel to nothing."""
-    scale = max(float(wanted.abs().max()), 1e-3)
-    assert float((found.double() - wanted.double()).abs().max()) <= tolerance * scale
+def position_truth(own, theirs, temperature):
+    """Trajectory and derivative at one position: the logits that either side would predict from each key layer."""
+    kls = []
+    for z_teacher, z_student in zip(theirs, own, strict=True):
+        log_p, log_q = (torch.log_softmax(z / temperature, 0) for z in (z_teacher, z_student))
+        kls.append((log_p.exp() * (log_p - log_q)).sum())
+    own, theirs = ([torch.log_softmax(z, 0) for z in side] for side in (own, theirs))
+    changes = [(own[i + 1] - own[i], theirs[i + 1] - theirs[i]) for i in range(len(own) - 1)]
+    cosines = [u @ v / ((u @ u).sqrt() * (v @ v).sqrt()) for u, v in changes]
+    return sum(kls) / len(kls), sum(1 - cosine for cosine in cosines) / max(1, len(cosines))
 
 
 def truth(student, batch, head, key_layers, temperature):
-    """Trajectory and derivative, one sample, token, layer and word of the vocabulary at a time."""
-    trajectory = derivative = torch.zeros((), dtype=torch.float64)
+    """Trajectory and derivative, one sample, token and layer at a time."""
+    trajectory = derivative = torch.zeros((), dtype=student.logits_BSV.dtype)
     for b in range(len(batch.sample_ids)):
         for s in range(batch.tokens_BS.shape[1] - 1):
             if not batch.target_BS[b, s + 1] or batch.pair_BS[b, s] < 0:
@@ -70,21 +75,13 @@ def truth(student, batch, head, key_layers, temperature):
                 if l_student == L_S:
                     z = student.logits_BSV[b, s]
                 else:
-                    z = torch.stack(
-                        [naive.dot(student.hidden[l_student][b, s], row) for row in student.unembedding.weight]
-                    )
-                    z = z if student.unembedding.bias is None else z + student.unembedding.bias
+                    z = student.unembedding(student.hidden[l_student][b, s])
                 z_teacher = naive.head_logits(head, batch.teacher_hidden[l_teacher][b, batch.pair_BS[b, s]])
                 width = min(len(z), len(z_teacher))
                 own.append(z[:width])
                 theirs.append(z_teacher[:width])
-            kls = [naive.kl(t, s, temperature) for t, s in zip(theirs, own, strict=True)]
-            trajectory = trajectory + sum(kls) / len(kls)
-            own, theirs = ([naive.log_softmax(z) for z in side] for side in (own, theirs))
-            steps = range(len(own) - 1)
-            distances = [1 - naive.cos(own[i + 1] - own[i], theirs[i + 1] - theirs[i]) for i in steps]
-            if distances:
-                derivative = derivative + sum(distances) / len(distances)
+            of_kl, of_change = position_truth(own, theirs, temperature)
+            trajectory, derivative = trajectory + of_kl, derivative + of_change
     return trajectory, derivative
 
 
@@ -105,7 +102,7 @@ SWITCHES = {
 
 
 @pytest.mark.parametrize("rows", [1, 4, 1000])
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=["float64", "float32"])
+@DTYPES
 @pytest.mark.parametrize(("switches", "shape"), SWITCHES.values(), ids=SWITCHES)
 def test_value_and_gradient(switches, shape, dtype, rows, monkeypatch):
     config, seed = FDDConfig(**switches), rows % 7
@@ -115,60 +112,53 @@ def test_value_and_gradient(switches, shape, dtype, rows, monkeypatch):
     key_layers = STRIDED[top] if top else [(0, 1), (3, 7)]
     monkeypatch.setattr(fdd, "CHUNK_CPU", rows * len(key_layers) * min(9, student.logits_BSV.shape[2]))
     counts = counts_of(batch, pairs=True)
-    trajectory, derivative = truth(student, batch, loss.head, key_layers, config.temperature)
-    scalar, parts = objective(student, batch, counts)
-    wanted = config.weight * (config.trajectory * trajectory + config.derivative * derivative) / counts["pair"]
     assert counts["pair"] > 3
-    close(parts["fdd/trajectory"], trajectory.detach() / counts["pair"], TOLERANCE[dtype])
-    close(parts["fdd/derivative"], derivative.detach() / counts["pair"], TOLERANCE[dtype])
-    close(scalar.detach(), wanted.detach(), TOLERANCE[dtype])
-    for f, r in zip(gradients(scalar, student), gradients(wanted, student), strict=True):
-        assert f.dtype == dtype
-        close(f, r, TOLERANCE[dtype])
+
+    def naively(student, batch):
+        terms = truth(student, batch, loss.head, key_layers, config.temperature)
+        trajectory, derivative = (term / counts["pair"] for term in terms)
+        value = config.weight * (config.trajectory * trajectory + config.derivative * derivative)
+        found = {"trajectory": trajectory.detach(), "derivative": torch.as_tensor(derivative).detach()}
+        return found | {"value": value.detach()} | numbered(gradients(value, student))
+
+    scalar, parts = objective(student, batch, counts)
+    found = {name: parts[f"fdd/{name}"] for name in ("trajectory", "derivative")} | {"value": scalar.detach()}
+    learned = numbered(gradients(scalar, student))
+    assert {gradient.dtype for gradient in learned.values()} == {dtype}
+    right = naively(*in_double(student, batch))
+    assert_as_precise(found | learned, right, right if dtype == torch.float64 else naively(student, batch))
 
 
 def test_float32_is_no_worse_than_plain_autograd_in_float32():
-    """Against float64, over a vocabulary and widths where sums are long enough to lose digits."""
+    """Against float64, over a vocabulary and widths where sums are long enough to lose digits.
+
+    Rounding is chance: over a gradient's thousands of numbers it averages out, and two ways to compute the same agree
+    in their errors to 3 % (seeds 0 to 4). The value is one number, which need not be luckier than its last digit.
+    """
     torch.manual_seed(0)
     V, d, P, layers = 5000, 64, 30, 3
-    exact_teacher = 3 * torch.randn(layers, P, V, dtype=torch.float64)
-    exact_states = [torch.randn(P, d, dtype=torch.float64) for _ in range(layers - 1)]
-    exact_logits, exact_weight = 3 * torch.randn(P, V, dtype=torch.float64), torch.randn(V, d, dtype=torch.float64)
-    exact_weight *= 0.3
+    teacher, weight = 3 * torch.randn(layers, P, V), 0.3 * torch.randn(V, d)
+    exact = [weight, 3 * torch.randn(P, V), *(torch.randn(P, d) for _ in range(layers - 1))]
 
     def plain(dtype):
-        leaves = [x.to(dtype).requires_grad_() for x in (exact_weight, exact_logits, *exact_states)]
+        leaves = [x.to(dtype).requires_grad_() for x in exact]
         weight, logits, *states = leaves
-        total = sum(dynamics(torch.stack([*(h @ weight.T for h in states), logits]), exact_teacher.to(dtype), 2.0))
+        own = torch.stack([*(h @ weight.T for h in states), logits])
+        log_q, log_p = ((z / 2).log_softmax(-1) for z in (own, teacher.to(dtype)))
+        changes = (z.log_softmax(-1).diff(dim=0) for z in (own, teacher.to(dtype)))
+        distance = 1 - torch.cosine_similarity(*changes, dim=-1)
+        total = (log_p.exp() * (log_p - log_q)).sum() / layers + distance.sum() / (layers - 1)
         return [total.detach(), *torch.autograd.grad(total, leaves)]
 
     unembedding = nn.Linear(d, V, bias=False)
-    unembedding.weight.data = exact_weight.float()
-    logits, *states = (x.float().requires_grad_() for x in (exact_logits, *exact_states))
-    comparison = fdd.Comparison(
-        torch.arange(P), lambda layer, chunk: exact_teacher[layer, chunk].float(), V, 2.0, (1.0, 1.0)
-    )
+    unembedding.weight.data = weight
+    logits, *states = (x.requires_grad_() for x in exact[1:])
+    comparison = fdd.Comparison(torch.arange(P), lambda layer, chunk: teacher[layer, chunk], V, 2.0, (1.0, 1.0))
     total, _, _ = fdd.feature_dynamics(comparison, unembedding, states, logits)
     ours = [total.detach(), *torch.autograd.grad(total, [unembedding.weight, logits, *states])]
     for found, same_precision, right in zip(ours, plain(torch.float32), plain(torch.float64), strict=True):
         error, allowed = ((x.double() - right).norm() / right.norm() for x in (found, same_precision))
-        assert error <= 1.5 * allowed + 1e-7
-
-
-def padded(student, batch, more):
-    """The same samples with `more` columns of padding, filled with what must not matter."""
-    tokens = lambda x, value: pad(x, (0, more), value=value)  # noqa: E731
-    states = lambda x, value: pad(x, (0, 0, 0, more), value=value)  # noqa: E731
-    wide = replace(
-        batch,
-        tokens_BS=tokens(batch.tokens_BS, 3),
-        mask_BS=tokens(batch.mask_BS, False),
-        target_BS=tokens(batch.target_BS, False),
-        teacher_hidden={k: states(v, 7.0) for k, v in batch.teacher_hidden.items()},
-        pair_BS=tokens(batch.pair_BS, -1),
-    )
-    hidden = {k: states(v, 9.0) for k, v in student.hidden.items()}
-    return replace(student, logits_BSV=states(student.logits_BSV, -5.0), hidden=hidden), wide
+        assert error <= (1.1 * allowed if found.ndim else torch.finfo(torch.float32).eps)
 
 
 def assert_same(found, wanted, student):
@@ -178,30 +168,11 @@ def assert_same(found, wanted, student):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_padding_and_the_order_of_samples_change_nothing():
-    objective, student, batch = world(FDDConfig(), dtype=torch.float32)
-    counts = counts_of(batch, pairs=True)
-    picked, turned = pick(student, batch, [2, 0, 3, 1])
-    picked = replace(picked, unembedding=student.unembedding)
-    assert_same(objective(*padded(student, batch, 5), counts), objective(student, batch, counts), student)
-    assert_same(objective(picked, turned, counts), objective(student, batch, counts), student)
-
-
-def test_padding_gets_no_gradient_at_all():
-    objective, student, batch = world(FDDConfig(), dtype=torch.float32)
-    student, batch = padded(student, batch, 3)
-    scalar, _ = objective(student, batch, counts_of(batch, pairs=True))
-    for gradient in torch.autograd.grad(scalar, [student.logits_BSV, *student.hidden.values()]):
-        paired = batch.paired_targets()
-        assert torch.count_nonzero(gradient[~paired]) == 0
-        assert gradient[paired].norm(dim=-1).min() > 0
-
-
 def test_accumulated_batches_weigh_as_one_large_batch():
     objective, student, batch = world(FDDConfig(), seed=2, dtype=torch.float32, samples=6)
     counts = counts_of(batch, pairs=True)
     pieces = [pick(student, batch, samples) for samples in ([0], [1, 2, 3], [4, 5])]
-    results = [objective(replace(s, unembedding=student.unembedding), b, counts) for s, b in pieces]
+    results = [objective(*piece, counts) for piece in pieces]
     parts = {name: sum(r[1][name] for r in results) for name in results[0][1]}
     assert_same((sum(r[0] for r in results), parts), objective(student, batch, counts), student)
 
@@ -325,7 +296,8 @@ def test_cached_states_give_the_loss_of_the_live_teacher(cache):
         own = torch.stack([model.lm_head(states.hidden_states[layer][row]) for layer in (1, 2, 3)])
         places = batch.target_BS[row, 1:].nonzero().squeeze(1)
         assert places.max() < theirs.shape[1]
-        total = total + sum(dynamics(own[:, places], theirs[:, places], 2.0))
+        for place in places.tolist():
+            total = total + sum(position_truth(own[:, place], theirs[:, place], 2.0))
     live = total / counts["pair"]
     live.backward()
     online = torch.cat([p.grad.flatten() for p in model.parameters()])

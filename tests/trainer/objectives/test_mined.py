@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from schemas.losses import MinEDConfig
+from tests.trainer.objectives.precision import assert_as_precise, close, in_double
 from tests.trainer.objectives.predicting import student_positions, teacher_positions
-from tests.trainer.objectives.test_terms import close
 from tests.trainer.objectives.two_texts import (
     LAST,
     counts_of,
@@ -17,12 +17,12 @@ from tests.trainer.objectives.two_texts import (
     make_setting,
     renumbered,
 )
+from tests.trainer.spelling import spelt
 from tests.trainer.test_vocabulary_map import distance, nearest
 from trainer.batch import StudentStates
 from trainer.objectives import divergence
 from trainer.objectives.mined import kl_to
 from trainer.objectives.objective import build_objective
-from trainer.vocabulary import canonical_pieces
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ class Truth:
 
     def __init__(self, pair, config):
         self.pair, self.config, self.found = pair, config, {}
-        self.own, self.theirs = (canonical_pieces(tokenizer) for tokenizer in pair.tokenizers)
+        self.own, self.theirs = (spelt(tokenizer) for tokenizer in pair.tokenizers)
 
     def student_token(self, token):
         if token not in self.found:
@@ -75,7 +75,7 @@ class Truth:
             if place >= 0:
                 joined = moved[place] + probability
                 moved[place] = joined if self.config.merge == "sum" else max(moved[place], probability)
-        moved = torch.tensor(moved, dtype=torch.float64)
+        moved = torch.tensor(moved, dtype=logits.dtype)
         return moved / moved.sum()
 
     def partner(self, tokens, their_tokens):
@@ -92,17 +92,19 @@ class Truth:
         return partners
 
     def __call__(self, student, batch, logits):
-        kl, nll, aligned = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64), 0
+        """Totals, computed in the dtype of the student's logits, whatever that of the teacher's."""
+        dtype = student.logits_BSV.dtype
+        kl, nll, aligned = torch.zeros((), dtype=dtype), torch.zeros((), dtype=dtype), 0
         for b in range(len(batch.sample_ids)):
             own, theirs = student_positions(batch, b), teacher_positions(batch, b)
             tokens = [batch.tokens_BS[b, s].item() for s in own]
             partners = self.partner(tokens, [batch.teacher_tokens_BT[b, t].item() for t in theirs])
             for s, partner in zip(own, partners, strict=True):
-                log_q = torch.log_softmax(student.logits_BSV[b, s].double() / self.config.temperature, 0)
+                log_q = torch.log_softmax(student.logits_BSV[b, s] / self.config.temperature, 0)
                 if partner is None:
                     nll = nll - log_q[batch.tokens_BS[b, s + 1]]
                     continue
-                p = self.mapped(logits[b][theirs[partner]], len(log_q))
+                p = self.mapped(logits[b][theirs[partner]].to(dtype), len(log_q))
                 said = p > 0
                 kl = kl + (p[said] * (torch.log(p[said]) - log_q[said])).sum()
                 aligned += 1
@@ -125,22 +127,24 @@ SWITCHES = {
 def test_value_and_gradient(cache, switches, kind):
     config, pair = MinEDConfig(**switches), make_pair(cache, kind)
     truth = Truth(pair, config)
-    for dtype, tolerance in ((torch.float64, 1e-5), (torch.float32, 5e-5)):
+    terms = ("kl", "nll") if config.unaligned == "one_hot" else ("kl",)
+
+    def naively(student, batch):
+        totals = truth(student, batch, head_logits(pair, batch))
+        assert 0.1 * batch.count("token") < totals["aligned"]
+        means = {name: torch.as_tensor(totals[name]) / batch.count("token") for name in (*terms, "aligned")}
+        value = config.weight * sum(means[name] for name in terms)
+        (gradient,) = torch.autograd.grad(value, student.logits_BSV)
+        assert gradient.abs().max() > 1e-4
+        return {f"mined/{name}": mean.detach() for name, mean in means.items()} | {"gradient": gradient}
+
+    for dtype in (torch.float64, torch.float32):
         objective, student, batch = make_setting(cache, pair, config, dtype=dtype)
-        counts = counts_of(batch)
-        scalar, parts = objective(student, batch, counts)
-        expected = truth(student, batch, head_logits(pair, batch))
-        assert parts["mined/aligned"].item() == pytest.approx(expected["aligned"] / counts["token"])
-        assert 0.1 * counts["token"] < expected["aligned"]
-        terms = ("kl", "nll") if config.unaligned == "one_hot" else ("kl",)
-        assert set(parts) == {f"mined/{name}" for name in (*terms, "aligned")}
-        for name in terms:
-            close(parts[f"mined/{name}"], expected[name].detach() / counts["token"], tolerance)
-        wanted = config.weight * sum(expected[name] for name in terms) / counts["token"]
-        (found,) = torch.autograd.grad(scalar, student.logits_BSV)
-        (right,) = torch.autograd.grad(wanted, student.logits_BSV)
-        close(found, right, tolerance)
-        assert right.abs().max() > 1e-4
+        scalar, found = objective(student, batch, counts_of(batch))
+        (gradient,) = torch.autograd.grad(scalar, student.logits_BSV)
+        right = naively(*in_double(student, batch))
+        plain = right if dtype == torch.float64 else naively(student, batch)
+        assert_as_precise(found | {"gradient": gradient}, right, plain)
 
 
 @pytest.mark.parametrize("kind", ["bytelevel", "unigram"])

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from schemas.losses import MultiLevelOTConfig
 from schemas.manifest import HeadRecord
 from tests.trainer.objectives import naive
+from tests.trainer.objectives.precision import TOLERANCE, close
 from tests.trainer.objectives.predicting import student_positions, teacher_logits, teacher_positions
-from tests.trainer.objectives.test_terms import SEEDS, TOLERANCE, close
+from tests.trainer.objectives.test_terms import SEEDS
 from tests.trainer.objectives.world import L_T, counts_of, make_batch, make_pair
 from trainer.batch import StudentStates
 from trainer.objectives import divergence
@@ -95,11 +96,11 @@ def test_value_and_gradient(switches, record, dtype):
             weight = getattr(config, name)
             assert (f"multilevel_ot/{name}" in parts) is (weight > 0)
             if weight > 0:
-                close(parts[f"multilevel_ot/{name}"], value.detach() / counts["token"], TOLERANCE[dtype])
+                close(parts[f"multilevel_ot/{name}"], value.detach() / counts["token"], TOLERANCE)
                 wanted = wanted + config.weight * weight * value / counts["token"]
         (found,) = torch.autograd.grad(scalar, student.logits_BSV)
         (right,) = torch.autograd.grad(wanted, student.logits_BSV)
-        close(found, right, TOLERANCE[dtype])
+        close(found, right, TOLERANCE)
         assert right.abs().max() > 1e-4
 
 

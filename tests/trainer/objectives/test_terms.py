@@ -1,7 +1,6 @@
 """Every loss, under every switch, against the triple loops of naive.py: value and gradient, in float64 and float32."""
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from schemas.layers import Top
 from schemas.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
 from schemas.manifest import HeadRecord
 from tests.trainer.objectives import naive
+from tests.trainer.objectives.precision import assert_as_precise, in_double, numbered
 from tests.trainer.objectives.world import L_S, L_T, counts_of, gradients, make_batch, make_pair, to_double
 from trainer.batch import SpanRequest
 from trainer.objectives.objective import build_objective
@@ -17,15 +17,10 @@ from trainer.objectives.objective import build_objective
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 SEEDS = {torch.float64: (0, 1), torch.float32: (2,)}
-TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-5}
 
 
 def assert_matches(config, pair, seed, dtype, truth, same=False, silent=()):
-    """`truth(loss, student, batch)` gives unweighted totals by name; compare them, the objective, and its gradients.
-
-    Both are held to the loops in float64 over the same numbers: within 1e-5, or, in float32, where cosines cancel and
-    sums lose digits, within twice the error of the very same loops in float32.
-    """
+    """`truth(loss, student, batch)` gives unweighted totals by name; compare them, the objective, and its gradients."""
     objective = build_objective([config], pair)
     if dtype == torch.float64:
         to_double(objective)
@@ -49,44 +44,8 @@ def assert_matches(config, pair, seed, dtype, truth, same=False, silent=()):
         }
 
     right = naively(to_double(copy.deepcopy(objective)), *in_double(student, batch))
-    plain = naively(objective, student, batch) if dtype == torch.float32 else right
-    for name, value in right.items():
-        allowed = max(TOLERANCE[dtype], 2 * error(plain[name], value))
-        assert error(found[name], value) <= allowed, (name, error(found[name], value), allowed)
+    assert_as_precise(found, right, right if dtype == torch.float64 else naively(objective, student, batch))
     return terms
-
-
-def numbered(tensors):
-    return {f"gradient {number}": tensor for number, tensor in enumerate(tensors)}
-
-
-def error(found, right):
-    """Relative to the largest number of `right`: single entries of a gradient may cancel to nothing."""
-    scale = max(float(right.abs().max()), 1e-3)
-    return float((found.double() - right.double()).abs().max()) / scale
-
-
-def close(found, wanted, tolerance):
-    assert error(found, wanted) <= tolerance
-
-
-def in_double(student, batch):
-    """The same numbers in float64; what was a leaf is one again."""
-
-    def doubled(tensor, wants_gradient=False):
-        return tensor.detach().double().requires_grad_(wants_gradient)
-
-    states = replace(
-        student,
-        logits_BSV=doubled(student.logits_BSV, True),
-        hidden={layer: doubled(state, True) for layer, state in student.hidden.items()},
-        mass={layer: doubled(mass) for layer, mass in student.mass.items()},
-    )
-    return states, replace(
-        batch,
-        teacher_hidden={layer: doubled(state) for layer, state in batch.teacher_hidden.items()},
-        teacher_mass={layer: doubled(mass) for layer, mass in batch.teacher_mass.items()},
-    )
 
 
 @DTYPES

@@ -6,8 +6,9 @@ import torch
 from schemas.losses import ULDConfig
 from schemas.manifest import HeadRecord
 from tests.trainer.objectives import naive
+from tests.trainer.objectives.precision import TOLERANCE, close
 from tests.trainer.objectives.predicting import student_positions, teacher_logits, teacher_positions
-from tests.trainer.objectives.test_terms import SEEDS, TOLERANCE, close
+from tests.trainer.objectives.test_terms import SEEDS
 from tests.trainer.objectives.world import L_T, counts_of, make_batch, make_pair
 from trainer.batch import SpanRequest, StudentStates
 from trainer.objectives import divergence
@@ -69,10 +70,10 @@ def test_value_and_gradient(switches, record, dtype):
         scalar, parts = objective(student, batch, counts)
         unit = "token" if config.normalise == "token" else "sample"
         wanted = uld(student, batch, teacher_logits(pair.head, batch, L_T), config) / counts[unit]
-        close(parts["uld/distance"], wanted.detach(), TOLERANCE[dtype])
+        close(parts["uld/distance"], wanted.detach(), TOLERANCE)
         (found,) = torch.autograd.grad(scalar, student.logits_BSV)
         (right,) = torch.autograd.grad(config.weight * wanted, student.logits_BSV)
-        close(found, right, TOLERANCE[dtype])
+        close(found, right, TOLERANCE)
         assert right.abs().max() > 1e-4
 
 

@@ -63,10 +63,10 @@ def live_logits(cache, positions=POSITIONS):
 
 
 def head_logits(pair, batch):
-    """[T, W] of every sample from its cached states, as one product in float64."""
-    weight, bias = pair.head.weight_Vd.double(), pair.head.bias_V
-    logits = batch.teacher_hidden[LAST].double() @ weight.T
-    return list(logits if bias is None else logits + bias.double())
+    """[T, W] of every sample from its cached states, as one product in their dtype."""
+    states = batch.teacher_hidden[LAST]
+    assert pair.head.bias_V is None
+    return list(states @ pair.head.weight_Vd.to(states.dtype).T)
 
 
 def counts_of(batch):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from schemas.manifest import ArrayRecord, CacheManifest, CorpusRecord, HeadRecord, TeacherRecord
-from trainer.batch import Batch, SpanSet, StudentStates
+from trainer.batch import Batch, SpanSet, SparseLogits, StudentStates
 from trainer.objectives.base import Pair
 from trainer.objectives.objective import Objective
 from trainer.teacher_head import TeacherHead
@@ -152,8 +152,10 @@ def pick(student, batch, samples):
         teacher_mass=rows(batch.teacher_mass),
         spans=spans,
         pair_BS=None if batch.pair_BS is None else batch.pair_BS[index],
+        sparse={kind: SparseLogits(s.ids_BTn[index], s.values_BTn[index]) for kind, s in batch.sparse.items()},
     )
-    return StudentStates(student.logits_BSV[index], rows(student.hidden), rows(student.mass)), part
+    logits, hidden, mass = student.logits_BSV[index], rows(student.hidden), rows(student.mass)
+    return replace(student, logits_BSV=logits, hidden=hidden, mass=mass), part
 
 
 def leaves(student, objective):

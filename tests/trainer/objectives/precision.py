@@ -1,0 +1,52 @@
+"""How near two numbers must be: within 1e-5 of float64, or as near as the same loops come in the same precision."""
+
+import copy
+from dataclasses import replace
+
+TOLERANCE = 1e-5  # in float64 too: the teacher's head computes in float32 whatever the student does
+
+
+def error(found, right):
+    """Relative to the largest number of `right`: single entries of a gradient may cancel to nothing."""
+    scale = max(float(right.abs().max()), 1e-3)
+    return float((found.double() - right.double()).abs().max()) / scale
+
+
+def close(found, wanted, tolerance):
+    assert error(found, wanted) <= tolerance
+
+
+def assert_as_precise(found, right, plain):
+    """Tensors by name: ours, the naive loops' in float64, and theirs in our precision, all over the same numbers.
+
+    Where float32 loses digits, as cosines do that cancel, ours may err by twice what the loops in float32 do.
+    """
+    assert found.keys() == right.keys() == plain.keys()
+    for name, wanted in right.items():
+        allowed = max(TOLERANCE, 2 * error(plain[name], wanted))
+        assert error(found[name], wanted) <= allowed, (name, error(found[name], wanted), allowed)
+
+
+def numbered(tensors):
+    return {f"gradient {number}": tensor for number, tensor in enumerate(tensors)}
+
+
+def in_double(student, batch):
+    """The same numbers in float64; what was a leaf is one again."""
+
+    def doubled(tensor, wants_gradient=False):
+        return tensor.detach().double().requires_grad_(wants_gradient)
+
+    states = replace(
+        student,
+        logits_BSV=doubled(student.logits_BSV, True),
+        hidden={layer: doubled(state, True) for layer, state in student.hidden.items()},
+        mass={layer: doubled(mass) for layer, mass in student.mass.items()},
+        embedding=None if student.embedding is None else copy.deepcopy(student.embedding).double(),
+        unembedding=None if student.unembedding is None else copy.deepcopy(student.unembedding).double(),
+    )
+    return states, replace(
+        batch,
+        teacher_hidden={layer: doubled(state) for layer, state in batch.teacher_hidden.items()},
+        teacher_mass={layer: doubled(mass) for layer, mass in batch.teacher_mass.items()},
+    )

@@ -1,0 +1,158 @@
+"""What must not change any objective: how tokens are numbered, where padding is, in which order samples come.
+
+Each asks for the same value, the same terms and, moved along, the same gradient to everything that can learn.
+"""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.functional import pad
+
+from tests.trainer.objectives.every import EVERY, ONE_TOKENIZER, World, make_world
+from tests.trainer.objectives.precision import error
+from tests.trainer.objectives.test_alm import word_tokenizer
+from tests.trainer.objectives.world import V_S, V_T, pick, to_double
+from trainer.batch import SpanSet, SparseLogits
+from trainer.objectives.objective import LOSSES, build_objective
+from trainer.teacher_head import TeacherHead
+from trainer.vocabulary import SharedVocabulary
+
+# The teacher's head computes in float32, and products of other shapes may round otherwise.
+TOLERANCE = 1e-6
+each = pytest.mark.parametrize("name", EVERY)
+
+
+def assert_same(changed, world, move):
+    """`move(name, gradient)`: where the gradient of `world` is to be found in `changed`."""
+    found, wanted = changed.measure(), world.measure()
+    assert found.keys() == wanted.keys()
+    for name, right in wanted.items():
+        moved = move(name, right)
+        assert found[name].shape == moved.shape
+        assert error(found[name], moved) <= TOLERANCE, (name, error(found[name], moved))
+
+
+def is_state(name):
+    return name == "logits" or name.startswith("hidden")
+
+
+def leaf_states(student, move):
+    """The student's states moved by `move(state, value that its padding may have)`, leaves again."""
+    moved = {layer: move(state.detach(), 9.0).requires_grad_() for layer, state in student.hidden.items()}
+    return replace(student, logits_BSV=move(student.logits_BSV.detach(), -5.0).requires_grad_(), hidden=moved)
+
+
+def test_every_objective_is_here_and_has_something_to_say():
+    assert {config.loss for configs in EVERY.values() for config in configs} == LOSSES.keys() - {"talas"}
+    for name, configs in EVERY.items():
+        found = make_world(name).measure()
+        silent = {part for part, value in found.items() if "/" in part and value == 0}
+        assert not silent, (name, silent)
+        assert found["logits"].abs().max() > 1e-4 or configs[0].loss == "mta"
+
+
+@each
+def test_numbering_tokens_differently_changes_nothing(name):
+    """Both vocabularies in an order of their own; jointly, where the tokenizers are one and the numbers are shared."""
+    world = make_world(name)
+    g = torch.Generator().manual_seed(1)
+    own = torch.randperm(V_S, generator=g)
+    theirs = torch.cat([own, V_S + torch.tensor([1, 0])]) if name in ONE_TOKENIZER else torch.randperm(V_T, generator=g)
+
+    def move(name, gradient):
+        if name == "logits":
+            return gradient[:, :, own]
+        return gradient[own] if name.startswith(("embedding", "unembedding")) else gradient
+
+    assert_same(renumbered(world, name, own, theirs), world, move)
+
+
+def renumbered(world, name, own, theirs):
+    """The world in which the student's token `own[v]` is called v, and the teacher's `theirs[w]` is called w."""
+    pair, batch = world.pair, world.batch
+    of_student, of_teacher = own.argsort(), theirs.argsort()
+    shared = torch.stack([of_student[pair.vocabulary.student_ids], of_teacher[pair.vocabulary.teacher_ids]])
+    turned = replace(
+        pair,
+        head=TeacherHead(pair.head.weight_Vd[theirs], pair.head.bias_V[theirs], pair.manifest.teacher.head),
+        vocabulary=SharedVocabulary(*shared[:, shared[0].argsort()]),
+        embedding_Vd=pair.embedding_Vd[theirs],
+        tokenizers=(in_order(pair.tokenizers[0], own), in_order(pair.tokenizers[1], theirs)),
+    )
+    objective = to_double(build_objective(EVERY[name], turned))
+    objective.load_state_dict(world.objective.state_dict())
+    batch = replace(
+        batch,
+        tokens_BS=of_student[batch.tokens_BS],
+        teacher_tokens_BT=of_teacher[batch.teacher_tokens_BT],
+        sparse={kind: SparseLogits(of_teacher[s.ids_BTn], s.values_BTn) for kind, s in batch.sparse.items()},
+    )
+    student = replace(
+        world.student,
+        logits_BSV=world.student.logits_BSV.detach()[:, :, own].requires_grad_(),
+        embedding=reordered(world.student.embedding, own),
+        unembedding=reordered(world.student.unembedding, own),
+    )
+    return World(objective, turned, student, batch)
+
+
+def in_order(tokenizer, order):
+    pieces = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
+    return word_tokenizer([pieces[old] for old in order.tolist() if old < len(pieces)], **tokenizer.special_tokens_map)
+
+
+def reordered(module, order):
+    module = copy.deepcopy(module)
+    for parameter in module.parameters():
+        parameter.data = parameter.data[order]
+    return module
+
+
+@each
+@pytest.mark.parametrize(("left", "right"), [(0, 2), (2, 0)], ids=["right", "left"])
+def test_padding_changes_nothing_and_gets_no_gradient(name, left, right):
+    """Two more columns on either side of student and teacher, filled with what must not matter."""
+    world = make_world(name)
+
+    def columns(x, value):
+        return pad(x, (0, 0) * (x.ndim - 2) + (left, right), value=value)
+
+    def pairs(x):
+        return columns(torch.where(x >= 0, x + left, -1), -1)
+
+    batch = world.batch
+    wide = replace(
+        batch,
+        tokens_BS=columns(batch.tokens_BS, 3),
+        mask_BS=columns(batch.mask_BS, False),
+        target_BS=columns(batch.target_BS, False),
+        teacher_tokens_BT=columns(batch.teacher_tokens_BT, 5),
+        teacher_mask_BT=columns(batch.teacher_mask_BT, False),
+        teacher_target_BT=columns(batch.teacher_target_BT, False),
+        teacher_hidden={layer: columns(state, 7.0) for layer, state in batch.teacher_hidden.items()},
+        teacher_mass={layer: columns(mass, 0.0) for layer, mass in batch.teacher_mass.items()},
+        spans={
+            request: SpanSet(columns(s.student_BS, -1), columns(s.teacher_BT, -1), pad(s.mask_BK, (0, 2), value=False))
+            for request, s in batch.spans.items()
+        },
+        pair_BS=None if batch.pair_BS is None else pairs(batch.pair_BS),
+        sparse={
+            kind: SparseLogits(columns(s.ids_BTn, 1), columns(s.values_BTn, -0.5)) for kind, s in batch.sparse.items()
+        },
+    )
+    student = leaf_states(world.student, columns)
+    student = replace(student, mass={layer: columns(mass, 0.0) for layer, mass in student.mass.items()})
+    changed = replace(world, student=student, batch=wide)
+    assert_same(changed, world, lambda leaf, gradient: columns(gradient, 0.0) if is_state(leaf) else gradient)
+    for leaf, gradient in changed.measure().items():
+        assert not is_state(leaf) or torch.count_nonzero(gradient[~wide.mask_BS]) == 0
+
+
+@each
+def test_the_order_of_samples_changes_nothing(name):
+    world, order = make_world(name), [2, 0, 4, 3, 1]
+    student, batch = pick(world.student, world.batch, order)
+    changed = replace(world, student=leaf_states(student, lambda state, _: state), batch=batch)
+    assert_same(changed, world, lambda leaf, gradient: gradient[order] if is_state(leaf) else gradient)
