@@ -5,15 +5,17 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from jobs.console import make_console
 from jobs.runs import Group, group_runs, load_run
+from schemas.errors import RunError
+from trainer.output_place import require_place
 
 
 def show_comparison(runs: Sequence[Path], picture: Path | None) -> None:
     """Print the table, and where the picture is."""
-    console = Console(highlight=False)
+    console = make_console()
     console.print(compare_runs(runs, picture))
     if picture is not None:
         console.print(f"curves: {picture}", soft_wrap=True)
@@ -26,14 +28,25 @@ def compare_runs(
     deviation over seeds, the picture in `out_png`.
 
     `references` are figures of models that were not trained here, such as the teacher. Runs over different caches are
-    shown together and marked: their figures do not compare the objectives alone. Raises RunError naming the file.
+    shown together and marked: their figures do not compare the objectives alone. Raises RunError naming the file, or
+    the picture that cannot be drawn.
     """
+    if out_png is not None:
+        _check_picture(out_png)
     groups = group_runs([load_run(folder) for folder in runs])
     if out_png is not None:
         from jobs.curves import draw_curves  # matplotlib takes a second to import
 
         draw_curves(groups, references or {}, out_png)
     return _table(groups, references or {})
+
+
+def _check_picture(path: Path) -> None:
+    if path.suffix.lower() != ".png":
+        raise RunError(f"{path}: the picture is a PNG; name it {path.with_suffix('.png')}")
+    require_place(path)
+    if path.is_dir():
+        raise RunError(f"{path} is a folder; name a file in it")
 
 
 def _table(groups: Sequence[Group], references: Mapping[str, float]) -> Table:

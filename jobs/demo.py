@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 
+from jobs.console import make_console
 from jobs.demo_corpus import stories
+from schemas.files import commit_folder, folder_beside
 
 # The teacher learns from all stories, the students from the first few of them: its states must carry over the rest.
 TEACHER_STORIES, STUDENT_STORIES, HELD_OUT = 5_000, 1_200, 200
@@ -35,7 +36,7 @@ On a machine with a GPU set `workers.gpus: 1` as well. Then: stillroom extract C
 def run_demo(folder: Path) -> None:
     """Do what is not done yet below `folder`, then print the table and the paths of all that was written."""
     folder = folder.expanduser().absolute()
-    console = Console(highlight=False)
+    console = make_console()
     console.rule("corpus, tokenizers, teacher")
     held_out = _make_corpus(folder)
     _make_teacher(folder)
@@ -82,7 +83,9 @@ def _make_teacher(folder: Path) -> None:
     texts = stories(HELD_OUT + TEACHER_STORIES)[HELD_OUT:]
     if not (folder / "teacher").exists():
         train_teacher(folder / "teacher", byte_level_tokenizer(texts[:STUDENT_STORIES]), texts)
-    sentencepiece_tokenizer(texts[:STUDENT_STORIES]).save_pretrained(folder / "pieces")
+    with folder_beside(folder / "pieces") as pieces:
+        sentencepiece_tokenizer(texts[:STUDENT_STORIES]).save_pretrained(pieces)
+        commit_folder(pieces, folder / "pieces")
 
 
 def write_configs(folder: Path) -> list[Path]:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from jobs.console import make_console
+from schemas.errors import ModelError
 from schemas.model_files import load_tokenizer
 from trainer.evaluate import Evaluation, evaluate, load_for_evaluation, read_texts
 from trainer.run_folder import MODEL, RECORD, read_run
@@ -33,7 +34,7 @@ def show_evaluations(models: Sequence[Path], text: Path, field: str, limit: int 
         model, tokenizer = load_for_evaluation(model_folder)
         window = max_tokens or _window(folder, model)
         rows.append((folder, window, evaluate(model.to(device), tokenizer, texts, window, device)))
-    Console(highlight=False).print(_table(rows))
+    make_console().print(_table(rows))
     if any(found.unknown_tokens for _, _, found in rows):
         print("A model with unknown tokens has less to predict: its bits per byte flatter it.")
 
@@ -56,7 +57,7 @@ def show_sentence_evaluations(models: Sequence[Path], pairs: Path, limit: int | 
         table.add_column(heading, justify="right")
     for spearman, name, window, count in sorted(rows, key=lambda row: -row[0]):
         table.add_row(name, f"{spearman:.2f}", f"{window:,}", f"{count:,}")
-    Console(highlight=False).print(table)
+    make_console().print(table)
 
 
 def _device() -> torch.device:
@@ -64,10 +65,14 @@ def _device() -> torch.device:
 
 
 def _folders(models: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """Each model as it was named, and the folder of its weights."""
-    progress = Console(stderr=True)
+    """Each model as it was named, and the folder of its weights. Raises ModelError for a name that cannot be one."""
+    progress = make_console(stderr=True)
     for folder in track(models, "evaluating", console=progress, transient=True, disable=not progress.is_terminal):
-        yield folder, folder / MODEL if (folder / MODEL).is_dir() else folder
+        try:
+            is_run = (folder / MODEL).is_dir()
+        except OSError as error:
+            raise ModelError(f"cannot look for the model folder {folder}: {error.strerror}") from error
+        yield folder, folder / MODEL if is_run else folder
 
 
 def _window(folder: Path, model: Any) -> int:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from jobs.console import make_console
 from schemas.extraction import ExtractionConfig
 from schemas.manifest import TeacherRecord, read_manifest
 from schemas.yaml import load_config
@@ -17,7 +17,7 @@ def run_extraction(path: Path, overrides: Sequence[str]) -> None:
     from pipeline.extract import extract
 
     result = extract(load_config(path, ExtractionConfig, overrides))
-    console = Console(highlight=False)
+    console = make_console()
     if result.already_done:
         console.print(f"{result.cache} is complete already; nothing to do", soft_wrap=True)
     tokens = f"{result.tokens:,} tokens, " if result.tokens else ""  # none where only sentence embeddings are kept
@@ -52,7 +52,7 @@ def show_plan(path: Path, overrides: Sequence[str]) -> None:
     table.add_column(style="bold")
     for name, value in rows.items():
         table.add_row(name, value)
-    Console(highlight=False).print(table)
+    make_console().print(table)
 
 
 def _beside(teacher: TeacherRecord) -> str:

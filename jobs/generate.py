@@ -4,9 +4,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jobs.console import make_console
 from schemas.generation import GenerationConfig
 from schemas.yaml import load_config
 from trainer.generate import generate
@@ -19,7 +19,7 @@ def run_generation(path: Path, overrides: Sequence[str]) -> None:
     config = load_config(path, GenerationConfig, overrides)
     with _Shown() as shown:
         result = generate(config, shown.update)
-    console = Console(highlight=False)
+    console = make_console()
     rate = result.tokens / result.seconds
     console.print(
         f"{result.path}: {result.texts:,} texts, {result.tokens:,} tokens in {result.seconds:.0f} s "
@@ -37,7 +37,7 @@ class _Shown:
     """A bar with rate and time left on a terminal, a line now and then everywhere else. On stderr."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True)
+        self.console = make_console(stderr=True)
         self.bar = Progress(
             TextColumn("generating"),
             BarColumn(),
@@ -69,4 +69,4 @@ class _Shown:
             self.last_line = now
             left = seconds / done * (total - done)
             line = f"generating: {done:,}/{total:,} samples  {rate}  {left:.0f} s left"
-            self.console.print(line, highlight=False, soft_wrap=True)
+            self.console.print(line, soft_wrap=True)

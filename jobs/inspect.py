@@ -8,6 +8,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from jobs.console import make_console
 from schemas.manifest import INDEX, TEACHER
 from schemas.shard import STATES, ShardRecord, read_shard, shard_path
 from schemas.states import STORED, chunk_file
@@ -17,7 +18,7 @@ from trainer.cache import Cache, CachedSample
 def show_cache(path: Path, sample_id: str | None) -> None:
     """Print the cache's identity, its arrays with their sizes, and one sample. Raises CacheError."""
     cache = Cache(path)
-    console = Console(highlight=False)
+    console = make_console()
     records = [read_shard(shard_path(path, unit), cache.manifest.fingerprint) for unit in range(cache.manifest.units)]
     console.print(_summary(cache, records))
     console.print(_arrays(cache, records))
@@ -71,6 +72,7 @@ def _show_sample(console: Console, sample: CachedSample) -> None:
         f"\nsample {sample.id}: {len(sample.text):,} characters, {len(sample.token_ids):,} tokens, "
         f"{len(sample.words)} words, "
         f"{len(sample.noun_phrases)} noun and {len(sample.verb_phrases)} verb phrases; prompt dim",
+        soft_wrap=True,
     )
     console.print(_marked(sample))
 

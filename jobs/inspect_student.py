@@ -5,10 +5,10 @@ Over at most 1,000 samples, the same ones every time; costs a few seconds, most 
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.console import make_console
 from schemas.errors import CacheError
 from schemas.manifest import TEACHER, keeps_tokens
 from schemas.model_files import load_tokenizer, resolve_model
@@ -42,7 +42,7 @@ def show_student(path: Path, student: str, max_tokens: int) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(value))
-    Console(highlight=False).print(table)
+    make_console().print(table)
 
 
 def _vocabulary_rows(found: VocabularyCoverage) -> dict[str, str]:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from jobs.console import make_console
 from schemas.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "configs" / "presets"
@@ -12,9 +12,9 @@ PRESETS = Path(__file__).parent / "configs" / "presets"
 
 def show_presets(name: str | None) -> None:
     """List the presets, or print one as YAML. Raises ConfigError for a name that is none."""
-    console = Console(highlight=False)
+    console = make_console()
     if name is not None:
-        console.print(_read(name), end="", markup=False, soft_wrap=True)
+        console.print(_read(name), end="", soft_wrap=True)
         return
     table = Table("preset", "what it is", box=None, pad_edge=False)
     for path in sorted(PRESETS.glob("*.yaml")):

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from jobs.console import make_console
 from jobs.presets import PRESETS
 from schemas.training import TrainingConfig
 from schemas.yaml import load_config
@@ -15,12 +14,12 @@ def run_training(path: Path, overrides: Sequence[str]) -> None:
     """Train, then say where the student is and what it came to."""
     config = load_config(path, TrainingConfig, overrides, PRESETS)
     result = train(config)
-    console = Console(highlight=False)
+    console = make_console()
     if result.already_done:
-        console.print(f"{result.folder} is finished already ({result.steps} steps); nothing to do")
+        console.print(f"{result.folder} is finished already ({result.steps} steps); nothing to do", soft_wrap=True)
     else:
-        console.print(f"{result.folder}: {result.steps} steps in {result.seconds:.0f} s")
+        console.print(f"{result.folder}: {result.steps} steps in {result.seconds:.0f} s", soft_wrap=True)
     found = result.evaluation
     if found is not None:
         console.print(f"held out: {found}")
-    console.print(f"student: {result.folder / 'model'}")
+    console.print(f"student: {result.folder / 'model'}", soft_wrap=True)

@@ -18,6 +18,7 @@ from pipeline.records import Record, find_files, read_records
 from pipeline.sample import Sample
 from schemas.errors import ConfigError, CorpusError
 from schemas.extraction import CorpusConfig
+from schemas.surrogates import describe_surrogate
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Corpus:
                 yield sample
 
     def read(self) -> Iterator[tuple[str, Sample | None]]:
-        """Place, as `file:line`, and sample; None for a blank record that is left out.
+        """Place, as `file:line`, and sample; None for a record that is left out, its text or response blank or null.
 
         Raises CorpusError naming the place of a record that cannot be a sample.
         """
@@ -60,10 +61,10 @@ class Corpus:
     def _sample(self, record: Record, place: str) -> Sample | None:
         config = self.config
         if config.text is not None:
-            prompt, response = "", _text(record, config.text, place)
+            prompt, response = "", _text_or_blank(record, config.text, place)
         else:
             assert config.response is not None  # CorpusConfig has seen to it
-            response = _text(record, config.response, place)
+            response = _text_or_blank(record, config.response, place)
             prompt = self._prompt(record, place)
         if not response.strip():
             if config.empty == "error":
@@ -136,6 +137,11 @@ def _duplicate(name: str, first: str, second: str, derived: bool) -> str:
     return f"{second} has the id {name!r} that {first} has already; ids must be unique"
 
 
+def _text_or_blank(record: Record, field: str, place: str) -> str:
+    """A null is how tables and JSON say that there is no text; a field that is missing is a mistake."""
+    return "" if _value(record, field, place) is None else _text(record, field, place)
+
+
 def _text(record: Record, field: str, place: str) -> str:
     value = _value(record, field, place)
     if not isinstance(value, str):
@@ -164,14 +170,8 @@ def _value(record: Record, field: str, place: str) -> Any:
 
 
 def _refuse_surrogates(text: str, field: str, place: str) -> None:
-    if not text.isascii():  # free to ask, where encoding is not
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise CorpusError(
-                f"{place}: field {field!r} has an unpaired surrogate, \\u{ord(text[error.start]):04x}, at character "
-                f"{error.start}: that is half of a character, and no text; repair the record"
-            ) from error
+    if problem := describe_surrogate(text):
+        raise CorpusError(f"{place}: field {field!r} has {problem}")
 
 
 def _kind(value: Any) -> str:

@@ -27,28 +27,36 @@ Record = dict[str, Any]
 def find_files(patterns: list[str]) -> list[Path]:
     """The files that `patterns` name, in their order; a folder or glob gives its files sorted, and no file comes twice.
 
-    Raises CorpusError: nothing matches, or a file of an unknown kind is named.
+    Raises CorpusError: nothing matches, a name that cannot be one, or a file of an unknown kind is named.
     """
     files: dict[Path, None] = {}
     for pattern in patterns:
-        path = Path(pattern).expanduser()
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.is_file() and p.name.endswith(SUFFIXES))
-            if not found:
-                raise CorpusError(f"the folder {path} holds no corpus file ({', '.join(SUFFIXES)})")
-        elif path.exists():  # before globbing: a file's own name may hold brackets
-            found = [path]
-        elif has_magic(str(path)):
-            found = sorted(p for p in map(Path, glob(str(path), recursive=True)) if p.is_file())
-            if not found:
-                raise CorpusError(f"no file matches {pattern}")
-        else:
-            raise CorpusError(f"there is no corpus file {path}")
+        try:
+            found = _matching(pattern)
+        except (OSError, RuntimeError) as error:  # the latter for the home of a user who is not there
+            raise CorpusError(f"cannot look for corpus files {pattern}: {error}") from error
         for file in found:
             if not file.name.endswith(SUFFIXES):
                 raise CorpusError(f"{file}: not a kind of corpus file that is read here ({', '.join(SUFFIXES)})")
             files[file] = None
     return list(files)
+
+
+def _matching(pattern: str) -> list[Path]:
+    path = Path(pattern).expanduser()
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.is_file() and p.name.endswith(SUFFIXES))
+        if not found:
+            raise CorpusError(f"the folder {path} holds no corpus file ({', '.join(SUFFIXES)})")
+    elif path.exists():  # before globbing: a file's own name may hold brackets
+        found = [path]
+    elif has_magic(str(path)):
+        found = sorted(p for p in map(Path, glob(str(path), recursive=True)) if p.is_file())
+        if not found:
+            raise CorpusError(f"no file matches {pattern}")
+    else:
+        raise CorpusError(f"there is no corpus file {path}")
+    return found
 
 
 def read_records(file: Path, fields: list[str]) -> Iterator[tuple[int, Record]]:
@@ -126,6 +134,21 @@ def _read_parquet(file: Path, fields: list[str]) -> Iterator[tuple[int, Record]]
             raise CorpusError(f"{file}: there is no column {missing[0]!r} (there are {', '.join(columns)})")
         number = 0
         for batch in table.iter_batches(batch_size=PARQUET_BATCH, columns=fields):
-            for record in batch.to_pylist():
+            try:
+                records = batch.to_pylist()
+            except ValueError as error:
+                raise CorpusError(_find_unreadable(file, number, batch) or f"cannot read {file}: {error}") from error
+            for record in records:
                 number += 1
                 yield number, record
+
+
+def _find_unreadable(file: Path, before: int, batch: pa.RecordBatch) -> str | None:
+    """The place of the first value that is no Python value; Parquet does not check that its strings are UTF-8."""
+    for row in range(batch.num_rows):
+        for field, column in zip(batch.schema.names, batch.columns, strict=True):
+            try:
+                column[row].as_py()
+            except ValueError as error:
+                return f"{file}:{before + row + 1}: field {field!r} cannot be read: {error}; convert the file"
+    return None

@@ -46,12 +46,17 @@ _VOLATILE = frozenset({"transformers_version", "_name_or_path", "dtype", "torch_
 def resolve_model(name: str, revision: str | None) -> Path:
     """The folder of the model, tokenizer or adapter `name`: an existing local folder, or else a snapshot of the hub id.
 
-    A local folder wins and touches no network. Raises ModelError: no such folder, no such id, hub not reachable.
+    A local folder wins and touches no network. Raises ModelError: no such folder, a name that cannot be one, no such
+    id, hub not reachable.
     """
-    local = Path(name).expanduser()
-    if local.is_dir():
-        return local.resolve()
-    if local.is_absolute() or local.exists() or name.startswith((".", "~")) or name.count("/") > 1:
+    try:
+        local = Path(name).expanduser()
+        if local.is_dir():
+            return local.resolve()
+        is_path = local.is_absolute() or local.exists() or name.startswith((".", "~")) or name.count("/") > 1
+    except (OSError, RuntimeError) as error:  # the latter for the home of a user who is not there
+        raise ModelError(f"cannot look for a model folder {name}: {brief(error)}; give an existing one") from error
+    if is_path:
         raise ModelError(f"there is no model folder {name}; give an existing folder or a hub id such as gpt2")
     from huggingface_hub import snapshot_download
 
@@ -108,7 +113,10 @@ def _weights(folder: Path) -> list[Path]:
     if single.is_file():
         return [single]
     if index.is_file():
-        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+            raise ModelError(f"{index} is damaged: `weight_map` gives no file for every weight; fetch the model again")
+        names = sorted(set(weight_map.values()))
         for name in names:
             if not (folder / name).is_file():
                 raise ModelError(f"{folder} lacks {name}, which {index.name} lists; fetch the model again")
@@ -121,8 +129,9 @@ def _weights(folder: Path) -> list[Path]:
     return []
 
 
-def hash_model(folder: Path) -> dict[str, str]:
+def hash_model(folder: Path, trust_remote_code: bool = False) -> dict[str, str]:
     """Hashes of the parts that a folder has: "weights", "config", "tokenizer"; a folder may hold a tokenizer alone.
+    Its Python files are "code", if they may be run.
 
     The config's hash leaves out what changes no state (library version, saved dtype). Raises ModelError for weights
     in a format that is not read.
@@ -135,6 +144,8 @@ def hash_model(folder: Path) -> dict[str, str]:
         hashes["config"] = fingerprint({key: value for key, value in config.items() if key not in _VOLATILE})
     if tokenizer := tokenizer_files(folder):
         hashes["tokenizer"] = hash_files(folder, tokenizer)
+    if trust_remote_code and (code := sorted(folder.glob("*.py"))):
+        hashes["code"] = hash_files(folder, code)
     return hashes
 
 
@@ -147,7 +158,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a model folder. Raises ModelError."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"cannot read {path}: {error}") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path} is damaged: not a JSON object")

@@ -15,6 +15,18 @@ Model = TypeVar("Model", bound=Strict)
 
 
 PRESET = "preset"
+INSTEAD = {"steps": "epochs", "epochs": "steps"}  # one displaces the other of a preset
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader with one kind of error; its own for a date or number that is none is whatever came up."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            problem = f"{node.value!r} cannot be read: {error}; text stands in quotes"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
 
 def load_config(path: Path, model: type[Model], overrides: Sequence[str] = (), presets: Path | None = None) -> Model:
@@ -32,14 +44,17 @@ def load_config(path: Path, model: type[Model], overrides: Sequence[str] = (), p
         raise ConfigError(f"cannot read the config {path}: {error}") from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_repeated_keys(node, path)
-        data = yaml.safe_load(text)
+        _check_keys(node, path)
+        data = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} is nested too deeply, or an alias in it stands within its own anchor") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a config is a mapping of fields, this file holds {type(data).__name__}")
     if presets is not None and PRESET in data:
-        data = _over(_preset(data.pop(PRESET), path, presets), data)
+        preset = _preset(data.pop(PRESET), path, presets)
+        data = _over({name: value for name, value in preset.items() if INSTEAD.get(name) not in data}, data)
     for override in overrides:
         _lay_over(data, override)
     try:
@@ -75,29 +90,35 @@ def _lay_over(data: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: write it as field=value, e.g. --set optimizer.lr=1e-3")
+    try:
+        given = yaml.load(value, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
     *parents, last = key.split(".")
     target: Any = data
     try:
         for parent in parents:
             target = target[int(parent)] if isinstance(target, list) else target.setdefault(parent, {})
-        target[int(last) if isinstance(target, list) else last] = yaml.safe_load(value)
-    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
+        target[int(last) if isinstance(target, list) else last] = given
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
         raise ConfigError(f"--set {override}: there is no such place in the config ({error})") from error
 
 
-def _refuse_repeated_keys(node: yaml.Node | None, path: Path) -> None:
-    """YAML lets the last of two equal keys win, silently; here that is an error."""
+def _check_keys(node: yaml.Node | None, path: Path) -> None:
+    """YAML lets the last of two equal keys win, silently, and a key be a list; here either is an error."""
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"{path}:{line}: a key is one word, this is a {key.id}")
             if key.value in seen:
                 raise ConfigError(f"{path}:{line}: {key.value} is given twice (first on line {seen[key.value]})")
             seen[key.value] = line
-            _refuse_repeated_keys(value, path)
+            _check_keys(value, path)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _refuse_repeated_keys(item, path)
+            _check_keys(item, path)
 
 
 def _describe(problem: Any, root: yaml.Node | None, path: Path, model: type[BaseModel]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -76,8 +76,8 @@ def latest_checkpoint(folder: Path) -> Path | None:
 def read_record(checkpoint: Path) -> CheckpointRecord:
     """Raises RunError if it is damaged or of an unknown format."""
     try:
-        return CheckpointRecord.model_validate_json((checkpoint / RECORD).read_text())
-    except (OSError, ValidationError) as error:
+        return CheckpointRecord.model_validate_json((checkpoint / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # pydantic's errors and UTF-8's are ValueErrors
         raise RunError(
             f"{checkpoint / RECORD} is damaged: {error}; remove {checkpoint} to go back to the one before"
         ) from error

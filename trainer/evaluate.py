@@ -16,6 +16,7 @@ Costs one forward pass, up to two for long texts, and [tokens, V] logits of one 
 import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from transformers import PreTrainedTokenizerBase
 
 from schemas.errors import CorpusError, ModelError, TokenizerError
 from schemas.model_files import load_tokenizer
+from schemas.surrogates import describe_surrogate
 from schemas.text_files import JSON_SUFFIXES
 from trainer.student import load_causal
 
@@ -72,7 +74,7 @@ def read_texts(path: Path, field: str = "text", limit: int | None = None) -> lis
     """The texts of a file: `field` of every record of a JSONL file (.jsonl, .ndjson, .json), every line of any other.
 
     Either may be gzipped (.gz). Blank texts are left out. Raises CorpusError with file and line: unreadable, not UTF-8,
-    no JSON object, no such field, not a string, nothing left.
+    no JSON object, no such field, not a string, half a character, nothing left.
     """
     compressed = path.suffix.lower() == ".gz"
     is_json = (path.with_suffix("") if compressed else path).suffix.lower() in JSON_SUFFIXES
@@ -85,7 +87,7 @@ def read_texts(path: Path, field: str = "text", limit: int | None = None) -> lis
                 text = _text_of(line, field, f"{path}:{number}") if is_json and line.strip() else line.rstrip("\r\n")
                 if text.strip():
                     texts.append(text)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise CorpusError(f"cannot read held-out texts from {path}: {error}") from error
     if not texts:
         raise CorpusError(f"{path} holds no text to evaluate on")
@@ -95,7 +97,7 @@ def read_texts(path: Path, field: str = "text", limit: int | None = None) -> lis
 def _text_of(line: str, field: str, place: str) -> str:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorpusError(f"{place}: not JSON ({error}); a JSONL file has one object a line") from error
     if not isinstance(record, dict):
         raise CorpusError(f"{place}: a record is a JSON object, this is {type(record).__name__}")
@@ -105,7 +107,10 @@ def _text_of(line: str, field: str, place: str) -> str:
         )
     if not isinstance(record[field], str):
         raise CorpusError(f"{place}: field {field!r} is {type(record[field]).__name__}, not a string")
-    return str(record[field])
+    text = str(record[field])
+    if problem := describe_surrogate(text):
+        raise CorpusError(f"{place}: field {field!r} has {problem}")
+    return text
 
 
 @torch.inference_mode()

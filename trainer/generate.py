@@ -14,6 +14,7 @@ from schemas.errors import CorpusError, RunError
 from schemas.files import disk_full, file_beside
 from schemas.generation import GenerationConfig
 from trainer.cache import Cache, CachedSample
+from trainer.output_place import require_place
 from trainer.writer import Prompt, Response, Writer
 
 Report = Callable[[int, int, int], None]  # samples done, of how many, tokens written
@@ -35,10 +36,12 @@ class Generated:
 def generate(config: GenerationConfig, report: Report) -> Generated:
     """Write config.output; `report` is called after every batch.
 
-    Raises RunError: the output exists, or the run is not finished; CacheError; ModelError, TokenizerError; CorpusError:
-    no prompt can be continued, or nothing was written; ResourceError: no such device, or a full disk.
+    Raises RunError: the output exists or cannot be made, or the run is not finished; CacheError; ModelError,
+    TokenizerError; CorpusError: no prompt can be continued, or nothing was written; ResourceError: no such device, or a
+    full disk.
     """
     started = time.monotonic()
+    require_place(config.output)
     if config.output.exists():
         raise RunError(f"{config.output} exists; remove it, or give another `output`")
     cache = Cache(config.cache)

@@ -27,6 +27,8 @@ from schemas.fingerprint import differences
 from schemas.model_files import quiet_transformers
 from schemas.training import TrainingConfig
 from schemas.yaml import dump_config
+from trainer.output_place import require_place
+from trainer.saved_tokenizer import save_tokenizer
 
 RECORD = "run.json"
 CONFIG = "config.yaml"
@@ -44,6 +46,7 @@ FREE = {
     "log_every",
     "loader_workers",
     "min_coverage",
+    "min_agreement",
 }
 
 
@@ -65,7 +68,7 @@ class RunFolder:
     """The folder of one run."""
 
     def __init__(self, config: TrainingConfig, fingerprint: str, steps: int):
-        """Raises RunError: the folder holds another run, or something that is no run."""
+        """Raises RunError: the folder holds another run or something that is no run, or it cannot be made."""
         self.path, self.config = config.output, config
         self.record = RunRecord(
             fingerprint=fingerprint, identity=config.model_dump(mode="json", exclude=FREE), steps=steps
@@ -107,9 +110,13 @@ class RunFolder:
     def begin(self) -> None:
         """Write run.json and config.yaml: from here on the folder belongs to this run.
 
-        Raises RunError as `locked` does, ResourceError if the disk is full.
+        Raises RunError as `locked` does or if the folder cannot be made, ResourceError if the disk is full.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        with disk_full("the run", self.path):
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError, PermissionError) as error:
+                raise RunError(f"cannot make the output {self.path}: {error.strerror}; give another one") from error
         if self._lock_file is None:
             self._lock()
         for folder in (self.path, self.checkpoints):
@@ -119,12 +126,15 @@ class RunFolder:
             write_text(self.path / CONFIG, dump_config(self.config))
 
     def finish(self, model: Any, tokenizer: Any, evaluation: dict[str, float] | None) -> None:
-        """Publish the model, mark the run finished, then drop the checkpoints. Raises ResourceError."""
+        """Publish the model, mark the run finished, then drop the checkpoints.
+
+        Raises ResourceError if the disk is full, TokenizerError as `load_student` has done before.
+        """
         target = self.path / MODEL
         with disk_full("the model", self.path):
             with folder_beside(target) as folder, quiet_transformers():
                 model.save_pretrained(folder)
-                tokenizer.save_pretrained(folder)
+                save_tokenizer(tokenizer, folder)
                 shutil.rmtree(target, ignore_errors=True)  # of a run that was killed before it was marked finished
                 commit_folder(folder, target)
             self.record = self.record.model_copy(update={"finished": True, "evaluation": evaluation})
@@ -148,6 +158,7 @@ class RunFolder:
         write_text(self.path / RECORD, self.record.model_dump_json(indent=2) + "\n")
 
     def _found(self) -> RunRecord | None:
+        require_place(self.path)
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"output {self.path} is a file; give a folder")
         if (self.path / RECORD).exists():
@@ -165,6 +176,8 @@ def read_run(run: Path) -> RunRecord:
         return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}; is {run} the folder of a training run?") from error
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path} is damaged: {error}") from error
     except ValidationError as error:
         places = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise RunError(f"{path} is damaged or of another version: {places}") from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.errors import CorpusError
+from schemas.surrogates import describe_surrogate
 
 COLUMNS = ("sentence1", "sentence2", "score")
 JSON_SUFFIXES = {".jsonl", ".ndjson", ".json"}
@@ -51,10 +52,13 @@ def _json_rows(path: Path) -> Iterator[tuple[int, str, str, object]]:
             try:
                 record = json.loads(line)
                 first, second, score = (record[column] for column in COLUMNS)
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
                 raise CorpusError(
                     f"{path}:{number}: {error!r}; a line is an object with {', '.join(COLUMNS)}"
                 ) from error
+            for text in map(str, (first, second)):
+                if problem := describe_surrogate(text):
+                    raise CorpusError(f"{path}:{number}: a sentence has {problem}")
             yield number, str(first), str(second), score
 
 

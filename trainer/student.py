@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from schemas.errors import ModelError
 from schemas.manifest import TEACHER
-from schemas.model_files import find_weights, load_tokenizer, quiet_transformers, resolve_model
+from schemas.model_files import brief, find_weights, load_tokenizer, quiet_transformers, resolve_model
 from schemas.token_mass import collect_token_mass, enable_token_mass
 from schemas.training import StudentConfig
 from trainer.batch import Batch, Needs, StudentStates
+from trainer.saved_tokenizer import require_savable
 from trainer.sentence_encoder import SentenceEncoder
 from trainer.sentence_layout import MODULES, SentenceLayout, read_layout
 
@@ -33,7 +33,7 @@ def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> A
     """The student in float32, on the CPU, in training mode; random weights come from torch's global generator.
 
     Raises ModelError: no such model, not a causal one, an architecture transformers refuses, a vocabulary smaller than
-    the tokenizer's.
+    the tokenizer's. Raises TokenizerError: saved beside this model, AutoTokenizer would read another tokenizer.
     """
     auto = AutoModelForCausalLM if config.kind == "causal" else AutoModel
     if config.model is not None:
@@ -49,6 +49,7 @@ def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> A
     limit = getattr(text_config, "max_position_embeddings", None)
     if limit is not None and config.max_tokens > limit:
         raise ModelError(f"student.max_tokens is {config.max_tokens}, but the student has only {limit} positions")
+    require_savable(tokenizer, model.config)
     if config.kind == "encoder":
         model = SentenceEncoder(model, SentenceLayout(config.pooling, config.normalise, config.max_tokens))
     else:
@@ -60,7 +61,11 @@ def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> A
 def _require_causal(model: Any) -> None:
     """A student that sees the next token needs no learning to predict it; and no mask hides padding from it."""
     tokens_BS = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 0]])
-    first, second = model.eval()(input_ids=tokens_BS, use_cache=False).logits[:, :-1].float()
+    try:
+        first, second = model.eval()(input_ids=tokens_BS, use_cache=False).logits[:, :-1].float()
+    # Sizes that do not go together show here at the latest, in whatever way the model's own code has.
+    except Exception as error:
+        raise ModelError(f"this {type(model).__name__} cannot be run: {brief(error)}; look at its sizes") from error
     if (first - second).abs().max() > 1e-4 * first.abs().max():
         raise ModelError(f"{type(model).__name__} lets a token see what follows it: it is no causal language model")
 
@@ -96,8 +101,9 @@ def _load(auto: Any, folder: Path, trust_remote_code: bool) -> Any:
                 use_safetensors=True,
                 local_files_only=True,
             )
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
-        raise ModelError(f"cannot load {kind} from {folder}: {error}") from error
+    # Models are loaded by their own code, which may raise anything; it is passed on, named.
+    except Exception as error:
+        raise ModelError(f"cannot load {kind} from {folder}: {brief(error)}") from error
     # Encoders are often saved without the pooler, which no hidden state passes through.
     missing = sorted(name for name in info["missing_keys"] if auto is not AutoModel or "pooler" not in name.split("."))
     if missing:
@@ -122,11 +128,14 @@ def _build(auto: Any, architecture: dict[str, Any], tokenizer: PreTrainedTokeniz
     try:
         model_config = AutoConfig.for_model(model_type, **given)
         unknown = [key for key in architecture if key not in type(model_config)().to_dict()]
-        if unknown:
-            raise ModelError(f"student.architecture: {model_type} has no setting {', '.join(unknown)}")
-        return auto.from_config(model_config, dtype=torch.float32)
-    except (ValueError, KeyError, TypeError, RuntimeError, ZeroDivisionError) as error:
-        raise ModelError(f"student.architecture: transformers cannot build this {model_type}: {error}") from error
+        model = None if unknown else auto.from_config(model_config, dtype=torch.float32)
+    # A config is checked by its model's own code, which may raise anything; it is passed on, named.
+    except Exception as error:
+        problem = f"transformers cannot build this {model_type}: {brief(error)}"
+        raise ModelError(f"student.architecture: {problem}") from error
+    if unknown:
+        raise ModelError(f"student.architecture: {model_type} has no setting {', '.join(unknown)}")
+    return model
 
 
 def prepare(model: Any, needs: Needs) -> None:

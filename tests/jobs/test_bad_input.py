@@ -83,9 +83,20 @@ def as_parquet(here: Path, config: Config) -> None:
     config["corpus"] = {"files": [str(here / "corpus.parquet")], "text": "text"}
 
 
+def latin1_parquet(here: Path, config: Config) -> None:
+    texts = pa.array([b"one", b"caf\xe9"]).cast(pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"text": texts}), here / "corpus.parquet")
+    config["corpus"] = {"files": [str(here / "corpus.parquet")], "text": "text"}
+
+
 def gzipped(here: Path, config: Config) -> None:
     (here / "corpus.jsonl.gz").write_bytes(gzip.compress((here / "corpus.jsonl").read_bytes())[:-20])
     config["corpus"]["files"] = [str(here / "corpus.jsonl.gz")]
+
+
+def index(folder: Path, weight_map: Any) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
 
 def corpus(**changes: Any) -> Break:
@@ -139,6 +150,7 @@ EXTRACTIONS: dict[str, tuple[Break, str]] = {
     "output is a foreign folder": (foreign_output, "new"),
     "output is a file": (lambda here, config: (here / "new").write_text("x") and None, "new"),
     "no such corpus": (corpus(files=["/no/such.jsonl"]), "/no/such.jsonl"),
+    "a corpus of too long a name": (corpus(files=["x" * 300]), "File name too long"),
     "no match": (corpus(files=["/no/such/*.jsonl"]), "no file matches"),
     "unknown kind of file": (
         lambda here, config: config["corpus"].update(files=[str(here / "teacher" / "model.safetensors")]),
@@ -161,9 +173,18 @@ EXTRACTIONS: dict[str, tuple[Break, str]] = {
     "template of a missing field": (corpus(prompt=None, template="{nope}: "), "nope"),
     "malformed template": (corpus(prompt=None, template="{prompt"), "template"),
     "Parquet without the column": (as_parquet, "no column 'text'"),
+    "Parquet that is not UTF-8": (latin1_parquet, "corpus.parquet:2: field 'text' cannot be read"),
+    "a null response is an error": (
+        both(lines('{"id": "z", "prompt": "a", "text": null}'), corpus(empty="error")),
+        "corpus.jsonl:56: 'text' is blank",
+    ),
     "cut gzip": (gzipped, "corpus.jsonl.gz"),
     "overlong is an error": (both(corpus(overlong="error"), teacher(max_tokens=4)), "max_tokens"),
     "no such model": (teacher(model="/no/such/model"), "/no/such/model"),
+    "a model of too long a name": (teacher(model="x" * 300), "File name too long"),
+    "a home that is not there": (teacher(model="~nobody-at-all/model"), "~nobody-at-all/model"),
+    "a list for an index of weights": (broken(lambda model: index(model, [])), "model.safetensors.index.json"),
+    "numbers for files of weights": (broken(lambda model: index(model, {"a": 1})), "model.safetensors.index.json"),
     "no config.json": (broken(lambda model: (model / "config.json").unlink()), "config.json"),
     "config.json is no JSON": (broken(lambda model: (model / "config.json").write_text("{")), "config.json"),
     "unknown model type": (
@@ -240,6 +261,18 @@ def architecture(**changes: Any) -> Break:
     return lambda here, config: config["student"]["architecture"].update(changes)
 
 
+def held_out(line: str) -> Break:
+    def change(here: Path, config: Config) -> None:
+        (here / "held.jsonl").write_text('{"text": "sound"}\n' + line + "\n")
+        config["evaluation"] = {"texts": str(here / "held.jsonl")}
+
+    return change
+
+
+def output(name: str) -> Break:
+    return lambda here, config: config.update(output=str(here / name))
+
+
 TRAININGS: dict[str, tuple[Break, str]] = {
     "unknown key": (lambda here, config: config.update(step=3), "did you mean `steps`"),
     "unknown loss": (objective({"loss": "kl"}), "'ce', 'dskd', 'fdd', 'kd'"),
@@ -274,6 +307,8 @@ TRAININGS: dict[str, tuple[Break, str]] = {
     ),
     "a student of no known kind": (architecture(model_type="lama"), "lama"),
     "a student with a typo": (architecture(hiden_size=8), "hiden_size"),
+    "a student of a size that is no number": (architecture(hidden_size="abc"), "hidden_size"),
+    "a student whose sizes do not go together": (architecture(model_type="qwen2"), "cannot be run"),
     "a student too small for its tokenizer": (architecture(vocab_size=100), "100 embeddings"),
     "more tokens than positions": (architecture(max_position_embeddings=16), "16 positions"),
     "held-out texts that are not there": (
@@ -284,7 +319,11 @@ TRAININGS: dict[str, tuple[Break, str]] = {
         lambda here, config: config.update(evaluation={"texts": str(here / "corpus.jsonl"), "field": "story"}),
         "'story'",
     ),
+    "held-out texts with half a character": (held_out('{"text": "ab\\ud800"}'), "held.jsonl:2: field 'text' has"),
+    "held-out texts nested too deeply": (held_out("[" * 100_000), "held.jsonl:2: not JSON"),
     "a GPU that is not there": (lambda here, config: config.update(device="cuda"), "no GPU"),
+    "an output below a file": (output("corpus.jsonl/a/run"), "corpus.jsonl is a file"),
+    "an output of too long a name": (output("x" * 300), "File name too long"),
     "a foreign output": (foreign_output, "holds no run"),
 }
 
@@ -310,6 +349,12 @@ def test_training_refuses(
     assert snapshot(here) == before
 
 
+def generation(here: Path) -> None:
+    config = {"cache": str(here / "cache"), "model": str(here / "teacher"), "max_new_tokens": 4, "device": "cpu"}
+    config["output"] = str(here / "corpus.jsonl" / "o.jsonl")
+    (here / "generate.yaml").write_text(yaml.safe_dump(config))
+
+
 COMMANDS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "no such config": (lambda here: ["train", str(here / "no.yaml")], "no.yaml"),
     "config is no YAML": (lambda here: ["extract", str(here / "teacher" / "model.safetensors")], "model.safetensors"),
@@ -329,8 +374,29 @@ COMMANDS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         lambda here: ["evaluate", str(here), "--text", str(here / "corpus.jsonl")],
         "no model folder",
     ),
+    "evaluate a model of too long a name": (
+        lambda here: ["evaluate", "x" * 300, "--text", str(here / "corpus.jsonl")],
+        "File name too long",
+    ),
     "evaluate no text": (lambda here: ["evaluate", str(here / "teacher"), "--text", str(here / "no.txt")], "no.txt"),
     "compare no runs": (lambda here: ["compare", str(here)], "run.json"),
+    "compare runs that are not text": (
+        lambda here: (here / "run.json").write_bytes(b"\xff") and ["compare", str(here)],
+        "run.json is damaged",
+    ),
+    "a picture that is no PNG": (lambda here: ["compare", str(here), "--picture", "x.xyz"], "x.xyz: the picture is a"),
+    "a picture that is a folder": (
+        lambda here: (here / "x.png").mkdir() or ["compare", str(here), "--picture", str(here / "x.png")],
+        "x.png is a folder",
+    ),
+    "a picture below a file": (
+        lambda here: ["compare", str(here), "--picture", str(here / "corpus.jsonl" / "x.png")],
+        "corpus.jsonl is a file",
+    ),
+    "generate to below a file": (
+        lambda here: generation(here) or ["generate", str(here / "generate.yaml")],
+        "corpus.jsonl is a file",
+    ),
     "schema of nothing": (lambda here: ["schema", "student"], "'student'"),
 }
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from jobs.compare import compare_runs
+from jobs.compare import compare_runs, show_comparison
 from jobs.runs import group_runs, load_run
 from schemas.errors import RunError
 from schemas.training import TrainingConfig
@@ -137,6 +137,15 @@ def test_the_picture_shows_every_group_in_its_colour(tmp_path: Path) -> None:
     first = (tmp_path / "plots" / "curves.png").read_bytes()
     compare_runs(runs, tmp_path / "plots" / "curves.png", {"teacher": 0.9})
     assert (tmp_path / "plots" / "curves.png").read_bytes() == first
+
+
+def test_a_runs_name_is_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither Rich's, nor its emoji, nor matplotlib's formulas."""
+    run, picture = write_run(tmp_path / r"[/b] :cat: $\x$", [1.0]), tmp_path / "[red]" / "curves.png"
+    show_comparison([run], picture)
+    shown = capsys.readouterr().out
+    assert run.name in shown and str(picture) in shown.replace("\n", "")
+    assert picture.is_file() and list(picture.parent.iterdir()) == [picture]
 
 
 def test_bad_runs_are_named(tmp_path: Path) -> None:

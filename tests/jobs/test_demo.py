@@ -4,12 +4,14 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from transformers import PreTrainedTokenizerFast
 
 from jobs import demo
 from jobs.demo import run_demo, write_configs
 from jobs.demo_corpus import stories
 from jobs.demo_teacher import byte_level_tokenizer, sentencepiece_tokenizer
 from schemas.extraction import ExtractionConfig
+from schemas.model_files import load_tokenizer
 from schemas.training import TrainingConfig
 from schemas.yaml import load_config
 
@@ -40,6 +42,23 @@ def test_the_two_tokenizers_are_of_two_kinds() -> None:
     assert any(token.startswith("Ġ") for token in ours.get_vocab())
     assert not any(token.startswith("Ġ") for token in theirs.get_vocab())
     assert sentencepiece_tokenizer(texts, 200).get_vocab() == theirs.get_vocab()
+
+
+def test_a_tokenizer_that_was_half_written_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "TEACHER_STORIES", 50)
+    (tmp_path / "teacher").mkdir()
+    save = PreTrainedTokenizerFast.save_pretrained
+
+    def killed(self: PreTrainedTokenizerFast, folder: Path) -> None:
+        (folder / "tokenizer_config.json").write_text("{")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "save_pretrained", killed)
+    with pytest.raises(KeyboardInterrupt):
+        demo._make_teacher(tmp_path)
+    monkeypatch.setattr(PreTrainedTokenizerFast, "save_pretrained", save)
+    demo._make_teacher(tmp_path)
+    assert load_tokenizer(tmp_path / "pieces")("a")["input_ids"]
 
 
 @pytest.mark.timeout(600)

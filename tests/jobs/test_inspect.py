@@ -1,5 +1,6 @@
 """`stillroom inspect`, with and without a student, in this process and with what it prints read back."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from jobs.cli import main
 from tests.caches import build_cache, extraction, write_corpus
-from tests.tiny import tiny_bert, tiny_llama, tiny_tokenizer
+from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
 from trainer.alignment import measure_alignment, measure_vocabulary
 from trainer.cache import Cache
 from trainer.loader import StudentEncoder
@@ -46,6 +47,13 @@ def test_a_cache_is_shown_with_its_first_sample(made: Path, inspect: Command) ->
     assert f"samples {len(cache)} in {cache.manifest.units} shards" in shown
     assert f"tokens {int(cache.tokens.sum()):,}, at most 96 a sample" in shown
     assert "sample s0:" in shown and "shared vocabulary" not in shown
+
+
+def test_an_id_is_no_markup(made: Path, tmp_path: Path, inspect: Command) -> None:
+    record = {"id": "doc [/INST] [bold] :cat:", "prompt": "", "text": TEXTS[0]}
+    (tmp_path / "corpus.jsonl").write_text(json.dumps(record) + "\n")
+    build_cache(extraction(tmp_path / "cache", made / "teacher", tmp_path / "corpus.jsonl"))
+    assert "sample doc [/INST] [bold] :cat::" in inspect(tmp_path / "cache")
 
 
 @pytest.mark.parametrize("max_tokens", [1024, 8])

@@ -95,11 +95,26 @@ def test_blank_records_are_counted_or_refused(tmp_path: Path) -> None:
         read(path, empty="error")
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_null_text_or_response_is_blank(tmp_path: Path, suffix: str) -> None:
+    path, records = tmp_path / f"c{suffix}", [RECORDS[0], {**RECORDS[1], "a": None}, RECORDS[2]]
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(records), path)
+    else:
+        write_lines(path, records)
+    for fields in ({}, {"prompt": None, "response": None, "text": "a"}):
+        corpus = read_corpus(config(path, **fields))
+        assert [place.rpartition(":")[2] for place, sample in corpus.read() if sample is None] == ["2"]
+        assert [sample.id for sample in corpus] == ["1", "3"]
+        with pytest.raises(CorpusError, match=rf"{path}:2: 'a' is blank"):
+            read(path, empty="error", **fields)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         (b'{"n": 2, "q": "x"}', "there is no field 'a'"),
-        (b'{"n": 2, "q": "x", "a": null}', "field 'a' is null, not a string"),
+        (b'{"n": 2, "q": null, "a": "y"}', "field 'q' is null, not a string"),
         (b'{"n": 2, "q": ["x"], "a": "y"}', "field 'q' is a list"),
         (b'{"n": true, "q": "x", "a": "y"}', "the id in 'n' is a boolean"),
         (b'{"n": " ", "q": "x", "a": "y"}', "the id in 'n' is empty"),

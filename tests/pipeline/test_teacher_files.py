@@ -96,13 +96,51 @@ def test_encoders_keep_no_head_and_a_named_tokenizer_is_the_one_kept(tmp_path: P
     named = load(tmp_path / "model", kind="encoder", tokenizer=str(tmp_path / "named"))
     save_teacher_files(named, tmp_path / "kept")
     assert named.record.head is None
-    assert sorted(contents(tmp_path / "kept")) == [
-        "config.json",
-        "files.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    ]
+    assert sorted(contents(tmp_path / "kept")) == ["files.json", "tokenizer.json", "tokenizer_config.json"]
     assert load_tokenizer(tmp_path / "kept")(TEXTS[0])["input_ids"] == tokenizer(TEXTS[0])["input_ids"]
+
+
+def qwen2(folder: Path, vocab_size: int) -> None:
+    size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    tf.Qwen2ForCausalLM(tf.Qwen2Config(vocab_size=vocab_size, num_key_value_heads=2, **size)).save_pretrained(folder)
+
+
+def test_a_named_tokenizer_is_kept_as_it_tokenized_whatever_the_teacher(tmp_path: Path) -> None:
+    """AutoTokenizer replaces a tokenizer's rules by Qwen2's where a Qwen2's config.json lies beside it."""
+    tokenizer = tiny_tokenizer(tmp_path / "named", "bpe")
+    qwen2(tmp_path / "model", len(tokenizer))
+    save_teacher_files(load(tmp_path / "model", tokenizer=str(tmp_path / "named")), tmp_path / "kept")
+    assert load_tokenizer(tmp_path / "kept")(TEXTS)["input_ids"] == tokenizer(TEXTS)["input_ids"]
+    # With a config.json of its own, it is read by that, here as there.
+    qwen2(tmp_path / "named", len(tokenizer))
+    used = load_tokenizer(tmp_path / "named")(TEXTS)["input_ids"]
+    assert used != tokenizer(TEXTS)["input_ids"]
+    save_teacher_files(load(tmp_path / "model", tokenizer=str(tmp_path / "named")), tmp_path / "again")
+    assert load_tokenizer(tmp_path / "again")(TEXTS)["input_ids"] == used
+
+
+OWN_CODE = """
+from tokenizers import normalizers
+from transformers import PreTrainedTokenizerFast
+
+
+class Own(PreTrainedTokenizerFast):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.backend_tokenizer.normalizer = normalizers.Lowercase()
+"""
+
+
+def test_a_tokenizer_that_needs_its_own_code_is_refused(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer(tmp_path / "named", "bpe")
+    qwen2(tmp_path / "model", len(tokenizer))
+    (tmp_path / "named" / "own.py").write_text(OWN_CODE)
+    path = tmp_path / "named" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoTokenizer": [None, "own.Own"]}}))
+    teacher = load(tmp_path / "model", tokenizer=str(tmp_path / "named"), trust_remote_code=True)
+    with pytest.raises(TokenizerError, match="own code"):
+        save_teacher_files(teacher, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

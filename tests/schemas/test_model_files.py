@@ -35,6 +35,33 @@ def test_a_local_folder_wins(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert resolve_model(model.name, None) == model.resolve()
 
 
+def test_a_models_own_code_counts_where_it_may_run(copy: Path) -> None:
+    before = hash_model(copy)
+    (copy / "modeling_own.py").write_text("WIDTH = 1\n")
+    assert hash_model(copy) == before
+    first = hash_model(copy, trust_remote_code=True)
+    assert {part for part in first if first[part] != before.get(part)} == {"code"}
+    (copy / "modeling_own.py").write_text("WIDTH = 2\n")
+    second = hash_model(copy, trust_remote_code=True)
+    assert {part for part in first if first[part] != second[part]} == {"code"}
+    (copy / "modeling_own.py").unlink()
+    assert hash_model(copy, trust_remote_code=True) == before
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a/" + "x" * 300, "~nobody-at-all/model"])
+def test_a_name_that_cannot_be_looked_up(name: str) -> None:
+    with pytest.raises(ModelError, match=name):
+        resolve_model(name, None)
+
+
+@pytest.mark.parametrize("weight_map", [[], {"a": 1}, None, "model.safetensors"])
+def test_a_damaged_index_is_refused(copy: Path, weight_map: object) -> None:
+    (copy / "model.safetensors").unlink()
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(ModelError, match=r"model\.safetensors\.index\.json is damaged: `weight_map`"):
+        find_weights(copy)
+
+
 @pytest.mark.parametrize("name", ["/nowhere/model", "./model", "~/no-such-model", "a/b/c"])
 def test_a_path_that_is_not_there_is_never_looked_up(name: str) -> None:
     with pytest.raises(ModelError, match=f"there is no model folder {name}"):
@@ -131,6 +158,7 @@ def test_damaged_json(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("[1]")
     with pytest.raises(ModelError, match="not a JSON object"):
         read_json(tmp_path / "config.json")
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ModelError, match="cannot read"):
-        hash_model(tmp_path)
+    for content in ("{", "[" * 100_000):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(ModelError, match="cannot read"):
+            hash_model(tmp_path)

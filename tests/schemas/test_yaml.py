@@ -58,6 +58,12 @@ def test_overrides_reach_into_lists_and_sections(tmp_path: Path) -> None:
         ("- a\n- b\n", None, "a config is a mapping"),
         ("", None, "a config is a mapping"),
         ("steps: [1\n", None, "not valid YAML"),
+        (GOOD + "? [a, b]\n: 1\n", 12, "a key is one word, this is a sequence"),
+        (GOOD + "seed: 2024-13-45\n", None, "'2024-13-45' cannot be read: month must be in 1..12"),
+        (GOOD + "seed: 2024-13-45\n", None, "line 12, column 7"),
+        (GOOD + "seed: !!bool maybe\n", None, "'maybe' cannot be read"),
+        (GOOD + "epochs: &a [*a]\n", None, "nested too deeply"),
+        (GOOD + "epochs: " + "[" * 5000 + "\n", None, "nested too deeply"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, broken: str, line: int | None, said: str) -> None:
@@ -69,7 +75,13 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, broken: str, line:
     assert line is None or f"{path}:{line}: " in message
 
 
-@pytest.mark.parametrize("override", ["steps", "=3", "objective.9.weight=1", "steps.deeper=1", "objective.first=2"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "steps", "=3", "objective.9.weight=1", "steps.deeper=1", "objective.first=2", "seed=2024-13-45",
+        "seed=!!bool maybe", "steps=" + "[" * 5000,
+    ],
+)  # fmt: skip
 def test_an_override_without_a_place_is_refused(tmp_path: Path, override: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
         load_config(write(tmp_path, GOOD), TrainingConfig, [override])

@@ -143,6 +143,8 @@ def test_reading_texts(tmp_path: Path) -> None:
         (b'{"text": 3}\n', r"bad\.jsonl:1: field 'text' is int"),
         (b'{"text": "\xff"}\n', r"cannot read held-out texts from .*bad\.jsonl.*utf-8"),
         (b"\n\n", r"bad\.jsonl holds no text"),
+        (b'{"text": "a"}\n{"text": "ab\\ud83d"}\n', r"bad\.jsonl:2: field 'text' .*surrogate, \\ud83d, at character 2"),
+        (b"[" * 100_000, r"bad\.jsonl:1: not JSON"),
     ],
 )
 def test_bad_texts_are_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -159,3 +161,6 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "cut.jsonl.gz").write_bytes(whole[:-12])
     with pytest.raises(CorpusError, match=r"cut\.jsonl\.gz"):
         read_texts(tmp_path / "cut.jsonl.gz")
+    (tmp_path / "flipped.jsonl.gz").write_bytes(whole[:10] + b"\xff" + whole[11:])  # deflate has no such block
+    with pytest.raises(CorpusError, match=r"flipped\.jsonl\.gz"):
+        read_texts(tmp_path / "flipped.jsonl.gz")

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from schemas.errors import RunError
+from schemas.model_files import load_tokenizer
 from schemas.training import TrainingConfig
 from schemas.yaml import dump_config
 from tests.caches import build_cache, extraction, write_corpus
-from tests.tiny import tiny_llama, tiny_tokenizer
-from trainer.checkpoint import latest_checkpoint
+from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from trainer.checkpoint import latest_checkpoint, read_record
 from trainer.metrics import read_metrics
 from trainer.run import train
 from trainer.run_folder import RunFolder
@@ -141,6 +142,37 @@ def test_a_start_killed_before_its_record_is_no_obstacle(cache: Path, tmp_path: 
     assert sorted(os.listdir(tmp_path / "run")) == [
         ".lock", "config.yaml", "metrics.jsonl", "model", "run.json", "tensorboard",
     ]  # fmt: skip
+
+
+def test_a_checkpoint_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.json").write_bytes(b"\xff")
+    with pytest.raises(RunError, match=r"checkpoint\.json is damaged: .* remove .* to go back"):
+        read_record(tmp_path)
+
+
+def test_an_output_that_may_not_be_written_is_refused_before_the_work(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "others").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(RunError, match="others may not be written to"):
+        RunFolder(config(cache, tmp_path / "others" / "run"), "f", 4)
+
+
+def test_a_finished_run_holds_the_tokenizer_that_it_trained_with(cache: Path, tmp_path: Path) -> None:
+    """AutoTokenizer replaces a tokenizer's rules by Qwen2's in a Qwen2's folder, unless the folder says otherwise."""
+    run = config(cache, tmp_path / "run", steps=1)
+    run.student.architecture.update(model_type="qwen2", num_key_value_heads=2)
+    train(run)
+    found, trained = load_tokenizer(tmp_path / "run" / "model"), load_tokenizer(cache / "teacher")
+    assert found(TEXTS)["input_ids"] == trained(TEXTS)["input_ids"]
+
+
+def test_an_output_that_became_a_file_is_named(cache: Path, tmp_path: Path) -> None:
+    folder = RunFolder(config(cache, tmp_path / "a" / "run"), "f", 4)
+    (tmp_path / "a").write_text("x")
+    with pytest.raises(RunError, match=r"cannot make the output .*a/run: Not a directory"):
+        folder.begin()
 
 
 def test_leftovers_of_a_killed_training_go(cache: Path, tmp_path: Path) -> None:
