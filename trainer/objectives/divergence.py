@@ -76,10 +76,10 @@ class _ForwardKL(torch.autograd.Function):
                 positions, row_of_p = rows.positions(members), rows.row_of(block, members)
                 logits_pV = at_least_float32(logits_XV[positions])
                 pooled_nV = logits_pV if row_of_p is None else rows.pool(logits_pV, block, members)
-                student_nN = columns.take(pooled_nV) / temperature
+                student_nN = columns.take(pooled_nV)
                 teacher_nN = teacher_cN[block.start - chunk.start : block.stop - chunk.start]
                 gradient_pV = gradient.rows(positions, logits_pV)
-                kl_n = _kl_into(gradient_pV, student_nN, teacher_nN, columns, row_of_p)
+                kl_n = _kl_into(gradient_pV, student_nN, teacher_nN, temperature, columns, row_of_p)
                 gradient_pV.mul_(gradient.scale_X[positions, None])
                 if carried is not None:
                     carried.add(positions, logits_pV, gradient_pV)
@@ -132,14 +132,15 @@ def _kl_into(
     gradient_pV: Tensor,
     student_nN: Tensor,
     teacher_nN: Tensor,
+    temperature: float,
     columns: Columns,
     row_of_p: Tensor | None,
 ) -> Tensor:
     """The KL of each row, [n]; the gradient to each row is written at all its members."""
     if row_of_p is None and columns.are_all(gradient_pV.shape[1]):
-        return kl_and_gradient(student_nN, teacher_nN, gradient_pV)
+        return kl_and_gradient(student_nN, teacher_nN, temperature, gradient_pV)
     gradient_nM = student_nN.new_empty(len(student_nN), columns.count + 1)
-    kl_n = kl_and_gradient(student_nN, teacher_nN, gradient_nM[:, :-1])
+    kl_n = kl_and_gradient(student_nN, teacher_nN, temperature, gradient_nM[:, :-1])
     gradient_nM[:, -1] = 0
     columns.put(gradient_nM if row_of_p is None else gradient_nM[row_of_p], gradient_pV)
     return kl_n
@@ -152,17 +153,18 @@ def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
         yield slice(first, min(first + size, stop))
 
 
-def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor, out_nN: Tensor) -> Tensor:
+def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor, temperature: float, out_nN: Tensor) -> Tensor:
     """KL(softmax(t) || softmax(s)) of each row, [n], its gradient to s being written into `out_nN`:
 
         KL = sum p (t - s + log Z_s - log Z_t),    gradient = softmax(s) - softmax(t)
 
-    of logits from which each row's maximum is taken, so that a level of -90 costs no digits; then log Z is
-    -log max softmax(z), for softmax is the one fast pass with an exponential in it. Overwrites all three. Memory is
-    what it costs: each number is read and written as seldom as can be.
+    where s = student / tau, and t, the teacher's, has been divided already. Each row's maximum is taken from both, so
+    that a level of -90 costs no digits; then log Z is -log max softmax(z), for softmax is the one fast pass with an
+    exponential in it. Overwrites the teacher's. Memory is what it costs: each number is read and written as seldom as
+    can be.
     """
-    for logits_nN in (student_nN, teacher_nN):
-        logits_nN.sub_(logits_nN.amax(-1, keepdim=True))
+    student_nN = torch.add(student_nN.amax(-1, keepdim=True) / -temperature, student_nN, alpha=1 / temperature)
+    teacher_nN.sub_(teacher_nN.amax(-1, keepdim=True))
     q_nN, p_nN = student_nN.softmax(-1), teacher_nN.softmax(-1)
     torch.sub(q_nN, p_nN, out=out_nN)
     log_z_n = (p_nN.amax(-1) / q_nN.amax(-1)).log()

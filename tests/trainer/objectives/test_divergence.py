@@ -80,7 +80,7 @@ def test_in_float32_it_errs_no_more_than_log_softmax_does(offset, teacher_offset
         return kl.detach().double(), torch.autograd.grad(kl.sum(), s)[0].double()
 
     gradient = torch.empty_like(student)
-    kl = kl_and_gradient(student.clone(), teacher.clone(), gradient)
+    kl = kl_and_gradient(student, teacher.clone(), 1.0, gradient)
     usual_in_float32, truth = usual(student.clone(), teacher), usual(student.double(), teacher.double())
     for found, theirs, right in zip((kl, gradient), usual_in_float32, truth, strict=True):
         # Which of two roundings is luckier is chance: over 64 rows, a few per cent.
