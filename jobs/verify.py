@@ -7,12 +7,20 @@ from rich.console import Console
 from rich.progress import track
 
 from schemas.errors import CacheError, StillroomError
-from schemas.fingerprint import hash_file
-from schemas.manifest import SPARSE_ARRAYS, TEACHER, ArrayRecord, CacheManifest, SparseKind
-from schemas.shard import STATES, shard_path
+from schemas.fingerprint import differences, hash_file
+from schemas.manifest import (
+    MANIFEST,
+    SPARSE_ARRAYS,
+    TEACHER,
+    ArrayRecord,
+    CacheManifest,
+    SparseKind,
+    read_manifest,
+)
+from schemas.shard import RECORD, STATES, ShardRecord, check_shard, shard_path
 from schemas.states import check_group
 from schemas.teacher_files import check_teacher_files
-from trainer.cache import Cache, Shard
+from trainer.cache import Cache, Shard, require_index
 from trainer.teacher_head import load_teacher_embedding, load_teacher_head
 
 ROWS_AT_ONCE = 65_536
@@ -22,50 +30,91 @@ TOLERANCE = 1e-4  # of a sum of float32 probabilities
 def verify_cache(path: Path) -> None:
     """Print a summary if all is well. Raises CacheError with one line for every damaged shard."""
     console = Console(stderr=True)
-    cache = Cache(path)
+    manifest = read_manifest(path)
+    _check_copies(path, manifest)
+    require_index(path, manifest)
     if not check_teacher_files(path):
         print(f"{path / TEACHER} was written without checksums: only its shapes and numbers are checked")
-    load_teacher_head(path, cache.manifest)
-    load_teacher_embedding(path, cache.manifest)
-    problems, tokens = list[str](), 0
-    for unit in track(range(cache.manifest.units), "verifying", console=console, disable=not console.is_terminal):
+    load_teacher_head(path, manifest)
+    load_teacher_embedding(path, manifest)
+    problems, records = list[str](), list[ShardRecord]()
+    for unit in track(range(manifest.units), "verifying", console=console, disable=not console.is_terminal):
         try:
-            shard = Shard(shard_path(path, unit), cache.manifest)
-            verify_shard(shard, cache.manifest)
-            tokens += shard.record.tokens
+            records.append(verify_shard(path, unit, manifest))
         except StillroomError as error:
             problems.append(str(error))
     if problems:
-        raise CacheError(f"{len(problems)} of {cache.manifest.units} shards are damaged:\n  " + "\n  ".join(problems))
-    _check_index(cache, tokens)
+        raise CacheError(f"{len(problems)} of {manifest.units} shards are damaged:\n  " + "\n  ".join(problems))
+    planned = sum(record.samples + record.overlong for record in records)
+    if planned != manifest.corpus.samples:
+        raise CacheError(
+            f"{path}: the shards account for {planned} samples, {MANIFEST} says {manifest.corpus.samples}; "
+            "extract again"
+        )
+    _check_index(Cache(path), records)
     print(
-        f"{path}: {cache.manifest.units} shards, {len(cache):,} samples, {tokens:,} tokens; "
-        "every checksum, row and number is good"
+        f"{path}: {manifest.units} shards, {sum(record.samples for record in records):,} samples, "
+        f"{sum(record.tokens for record in records):,} tokens; every checksum, row and number is good"
     )
 
 
-def verify_shard(shard: Shard, manifest: CacheManifest) -> None:
-    """Checksums, then format, rows and numbers. Raises CacheError at the first that is wrong."""
-    for name, file in shard.record.files.items():
-        if hash_file(shard.path / name) != file.sha256:
-            raise CacheError(f"{shard.path / name} does not have its checksum; remove {shard.path} and extract again")
-    check_group(shard.path / STATES)
-    next_row = 0
-    for row in range(shard.record.samples):
+def _check_copies(path: Path, manifest: CacheManifest) -> None:
+    """What cache.json says beside its identity, which alone is under its fingerprint, agrees with it.
+
+    Raises CacheError with the fields that differ.
+    """
+    identity = manifest.identity
+    pooled = {} if manifest.pooled is None else {"pooled": manifest.pooled.model_dump(mode="json")}
+    sparse = {kind: record.model_dump(mode="json") for kind, record in manifest.sparse.items()}
+    copies = {
+        "annotator": manifest.annotator,
+        "corpus": identity["corpus"] | manifest.corpus.model_dump(include={"sha256", "samples"}),
+        "states": {a.path: a.model_dump(include={"width", "dtype", "encoding"}) for a in manifest.arrays},
+        "teacher": identity["teacher"] | manifest.teacher.model_dump(include={"kind", "max_tokens"}),
+        **pooled,
+        **({"sparse": sparse} if sparse else {}),
+    }
+    if wrong := list(differences(copies, {name: identity.get(name) for name in copies})):
+        raise CacheError(f"{path / MANIFEST} contradicts its own identity ({'; '.join(wrong)}); extract again")
+
+
+def verify_shard(cache: Path, unit: int, manifest: CacheManifest) -> ShardRecord:
+    """Checksums, then format, rows and numbers. Raises CacheError at the first that is wrong.
+
+    No file is opened before its checksum is known to be right: Arrow may crash on what is damaged.
+    """
+    path = shard_path(cache, unit)
+    record = check_shard(path, manifest)
+    for name, file in record.files.items():
+        if hash_file(path / name) != file.sha256:
+            raise CacheError(f"{path / name} does not have its checksum; remove {path} and extract again")
+    check_group(path / STATES)
+    shard = Shard(path, record)
+    next_row = truncated = 0
+    for row in range(record.samples):
         sample = shard.sample(row)
         start, count = shard.rows(row)
         if start != next_row or count != len(sample.token_ids) or count != len(sample.token_offsets):
             raise CacheError(
-                f"{shard.path} row {row}, sample {sample.id!r}: {count} states for {len(sample.token_ids)} tokens"
+                f"{path} row {row}, sample {sample.id!r}: {count} states for {len(sample.token_ids)} tokens"
             )
         next_row += count
-    if next_row != shard.record.tokens:
-        raise CacheError(f"{shard.path}: samples have {next_row} tokens, shard.json says {shard.record.tokens}")
+        truncated += sample.truncated
+    for name, recorded, found in (
+        ("unit", record.unit, unit),
+        ("tokens", record.tokens, next_row),
+        ("truncated", record.truncated, truncated),
+    ):
+        if recorded != found:
+            raise CacheError(
+                f"{path / RECORD} says {name} {recorded}, and it is {found}; remove {path} and extract again"
+            )
     for array in manifest.arrays:
         if array.dtype != "int32":
             _check_finite(shard, array)
     for kind in manifest.sparse:
         _check_distributions(shard, kind, manifest)
+    return record
 
 
 def _check_finite(shard: Shard, array: ArrayRecord) -> None:
@@ -97,15 +146,15 @@ def _check_distributions(shard: Shard, kind: SparseKind, manifest: CacheManifest
             raise CacheError(f"{shard.path}: {kind} row {row} is no distribution; remove the shard and extract again")
 
 
-def _check_index(cache: Cache, tokens: int) -> None:
-    """Every entry finds its sample, and none is missing. Raises CacheError or PairingError."""
-    counted = int(cache.tokens.sum())
-    if counted != tokens:
+def _check_index(cache: Cache, records: list[ShardRecord]) -> None:
+    """Every row of every shard stands in it once, in order, with its own sample. Raises CacheError or PairingError."""
+    samples = [record.samples for record in records]
+    shards = np.repeat(np.arange(len(records)), samples)
+    rows = np.concatenate([np.arange(count) for count in samples])
+    if not (np.array_equal(cache.shards, shards) and np.array_equal(cache.rows, rows)):
         raise CacheError(
-            f"the index counts {counted} tokens, the shards {tokens}; run `stillroom reindex {cache.path}`"
+            f"the index of {len(cache)} samples does not list each of the shards' {len(rows)} rows once and in order; "
+            f"run `stillroom reindex {cache.path}`"
         )
     for position in range(len(cache)):
-        try:
-            cache.sample(position)
-        except IndexError:
-            raise CacheError(f"the index points outside a shard; run `stillroom reindex {cache.path}`") from None
+        cache.sample(position)

@@ -22,9 +22,18 @@ from types import FrameType
 from typing import Any, NoReturn, cast
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    ActorUnschedulableError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+    RuntimeEnvSetupError,
+    TaskUnschedulableError,
+)
 
-from pipeline.disk import has_room, require_room
+from pipeline.disk import has_room, require_room, teacher_bytes
+from pipeline.placement import require_places
 from pipeline.plan import Unit
 from pipeline.progress import ExtractionProgress
 from pipeline.request import Request, make_request
@@ -67,7 +76,8 @@ def extract(config: ExtractionConfig) -> ExtractionResult:
         missing = [unit for unit in plan.units if unit.number not in output.done]
         reports: dict[int, UnitReport] = {}
         if missing or not (cache / TEACHER).is_dir():
-            require_room(cache, plan, request.manifest.arrays, missing)
+            beside = 0 if (cache / TEACHER).is_dir() else teacher_bytes(request.manifest.teacher)
+            require_room(cache, plan, request.manifest.arrays, missing, beside)
             with cluster(config.workers), _terminable():
                 reports = _Run(request, output, missing, progress).run()
         remove_temporaries(cache)
@@ -105,7 +115,11 @@ class TeacherActor:
 
 
 class _Lost(Exception):
-    """A worker died, or an object went with its machine: worth another try."""
+    """A call failed for what it was given, which went with its machine: worth another try. The worker lives."""
+
+
+class _Died(Exception):
+    """A worker is gone, or never came to be; Ray's own error is the cause. Worth another try, by another worker."""
 
 
 @dataclass
@@ -215,7 +229,7 @@ class _Run:
             try:
                 _get(reference)
                 self._ready.append(work)
-            except (_Lost, RayActorError) as error:
+            except (_Lost, _Died) as error:
                 self._count_try(f"unit {work.unit.number}", error)
                 self._annotate(work)
             return
@@ -227,13 +241,13 @@ class _Run:
     def _settle_slot(self, slot: _Slot, reference: Any) -> None:
         try:
             report = _get(reference)
-        except RayActorError as error:
-            self._replace(slot, error)
-            return
-        except _Lost as error:  # the annotated unit went with its machine; the actor lives
-            work = slot.work.pop(reference)
-            self._count_try(f"unit {work.unit.number}", error)
-            self._annotate(work)
+        except (_Lost, _Died) as error:
+            if isinstance(error, _Died) or reference is slot.loading:
+                self._replace(slot, error)
+            else:  # the annotated unit went with its machine; the actor lives
+                work = slot.work.pop(reference)
+                self._count_try(f"unit {work.unit.number}", error)
+                self._annotate(work)
             return
         if reference is slot.loading:
             slot.loading = None
@@ -267,14 +281,11 @@ class _Run:
     def _count_try(self, what: str, error: Exception) -> None:
         self._tries[what] += 1
         reason = " ".join(str(error).split())
+        happened, way_out = _diagnose(error)
         self._output.log("lost", what=what, reason=reason)
         if self._tries[what] > self._workers.retries:
-            raise ResourceError(
-                f"{what}: its worker died {self._tries[what]} times; most often memory runs out: use fewer workers, or "
-                "lower batching.batch_tokens or batching.unit_tokens and name a new output. "
-                f"Ray says: {reason[:500]}"
-            )
-        self._progress.say(f"{what}: its worker died; trying again ({self._tries[what]} of {self._workers.retries})")
+            raise ResourceError(f"{what}: {happened} {self._tries[what]} times; {way_out}. Ray says: {reason[:500]}")
+        self._progress.say(f"{what}: {happened}; trying again ({self._tries[what]} of {self._workers.retries})")
 
     def _show_progress(self) -> None:
         records = [report.record for report in self._reports.values()]
@@ -295,23 +306,26 @@ def _poll(slot: _Slot) -> None:
         answer, slot.poll = slot.poll, None
         try:
             found = ray.get(answer)
-        except RayActorError:
-            return  # it died; its units tell so, and they are what counts
+        except RayError:
+            return  # it died, in whatever way; its units tell so, and they are what counts
         at_work = {work.unit.number for work in slot.work.values()}
         slot.batches = {unit: done for unit, done in found.items() if unit in at_work}
 
 
 def _get(reference: Any) -> Any:
-    """The result of a finished call. A StillroomError of a worker is raised as itself; a dead actor as RayActorError;
-    everything else that another try may mend as _Lost."""
+    """The result of a finished call. A StillroomError of a worker is raised as itself, what another try may mend as
+    _Lost or _Died, and a fault of the program's own as Ray's RayTaskError.
+
+    Ray names deaths by their cause: not every one is a RayActorError. One by Ray's memory monitor is OutOfMemoryError.
+    """
     try:
         return ray.get(reference)
     except RayTaskError as error:
         _reraise(error)
-    except RayActorError:
-        raise
-    except RayError as error:
+    except ObjectLostError as error:
         raise _Lost(str(error)) from error
+    except RayError as error:
+        raise _Died(str(error)) from error
 
 
 def _reraise(error: RayTaskError) -> NoReturn:
@@ -320,6 +334,21 @@ def _reraise(error: RayTaskError) -> NoReturn:
     if isinstance(error.cause, RayError):
         raise _Lost(str(error.cause)) from error
     raise error
+
+
+def _diagnose(error: Exception) -> tuple[str, str]:
+    """What happened to a worker, and what to do if it happens again and again."""
+    again = "see to the cluster, and run the same command again"
+    less = "use fewer workers, or lower batching.batch_tokens or batching.unit_tokens and name a new output"
+    if isinstance(error, _Lost):
+        return "what its worker was given was lost", again
+    match error.__cause__:
+        case OutOfMemoryError():
+            return "memory ran out and Ray ended its worker", less
+        case RuntimeEnvSetupError() | ActorUnschedulableError() | TaskUnschedulableError():
+            return "Ray could not start its worker", again
+        case _:
+            return "its worker died", f"most often memory runs out: {less}"
 
 
 # --- The cluster ------------------------------------------------------------------------------------------------------
@@ -361,23 +390,7 @@ def cluster(workers: WorkersConfig) -> Iterator[None]:
 
 
 def _require_resources(workers: WorkersConfig) -> None:
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus = sum(node.get("CPU", 0) for node in nodes)
-    gpus = sum(node.get("GPU", 0) for node in nodes)
-    fitting = sum(_actors_fitting(workers, node) for node in nodes)
-    left = cpus - workers.count * workers.cpus
-    if fitting < workers.count or left + 1e-6 < workers.annotator_cpus:
-        raise ResourceError(
-            f"{workers.count} teacher actors of {workers.cpus:g} CPUs and {workers.gpus:g} GPUs each, and "
-            f"{workers.annotator_cpus:g} CPUs for annotation, do not fit on this Ray of {len(nodes)} machines with "
-            f"{cpus:g} CPUs and {gpus:g} GPUs in all; lower workers.count, cpus, gpus or annotator_cpus"
-        )
-
-
-def _actors_fitting(workers: WorkersConfig, node: dict[str, float]) -> int:
-    """How many teacher actors one machine can hold."""
-    wanted = (("CPU", workers.cpus), ("GPU", workers.gpus))
-    return min((int(node.get(name, 0) / each + 1e-6) for name, each in wanted if each > 0), default=workers.count)
+    require_places(workers, [node["Resources"] for node in ray.nodes() if node["Alive"]])
 
 
 def _most_annotators(workers: WorkersConfig) -> int:

@@ -1,6 +1,7 @@
 """What makes a cache the one that was asked for: everything that changes a byte of its shards, and nothing else.
 
-Paths, worker counts and library versions are left out: they do not change what is asked for.
+Paths, worker counts and library versions are left out: they do not change what is asked for. (Versions change how it is
+rounded: pipeline.resume refuses to finish under others what was begun.)
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,7 @@ from schemas.manifest import FORMAT, VERSION, ArrayRecord, CorpusRecord, PooledR
 def make_identity(
     config: ExtractionConfig,
     *,
-    model_hashes: dict[str, str],
-    adapter_hash: str | None,
-    tokenizer_hash: str,
+    teacher_hashes: Mapping[str, str | None],
     arrays: Sequence[ArrayRecord],
     pooled: PooledRecord | None,
     sparse: Mapping[SparseKind, SparseRecord],
@@ -24,16 +23,14 @@ def make_identity(
 ) -> dict[str, Any]:
     """The identity as nested JSON values, ready for `schemas.fingerprint.fingerprint`.
 
+    `teacher_hashes` is what `pipeline.request.hash_teacher` gives.
     Layers stand as resolved indices, so that 'last' and 12 of 12 are one request.
     """
     teacher = config.teacher
     identity: dict[str, Any] = {
         "format": f"{FORMAT} {VERSION}",
         "teacher": {
-            "weights": model_hashes["weights"],
-            "config": model_hashes["config"],
-            "tokenizer": tokenizer_hash,
-            "adapter": adapter_hash,
+            **teacher_hashes,
             "kind": teacher.kind,
             "dtype": teacher.dtype,
             "device": "cuda" if config.workers.gpus and teacher.device != "cpu" else "cpu",  # they round differently

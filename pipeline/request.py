@@ -18,10 +18,12 @@ from schemas.errors import ConfigError
 from schemas.extraction import ExtractionConfig
 from schemas.fingerprint import fingerprint, hash_files
 from schemas.manifest import CacheManifest, keeps_tokens
-from schemas.model_files import hash_model, load_tokenizer, resolve_model
+from schemas.model_files import hash_model, load_tokenizer, resolve_model, tokenizer_files
 
 UNANNOTATED = "nobody"  # the annotator of a cache that keeps no tokens, and so no spans
 LIBRARIES = ("numpy", "pyarrow", "ray", "tokenizers", "torch", "transformers", "zarr")
+# Name, inode, size and time of change of every file of a teacher.
+Stamps = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,13 @@ class ModelFolders:
     model: Path
     tokenizer: Path
     adapter: Path | None
+
+    def stamps(self) -> Stamps:
+        """What tells these files from others without reading them."""
+        paths = {path for path in (*self.model.iterdir(), *self.tokenizer.iterdir()) if path.is_file()}
+        paths.update(_files_below(self.adapter) if self.adapter else ())
+        found = ((str(path), path.stat()) for path in sorted(paths))
+        return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found)
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Request:
     corpus: Corpus
     plan: Plan
     manifest: CacheManifest
+    stamps: Stamps  # of the teacher's files, from before they were hashed
 
 
 def make_request(config: ExtractionConfig) -> Request:
@@ -57,14 +67,10 @@ def make_request(config: ExtractionConfig) -> Request:
     tokenizer = load_tokenizer(folders.tokenizer, teacher.trust_remote_code)
     annotator = load_annotator(config.spans.annotator).version if keeps_tokens(arrays) else UNANNOTATED
     plan = make_plan(corpus, tokenizer, config.batching, teacher.max_tokens)
-    hashes = hash_model(folders.model)
+    stamps = folders.stamps()
     identity = make_identity(
         config,
-        model_hashes=hashes,
-        adapter_hash=None if folders.adapter is None else hash_folder(folders.adapter),
-        tokenizer_hash=hashes["tokenizer"]
-        if folders.tokenizer == folders.model
-        else hash_model(folders.tokenizer)["tokenizer"],
+        teacher_hashes=hash_teacher(folders, teacher.trust_remote_code),
         arrays=arrays,
         pooled=pooled,
         sparse=sparse,
@@ -83,7 +89,7 @@ def make_request(config: ExtractionConfig) -> Request:
         units=len(plan.units),
         provenance={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
     )
-    return Request(config, folders, corpus, plan, manifest)
+    return Request(config, folders, corpus, plan, manifest, stamps)
 
 
 def find_folders(config: ExtractionConfig) -> ModelFolders:
@@ -95,6 +101,20 @@ def find_folders(config: ExtractionConfig) -> ModelFolders:
     return ModelFolders(model, tokenizer, adapter)
 
 
-def hash_folder(folder: Path) -> str:
-    """One hash over all files of an adapter."""
-    return hash_files(folder, sorted(path for path in folder.rglob("*") if path.is_file()))
+def hash_teacher(folders: ModelFolders, trust_remote_code: bool) -> dict[str, str | None]:
+    """Hashes by part, as they stand in a cache's identity. Reads every weight once."""
+    adapter = folders.adapter
+    return {
+        **hash_model(folders.model, trust_remote_code),
+        "tokenizer": hash_tokenizer(folders.tokenizer),
+        "adapter": None if adapter is None else hash_files(adapter, _files_below(adapter)),
+    }
+
+
+def hash_tokenizer(folder: Path) -> str:
+    """The hash of a tokenizer alone, as `hash_teacher` has it."""
+    return hash_files(folder, tokenizer_files(folder))
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -16,6 +16,7 @@ from schemas.fingerprint import differences
 from schemas.manifest import INDEX, MANIFEST, SHARDS, TEACHER, CacheManifest, read_manifest
 from schemas.shard import ShardRecord, shard_path
 
+ROUNDING = ("tokenizers", "torch", "transformers")  # another version of these may cut or round otherwise
 LOG = "extraction.jsonl"
 
 
@@ -38,7 +39,7 @@ def find_complete(cache: Path, manifest: CacheManifest) -> dict[int, ShardRecord
 
     Raises CacheError if the folder holds something else, or another request's cache, with the fields that differ.
     """
-    if not _is_ours(cache, manifest):
+    if _find_manifest(cache, manifest) is None:
         return None
     whole, _ = check_shards(cache, manifest)
     complete = len(whole) == manifest.units and (cache / TEACHER).is_dir() and (cache / INDEX).is_file()
@@ -51,7 +52,8 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
 
     A request that fails before its first shard leaves no folder behind, if there was none before.
 
-    Raises CacheError as `find_complete` does, and if another extraction is at work in the folder.
+    Raises CacheError as `find_complete` does, if another extraction is at work in the folder, and if its shards were
+    written under other versions of the libraries than would write the rest.
     """
     is_new = not cache.exists()
     try:
@@ -61,10 +63,13 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
         raise CacheError(f"cannot write to the output folder {cache}: {error}") from error
     with log_file:
         _lock(log_file, cache)
-        if not _is_ours(cache, manifest):  # asked again under the lock
+        found = _find_manifest(cache, manifest)  # asked again under the lock
+        whole, damaged = ({}, {}) if found is None else check_shards(cache, manifest)
+        if found is not None and 0 < len(whole) < manifest.units:
+            _require_versions(cache, found, manifest)
+        if not whole:  # also where the first start, under whatever versions, wrote no shard
             write_manifest(cache, manifest)
         remove_temporaries(cache)
-        whole, damaged = check_shards(cache, manifest)
         for unit, problem in damaged.items():
             say(f"shard {unit} is damaged and will be redone: {problem}")
             shutil.rmtree(shard_path(cache, unit))
@@ -76,8 +81,8 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
             raise
 
 
-def _is_ours(cache: Path, manifest: CacheManifest) -> bool:
-    """Whether cache.json is there; raises CacheError if it, or anything else in the folder, is not this request's."""
+def _find_manifest(cache: Path, manifest: CacheManifest) -> CacheManifest | None:
+    """cache.json, if it is there; raises CacheError if it, or anything else in the folder, is not this request's."""
     if cache.exists() and not cache.is_dir():
         raise CacheError(f"the output {cache} is a file; name a folder")
     if not (cache / MANIFEST).exists():
@@ -89,7 +94,7 @@ def _is_ours(cache: Path, manifest: CacheManifest) -> bool:
                 f"the output {cache} is no stillroom cache, and it is not empty (it holds {', '.join(strangers[:5])}); "
                 "name another folder"
             )
-        return False
+        return None
     found = read_manifest(cache)
     if found.fingerprint != manifest.fingerprint:
         lines = "\n  ".join(differences(found.identity, manifest.identity))
@@ -97,7 +102,19 @@ def _is_ours(cache: Path, manifest: CacheManifest) -> bool:
             f"{cache} is the cache of another request:\n  {lines}\n"
             "name another output, or delete that folder to replace it"
         )
-    return True
+    return found
+
+
+def _require_versions(cache: Path, found: CacheManifest, manifest: CacheManifest) -> None:
+    """A refusal rather than a warning: what is mixed cannot be told apart again, and to go on is one `pip install`."""
+    versions = [(name, found.provenance.get(name), manifest.provenance.get(name)) for name in ROUNDING]
+    if other := [(name, old, new) for name, old, new in versions if old is not None and old != new]:
+        raise CacheError(
+            f"{cache} was begun with {', '.join(f'{name} {old}' for name, old, _ in other)}; here is "
+            f"{', '.join(f'{name} {new}' for name, _, new in other)}, which may round or tokenize otherwise, and one "
+            "cache would hold both; name a new output, or go on with the old versions: "
+            f"pip install {' '.join(f'{name}=={old}' for name, old, _ in other)}"
+        )
 
 
 def _lock(log_file: TextIO, cache: Path) -> None:

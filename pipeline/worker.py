@@ -4,6 +4,7 @@ The states of a unit are held once, in memory, between the forward pass and the 
 unit_tokens * (sum of all array widths) * bytes a number; twice that, for writing overlaps the next forward pass.
 """
 
+import platform
 import threading
 import time
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.request import ModelFolders, Request, find_folders
+from pipeline.request import ModelFolders, Request, Stamps, find_folders, hash_teacher, hash_tokenizer
 from pipeline.sample import NO_SPANS, AnnotatedSample, Sample, Spans
 from pipeline.shards import write_shard
 from pipeline.spans import Annotator, load_annotator
@@ -23,8 +24,10 @@ from pipeline.tokens import Counts, TokenizedSample, tokenize
 from schemas.errors import AnnotatorError, CacheError, ModelError, ResourceError
 from schemas.extraction import ExtractionConfig
 from schemas.manifest import MANIFEST, TEACHER, CacheManifest, keeps_tokens, read_manifest
-from schemas.model_files import hash_model, load_tokenizer
+from schemas.model_files import load_tokenizer
 from schemas.shard import ShardRecord, read_shard, shard_path
+
+TEACHER_PARTS = ("weights", "config", "code", "tokenizer", "adapter")  # each has its hash in a cache's identity
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Job:
     folders: ModelFolders  # on the driver's machine
     manifest: CacheManifest
     cache: Path  # absolute
+    stamps: Stamps = ()  # of the teacher's files on the driver's machine; without, they are hashed again
 
 
 def make_job(request: Request, cache: Path) -> Job:
@@ -45,7 +49,7 @@ def make_job(request: Request, cache: Path) -> Job:
     tokenizer = None if config.teacher.tokenizer is None else _absolute(config.teacher.tokenizer)
     teacher = config.teacher.model_copy(update={"tokenizer": tokenizer})
     job_config = config.model_copy(update={"spans": spans, "teacher": teacher})
-    return Job(job_config, request.folders, request.manifest, cache)
+    return Job(job_config, request.folders, request.manifest, cache, request.stamps)
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,12 @@ class UnitReport:
 def annotate_unit(job: Job, number: int, samples: list[Sample]) -> AnnotatedUnit:
     """Tokens and spans of a unit's samples; no spans where no tokens are kept. Tools are loaded once a process.
 
-    Raises AnnotatorError if this machine's annotator is not the driver's, and whatever `tokenize` raises.
+    Raises ModelError or AnnotatorError if this machine's tokenizer or annotator is not the driver's, and whatever
+    `tokenize` raises.
     """
     teacher = job.config.teacher
-    tokenizer = _tokenizer(_local_folders(job).tokenizer, teacher.trust_remote_code)
+    wanted = job.manifest.identity["teacher"]["tokenizer"]
+    tokenizer = _tokenizer(_local_folders(job).tokenizer, teacher.trust_remote_code, wanted)
     tokenized, counts = tokenize(samples, tokenizer, teacher, job.config.corpus.overlong)
     spans = _find_spans(job, tokenized) if keeps_tokens(job.manifest.arrays) else [NO_SPANS] * len(tokenized)
     annotated = [
@@ -156,6 +162,7 @@ class TeacherWorker:
             folders, teacher = _local_folders(job), job.config.teacher
             if teacher.device == "auto":  # where Ray assigned no GPU, one may still be visible
                 teacher = teacher.model_copy(update={"device": "cuda" if job.config.workers.gpus else "cpu"})
+            _require_drivers(folders, job)
             loaded = Teacher(teacher, job.config.states, folders.model, folders.adapter)
             if loaded.arrays != job.manifest.arrays or loaded.record != job.manifest.teacher:
                 raise ModelError(
@@ -191,7 +198,9 @@ def _find_spans(job: Job, samples: list[TokenizedSample]) -> list[Spans]:
 
 
 @lru_cache(maxsize=2)
-def _tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+def _tokenizer(folder: Path, trust_remote_code: bool, wanted: str) -> PreTrainedTokenizerBase:
+    if hash_tokenizer(folder) != wanted:
+        raise _not_the_drivers(folder, ["tokenizer"])
     return load_tokenizer(folder, trust_remote_code)
 
 
@@ -201,16 +210,35 @@ def _annotator(spec: str) -> Annotator:
 
 
 def _local_folders(job: Job) -> ModelFolders:
-    """The teacher's folders on this machine: the driver's where they are shared, else fetched and proven the same."""
+    """The teacher's folders on this machine: those at the driver's paths, or else fetched. Nothing is proven yet."""
     folders = job.folders
     if all(folder is None or folder.is_dir() for folder in (folders.model, folders.tokenizer, folders.adapter)):
         return folders
-    return _fetch(job.config.model_dump_json(), job.manifest.identity["teacher"]["weights"])
+    return _fetch(job.config.model_dump_json())
 
 
 @lru_cache(maxsize=2)
-def _fetch(config: str, weights: str) -> ModelFolders:
-    folders = find_folders(ExtractionConfig.model_validate_json(config))
-    if hash_model(folders.model)["weights"] != weights:
-        raise ModelError(f"{folders.model} on this worker is not the teacher of the driver; give `teacher.revision`")
-    return folders
+def _fetch(config: str) -> ModelFolders:
+    return find_folders(ExtractionConfig.model_validate_json(config))
+
+
+def _require_drivers(folders: ModelFolders, job: Job) -> None:
+    """Raises ModelError if the files here are not those that the driver hashed, with the parts that differ.
+
+    To hash gigabytes again in each actor takes as long as to load them. Where every file has the driver's path, inode,
+    size and time of change, it is the driver's file, here or on a shared disk: a copy has another inode, also in images
+    that set all times to one date. All others are hashed.
+    """
+    if folders.stamps() == job.stamps:
+        return
+    wanted = job.manifest.identity["teacher"]
+    found = hash_teacher(folders, job.config.teacher.trust_remote_code)
+    if wrong := [part for part in TEACHER_PARTS if found.get(part) != wanted.get(part)]:
+        raise _not_the_drivers(folders.model, wrong)
+
+
+def _not_the_drivers(folder: Path, parts: list[str]) -> ModelError:
+    return ModelError(
+        f"{folder} on {platform.node()} is not the driver's teacher: {', '.join(parts)} differ; "
+        "put the same files on every machine, or give `teacher.revision`"
+    )

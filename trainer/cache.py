@@ -3,11 +3,14 @@
 Opening costs the manifest and the index. A shard is checked (record, fingerprint, file sizes) when it is first touched;
 its numbers are read when they are used, at the speed of a plain memory map. Compressed sentence embeddings, and the
 texts of a cache of nothing else, are read into memory then: bytes a sample, not a token.
+
+What was touched stays open as long as the system lets it, at some 13 KB a shard and 1 KB a map: to open a shard takes
+as long as to read dozens of warm samples, and in random order every read beyond what is open opens one.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +18,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import CacheError, PairingError
-from schemas.manifest import INDEX, SPARSE_ARRAYS, ArrayRecord, CacheManifest, Kind, SparseKind, read_manifest
+from schemas.manifest import (
+    INDEX,
+    SPARSE_ARRAYS,
+    ArrayRecord,
+    CacheManifest,
+    Kind,
+    SparseKind,
+    keeps_tokens,
+    read_manifest,
+)
 from schemas.samples import INDEX_SCHEMA, SAMPLES_SCHEMA
 from schemas.shard import SAMPLES, STATES, ShardRecord, check_shard, shard_path
 from schemas.states import map_array
 
 INDEX_KEY = b"stillroom-index"
-OPEN_SHARDS = 512  # mapped at once; a map costs address space, not memory, and holds no file descriptor
+# A map holds no file descriptor and no memory. What is scarce are the maps themselves: Linux lets a process have so
+# many. A quarter is for one cache, for a run may read two, and libraries, heaps and threads take maps, too.
+MAX_MAP_COUNT = Path("/proc/sys/vm/max_map_count")
+USUAL_MAP_COUNT = 65_530
+IN_MEMORY = 512  # of what is compressed, and so held in memory
 
 
 @dataclass(frozen=True)
@@ -40,11 +56,11 @@ class CachedSample:
 
 
 class Shard:
-    """One opened shard: its samples as columns, its arrays mapped on demand."""
+    """One opened shard: its samples as columns."""
 
-    def __init__(self, path: Path, manifest: CacheManifest):
-        self.path = path
-        self.record: ShardRecord = check_shard(path, manifest)
+    def __init__(self, path: Path, record: ShardRecord):
+        """`record` is what `check_shard` gave. Raises CacheError: samples.arrow is not readable, or not as recorded."""
+        self.path, self.record = path, record
         table = _read_samples(path / SAMPLES)
         if len(table) != self.record.samples:
             raise CacheError(
@@ -58,7 +74,6 @@ class Shard:
         }
         self._row_start = self._columns["row_start"].to_numpy()
         self._row_count = self._columns["row_count"].to_numpy()
-        self._maps: dict[str, np.ndarray] = {}
 
     def sample(self, row: int) -> CachedSample:
         """The sample in one row of samples.arrow."""
@@ -75,16 +90,8 @@ class Shard:
         return int(self._row_start[row]), int(self._row_count[row])
 
     def array(self, array: ArrayRecord) -> np.ndarray:
-        """All rows of one array, mapped on first use; nothing is read yet."""
-        values = self._maps.get(array.path)
-        if values is None:
-            values = self._maps[array.path] = map_array(self.path / STATES, array, self.record.rows(array))
-        return values
-
-    def states(self, row: int, array: ArrayRecord) -> np.ndarray:
-        """One sample's rows of one array: a view into the map. Of one row a sample, it is [1, width]."""
-        start, count = (row, 1) if array.rows == "samples" else self.rows(row)
-        return self.array(array)[start : start + count]
+        """All rows of one array, mapped anew; nothing is read yet."""
+        return map_array(self.path / STATES, array, self.record.rows(array))
 
 
 class Cache:
@@ -96,13 +103,19 @@ class Cache:
         self.manifest: CacheManifest = read_manifest(path)
         index = _read_index(path, self.manifest)
         self._ids = index.column("sample_id").combine_chunks()
-        self._shard = index.column("shard").to_numpy()
-        self._row = index.column("row").to_numpy()
+        self.shards: np.ndarray = index.column("shard").to_numpy()  # [samples] int32: where each lies
+        self.rows: np.ndarray = index.column("row").to_numpy()  # [samples] int32: and in which row of samples.arrow
         self.tokens: np.ndarray = index.column("tokens").to_numpy()  # [samples] int32
-        self.shard = lru_cache(maxsize=OPEN_SHARDS)(self._open_shard)
+        maps = _most_maps()
+        texts = maps // 4 if keeps_tokens(self.manifest.arrays) else IN_MEMORY
+        self._record = cache(self._check_shard)
+        self.shard = lru_cache(maxsize=texts)(self._open_shard)
+        self._mapped = lru_cache(maxsize=maps - maps // 4)(self._open_array)
+        self._in_memory = lru_cache(maxsize=IN_MEMORY)(self._open_array)
+        self._arrays = {array.path: array for array in self.manifest.arrays}
 
     def __len__(self) -> int:
-        return len(self._row)
+        return len(self.rows)
 
     @cached_property
     def positions(self) -> dict[str, int]:
@@ -138,7 +151,7 @@ class Cache:
 
     def sample(self, position: int) -> CachedSample:
         """Raises PairingError if index and shard disagree on which sample this is, or on its tokens."""
-        shard, row = self.shard(int(self._shard[position])), int(self._row[position])
+        shard, row = self.shard(int(self.shards[position])), int(self.rows[position])
         sample = shard.sample(row)
         if sample.id != self._ids[position].as_py() or len(sample.token_ids) != self.tokens[position]:
             raise PairingError(
@@ -149,11 +162,31 @@ class Cache:
 
     def states(self, position: int, arrays: Sequence[ArrayRecord]) -> list[np.ndarray]:
         """This sample's rows of each array, [T] or [T, width] in the stored dtype (bfloat16 as uint16)."""
-        shard, row = self.shard(int(self._shard[position])), int(self._row[position])
-        return [shard.states(row, array) for array in arrays]
+        unit, row = int(self.shards[position]), int(self.rows[position])
+        start, count = self.shard(unit).rows(row)
+        found = []
+        for array in arrays:
+            values = (self._mapped if array.encoding == "raw" else self._in_memory)(unit, array.path)
+            found.append(values[row : row + 1] if array.rows == "samples" else values[start : start + count])
+        return found
+
+    def _check_shard(self, unit: int) -> ShardRecord:
+        """What stays of a shard's record once it is checked: its names and checksums would be most of it."""
+        return check_shard(shard_path(self.path, unit), self.manifest).model_copy(update={"files": {}})
 
     def _open_shard(self, unit: int) -> Shard:
-        return Shard(shard_path(self.path, unit), self.manifest)
+        return Shard(shard_path(self.path, unit), self._record(unit))
+
+    def _open_array(self, unit: int, path: str) -> np.ndarray:
+        return self.shard(unit).array(self._arrays[path])
+
+
+def _most_maps() -> int:
+    """How many files one cache may have mapped at once."""
+    try:
+        return int(MAX_MAP_COUNT.read_text()) // 4
+    except (OSError, ValueError):  # not Linux, where no such limit is known
+        return USUAL_MAP_COUNT // 4
 
 
 class _Ragged:
@@ -174,7 +207,8 @@ class _Ragged:
 def _read_samples(path: Path) -> pa.Table:
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (OSError, pa.ArrowInvalid) as error:
+        table.validate()  # or a length that is damaged would be read beyond the map's end; costs microseconds
+    except (OSError, pa.ArrowException) as error:
         raise CacheError(f"cannot read {path}: {error}; remove its shard and extract again") from error
     if not table.schema.equals(SAMPLES_SCHEMA, check_metadata=True):
         raise CacheError(
@@ -183,7 +217,8 @@ def _read_samples(path: Path) -> pa.Table:
     return table
 
 
-def _read_index(cache: Path, manifest: CacheManifest) -> pa.Table:
+def require_index(cache: Path, manifest: CacheManifest) -> Path:
+    """index.parquet, which is written last. Raises CacheError: the cache is not complete, and by how much."""
     path = cache / INDEX
     if not path.exists():
         done = sum(shard_path(cache, unit).is_dir() for unit in range(manifest.units))
@@ -191,9 +226,15 @@ def _read_index(cache: Path, manifest: CacheManifest) -> pa.Table:
             f"{cache} is not complete: {done} of {manifest.units} shards are there; run `stillroom extract` again, "
             "it does only what is missing"
         )
+    return path
+
+
+def _read_index(cache: Path, manifest: CacheManifest) -> pa.Table:
+    path = require_index(cache, manifest)
     try:
         table = pq.read_table(path, memory_map=True)
-    except (OSError, pa.ArrowInvalid) as error:
+        table.validate(full=True)  # or an id that is damaged is found to be no text only where it is used
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last, of a column's name
         raise CacheError(f"cannot read {path}: {error}; run `stillroom reindex {cache}`") from error
     # Not the whole metadata: Parquet writers add keys of their own.
     version = (table.schema.metadata or {}).get(INDEX_KEY)

@@ -1,6 +1,8 @@
 """Whole extractions on a real Ray: what the cache holds, and that no byte depends on workers, tries or deaths."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -8,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,13 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
+from ray.exceptions import (
+    ActorUnschedulableError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RuntimeEnvSetupError,
+)
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import pipeline.disk
@@ -185,6 +195,8 @@ def test_too_many_workers_are_refused_not_waited_for(ray_here: str, folder: Path
         extract(config(folder, "many", workers={"count": 500}))
     with pytest.raises(ResourceError, match="1 teacher actors of 0 CPUs and 64 GPUs each"):
         extract(config(folder, "many", workers={"cpus": 0, "gpus": 64}))
+    with pytest.raises(ResourceError, match=r"may leave no machine with 500 CPUs free for annotation"):
+        extract(config(folder, "many", workers={"annotator_cpus": 500}))
 
 
 def test_a_workers_error_comes_out_as_itself(ray_here: str, folder: Path) -> None:
@@ -237,6 +249,65 @@ def test_killed_workers_cost_a_try_and_no_byte(whole: Path, folder: Path) -> Non
     assert result.new_units == result.units - before
     assert '"event": "lost"' in (cache / "extraction.jsonl").read_text()
     assert shard_files(cache) == shard_files(whole)
+
+
+@contextmanager
+def deaths_named(name: Callable[[str], RayError]) -> Iterator[None]:
+    """Ray as it is, but for the name that it gives to the death of an actor."""
+    get = pipeline.extract.ray.get
+
+    def renamed(*arguments: Any, **options: Any) -> Any:
+        try:
+            return get(*arguments, **options)
+        except RayActorError as error:
+            raise name(str(error)) from None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.extract.ray, "get", renamed)
+        yield
+
+
+@pytest.mark.parametrize("name", [OutOfMemoryError, ActorUnschedulableError])
+def test_an_actor_is_replaced_whatever_ray_calls_its_death(
+    name: Callable[[str], RayError], whole: Path, folder: Path, tmp_path: Path
+) -> None:
+    """Once while it loads, once amid its units: not every death is a RayActorError."""
+    cache = tmp_path / "cache"
+
+    def kill_one() -> None:
+        teacher_processes()[0].kill()
+
+    loading = when(lambda: bool(teacher_processes()), kill_one)
+    working = when(lambda: num_shards(cache) >= 3, kill_one)
+    with deaths_named(name):
+        result = extract(config(folder, str(cache), workers={"retries": 1}))
+    loading.join()
+    working.join()
+    lost = [json.loads(line) for line in (cache / "extraction.jsonl").read_text().splitlines() if '"lost"' in line]
+    assert lost[0]["what"] == "loading the teacher" and lost[-1]["what"].startswith("unit ")
+    assert result.new_units == result.units and shard_files(cache) == shard_files(whole)
+
+
+def test_an_actor_that_is_never_started_ends_the_run(ray_here: str, folder: Path, tmp_path: Path) -> None:
+    watcher = when(lambda: bool(teacher_processes()), lambda: teacher_processes()[0].kill())
+    said = r"^loading the teacher: Ray could not start its worker 1 times; see to the cluster"
+    with deaths_named(RuntimeEnvSetupError), pytest.raises(ResourceError, match=said):
+        extract(config(folder, str(tmp_path / "cache"), workers={"retries": 0}))
+    watcher.join()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Ray watches memory on Linux alone")
+def test_what_rays_memory_monitor_ends_is_said_to_lack_memory(folder: Path, tmp_path: Path) -> None:
+    """Ray itself, told that a thousandth of the memory is too much to use."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {"PYTHONPATH": str(ROOT), "RAY_memory_usage_threshold": "0.001"}
+    asked = config(folder, str(tmp_path / "cache"), workers={"retries": 1})
+    command = [sys.executable, "-c", DRIVER, asked.model_dump_json()]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    said = (
+        r"^schemas\.errors\.ResourceError: .*: memory ran out and Ray ended its worker 2 times; use fewer workers, or "
+    )
+    assert re.search(said, done.stderr, re.MULTILINE), done.stderr
 
 
 @pytest.mark.parametrize(

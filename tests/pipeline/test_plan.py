@@ -130,9 +130,7 @@ def identity(
         sections[name] = {**sections.get(name, {}), **section} if isinstance(section, dict) else section
     return make_identity(
         ExtractionConfig.model_validate(sections),
-        model_hashes={"weights": "w", "config": "c"},
-        adapter_hash=None,
-        tokenizer_hash="t",
+        teacher_hashes={"weights": "w", "config": "c", "tokenizer": "t", "adapter": None},
         arrays=[ArrayRecord(kind="hidden", layer=hidden, width=4, dtype="bfloat16")],
         pooled=pooled,
         sparse=sparse or {},

@@ -15,10 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import trainer.cache
 from jobs.verify import verify_cache
 from schemas.errors import CacheError, PairingError
 from schemas.fingerprint import hash_file
-from schemas.manifest import ArrayRecord
+from schemas.manifest import ArrayRecord, CacheManifest
+from schemas.shard import ShardRecord, check_shard
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.cache import Cache
@@ -131,6 +133,37 @@ def test_open_shards_hold_no_files(made: Path) -> None:
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", FEW_FILES, str(made)], cwd=root, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+def test_a_shard_is_checked_once_however_often_it_is_opened(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two shards' texts and six arrays that may be open at once, in an order that opens others again and again."""
+    everything = Cache(made)
+    units = range(everything.manifest.units)
+    assert all(everything.shard(unit).record.samples for unit in units)
+    monkeypatch.setattr(trainer.cache, "_most_maps", lambda: 8)
+    checked = list[str]()
+
+    def check(shard: Path, manifest: CacheManifest) -> ShardRecord:
+        checked.append(shard.name)
+        return check_shard(shard, manifest)
+
+    monkeypatch.setattr(trainer.cache, "check_shard", check)
+    cache = Cache(made)
+    for position in np.random.default_rng(0).integers(0, len(cache), 200).tolist():
+        assert cache.sample(position).text == everything.sample(position).text
+        found, wanted = (c.states(position, c.manifest.arrays) for c in (cache, everything))
+        assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
+    assert cache.shard.cache_info().misses > 10 * len(units) and cache.shard.cache_info().currsize == 2
+    assert sorted(checked) == [f"{unit:05d}" for unit in units]
+
+
+def test_as_much_stays_open_as_the_system_lets_it(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the maps that a process may have, one in four of these for texts."""
+    limit = tmp_path / "max_map_count"
+    monkeypatch.setattr(trainer.cache, "MAX_MAP_COUNT", limit)
+    assert Cache(made).shard.cache_info().maxsize == 65_530 // 4 // 4  # where nobody says
+    limit.write_text("1000000\n")
+    assert Cache(made).shard.cache_info().maxsize == 62_500
 
 
 def test_what_is_not_there_is_named(made: Path, tmp_path: Path) -> None:
