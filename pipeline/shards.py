@@ -17,6 +17,7 @@ from pipeline.tokens import Counts
 from schemas import files
 from schemas.errors import CacheError
 from schemas.files import commit_folder, disk_full, file_beside, folder_beside, write_text
+from schemas.fingerprint import hash_file
 from schemas.manifest import INDEX, MANIFEST, SHARDS, ArrayRecord, CacheManifest, keeps_tokens
 from schemas.samples import INDEX_SCHEMA, SAMPLES_SCHEMA, Offsets
 from schemas.shard import (
@@ -100,7 +101,10 @@ def write_index(cache: Path, manifest: CacheManifest) -> int:
         with pq.ParquetWriter(path, INDEX_SCHEMA, compression="zstd") as index:
             for unit in range(manifest.units):
                 shard = shard_path(cache, unit)
-                check_shard(shard, manifest)
+                record = check_shard(shard, manifest)
+                # Hashed before it is opened: Arrow may crash on what is damaged.
+                if hash_file(shard / SAMPLES) != record.files[SAMPLES].sha256:
+                    raise CacheError(f"{shard / SAMPLES} does not have its checksum; remove {shard} and extract again")
                 rows = _index_rows(shard / SAMPLES, unit)
                 index.write_batch(rows)
                 samples += len(rows)

@@ -39,7 +39,7 @@ def check_teacher_files(cache: Path) -> bool:
     record = parse_record(read_text(teacher / FILES, f"cannot check {teacher}"), TeacherFiles, teacher / FILES)
     for name, file in record.files.items():
         path = teacher / name
-        if not path.is_file() or hash_file(path) != file.sha256:
+        if not path.is_file() or (path.stat().st_size, hash_file(path)) != (file.bytes, file.sha256):
             state = "does not have its checksum" if path.is_file() else "is missing"
             raise CacheError(f"{path} {state}; remove {teacher} and extract again: no shard is redone")
     return True

@@ -370,6 +370,10 @@ COMMANDS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         lambda here: remove(here / "cache/shards/00000") or ["reindex", str(here / "cache")],
         "00000",
     ),
+    "reindex damage": (
+        lambda here: flip(here / "cache/shards/00000/samples.arrow") or ["reindex", str(here / "cache")],
+        "checksum",
+    ),
     "evaluate no model": (
         lambda here: ["evaluate", str(here), "--text", str(here / "corpus.jsonl")],
         "no model folder",

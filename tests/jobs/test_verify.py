@@ -62,14 +62,14 @@ def flipped(path: Path, place: int, bit: int) -> Iterator[None]:
         flip(path, place, bit)
 
 
-def may_pass(path: Path, place: int, sound: dict[str, Path]) -> bool:
-    """What no reader's result depends on: names and versions that cache.json gives as information, Parquet's statistics
-    and padding, and the sizes that stand beside checksums in teacher/files.json."""
+def may_pass(path: Path, sound: dict[str, Path]) -> bool:
+    """What no reader's result depends on: names and versions that cache.json gives as information, and Parquet's
+    statistics and padding."""
     if path.name == "cache.json":
         return without_information(path) == without_information(sound[path.name])
     if path.name == "index.parquet":
         return pq.read_table(path).equals(pq.read_table(sound[path.name]))
-    return path.name == "files.json" and path.read_bytes()[:place].rsplit(b'"', 2)[-2] == b"bytes"
+    return False
 
 
 def without_information(path: Path) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def test_whichever_bit_is_wrong_is_found(tiny: Path, tmp_path: Path) -> None:
             with flipped(path, place, number % 8):
                 try:
                     verify_cache(cache)
-                    if not may_pass(path, place, sound):
+                    if not may_pass(path, sound):
                         missed.append(f"{path.relative_to(cache)}: bit {number % 8} of byte {place}")
                 except StillroomError as error:
                     assert str(cache) in str(error)
