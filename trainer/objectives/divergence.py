@@ -30,6 +30,7 @@ PRODUCT_CPU = 1 << 23
 PRODUCT_GPU = 1 << 25
 BLOCK_CPU = 1 << 18
 BLOCK_GPU = 1 << 22
+NEAR = 8.0  # about as far from 0 as log-probabilities over a vocabulary are
 
 
 def forward_kl(
@@ -158,15 +159,22 @@ def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor, temperature: float, 
 
         KL = sum p (t - s + log Z_s - log Z_t),    gradient = softmax(s) - softmax(t)
 
-    where s = student / tau, and t, the teacher's, has been divided already. Each row's maximum is taken from both, so
-    that a level of -90 costs no digits; then log Z is -log max softmax(z), for softmax is the one fast pass with an
-    exponential in it. Overwrites the teacher's. Memory is what it costs: each number is read and written as seldom as
-    can be.
+    where s = student / tau, and t, the teacher's, has been divided already. log Z = max z - log max softmax(z), for
+    softmax is the one fast pass with an exponential in it. Overwrites the teacher's. Memory is what it costs: each
+    number is read and written as seldom as can be.
+
+    Numbers far from 0, or apart, would lose digits of their difference: s is brought to the level of t as it is
+    divided, and t to 0 where it is not NEAR it. On a GPU always, for to ask would be to wait.
     """
-    student_nN = torch.add(student_nN.amax(-1, keepdim=True) / -temperature, student_nN, alpha=1 / temperature)
-    teacher_nN.sub_(teacher_nN.amax(-1, keepdim=True))
+    top_n1, peak_n1 = teacher_nN.amax(-1, keepdim=True), student_nN.amax(-1, keepdim=True)
+    if teacher_nN.is_cuda or top_n1.abs().max() > NEAR:
+        teacher_nN.sub_(top_n1)
+        top_n1 = torch.zeros_like(top_n1)
+    shift_n1 = top_n1 - peak_n1 / temperature
+    student_nN = torch.add(shift_n1, student_nN, alpha=1 / temperature)
+    peak_n1 = torch.add(shift_n1, peak_n1, alpha=1 / temperature)
     q_nN, p_nN = student_nN.softmax(-1), teacher_nN.softmax(-1)
     torch.sub(q_nN, p_nN, out=out_nN)
-    log_z_n = (p_nN.amax(-1) / q_nN.amax(-1)).log()
+    log_z_n = (peak_n1 - top_n1)[:, 0] + (p_nN.amax(-1) / q_nN.amax(-1)).log()
     kl_n: Tensor = teacher_nN.sub_(student_nN).add_(log_z_n[:, None]).mul_(p_nN).sum(-1)
     return kl_n

@@ -66,7 +66,8 @@ def test_large_logits_stay_stable():
 
 @pytest.mark.parametrize(("offset", "teacher_offset"), [(0, 0), (-90, 0), (0, -90), (3000, 3000)])
 @pytest.mark.parametrize("noise", [0.3, 4.0])
-def test_in_float32_it_errs_no_more_than_log_softmax_does(offset, teacher_offset, noise):
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_in_float32_it_errs_no_more_than_log_softmax_does(offset, teacher_offset, noise, temperature):
     g = torch.Generator().manual_seed(0)
     student = 4 * torch.randn(64, 3000, generator=g, dtype=torch.float64)
     teacher = student + noise * torch.randn(64, 3000, generator=g, dtype=torch.float64) + teacher_offset
@@ -74,13 +75,13 @@ def test_in_float32_it_errs_no_more_than_log_softmax_does(offset, teacher_offset
     student, teacher = student.float(), teacher.float()
 
     def usual(s, t):
-        s = s.requires_grad_()
-        log_q, log_p = s.log_softmax(-1), t.log_softmax(-1)
+        scaled = (s / temperature).requires_grad_()
+        log_q, log_p = scaled.log_softmax(-1), t.log_softmax(-1)
         kl = (log_p.exp() * (log_p - log_q)).sum(-1)
-        return kl.detach().double(), torch.autograd.grad(kl.sum(), s)[0].double()
+        return kl.detach().double(), torch.autograd.grad(kl.sum(), scaled)[0].double()
 
     gradient = torch.empty_like(student)
-    kl = kl_and_gradient(student, teacher.clone(), 1.0, gradient)
+    kl = kl_and_gradient(student, teacher.clone(), temperature, gradient)
     usual_in_float32, truth = usual(student.clone(), teacher), usual(student.double(), teacher.double())
     for found, theirs, right in zip((kl, gradient), usual_in_float32, truth, strict=True):
         # Which of two roundings is luckier is chance: over 64 rows, a few per cent.
