@@ -157,7 +157,7 @@ def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
 def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor, temperature: float, out_nN: Tensor) -> Tensor:
     """KL(softmax(t) || softmax(s)) of each row, [n], its gradient to s being written into `out_nN`:
 
-        KL = sum p (t - s + log Z_s - log Z_t),    gradient = softmax(s) - softmax(t)
+        KL = sum p (t - s) + log Z_s - log Z_t,    gradient = softmax(s) - softmax(t)
 
     where s = student / tau, and t, the teacher's, has been divided already. log Z = max z - log max softmax(z), for
     softmax is the one fast pass with an exponential in it. Overwrites the teacher's. Memory is what it costs: each
@@ -176,5 +176,5 @@ def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor, temperature: float, 
     q_nN, p_nN = student_nN.softmax(-1), teacher_nN.softmax(-1)
     torch.sub(q_nN, p_nN, out=out_nN)
     log_z_n = (peak_n1 - top_n1)[:, 0] + (p_nN.amax(-1) / q_nN.amax(-1)).log()
-    kl_n: Tensor = teacher_nN.sub_(student_nN).add_(log_z_n[:, None]).mul_(p_nN).sum(-1)
+    kl_n: Tensor = teacher_nN.sub_(student_nN).mul_(p_nN).sum(-1) + log_z_n
     return kl_n
