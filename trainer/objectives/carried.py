@@ -15,11 +15,12 @@ from trainer.geometry import at_least_float32
 class CarriedCrossEntropy:
     """-log softmax(z_x)[label_x], summed into `total` over the positions that have a label, block by block.
 
-    `factor` is what its gradient is multiplied with, relative to that of the loss that carries it.
+    `factor` is what the objective multiplies it with, `carrier_factor` what it multiplies the carrying loss with.
     """
 
-    def __init__(self, label_X: Tensor, wanted_X: Tensor, factor: float, logits: Tensor):
-        self.label_X, self.wanted_X, self.factor = label_X, wanted_X, factor
+    def __init__(self, label_X: Tensor, wanted_X: Tensor, factor: float, carrier_factor: float, logits: Tensor):
+        self.label_X, self.wanted_X = label_X, wanted_X
+        self.factor, self.carrier_factor = factor, carrier_factor
         self.total = at_least_float32(logits.new_zeros(()))
 
     def add(self, positions: slice | Tensor, logits_pV: Tensor, gradient_pV: Tensor) -> None:

@@ -43,6 +43,9 @@ class CrossEntropy(Loss):
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         return {NLL: Term(cross_entropy(student.logits_BSV, batch.tokens_BS, batch.target_BS), "token")}
 
-    def carried(self, student: StudentStates, batch: Batch, factor: float) -> CarriedCrossEntropy:
-        """The same, for another loss to carry; `factor` is that of `CarriedCrossEntropy`."""
-        return CarriedCrossEntropy(*next_tokens(batch.tokens_BS, batch.target_BS), factor, student.logits_BSV)
+    def carried(
+        self, student: StudentStates, batch: Batch, factor: float, carrier_factor: float
+    ) -> CarriedCrossEntropy:
+        """The same, for another loss to carry; both factors are those of `CarriedCrossEntropy`."""
+        labels = next_tokens(batch.tokens_BS, batch.target_BS)
+        return CarriedCrossEntropy(*labels, factor, carrier_factor, student.logits_BSV)

@@ -30,6 +30,7 @@ PRODUCT_CPU = 1 << 23
 PRODUCT_GPU = 1 << 25
 BLOCK_CPU = 1 << 18
 BLOCK_GPU = 1 << 22
+ROUNDING = 1e-6  # of a factor, multiplied up in another order
 NEAR = 8.0  # about as far from 0 as log-probabilities over a vocabulary are
 
 
@@ -65,7 +66,9 @@ class _ForwardKL(torch.autograd.Function):
         carried: CarriedCrossEntropy | None,
     ) -> Tensor:
         logits_XV = logits.flatten(0, -2)
-        gradient = _Gradient(logits, rows, factor_R / temperature)  # always: nobody asks for the value alone
+        # Multiplied already with what is known to come from above: it spares a pass over the whole matrix.
+        expected = 1.0 if carried is None else carried.carrier_factor
+        gradient = _Gradient(logits, rows, expected * factor_R / temperature)  # always: nobody asks for the value alone
         total = at_least_float32(logits_XV.new_zeros(()))
         factor_R = factor_R.to(total.dtype)
         vocabulary = logits_XV.shape[1]
@@ -95,7 +98,7 @@ class _ForwardKL(torch.autograd.Function):
                 gradient_pV = torch.zeros_like(logits_pV)
                 carried.add(rest[block], logits_pV, gradient_pV)
                 gradient.put(rest[block], gradient_pV)
-        ctx.gradient, ctx.dtype = gradient, logits.dtype
+        ctx.gradient, ctx.dtype, ctx.expected = gradient, logits.dtype, expected
         return total
 
     @staticmethod
@@ -104,7 +107,10 @@ class _ForwardKL(torch.autograd.Function):
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
             raise RuntimeError("the gradient of forward_kl was handed over already; compute the loss again")
-        return gradient.whole.mul_(upstream).to(ctx.dtype), None, None, None, None, None, None
+        scale = upstream / ctx.expected
+        if scale.is_cuda or abs(float(scale) - 1) > ROUNDING:  # on a GPU, to ask would be to wait
+            gradient.whole.mul_(scale)
+        return gradient.whole.to(ctx.dtype), None, None, None, None, None, None
 
 
 class _Gradient:

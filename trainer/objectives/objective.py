@@ -78,8 +78,8 @@ class Objective(nn.Module):
         if not carriers or len(entropies) != 1:
             return [loss(student, batch) for loss in self._bound]
         (entropy,) = entropies
-        factor = entropy.weight / max(1, counts["token"]) / carriers[0].kl_factor(counts)
-        carried = entropy.carried(student, batch, factor)
+        factor = entropy.weight / max(1, counts["token"])
+        carried = entropy.carried(student, batch, factor, carriers[0].kl_factor(counts))
         of_carrier = carriers[0](student, batch, carried)
         given = {carriers[0]: of_carrier, entropy: {NLL: Term(carried.total, "token")}}
         return [given[loss] if loss in given else loss(student, batch) for loss in self._bound]

@@ -78,7 +78,7 @@ def test_it_errs_no_more_than_torch_does(dtype, offset):
     g = torch.Generator().manual_seed(0)
     logits = (5 * torch.randn(50, 2000, generator=g) + offset).to(dtype).float()
     label, wanted = torch.randint(0, 2000, (50,), generator=g), torch.rand(50, generator=g) < 0.8
-    carried = CarriedCrossEntropy(label, wanted, 0.5, logits)
+    carried = CarriedCrossEntropy(label, wanted, 0.5, 1.0, logits)
     gradient = torch.zeros_like(logits)
     carried.add(slice(0, 50), logits, gradient)
 
@@ -95,7 +95,7 @@ def test_it_errs_no_more_than_torch_does(dtype, offset):
 
 def test_what_is_not_wanted_may_be_anything():
     logits = torch.tensor([[0.0, -torch.inf], [1.0, 2.0]])
-    carried = CarriedCrossEntropy(torch.tensor([1, 0]), torch.tensor([False, True]), 1.0, logits)
+    carried = CarriedCrossEntropy(torch.tensor([1, 0]), torch.tensor([False, True]), 1.0, 1.0, logits)
     gradient = torch.zeros(2, 2)
     carried.add(slice(0, 2), logits, gradient)
     torch.testing.assert_close(carried.total, F.cross_entropy(logits[1:], torch.tensor([0])))
@@ -104,7 +104,7 @@ def test_what_is_not_wanted_may_be_anything():
 
 def test_a_label_of_no_probability_has_a_finite_loss():
     logits = torch.tensor([[0.0, -1e4]])
-    carried = CarriedCrossEntropy(torch.tensor([1]), torch.tensor([True]), 1.0, logits)
+    carried = CarriedCrossEntropy(torch.tensor([1]), torch.tensor([True]), 1.0, 1.0, logits)
     gradient = torch.zeros(1, 2)
     carried.add(torch.tensor([0]), logits, gradient)
     assert carried.total.item() == 1e4
