@@ -107,13 +107,14 @@ def measure_alignment(
     spans: list[int] = []
     agreements: list[float] = []
     skipped: Counter[Reason] = Counter()
-    counts: dict[str, list[int]] = {_name(request): [] for request in _units(requests)}
+    units = {_name(request): request for request in requests if request.unit != "aligned"}
+    counts: dict[str, list[int]] = {name: [] for name in sorted(units)}
     for sample, text in _drawn(cache, encoder, limit, seed):
         on_teacher, _, count = aligned_spans(sample.token_offsets, text.offsets, sample.prompt_end)
         fewer = min(_tokens_after(offsets, sample.prompt_end) for offsets in (sample.token_offsets, text.offsets))
         agreements += [count / fewer] if fewer else []
-        for request in _units(requests):
-            counts[_name(request)].append(label_spans(request, sample, text)[2])
+        for name, request in units.items():
+            counts[name].append(label_spans(request, sample, text)[2])
         empty = sample.prompt_end >= len(sample.text)
         covered.append(
             0.0 if empty else coverage(sample.token_offsets, on_teacher, sample.prompt_end, len(sample.text))
@@ -122,8 +123,8 @@ def measure_alignment(
         if not count:
             skipped["empty_response" if empty else "cut" if text.cut else "no_common_end"] += 1
     agreement = fmean(agreements) if agreements else 0.0
-    units = {name: UnitQuality(fmean(found), found.count(0)) for name, found in counts.items()}
-    return AlignmentQuality(len(covered), fmean(covered), min(covered), fmean(spans), dict(skipped), agreement, units)
+    found = {name: UnitQuality(fmean(spans), spans.count(0)) for name, spans in counts.items()}
+    return AlignmentQuality(len(covered), fmean(covered), min(covered), fmean(spans), dict(skipped), agreement, found)
 
 
 def require_alignment(quality: AlignmentQuality, cache: Path, min_coverage: float, min_agreement: float) -> None:
@@ -163,11 +164,6 @@ def measure_vocabulary(
         student_tokens=_share(np.concatenate(of_student), shared.student_ids.numpy()),
         teacher_tokens=_share(np.concatenate(of_teacher), shared.teacher_ids.numpy()),
     )
-
-
-def _units(requests: Iterable[SpanRequest]) -> list[SpanRequest]:
-    """What is not measured anyway, in a fixed order."""
-    return sorted((request for request in requests if request.unit != "aligned"), key=_name)
 
 
 def _name(request: SpanRequest) -> str:
