@@ -123,7 +123,7 @@ def measure_alignment(
         if not count:
             skipped["empty_response" if empty else "cut" if text.cut else "no_common_end"] += 1
     agreement = fmean(agreements) if agreements else 0.0
-    found = {name: UnitQuality(fmean(spans), spans.count(0)) for name, spans in counts.items()}
+    found = {name: UnitQuality(fmean(each), each.count(0)) for name, each in counts.items()}
     return AlignmentQuality(len(covered), fmean(covered), min(covered), fmean(spans), dict(skipped), agreement, found)
 
 
