@@ -161,7 +161,7 @@ def presets(
 @app.command()
 def demo(folder: Annotated[Path, typer.Argument(help="Where everything it makes goes.")] = Path("out/demo")) -> None:
     """The whole way on a toy: make a corpus, train a teacher, extract, distil students, compare. Works offline."""
-    from jobs.demo import run_demo
+    from jobs.demo.demo import run_demo
 
     run_demo(folder)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from jobs.console import make_console
-from jobs.runs import Group, group_runs, load_run
+from jobs.report.console import make_console
+from jobs.report.runs import Group, group_runs, load_run
 from schemas.errors import RunError
-from trainer.output_place import require_place
+from schemas.storage.writable import require_place
 
 
 def show_comparison(runs: Sequence[Path], picture: Path | None) -> None:
@@ -35,7 +35,7 @@ def compare_runs(
         _check_picture(out_png)
     groups = group_runs([load_run(folder) for folder in runs])
     if out_png is not None:
-        from jobs.curves import draw_curves  # matplotlib takes a second to import
+        from jobs.report.curves import draw_curves  # matplotlib takes a second to import
 
         draw_curves(groups, references or {}, out_png)
     return _table(groups, references or {})

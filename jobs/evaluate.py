@@ -9,14 +9,14 @@ import torch
 from rich.progress import track
 from rich.table import Table
 
-from jobs.console import make_console
+from jobs.report.console import make_console
 from schemas.errors import ModelError
-from schemas.model_files import load_tokenizer
-from trainer.evaluate import Evaluation, evaluate, load_for_evaluation, read_texts
-from trainer.run_folder import MODEL, RECORD, read_run
-from trainer.sentence_evaluation import evaluate_sentences
-from trainer.sentence_pairs import read_pairs
-from trainer.student import load_sentence_encoder
+from schemas.models.files import load_tokenizer
+from trainer.evaluation.bits_per_byte import Evaluation, evaluate, load_for_evaluation, read_texts
+from trainer.evaluation.sentence_pairs import read_pairs
+from trainer.evaluation.sentence_similarity import evaluate_sentences
+from trainer.runs.folder import MODEL, RECORD, read_run
+from trainer.student.load import load_sentence_encoder
 
 LONGEST_WINDOW = 1024
 

@@ -6,15 +6,15 @@ from pathlib import Path
 from rich.filesize import decimal
 from rich.table import Table
 
-from jobs.console import make_console
-from schemas.extraction import ExtractionConfig
-from schemas.manifest import TeacherRecord, read_manifest
-from schemas.yaml import load_config
+from jobs.report.console import make_console
+from schemas.cache.manifest import TeacherRecord, read_manifest
+from schemas.configs.extraction import ExtractionConfig
+from schemas.configs.yaml import load_config
 
 
 def run_extraction(path: Path, overrides: Sequence[str]) -> None:
     """Extract, then say what the cache holds and how fast it went."""
-    from pipeline.extract import extract
+    from pipeline.cluster.extract import extract
 
     result = extract(load_config(path, ExtractionConfig, overrides))
     console = make_console()
@@ -31,8 +31,8 @@ def run_extraction(path: Path, overrides: Sequence[str]) -> None:
 
 def show_plan(path: Path, overrides: Sequence[str]) -> None:
     """Print what `extract` would do. Runs no teacher, starts no Ray, writes nothing."""
-    from pipeline.plan import predict_bytes
-    from pipeline.request import make_request
+    from pipeline.corpus.plan import predict_bytes
+    from pipeline.request.request import make_request
 
     request = make_request(load_config(path, ExtractionConfig, overrides))
     plan, manifest = request.plan, request.manifest
@@ -63,7 +63,7 @@ def _beside(teacher: TeacherRecord) -> str:
 
 def rebuild_index(cache: Path) -> None:
     """Make index.parquet anew from the shards."""
-    from pipeline.shards import write_index
+    from pipeline.output.shards import write_index
 
     samples = write_index(cache, read_manifest(cache))
     print(f"{cache}: index of {samples:,} samples")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jobs.console import make_console
-from schemas.generation import GenerationConfig
-from schemas.yaml import load_config
-from trainer.generate import generate
+from jobs.report.console import make_console
+from schemas.configs.generation import GenerationConfig
+from schemas.configs.yaml import load_config
+from trainer.generation.generate import generate
 
 SECONDS_BETWEEN_LINES = 15.0  # in a log file
 

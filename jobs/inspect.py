@@ -8,11 +8,11 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from jobs.console import make_console
-from schemas.manifest import INDEX, TEACHER
-from schemas.shard import STATES, ShardRecord, read_shard, shard_path
-from schemas.states import STORED, chunk_file
-from trainer.cache import Cache, CachedSample
+from jobs.report.console import make_console
+from schemas.cache.manifest import INDEX, TEACHER
+from schemas.cache.reader import Cache, CachedSample
+from schemas.cache.shard import STATES, ShardRecord, read_shard, shard_path
+from schemas.cache.states import STORED, chunk_file
 
 
 def show_cache(path: Path, sample_id: str | None) -> None:

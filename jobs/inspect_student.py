@@ -8,11 +8,12 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from jobs.console import make_console
+from jobs.report.console import make_console
+from schemas.cache.manifest import TEACHER, keeps_tokens
+from schemas.cache.reader import Cache
 from schemas.errors import CacheError
-from schemas.manifest import TEACHER, keeps_tokens
-from schemas.model_files import load_tokenizer, resolve_model
-from trainer.alignment import (
+from schemas.models.files import load_tokenizer, resolve_model
+from trainer.alignment.quality import (
     MEASURED,
     REASONS,
     AlignmentQuality,
@@ -20,9 +21,8 @@ from trainer.alignment import (
     measure_alignment,
     measure_vocabulary,
 )
-from trainer.cache import Cache
-from trainer.loader import StudentEncoder
-from trainer.vocabulary import same_tokenizer
+from trainer.alignment.vocabulary import same_tokenizer
+from trainer.data.loader import StudentEncoder
 
 
 def show_student(path: Path, student: str, max_tokens: int) -> None:

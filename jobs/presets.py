@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from jobs.console import make_console
+from jobs.report.console import make_console
 from schemas.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "configs" / "presets"

@@ -2,13 +2,13 @@
 
 import json
 
-from schemas.base import Strict
+from schemas.cache.manifest import CacheManifest
+from schemas.cache.shard import ShardRecord
+from schemas.configs.extraction import ExtractionConfig
+from schemas.configs.generation import GenerationConfig
+from schemas.configs.training import TrainingConfig
 from schemas.errors import ConfigError
-from schemas.extraction import ExtractionConfig
-from schemas.generation import GenerationConfig
-from schemas.manifest import CacheManifest
-from schemas.shard import ShardRecord
-from schemas.training import TrainingConfig
+from schemas.strict import Strict
 
 SCHEMAS: dict[str, type[Strict]] = {
     "extract": ExtractionConfig,

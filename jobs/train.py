@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.console import make_console
 from jobs.presets import PRESETS
-from schemas.training import TrainingConfig
-from schemas.yaml import load_config
-from trainer.run import train
+from jobs.report.console import make_console
+from schemas.configs.training import TrainingConfig
+from schemas.configs.yaml import load_config
+from trainer.runs.train import train
 
 
 def run_training(path: Path, overrides: Sequence[str]) -> None:

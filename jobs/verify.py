@@ -6,9 +6,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from schemas.errors import CacheError, StillroomError
-from schemas.fingerprint import differences, hash_file
-from schemas.manifest import (
+from schemas.cache.manifest import (
     MANIFEST,
     SPARSE_ARRAYS,
     TEACHER,
@@ -17,11 +15,13 @@ from schemas.manifest import (
     SparseKind,
     read_manifest,
 )
-from schemas.shard import RECORD, STATES, ShardRecord, check_shard, shard_path
-from schemas.states import check_group
-from schemas.teacher_files import check_teacher_files
-from trainer.cache import Cache, Shard, require_index
-from trainer.teacher_head import load_teacher_embedding, load_teacher_head
+from schemas.cache.reader import Cache, Shard, require_index
+from schemas.cache.shard import RECORD, STATES, ShardRecord, check_shard, shard_path
+from schemas.cache.states import check_group
+from schemas.cache.teacher_files import check_teacher_files
+from schemas.errors import CacheError, StillroomError
+from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
+from schemas.storage.fingerprint import differences, hash_file
 
 ROWS_AT_ONCE = 65_536
 TOLERANCE = 1e-4  # of a sum of float32 probabilities

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.request import make_request
-from pipeline.shards import write_index, write_manifest
-from pipeline.worker import Job, TeacherWorker, annotate_unit
-from schemas.extraction import ExtractionConfig
+from pipeline.output.shards import write_index, write_manifest
+from pipeline.request.request import make_request
+from pipeline.work.worker import Job, TeacherWorker, annotate_unit
+from schemas.configs.extraction import ExtractionConfig
 from tests.tiny import TEXTS
 
 

@@ -9,11 +9,11 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from schemas.base import Strict
-from schemas.extraction import ExtractionConfig
-from schemas.generation import GenerationConfig
-from schemas.training import TrainingConfig
-from schemas.yaml import load_config
+from schemas.configs.extraction import ExtractionConfig
+from schemas.configs.generation import GenerationConfig
+from schemas.configs.training import TrainingConfig
+from schemas.configs.yaml import load_config
+from schemas.strict import Strict
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

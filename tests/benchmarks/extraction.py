@@ -29,9 +29,9 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from pipeline.batching import batches
+from pipeline.teacher.batching import batches
 from tests.benchmarks.step import texts, tokenizer
-from trainer.memory import keep_freed_memory
+from trainer.optimisation.memory import keep_freed_memory
 
 BATCH_TOKENS, MAX_TOKENS = 4096, 512
 
@@ -83,8 +83,8 @@ def extraction_rate(folder: Path, number: int) -> tuple[float, float]:
     }
     (folder / "extract.yaml").write_text(yaml.safe_dump(config))
     script = (
-        "import sys, json; from pathlib import Path; from pipeline.extract import extract; "
-        "from schemas.extraction import ExtractionConfig; from schemas.yaml import load_config; "
+        "import sys, json; from pathlib import Path; from pipeline.cluster.extract import extract; "
+        "from schemas.configs.extraction import ExtractionConfig; from schemas.configs.yaml import load_config; "
         "r = extract(load_config(Path(sys.argv[1]), ExtractionConfig)); "
         "print(json.dumps([r.tokens_per_second, r.tokens / r.seconds]))"
     )

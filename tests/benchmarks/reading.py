@@ -18,14 +18,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.sample import AnnotatedSample, Spans
-from pipeline.shards import write_index, write_manifest, write_shard
-from pipeline.tokens import Counts
-from schemas.fingerprint import fingerprint
-from schemas.manifest import ArrayRecord, CacheManifest, CorpusRecord, TeacherRecord
-from schemas.shard import STATES, shard_path
-from schemas.states import map_array
-from trainer.cache import Cache
+from pipeline.annotation.tokens import Counts
+from pipeline.corpus.sample import AnnotatedSample, Spans
+from pipeline.output.shards import write_index, write_manifest, write_shard
+from schemas.cache.manifest import ArrayRecord, CacheManifest, CorpusRecord, TeacherRecord
+from schemas.cache.reader import Cache
+from schemas.cache.shard import STATES, shard_path
+from schemas.cache.states import map_array
+from schemas.storage.fingerprint import fingerprint
 
 LAYERS, WIDTH, ROUNDS = 6, 768, 15
 FEW, MANY = (4, 361), (2000, 2000)  # shards, samples

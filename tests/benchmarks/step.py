@@ -23,13 +23,13 @@ from rich.table import Table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from schemas.training import TrainingConfig
+from schemas.cache.reader import Cache
+from schemas.configs.training import TrainingConfig
 from tests.caches import build_cache, extraction, write_corpus
-from trainer.cache import Cache
-from trainer.loop import Loop, _units
-from trainer.run import _Run
-from trainer.run_folder import RunFolder
-from trainer.student import forward
+from trainer.optimisation.loop import Loop, _units
+from trainer.runs.folder import RunFolder
+from trainer.runs.train import _Run
+from trainer.student.load import forward
 
 VOCABULARY, TOKENS, BATCH = 8192, 256, 16
 WARM_UP = 8

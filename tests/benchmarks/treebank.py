@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.spans.patterns import TAG_OF_UPOS, find_verb_phrases
+from pipeline.annotation.spans.patterns import TAG_OF_UPOS, find_verb_phrases
 
 Span = tuple[int, int]
 

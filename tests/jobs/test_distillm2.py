@@ -9,14 +9,14 @@ import pytest
 import yaml
 
 from jobs.cli import main
+from schemas.cache.reader import Cache
+from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
-from schemas.training import TrainingConfig
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
-from trainer.cache import Cache
-from trainer.loop import Loop
-from trainer.metrics import read_metrics
-from trainer.run import train
+from trainer.optimisation.loop import Loop
+from trainer.runs.metrics import read_metrics
+from trainer.runs.train import train
 
 CORPUS = {"loss": "kd", "divergence": "skew_forward_kl", "weight": 0.5}
 STUDENT = {"loss": "kd", "divergence": "skew_reverse_kl", "weight": 0.25, "texts": "student"}

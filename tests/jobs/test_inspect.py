@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import main
+from schemas.cache.reader import Cache
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
-from trainer.alignment import measure_alignment, measure_vocabulary
-from trainer.cache import Cache
-from trainer.loader import StudentEncoder
+from trainer.alignment.quality import measure_alignment, measure_vocabulary
+from trainer.data.loader import StudentEncoder
 
 Command = Callable[..., str]
 

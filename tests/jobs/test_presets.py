@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from jobs.presets import PRESETS, show_presets
+from schemas.configs.training import TrainingConfig
+from schemas.configs.yaml import load_config
 from schemas.errors import ConfigError
-from schemas.training import TrainingConfig
-from schemas.yaml import load_config
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
 OWN = """

@@ -18,9 +18,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from schemas.yaml import dump_config
+from schemas.configs.yaml import dump_config
 from tests.caches import build_cache, extraction, write_corpus
-from tests.pipeline.test_extract import shard_files
+from tests.pipeline.cluster.test_extract import shard_files
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 pytestmark = [

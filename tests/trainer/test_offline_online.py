@@ -12,20 +12,20 @@ import torch
 from pydantic import TypeAdapter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from schemas.losses import LossConfig
-from schemas.manifest import HeadRecord
-from schemas.training import StudentConfig
+from schemas.cache.manifest import HeadRecord
+from schemas.cache.reader import Cache
+from schemas.configs.losses import LossConfig
+from schemas.configs.training import StudentConfig
+from schemas.models.teacher_head import TeacherHead, load_teacher_embedding, load_teacher_head
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.objectives.world import counts_of
-from trainer.batch import Batch
-from trainer.cache import Cache
-from trainer.loader import BatchBuilder, StudentEncoder
-from trainer.objectives.base import Pair
+from trainer.alignment.vocabulary import same_tokenizer, share_vocabulary
+from trainer.data.batch import Batch
+from trainer.data.loader import BatchBuilder, StudentEncoder
+from trainer.objectives.loss import Pair
 from trainer.objectives.objective import Objective, build_objective
-from trainer.student import forward, load_student, prepare
-from trainer.teacher_head import TeacherHead, load_teacher_embedding, load_teacher_head
-from trainer.vocabulary import same_tokenizer, share_vocabulary
+from trainer.student.load import forward, load_student, prepare
 
 OBJECTIVES: dict[str, list[dict[str, Any]]] = {
     "ce": [{"loss": "ce"}],

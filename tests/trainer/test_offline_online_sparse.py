@@ -7,11 +7,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from schemas.cache.reader import Cache
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.test_offline_online import POSITIONS, assert_equal, live_teacher, loss_and_gradients, setting
-from trainer.batch import Batch, SparseLogits
-from trainer.cache import Cache
+from trainer.data.batch import Batch, SparseLogits
 
 TEMPERATURE = 2.0
 OBJECTIVES: dict[str, list[dict[str, Any]]] = {

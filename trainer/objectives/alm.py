@@ -32,15 +32,15 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerBase
 
+from schemas.configs.losses import ALMConfig
 from schemas.errors import RunError
-from schemas.losses import ALMConfig
-from trainer.batch import Batch, Needs, SpanRequest, SpanSet, StudentStates
-from trainer.geometry import ratio
-from trainer.objectives.base import Loss, Pair, Term
-from trainer.objectives.next_token import next_token_logprobs, next_token_logprobs_of
-from trainer.objectives.requirements import require_head, require_hidden
-from trainer.pooling import membership, span_mass
-from trainer.vocabulary import canonical_pieces
+from trainer.alignment.vocabulary import canonical_pieces
+from trainer.data.batch import Batch, Needs, SpanRequest, SpanSet, StudentStates
+from trainer.numerics.geometry import ratio
+from trainer.numerics.span_pooling import membership, span_mass
+from trainer.objectives.kernels.next_token import next_token_logprobs, next_token_logprobs_of
+from trainer.objectives.loss import Loss, Pair, Term
+from trainer.objectives.parts.requirements import require_head, require_hidden
 
 FLOOR = 1e-4
 

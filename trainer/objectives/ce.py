@@ -3,11 +3,11 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from schemas.losses import CrossEntropyConfig
-from trainer.batch import Batch, Needs, StudentStates
-from trainer.geometry import at_least_float32
-from trainer.objectives.base import Loss, Pair, Term
-from trainer.objectives.carried import CarriedCrossEntropy
+from schemas.configs.losses import CrossEntropyConfig
+from trainer.data.batch import Batch, Needs, StudentStates
+from trainer.numerics.geometry import at_least_float32
+from trainer.objectives.kernels.carried import CarriedCrossEntropy
+from trainer.objectives.loss import Loss, Pair, Term
 
 IGNORED = -100
 NLL = "nll"

@@ -36,16 +36,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from schemas.configs.losses import DSKDConfig
 from schemas.errors import RunError
-from schemas.losses import DSKDConfig
-from trainer.batch import Batch, Needs, StudentStates
-from trainer.geometry import at_least_float32
-from trainer.objectives import divergence
-from trainer.objectives.base import Loss, Pair, Term
-from trainer.objectives.cross_attention import CrossModelAttention, attend, following, over_deviation, projector
-from trainer.objectives.divergence import forward_kl
-from trainer.objectives.pooled_rows import Columns, Rows
-from trainer.objectives.requirements import require_head, require_hidden
+from trainer.data.batch import Batch, Needs, StudentStates
+from trainer.numerics.geometry import at_least_float32
+from trainer.objectives.kernels import forward_kl as divergence
+from trainer.objectives.kernels.forward_kl import forward_kl
+from trainer.objectives.kernels.pooled_rows import Columns, Rows
+from trainer.objectives.loss import Loss, Pair, Term
+from trainer.objectives.parts.cross_attention import CrossModelAttention, attend, following, over_deviation, projector
+from trainer.objectives.parts.requirements import require_head, require_hidden
 
 Head = Callable[[Tensor], Tensor]  # states [n, d] -> logits [n, V]
 

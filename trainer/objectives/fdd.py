@@ -26,14 +26,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from schemas.configs.losses import FDDConfig
 from schemas.errors import RunError
-from schemas.losses import FDDConfig
-from trainer.batch import Batch, Needs, StudentStates
-from trainer.geometry import at_least_float32, cosine_distance
-from trainer.logits import LogitShape
-from trainer.objectives.base import Loss, Pair, Term
-from trainer.objectives.layer_pairs import layer_pairs
-from trainer.objectives.requirements import require_head, require_hidden, require_same_tokenizer
+from trainer.data.batch import Batch, Needs, StudentStates
+from trainer.numerics.geometry import at_least_float32, cosine_distance
+from trainer.objectives.loss import Loss, Pair, Term
+from trainer.objectives.parts.layer_pairs import layer_pairs
+from trainer.objectives.parts.requirements import require_head, require_hidden, require_same_tokenizer
+from trainer.student.logits import LogitShape
 
 # Numbers of one side's logits in a chunk, over all key layers; some ten blocks of this size exist at once. Every chunk
 # reads W_U and adds to its gradient, which pays only if many tokens share it.

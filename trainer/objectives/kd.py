@@ -9,17 +9,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from schemas.losses import KDConfig
-from trainer.batch import Batch, Needs, StudentStates, Unit
-from trainer.objectives.base import Carrier, Pair, Term
-from trainer.objectives.carried import CarriedCrossEntropy
-from trainer.objectives.divergence import forward_kl
-from trainer.objectives.divergences import choose_divergence
-from trainer.objectives.pooled_rows import Columns, Rows
-from trainer.objectives.requirements import require_head, require_hidden, require_same_tokenizer, require_sparse
-from trainer.objectives.row_losses import RowLoss, row_losses
-from trainer.objectives.teacher_rows import exact_rows, sampled_rows, top_k_rows
-from trainer.teacher_head import TeacherHead
+from schemas.configs.losses import KDConfig
+from schemas.models.teacher_head import TeacherHead
+from trainer.data.batch import Batch, Needs, StudentStates, Unit
+from trainer.objectives.kernels.carried import CarriedCrossEntropy
+from trainer.objectives.kernels.divergences import choose_divergence
+from trainer.objectives.kernels.forward_kl import forward_kl
+from trainer.objectives.kernels.pooled_rows import Columns, Rows
+from trainer.objectives.kernels.row_losses import RowLoss, row_losses
+from trainer.objectives.kernels.teacher_rows import exact_rows, sampled_rows, top_k_rows
+from trainer.objectives.loss import Carrier, Pair, Term
+from trainer.objectives.parts.requirements import require_head, require_hidden, require_same_tokenizer, require_sparse
 
 
 def token_kd_loss(

@@ -32,15 +32,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from schemas.losses import MinEDConfig
-from trainer.batch import Batch, Needs, StudentStates
-from trainer.geometry import ratio
-from trainer.objectives.base import Loss, Pair, Term
-from trainer.objectives.prediction_pairs import predictions
-from trainer.objectives.requirements import require_head, require_hidden
-from trainer.objectives.row_losses import row_losses
-from trainer.time_warping import only_partners, warp
-from trainer.vocabulary_map import NOWHERE, VocabularyMap, edit_distances
+from schemas.configs.losses import MinEDConfig
+from trainer.alignment.vocabulary_map import NOWHERE, VocabularyMap, edit_distances
+from trainer.data.batch import Batch, Needs, StudentStates
+from trainer.numerics.geometry import ratio
+from trainer.objectives.kernels.row_losses import row_losses
+from trainer.objectives.loss import Loss, Pair, Term
+from trainer.objectives.parts.prediction_pairs import predictions
+from trainer.objectives.parts.requirements import require_head, require_hidden
+from trainer.objectives.parts.time_warping import only_partners, warp
 
 
 def mapped(p_nk: Tensor, student_nk: Tensor, width: int, merge: str) -> Tensor:

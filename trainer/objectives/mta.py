@@ -20,15 +20,15 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from schemas.configs.layers import matching_layer, resolve_layer, resolve_layers
+from schemas.configs.losses import MTAConfig
 from schemas.errors import RunError
-from schemas.layers import matching_layer, resolve_layer, resolve_layers
-from schemas.losses import MTAConfig
-from trainer.batch import Batch, Needs, SpanRequest, SpanSet, StudentStates
-from trainer.geometry import ZERO_NORM, at_least_float32, cosine_distance, geometry_sums, ratio
-from trainer.objectives.base import Loss, Pair, Term
-from trainer.objectives.projection import projection_groups, projection_matrix
-from trainer.objectives.requirements import require_hidden, require_phrases, require_same_tokenizer
-from trainer.pooling import centres_of_mass, membership, span_mass, within_span
+from trainer.data.batch import Batch, Needs, SpanRequest, SpanSet, StudentStates
+from trainer.numerics.geometry import ZERO_NORM, at_least_float32, cosine_distance, geometry_sums, ratio
+from trainer.numerics.span_pooling import centres_of_mass, membership, span_mass, within_span
+from trainer.objectives.loss import Loss, Pair, Term
+from trainer.objectives.parts.projection import projection_groups, projection_matrix
+from trainer.objectives.parts.requirements import require_hidden, require_phrases, require_same_tokenizer
 
 
 @torch.no_grad()

@@ -32,13 +32,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from schemas.losses import MultiLevelOTConfig
-from trainer.batch import Batch, Needs, StudentStates
-from trainer.objectives.base import Loss, Pair, Term
-from trainer.objectives.leading_tokens import leading_tokens, log_probabilities
-from trainer.objectives.prediction_pairs import predictions
-from trainer.objectives.requirements import require_head, require_hidden
-from trainer.objectives.sinkhorn import sinkhorn_distance
+from schemas.configs.losses import MultiLevelOTConfig
+from trainer.data.batch import Batch, Needs, StudentStates
+from trainer.objectives.kernels.leading_tokens import leading_tokens, log_probabilities
+from trainer.objectives.loss import Loss, Pair, Term
+from trainer.objectives.parts.prediction_pairs import predictions
+from trainer.objectives.parts.requirements import require_head, require_hidden
+from trainer.objectives.parts.sinkhorn import sinkhorn_distance
 
 
 @dataclass(frozen=True)

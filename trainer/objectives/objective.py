@@ -6,15 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from schemas.configs.losses import LossConfig
 from schemas.errors import RunError
-from schemas.losses import LossConfig
-from trainer.batch import Batch, Needs, StudentStates, Unit
+from trainer.data.batch import Batch, Needs, StudentStates, Unit
 from trainer.objectives.alm import ALM
-from trainer.objectives.base import Carrier, Loss, Pair, Term
 from trainer.objectives.ce import NLL, CrossEntropy
 from trainer.objectives.dskd import DSKD
 from trainer.objectives.fdd import FDD
 from trainer.objectives.kd import KD
+from trainer.objectives.loss import Carrier, Loss, Pair, Term
 from trainer.objectives.mined import MinED
 from trainer.objectives.mta import MTA
 from trainer.objectives.multilevel_ot import MultiLevelOT
@@ -22,7 +22,7 @@ from trainer.objectives.sra import SRA
 from trainer.objectives.talas import TALAS
 from trainer.objectives.uld import ULD
 
-# What binds each kind of config; which fields it has, schemas.losses says.
+# What binds each kind of config; which fields it has, schemas.configs.losses says.
 LOSSES: dict[str, Callable[[Any, Pair], Loss]] = {
     "alm": ALM,
     "ce": CrossEntropy,

@@ -19,19 +19,19 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from schemas.configs.layers import resolve_layer
+from schemas.configs.losses import SRAConfig
 from schemas.errors import RunError
-from schemas.layers import resolve_layer
-from schemas.losses import SRAConfig
-from trainer.batch import Batch, Needs, SpanRequest, SpanSet, StudentStates, Unit
-from trainer.geometry import at_least_float32, cosine_distance, geometry_sums, ratio
-from trainer.objectives.base import Carrier, Pair, Term
-from trainer.objectives.carried import CarriedCrossEntropy
-from trainer.objectives.divergence import forward_kl
-from trainer.objectives.pooled_rows import Columns, Rows
-from trainer.objectives.projection import projection_groups, projection_matrix
-from trainer.objectives.requirements import require_head, require_hidden, require_mass, require_phrases
-from trainer.pooling import Members, centres_of_mass, membership, span_mass, within_span, without_leading
-from trainer.teacher_head import TeacherHead
+from schemas.models.teacher_head import TeacherHead
+from trainer.data.batch import Batch, Needs, SpanRequest, SpanSet, StudentStates, Unit
+from trainer.numerics.geometry import at_least_float32, cosine_distance, geometry_sums, ratio
+from trainer.numerics.span_pooling import Members, centres_of_mass, membership, span_mass, within_span, without_leading
+from trainer.objectives.kernels.carried import CarriedCrossEntropy
+from trainer.objectives.kernels.forward_kl import forward_kl
+from trainer.objectives.kernels.pooled_rows import Columns, Rows
+from trainer.objectives.loss import Carrier, Pair, Term
+from trainer.objectives.parts.projection import projection_groups, projection_matrix
+from trainer.objectives.parts.requirements import require_head, require_hidden, require_mass, require_phrases
 
 
 def relative_mass(mass_BK: Tensor, mask_BK: Tensor, exponent: float) -> Tensor:

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from schemas.configs.losses import TALASConfig
 from schemas.errors import ConfigError
-from schemas.losses import TALASConfig
-from trainer.batch import Batch, Needs, StudentStates
-from trainer.geometry import at_least_float32, cosine_distance, cosines, unit
-from trainer.objectives.base import Loss, Pair, Term
-from trainer.objectives.projection import projection_groups, projection_matrix
-from trainer.objectives.requirements import require_pooled
+from trainer.data.batch import Batch, Needs, StudentStates
+from trainer.numerics.geometry import at_least_float32, cosine_distance, cosines, unit
+from trainer.objectives.loss import Loss, Pair, Term
+from trainer.objectives.parts.projection import projection_groups, projection_matrix
+from trainer.objectives.parts.requirements import require_pooled
 
 
 def anchor_loss(pooled_KBd: Sequence[Tensor], projection_Kde: Sequence[Tensor], teacher_Be: Tensor) -> Tensor:

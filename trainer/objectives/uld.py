@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from schemas.losses import ULDConfig
-from trainer.batch import Batch, Needs, SpanRequest, StudentStates
-from trainer.objectives.base import Loss, Pair, Term
-from trainer.objectives.prediction_pairs import paired_by_order, paired_by_span, predictions
-from trainer.objectives.requirements import require_head, require_hidden
-from trainer.objectives.row_losses import row_losses
+from schemas.configs.losses import ULDConfig
+from trainer.data.batch import Batch, Needs, SpanRequest, StudentStates
+from trainer.objectives.kernels.row_losses import row_losses
+from trainer.objectives.loss import Loss, Pair, Term
+from trainer.objectives.parts.prediction_pairs import paired_by_order, paired_by_span, predictions
+from trainer.objectives.parts.requirements import require_head, require_hidden
 
 
 def sorted_distance(student_nV: Tensor, teacher_nW: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,8 @@ from typing import get_args
 import torch
 from torch import nn
 
-from schemas.losses import (
+from schemas.cache.manifest import SparseKind, SparseRecord
+from schemas.configs.losses import (
     ALMConfig,
     CrossEntropyConfig,
     DSKDConfig,
@@ -21,15 +22,14 @@ from schemas.losses import (
     SRAConfig,
     ULDConfig,
 )
-from schemas.losses.kd import Divergence
-from schemas.manifest import SparseKind, SparseRecord
+from schemas.configs.losses.kd import Divergence
 from tests.trainer.objectives.test_alm import STUDENT, TEACHER
 from tests.trainer.objectives.test_kd import with_tail
 from tests.trainer.objectives.world import D_S, D_T, V_S, V_T, counts_of, make_batch, make_pair, to_double
-from trainer.batch import Batch, SparseLogits, StudentStates
-from trainer.objectives.base import Pair
+from trainer.alignment.vocabulary import share_vocabulary
+from trainer.data.batch import Batch, SparseLogits, StudentStates
+from trainer.objectives.loss import Pair
 from trainer.objectives.objective import Objective, build_objective
-from trainer.vocabulary import share_vocabulary
 
 ENTRIES = 3  # stored tokens of a teacher's distribution
 SOFT = {"temperature": 2.0}

@@ -10,25 +10,25 @@ from tokenizers.models import WordLevel
 from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from schemas.cache.manifest import HeadRecord
+from schemas.cache.reader import Cache
+from schemas.configs.losses import ALMConfig
+from schemas.configs.training import StudentConfig
 from schemas.errors import RunError
-from schemas.losses import ALMConfig
-from schemas.manifest import HeadRecord
-from schemas.training import StudentConfig
+from schemas.models.teacher_head import load_teacher_head
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.world import counts_of, gradients, make_batch, make_pair, pick
-from trainer.batch import SpanSet
-from trainer.cache import Cache
-from trainer.loader import BatchBuilder, StudentEncoder
-from trainer.objectives import next_token
+from trainer.alignment.vocabulary import same_tokenizer, share_vocabulary
+from trainer.data.batch import SpanSet
+from trainer.data.loader import BatchBuilder, StudentEncoder
 from trainer.objectives.alm import binarised_divergence, boundary_tokens, log1mexp
-from trainer.objectives.base import Pair
-from trainer.objectives.next_token import next_token_logprobs, next_token_logprobs_of
+from trainer.objectives.kernels import next_token
+from trainer.objectives.kernels.next_token import next_token_logprobs, next_token_logprobs_of
+from trainer.objectives.loss import Pair
 from trainer.objectives.objective import build_objective
-from trainer.student import forward, load_student
-from trainer.teacher_head import load_teacher_head
-from trainer.vocabulary import same_tokenizer, share_vocabulary
+from trainer.student.load import forward, load_student
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 # The teacher's head computes in float32 whatever the student does.

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
+from schemas.configs.losses import CrossEntropyConfig, MinEDConfig, MultiLevelOTConfig, ULDConfig
 from schemas.errors import RunError
-from schemas.losses import CrossEntropyConfig, MinEDConfig, MultiLevelOTConfig, ULDConfig
 from tests.trainer.objectives.test_mined import Truth
 from tests.trainer.objectives.test_multilevel_ot import multilevel_ot
 from tests.trainer.objectives.test_uld import uld
 from tests.trainer.objectives.two_texts import counts_of, live_logits, make_cache, make_pair, make_setting
 from tests.trainer.objectives.world import make_pair as make_world
 from tests.trainer.objectives.world import pick
-from trainer.batch import SpanSet, StudentStates
+from trainer.data.batch import SpanSet, StudentStates
 from trainer.objectives.objective import build_objective
 
 CONFIGS = {

@@ -9,10 +9,12 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from schemas.cache.manifest import HeadRecord
+from schemas.cache.reader import Cache
+from schemas.configs.losses import DSKDConfig
+from schemas.configs.training import StudentConfig, TrainingConfig
 from schemas.errors import RunError
-from schemas.losses import DSKDConfig
-from schemas.manifest import HeadRecord
-from schemas.training import StudentConfig, TrainingConfig
+from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.objectives import naive
@@ -20,17 +22,15 @@ from tests.trainer.objectives.precision import assert_as_precise, in_double, num
 from tests.trainer.objectives.test_terms import SEEDS
 from tests.trainer.objectives.world import D_S, D_T, L_S, L_T, V_S, V_T, counts_of, make_batch, make_pair, pick
 from tests.trainer.objectives.world import to_double as projectors_to_double
-from trainer.cache import Cache
-from trainer.loader import BatchBuilder, StudentEncoder
-from trainer.metrics import read_metrics
-from trainer.objectives import divergence
-from trainer.objectives.base import Pair
+from trainer.alignment.vocabulary import share_vocabulary
+from trainer.data.loader import BatchBuilder, StudentEncoder
 from trainer.objectives.dskd import head_cross_entropy, head_forward_kl
+from trainer.objectives.kernels import forward_kl as divergence
+from trainer.objectives.loss import Pair
 from trainer.objectives.objective import build_objective
-from trainer.run import train
-from trainer.student import forward, load_student
-from trainer.teacher_head import load_teacher_embedding, load_teacher_head
-from trainer.vocabulary import share_vocabulary
+from trainer.runs.metrics import read_metrics
+from trainer.runs.train import train
+from trainer.student.load import forward, load_student
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 TERMS = ("t2s_ce", "t2s_kd", "s2t_kd")

@@ -8,26 +8,26 @@ from pydantic import ValidationError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from schemas.cache.manifest import HeadRecord
+from schemas.cache.reader import Cache
+from schemas.configs.layers import Top
+from schemas.configs.losses import FDDConfig
+from schemas.configs.training import StudentConfig
 from schemas.errors import RunError
-from schemas.layers import Top
-from schemas.losses import FDDConfig
-from schemas.manifest import HeadRecord
-from schemas.training import StudentConfig
+from schemas.models.teacher_head import load_teacher_head
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.precision import assert_as_precise, in_double, numbered
 from tests.trainer.objectives.world import L_S, L_T, counts_of, make_batch, make_pair, pick
-from trainer.batch import StudentStates
-from trainer.cache import Cache
-from trainer.loader import BatchBuilder, StudentEncoder
+from trainer.alignment.vocabulary import share_vocabulary
+from trainer.data.batch import StudentStates
+from trainer.data.loader import BatchBuilder, StudentEncoder
 from trainer.objectives import fdd
-from trainer.objectives.base import Pair
 from trainer.objectives.fdd import dynamics
+from trainer.objectives.loss import Pair
 from trainer.objectives.objective import build_objective
-from trainer.student import forward, load_student
-from trainer.teacher_head import load_teacher_head
-from trainer.vocabulary import share_vocabulary
+from trainer.student.load import forward, load_student
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 # Student layers and the teacher layers that follow: round(l * 9 / 6), Python's rounding to even.

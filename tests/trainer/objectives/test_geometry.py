@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.objectives import naive
-from trainer.geometry import cosine_distance, geometry_sums, ratio, unit
+from trainer.numerics.geometry import cosine_distance, geometry_sums, ratio, unit
+from trainer.numerics.span_pooling import centres_of_mass, membership, span_mass, within_span, without_leading
 from trainer.objectives.mta import token_weights
-from trainer.pooling import centres_of_mass, membership, span_mass, within_span, without_leading
 
 
 def test_a_zero_state_has_cosine_zero_and_gradient_zero():

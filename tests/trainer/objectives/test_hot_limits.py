@@ -12,17 +12,17 @@ import pytest
 import torch
 from torch import nn
 
-from schemas.losses import DSKDConfig, KDConfig, MinEDConfig, MultiLevelOTConfig, SRAConfig, ULDConfig
-from schemas.manifest import SparseRecord
+from schemas.cache.manifest import SparseRecord
+from schemas.configs.losses import DSKDConfig, KDConfig, MinEDConfig, MultiLevelOTConfig, SRAConfig, ULDConfig
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.precision import close
 from tests.trainer.objectives.predicting import student_positions, teacher_positions
 from tests.trainer.objectives.test_alm import STUDENT, TEACHER
 from tests.trainer.objectives.test_kd import DIVERGENCES, with_tail
 from tests.trainer.objectives.world import D_S, L_S, L_T, V_S, V_T, make_batch, make_pair, to_double
-from trainer.batch import SparseLogits
+from trainer.alignment.vocabulary import share_vocabulary
+from trainer.data.batch import SparseLogits
 from trainer.objectives.objective import build_objective
-from trainer.vocabulary import share_vocabulary
 
 TAU = 1e5
 TOLERANCE = 1e-3  # what is left out is 1 / tau of the logits, times their size

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from schemas.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
+from schemas.configs.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
 from tests.trainer.objectives.world import counts_of, gradients, leaves, make_batch, make_pair, pick
-from trainer.batch import StudentStates
+from trainer.data.batch import StudentStates
 from trainer.objectives.objective import build_objective
 
 CE = CrossEntropyConfig(weight=0.5)

@@ -7,17 +7,17 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from pipeline.sparse_logits import top_k
+from pipeline.teacher.sparse_logits import top_k
+from schemas.cache.manifest import NO_TAIL, SparseRecord
+from schemas.configs.losses import KDConfig
 from schemas.errors import RunError
-from schemas.losses import KDConfig
-from schemas.manifest import NO_TAIL, SparseRecord
 from tests.trainer.objectives.world import L_T, V_S, V_T, counts_of, make_batch, make_pair, pick
-from trainer.batch import SparseLogits
-from trainer.objectives import divergence
-from trainer.objectives.divergences import choose_divergence, forward_kl
+from trainer.data.batch import SparseLogits
+from trainer.objectives.kernels import forward_kl as divergence
+from trainer.objectives.kernels.divergences import choose_divergence, forward_kl
+from trainer.objectives.kernels.row_losses import row_losses
+from trainer.objectives.kernels.teacher_rows import exact_rows, sampled_rows, top_k_rows
 from trainer.objectives.objective import build_objective
-from trainer.objectives.row_losses import row_losses
-from trainer.objectives.teacher_rows import exact_rows, sampled_rows, top_k_rows
 
 DIVERGENCES = {
     "forward_kl": {},

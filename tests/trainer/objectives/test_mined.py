@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from schemas.losses import MinEDConfig
+from schemas.configs.losses import MinEDConfig
+from tests.trainer.alignment.spelling import spelt
+from tests.trainer.alignment.test_vocabulary_map import distance, nearest
 from tests.trainer.objectives.precision import assert_as_precise, close, in_double
 from tests.trainer.objectives.predicting import student_positions, teacher_positions
 from tests.trainer.objectives.two_texts import (
@@ -17,10 +19,8 @@ from tests.trainer.objectives.two_texts import (
     make_setting,
     renumbered,
 )
-from tests.trainer.spelling import spelt
-from tests.trainer.test_vocabulary_map import distance, nearest
-from trainer.batch import StudentStates
-from trainer.objectives import divergence
+from trainer.data.batch import StudentStates
+from trainer.objectives.kernels import forward_kl as divergence
 from trainer.objectives.mined import kl_to
 from trainer.objectives.objective import build_objective
 

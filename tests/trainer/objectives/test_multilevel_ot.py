@@ -5,19 +5,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.losses import MultiLevelOTConfig
-from schemas.manifest import HeadRecord
+from schemas.cache.manifest import HeadRecord
+from schemas.configs.losses import MultiLevelOTConfig
+from schemas.models.teacher_head import TeacherHead
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.precision import TOLERANCE, close
 from tests.trainer.objectives.predicting import student_positions, teacher_logits, teacher_positions
 from tests.trainer.objectives.test_terms import SEEDS
 from tests.trainer.objectives.world import L_T, counts_of, make_batch, make_pair
-from trainer.batch import StudentStates
-from trainer.objectives import divergence
-from trainer.objectives.leading_tokens import leading_tokens, log_probabilities
+from trainer.data.batch import StudentStates
+from trainer.objectives.kernels import forward_kl as divergence
+from trainer.objectives.kernels.leading_tokens import leading_tokens, log_probabilities
 from trainer.objectives.objective import build_objective
-from trainer.objectives.sinkhorn import sinkhorn_plan
-from trainer.teacher_head import TeacherHead
+from trainer.objectives.parts.sinkhorn import sinkhorn_plan
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from schemas.configs.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
 from schemas.errors import ConfigError, RunError
-from schemas.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
 from tests.trainer.objectives.world import D_S, D_T, L_S, L_T, counts_of, make_batch, make_pair
-from trainer.batch import Needs, SpanRequest
+from trainer.data.batch import Needs, SpanRequest
 from trainer.objectives.objective import build_objective
 
 ALIGNED = SpanRequest("aligned", "response", max_spans=1024)

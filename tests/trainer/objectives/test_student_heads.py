@@ -8,13 +8,13 @@ import torch
 import transformers as tf
 from torch import nn
 
+from schemas.configs.losses import DSKDConfig, FDDConfig, SRAConfig
 from schemas.errors import RunError
-from schemas.head import scale_and_softcap
-from schemas.losses import DSKDConfig, FDDConfig, SRAConfig
+from schemas.models.head import scale_and_softcap
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.world import D_S, V_S, counts_of, make_batch, make_pair, to_double
-from trainer.logits import LogitShape, check_logits
 from trainer.objectives.objective import build_objective
+from trainer.student.logits import LogitShape, check_logits
 
 SHAPES = [LogitShape(0.25), LogitShape(1.0, 5.0), LogitShape(2.0, 3.0)]
 SMALL = {

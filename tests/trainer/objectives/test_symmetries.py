@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
+from schemas.models.teacher_head import TeacherHead
 from tests.trainer.objectives.every import EVERY, ONE_TOKENIZER, World, make_world
 from tests.trainer.objectives.precision import error
 from tests.trainer.objectives.test_alm import word_tokenizer
 from tests.trainer.objectives.world import V_S, V_T, pick, to_double
-from trainer.batch import SpanSet, SparseLogits
+from trainer.alignment.vocabulary import SharedVocabulary
+from trainer.data.batch import SpanSet, SparseLogits
 from trainer.objectives.objective import LOSSES, build_objective
-from trainer.teacher_head import TeacherHead
-from trainer.vocabulary import SharedVocabulary
 
 # The teacher's head computes in float32, and products of other shapes may round otherwise.
 TOLERANCE = 1e-6

@@ -8,11 +8,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from schemas.cache.manifest import ArrayRecord
+from schemas.configs.losses import TALASConfig
 from schemas.errors import ConfigError, RunError
-from schemas.losses import TALASConfig
-from schemas.manifest import ArrayRecord
 from tests.trainer.objectives.world import D_S, D_T, L_S, L_T, counts_of, make_batch, make_pair, to_double
-from trainer.batch import StudentStates
+from trainer.data.batch import StudentStates
 from trainer.objectives.objective import build_objective
 from trainer.objectives.talas import contrastive_loss, layer_change_loss
 

@@ -5,13 +5,13 @@ import copy
 import pytest
 import torch
 
-from schemas.layers import Top
-from schemas.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
-from schemas.manifest import HeadRecord
+from schemas.cache.manifest import HeadRecord
+from schemas.configs.layers import Top
+from schemas.configs.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.precision import assert_as_precise, in_double, numbered
 from tests.trainer.objectives.world import L_S, L_T, counts_of, gradients, make_batch, make_pair, to_double
-from trainer.batch import SpanRequest
+from trainer.data.batch import SpanRequest
 from trainer.objectives.objective import build_objective
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)

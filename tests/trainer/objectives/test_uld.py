@@ -3,18 +3,18 @@
 import pytest
 import torch
 
-from schemas.losses import ULDConfig
-from schemas.manifest import HeadRecord
+from schemas.cache.manifest import HeadRecord
+from schemas.configs.losses import ULDConfig
+from schemas.models.teacher_head import TeacherHead
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.precision import TOLERANCE, close
 from tests.trainer.objectives.predicting import student_positions, teacher_logits, teacher_positions
 from tests.trainer.objectives.test_terms import SEEDS
 from tests.trainer.objectives.world import L_T, counts_of, make_batch, make_pair
-from trainer.batch import SpanRequest, StudentStates
-from trainer.objectives import divergence
+from trainer.data.batch import SpanRequest, StudentStates
+from trainer.objectives.kernels import forward_kl as divergence
 from trainer.objectives.objective import build_objective
 from trainer.objectives.uld import sorted_distance
-from trainer.teacher_head import TeacherHead
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from schemas.cache.reader import Cache
+from schemas.models.teacher_head import TeacherHead, load_teacher_head
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
-from trainer.batch import StudentStates
-from trainer.cache import Cache
-from trainer.loader import BatchBuilder, StudentEncoder
-from trainer.objectives.base import Pair
+from trainer.alignment.vocabulary import same_tokenizer, share_vocabulary
+from trainer.data.batch import StudentStates
+from trainer.data.loader import BatchBuilder, StudentEncoder
+from trainer.objectives.loss import Pair
 from trainer.objectives.objective import build_objective
-from trainer.teacher_head import TeacherHead, load_teacher_head
-from trainer.vocabulary import same_tokenizer, share_vocabulary
 
 POSITIONS = [0, 5, 30, 51, 52, 53, 54]  # sentences, emoji, ideographs, combining letters, white space
 LAST = 3

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import torch
 
-from schemas.manifest import ArrayRecord, CacheManifest, CorpusRecord, HeadRecord, TeacherRecord
-from trainer.batch import Batch, SpanSet, SparseLogits, StudentStates
-from trainer.objectives.base import Pair
+from schemas.cache.manifest import ArrayRecord, CacheManifest, CorpusRecord, HeadRecord, TeacherRecord
+from schemas.models.teacher_head import TeacherHead
+from trainer.alignment.vocabulary import SharedVocabulary
+from trainer.data.batch import Batch, SpanSet, SparseLogits, StudentStates
+from trainer.objectives.loss import Pair
 from trainer.objectives.objective import Objective
-from trainer.teacher_head import TeacherHead
-from trainer.vocabulary import SharedVocabulary
 
 L_S, L_T, D_S, D_T, V_S, V_T = 6, 9, 5, 4, 7, 9
 

@@ -1,0 +1,161 @@
+"""Finished or unfinished runs as a comparison reads them, in groups that differ in nothing but their seed.
+
+Reads what training left behind (run.json, metrics.jsonl), loads no model, and costs milliseconds a run.
+"""
+
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import RunError
+from schemas.strict import canonical_json
+from trainer.runs.folder import read_run
+from trainer.runs.metrics import FILE as METRICS
+from trainer.runs.metrics import read_metrics
+
+_SEED = re.compile(r"[-_.](seed|s)?[-_.]?\d+$")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure that runs are compared by."""
+
+    key: str  # in metrics.jsonl
+    title: str
+    column: str
+    decimals: int
+    sign: int  # times this, less is better
+    beside: tuple[str, str] | None = None  # key and column of a second figure, shown and not ranked
+
+    def show(self, value: float) -> str:
+        """With as many decimals as mean something."""
+        return f"{value:.{self.decimals}f}"
+
+
+KNOWN_METRICS = (
+    Metric("bits_per_byte", "Held-out bits per byte", "bits/byte", 4, 1, ("nats_per_token", "nats/token")),
+    Metric("spearman", "Held-out sentence pairs, Spearman × 100", "Spearman", 2, -1),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder, as far as a comparison reads it."""
+
+    folder: Path
+    identity: dict[str, Any]  # the resolved config and the cache's fingerprint: what decides the student
+    finished: bool
+    metric: Metric
+    values: dict[int, float]  # by step, ascending
+    beside: float | None  # the last
+
+    @property
+    def name(self) -> str:
+        """The folder's name without a suffix for the seed: `sra-seed1`, `sra_s1` and `sra-1` are runs of `sra`."""
+        return _SEED.sub("", self.folder.name) or self.folder.name
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.identity["fingerprint"])
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seed."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps at which every run was evaluated."""
+        return sorted(set.intersection(*(set(run.values) for run in self.runs)))
+
+    @property
+    def metric(self) -> Metric:
+        """What the runs were measured by: one and the same."""
+        return self.runs[0].metric
+
+    @property
+    def curve(self) -> tuple[list[int], list[float], list[float]]:
+        """Steps, mean and sample standard deviation of the metric (0 for a single run)."""
+        columns = [[run.values[step] for run in self.runs] for step in self.steps]
+        return self.steps, [statistics.fmean(column) for column in columns], [_spread(column) for column in columns]
+
+    @property
+    def last(self) -> list[float]:
+        """The metric of each run at the group's last common evaluation."""
+        return [run.values[self.steps[-1]] for run in self.runs]
+
+    @property
+    def spread(self) -> float:
+        """Its sample standard deviation, 0 for a single run."""
+        return _spread(self.last)
+
+
+def load_run(folder: Path) -> Run:
+    """Raises RunError: not a run's folder, an unknown format, damaged, or never evaluated."""
+    record = read_run(folder)
+    lines = read_metrics(folder)
+    metric = next((metric for metric in KNOWN_METRICS if any(metric.key in line for line in lines)), None)
+    if metric is None:
+        raise RunError(f"{folder} was never evaluated: give its config an `evaluation`, or wait for the first one")
+    evaluations = [line for line in lines if metric.key in line]
+    try:
+        return Run(
+            folder=folder,
+            identity=record.identity | {"fingerprint": record.fingerprint},
+            finished=record.finished,
+            metric=metric,
+            values={int(line["step"]): float(line[metric.key]) for line in evaluations},
+            beside=float(evaluations[-1][metric.beside[0]]) if metric.beside else None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{folder / METRICS} is damaged: {error!r}") from error
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Runs of equal identity but for the seed, best mean first.
+
+    Raises RunError: no runs, one given as two, runs measured in different ways, or runs of a group that were never
+    evaluated at the same step.
+    """
+    if not runs:
+        raise RunError("there are no runs to compare: name their folders")
+    other = next((run for run in runs if run.metric != runs[0].metric), None)
+    if other is not None:
+        raise RunError(
+            f"{runs[0].folder} was measured by {runs[0].metric.key}, {other.folder} by {other.metric.key}: "
+            "compare language models and sentence encoders each by themselves"
+        )
+    by_identity: dict[str, list[Run]] = {}
+    for run in {run.folder.resolve(): run for run in runs}.values():
+        key = canonical_json({name: value for name, value in run.identity.items() if name != "seed"})
+        by_identity.setdefault(key, []).append(run)
+    names = [members[0].name for members in by_identity.values()]
+    groups = []
+    for members in by_identity.values():
+        name = members[0].name
+        if names.count(name) > 1:  # two experiments with runs of one name: the folder above tells them apart
+            name = f"{members[0].folder.resolve().parent.name}/{name}"
+        groups.append(Group(name, tuple(members)))
+        _check_group(groups[-1])
+    return sorted(groups, key=lambda group: (group.metric.sign * statistics.fmean(group.last), group.name))
+
+
+def _check_group(group: Group) -> None:
+    seeds: dict[Any, Path] = {}
+    for run in group.runs:
+        seed = run.identity.get("seed")
+        if seed in seeds:  # counted twice, it would make the spread look smaller than it is
+            raise RunError(f"{seeds[seed]} and {run.folder} are the same run, seed {seed} included; name one of them")
+        seeds[seed] = run.folder
+    if not group.steps:
+        raise RunError(f"the runs of {group.name} were never evaluated at the same step")
+
+
+def _spread(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0

@@ -1,0 +1,58 @@
+"""Whether teacher actors and annotation find room on a cluster's machines, however Ray may place them.
+
+What Ray cannot place it lets wait, for ever: so it is asked before. Machines are as `ray.nodes` describes them.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from schemas.configs.extraction import WorkersConfig
+from schemas.errors import ResourceError
+
+TEN_THOUSANDTHS = 10_000  # Ray counts so, and in whole numbers; so sums are exact here, too
+
+
+def require_places(workers: WorkersConfig, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Raises ResourceError: some actor, or every annotation, might wait for ever. `nodes` are resources by name.
+
+    Actors are alike, so that all fit, in whatever order, if what the machines can hold adds up. An annotation needs its
+    CPUs on one machine, and actors may take them away on every one if Ray happens to spread them so.
+    """
+    most = [_actors_fitting(workers, node) for node in nodes]
+    cpus, gpus = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
+    here = f"this Ray of {len(nodes)} machines with {cpus:g} CPUs and {gpus:g} GPUs in all"
+    actors = f"{workers.count} teacher actors of {workers.cpus:g} CPUs and {workers.gpus:g} GPUs each"
+    if sum(most) < workers.count:
+        raise ResourceError(
+            f"{actors} do not fit on {here}, only {sum(most)} do; lower workers.count, workers.cpus or workers.gpus"
+        )
+    blocking = [_actors_blocking(workers, node) for node in nodes]
+    if sum(blocking) <= workers.count and all(b <= m for b, m in zip(blocking, most, strict=True)):
+        raise ResourceError(
+            f"on {here}, of {max(node.get('CPU', 0) for node in nodes):g} CPUs at most, {actors} may leave no machine "
+            f"with {workers.annotator_cpus:g} CPUs free for annotation, which would wait for ever; "
+            "lower workers.annotator_cpus, workers.count or workers.cpus"
+        )
+
+
+def _actors_fitting(workers: WorkersConfig, node: Mapping[str, float]) -> int:
+    """How many of the teacher actors one machine can hold."""
+    cpus, gpus, most = _whole(workers.cpus), _whole(workers.gpus), workers.count
+    if cpus:
+        most = min(most, _whole(node.get("CPU", 0)) // cpus)
+    if gpus >= TEN_THOUSANDTHS:
+        most = min(most, _whole(node.get("GPU", 0)) // gpus)
+    elif gpus:  # a part of a GPU is one of the same GPU
+        most = min(most, int(node.get("GPU", 0)) * (TEN_THOUSANDTHS // gpus))
+    return most
+
+
+def _actors_blocking(workers: WorkersConfig, node: Mapping[str, float]) -> int:
+    """How many teacher actors on one machine leave too few CPUs for an annotation; more than fit, if none do."""
+    cpus, spare = _whole(workers.cpus), _whole(node.get("CPU", 0)) - _whole(workers.annotator_cpus)
+    if spare < 0:
+        return 0
+    return spare // cpus + 1 if cpus else workers.count + 1
+
+
+def _whole(amount: float) -> int:
+    return round(amount * TEN_THOUSANDTHS)

@@ -1,0 +1,1 @@
+"""From records to samples, and from samples to work units."""

@@ -1,0 +1,195 @@
+"""A corpus: records become samples, each with an id that no other has. It can be read again and again.
+
+Costs one record of memory while it is read, and 8 bytes a sample for the proof that ids are unique.
+"""
+
+import hashlib
+import math
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import numpy as np
+
+from pipeline.corpus.sample import Sample
+from schemas.configs.extraction import CorpusConfig
+from schemas.errors import ConfigError, CorpusError
+from schemas.texts.records import Record, find_files, read_records
+from schemas.texts.surrogates import describe_surrogate
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The files of a corpus and how their records are to be read."""
+
+    config: CorpusConfig
+    files: tuple[Path, ...]
+    template: tuple[tuple[str, str | None], ...] = ()  # literal text, then the field after it
+
+    def __iter__(self) -> Iterator[Sample]:
+        """The samples, in the order of files and lines."""
+        for _, sample in self.read():
+            if sample is not None:
+                yield sample
+
+    def read(self) -> Iterator[tuple[str, Sample | None]]:
+        """Place, as `file:line`, and sample; None for a record that is left out, its text or response blank or null.
+
+        Raises CorpusError naming the place of a record that cannot be a sample.
+        """
+        left = self.config.limit
+        fields = self.fields
+        for file in self.files:
+            for line, record in read_records(file, fields):
+                place = f"{file}:{line}"
+                sample = self._sample(record, place)
+                if sample is not None:
+                    left = None if left is None else left - 1
+                yield place, sample
+                if left == 0:
+                    return
+
+    @property
+    def fields(self) -> list[str]:
+        """Every field that is read of a record."""
+        named = [self.config.text, self.config.prompt, self.config.response, self.config.id]
+        return list(dict.fromkeys(field for field in (*named, *(f for _, f in self.template)) if field is not None))
+
+    def _sample(self, record: Record, place: str) -> Sample | None:
+        config = self.config
+        if config.text is not None:
+            prompt, response = "", _text_or_blank(record, config.text, place)
+        else:
+            assert config.response is not None  # CorpusConfig has seen to it
+            response = _text_or_blank(record, config.response, place)
+            prompt = self._prompt(record, place)
+        if not response.strip():
+            if config.empty == "error":
+                blank = config.text or config.response
+                raise CorpusError(f"{place}: {blank!r} is blank; `corpus.empty: skip` leaves such records out")
+            return None
+        name = content_id(prompt, response) if config.id is None else _id(record, config.id, place)
+        return Sample(name, prompt, response)
+
+    def _prompt(self, record: Record, place: str) -> str:
+        if self.config.prompt is not None:
+            return _text(record, self.config.prompt, place)
+        return "".join(
+            literal if field is None else literal + _text(record, field, place) for literal, field in self.template
+        )
+
+
+def read_corpus(config: CorpusConfig) -> Corpus:
+    """The corpus that `config` describes; its files are found now and read when it is iterated.
+
+    Raises CorpusError: no such file; ConfigError: a template that is not one.
+    """
+    template = () if config.template is None else _parse_template(config.template)
+    return Corpus(config, tuple(find_files(config.files)), template)
+
+
+def content_id(prompt: str, response: str) -> str:
+    """The id of a sample that was given none: 128 bits of a hash over prompt and response, in hex."""
+    first = prompt.encode()
+    digest = hashlib.sha256(len(first).to_bytes(8, "little"))  # the length keeps ("a", "bc") from being ("ab", "c")
+    digest.update(first)
+    digest.update(response.encode())
+    return digest.hexdigest()[:32]
+
+
+class UniqueIds:
+    """Proves that ids are unique at 8 bytes each: equal hashes are only a suspicion, settled by reading again."""
+
+    def __init__(self) -> None:
+        self._hashes = array("Q")
+
+    def add(self, name: str) -> None:
+        """Remember one id."""
+        self._hashes.append(_hash(name))
+
+    def check(self, corpus: Corpus) -> None:
+        """Raises CorpusError that names an id given twice and both places."""
+        hashes = np.sort(np.frombuffer(self._hashes, dtype=np.uint64))
+        suspects = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+        if not suspects:
+            return
+        places: dict[str, str] = {}
+        for place, sample in corpus.read():
+            if sample is not None and _hash(sample.id) in suspects:
+                if sample.id in places:
+                    raise CorpusError(_duplicate(sample.id, places[sample.id], place, derived=corpus.config.id is None))
+                places[sample.id] = place
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+def _duplicate(name: str, first: str, second: str, derived: bool) -> str:
+    if derived:
+        return (
+            f"{second} repeats the prompt and response of {first}, so both have the id {name}; "
+            "remove the repeats, or name a field of unique ids in `corpus.id`"
+        )
+    return f"{second} has the id {name!r} that {first} has already; ids must be unique"
+
+
+def _text_or_blank(record: Record, field: str, place: str) -> str:
+    """A null is how tables and JSON say that there is no text; a field that is missing is a mistake."""
+    return "" if _value(record, field, place) is None else _text(record, field, place)
+
+
+def _text(record: Record, field: str, place: str) -> str:
+    value = _value(record, field, place)
+    if not isinstance(value, str):
+        raise CorpusError(f"{place}: field {field!r} is {_kind(value)}, not a string")
+    _refuse_surrogates(value, field, place)
+    return value
+
+
+def _id(record: Record, field: str, place: str) -> str:
+    value = _value(record, field, place)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not (number or isinstance(value, str)):
+        raise CorpusError(f"{place}: the id in {field!r} is {_kind(value)}; give a string or a number")
+    name = str(value)
+    if not name.strip():
+        raise CorpusError(f"{place}: the id in {field!r} is empty")
+    _refuse_surrogates(name, field, place)
+    return name
+
+
+def _value(record: Record, field: str, place: str) -> Any:
+    try:
+        return record[field]
+    except KeyError:
+        raise CorpusError(f"{place}: there is no field {field!r} (there are {', '.join(record) or 'none'})") from None
+
+
+def _refuse_surrogates(text: str, field: str, place: str) -> None:
+    if problem := describe_surrogate(text):
+        raise CorpusError(f"{place}: field {field!r} has {problem}")
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+def _parse_template(template: str) -> tuple[tuple[str, str | None], ...]:
+    """Plain field names only: a template is data, and must not reach into objects."""
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ConfigError(f"corpus.template: {error}; write a brace that is meant as text twice") from error
+    for _, field, spec, conversion in parts:
+        if field is not None and (not field or field.isdigit() or set(field) & set(".[]") or spec or conversion):
+            raise ConfigError(f"corpus.template: {{{field}}} is not the plain name of a field, as in {{instruction}}")
+    if not any(field for _, field, _, _ in parts):
+        raise ConfigError("corpus.template names no field; write e.g. '### {instruction}\\n'")
+    return tuple((literal, field) for literal, field, _, _ in parts)

@@ -1,0 +1,173 @@
+"""The plan: the corpus cut into work units, each of which becomes one shard.
+
+Units are runs of samples in corpus order, so they depend on corpus and config alone: never on workers, tries or time.
+How many tokens a sample has is estimated from its bytes, for tokenizing a corpus twice would cost more than units of
+uneven size do. One pass over the corpus, at about 30 MB/s on one core; memory grows by 8 bytes a sample and 200 a unit.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from itertools import islice
+
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.corpus.corpus import Corpus, UniqueIds
+from pipeline.corpus.sample import Sample
+from schemas.cache.manifest import ArrayRecord, CorpusRecord, keeps_tokens
+from schemas.cache.states import STORED
+from schemas.configs.extraction import BatchingConfig
+from schemas.errors import CorpusError
+
+MEASURED_SAMPLES = 256  # tokenized to learn how many bytes a token has
+# Of samples.arrow, beside the text: 4 bytes of id and 8 of offsets a token; a word or phrase has 8, and there is about
+# one a token; ids, lengths and row ranges come to some 100 a sample.
+ARROW_BYTES_A_TOKEN = 20
+ARROW_BYTES_A_SAMPLE = 100
+# What compression leaves where no tokens are kept: of English, of an id that is a hash, of float16 embeddings.
+TEXT_COMPRESSED, SAMPLE_COMPRESSED, POOLED_COMPRESSED = 0.36, 20, 0.92
+UNIT_BYTES = 8_192  # what an empty shard takes: zarr.json files, Arrow's schema, shard.json
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A run of samples. `tokens` is an estimate, everything else is exact."""
+
+    number: int
+    first: int  # position of its first sample in the corpus
+    samples: int
+    text_bytes: int
+    tokens: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All units, and what the corpus came to."""
+
+    units: tuple[Unit, ...]
+    corpus: CorpusRecord
+
+    @property
+    def samples(self) -> int:
+        """Samples in the corpus."""
+        return self.corpus.samples
+
+    @property
+    def tokens(self) -> int:
+        """Estimated teacher tokens."""
+        return sum(unit.tokens for unit in self.units)
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of all prompts and responses in UTF-8."""
+        return sum(unit.text_bytes for unit in self.units)
+
+    def read_units(self, corpus: Corpus, skip: AbstractSet[int] = frozenset()) -> Iterator[tuple[Unit, list[Sample]]]:
+        """The units that are not in `skip`, with their samples, one at a time.
+
+        Raises CorpusError if the corpus is not the one that was planned any more.
+        """
+        samples = iter(corpus)
+        for unit in self.units:
+            members = islice(samples, unit.samples)
+            if unit.number in skip:
+                for _ in members:
+                    pass
+                continue
+            found = list(members)
+            if _hash_samples(found) != unit.sha256:
+                last = unit.first + unit.samples - 1
+                raise CorpusError(
+                    f"the corpus has changed since it was planned (samples {unit.first} to {last} are others now); "
+                    "extract the new corpus to another output"
+                )
+            yield unit, found
+
+
+def make_plan(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, batching: BatchingConfig, max_tokens: int | None = None
+) -> Plan:
+    """Cut `corpus` into units of about `batching.unit_tokens` tokens and at least one sample each.
+
+    A sample counts bytes / r tokens, and never more than `max_tokens`, where r is the bytes a token has in the first
+    MEASURED_SAMPLES samples. Raises CorpusError: no records, only blank ones, an id twice, or whatever reading raises.
+    """
+    bytes_measured, tokens_measured = _measure(corpus, tokenizer)
+    limit = max_tokens if max_tokens is not None else 1 << 62
+    ids, whole = UniqueIds(), hashlib.sha256()
+    units: list[Unit] = []
+    num_samples = num_empty = first = text_bytes = tokens = 0
+    digest = hashlib.sha256()
+
+    def close() -> None:
+        units.append(Unit(len(units), first, num_samples - first, text_bytes, tokens, digest.hexdigest()))
+
+    for _, sample in corpus.read():
+        if sample is None:
+            num_empty += 1
+            continue
+        content, size = _hash_sample(sample)
+        estimate = min(limit, -(-size * tokens_measured // bytes_measured))
+        if num_samples > first and tokens + estimate > batching.unit_tokens:
+            close()
+            first, text_bytes, tokens, digest = num_samples, 0, 0, hashlib.sha256()
+        ids.add(sample.id)
+        whole.update(content)
+        digest.update(content)
+        num_samples, text_bytes, tokens = num_samples + 1, text_bytes + size, tokens + estimate
+    close()
+    ids.check(corpus)
+    return Plan(tuple(units), CorpusRecord(samples=num_samples, empty=num_empty, sha256=whole.hexdigest()))
+
+
+def predict_bytes(plan: Plan, arrays: Sequence[ArrayRecord], units: Iterable[Unit] | None = None) -> int:
+    """About how many bytes the shards of `units` (all of them, if left out) will take on disk, teacher/ not counted."""
+    a_token, a_sample, a_text_byte = 0.0, 0.0, 1.0
+    for array in arrays:
+        size = STORED[array.dtype].itemsize * (array.width or 1)
+        if array.rows == "tokens":
+            a_token += size
+        else:
+            a_sample += size * POOLED_COMPRESSED
+    if keeps_tokens(arrays):
+        a_token, a_sample = a_token + ARROW_BYTES_A_TOKEN, a_sample + ARROW_BYTES_A_SAMPLE
+    else:
+        a_sample, a_text_byte = a_sample + SAMPLE_COMPRESSED, TEXT_COMPRESSED
+    return round(
+        sum(
+            UNIT_BYTES + unit.tokens * a_token + unit.samples * a_sample + unit.text_bytes * a_text_byte
+            for unit in (plan.units if units is None else units)
+        )
+    )
+
+
+def _measure(corpus: Corpus, tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
+    """Bytes and tokens of the first samples."""
+    texts = [sample.prompt + sample.response for sample in islice(corpus, MEASURED_SAMPLES)]
+    if not texts:
+        blank = any(sample is None for _, sample in corpus.read())
+        raise CorpusError(
+            f"every record of the corpus is blank in {corpus.config.text or corpus.config.response!r}"
+            if blank
+            else f"the corpus holds no records: {', '.join(map(str, corpus.files))}"
+        )
+    ids = tokenizer(texts, add_special_tokens=True, truncation=False, padding=False, verbose=False)["input_ids"]
+    return sum(len(text.encode()) for text in texts), max(1, sum(map(len, ids)))
+
+
+def _hash_sample(sample: Sample) -> tuple[bytes, int]:
+    """A digest of id, prompt and response, and the bytes of the latter two."""
+    parts = [sample.id.encode(), sample.prompt.encode(), sample.response.encode()]
+    digest = hashlib.sha256(b"".join(len(part).to_bytes(8, "little") for part in parts))
+    for part in parts:
+        digest.update(part)
+    return digest.digest(), len(parts[1]) + len(parts[2])
+
+
+def _hash_samples(samples: list[Sample]) -> str:
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(_hash_sample(sample)[0])
+    return digest.hexdigest()

@@ -1,0 +1,71 @@
+"""What an extraction came to: counts over the whole cache, and the speed of this call."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.request.request import Request
+from pipeline.work.worker import UnitReport
+from schemas.cache.shard import ShardRecord
+from schemas.errors import CorpusError
+
+
+@dataclass(frozen=True)
+class ExtractionResult:
+    """What a cache holds, and what this call did for it."""
+
+    cache: Path
+    units: int
+    samples: int
+    tokens: int  # that are kept
+    bytes: int
+    truncated: int
+    overlong: int
+    empty: int
+    already_done: bool
+    new_units: int
+    new_tokens: int  # that went through the teacher
+    seconds: float
+    tokens_per_second: float | None  # from first batch to last, over all workers; None if there were not two
+
+
+def make_result(
+    request: Request, cache: Path, records: dict[int, ShardRecord], reports: dict[int, UnitReport], started: float
+) -> ExtractionResult:
+    """Sum up the shards in `records` and what this call did. Raises CorpusError if there is not one sample in them."""
+    shards = records.values()
+    if not any(shard.samples for shard in shards):
+        raise CorpusError(
+            f"every sample is longer than teacher.max_tokens ({request.config.teacher.max_tokens}) allows, and {cache} "
+            "is empty: delete it, and raise that or set corpus.overlong to truncate"
+        )
+    return ExtractionResult(
+        cache=cache,
+        units=len(records),
+        samples=sum(shard.samples for shard in shards),
+        tokens=sum(shard.tokens for shard in shards),
+        bytes=sum(shard_bytes(shard) for shard in shards),
+        truncated=sum(shard.truncated for shard in shards),
+        overlong=sum(shard.overlong for shard in shards),
+        empty=request.plan.corpus.empty,
+        already_done=not reports,
+        new_units=len(reports),
+        new_tokens=sum(report.tokens for report in reports.values()),
+        seconds=time.monotonic() - started,
+        tokens_per_second=_steady_rate([report for report in reports.values() if report.first_batch]),
+    )
+
+
+def _steady_rate(reports: list[UnitReport]) -> float | None:
+    """Tokens a second from the end of the first batch to the end of the last: no start-up, no loading."""
+    if not reports:
+        return None
+    first = min(reports, key=lambda report: report.first_batch)
+    seconds = max(report.last_batch for report in reports) - first.first_batch
+    tokens = sum(report.tokens for report in reports) - first.first_tokens
+    return tokens / seconds if seconds > 0 else None
+
+
+def shard_bytes(shard: ShardRecord) -> int:
+    """Bytes of a shard's files, shard.json not counted."""
+    return sum(file.bytes for file in shard.files.values())

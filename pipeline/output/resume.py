@@ -1,0 +1,124 @@
+"""Opening the output folder: whose it is, what is done already, and that nobody else is writing to it."""
+
+import fcntl
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from pipeline.output.shards import check_shards, remove_temporaries, write_manifest
+from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, TEACHER, CacheManifest, read_manifest
+from schemas.cache.shard import ShardRecord, shard_path
+from schemas.errors import CacheError, StillroomError
+from schemas.storage.fingerprint import differences
+
+ROUNDING = ("tokenizers", "torch", "transformers")  # another version of these may cut or round otherwise
+LOG = "extraction.jsonl"
+
+
+@dataclass(frozen=True)
+class Output:
+    """A cache folder that this process alone writes to, and the shards that were in it."""
+
+    cache: Path
+    done: dict[int, ShardRecord]
+    log_file: TextIO
+
+    def log(self, event: str, **values: Any) -> None:
+        """One line of extraction.jsonl. Times go there, because shards must not depend on them."""
+        self.log_file.write(json.dumps({"event": event, "at": round(time.time(), 3), **values}) + "\n")
+        self.log_file.flush()
+
+
+def find_complete(cache: Path, manifest: CacheManifest) -> dict[int, ShardRecord] | None:
+    """All shards of a complete and undamaged cache, or None if there is something to do. Changes nothing.
+
+    Raises CacheError if the folder holds something else, or another request's cache, with the fields that differ.
+    """
+    if _find_manifest(cache, manifest) is None:
+        return None
+    whole, _ = check_shards(cache, manifest)
+    complete = len(whole) == manifest.units and (cache / TEACHER).is_dir() and (cache / INDEX).is_file()
+    return whole if complete else None
+
+
+@contextmanager
+def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]) -> Iterator[Output]:
+    """Make or reopen `cache` for writing. Leftovers of killed writers go; so does a damaged shard, which is said.
+
+    A request that fails before its first shard leaves no folder behind, if there was none before.
+
+    Raises CacheError as `find_complete` does, if another extraction is at work in the folder, and if its shards were
+    written under other versions of the libraries than would write the rest.
+    """
+    is_new = not cache.exists()
+    try:
+        (cache / SHARDS).mkdir(parents=True, exist_ok=True)
+        log_file = (cache / LOG).open("a", encoding="utf-8")
+    except OSError as error:
+        raise CacheError(f"cannot write to the output folder {cache}: {error}") from error
+    with log_file:
+        _lock(log_file, cache)
+        found = _find_manifest(cache, manifest)  # asked again under the lock
+        whole, damaged = ({}, {}) if found is None else check_shards(cache, manifest)
+        if found is not None and 0 < len(whole) < manifest.units:
+            _require_versions(cache, found, manifest)
+        if not whole:  # also where the first start, under whatever versions, wrote no shard
+            write_manifest(cache, manifest)
+        remove_temporaries(cache)
+        for unit, problem in damaged.items():
+            say(f"shard {unit} is damaged and will be redone: {problem}")
+            shutil.rmtree(shard_path(cache, unit))
+        try:
+            yield Output(cache, whole, log_file)
+        except StillroomError:
+            if is_new and not any((cache / SHARDS).glob("[!.]*")):
+                shutil.rmtree(cache)
+            raise
+
+
+def _find_manifest(cache: Path, manifest: CacheManifest) -> CacheManifest | None:
+    """cache.json, if it is there; raises CacheError if it, or anything else in the folder, is not this request's."""
+    if cache.exists() and not cache.is_dir():
+        raise CacheError(f"the output {cache} is a file; name a folder")
+    if not (cache / MANIFEST).exists():
+        # A start that was killed before cache.json leaves a log, an empty shards/ and hidden temporaries.
+        strangers = [p.name for p in sorted(cache.glob("[!.]*")) if p.name not in (LOG, SHARDS)]
+        strangers += [f"{SHARDS}/{p.name}" for p in sorted((cache / SHARDS).glob("[!.]*"))]
+        if strangers:
+            raise CacheError(
+                f"the output {cache} is no stillroom cache, and it is not empty (it holds {', '.join(strangers[:5])}); "
+                "name another folder"
+            )
+        return None
+    found = read_manifest(cache)
+    if found.fingerprint != manifest.fingerprint:
+        lines = "\n  ".join(differences(found.identity, manifest.identity))
+        raise CacheError(
+            f"{cache} is the cache of another request:\n  {lines}\n"
+            "name another output, or delete that folder to replace it"
+        )
+    return found
+
+
+def _require_versions(cache: Path, found: CacheManifest, manifest: CacheManifest) -> None:
+    """A refusal rather than a warning: what is mixed cannot be told apart again, and to go on is one `pip install`."""
+    versions = [(name, found.provenance.get(name), manifest.provenance.get(name)) for name in ROUNDING]
+    if other := [(name, old, new) for name, old, new in versions if old is not None and old != new]:
+        raise CacheError(
+            f"{cache} was begun with {', '.join(f'{name} {old}' for name, old, _ in other)}; here is "
+            f"{', '.join(f'{name} {new}' for name, _, new in other)}, which may round or tokenize otherwise, and one "
+            "cache would hold both; name a new output, or go on with the old versions: "
+            f"pip install {' '.join(f'{name}=={old}' for name, old, _ in other)}"
+        )
+
+
+def _lock(log_file: TextIO, cache: Path) -> None:
+    try:
+        fcntl.flock(log_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CacheError(f"another extraction is writing to {cache}; wait until it is done") from None

@@ -1,0 +1,1 @@
+"""What is asked for, made definite, and its identity."""

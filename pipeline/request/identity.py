@@ -1,0 +1,58 @@
+"""What makes a cache the one that was asked for: everything that changes a byte of its shards, and nothing else.
+
+Paths, worker counts and library versions are left out: they do not change what is asked for. (Versions change how it is
+rounded: pipeline.output.resume refuses to finish under others what was begun.)
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from schemas.cache.manifest import FORMAT, VERSION, ArrayRecord, CorpusRecord, PooledRecord, SparseKind, SparseRecord
+from schemas.configs.extraction import CorpusConfig, ExtractionConfig
+
+
+def make_identity(
+    config: ExtractionConfig,
+    *,
+    teacher_hashes: Mapping[str, str | None],
+    arrays: Sequence[ArrayRecord],
+    pooled: PooledRecord | None,
+    sparse: Mapping[SparseKind, SparseRecord],
+    annotator_version: str,
+    corpus: CorpusRecord,
+) -> dict[str, Any]:
+    """The identity as nested JSON values, ready for `schemas.storage.fingerprint.fingerprint`.
+
+    `teacher_hashes` is what `pipeline.request.request.hash_teacher` gives.
+    Layers stand as resolved indices, so that 'last' and 12 of 12 are one request.
+    """
+    teacher = config.teacher
+    identity: dict[str, Any] = {
+        "format": f"{FORMAT} {VERSION}",
+        "teacher": {
+            **teacher_hashes,
+            "kind": teacher.kind,
+            "dtype": teacher.dtype,
+            "device": "cuda" if config.workers.gpus and teacher.device != "cpu" else "cpu",  # they round differently
+            "threads": teacher.threads,
+            "max_tokens": teacher.max_tokens,
+            "append_eos": teacher.append_eos,
+        },
+        "states": {a.path: {"width": a.width, "dtype": a.dtype, "encoding": a.encoding} for a in arrays},
+        "corpus": {"sha256": corpus.sha256, "samples": corpus.samples, **_mapping(config.corpus)},
+        "annotator": annotator_version,
+        "batching": config.batching.model_dump(mode="json"),
+    }
+    # What came later stands there only if it is asked for: the fingerprints of before hold.
+    if pooled is not None:
+        identity["pooled"] = pooled.model_dump(mode="json")
+    if sparse:
+        identity["sparse"] = {kind: record.model_dump(mode="json") for kind, record in sparse.items()}
+    if teacher.keep_embeddings:  # apart from the teacher: with or without, its states are the same
+        identity["keep_embeddings"] = True
+    return identity
+
+
+def _mapping(corpus: CorpusConfig) -> dict[str, Any]:
+    """How a record becomes a text. The hash knows it too, but a refusal should name the field that differs."""
+    return {name: getattr(corpus, name) for name in ("text", "prompt", "template", "response", "id", "overlong")}

@@ -1,0 +1,120 @@
+"""A config made definite: files found, model resolved, corpus planned, identity known. What `stillroom plan` shows.
+
+Costs one pass over the corpus and one hash over the teacher's weights; runs no teacher and starts no Ray.
+"""
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from pipeline.annotation.spans import load_annotator
+from pipeline.corpus.corpus import Corpus, read_corpus
+from pipeline.corpus.plan import Plan, make_plan
+from pipeline.request.identity import make_identity
+from pipeline.teacher.arrays import list_arrays, pooled_record, sparse_records
+from pipeline.teacher.record import describe_teacher
+from schemas.cache.manifest import CacheManifest, keeps_tokens
+from schemas.configs.extraction import ExtractionConfig
+from schemas.errors import ConfigError
+from schemas.models.files import hash_model, load_tokenizer, resolve_model, tokenizer_files
+from schemas.storage.fingerprint import fingerprint, hash_files
+
+UNANNOTATED = "nobody"  # the annotator of a cache that keeps no tokens, and so no spans
+LIBRARIES = ("numpy", "pyarrow", "ray", "tokenizers", "torch", "transformers", "zarr")
+# Name, inode, size and time of change of every file of a teacher.
+Stamps = tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class ModelFolders:
+    """Where the teacher's files lie on this machine."""
+
+    model: Path
+    tokenizer: Path
+    adapter: Path | None
+
+    def stamps(self) -> Stamps:
+        """What tells these files from others without reading them."""
+        paths = {path for path in (*self.model.iterdir(), *self.tokenizer.iterdir()) if path.is_file()}
+        paths.update(_files_below(self.adapter) if self.adapter else ())
+        found = ((str(path), path.stat()) for path in sorted(paths))
+        return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything about an extraction that is settled before a teacher runs."""
+
+    config: ExtractionConfig
+    folders: ModelFolders
+    corpus: Corpus
+    plan: Plan
+    manifest: CacheManifest
+    stamps: Stamps  # of the teacher's files, from before they were hashed
+
+
+def make_request(config: ExtractionConfig) -> Request:
+    """Settle `config`. Raises ConfigError, ModelError, TokenizerError, AnnotatorError or CorpusError."""
+    teacher = config.teacher
+    if teacher.device == "cuda" and config.workers.gpus == 0:
+        raise ConfigError("teacher.device is cuda, but workers.gpus is 0: Ray assigns no GPU; set workers.gpus to 1")
+    corpus = read_corpus(config.corpus)
+    folders = find_folders(config)
+    record = describe_teacher(teacher, folders.model)
+    arrays = list_arrays(config.states, record)
+    pooled, sparse = pooled_record(config.states, record), sparse_records(config.states)
+    tokenizer = load_tokenizer(folders.tokenizer, teacher.trust_remote_code)
+    annotator = load_annotator(config.spans.annotator).version if keeps_tokens(arrays) else UNANNOTATED
+    plan = make_plan(corpus, tokenizer, config.batching, teacher.max_tokens)
+    stamps = folders.stamps()
+    identity = make_identity(
+        config,
+        teacher_hashes=hash_teacher(folders, teacher.trust_remote_code),
+        arrays=arrays,
+        pooled=pooled,
+        sparse=sparse,
+        annotator_version=annotator,
+        corpus=plan.corpus,
+    )
+    manifest = CacheManifest(
+        fingerprint=fingerprint(identity),
+        identity=identity,
+        teacher=record,
+        annotator=annotator,
+        arrays=arrays,
+        pooled=pooled,
+        sparse=sparse,
+        corpus=plan.corpus,
+        units=len(plan.units),
+        provenance={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+    )
+    return Request(config, folders, corpus, plan, manifest, stamps)
+
+
+def find_folders(config: ExtractionConfig) -> ModelFolders:
+    """The teacher's folders on this machine, fetched from the hub where they are not local."""
+    teacher = config.teacher
+    model = resolve_model(teacher.model, teacher.revision)
+    tokenizer = model if teacher.tokenizer is None else resolve_model(teacher.tokenizer, None)
+    adapter = None if teacher.adapter is None else resolve_model(teacher.adapter, None)
+    return ModelFolders(model, tokenizer, adapter)
+
+
+def hash_teacher(folders: ModelFolders, trust_remote_code: bool) -> dict[str, str | None]:
+    """Hashes by part, as they stand in a cache's identity. Reads every weight once."""
+    adapter = folders.adapter
+    return {
+        **hash_model(folders.model, trust_remote_code),
+        "tokenizer": hash_tokenizer(folders.tokenizer),
+        "adapter": None if adapter is None else hash_files(adapter, _files_below(adapter)),
+    }
+
+
+def hash_tokenizer(folder: Path) -> str:
+    """The hash of a tokenizer alone, as `hash_teacher` has it."""
+    return hash_files(folder, tokenizer_files(folder))
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,1 @@
+"""The teacher: loaded, checked, run; what is kept of it."""

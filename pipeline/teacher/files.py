@@ -1,0 +1,61 @@
+"""What a student needs of its teacher, kept in CACHE/teacher: tokenizer, config.json and unembedding, never the body.
+
+AutoTokenizer chooses its class by the config.json beside a tokenizer, so the one that is kept is the tokenizer's: the
+teacher's own, but that of the folder that `teacher.tokenizer` names, or none if there is none in it.
+
+Takes V * d numbers in the compute dtype: 0.3 GB for a 7B model of 32,000 tokens in bfloat16; as much again for the
+input embeddings, where they are asked for, also of a model that ties the two.
+"""
+
+import shutil
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pipeline.teacher.run import Teacher
+from schemas.cache.manifest import EMBEDDINGS, UNEMBEDDING
+from schemas.cache.teacher_files import record_teacher_files
+from schemas.errors import TokenizerError
+from schemas.models.files import load_tokenizer, resolve_model, tokenizer_files
+from schemas.storage.atomic import commit_folder, disk_full, folder_beside
+
+
+def save_teacher_files(teacher: Teacher, target: Path) -> None:
+    """Write the folder `target`, whole or not at all; one that is there stays. The same teacher gives the same bytes.
+
+    Raises TokenizerError if its tokenizer cannot be loaded, or what is kept of it is another one; ModelError if a
+    `teacher.tokenizer` is not found; ResourceError if the disk is full.
+    """
+    named = teacher.config.tokenizer
+    source = teacher.folder if named is None else resolve_model(named, None)
+    used = load_tokenizer(source, teacher.config.trust_remote_code)
+    with disk_full(target.name, target.parent), folder_beside(target) as folder:
+        for file in [source / "config.json", *tokenizer_files(source)]:
+            if file.is_file():
+                shutil.copyfile(file, folder / file.name)
+        if not _opens_as(used.backend_tokenizer.to_str(), folder):
+            raise TokenizerError(
+                f"the tokenizer in {source} is another one, or none, without that folder's own code, which no student "
+                "runs: load it, save its `backend_tokenizer` as a tokenizer.json, and name that in `teacher.tokenizer`"
+            )
+        if teacher.record.head is not None:
+            weight_Vd, bias_V = teacher.head()
+            _save(
+                {"weight": weight_Vd} if bias_V is None else {"weight": weight_Vd, "bias": bias_V}, folder / UNEMBEDDING
+            )
+        if teacher.record.embedding is not None:
+            _save({"weight": teacher.embedding()}, folder / EMBEDDINGS)
+        record_teacher_files(folder)
+        commit_folder(folder, target)
+
+
+def _opens_as(rules: str, folder: Path) -> bool:
+    try:
+        return bool(load_tokenizer(folder).backend_tokenizer.to_str() == rules)
+    except TokenizerError:
+        return False
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)

@@ -1,0 +1,117 @@
+"""What can be said of a teacher before its weights are loaded: its sizes, its head and its input embeddings.
+
+Builds the model on torch's meta device: no memory, a second or two for a model of many layers.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+from schemas.cache.manifest import EmbeddingRecord, HeadRecord, TeacherRecord
+from schemas.configs.extraction import TeacherConfig
+from schemas.errors import ConfigError, ModelError
+from schemas.models.files import brief, find_weights, quiet_transformers, read_json
+from schemas.models.head import scale_and_softcap
+
+
+def describe_teacher(config: TeacherConfig, folder: Path) -> TeacherRecord:
+    """The record of the model in `folder`, which must hold config.json and safetensors.
+
+    Raises ModelError: unreadable, unknown or of the wrong kind; ConfigError: `max_tokens` exceeds its positions.
+    """
+    find_weights(folder)
+    model_config, model = _build_on_meta(config, folder)
+    text_config = model_config.get_text_config()
+    if model_config.is_encoder_decoder:
+        raise ModelError(f"{folder} is an encoder-decoder ({model_config.model_type}); a teacher is one or the other")
+    _check_positions(config, text_config, model)
+    weight = bias = None
+    if config.kind == "causal":
+        weight, bias = find_head(model)
+        if weight.shape[1] != text_config.hidden_size:
+            raise ModelError(
+                f"{folder}: the final states are {weight.shape[1]} wide, the blocks' {text_config.hidden_size}; "
+                "all layers need one width: choose another size of this model"
+            )
+    return TeacherRecord(
+        # A snapshot's folder is named after a commit, the hub id says more.
+        model=config.model if folder.parent.name == "snapshots" else folder.name,
+        kind=config.kind,
+        num_layers=text_config.num_hidden_layers,
+        hidden_size=text_config.hidden_size,
+        vocab_size=text_config.vocab_size if weight is None else weight.shape[0],
+        max_tokens=config.max_tokens,
+        head=None if weight is None else _head_record(config, text_config, bias is not None),
+        embedding=_embedding_record(config, model) if config.keep_embeddings else None,
+    )
+
+
+def find_head(model: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """W_U [V, d] and the bias [V] or None. Raises ModelError if the model ends in anything but one linear layer."""
+    head = model.get_output_embeddings()
+    if not isinstance(head, nn.Linear):
+        raise ModelError(
+            f"{type(model).__name__} has no linear head, so its logits cannot be had from its final states; "
+            "use a causal language model, or `kind: encoder`"
+        )
+    return head.weight, head.bias
+
+
+def _build_on_meta(config: TeacherConfig, folder: Path) -> tuple[Any, Any]:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} is no model folder: there is no config.json")
+    auto = AutoModelForCausalLM if config.kind == "causal" else AutoModel
+    remote = config.trust_remote_code
+    try:
+        with quiet_transformers():
+            model_config = AutoConfig.from_pretrained(folder, trust_remote_code=remote, local_files_only=True)
+            with torch.device("meta"):
+                model = auto.from_config(model_config, trust_remote_code=remote)
+    # A config is checked by its model's own code, which may raise anything; it is passed on, named.
+    except Exception as error:
+        own_code = "auto_map" in read_json(folder / "config.json") and not remote
+        hint = "; it brings its own code: set `teacher.trust_remote_code: true` to run that" if own_code else ""
+        raise ModelError(f"cannot build a {config.kind} model from {folder}: {brief(error)}{hint}") from error
+    return model_config, model
+
+
+def _check_positions(config: TeacherConfig, text_config: Any, model: nn.Module) -> None:
+    limits = [getattr(text_config, "max_position_embeddings", None)]
+    for module in model.modules():
+        table = getattr(module, "position_embeddings", None)
+        if isinstance(table, nn.Embedding) and table.padding_idx is not None:
+            limits.append(table.num_embeddings - table.padding_idx - 1)  # RoBERTa counts positions from behind padding
+    limit = min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=None)
+    if limit is not None and config.max_tokens > limit:
+        raise ConfigError(f"teacher.max_tokens is {config.max_tokens}, but {config.model} has only {limit} positions")
+    rope = getattr(text_config, "rope_parameters", None) or {}
+    for parameters in (rope, *rope.values()):
+        if isinstance(parameters, dict) and parameters.get("rope_type") == "longrope":
+            short = parameters["original_max_position_embeddings"]
+            if config.max_tokens > short:
+                raise ConfigError(
+                    f"teacher.max_tokens is {config.max_tokens}, but beyond {short} tokens {config.model} changes its "
+                    "position encoding for a whole batch, so a sample's states would depend on its neighbours; "
+                    f"set at most {short}"
+                )
+
+
+def find_embedding(model: Any) -> torch.Tensor:
+    """The input embeddings [V, d], before any scale. Raises ModelError if they are no table."""
+    table = model.get_input_embeddings()
+    if not isinstance(table, nn.Embedding):
+        raise ModelError(f"{type(model).__name__} looks no tokens up in a table; set teacher.keep_embeddings to false")
+    return table.weight
+
+
+def _embedding_record(config: TeacherConfig, model: Any) -> EmbeddingRecord:
+    rows, width = find_embedding(model).shape
+    return EmbeddingRecord(dtype=config.dtype, rows=rows, width=width)
+
+
+def _head_record(config: TeacherConfig, text_config: Any, bias: bool) -> HeadRecord:
+    scale, softcap = scale_and_softcap(text_config)
+    return HeadRecord(dtype=config.dtype, bias=bias, scale=scale, softcap=softcap)

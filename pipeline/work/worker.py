@@ -1,0 +1,244 @@
+"""What runs on a worker: annotating a unit, and running the teacher over it. Knows nothing of Ray.
+
+The states of a unit are held once, in memory, between the forward pass and the disk:
+unit_tokens * (sum of all array widths) * bytes a number; twice that, for writing overlaps the next forward pass.
+"""
+
+import platform
+import threading
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.annotation.spans import Annotator, load_annotator
+from pipeline.annotation.tokens import Counts, TokenizedSample, tokenize
+from pipeline.corpus.sample import NO_SPANS, AnnotatedSample, Sample, Spans
+from pipeline.output.shards import write_shard
+from pipeline.request.request import ModelFolders, Request, Stamps, find_folders, hash_teacher, hash_tokenizer
+from pipeline.teacher.files import save_teacher_files
+from pipeline.teacher.run import Teacher
+from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, keeps_tokens, read_manifest
+from schemas.cache.shard import ShardRecord, read_shard, shard_path
+from schemas.configs.extraction import ExtractionConfig
+from schemas.errors import AnnotatorError, CacheError, ModelError, ResourceError
+from schemas.models.files import load_tokenizer
+
+TEACHER_PARTS = ("weights", "config", "code", "tokenizer", "adapter")  # each has its hash in a cache's identity
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker is told."""
+
+    config: ExtractionConfig
+    folders: ModelFolders  # on the driver's machine
+    manifest: CacheManifest
+    cache: Path  # absolute
+    stamps: Stamps = ()  # of the teacher's files on the driver's machine; without, they are hashed again
+
+
+def make_job(request: Request, cache: Path) -> Job:
+    """The job for workers, whose working directory is another: paths in the config that are local become absolute."""
+    config = request.config
+    kind, colon, name = config.spans.annotator.partition(":")
+    spans = config.spans.model_copy(update={"annotator": kind + colon + _absolute(name)})
+    tokenizer = None if config.teacher.tokenizer is None else _absolute(config.teacher.tokenizer)
+    teacher = config.teacher.model_copy(update={"tokenizer": tokenizer})
+    job_config = config.model_copy(update={"spans": spans, "teacher": teacher})
+    return Job(job_config, request.folders, request.manifest, cache, request.stamps)
+
+
+@dataclass(frozen=True)
+class AnnotatedUnit:
+    """A unit, ready for the teacher."""
+
+    number: int
+    samples: list[AnnotatedSample]
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class UnitReport:
+    """A committed unit and where its time went. Moments are seconds since 1970, for clocks of several machines."""
+
+    record: ShardRecord
+    tokens: int  # that went through the teacher, kept or not
+    first_batch: float = 0.0
+    first_tokens: int = 0
+    last_batch: float = 0.0
+    forward_seconds: float = 0.0
+    write_seconds: float = 0.0
+
+
+def annotate_unit(job: Job, number: int, samples: list[Sample]) -> AnnotatedUnit:
+    """Tokens and spans of a unit's samples; no spans where no tokens are kept. Tools are loaded once a process.
+
+    Raises ModelError or AnnotatorError if this machine's tokenizer or annotator is not the driver's, and whatever
+    `tokenize` raises.
+    """
+    teacher = job.config.teacher
+    wanted = job.manifest.identity["teacher"]["tokenizer"]
+    tokenizer = _tokenizer(_local_folders(job).tokenizer, teacher.trust_remote_code, wanted)
+    tokenized, counts = tokenize(samples, tokenizer, teacher, job.config.corpus.overlong)
+    spans = _find_spans(job, tokenized) if keeps_tokens(job.manifest.arrays) else [NO_SPANS] * len(tokenized)
+    annotated = [
+        AnnotatedSample(t.id, t.text, t.prompt_end, t.truncated, t.token_ids, t.token_offsets, s)
+        for t, s in zip(tokenized, spans, strict=True)
+    ]
+    return AnnotatedUnit(number, annotated, counts)
+
+
+class TeacherWorker:
+    """One teacher. Two threads may call `run`: the forward pass is one at a time, and writing goes on beside it."""
+
+    def __init__(self, job: Job):
+        self._job = job
+        self._forward = threading.Lock()
+        self._teacher: Teacher | None = None
+        self._batches: dict[int, tuple[int, int]] = {}
+
+    def prepare(self, save_files: bool) -> None:
+        """Load the teacher and, if asked, keep what students need of it in the cache. Raises what loading raises."""
+        self._check_cache()
+        with self._forward:
+            teacher = self._load()
+        target = self._job.cache / TEACHER
+        if save_files and not target.exists():
+            save_teacher_files(teacher, target)
+
+    def run(self, unit: AnnotatedUnit) -> UnitReport:
+        """States of one unit, committed. A shard that is there already is left alone.
+
+        Raises ModelError for non-finite states, ResourceError if memory of the GPU or space on the disk runs out.
+        """
+        job, shard = self._job, shard_path(self._job.cache, unit.number)
+        if shard.exists():
+            record = read_shard(shard, job.manifest.fingerprint)
+            return UnitReport(record, record.tokens)
+        moments: list[tuple[float, int]] = []
+
+        def on_batch(samples: int, tokens: int) -> None:
+            before = self._batches.get(unit.number, (0, 0))
+            self._batches[unit.number] = (before[0] + samples, before[1] + tokens)
+            moments.append((time.time(), tokens))
+
+        try:
+            with self._forward:
+                started = time.monotonic()
+                arrays = self._run_teacher(unit, on_batch)
+                forward_seconds = time.monotonic() - started
+            started = time.monotonic()
+            record = write_shard(
+                job.cache, unit.number, unit.samples, arrays, job.manifest.arrays, job.manifest.fingerprint, unit.counts
+            )
+        finally:
+            self._batches.pop(unit.number, None)
+        first, last = (moments[0], moments[-1]) if moments else ((0.0, 0), (0.0, 0))
+        tokens = sum(tokens for _, tokens in moments)
+        return UnitReport(record, tokens, first[0], first[1], last[0], forward_seconds, time.monotonic() - started)
+
+    def progress(self) -> dict[int, tuple[int, int]]:
+        """Samples and tokens of the units at work, by unit. Costs nothing."""
+        return dict(self._batches)
+
+    def _run_teacher(self, unit: AnnotatedUnit, on_batch: Any) -> dict[str, Any]:
+        import torch
+
+        try:
+            return self._load().run(unit.samples, self._job.config.batching.batch_tokens, on_batch)
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(
+                f"unit {unit.number}: the GPU has no memory left for a batch; lower batching.batch_tokens "
+                f"(now {self._job.config.batching.batch_tokens}) and name a new output ({error})"
+            ) from error
+
+    def _load(self) -> Teacher:
+        if self._teacher is None:
+            job = self._job
+            folders, teacher = _local_folders(job), job.config.teacher
+            if teacher.device == "auto":  # where Ray assigned no GPU, one may still be visible
+                teacher = teacher.model_copy(update={"device": "cuda" if job.config.workers.gpus else "cpu"})
+            _require_drivers(folders, job)
+            loaded = Teacher(teacher, job.config.states, folders.model, folders.adapter)
+            if loaded.arrays != job.manifest.arrays or loaded.record != job.manifest.teacher:
+                raise ModelError(
+                    f"the loaded teacher is not what its config.json promised: {loaded.record} with "
+                    f"{[array.path for array in loaded.arrays]}, planned {job.manifest.teacher}"
+                )
+            self._teacher = loaded
+        return self._teacher
+
+    def _check_cache(self) -> None:
+        try:
+            found = read_manifest(self._job.cache).fingerprint
+        except CacheError as error:
+            raise ResourceError(
+                f"a worker does not see {self._job.cache / MANIFEST} ({error}); the output must lie on shared storage"
+            ) from error
+        if found != self._job.manifest.fingerprint:
+            raise ResourceError(f"a worker sees another {self._job.cache}; the output must lie on shared storage")
+
+
+def _absolute(name: str) -> str:
+    path = Path(name).expanduser()
+    return str(path.absolute()) if name and path.is_dir() else name
+
+
+def _find_spans(job: Job, samples: list[TokenizedSample]) -> list[Spans]:
+    annotator = _annotator(job.config.spans.annotator)
+    if annotator.version != job.manifest.annotator:
+        raise AnnotatorError(
+            f"this worker's annotator is {annotator.version}, the cache's {job.manifest.annotator}; install one on all"
+        )
+    return annotator.annotate([sample.text for sample in samples])
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(folder: Path, trust_remote_code: bool, wanted: str) -> PreTrainedTokenizerBase:
+    if hash_tokenizer(folder) != wanted:
+        raise _not_the_drivers(folder, ["tokenizer"])
+    return load_tokenizer(folder, trust_remote_code)
+
+
+@lru_cache(maxsize=2)
+def _annotator(spec: str) -> Annotator:
+    return load_annotator(spec)
+
+
+def _local_folders(job: Job) -> ModelFolders:
+    """The teacher's folders on this machine: those at the driver's paths, or else fetched. Nothing is proven yet."""
+    folders = job.folders
+    if all(folder is None or folder.is_dir() for folder in (folders.model, folders.tokenizer, folders.adapter)):
+        return folders
+    return _fetch(job.config.model_dump_json())
+
+
+@lru_cache(maxsize=2)
+def _fetch(config: str) -> ModelFolders:
+    return find_folders(ExtractionConfig.model_validate_json(config))
+
+
+def _require_drivers(folders: ModelFolders, job: Job) -> None:
+    """Raises ModelError if the files here are not those that the driver hashed, with the parts that differ.
+
+    To hash gigabytes again in each actor takes as long as to load them. Where every file has the driver's path, inode,
+    size and time of change, it is the driver's file, here or on a shared disk: a copy has another inode, also in images
+    that set all times to one date. All others are hashed.
+    """
+    if folders.stamps() == job.stamps:
+        return
+    wanted = job.manifest.identity["teacher"]
+    found = hash_teacher(folders, job.config.teacher.trust_remote_code)
+    if wrong := [part for part in TEACHER_PARTS if found.get(part) != wanted.get(part)]:
+        raise _not_the_drivers(folders.model, wrong)
+
+
+def _not_the_drivers(folder: Path, parts: list[str]) -> ModelError:
+    return ModelError(
+        f"{folder} on {platform.node()} is not the driver's teacher: {', '.join(parts)} differ; "
+        "put the same files on every machine, or give `teacher.revision`"
+    )

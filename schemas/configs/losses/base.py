@@ -1,0 +1,30 @@
+"""What every loss may be told: how much it weighs, over which texts it runs, and how a projection is learned."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from schemas.strict import Strict
+
+Weight = Annotated[float, Field(ge=0)]
+Texts = Literal["corpus", "student"]
+StudentKind = Literal["causal", "encoder"]
+
+
+class WeightedLoss(Strict):
+    """One item of the objective."""
+
+    student: ClassVar[StudentKind] = "causal"  # the kind of student that can learn from it
+
+    weight: Annotated[Weight, Field(description="Factor of this loss in the objective.")] = 1.0
+    texts: Annotated[
+        Texts,
+        Field(description="Over the texts of `cache`, or over those of `student_cache`, which the student wrote."),
+    ] = "corpus"
+
+
+class Projection(Strict):
+    """P in R^{d_S x d_T}: learned, without bias or weight decay, at a rate of its own (SRA, reference code)."""
+
+    init: Annotated[Literal["orthogonal", "xavier"], Field(description="How the projection starts.")] = "orthogonal"
+    lr: Annotated[float, Field(gt=0, description="Its peak learning rate; it follows the student's schedule.")] = 5e-4

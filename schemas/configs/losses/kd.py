@@ -1,0 +1,60 @@
+"""Divergences between the token distributions of teacher and student, for one shared tokenizer."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from schemas.configs.losses.base import WeightedLoss
+
+Divergence = Literal[
+    "forward_kl", "reverse_kl", "js", "total_variation", "skew_forward_kl", "skew_reverse_kl", "adaptive_kl"
+]
+Logits = Literal["exact", "top_k", "sampled"]
+
+# Which divergences each option belongs to.
+OPTIONS: dict[str, tuple[Divergence, ...]] = {
+    "skew": ("skew_forward_kl", "skew_reverse_kl"),
+    "beta": ("js",),
+    "head": ("adaptive_kl",),
+}
+
+
+class KDConfig(WeightedLoss):
+    """A divergence of the student's from the teacher's next-token distribution, times tau^2, a mean over response
+    tokens."""
+
+    loss: Literal["kd"] = "kd"
+    divergence: Annotated[
+        Divergence, Field(description="p is the teacher's distribution, q the student's; forward_kl is KL(p || q).")
+    ] = "forward_kl"
+    temperature: Annotated[float, Field(gt=0, description="tau; the loss is multiplied by tau^2.")] = 1.0
+    logits: Annotated[
+        Logits,
+        Field(
+            description="exact: from the cached final states. top_k: the stored likeliest tokens, and all others as "
+            "one. sampled: stored draws, whose cross-entropy has forward KL's gradient without bias."
+        ),
+    ] = "exact"
+    skew: Annotated[
+        float, Field(ge=0, lt=1, description="How much of the other distribution is mixed in (DistiLLM: 0.1).")
+    ] = 0.1
+    beta: Annotated[
+        float,
+        Field(gt=0, lt=1, description="js: beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q."),
+    ] = 0.5
+    head: Annotated[
+        float, Field(gt=0, lt=1, description="adaptive_kl: the likeliest tokens that hold so much of p are the head.")
+    ] = 0.5
+
+    @model_validator(mode="after")
+    def _fits(self) -> "KDConfig":
+        for option, divergences in OPTIONS.items():
+            changed = getattr(self, option) != type(self).model_fields[option].default
+            if changed and self.divergence not in divergences:
+                raise ValueError(f"`{option}` belongs to {' and '.join(divergences)}, not to {self.divergence}")
+        if self.logits == "sampled" and self.divergence != "forward_kl":
+            raise ValueError(
+                f"draws from the teacher estimate forward_kl alone without bias, not {self.divergence}; "
+                "set logits: top_k or exact"
+            )
+        return self

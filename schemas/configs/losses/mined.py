@@ -1,0 +1,33 @@
+"""Distillation over tokens that are aligned by minimum edit distance."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.configs.losses.base import WeightedLoss
+
+
+class MinEDConfig(WeightedLoss):
+    """Forward KL to the teacher's distribution, mapped by minimum edit distance; any two tokenizers (2401.10491)."""
+
+    loss: Literal["mined"] = "mined"
+    temperature: Annotated[float, Field(gt=0, description="tau of both distributions.")] = 1.0
+    top_k: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="So many of the teacher's likeliest tokens are mapped (10: FuseLLM's scripts). null: all of "
+            "its vocabulary (DSKD's reimplementation), for which every token is looked up when a run starts.",
+        ),
+    ] = 10
+    merge: Annotated[
+        Literal["max", "sum"],
+        Field(
+            description="Where several teacher tokens map to one of the student's: the likeliest counts and the "
+            "rest is dropped (the references), or their probabilities add up."
+        ),
+    ] = "max"
+    unaligned: Annotated[
+        Literal["one_hot", "skip"],
+        Field(description="Predictions without a counterpart learn the text's own token (the references), or nothing."),
+    ] = "one_hot"

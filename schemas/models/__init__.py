@@ -1,0 +1,1 @@
+"""What teacher and student must compute alike. The one room of this floor where torch is allowed."""

@@ -1,0 +1,117 @@
+"""How an encoder's states become a sentence's embedding, as the files that sentence-transformers reads.
+
+    modules.json                       the order: transformer, pooling, normalising
+    sentence_bert_config.json          where longer texts are cut
+    1_Pooling/config.json              over which tokens, and how wide
+    2_Normalize/                       empty; there if embeddings have length 1
+    config_sentence_transformers.json  how embeddings are compared
+
+The names of modules and settings are those of sentence-transformers 2 to 4, which 5 and 6 read as well.
+https://sbert.net/docs/sentence_transformer/usage/custom_models.html#structure-of-sentence-transformer-models
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.configs.extraction import Pooling
+from schemas.errors import ModelError
+from schemas.models.files import read_json
+
+MODULES = "modules.json"
+_POOLING, _NORMALISE, _LENGTH = "1_Pooling", "2_Normalize", "sentence_bert_config.json"
+_MODULE = "sentence_transformers.models."
+# Our name, and that of sentence-transformers since 5.4; before, each mode was a switch of its own.
+_MODES: dict[Pooling, tuple[str, str]] = {
+    "cls": ("cls", "pooling_mode_cls_token"),
+    "mean": ("mean", "pooling_mode_mean_tokens"),
+    "last": ("lasttoken", "pooling_mode_lasttoken"),
+}
+_OTHER_SWITCHES = (
+    "pooling_mode_max_tokens",
+    "pooling_mode_mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens",
+)
+
+
+@dataclass(frozen=True)
+class SentenceLayout:
+    """From token states to one embedding."""
+
+    pooling: Pooling
+    normalise: bool  # to length 1
+    max_tokens: int  # a longer text is cut, its last special token kept
+
+
+def write_layout(folder: Path, layout: SentenceLayout, width: int) -> None:
+    """Write the files beside those of the model in `folder`, whose states have `width` numbers."""
+    modules = [("", "Transformer"), (_POOLING, "Pooling"), (_NORMALISE, "Normalize")][: 3 if layout.normalise else 2]
+    for path, _ in modules:
+        (folder / path).mkdir(exist_ok=True)
+    described = [
+        {"idx": number, "name": str(number), "path": path, "type": _MODULE + name}
+        for number, (path, name) in enumerate(modules)
+    ]
+    switches = {switch: mode == layout.pooling for mode, (_, switch) in _MODES.items()}
+    pooling = {"word_embedding_dimension": width} | switches | dict.fromkeys(_OTHER_SWITCHES, False)
+    compared: dict[str, Any] = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    _write(folder / MODULES, described)
+    _write(folder / _POOLING / "config.json", pooling)
+    _write(folder / _LENGTH, {"max_seq_length": layout.max_tokens, "do_lower_case": False})
+    _write(folder / "config_sentence_transformers.json", compared)
+
+
+def read_layout(folder: Path, longest: int) -> SentenceLayout:
+    """What the files in `folder` say; texts are cut at `longest` if they don't say, or say more.
+
+    Raises ModelError: no such files, damaged, or a module or a way of pooling that is not known here.
+    """
+    try:
+        modules = json.loads((folder / MODULES).read_text(encoding="utf-8"))
+        found = [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in modules]
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{folder} is no sentence encoder: there is no {MODULES} in it that says how states are pooled"
+        ) from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{folder / MODULES} is damaged: {error!r}") from error
+    names = [name for name, _ in found]
+    if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise ModelError(
+            f"{folder / MODULES} lists {', '.join(names) or 'nothing'}; only Transformer, Pooling and then perhaps "
+            "Normalize are known here"
+        )
+    return SentenceLayout(
+        pooling=_pooling(folder / found[1][1] / "config.json"),
+        normalise=len(found) == 3,
+        max_tokens=min(_max_tokens(folder) or longest, longest),
+    )
+
+
+def _max_tokens(folder: Path) -> int | None:
+    # Since version 6 it is the tokenizer's alone.
+    for name, key in ((_LENGTH, "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        value = read_json(folder / name).get(key) if (folder / name).is_file() else None
+        if isinstance(value, int):
+            return value
+    return None
+
+
+def _pooling(path: Path) -> Pooling:
+    config = read_json(path)
+    chosen = config.get("pooling_mode")
+    for mode, (name, switch) in _MODES.items():
+        if chosen == name or (chosen is None and _switched_on(config) == [switch]):
+            return mode
+    raise ModelError(
+        f"{path} pools by {chosen or _switched_on(config) or 'nothing'}; known here are cls, mean and last token"
+    )
+
+
+def _switched_on(config: dict[str, Any]) -> list[str]:
+    return [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Texts as records of files: one reader for corpora, held-out texts and scored pairs."""

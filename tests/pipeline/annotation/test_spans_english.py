@@ -1,0 +1,120 @@
+"""The built-in annotator: phrases by hand, quality and speed on a treebank, and what its version stands for."""
+
+import importlib.util
+import time
+import unicodedata
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import pytest
+
+from pipeline.annotation.spans import load_annotator
+from pipeline.annotation.spans.english import EnglishAnnotator
+from pipeline.annotation.spans.english_lexicon import Lexicon, load_lexicon
+from schemas.errors import AnnotatorError
+from tests.benchmarks.annotators import evaluate
+from tests.benchmarks.treebank import read_documents
+from tests.material import MATERIAL, needs_material
+
+
+@pytest.fixture(scope="module")
+def english() -> EnglishAnnotator:
+    return EnglishAnnotator()
+
+
+BY_HAND = [
+    (
+        "She has quickly found the broken wooden bridge near the river.",
+        ["She", "the broken wooden bridge", "the river"],
+        # A participle before a noun is a VERB in the coarse tags, so a phrase of its own; longest-first resolves it.
+        ["has quickly found", "broken"],
+    ),
+    ("My sister's best friend doesn't like  cold\nsoup.", ["My sister's best friend", "cold\nsoup"], ["like"]),
+    ("The dogs' owner will never forget it.", ["The dogs' owner", "it"], ["will never forget"]),
+    ("I'm going to the U.S. with Mr. Smith.", ["I", "the U.S.", "Mr. Smith"], ["'m going"]),
+    ("They work here, and the work pays.", ["They", "the work"], ["work here", "pays"]),
+    ("He wants to book a room; the book was read.", ["He", "a room", "the book"], ["wants", "book", "was read"]),
+    ("There are three silver coins.", ["three silver coins"], ["are"]),
+    ("What’s her name? Let her go!", ["What", "her name", "her"], ["Let", "go"]),
+    ("A big, very old and heavy 15-year term", ["A big, very old and heavy 15-year term"], []),
+    ("We met last week in Paris.\n\nParis is big.", ["We", "Paris", "Paris"], ["met"]),
+    ("I know that he saw that film, which was long.", ["I", "he", "that film", "which"], ["know", "saw"]),
+    ("They did n't cannot", ["They"], []),
+    ("", [], []),
+    (" \n\t ", [], []),
+    ("?!", [], []),
+]
+
+
+@pytest.mark.parametrize(("text", "nouns", "verbs"), BY_HAND)
+def test_phrases_by_hand(english: EnglishAnnotator, text: str, nouns: list[str], verbs: list[str]) -> None:
+    (spans,) = english.annotate([text])
+    assert [text[start:end] for start, end in spans.noun_phrases] == nouns
+    assert [text[start:end] for start, end in spans.verb_phrases] == verbs
+
+
+def test_offsets_count_characters_not_bytes(english: EnglishAnnotator) -> None:
+    text = "🙂 Café's   new\u00a0owner — 漢 — has gone."
+    (spans,) = english.annotate([text])
+    assert [text[start:end] for start, end in spans.words] == ["Café's", "new", "owner", "漢", "has", "gone"]
+    assert [text[start:end] for start, end in spans.noun_phrases] == ["Café's   new\u00a0owner", "漢"]
+    assert [text[start:end] for start, end in spans.verb_phrases] == ["has gone"]
+
+
+@needs_material
+def test_it_finds_the_phrases_of_a_treebank_it_was_not_made_on() -> None:
+    documents = read_documents(MATERIAL / "text/parse/en_ewt-ud-dev.conllu")
+    assert len(documents) == 318 and sum(document.num_words for document in documents) == 21_991
+    result = evaluate("english", documents, rounds=1)
+    assert result.noun_phrases.f1 > 85
+    assert result.verb_phrases.f1 > 86
+
+
+@pytest.mark.parametrize(
+    "unit", ["very ", "5 ", "old ", "N-J ", "dog ", "is ", "'s ", "a", ".", "www.", "https://", "a_", "- ", "I "]
+)
+def test_endless_repetition_costs_no_more_than_its_length(english: EnglishAnnotator, unit: str) -> None:
+    """Models loop. A pattern that tries every way to split a run would take minutes here."""
+    english.annotate([unit * 10])
+    start = time.process_time()
+    english.annotate([unit * 20_000])
+    assert time.process_time() - start < 3
+
+
+def test_the_version_names_rules_lexicon_and_unicode_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = b";;; comment\ndog NN\ndogs NNS\nbark VB\n"
+    monkeypatch.setattr("pipeline.annotation.spans.english.load_lexicon", lambda: Lexicon(content))
+    version = EnglishAnnotator().version
+    assert version == f"english 1 (lexicon {Lexicon(content).digest}, Unicode {unicodedata.unidata_version})"
+    monkeypatch.setattr("pipeline.annotation.spans.english.load_lexicon", lambda: Lexicon(content + b"cat NN\n"))
+    assert EnglishAnnotator().version != version
+
+
+def test_inflected_forms_betray_what_else_a_word_can_be() -> None:
+    lexicon = Lexicon(b"work NN\nworked VBD\nneed VBP\nneeds NNS\nhouse NN\nreading NN\nread VB\nopen JJ\nopened VBD\n")
+    asked = ("work", "works", "need", "needs", "house", "reading", "read", "reads", "open")
+    assert {word: lexicon.tag(word, False) for word in asked} == {
+        "work": "n",
+        "works": "m",
+        "need": "v",
+        "needs": "m",
+        "house": "N",
+        "reading": "g",
+        "read": "B",
+        "reads": "Z",
+        "open": "f",
+    }
+    assert lexicon.tag("Smurf", False) == lexicon.tag("Smurf", True) == lexicon.tag("Work", False) == "E"
+    assert lexicon.tag("Work", True) == "n"
+
+
+def test_without_textblob_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    load_lexicon.cache_clear()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(AnnotatorError, match="pip install textblob"):
+        load_annotator("english")
+    emptied = ModuleSpec("textblob", None, is_package=True)
+    emptied.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: emptied)
+    with pytest.raises(AnnotatorError, match=r"en-lexicon\.txt.*pip install textblob==0\.20\.1"):
+        load_annotator("english")

@@ -1,0 +1,386 @@
+"""Whole extractions on a real Ray: what the cache holds, and that no byte depends on workers, tries or deaths."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import torch
+from ray.exceptions import (
+    ActorUnschedulableError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RuntimeEnvSetupError,
+)
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import pipeline.cluster.extract
+import pipeline.output.disk
+from pipeline.cluster.extract import cluster, extract
+from pipeline.corpus.plan import UNIT_BYTES, predict_bytes
+from pipeline.request.request import make_request
+from schemas.cache.manifest import read_manifest
+from schemas.cache.reader import Cache
+from schemas.cache.shard import shard_path
+from schemas.configs.extraction import ExtractionConfig, WorkersConfig
+from schemas.errors import CacheError, ConfigError, CorpusError, ResourceError
+from tests.pipeline.corpus.test_corpus import write_lines
+from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+
+pytestmark = pytest.mark.timeout(600)  # every start of an actor imports torch and transformers
+ROOT = Path(__file__).resolve().parents[3]
+# Room for two actors, an annotating task, and a second driver beside the first, whatever the machine has.
+LOCAL = WorkersConfig(count=2, cpus=0.25, annotator_cpus=0.25)
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[str]:
+    """One local Ray for the module; its address."""
+    with cluster(LOCAL):
+        yield pipeline.cluster.extract.ray.get_runtime_context().gcs_address
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher and a corpus of some 13,000 tokens: 23 units, enough to die in the middle of."""
+    folder = tmp_path_factory.mktemp("extract")
+    tiny_llama(folder / "model", tiny_tokenizer(folder / "model", "bpe"))
+    records = [{"id": i, "q": f"{i}. ", "a": f"{text} {i}"} for i, text in enumerate(TEXTS * 10)]
+    records[7]["a"] = " ".join(TEXTS[:12])  # too long, and cut
+    records[9]["q"] = " ".join(TEXTS[:12])  # too long, and nothing would be left
+    records[11]["a"] = " "
+    write_lines(folder / "corpus.jsonl", records)
+    return folder
+
+
+def config(folder: Path, output: str, **changes: Any) -> ExtractionConfig:
+    workers = {"cpus": 0.25, "annotator_cpus": 0.25} | changes.pop("workers", {})
+    corpus = {"files": [str(folder / "corpus.jsonl")], "prompt": "q", "response": "a", "id": "id"}
+    given = {
+        "output": folder / output,  # an absolute `output` stands for itself
+        "corpus": corpus | changes.pop("corpus", {}),
+        "teacher": {"model": str(folder / "model"), "max_tokens": 128} | changes.pop("teacher", {}),
+        "states": {"hidden": [0, "last"], "mass": ["last"], "dtype": "bfloat16"},
+        "batching": {"unit_tokens": 600, "batch_tokens": 512},
+        "workers": workers,
+    }
+    return ExtractionConfig.model_validate(given | changes)
+
+
+@pytest.fixture(scope="module")
+def whole(ray_here: str, folder: Path) -> Path:
+    """The cache that every other one is compared with: one worker, no trouble."""
+    result = extract(config(folder, "whole"))
+    assert not result.already_done and result.new_units == result.units > 20
+    assert (result.truncated, result.overlong, result.empty) == (1, 1, 1)
+    assert result.samples == len(TEXTS) * 10 - 2
+    assert result.tokens_per_second is not None and result.tokens_per_second > 0
+    request = make_request(config(folder, "whole"))
+    assert predict_bytes(request.plan, request.manifest.arrays) == pytest.approx(result.bytes, rel=0.1)
+    return folder / "whole"
+
+
+def shard_files(cache: Path) -> dict[str, bytes]:
+    """All bytes that must not depend on how they came about."""
+    paths = [p for part in ("shards", "teacher") for p in (cache / part).rglob("*") if p.is_file()]
+    return {str(p.relative_to(cache)): p.read_bytes() for p in [*paths, cache / "index.parquet"]}
+
+
+def num_shards(cache: Path) -> int:
+    return len(list((cache / "shards").glob("[0-9]*"))) if cache.exists() else 0
+
+
+def teacher_processes() -> list[psutil.Process]:
+    """The teacher actors of this process's Ray, and of nobody else's."""
+    own = [child for child in psutil.Process().children(recursive=True) if child.is_running()]
+    return [child for child in own if child.status() != psutil.STATUS_ZOMBIE and "ray::TeacherActor" in _title(child)]
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def when(condition: Callable[[], bool], action: Callable[[], None]) -> threading.Thread:
+    """Do `action` in another thread as soon as `condition` holds."""
+
+    def watch() -> None:
+        limit = time.monotonic() + 120
+        while not condition():
+            if time.monotonic() > limit:
+                return
+            time.sleep(0.01)
+        action()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def test_the_cache_holds_the_teachers_states(whole: Path, folder: Path) -> None:
+    cache = Cache(whole)
+    assert pq.read_table(whole / "index.parquet").column("sample_id").to_pylist() == [
+        str(i) for i in range(len(TEXTS) * 10) if i not in (9, 11)
+    ]
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    model = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
+    arrays = [cache.array("hidden", 0), cache.array("hidden", 3), cache.array("mass", 3)]
+    for position in (0, 7, 200, len(cache) - 1):
+        sample = cache.sample(position)
+        assert tokenizer(sample.text)["input_ids"] == sample.token_ids.tolist()
+        with torch.no_grad():
+            hidden = model(torch.tensor(sample.token_ids)[None].long(), output_hidden_states=True).hidden_states
+        found = cache.states(position, arrays)
+        for layer, states in zip((0, 3), found[:2], strict=True):
+            stored = torch.from_numpy(np.array(states)).view(torch.bfloat16).float()
+            torch.testing.assert_close(stored, hidden[layer][0], rtol=1e-2, atol=1e-2)
+        assert found[2].sum() == pytest.approx(1, abs=1e-5)
+    cut = cache.sample(7)
+    assert cut.truncated and len(cut.token_ids) <= 128 and " ".join(TEXTS[:12]).startswith(cut.text.removeprefix("7. "))
+
+
+def test_a_finished_cache_needs_no_ray(whole: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = shard_files(whole)
+    monkeypatch.setattr(pipeline.cluster.extract, "cluster", None)
+    done = extract(config(folder, "whole", workers={"count": 2}, states={"hidden": [0, 3], "mass": [-1]}))
+    assert done.already_done and done.new_units == 0 and done.samples == len(TEXTS) * 10 - 2
+    assert shard_files(whole) == before
+
+
+def test_another_request_is_refused_and_the_fields_named(whole: Path, folder: Path) -> None:
+    with pytest.raises(CacheError) as caught:
+        extract(config(folder, "whole", teacher={"max_tokens": 64}, spans={"annotator": "none"}))
+    lines = str(caught.value).splitlines()
+    assert "is the cache of another request" in lines[0] and "name another output" in lines[-1]
+    assert "  teacher.max_tokens: found 128, wanted 64" in lines
+    assert [line.split(":")[0].strip() for line in lines[1:-1]] == ["annotator", "teacher.max_tokens"]
+
+
+def test_a_folder_that_is_no_cache_is_left_alone(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(CacheError, match=r"no stillroom cache, and it is not empty \(it holds thesis.tex\)"):
+        extract(config(folder, str(tmp_path)))
+    with pytest.raises(CacheError, match="is a file"):
+        extract(config(folder, str(tmp_path / "thesis.tex")))
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_what_cannot_be_is_said_before_ray_is_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"workers\.gpus is 0"):
+        extract(config(folder, "x", teacher={"device": "cuda"}))
+    monkeypatch.setattr(pipeline.output.disk, "free_bytes", lambda cache: 300 * 2**20)
+    monkeypatch.setattr(pipeline.output.disk, "RESERVE_BYTES", 299 * 2**20)
+    said = r"units are still to be written .* about 2\.\d MB with the \d+\.\d kB of teacher/, and 314\.6 MB are free"
+    with pytest.raises(ResourceError, match=said):
+        extract(config(folder, "x"))
+
+
+def test_too_many_workers_are_refused_not_waited_for(ray_here: str, folder: Path) -> None:
+    with pytest.raises(ResourceError, match=r"500 teacher actors of 0\.25 CPUs and 0 GPUs each"):
+        extract(config(folder, "many", workers={"count": 500}))
+    with pytest.raises(ResourceError, match="1 teacher actors of 0 CPUs and 64 GPUs each"):
+        extract(config(folder, "many", workers={"cpus": 0, "gpus": 64}))
+    with pytest.raises(ResourceError, match=r"may leave no machine with 500 CPUs free for annotation"):
+        extract(config(folder, "many", workers={"annotator_cpus": 500}))
+
+
+def test_a_workers_error_comes_out_as_itself(ray_here: str, folder: Path) -> None:
+    with pytest.raises(CorpusError, match=r"^sample '7' has \d+ tokens, more than teacher.max_tokens \(128\)"):
+        extract(config(folder, "strict", corpus={"overlong": "error"}))
+    assert not list((folder / "strict" / "shards").glob(".*"))
+
+
+def test_two_workers_write_the_same_bytes(whole: Path, folder: Path) -> None:
+    result = extract(config(folder, "two", workers={"count": 2}))
+    assert result.new_units == result.units
+    assert shard_files(folder / "two") == shard_files(whole)
+
+
+def test_a_full_disk_ends_the_run_and_a_damaged_shard_is_redone(
+    whole: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = folder / "full"
+    monkeypatch.setattr(pipeline.output.disk, "free_bytes", lambda cache: 2**40 if num_shards(cache) < 5 else 2**20)
+    with pytest.raises(ResourceError, match=r"of \d+ units are still to be written"):
+        extract(config(folder, "full"))
+    kept, units = num_shards(cache), read_manifest(cache).units
+    assert 5 <= kept < units and not list((cache / "shards").glob(".*"))
+    monkeypatch.undo()
+    samples = shard_path(cache, 3) / "samples.arrow"
+    samples.write_bytes(samples.read_bytes()[:100])
+    (cache / "shards" / ".00009-killed.tmp").mkdir()
+    capsys.readouterr()
+    assert extract(config(folder, "full")).new_units == units - kept + 1
+    assert shard_files(cache) == shard_files(whole)
+    said = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
+    assert len(said) == 1 and said[0].startswith("shard 3 is damaged and will be redone")
+
+
+def test_killed_workers_cost_a_try_and_no_byte(whole: Path, folder: Path) -> None:
+    cache = folder / "killed"
+
+    def kill_one() -> None:
+        teacher_processes()[0].kill()
+
+    watcher = when(lambda: num_shards(cache) >= 3, kill_one)
+    with pytest.raises(ResourceError, match=r"^unit \d+: its worker died 1 times; .* Ray says: The actor died"):
+        extract(config(folder, "killed", workers={"retries": 0}))
+    watcher.join()
+    before = num_shards(cache)
+    assert 3 <= before < read_manifest(cache).units
+    watcher = when(lambda: num_shards(cache) >= before + 4, kill_one)
+    result = extract(config(folder, "killed"))
+    watcher.join()
+    assert result.new_units == result.units - before
+    assert '"event": "lost"' in (cache / "extraction.jsonl").read_text()
+    assert shard_files(cache) == shard_files(whole)
+
+
+@contextmanager
+def deaths_named(name: Callable[[str], RayError]) -> Iterator[None]:
+    """Ray as it is, but for the name that it gives to the death of an actor."""
+    get = pipeline.cluster.extract.ray.get
+
+    def renamed(*arguments: Any, **options: Any) -> Any:
+        try:
+            return get(*arguments, **options)
+        except RayActorError as error:
+            raise name(str(error)) from None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.cluster.extract.ray, "get", renamed)
+        yield
+
+
+@pytest.mark.parametrize("name", [OutOfMemoryError, ActorUnschedulableError])
+def test_an_actor_is_replaced_whatever_ray_calls_its_death(
+    name: Callable[[str], RayError], whole: Path, folder: Path, tmp_path: Path
+) -> None:
+    """Once while it loads, once amid its units: not every death is a RayActorError."""
+    cache = tmp_path / "cache"
+
+    def kill_one() -> None:
+        teacher_processes()[0].kill()
+
+    loading = when(lambda: bool(teacher_processes()), kill_one)
+    working = when(lambda: num_shards(cache) >= 3, kill_one)
+    with deaths_named(name):
+        result = extract(config(folder, str(cache), workers={"retries": 1}))
+    loading.join()
+    working.join()
+    lost = [json.loads(line) for line in (cache / "extraction.jsonl").read_text().splitlines() if '"lost"' in line]
+    assert lost[0]["what"] == "loading the teacher" and lost[-1]["what"].startswith("unit ")
+    assert result.new_units == result.units and shard_files(cache) == shard_files(whole)
+
+
+def test_an_actor_that_is_never_started_ends_the_run(ray_here: str, folder: Path, tmp_path: Path) -> None:
+    watcher = when(lambda: bool(teacher_processes()), lambda: teacher_processes()[0].kill())
+    said = r"^loading the teacher: Ray could not start its worker 1 times; see to the cluster"
+    with deaths_named(RuntimeEnvSetupError), pytest.raises(ResourceError, match=said):
+        extract(config(folder, str(tmp_path / "cache"), workers={"retries": 0}))
+    watcher.join()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Ray watches memory on Linux alone")
+def test_what_rays_memory_monitor_ends_is_said_to_lack_memory(folder: Path, tmp_path: Path) -> None:
+    """Ray itself, told that a thousandth of the memory is too much to use."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {"PYTHONPATH": str(ROOT), "RAY_memory_usage_threshold": "0.001"}
+    asked = config(folder, str(tmp_path / "cache"), workers={"retries": 1})
+    command = [sys.executable, "-c", DRIVER, asked.model_dump_json()]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    said = (
+        r"^schemas\.errors\.ResourceError: .*: memory ran out and Ray ended its worker 2 times; use fewer workers, or "
+    )
+    assert re.search(said, done.stderr, re.MULTILINE), done.stderr
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        {"hidden": [], "mass": [], "top_k": {"k": 8}, "sampled": {"draws": 12, "proposal": 0.8}},
+        {"hidden": [], "mass": [], "pooled": {"pooling": "last", "normalise": True}, "dtype": "float16"},
+    ],
+    ids=["distributions", "embeddings"],
+)
+def test_what_is_drawn_or_pooled_depends_on_no_worker(
+    ray_here: str, folder: Path, tmp_path: Path, states: dict[str, Any]
+) -> None:
+    """One worker against two of which one is killed; no token of the embeddings' cache is kept, and all are counted."""
+    one = extract(config(folder, str(tmp_path / "one"), states=states))
+    cache = tmp_path / "two"
+    watcher = when(lambda: num_shards(cache) >= 4, lambda: teacher_processes()[0].kill())
+    two = extract(config(folder, str(cache), states=states, workers={"count": 2}))
+    watcher.join()
+    assert '"event": "lost"' in (cache / "extraction.jsonl").read_text()
+    assert shard_files(cache) == shard_files(tmp_path / "one")
+    assert one.samples == two.samples == len(TEXTS) * 10 - 2 and one.new_tokens > 10_000
+    assert one.tokens == (0 if "pooled" in states else one.new_tokens)
+    request = make_request(config(folder, str(cache), states=states))
+    # What an empty shard takes is a rough figure, and units as small as these are little else.
+    predicted = predict_bytes(request.plan, request.manifest.arrays)
+    assert predicted == pytest.approx(one.bytes, rel=0.3, abs=UNIT_BYTES * one.units)
+    assert extract(config(folder, str(cache), states=states)).already_done
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from pipeline.cluster.extract import extract
+from schemas.configs.extraction import ExtractionConfig
+extract(ExtractionConfig.model_validate_json(sys.argv[1]))
+"""
+
+
+def test_a_killed_driver_is_gone_on_from(whole: Path, folder: Path, ray_here: str) -> None:
+    """Killed outright as a process of its own on the same cluster, then asked to stop, then left to finish."""
+    cache = folder / "resumed"
+    command = [sys.executable, "-c", DRIVER, config(folder, "resumed").model_dump_json()]
+    environment = os.environ | {"RAY_ADDRESS": ray_here, "PYTHONPATH": str(ROOT)}
+    driver = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    watcher = when(lambda: num_shards(cache) >= 3, driver.kill)
+    _, errors = driver.communicate(timeout=240)
+    watcher.join()
+    assert driver.returncode == -signal.SIGKILL, errors
+    time.sleep(1)  # for its actor to notice
+    before = num_shards(cache)
+    assert 3 <= before < read_manifest(cache).units
+    watcher = when(lambda: num_shards(cache) >= before + 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(KeyboardInterrupt):
+        extract(config(folder, "resumed"))
+    watcher.join()
+    time.sleep(1)
+    kept = num_shards(cache)
+    assert before + 3 <= kept < read_manifest(cache).units
+    assert extract(config(folder, "resumed")).new_units == read_manifest(cache).units - kept
+    assert shard_files(cache) == shard_files(whole)
+
+
+def test_two_extractions_do_not_share_a_folder(folder: Path, whole: Path) -> None:
+    import fcntl
+
+    cache = folder / "locked"
+    shutil.copytree(whole, cache)
+    (cache / "index.parquet").unlink()
+    with (cache / "extraction.jsonl").open("a") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        with pytest.raises(CacheError, match="another extraction is writing"):
+            extract(config(folder, "locked"))
+    assert extract(config(folder, "locked")).new_units == 0
+    assert shard_files(cache) == shard_files(whole)

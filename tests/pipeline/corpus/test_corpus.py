@@ -1,0 +1,205 @@
+"""Records become samples: every format, and every way in which a record can be wrong, with its place."""
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.corpus.corpus import UniqueIds, content_id, read_corpus
+from pipeline.corpus.sample import Sample
+from schemas.configs.extraction import CorpusConfig
+from schemas.errors import ConfigError, CorpusError
+
+RECORDS = [
+    {"n": 1, "q": "Why?", "a": "Because é.", "topic": "x"},
+    {"n": 2, "q": "", "a": "No question.", "topic": "y"},
+    {"n": 3, "q": "How?", "a": "漢字 🙂", "topic": "z"},
+]
+SAMPLES = [Sample(str(r["n"]), r["q"], r["a"]) for r in RECORDS]
+
+
+def write_lines(path: Path, records: list) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def config(*files: Path | str, **fields: object) -> CorpusConfig:
+    given = {"prompt": "q", "response": "a", "id": "n"} | fields
+    return CorpusConfig(files=[str(file) for file in files], **{k: v for k, v in given.items() if v is not None})
+
+
+def read(*files: Path | str, **fields: object) -> list[Sample]:
+    return list(read_corpus(config(*files, **fields)))
+
+
+def check_unique(corpus) -> None:
+    ids = UniqueIds()
+    for sample in corpus:
+        ids.add(sample.id)
+    ids.check(corpus)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".ndjson", ".jsonl.gz", ".parquet"])
+def test_every_format_gives_the_same_samples_twice(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"c{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(RECORDS), path, row_group_size=2)
+    else:
+        write_lines(path, RECORDS)
+    corpus = read_corpus(config(path))
+    assert list(corpus) == SAMPLES
+    assert list(corpus) == SAMPLES
+
+
+def test_folders_and_globs_are_sorted_recursive_and_without_repeats(tmp_path: Path) -> None:
+    write_lines(tmp_path / "b.jsonl", RECORDS[1:2])
+    write_lines(tmp_path / "a" / "z.jsonl", RECORDS[:1])
+    write_lines(tmp_path / "c" / "d" / "e.jsonl.gz", RECORDS[2:])
+    (tmp_path / "notes.md").write_text("not a corpus file")
+    assert read(tmp_path) == SAMPLES
+    assert read(tmp_path / "**" / "*.json*") == SAMPLES
+    assert read(tmp_path / "c", tmp_path) == [SAMPLES[2], SAMPLES[0], SAMPLES[1]]
+    odd = write_lines(tmp_path / "part[1].jsonl", RECORDS[:1])
+    assert read(odd) == SAMPLES[:1]
+
+
+def test_blank_lines_bom_and_windows_line_ends_are_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + b'{"n":1,"q":"","a":"x"}\r\n\r\n   \n{"n":2,"q":"","a":"\\u2028y"}')
+    assert read(path) == [Sample("1", "", "x"), Sample("2", "", "\u2028y")]
+
+
+def test_text_template_and_derived_ids(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "c.jsonl", RECORDS)
+    assert read(path, text="a", prompt=None, response=None)[0] == Sample("1", "", "Because é.")
+    made = read(path, prompt=None, template="### {q} {{in}} {topic}:\n{q}", id=None)
+    assert made[0].prompt == "### Why? {in} x:\nWhy?"
+    prompt, response = made[0].prompt.encode(), made[0].response.encode()
+    truth = hashlib.sha256(len(prompt).to_bytes(8, "little") + prompt + response).hexdigest()[:32]
+    assert made[0].id == truth
+    assert content_id("a", "bc") != content_id("ab", "c")
+
+
+def test_blank_records_are_counted_or_refused(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "c.jsonl", [RECORDS[0], {"n": 9, "q": "x", "a": " \n"}, *RECORDS[1:]])
+    corpus = read_corpus(config(path, limit=2))
+    assert [place.rpartition(":")[2] for place, sample in corpus.read() if sample is None] == ["2"]
+    assert list(corpus) == SAMPLES[:2]
+    with pytest.raises(CorpusError, match=rf"{path}:2: 'a' is blank"):
+        read(path, empty="error")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_null_text_or_response_is_blank(tmp_path: Path, suffix: str) -> None:
+    path, records = tmp_path / f"c{suffix}", [RECORDS[0], {**RECORDS[1], "a": None}, RECORDS[2]]
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(records), path)
+    else:
+        write_lines(path, records)
+    for fields in ({}, {"prompt": None, "response": None, "text": "a"}):
+        corpus = read_corpus(config(path, **fields))
+        assert [place.rpartition(":")[2] for place, sample in corpus.read() if sample is None] == ["2"]
+        assert [sample.id for sample in corpus] == ["1", "3"]
+        with pytest.raises(CorpusError, match=rf"{path}:2: 'a' is blank"):
+            read(path, empty="error", **fields)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"n": 2, "q": "x"}', "there is no field 'a'"),
+        (b'{"n": 2, "q": null, "a": "y"}', "field 'q' is null, not a string"),
+        (b'{"n": 2, "q": ["x"], "a": "y"}', "field 'q' is a list"),
+        (b'{"n": true, "q": "x", "a": "y"}', "the id in 'n' is a boolean"),
+        (b'{"n": " ", "q": "x", "a": "y"}', "the id in 'n' is empty"),
+        (b'{"n": NaN, "q": "x", "a": "y"}', "the id in 'n' is a number; give a string or a"),
+        (b'{"n": 2, "q": "x", "a": "y"', "not JSON"),
+        (b'["n"]', "this looks like one long array"),
+        (b"{", "spans several"),
+        (b'"text"', "a record is a JSON object, this is a str"),
+        (b'{"n": 2, "q": "x", "a": "\xff"}', "byte 26 is not UTF-8"),
+        (b'{"n": 2, "q": "x", "a": "ab\\ud83d"}', r"unpaired surrogate, \\ud83d, at character 2"),
+        (b"[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_bad_record_is_named_by_file_and_line(tmp_path: Path, line: bytes, message: str) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_bytes(b'{"n": 1, "q": "x", "a": "y"}\n' + line + b"\n")
+    with pytest.raises(CorpusError, match=rf"^{path}:2: .*{message}"):
+        read(path)
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="there is no corpus file"):
+        read(tmp_path / "none.jsonl")
+    with pytest.raises(CorpusError, match="no file matches"):
+        read(tmp_path / "*.jsonl")
+    with pytest.raises(CorpusError, match="holds no corpus file"):
+        read(tmp_path)
+    (tmp_path / "c.tsv").write_text("a\tb")
+    with pytest.raises(CorpusError, match="not a kind of corpus file"):
+        read(tmp_path / "c.tsv")
+    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(b'{"n": 1, "q": "", "a": "x"}\n' * 100)[:40])
+    with pytest.raises(CorpusError, match=r"cannot read .*c\.jsonl\.gz"):
+        read(tmp_path / "c.jsonl.gz")
+    (tmp_path / "c.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(CorpusError, match=r"cannot read .*c\.parquet"):
+        read(tmp_path / "c.parquet")
+    pq.write_table(pa.Table.from_pylist([{"n": 1, "a": "x"}]), tmp_path / "d.parquet")
+    with pytest.raises(CorpusError, match=r"d\.parquet: there is no column 'q' \(there are n, a\)"):
+        read(tmp_path / "d.parquet")
+
+
+def test_csv_is_read_by_its_header(tmp_path: Path) -> None:
+    """Quotes, commas and line ends in a field, a byte-order mark, a name that is empty, as pandas leaves it."""
+    path = tmp_path / "c.csv"
+    path.write_bytes(b'\xef\xbb\xbf,q,a\r\n1,"Why, ""then""?","Because\n\xc3\xa9."\r\n\r\n2,,No question.\n')
+    corpus = read_corpus(config(path, id=""))
+    assert list(corpus) == [Sample("1", 'Why, "then"?', "Because\né."), Sample("2", "", "No question.")]
+    assert [place for place, _ in corpus.read()] == [f"{path}:3", f"{path}:5"]
+    with pytest.raises(CorpusError, match=rf"{path}:3: there is no field 'n' \(there are , q, a\)"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"n,q,a\n1,x,y\n2,x,y,z\n", ":3: 4 fields, but the header names 3"),
+        (b"n,q,a\n1,x\n", ":2: 2 fields, but the header names 3"),
+        (b"n,q,q\n1,x,y\n", ":1: the header names a column twice"),
+        (b'n,q,a\n1,"x"x,y\n', ":2: not CSV"),
+        (b"n,q,a\n1,x,\xff\n", ": not UTF-8, after line"),
+    ],
+)
+def test_bad_csv_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "c.csv").write_bytes(content)
+    with pytest.raises(CorpusError, match=f"{tmp_path / 'c.csv'}{message}"):
+        read(tmp_path / "c.csv")
+
+
+@pytest.mark.parametrize("template", ["no field", "{}", "{0}", "{q.__class__}", "{q[0]}", "{q!r}", "{q:>9}", "{q"])
+def test_a_template_is_plain_field_names(tmp_path: Path, template: str) -> None:
+    path = write_lines(tmp_path / "c.jsonl", RECORDS)
+    with pytest.raises(ConfigError, match=r"corpus\.template"):
+        read(path, prompt=None, template=template)
+
+
+def test_an_id_given_twice_names_both_places(tmp_path: Path) -> None:
+    first = write_lines(tmp_path / "1.jsonl", RECORDS)
+    second = write_lines(tmp_path / "2.jsonl", [{"n": 4, "q": "", "a": "x"}, {"n": "3", "q": "", "a": "y"}])
+    corpus = read_corpus(config(first, second))
+    with pytest.raises(CorpusError, match=rf"{second}:2 has the id '3' that {first}:3 has already"):
+        check_unique(corpus)
+    check_unique(read_corpus(config(first)))
+
+
+def test_repeated_content_tells_the_way_out(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "c.jsonl", [*RECORDS, RECORDS[0]])
+    with pytest.raises(CorpusError, match=rf"{path}:4 repeats .* of {path}:1, .*remove the repeats, or name a field"):
+        check_unique(read_corpus(config(path, id=None)))

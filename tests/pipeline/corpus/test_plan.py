@@ -1,0 +1,193 @@
+"""The plan: units are runs of the corpus in order, a pure function of it; identity: what makes two caches one."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from pipeline.cluster.progress import ExtractionProgress
+from pipeline.corpus.corpus import Corpus, read_corpus
+from pipeline.corpus.plan import Plan, Unit, make_plan, predict_bytes
+from pipeline.request.identity import make_identity
+from schemas.cache.manifest import ArrayRecord, CorpusRecord, PooledRecord, SparseKind, SparseRecord
+from schemas.configs.extraction import BatchingConfig, CorpusConfig, ExtractionConfig
+from schemas.errors import CorpusError
+from schemas.storage.fingerprint import differences, fingerprint
+from tests.pipeline.corpus.test_corpus import write_lines
+from tests.tiny import TEXTS, tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory):
+    return tiny_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+def corpus_of(path: Path, texts: list[str]) -> Corpus:
+    write_lines(path, [{"id": i, "t": text} for i, text in enumerate(texts)])
+    return read_corpus(CorpusConfig(files=[str(path)], text="t", id="id"))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    texts=st.lists(st.text(st.characters(exclude_categories=["C"]), max_size=40), min_size=1, max_size=30),
+    unit_tokens=st.integers(1, 60),
+)
+def test_units_are_the_corpus_in_order(tokenizer, tmp_path_factory, texts: list[str], unit_tokens: int) -> None:
+    texts = [*texts, "never blank"]
+    corpus = corpus_of(tmp_path_factory.mktemp("c") / "c.jsonl", texts)
+    plan = make_plan(corpus, tokenizer, BatchingConfig(unit_tokens=unit_tokens), max_tokens=8)
+    units = list(plan.read_units(corpus))
+    assert [sample for _, samples in units for sample in samples] == list(corpus)
+    assert [unit for unit, _ in units] == list(plan.units)
+    first = 0
+    for number, (unit, samples) in enumerate(units):
+        assert (unit.number, unit.first, unit.samples) == (number, first, len(samples))
+        assert unit.samples == 1 or unit.tokens <= unit_tokens
+        assert unit.tokens <= 8 * unit.samples
+        assert unit.text_bytes == sum(len(sample.response.encode()) for sample in samples)
+        first += unit.samples
+    kept = [text for text in texts if text.strip()]
+    assert (plan.samples, plan.corpus.empty) == (len(kept), len(texts) - len(kept)) and first == len(kept)
+    every_second = set(range(0, len(units), 2))
+    assert list(plan.read_units(corpus, skip=every_second)) == [u for u in units if u[0].number not in every_second]
+
+
+def test_tokens_are_estimated_well_and_units_are_of_about_one_size(tokenizer, tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path / "c.jsonl", TEXTS * 8)
+    plan = make_plan(corpus, tokenizer, BatchingConfig(unit_tokens=500))
+    truth = sum(len(ids) for ids in tokenizer([s.response for s in corpus])["input_ids"])
+    assert plan.tokens == pytest.approx(truth, rel=0.05)
+    assert all(400 <= unit.tokens <= 500 for unit in plan.units[:-1])
+
+
+def test_the_hash_knows_content_and_not_its_cut(tokenizer, tmp_path: Path) -> None:
+    def plan(name: str, texts: list[str], unit_tokens: int = 100) -> Plan:
+        return make_plan(corpus_of(tmp_path / name, texts), tokenizer, BatchingConfig(unit_tokens=unit_tokens))
+
+    base = plan("a.jsonl", TEXTS)
+    assert plan("b.jsonl", TEXTS) == base
+    assert plan("c.jsonl", TEXTS, 50).corpus == base.corpus and len(plan("c.jsonl", TEXTS, 50).units) > len(base.units)
+    assert plan("d.jsonl", [*TEXTS[:-1], "other"]).corpus.sha256 != base.corpus.sha256
+    assert plan("e.jsonl", TEXTS[::-1]).corpus.sha256 != base.corpus.sha256
+
+
+def test_a_corpus_that_changes_under_the_plan_is_noticed(tokenizer, tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path / "c.jsonl", TEXTS)
+    plan = make_plan(corpus, tokenizer, BatchingConfig(unit_tokens=200))
+    corpus_of(tmp_path / "c.jsonl", [*TEXTS[:-1], "changed"])
+    last = plan.units[-1]
+    with pytest.raises(
+        CorpusError, match=rf"has changed since it was planned \(samples {last.first} to {len(TEXTS) - 1}"
+    ):
+        list(plan.read_units(corpus))
+    assert len(list(plan.read_units(corpus, skip={last.number}))) == len(plan.units) - 1
+
+
+def test_a_corpus_without_samples_is_refused(tokenizer, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"holds no records: .*c\.jsonl"):
+        make_plan(corpus_of(tmp_path / "c.jsonl", []), tokenizer, BatchingConfig())
+    with pytest.raises(CorpusError, match="every record of the corpus is blank in 't'"):
+        make_plan(corpus_of(tmp_path / "c.jsonl", [" ", "\n"]), tokenizer, BatchingConfig())
+
+
+def test_an_id_given_twice_stops_the_plan(tokenizer, tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "c.jsonl", [{"id": "x", "t": "a"}, {"id": "x", "t": "b"}])
+    with pytest.raises(CorpusError, match=rf"{path}:2 has the id 'x' that {path}:1 has already"):
+        make_plan(read_corpus(CorpusConfig(files=[str(path)], text="t", id="id")), tokenizer, BatchingConfig())
+
+
+def test_predicted_bytes_add_up() -> None:
+    units = (Unit(0, 0, 2, 400, 100, ""), Unit(1, 2, 1, 100, 50, ""))
+    plan = Plan(units, CorpusRecord(samples=3, empty=0, sha256=""))
+    arrays = [
+        ArrayRecord(kind="hidden", layer=1, width=8, dtype="bfloat16"),
+        ArrayRecord(kind="mass", layer=1, width=None, dtype="float32"),
+    ]
+    assert predict_bytes(plan, arrays) == 150 * (16 + 4 + 20) + 500 + 3 * 100 + 2 * 8192
+    assert predict_bytes(plan, arrays, units[1:]) == 50 * 40 + 100 + 100 + 8192
+    pooled = ArrayRecord(kind="pooled", layer=1, width=8, dtype="float16", encoding="zstd")
+    assert predict_bytes(plan, [*arrays, pooled]) == predict_bytes(plan, arrays) + round(3 * 16 * 0.92)
+    assert predict_bytes(plan, [pooled]) == round(500 * 0.36 + 3 * (16 * 0.92 + 20)) + 2 * 8192
+    top_k = [
+        ArrayRecord(kind="top_k/ids", layer=1, width=8, dtype="int32"),
+        ArrayRecord(kind="top_k/logprobs", layer=1, width=8, dtype="float32"),
+    ]
+    assert predict_bytes(plan, top_k) == 150 * (8 * 8 + 20) + 500 + 3 * 100 + 2 * 8192
+
+
+def identity(
+    hidden: int = 5,
+    pooled: PooledRecord | None = None,
+    sparse: dict[SparseKind, SparseRecord] | None = None,
+    **changes: object,
+) -> dict:
+    sections = {"output": "/o", "corpus": {"files": ["c.jsonl"], "text": "t"}, "teacher": {"model": "m"}}
+    for name, section in changes.items():
+        sections[name] = {**sections.get(name, {}), **section} if isinstance(section, dict) else section
+    return make_identity(
+        ExtractionConfig.model_validate(sections),
+        teacher_hashes={"weights": "w", "config": "c", "tokenizer": "t", "adapter": None},
+        arrays=[ArrayRecord(kind="hidden", layer=hidden, width=4, dtype="bfloat16")],
+        pooled=pooled,
+        sparse=sparse or {},
+        annotator_version="english 1",
+        corpus=CorpusRecord(samples=1, empty=0, sha256="s"),
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"output": "/elsewhere"},
+        {"corpus": {"files": ["d.jsonl"], "limit": 9, "empty": "error"}},
+        {"teacher": {"model": "/copy/of/m", "device": "cuda"}},
+        {"teacher": {"device": "cpu"}, "workers": {"gpus": 1}},
+        {"workers": {"count": 4, "cpus": 2, "retries": 0}},
+    ],
+)
+def test_where_it_runs_is_no_part_of_the_identity(changes: dict) -> None:
+    assert fingerprint(identity(**changes)) == fingerprint(identity())
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"hidden": 4}, 'states.hidden/4.dtype: found null, wanted "bfloat16"'),
+        ({"teacher": {"max_tokens": 64}}, "teacher.max_tokens: found 1024, wanted 64"),
+        ({"teacher": {"append_eos": True}}, "teacher.append_eos: found false, wanted true"),
+        ({"workers": {"gpus": 0.5}}, 'teacher.device: found "cpu", wanted "cuda"'),
+        ({"teacher": {"threads": 2}}, "teacher.threads: found 1, wanted 2"),
+        ({"corpus": {"overlong": "skip"}}, 'corpus.overlong: found "truncate", wanted "skip"'),
+        ({"batching": {"unit_tokens": 9}}, "batching.unit_tokens: found 65536, wanted 9"),
+        ({"teacher": {"keep_embeddings": True}}, "keep_embeddings: found null, wanted true"),
+        (
+            {"pooled": PooledRecord(pooling="mean", normalise=True, layer=5)},
+            "pooled.normalise: found null, wanted true",
+        ),
+        (
+            {"sparse": {"sampled": SparseRecord(temperature=1.0, entries=9, proposal=0.5, seed=3)}},
+            "sparse.sampled.seed: found null, wanted 3",
+        ),
+    ],
+)
+def test_what_changes_a_byte_changes_the_identity(changes: dict, line: str) -> None:
+    assert line in list(differences(identity(), identity(**changes)))
+    json.dumps(identity(**changes))
+
+
+def test_progress_lines_count_from_the_first_batch() -> None:
+    now = [0.0]
+    console = Console(file=io.StringIO(), width=200)
+    with ExtractionProgress(1000, console=console, clock=lambda: now[0]) as progress:
+        progress.start(done=100)
+        for moment, samples, tokens in [(60, 0, 0), (90, 50, 1_000), (95, 60, 1_200), (110, 250, 5_000)]:
+            now[0] = moment
+            progress.update(samples, tokens, 2_000_000)
+    assert console.file.getvalue().splitlines() == [
+        "150/1,000 samples · 1,000 tokens · 2.0 MB",
+        "350/1,000 samples · 5,000 tokens · 2.0 MB · 200 tokens/s · 0:01:05 left",
+    ]

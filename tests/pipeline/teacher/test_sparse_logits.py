@@ -1,0 +1,302 @@
+"""Sparse teacher logits against the model's own: the likeliest exactly, the sampled within what chance allows."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers as tf
+from pydantic import ValidationError
+
+import pipeline.teacher.sparse_logits
+from jobs.verify import verify_cache
+from pipeline.corpus.sample import AnnotatedSample
+from pipeline.request.request import make_request
+from pipeline.teacher.sparse_logits import draw, top_k, uniforms
+from schemas.cache.manifest import NO_TAIL, SparseRecord
+from schemas.cache.reader import Cache
+from schemas.configs.extraction import SampledConfig, StatesConfig, TopKConfig
+from schemas.errors import CacheError, ConfigError, ModelError
+from tests.caches import build_cache, extraction, write_corpus
+from tests.pipeline.teacher.test_run import CAUSAL, edit_weights, load, random_samples, run, sample
+from tests.schemas.cache.test_reader import as_recorded
+from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from trainer.data.batch import Needs
+from trainer.data.loader import BatchBuilder, StudentEncoder
+
+NO_STATES = {"hidden": [], "mass": []}
+
+
+def live_logp(model: tf.PreTrainedModel, samples: list[AnnotatedSample], temperature: float) -> torch.Tensor:
+    """[N, V] float64: log softmax(z / temperature) of the model's own logits, one sample at a time."""
+    with torch.no_grad():
+        rows = [model(torch.from_numpy(s.token_ids).long()[None]).logits[0] for s in samples if len(s.token_ids)]
+    return (torch.cat(rows).double() / temperature).log_softmax(-1)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "phi", "gemma2", "cohere", "granite"])
+def test_top_k_is_that_of_the_models_own_logits(name: str, tmp_path: Path) -> None:
+    """Of heads with a bias, a scale and a soft-cap too."""
+    torch.manual_seed(0)
+    model = CAUSAL[name]().eval()
+    if getattr(model.lm_head, "bias", None) is not None:
+        torch.nn.init.normal_(model.lm_head.bias)
+    model.save_pretrained(tmp_path)
+    samples = random_samples()
+    states = StatesConfig.model_validate({**NO_STATES, "top_k": {"k": 7, "temperature": 2.0}})
+    found = run(load(tmp_path, states), samples)
+    assert list(found) == ["top_k/ids", "top_k/logprobs"]
+    assert (found["top_k/ids"].dtype, found["top_k/logprobs"].dtype) == (np.int32, np.float32)
+    truth = live_logp(model, samples, 2.0)
+    values, ids = truth.topk(7)
+    ids_found, values_found = torch.from_numpy(found["top_k/ids"]).long(), torch.from_numpy(found["top_k/logprobs"])
+    others = truth.scatter(1, ids_found, -torch.inf).exp().sum(1, keepdim=True).log()
+    torch.testing.assert_close(values_found[:, :7].double(), values, atol=2e-5, rtol=0)
+    torch.testing.assert_close(
+        values_found.double(), torch.cat([truth.gather(1, ids_found), others], 1), atol=2e-5, rtol=0
+    )
+    clear = torch.diff(truth.topk(8).values).abs().min(1).values > 1e-4  # no two so near that rounding may swap them
+    assert clear.float().mean() > 0.8 and torch.equal(ids_found[clear], ids[clear])
+
+
+def test_the_tail_of_top_k_is_kept_however_small() -> None:
+    """1 - sum p is 0 in float32 below 6e-8."""
+    logits = torch.tensor([[0.0, 30.0, 1.0, 2.0], [25.0, 25.0, 5.0, -3.0], [0.0, 0.0, 0.0, 0.0]])
+    for k in (1, 2, 3):
+        ids, values = top_k(logits.log_softmax(1), k)
+        others = logits.double().log_softmax(1).scatter(1, ids, -torch.inf).exp().sum(1).log()
+        torch.testing.assert_close(values[:, -1].double(), others, atol=1e-6, rtol=1e-6)
+    ids, values = top_k(logits.log_softmax(1), 4)
+    assert ids.sort(1).values.tolist() == [[0, 1, 2, 3]] * 3 and (values[:, -1] == NO_TAIL).all()
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sparse")
+    tiny_llama(folder, tiny_tokenizer(folder))
+    return folder
+
+
+def sampled(**given: object) -> StatesConfig:
+    return StatesConfig.model_validate({**NO_STATES, "sampled": given})
+
+
+def test_draws_are_of_the_teachers_distribution(llama: Path) -> None:
+    """Chi-square at every token, over 400 samples of one text; what is expected less than 5 times counts as one."""
+    text = [5, 9, 300, 17, 77]
+    truth = live_logp(tf.AutoModelForCausalLM.from_pretrained(llama), [sample("a", text)], 1.5).exp().numpy()
+    found = run(load(llama, sampled(draws=50, temperature=1.5)), [sample(f"s{i}", text) for i in range(400)])
+    np.testing.assert_allclose(found["sampled/weights"], 1 / 50, rtol=1e-5)  # p / q = 1
+    drawn = found["sampled/ids"].reshape(400, len(text), 50)
+    for token, probabilities in enumerate(truth):
+        seen, expected = np.bincount(drawn[:, token].ravel(), minlength=400), probabilities * 400 * 50
+        often = expected >= 5
+        seen, expected = np.append(seen[often], seen[~often].sum()), np.append(expected[often], expected[~often].sum())
+        chi_square, degrees = ((seen - expected) ** 2 / expected).sum(), len(seen) - 1
+        assert degrees > 5 and abs(chi_square - degrees) < 4 * np.sqrt(2 * degrees)
+
+
+@pytest.mark.parametrize("proposal", [0.0, 0.5, 0.8, 1.0, 1.3])
+def test_the_estimator_is_unbiased(proposal: float) -> None:
+    """E[sum_i w_i f(id_i)] = E_p[f], for random f and for the sum of the weights, within 4 standard errors."""
+    torch.manual_seed(1)
+    logp_V = (2 * torch.randn(40)).log_softmax(0)
+    f_VF = torch.cat([torch.randn(40, 5), torch.ones(40, 1)], 1).double()
+    rows = 4000
+    ids_Rn, weights_Rn = draw(logp_V.expand(rows, -1), torch.from_numpy(uniforms("s", rows, 20, 0)), proposal)
+    q_V = (proposal * logp_V.double()).softmax(0)
+    wanted_Rn = (logp_V.double().exp() / q_V)[ids_Rn] / 20
+    torch.testing.assert_close(weights_Rn.double(), wanted_Rn, rtol=1e-5, atol=0)
+    estimates_RF = (weights_Rn.double()[:, :, None] * f_VF[ids_Rn]).sum(1)
+    error_F = estimates_RF.std(0) / rows**0.5
+    wanted_F = logp_V.double().exp() @ f_VF
+    assert ((estimates_RF.mean(0) - wanted_F).abs() <= 4 * error_F + 1e-6).all()
+
+
+def test_draws_are_a_running_sum_exceeded() -> None:
+    """By hand: q is 1/2, 0, 1/4, 1/4; a token without probability is never drawn, not even at the ends."""
+    logp = torch.tensor([[0.5, 0.0, 0.25, 0.25]]).log().clamp(min=-1e4)
+    below_one = np.nextafter(1, 0)
+    uniform = torch.tensor([[0.0, 0.4999, 0.5001, 0.7499, 0.7501, below_one]], dtype=torch.float64)
+    ids, weights = draw(logp, uniform, 1.0)
+    assert ids.tolist() == [[0, 0, 2, 2, 3, 3]]
+    torch.testing.assert_close(weights, torch.full((1, 6), 1 / 6))
+
+
+def test_a_samples_draws_depend_on_its_id_and_the_seed_alone(llama: Path) -> None:
+    samples = random_samples(400)
+    states = sampled(draws=30, proposal=0.7, seed=5)
+    together = run(load(llama, states), samples, 64)
+    start = 0
+    for one in samples:
+        rows = slice(start, start := start + len(one.token_ids))
+        if len(one.token_ids):
+            alone = run(load(llama, states), [one])
+            np.testing.assert_array_equal(alone["sampled/ids"], together["sampled/ids"][rows])
+            np.testing.assert_allclose(alone["sampled/weights"], together["sampled/weights"][rows], rtol=1e-3)
+    renamed = [sample(f"other{s.id}", s.token_ids) for s in samples]
+    assert (run(load(llama, states), renamed)["sampled/ids"] != together["sampled/ids"]).mean() > 0.3
+    reseeded = sampled(draws=30, proposal=0.7, seed=6)
+    assert (run(load(llama, reseeded), samples)["sampled/ids"] != together["sampled/ids"]).mean() > 0.3
+
+
+def test_uniforms_are_written_down() -> None:
+    """The same draws on every machine, in every version."""
+    first = np.array([[0.05596651261701546, 0.6708853383718683], [0.6213437409062131, 0.5428428507173593]])
+    np.testing.assert_array_equal(uniforms("s1", 2, 2, 0), first)
+
+
+def test_logits_stay_within_their_budget(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = StatesConfig(hidden=[], mass=[], top_k=TopKConfig(k=5), sampled=SampledConfig(draws=5))
+    samples = random_samples(400)
+    whole = run(load(llama, states), samples, 10_000)
+    heights = []
+    inner = pipeline.teacher.sparse_logits.head_logits
+
+    def watched(hidden_Td: torch.Tensor, *rest: object) -> torch.Tensor:
+        heights.append(len(hidden_Td))
+        return inner(hidden_Td, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pipeline.teacher.sparse_logits, "head_logits", watched)
+    monkeypatch.setattr(
+        pipeline.teacher.sparse_logits, "LOGITS_BYTES", 3 * 400 * pipeline.teacher.sparse_logits.BYTES_A_LOGIT
+    )
+    pieces = run(load(llama, states), samples, 10_000)
+    assert max(heights) == 3 and sum(heights) == sum(len(one.token_ids) for one in samples)
+    np.testing.assert_array_equal(pieces["top_k/ids"], whole["top_k/ids"])
+    np.testing.assert_array_equal(pieces["sampled/ids"], whole["sampled/ids"])
+    np.testing.assert_allclose(pieces["top_k/logprobs"], whole["top_k/logprobs"], atol=1e-5)
+
+
+def test_not_a_number_names_its_sample(llama: Path, tmp_path: Path) -> None:
+    folder = edit_weights(llama, tmp_path, lambda w: w["model.embed_tokens.weight"][399].fill_(float("nan")))
+    good, bad = sample("good", [5, 6, 7]), sample("bad", [5, 6, 399, 8])
+    with pytest.raises(ModelError, match="sample 'bad': top_k/logprobs of the teacher is not finite"):
+        run(load(folder, StatesConfig(hidden=[], mass=[], top_k=TopKConfig(k=3))), [good, bad])
+    with pytest.raises(ModelError, match="sample 'bad': sampled/weights of the teacher is not finite"):
+        run(load(folder, sampled(draws=3)), [good, bad])
+
+
+def test_distributions_that_cannot_be(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"states\.top_k: 401 entries a token, but the teacher has only 400 tokens"):
+        load(llama, StatesConfig(top_k=TopKConfig(k=401)))
+    with pytest.raises(ConfigError, match=r"states\.sampled: 500 entries .* `top_k: \{k: 400\}` keeps the whole"):
+        load(llama, sampled(draws=500))
+    for kind in ("top_k", "sampled"):
+        with pytest.raises(ValidationError, match="next-token distributions, which no encoder has"):
+            extraction(tmp_path, tmp_path, tmp_path, teacher={"kind": "encoder"}, states={kind: {}})
+    for wrong in ({"top_k": {"k": 0}}, {"top_k": {"temperature": 0}}, {"sampled": {"proposal": -1}}):
+        with pytest.raises(ValidationError):
+            StatesConfig.model_validate(wrong)
+
+
+# --- In a cache -------------------------------------------------------------------------------------------------------
+
+SPARSE = {
+    **NO_STATES,
+    "top_k": {"k": 6, "temperature": 2.0},
+    "sampled": {"draws": 9, "temperature": 1.0, "proposal": 0.8, "seed": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def made(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    return build_cache(extraction(folder / "cache", llama, write_corpus(folder / "corpus.jsonl"), states=SPARSE))
+
+
+def test_a_cache_of_distributions_alone(made: Path, llama: Path) -> None:
+    verify_cache(made)
+    cache = Cache(made)
+    assert [array.path for array in cache.manifest.arrays] == [
+        "top_k/ids",
+        "top_k/logprobs",
+        "sampled/ids",
+        "sampled/weights",
+    ]
+    assert cache.manifest.sparse == {
+        "top_k": SparseRecord(temperature=2.0, entries=6),
+        "sampled": SparseRecord(temperature=1.0, entries=9, proposal=0.8, seed=4),
+    }
+    model = tf.AutoModelForCausalLM.from_pretrained(llama)
+    tokenizer = tf.AutoTokenizer.from_pretrained(llama)
+    encoder = StudentEncoder(tokenizer, 96, append_eos=True)
+    batch = BatchBuilder(cache, encoder, Needs(sparse=frozenset(["top_k", "sampled"])))[[3, 40, 0]]
+    likeliest, drawn = batch.sparse["top_k"], batch.sparse["sampled"]
+    assert (likeliest.ids_BTn.dtype, likeliest.values_BTn.dtype) == (torch.long, torch.float32)
+    for row, position in enumerate((3, 40, 0)):
+        kept = cache.sample(position)
+        assert kept.text == TEXTS[position] and len(kept.words)
+        one = [sample(kept.id, kept.token_ids)]
+        length = len(kept.token_ids)
+        softened, plain = live_logp(model, one, 2.0), live_logp(model, one, 1.0)
+        values, ids = likeliest.values_BTn[row, :length].double(), likeliest.ids_BTn[row, :length]
+        others = softened.scatter(1, ids, -torch.inf).logsumexp(1, keepdim=True)
+        torch.testing.assert_close(values[:, :6], softened.topk(6).values, atol=1e-4, rtol=0)
+        torch.testing.assert_close(values, torch.cat([softened.gather(1, ids), others], 1), atol=1e-4, rtol=0)
+        q = (0.8 * plain).softmax(-1)
+        wanted = (plain.exp() / q).gather(1, drawn.ids_BTn[row, :length]) / 9
+        torch.testing.assert_close(drawn.values_BTn[row, :length].double(), wanted, atol=1e-6, rtol=1e-3)
+        assert not likeliest.ids_BTn[row, length:].any() and not drawn.values_BTn[row, length:].any()
+
+
+def test_what_is_not_there_is_named(made: Path, llama: Path, tmp_path: Path) -> None:
+    only = {**NO_STATES, "top_k": {"k": 6}}
+    cache = Cache(build_cache(extraction(tmp_path / "c", llama, made.parent / "corpus.jsonl", states=only)))
+    with pytest.raises(CacheError, match=r"no sampled/ids \(it holds top_k/ids, top_k/logprobs\); extract with it in"):
+        cache.sparse("sampled")
+    with pytest.raises(CacheError, match=r"no pooled/3 \(it holds"):
+        cache.pooled()
+
+
+def test_what_is_asked_for_changes_the_fingerprint(made: Path, llama: Path) -> None:
+    def fingerprint(**changes: dict[str, object]) -> str:
+        states = {**SPARSE, **{kind: {**SPARSE[kind], **change} for kind, change in changes.items()}}
+        return make_request(extraction(made, llama, made.parent / "corpus.jsonl", states=states)).manifest.fingerprint
+
+    assert fingerprint() == Cache(made).manifest.fingerprint
+    changes = [
+        {"top_k": {"temperature": 1.0}},
+        {"top_k": {"k": 5}},
+        {"sampled": {"proposal": 1.0}},
+        {"sampled": {"seed": 5}},
+        {"sampled": {"draws": 8}},
+    ]
+    assert len({fingerprint(), *(fingerprint(**change) for change in changes)}) == 6
+
+
+@pytest.mark.parametrize(
+    ("array", "place", "value", "said"),
+    [
+        ("top_k/ids", (2, 0), 400, "top_k row 2 is no distribution"),
+        ("top_k/ids", (2, 0), -1, "top_k row 2 is no distribution"),
+        ("top_k/logprobs", (1, 3), 0.5, "top_k row 1 is no distribution"),
+        ("top_k/logprobs", (1, 6), -20.0, "top_k row 1 is no distribution"),
+        ("sampled/ids", (4, 8), 400, "sampled row 4 is no distribution"),
+        ("sampled/weights", (5, 1), -0.1, "sampled row 5 is no distribution"),
+        ("sampled/weights", (5, 1), np.inf, "sampled/weights row 5 is not finite"),
+    ],
+)
+def test_verify_finds_what_is_no_distribution(
+    made: Path, tmp_path: Path, array: str, place: tuple[int, int], value: float, said: str
+) -> None:
+    shard = Path(shutil.copytree(made, tmp_path / "cache")) / "shards/00001"
+    name = f"states.zarr/{array}/c/0/0"
+    columns = {"top_k/ids": 6, "top_k/logprobs": 7}.get(array, 9)
+    numbers = np.fromfile(shard / name, "<i4" if array.endswith("ids") else "<f4").reshape(-1, columns)
+    numbers[place] = value
+    numbers.tofile(shard / name)
+    as_recorded(shard, name)
+    with pytest.raises(CacheError, match=said):
+        verify_cache(tmp_path / "cache")
+
+
+def test_verify_finds_a_token_twice(made: Path, tmp_path: Path) -> None:
+    shard = Path(shutil.copytree(made, tmp_path / "cache")) / "shards/00000"
+    ids = np.fromfile(shard / "states.zarr/top_k/ids/c/0/0", "<i4").reshape(-1, 6)
+    ids[7, 2] = ids[7, 4]
+    ids.tofile(shard / "states.zarr/top_k/ids/c/0/0")
+    as_recorded(shard, "states.zarr/top_k/ids/c/0/0")
+    with pytest.raises(CacheError, match="top_k row 7 is no distribution"):
+        verify_cache(tmp_path / "cache")

@@ -1,0 +1,90 @@
+"""A cache is open: zarr, pyarrow and DuckDB read it without our code. And a released format stays readable: golden/."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+import zarr
+
+from jobs.verify import verify_cache
+from schemas.cache.reader import Cache
+from tests.caches import build_cache, extraction, write_corpus
+from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "cache-1"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("open")
+    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
+    config = extraction(
+        folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl"), states={"dtype": "bfloat16"}
+    )
+    return build_cache(config)
+
+
+def test_zarr_and_pyarrow_alone_read_a_cache(cache: Path) -> None:
+    """The README's snippet, held against our own reader."""
+    samples = pa.ipc.open_file(str(cache / "shards/00000/samples.arrow")).read_all()
+    states = zarr.open_group(str(cache / "shards/00000/states.zarr"), mode="r")["hidden/2"]
+    ours = Cache(cache)
+    for row in range(len(samples)):
+        start, count = samples["row_start"][row].as_py(), samples["row_count"][row].as_py()
+        bits = states[start : start + count]
+        assert states.attrs["dtype"] == "bfloat16"
+        hidden = (bits.astype(np.uint32) << 16).view(np.float32)
+        position = ours.position(samples["sample_id"][row].as_py())
+        np.testing.assert_array_equal(bits, ours.states(position, [ours.array("hidden", 2)])[0])
+        assert hidden.shape == (len(samples["token_ids"][row].as_py()), 32) and np.isfinite(hidden).all()
+        text = samples["text"][row].as_py()
+        assert text == ours.sample(position).text
+        for start, end in samples["words"][row].as_py():
+            assert text[start:end].strip() == text[start:end] != ""
+
+
+def test_that_needs_nothing_of_ours(cache: Path) -> None:
+    code = (
+        "import sys, zarr, pyarrow as pa\n"
+        f"shard = {str(cache / 'shards/00000')!r}\n"
+        "rows = pa.ipc.open_file(shard + '/samples.arrow').read_all().num_rows\n"
+        "group = zarr.open_group(shard + '/states.zarr', mode='r')\n"
+        "print(rows, sorted(group), group['mass/3'].shape[0])\n"
+        "assert not {'schemas', 'trainer', 'pipeline', 'torch'} & {m.split('.')[0] for m in sys.modules}\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    record = json.loads((cache / "shards/00000/shard.json").read_text())
+    assert done.stdout.split("\n")[0] == f"{record['samples']} ['hidden', 'mass'] {record['tokens']}"
+
+
+def test_duckdb_reads_the_index(cache: Path) -> None:
+    found = duckdb.sql(
+        f"SELECT shard, count(*), sum(tokens) FROM '{cache / 'index.parquet'}' GROUP BY shard ORDER BY shard"
+    ).fetchall()
+    records = [json.loads(path.read_text()) for path in sorted(cache.glob("shards/*/shard.json"))]
+    assert found == [(number, record["samples"], record["tokens"]) for number, record in enumerate(records)]
+    assert sum(row[1] for row in found) == len(TEXTS)
+
+
+def test_format_1_as_it_was_released_is_still_read() -> None:
+    """Numbers written down when the format was: a reader that changes them breaks every cache there is."""
+    verify_cache(GOLDEN)
+    cache = Cache(GOLDEN)
+    expected = json.loads((GOLDEN.parent / "cache-1.json").read_text())
+    assert cache.manifest.fingerprint == expected["fingerprint"]
+    for position, wanted in enumerate(expected["samples"]):
+        sample = cache.sample(position)
+        assert sample.id == wanted["id"] and sample.text == wanted["text"] and sample.prompt_end == wanted["prompt_end"]
+        assert sample.token_ids.tolist() == wanted["token_ids"]
+        assert sample.token_offsets.tolist() == wanted["token_offsets"]
+        assert sample.words.tolist() == wanted["words"]
+        assert sample.noun_phrases.tolist() == wanted["noun_phrases"]
+        hidden, mass = cache.states(position, [cache.array("hidden", 1), cache.array("mass", 1)])
+        widened = (hidden.astype(np.uint32) << 16).view(np.float32)
+        np.testing.assert_array_equal(widened[0, :4], np.array(wanted["hidden_start"], np.float32))
+        np.testing.assert_allclose(mass, wanted["mass"], rtol=1e-6)

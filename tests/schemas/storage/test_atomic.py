@@ -1,0 +1,86 @@
+"""Whole files and folders: what is left when writing fails, who may read them, and what counts as a full disk."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from schemas.errors import ResourceError
+from schemas.storage.atomic import commit_folder, disk_full, file_beside, folder_beside, remove_temporaries, write_text
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "first é")
+    with pytest.raises(KeyboardInterrupt), file_beside(tmp_path / "a.txt") as path:
+        path.write_text("half of the sec")
+        raise KeyboardInterrupt
+    assert (tmp_path / "a.txt").read_bytes() == "first é".encode() and os.listdir(tmp_path) == ["a.txt"]
+    write_text(tmp_path / "a.txt", "second")
+    assert (tmp_path / "a.txt").read_text() == "second" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_the_first_folder_wins_and_a_failed_one_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "folder"
+    for content, won in (("first", True), ("second", False)):
+        with folder_beside(target) as folder:
+            (folder / "deep").mkdir()
+            (folder / "deep" / "file").write_text(content)
+            assert commit_folder(folder, target) is won
+    with pytest.raises(KeyError), folder_beside(target) as folder:
+        raise KeyError
+    assert (target / "deep" / "file").read_text() == "first" and os.listdir(target.parent) == ["folder"]
+
+
+@pytest.mark.parametrize(("umask", "wanted"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_are_readable_to_whom_the_umask_allows(tmp_path: Path, umask: int, wanted: int) -> None:
+    before = os.umask(umask)
+    try:
+        with folder_beside(tmp_path / "folder") as folder:
+            save_file({"a": np.zeros(3)}, folder / "a.safetensors")
+            commit_folder(folder, tmp_path / "folder")
+        with file_beside(tmp_path / "b.safetensors") as path:
+            save_file({"a": np.zeros(3)}, path)
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / "folder" / "a.safetensors") == mode(tmp_path / "b.safetensors") == wanted
+    assert mode(tmp_path / "folder") == 0o777 & ~umask
+
+
+def test_leftovers_of_killed_writers_go(tmp_path: Path) -> None:
+    (tmp_path / ".step-1-0123abcd.tmp").mkdir()
+    (tmp_path / ".a.tmp").write_text("x")
+    (tmp_path / ".lock").write_text("")
+    remove_temporaries(tmp_path)
+    assert os.listdir(tmp_path) == [".lock"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        SafetensorError("Error while serializing: I/O error: File too large (os error 27)"),
+        Exception("File too large (os error 27)"),  # as tokenizers has it
+    ],
+)
+def test_a_full_disk_is_named(tmp_path: Path, error: Exception) -> None:
+    said = f"no space left to write the thing of {tmp_path} .*; make room"
+    with pytest.raises(ResourceError, match=said), disk_full("the thing", tmp_path):
+        raise error
+
+
+@pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "no"), SafetensorError("(os error 13)"), ValueError()])
+def test_other_errors_pass(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)) as found, disk_full("the thing", tmp_path):
+        raise error
+    assert found.value is error

@@ -1,0 +1,273 @@
+"""Alignment on synthetic tokenizations, against the definitions written as plain loops."""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.errors import PairingError, TokenizerError
+from trainer.alignment.spans import (
+    aligned_spans,
+    check_offsets,
+    common_spans,
+    coverage,
+    pair_tokens,
+    resolve_overlaps,
+    span_labels,
+)
+
+Ranges = list[tuple[int, int]]
+
+
+def array(ranges: Ranges) -> np.ndarray:
+    return np.array(ranges, np.int32).reshape(-1, 2)
+
+
+@st.composite
+def tokenizations(draw: st.DrawFn, text: str, whole_characters: bool = False) -> np.ndarray:
+    """Cuts between bytes, as byte-level tokenizers make them; some tokens are trimmed, dropped or special."""
+    owner = [place for place, letter in enumerate(text) for _ in letter.encode()]
+    cuts = list(range(1, len(owner)))
+    if whole_characters:
+        cuts = [cut for cut in cuts if owner[cut] != owner[cut - 1]]
+    chosen = sorted(draw(st.sets(st.sampled_from(cuts)))) if cuts else []
+    ranges: Ranges = []
+    for low, high in zip([0, *chosen], [*chosen, len(owner)], strict=True):
+        start, end = owner[low], owner[high - 1] + 1
+        what = "token" if whole_characters else draw(st.sampled_from(["token"] * 8 + ["trimmed", "dropped", "special"]))
+        if what == "special":
+            ranges.append((0, 0) if draw(st.booleans()) else (start, start))
+        if what != "dropped":
+            ranges.append((start + 1, end) if what == "trimmed" and end - start > 1 else (start, end))
+    return array(ranges)
+
+
+@st.composite
+def two_sides(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
+    text = draw(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))
+    return draw(tokenizations(text)), draw(tokenizations(text)), draw(st.integers(0, len(text)))
+
+
+@st.composite
+def two_partitions(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    text = draw(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))
+    return draw(tokenizations(text, True)), draw(tokenizations(text, True))
+
+
+def naive_boundaries(teacher: Ranges, student: Ranges, start: int) -> list[int]:
+    tokens = [(a, b) for a, b in [*teacher, *student] if a < b]
+    both = {b for a, b in teacher if a < b} & {b for a, b in student if a < b}
+    return [e for e in sorted(both) if e > start and not any(a < e < b for a, b in tokens)]
+
+
+def naive_labels(ranges: Ranges, boundaries: list[int], start: int) -> list[int]:
+    labels = []
+    for a, b in ranges:
+        later = [i for i, e in enumerate(boundaries) if e >= b]
+        labels.append(later[0] if a < b and b > start and later else -1)
+    return labels
+
+
+def two_pointer_walk(teacher: Ranges, student: Ranges) -> Iterator[tuple[list[int], list[int]]]:
+    """SRA's reference walk over end offsets: (teacher tokens, student tokens) of each span."""
+    i = j = done_i = done_j = 0
+    while i < len(teacher) and j < len(student):
+        if teacher[i][1] == student[j][1]:
+            i, j = i + 1, j + 1
+            yield list(range(done_i, i)), list(range(done_j, j))
+            done_i, done_j = i, j
+        elif teacher[i][1] < student[j][1]:
+            i += 1
+        else:
+            j += 1
+
+
+def longest_common_subsequence(first: list[int], second: list[int]) -> int:
+    table = [[0] * (len(second) + 1) for _ in range(len(first) + 1)]
+    for i, a in enumerate(first):
+        for j, b in enumerate(second):
+            table[i + 1][j + 1] = table[i][j] + 1 if a == b else max(table[i][j + 1], table[i + 1][j])
+    return table[-1][-1]
+
+
+@given(two_sides())
+@settings(deadline=None, max_examples=150)
+def test_labels_are_the_definition(sides: tuple[np.ndarray, np.ndarray, int]) -> None:
+    teacher, student, start = sides
+    boundaries = naive_boundaries(teacher.tolist(), student.tolist(), start)
+    on_teacher, on_student, count = aligned_spans(teacher, student, start)
+    assert count == len(boundaries)
+    assert on_teacher.tolist() == naive_labels(teacher.tolist(), boundaries, start)
+    assert on_student.tolist() == naive_labels(student.tolist(), boundaries, start)
+    assert on_teacher.dtype == on_student.dtype == np.int64
+
+
+@given(two_partitions())
+@settings(deadline=None, max_examples=100)
+def test_on_whole_characters_it_is_the_reference_walk_and_the_longest_common_subsequence(
+    sides: tuple[np.ndarray, np.ndarray],
+) -> None:
+    teacher, student = sides
+    on_teacher, on_student, count = aligned_spans(teacher, student)
+    walked = list(two_pointer_walk(teacher.tolist(), student.tolist()))
+    assert walked == [
+        (np.flatnonzero(on_teacher == k).tolist(), np.flatnonzero(on_student == k).tolist()) for k in range(count)
+    ]
+    assert count == longest_common_subsequence(teacher[:, 1].tolist(), student[:, 1].tolist())
+    length = int(teacher[-1, 1])
+    assert coverage(teacher, on_teacher, 0, length) == coverage(student, on_student, 0, length) == 1.0
+
+
+@given(two_sides())
+@settings(deadline=None, max_examples=100)
+def test_no_character_stands_in_two_spans(sides: tuple[np.ndarray, np.ndarray, int]) -> None:
+    teacher, student, start = sides
+    on_teacher, on_student, _ = aligned_spans(teacher, student, start)
+    owner: dict[int, int] = {}
+    for offsets, labels in ((teacher, on_teacher), (student, on_student)):
+        for (a, b), label in zip(offsets.tolist(), labels.tolist(), strict=True):
+            for character in range(a, b) if label >= 0 else ():
+                assert owner.setdefault(character, label) == label
+
+
+@given(two_sides(), st.integers(1, 8))
+@settings(deadline=None, max_examples=100)
+def test_too_many_spans_are_merged_uniformly(sides: tuple[np.ndarray, np.ndarray, int], most: int) -> None:
+    teacher, student, start = sides
+    fine = aligned_spans(teacher, student, start)
+    on_teacher, on_student, count = aligned_spans(teacher, student, start, most)
+    assert count == min(most, fine[2])
+    group = {-1: -1}
+    for labels, merged in ((fine[0], on_teacher), (fine[1], on_student)):
+        for a, b in zip(labels.tolist(), merged.tolist(), strict=True):
+            assert group.setdefault(a, b) == b  # fine spans stay whole, and both sides agree
+    sizes = [list(group.values()).count(k) for k in range(count)]
+    assert sum(sizes) == fine[2]
+    assert not sizes or max(sizes) - min(sizes) <= 1
+    assert [group[k] for k in range(fine[2])] == sorted(group[k] for k in range(fine[2]))
+
+
+def test_the_example_of_two_space_conventions() -> None:
+    # "Hello brave world": the first side owns leading spaces, the second drops them, has specials, and cuts "brave".
+    teacher = array([(0, 5), (5, 11), (11, 17)])
+    student = array([(0, 0), (0, 5), (6, 8), (8, 11), (12, 15), (15, 17), (0, 0)])
+    on_teacher, on_student, count = aligned_spans(teacher, student)
+    assert (on_teacher.tolist(), on_student.tolist(), count) == ([0, 1, 2], [-1, 0, 1, 1, 2, 2, -1], 3)
+
+
+def test_a_token_across_the_prompt_s_end_belongs_to_the_response() -> None:
+    # "Q: yes no" with the prompt "Q: ": " yes" holds the prompt's last space, on the other side a token of its own.
+    teacher = array([(0, 2), (2, 6), (6, 9)])
+    student = array([(0, 2), (2, 3), (3, 6), (6, 9)])
+    on_teacher, on_student, count = aligned_spans(teacher, student, start=3)
+    assert (on_teacher.tolist(), on_student.tolist(), count) == ([-1, 0, 1], [-1, -1, 0, 1], 2)
+
+
+def test_bytes_of_one_character_are_one_span() -> None:
+    # "é漢" in bytes: the middle token closes é and opens 漢.
+    teacher = array([(0, 1), (0, 2), (1, 2), (1, 2)])
+    whole = array([(0, 1), (1, 2)])
+    on_teacher, on_student, count = aligned_spans(teacher, whole)
+    assert (on_teacher.tolist(), on_student.tolist(), count) == ([0, 0, 0, 0], [0, 0], 1)
+
+
+def test_sides_without_a_common_end_have_no_spans() -> None:
+    nothing = np.zeros((0, 2), np.int32)
+    for teacher, student in ((array([(0, 3)]), array([(0, 2)])), (nothing, array([(0, 2)])), (nothing, nothing)):
+        on_teacher, on_student, count = aligned_spans(teacher, student, start=1, max_spans=4)
+        assert on_teacher.tolist() == [-1] * len(teacher)
+        assert on_student.tolist() == [-1] * len(student)
+        assert count == 0
+
+
+def test_coverage_counts_characters_up_to_the_last_common_end() -> None:
+    teacher, student = array([(0, 4), (4, 8), (8, 12)]), array([(0, 4), (4, 8), (8, 10)])  # the student was cut
+    on_teacher, on_student, _ = aligned_spans(teacher, student, start=2)
+    assert coverage(teacher, on_teacher, 2, 12) == coverage(student, on_student, 2, 12) == 0.6
+    assert coverage(teacher, np.full(3, -1), 2, 12) == 0.0
+    assert coverage(teacher, on_teacher, 12, 12) == 1.0
+
+
+spans = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 12)), max_size=25).map(
+    lambda pairs: array([(start, start + length) for start, length in pairs])
+)
+
+
+@given(spans)
+@settings(deadline=None, max_examples=150)
+def test_overlaps_go_to_the_longest_then_the_first(candidates: np.ndarray) -> None:
+    kept: Ranges = []
+    for a, b in sorted(map(tuple, candidates.tolist()), key=lambda span: (span[0] - span[1], span[0])):
+        if a < b and all(b <= c or d <= a for c, d in kept):
+            kept.append((a, b))
+    assert resolve_overlaps(candidates).tolist() == [list(span) for span in sorted(kept)]
+
+
+@given(two_sides(), spans)
+@settings(deadline=None, max_examples=100)
+def test_a_token_belongs_to_the_span_it_ends_in(sides: tuple[np.ndarray, np.ndarray, int], found: np.ndarray) -> None:
+    found = resolve_overlaps(found)
+    expected = [
+        next((k for k, (c, d) in enumerate(found.tolist()) if a < b and c < b <= d), -1) for a, b in sides[0].tolist()
+    ]
+    assert span_labels(sides[0], found).tolist() == expected
+
+
+@given(st.integers(0, 12).flatmap(lambda n: st.tuples(*[st.lists(st.integers(-1, n - 1))] * 2, st.just(n))))
+@settings(deadline=None)
+def test_only_spans_with_tokens_on_both_sides_stay(case: tuple[list[int], list[int], int]) -> None:
+    teacher, student, count = case
+    both = sorted((set(teacher) & set(student)) - {-1})
+    on_teacher, on_student, kept = common_spans(np.array(teacher, int), np.array(student, int), count)
+    assert kept == len(both)
+    assert on_teacher.tolist() == [both.index(k) if k in both else -1 for k in teacher]
+    assert on_student.tolist() == [both.index(k) if k in both else -1 for k in student]
+
+
+def test_pairs_are_the_common_prefix() -> None:
+    assert pair_tokens(np.array([5, 6, 7], np.int32), np.array([5, 6])).tolist() == [0, 1]
+    assert pair_tokens(np.array([5, 6], np.int32), np.array([5, 6, 7, 8])).tolist() == [0, 1, -1, -1]
+    assert pair_tokens(np.array([], np.int32), np.array([5])).tolist() == [-1]
+    with pytest.raises(PairingError, match="token 1 is 6 in the cache and 9 in the student's tokenizer"):
+        pair_tokens(np.array([5, 6, 7], np.int32), np.array([5, 9, 7]))
+
+
+@given(two_sides())
+@settings(deadline=None)
+def test_offsets_of_tokenizers_pass(sides: tuple[np.ndarray, np.ndarray, int]) -> None:
+    length = int(sides[0][:, 1].max(initial=0))
+    check_offsets(sides[0], length)
+    if length:
+        with pytest.raises(TokenizerError, match=f"of a text of {length - 1}"):
+            check_offsets(sides[0], length - 1)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        ([(0, 2), (-1, 3)], "token 1 claims characters -1 to 3 of a text of 9"),
+        ([(0, 2), (4, 3)], "token 1 claims characters 4 to 3"),
+        ([(0, 2), (2, 10)], "token 1 claims characters 2 to 10"),
+        ([(0, 0), (0, 5), (0, 0), (1, 4)], "token 3 ends at character 4, before an earlier token's end at 5"),
+    ],
+)
+def test_unusable_offsets_are_named(ranges: Ranges, message: str) -> None:
+    with pytest.raises(TokenizerError, match=message):
+        check_offsets(array(ranges), 9)
+
+
+def test_it_is_fast_enough_for_every_sample_of_every_batch() -> None:
+    generator = np.random.default_rng(0)
+    sides = []
+    for _ in range(2):
+        ends = np.append(np.sort(generator.choice(np.arange(1, 1400), 299, replace=False)), 1400)
+        sides.append(array(list(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))))
+    best = float("inf")
+    for _ in range(300):
+        begin = time.perf_counter()
+        aligned_spans(sides[0], sides[1], 400, 1024)
+        best = min(best, time.perf_counter() - begin)
+    assert best < 5e-4  # seconds; 5e-5 on an idle core

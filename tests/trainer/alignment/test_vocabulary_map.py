@@ -1,0 +1,93 @@
+"""Edit distances against recursion, and the vocabulary map against a search through all of the student's tokens."""
+
+from functools import cache
+from itertools import combinations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tiny import tiny_tokenizer
+from tests.trainer.alignment.spelling import spelt
+from trainer.alignment.vocabulary import SharedVocabulary, share_vocabulary
+from trainer.alignment.vocabulary_map import NOT_LOOKED_UP, VocabularyMap, edit_distances
+
+
+def distance(first, second):
+    """Levenshtein's recursion over the last letters."""
+
+    @cache
+    def least(i, j):
+        if not i or not j:
+            return i + j
+        replaced = least(i - 1, j - 1) + (first[i - 1] != second[j - 1])
+        return min(replaced, least(i - 1, j) + 1, least(i, j - 1) + 1)
+
+    return least(len(first), len(second))
+
+
+strings = st.lists(st.binary(max_size=6) | st.text("ab c", max_size=7).map(str.encode), max_size=5)
+
+
+@given(strings, strings)
+@settings(deadline=None)
+def test_edit_distances(first, second):
+    found = edit_distances(first, second)
+    assert found.shape == (len(first), len(second))
+    assert found.tolist() == [[distance(a, b) for b in second] for a in first]
+
+
+def nearest(tokenizers, token):
+    """The student's token for one of the teacher's, -1 for none, by trying all."""
+    student, teacher = tokenizers
+    pieces, piece = spelt(student), spelt(teacher)[token]
+    if token == teacher.eos_token_id and student.eos_token_id is not None:
+        return student.eos_token_id
+    if piece is None:
+        return -1
+    if piece in pieces:
+        return pieces.index(piece)
+    tries = [
+        (distance(piece, other), len(other), other, place) for place, other in enumerate(pieces) if other is not None
+    ]
+    return min(tries)[-1]
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizers")
+    return {kind: tiny_tokenizer(folder / kind, kind, 300) for kind in ("bpe", "bytelevel", "unigram", "wordpiece")}
+
+
+def test_every_token_goes_to_its_nearest(tokenizers):
+    for first, second in combinations(tokenizers, 2):
+        for pair in ((first, second), (second, first)):
+            both = tuple(tokenizers[kind] for kind in pair)
+            size = len(both[1]) + 5  # a head that is padded to a round size
+            found = VocabularyMap(both, share_vocabulary(*both), False, size)
+            found.look_up_all()
+            some = torch.randperm(len(both[1]), generator=torch.Generator().manual_seed(0))[:60].tolist()
+            assert [found.student_W[token].item() for token in some] == [nearest(both, token) for token in some]
+            assert found.student_W[-5:].tolist() == [-1] * 5
+
+
+def test_only_what_is_asked_for_is_looked_up(tokenizers):
+    both = (tokenizers["bytelevel"], tokenizers["bpe"])
+    lazy = VocabularyMap(both, share_vocabulary(*both), False, len(both[1]))
+    whole = VocabularyMap(both, share_vocabulary(*both), False, len(both[1]))
+    whole.look_up_all()
+    unknown = (lazy.student_W == NOT_LOOKED_UP).nonzero().squeeze(1)
+    asked = torch.stack([unknown[3:9], torch.arange(6)])
+    for _ in range(2):
+        assert torch.equal(lazy(asked), whole.student_W[asked])
+        left = (lazy.student_W == NOT_LOOKED_UP).nonzero().squeeze(1)
+        assert set(left.tolist()) == set(unknown.tolist()) - set(asked.flatten().tolist())
+        assert len(left)
+
+
+def test_one_tokenizer_maps_to_itself(tokenizers):
+    both = (tokenizers["bpe"], tokenizers["bpe"])
+    found = VocabularyMap(both, SharedVocabulary.empty(), True, len(both[1]) + 3)
+    assert found(torch.arange(len(both[1]))).tolist() == list(range(len(both[1])))
+    assert found.student_W[-3:].tolist() == [-1] * 3

@@ -1,0 +1,176 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModel, PreTrainedTokenizerFast
+
+from jobs.cli import evaluate
+from jobs.evaluate import show_sentence_evaluations
+from schemas.errors import ConfigError, CorpusError
+from schemas.models.sentence_layout import SentenceLayout
+from tests.material import MATERIAL, needs_material
+from tests.tiny import TEXTS, tiny_bert, tiny_tokenizer
+from trainer.evaluation.sentence_pairs import SentencePair, read_pairs
+from trainer.evaluation.sentence_similarity import embed, evaluate_sentences, spearman
+from trainer.student.load import load_sentence_encoder
+from trainer.student.sentence_encoder import SentenceEncoder
+
+PAIRS = [SentencePair(TEXTS[i], TEXTS[i + 1], float(i % 5)) for i in range(12)]
+CSV = 'sentence1,sentence2,score\n"One, two",three,1.5\nfour,five,0\n'
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[SentenceEncoder, PreTrainedTokenizerFast]:
+    folder = tmp_path_factory.mktemp("encoder")
+    tokenizer = tiny_tokenizer(folder, "wordpiece")
+    return SentenceEncoder(tiny_bert(folder, tokenizer), SentenceLayout("mean", False, 64)).eval(), tokenizer
+
+
+def naive_ranks(values: list[float]) -> list[float]:
+    """One more than how many are smaller, plus half of how many others are equal."""
+    return [1 + sum(v < x for v in values) + (sum(v == x for v in values) - 1) / 2 for x in values]
+
+
+def naive_spearman(x: list[float], y: list[float]) -> float:
+    a, b = naive_ranks(x), naive_ranks(y)
+    mean = (len(x) + 1) / 2
+    product = sum((i - mean) * (j - mean) for i, j in zip(a, b, strict=True))
+    return product / math.sqrt(sum((i - mean) ** 2 for i in a) * sum((j - mean) ** 2 for j in b))
+
+
+def test_spearman_of_known_values() -> None:
+    # Without ties it is 1 - 6 sum d^2 / (n (n^2 - 1)): IQ and hours of television, the textbook's -29/165.
+    iq = [106, 100, 86, 101, 99, 103, 97, 113, 112, 110]
+    hours = [7, 27, 2, 50, 28, 29, 20, 12, 6, 17]
+    assert spearman(np.array(iq), np.array(hours)) == pytest.approx(-29 / 165)
+    # With ties: ranks 1, 2.5, 2.5, 4 against 1, 3, 2, 4.
+    assert spearman(np.array([1, 2, 2, 3]), np.array([1, 3, 2, 4])) == pytest.approx(3 / math.sqrt(10))
+    assert spearman(np.array([1, 2, 3]), np.array([5, 5, 5])) == 0.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=30))
+def test_spearman_against_counting(points: list[tuple[int, int]]) -> None:
+    x, y = ([float(point[side]) for point in points] for side in (0, 1))
+    if len(set(x)) > 1 and len(set(y)) > 1:
+        assert spearman(np.array(x), np.array(y)) == pytest.approx(naive_spearman(x, y), abs=1e-12)
+        # Only the order counts.
+        assert spearman(np.exp(x), 3 * np.array(y) - 7) == pytest.approx(spearman(np.array(x), np.array(y)))
+
+
+def test_agrees_with_cosines_one_by_one(pair: tuple[SentenceEncoder, PreTrainedTokenizerFast]) -> None:
+    model, tokenizer = pair
+    similarities = []
+    for item in PAIRS:
+        first, second = (
+            model.model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0).detach().double()
+            for text in (item.first, item.second)
+        )
+        similarities.append(float(first @ second / (first.norm() * second.norm())))
+    found = evaluate_sentences(model.train(), tokenizer, PAIRS)
+    assert model.training and found.pairs == len(PAIRS)
+    assert found.spearman == pytest.approx(100 * naive_spearman(similarities, [item.score for item in PAIRS]))
+    assert found.metrics() == {"spearman": found.spearman}
+    one, many = (embed(model, tokenizer, TEXTS, batch_tokens=size) for size in (1, 4096))
+    np.testing.assert_allclose(one, many, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_sees_no_difference_ranks_nothing(pair: tuple[SentenceEncoder, PreTrainedTokenizerFast]) -> None:
+    _, tokenizer = pair
+    blind = AutoModel.from_config(pair[0].config, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in blind.parameters():
+            parameter.zero_()
+    assert evaluate_sentences(SentenceEncoder(blind, pair[0].layout), tokenizer, PAIRS).spearman == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("header.csv", CSV),
+        ("bare.csv", CSV.split("\n", 1)[1]),
+        ("turned.csv", 'id,score,sentence2,sentence1\n7,1.5,three,"One, two"\n8,0,five,four\n'),
+        ("plain.tsv", "One, two\tthree\t1.5\nfour\tfive\t0\n"),
+        (
+            "lines.jsonl",
+            '{"sentence1": "One, two", "sentence2": "three", "score": 1.5}\n\n'
+            '{"sentence1": "four", "sentence2": "five", "score": "0", "more": 1}\n',
+        ),
+    ],
+)
+def test_reading_pairs(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    expected = [SentencePair("One, two", "three", 1.5), SentencePair("four", "five", 0.0)]
+    assert read_pairs(tmp_path / name) == expected
+    (tmp_path / name).write_text(content.rstrip("\n") + "\n" + content.rstrip("\n").split("\n")[-1], encoding="utf-8")
+    assert read_pairs(tmp_path / name, limit=2) == expected
+
+
+def test_quotes_in_a_tsv_are_characters(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text('"Open\tclosed"\t1\nb\tc\t2\n')
+    assert read_pairs(tmp_path / "a.tsv")[0] == SentencePair('"Open', 'closed"', 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "a,b,1\nc,d\n", r"a\.csv:2: 2 columns"),
+        ("a.csv", "a,b,1\nc,d,high\n", r"a\.csv:2: the score 'high' is no number"),
+        ("a.csv", "first,second,gold\na,b,1\n", r"a\.csv:1: the score 'gold' is no number"),
+        ("a.csv", "a,b,1\nc,d,nan\n", r"a\.csv:2: the score 'nan'"),
+        ("a.csv", "a,b,1\nc,d,1\n", "not two different scores"),
+        ("a.csv", "", "0 pairs"),
+        ("a.jsonl", '{"sentence1": "a", "score": 1}\n', r"a\.jsonl:1: KeyError\('sentence2'\)"),
+        ("a.jsonl", "[1, 2]\n", r"a\.jsonl:1: TypeError"),
+        ("a.jsonl", "{\n", r"a\.jsonl:1: JSONDecodeError"),
+        ("a.jsonl", "[" * 100_000 + "\n", r"a\.jsonl:1: RecursionError"),
+        (
+            "a.jsonl",
+            '{"sentence1": "a\\ud800", "sentence2": "b", "score": 1}\n',
+            r"a\.jsonl:1: a sentence has an unpaired",
+        ),
+        ("a.csv", "a,b,\xff", "cannot read sentence pairs from"),
+    ],
+)
+def test_bad_pairs_are_named(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(CorpusError, match=message):
+        read_pairs(tmp_path / name)
+    with pytest.raises(CorpusError, match="cannot read sentence pairs from"):
+        read_pairs(tmp_path / "none.csv")
+
+
+def test_the_command_ranks_encoders(
+    pair: tuple[SentenceEncoder, PreTrainedTokenizerFast], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, tokenizer = pair
+    for name, pooling in (("mean", "mean"), ("cls", "cls")):
+        saved = SentenceEncoder(model.model, SentenceLayout(pooling, True, 48))  # type: ignore[arg-type]
+        saved.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    rows = "".join(f'"{item.first}","{item.second}",{item.score}\n' for item in PAIRS)
+    (tmp_path / "pairs.csv").write_text(rows, encoding="utf-8")
+    show_sentence_evaluations([tmp_path / "cls", tmp_path / "mean"], tmp_path / "pairs.csv", None, None)
+    shown = capsys.readouterr().out
+    values = {
+        name: evaluate_sentences(load_sentence_encoder(tmp_path / name), tokenizer, PAIRS).spearman
+        for name in ("mean", "cls")
+    }
+    assert all(f"{value:.2f}" in shown for value in values.values()) and "48" in shown
+    best, worst = sorted(values, key=lambda name: -values[name])
+    assert shown.index(f"{values[best]:.2f}") < shown.index(f"{values[worst]:.2f}")
+
+
+def test_the_command_wants_one_kind_of_material(tmp_path: Path) -> None:
+    for material in ({}, {"text": tmp_path / "a.txt", "pairs": tmp_path / "b.csv"}):
+        with pytest.raises(ConfigError, match="--text for language models, or --pairs for sentence encoders"):
+            evaluate([tmp_path], **material)  # type: ignore[arg-type]
+
+
+@needs_material
+def test_sts_benchmark_is_read_whole() -> None:
+    pairs = read_pairs(MATERIAL / "text" / "sentences" / "stsb-en-dev.csv")
+    assert len(pairs) == 1500 and pairs[0].score == 5.0 and max(pair.score for pair in pairs) == 5.0

@@ -1,0 +1,111 @@
+"""Cross-entropy carried by another loss is cross-entropy: the same value, the same gradient, whatever carries it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from schemas.configs.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
+from tests.trainer.objectives.world import counts_of, gradients, make_batch, make_pair, to_double
+from trainer.objectives.ce import cross_entropy
+from trainer.objectives.kernels import forward_kl as divergence
+from trainer.objectives.kernels.carried import CarriedCrossEntropy
+from trainer.objectives.objective import build_objective
+
+CE = CrossEntropyConfig(weight=0.7)
+CARRIERS = {
+    "sra": (SRAConfig(weight=0.3, span_kd=0.4), False),
+    "sra, mean over spans, one vocabulary": (SRAConfig(span_kd_reduction="mean"), True),
+    "kd": (KDConfig(weight=0.6, temperature=1.5), True),
+}
+
+
+def one_by_one(objective, student, batch, counts):
+    """The objective's value and gradient as the sum of its losses, each alone, so that none carries another."""
+    total = 0.0
+    for loss in objective.losses:
+        for term in loss(student, batch).values():
+            total = total + loss.weight * term.weight * term.total / counts[term.unit]
+    return total.detach(), gradients(total, student, objective)
+
+
+@pytest.mark.parametrize(("carrier", "same"), CARRIERS.values(), ids=CARRIERS)
+@pytest.mark.parametrize("block", [1, 40, 1 << 18])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_objective_is_the_sum_of_its_losses(carrier, same, block, seed, monkeypatch):
+    monkeypatch.setattr(divergence, "BLOCK_CPU", block)
+    shared = ([*range(7)], [*range(7)]) if same and seed % 2 else None
+    objective = build_objective([CE, carrier, MTAConfig()], make_pair(seed, same=same, shared=shared))
+    to_double(objective)
+    student, batch = make_batch(objective, seed, same=same)
+    counts = counts_of(batch, pairs=objective.needs.pairs)
+    counts = {unit: 3 * count + 1 for unit, count in counts.items()}  # of a step with other batches too
+    total, parts = objective(student, batch, counts)
+    found = gradients(total, student, objective)
+    wanted_total, wanted = one_by_one(objective, student, batch, counts)
+    nll = cross_entropy(student.logits_BSV, batch.tokens_BS, batch.target_BS) / counts["token"]
+    torch.testing.assert_close(total.detach(), wanted_total, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(parts["ce/nll"], nll.detach())
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+
+
+def test_without_a_span_to_compare_there_is_still_cross_entropy():
+    objective = build_objective([CE, SRAConfig(cos=0, geo=0)], make_pair())
+    student, batch = make_batch(objective)
+    batch = replace(batch, spans={request: replace(s, mask_BK=s.mask_BK & False) for request, s in batch.spans.items()})
+    counts = counts_of(batch)
+    total, _ = objective(student, batch, counts)
+    alone, _ = build_objective([CE], make_pair())(student, batch, counts)
+    (found,), (wanted,) = (torch.autograd.grad(x, student.logits_BSV) for x in (total, alone))
+    torch.testing.assert_close(total, alone)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_two_cross_entropies_go_alone():
+    objective = build_objective([CE, CrossEntropyConfig(weight=0.1), SRAConfig()], make_pair())
+    to_double(objective)
+    student, batch = make_batch(objective)
+    total, parts = objective(student, batch, counts_of(batch))
+    torch.testing.assert_close(parts["ce/nll"], parts["ce2/nll"])
+    torch.testing.assert_close(total.detach(), one_by_one(objective, student, batch, counts_of(batch))[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("offset", [0.0, -90.0, 3000.0])
+def test_it_errs_no_more_than_torch_does(dtype, offset):
+    g = torch.Generator().manual_seed(0)
+    logits = (5 * torch.randn(50, 2000, generator=g) + offset).to(dtype).float()
+    label, wanted = torch.randint(0, 2000, (50,), generator=g), torch.rand(50, generator=g) < 0.8
+    carried = CarriedCrossEntropy(label, wanted, 0.5, 1.0, logits)
+    gradient = torch.zeros_like(logits)
+    carried.add(slice(0, 50), logits, gradient)
+
+    def plain(x):
+        x = x.clone().requires_grad_()
+        value = F.cross_entropy(x, label.masked_fill(~wanted, -100), reduction="sum")
+        return value.detach().double(), 0.5 * torch.autograd.grad(value, x)[0].double()
+
+    for ours, theirs, right in zip((carried.total, gradient), plain(logits), plain(logits.double()), strict=True):
+        allowed = max(1e-6 * right.abs().max(), 2 * (theirs - right).abs().max())
+        assert (ours.double() - right).abs().max() <= allowed
+    assert torch.count_nonzero(gradient[~wanted]) == 0
+
+
+def test_what_is_not_wanted_may_be_anything():
+    logits = torch.tensor([[0.0, -torch.inf], [1.0, 2.0]])
+    carried = CarriedCrossEntropy(torch.tensor([1, 0]), torch.tensor([False, True]), 1.0, 1.0, logits)
+    gradient = torch.zeros(2, 2)
+    carried.add(slice(0, 2), logits, gradient)
+    torch.testing.assert_close(carried.total, F.cross_entropy(logits[1:], torch.tensor([0])))
+    assert torch.count_nonzero(gradient[0]) == 0
+
+
+def test_a_label_of_no_probability_has_a_finite_loss():
+    logits = torch.tensor([[0.0, -1e4]])
+    carried = CarriedCrossEntropy(torch.tensor([1]), torch.tensor([True]), 1.0, 1.0, logits)
+    gradient = torch.zeros(1, 2)
+    carried.add(torch.tensor([0]), logits, gradient)
+    assert carried.total.item() == 1e4
+    assert gradient.tolist() == [[1.0, -1.0]]

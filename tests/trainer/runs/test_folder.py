@@ -1,0 +1,186 @@
+"""A run's folder under bad luck: a full disk at every kind of write, and a second training in the same place."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.configs.training import TrainingConfig
+from schemas.configs.yaml import dump_config
+from schemas.errors import RunError
+from schemas.models.files import load_tokenizer
+from tests.caches import build_cache, extraction, write_corpus
+from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from trainer.runs.checkpoint import latest_checkpoint, read_record
+from trainer.runs.folder import RunFolder
+from trainer.runs.metrics import read_metrics
+from trainer.runs.train import train
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
+    return build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
+
+
+def config(cache: Path, output: Path, **changes: Any) -> TrainingConfig:
+    size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    student = {"architecture": {"model_type": "llama", **size}, "tokenizer": "teacher", "max_tokens": 64}
+    base = {"cache": cache, "output": output, "student": student, "objective": [{"loss": "ce"}], "steps": 4}
+    base |= {"batch_size": 2, "threads": 1, "checkpoint_every": 2, "log_every": 1, "device": "cpu"}
+    return TrainingConfig.model_validate(base | changes)
+
+
+FULL = """
+import resource, sys
+from trainer.optimisation.loop import Loop
+original, step, limit = Loop.step, int(sys.argv[2]), int(sys.argv[3])
+def full(self, number):
+    if number == step:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    return original(self, number)
+Loop.step = full
+from jobs.cli import main
+sys.argv = ["stillroom", "train", sys.argv[1]]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "limit", "checkpoint_every", "what", "intact"),
+    [
+        (3, 60_000, 2, "checkpoint step-00000004", "step-00000002"),  # in the optimiser's file
+        (3, 10_000, 2, "checkpoint step-00000004", "step-00000002"),  # in the model's
+        (5, 10_000, 4, "the model", "step-00000004"),
+        (3, 50, 2, "the metrics", "step-00000002"),
+    ],
+)
+def test_a_full_disk_is_said_and_costs_no_checkpoint(
+    cache: Path, tmp_path: Path, step: int, limit: int, checkpoint_every: int, what: str, intact: str
+) -> None:
+    """The limit on file size stands for a full disk: the same write calls fail, with another errno."""
+    run = config(cache, tmp_path / "run", checkpoint_every=checkpoint_every, steps=6)
+    (tmp_path / "train.yaml").write_text(dump_config(run))
+    command = [sys.executable, "-c", FULL, str(tmp_path / "train.yaml"), str(step), str(limit)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 2 and f"no space left to write {what} of {tmp_path / 'run'}" in said, done.stderr
+    # Of a full disk, TensorBoard's own thread prints a traceback before it is asked what went wrong.
+    assert "Traceback" not in done.stderr or what == "the metrics"
+    left = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").glob("**/.*")}
+    assert left == {".lock"} and not (tmp_path / "run" / "model").exists()
+    assert os.listdir(tmp_path / "run" / "checkpoints") == [intact]
+    assert not train(run).already_done
+    train(run.model_copy(update={"output": tmp_path / "other"}))
+    first, second = (tmp_path / name / "model" / "model.safetensors" for name in ("run", "other"))
+    assert first.read_bytes() == second.read_bytes()
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_what_a_run_leaves_can_be_read_by_others(cache: Path, tmp_path: Path) -> None:
+    umask = os.umask(0o022)
+    try:
+        train(config(cache, tmp_path / "run"))
+    finally:
+        os.umask(umask)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert modes["model.safetensors"] == 0o644 and set(modes.values()) == {0o644}
+
+
+def hold(run: TrainingConfig, fingerprint: str, ready: Any, done: Any) -> None:
+    folder = RunFolder(run, fingerprint, 4)
+    with folder.locked():
+        folder.begin()
+        ready.set()
+        done.wait(60)
+
+
+def test_a_second_training_in_the_same_output_is_refused(cache: Path, tmp_path: Path) -> None:
+    run = config(cache, tmp_path / "run")
+    fingerprint = json.loads((cache / "cache.json").read_text())["fingerprint"]
+    late = RunFolder(run, fingerprint, 4)  # has looked before the other began
+    processes = multiprocessing.get_context("spawn")
+    ready, done = processes.Event(), processes.Event()
+    other = processes.Process(target=hold, args=(run, fingerprint, ready, done))
+    other.start()
+    try:
+        assert ready.wait(60)
+        for refused in (RunFolder(run, fingerprint, 4).locked(), late.locked()):
+            with pytest.raises(RunError, match=f"another training is writing to {tmp_path / 'run'}"), refused:
+                late.begin()
+    finally:
+        done.set()
+        other.join()
+    with pytest.raises(RunError, match=r"wrote to .* in the meantime"), late.locked():
+        late.begin()
+    assert not train(run).already_done
+
+
+def test_a_lock_is_given_back_and_a_valid_start_alone_makes_it(cache: Path, tmp_path: Path) -> None:
+    run = config(cache, tmp_path / "run")
+    folder = RunFolder(run, "f", 4)
+    with folder.locked():
+        assert not (tmp_path / "run").exists()
+        folder.begin()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), RunFolder(run, "f", 4).locked():
+            raise KeyboardInterrupt
+
+
+def test_a_start_killed_before_its_record_is_no_obstacle(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / ".run.json-0123abcd.tmp").mkdir(parents=True)
+    (tmp_path / "run" / ".lock").touch()
+    train(config(cache, tmp_path / "run", steps=1))
+    assert sorted(os.listdir(tmp_path / "run")) == [
+        ".lock", "config.yaml", "metrics.jsonl", "model", "run.json", "tensorboard",
+    ]  # fmt: skip
+
+
+def test_a_checkpoint_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.json").write_bytes(b"\xff")
+    with pytest.raises(RunError, match=r"checkpoint\.json is damaged: .* remove .* to go back"):
+        read_record(tmp_path)
+
+
+def test_an_output_that_may_not_be_written_is_refused_before_the_work(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "others").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(RunError, match="others may not be written to"):
+        RunFolder(config(cache, tmp_path / "others" / "run"), "f", 4)
+
+
+def test_a_finished_run_holds_the_tokenizer_that_it_trained_with(cache: Path, tmp_path: Path) -> None:
+    """AutoTokenizer replaces a tokenizer's rules by Qwen2's in a Qwen2's folder, unless the folder says otherwise."""
+    run = config(cache, tmp_path / "run", steps=1)
+    run.student.architecture.update(model_type="qwen2", num_key_value_heads=2)
+    train(run)
+    found, trained = load_tokenizer(tmp_path / "run" / "model"), load_tokenizer(cache / "teacher")
+    assert found(TEXTS)["input_ids"] == trained(TEXTS)["input_ids"]
+
+
+def test_an_output_that_became_a_file_is_named(cache: Path, tmp_path: Path) -> None:
+    folder = RunFolder(config(cache, tmp_path / "a" / "run"), "f", 4)
+    (tmp_path / "a").write_text("x")
+    with pytest.raises(RunError, match=r"cannot make the output .*a/run: Not a directory"):
+        folder.begin()
+
+
+def test_leftovers_of_a_killed_training_go(cache: Path, tmp_path: Path) -> None:
+    folder = RunFolder(config(cache, tmp_path / "run"), "f", 4)
+    folder.begin()
+    (folder.checkpoints / ".step-00000002-0123abcd.tmp" / "model").mkdir(parents=True)
+    (folder.path / ".model-0123abcd.tmp").mkdir()
+    assert latest_checkpoint(folder.checkpoints) is None
+    with folder.locked():
+        folder.begin()
+    assert not list(folder.path.glob("**/*.tmp"))

@@ -1,0 +1,1 @@
+"""How a student's tokens are tied to a teacher's: spans, vocabulary, and how well it works."""

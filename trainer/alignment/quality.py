@@ -1,0 +1,195 @@
+"""How well a student's tokens can be tied to a cache's, measured over some of its samples before any training.
+
+A loss learns nothing from what it cannot tie to the teacher, and does so silently; so every run over tokens measures
+this once, and one that reads the teacher refuses what is too little. Costs what tokenizing and aligning the samples
+costs, about 0.5 ms each.
+
+Coverage is that of characters up to the last end that both tokenizations share: below 1 where one side stops early.
+Agreement is the number of spans by the tokens of the side that has fewer: near 0 where two tokenizers seldom end a
+token at the same place, and spans are long.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from schemas.cache.reader import Cache, CachedSample
+from schemas.errors import RunError
+from trainer.alignment.spans import aligned_spans, coverage
+from trainer.alignment.vocabulary import share_vocabulary
+from trainer.data.batch import SpanRequest
+from trainer.data.loader import StudentEncoder, StudentText, TextEncoder, label_spans
+
+MEASURED = 1000  # samples, drawn without replacement
+_AT_ONCE = 100
+
+Reason = Literal["empty_response", "cut", "no_common_end"]
+REASONS: dict[Reason, str] = {
+    "empty_response": "have an empty response",
+    "cut": "are cut by max_tokens before it",
+    "no_common_end": "have no end of a token in common",
+}
+
+
+@dataclass(frozen=True)
+class UnitQuality:
+    """Words, phrases or other spans that a loss asks for, with tokens on both sides."""
+
+    spans_mean: float  # a sample
+    without: int  # samples that have none
+
+
+@dataclass(frozen=True)
+class AlignmentQuality:
+    """Aligned spans of the response, over some samples of a cache. Means weigh every sample the same."""
+
+    samples: int
+    coverage_mean: float  # share of the response's characters that spans cover; 0 where it is empty
+    coverage_min: float
+    spans_mean: float  # a sample
+    skipped: Mapping[Reason, int]  # samples without any span
+    agreement: float = 1.0  # spans by the response's tokens of the side that has fewer
+    units: Mapping[str, UnitQuality] = field(default_factory=dict)  # by name, e.g. "phrase"
+
+    def metrics(self) -> dict[str, float]:
+        """What a run reports at step 0."""
+        skipped = {f"align/skipped/{reason}": float(self.skipped.get(reason, 0)) for reason in REASONS}
+        units: dict[str, float] = {}
+        for name, unit in self.units.items():
+            units |= {f"align/{name}/spans": unit.spans_mean, f"align/{name}/without": float(unit.without)}
+        return {
+            "align/coverage": self.coverage_mean,
+            "align/coverage_min": self.coverage_min,
+            "align/agreement": self.agreement,
+            "align/spans": self.spans_mean,
+            **skipped,
+            **units,
+        }
+
+    def __str__(self) -> str:
+        """One line, e.g. `99.8% of the response covered (worst sample 61.2%), 57.3 spans a sample, ...`."""
+        without = f"all of {self.samples:,} samples have spans"
+        if self.skipped:
+            why = ", ".join(
+                f"{self.skipped[reason]:,} {REASONS[reason]}" for reason in REASONS if reason in self.skipped
+            )
+            without = f"{sum(self.skipped.values()):,} of {self.samples:,} samples without any: {why}"
+        covered = f"{self.coverage_mean:.1%} of the response covered (worst sample {self.coverage_min:.1%})"
+        spans = f"{self.spans_mean:.1f} spans a sample, {self.agreement:.2f} for a token of the coarser side"
+        return f"{covered}, {spans}, {without}"
+
+
+@dataclass(frozen=True)
+class VocabularyCoverage:
+    """The shared vocabulary of two tokenizers, and how much of the texts it can say. Special tokens count for none."""
+
+    shared: int
+    student_size: int
+    teacher_size: int
+    student_tokens: float  # share of the texts' tokens that are in the shared vocabulary
+    teacher_tokens: float
+
+
+def measure_alignment(
+    cache: Cache, encoder: TextEncoder, limit: int, seed: int, requests: Iterable[SpanRequest] = ()
+) -> AlignmentQuality:
+    """Align at most `limit` samples, drawn by `seed`, and label the units that are asked for.
+
+    Raises TokenizerError or PairingError that names a sample.
+    """
+    covered: list[float] = []
+    spans: list[int] = []
+    agreements: list[float] = []
+    skipped: Counter[Reason] = Counter()
+    units = {_name(request): request for request in requests if request.unit != "aligned"}
+    counts: dict[str, list[int]] = {name: [] for name in sorted(units)}
+    for sample, text in _drawn(cache, encoder, limit, seed):
+        on_teacher, _, count = aligned_spans(sample.token_offsets, text.offsets, sample.prompt_end)
+        fewer = min(_tokens_after(offsets, sample.prompt_end) for offsets in (sample.token_offsets, text.offsets))
+        agreements += [count / fewer] if fewer else []
+        for name, request in units.items():
+            counts[name].append(label_spans(request, sample, text)[2])
+        empty = sample.prompt_end >= len(sample.text)
+        covered.append(
+            0.0 if empty else coverage(sample.token_offsets, on_teacher, sample.prompt_end, len(sample.text))
+        )
+        spans.append(count)
+        if not count:
+            skipped["empty_response" if empty else "cut" if text.cut else "no_common_end"] += 1
+    agreement = fmean(agreements) if agreements else 0.0
+    found = {name: UnitQuality(fmean(each), each.count(0)) for name, each in counts.items()}
+    return AlignmentQuality(len(covered), fmean(covered), min(covered), fmean(spans), dict(skipped), agreement, found)
+
+
+def require_alignment(quality: AlignmentQuality, cache: Path, min_coverage: float, min_agreement: float) -> None:
+    """Raises RunError if spans cover too little, are too few, or a unit that a loss asks for is nowhere."""
+    for found, least, name in (
+        (quality.coverage_mean, min_coverage, "min_coverage"),
+        (quality.agreement, min_agreement, "min_agreement"),
+    ):
+        if found < least:
+            raise RunError(
+                f"the tokens of student and teacher hardly align over {cache}: {quality}. Training refuses below "
+                f"{least:.0%} ({name}). Raise student.max_tokens if samples are cut, give the student a tokenizer that "
+                f"keeps the text as it is and cuts it more alike, take losses without a teacher, or lower {name}"
+            )
+    for name, unit in quality.units.items():
+        if unit.without == quality.samples:
+            raise RunError(
+                f"a loss asks for spans of unit {name}, and none of {quality.samples:,} samples of {cache} has one "
+                "with tokens on both sides: it would learn nothing. Extract with another annotator, or raise "
+                "student.max_tokens"
+            )
+
+
+def measure_vocabulary(
+    cache: Cache, encoder: StudentEncoder, teacher_tokenizer: PreTrainedTokenizerBase, limit: int, seed: int
+) -> VocabularyCoverage:
+    """What two tokenizers share, and how much of at most `limit` samples that is. Raises TokenizerError."""
+    shared = share_vocabulary(encoder.tokenizer, teacher_tokenizer)
+    of_student, of_teacher = [], []
+    for sample, text in _drawn(cache, encoder, limit, seed):
+        of_student.append(_of_text(text.ids, text.offsets))
+        of_teacher.append(_of_text(sample.token_ids, sample.token_offsets))
+    return VocabularyCoverage(
+        shared=shared.size,
+        student_size=len(encoder.tokenizer),
+        teacher_size=len(teacher_tokenizer),
+        student_tokens=_share(np.concatenate(of_student), shared.student_ids.numpy()),
+        teacher_tokens=_share(np.concatenate(of_teacher), shared.teacher_ids.numpy()),
+    )
+
+
+def _name(request: SpanRequest) -> str:
+    """word, phrase, or phrase/noun; words of the whole text are word/text."""
+    kinds = "" if len(request.phrases) != 1 else f"/{request.phrases[0]}"
+    return f"{request.unit}{kinds}" if request.scope == "response" else f"{request.unit}{kinds}/text"
+
+
+def _tokens_after(offsets: np.ndarray, start: int) -> int:
+    """Tokens of the text, not special ones, that end after `start`."""
+    return int(((offsets[:, 0] < offsets[:, 1]) & (offsets[:, 1] > start)).sum())
+
+
+def _share(tokens: np.ndarray, ids: np.ndarray) -> float:
+    return float(np.isin(tokens, ids).mean()) if len(tokens) else 0.0
+
+
+def _of_text(ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    return ids[offsets[:, 0] < offsets[:, 1]]
+
+
+def _drawn(cache: Cache, encoder: TextEncoder, limit: int, seed: int) -> Iterator[tuple[CachedSample, StudentText]]:
+    """At most `limit` samples in the cache's order, as teacher and student cut them into tokens."""
+    positions = np.arange(len(cache))
+    if len(cache) > limit:
+        positions = np.sort(np.random.default_rng(seed).choice(len(cache), limit, replace=False))
+    for start in range(0, len(positions), _AT_ONCE):
+        samples = [cache.sample(int(position)) for position in positions[start : start + _AT_ONCE]]
+        yield from zip(samples, encoder(samples), strict=True)

@@ -1,0 +1,1 @@
+"""From cached samples to batches, in an order that can be resumed."""

@@ -1,0 +1,1 @@
+"""How good a model is on texts and sentence pairs that it has not learnt from."""

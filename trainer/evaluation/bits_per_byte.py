@@ -1,0 +1,248 @@
+"""Held-out bits per byte: how well a model predicts a text, in a unit that no tokenizer can flatter.
+
+Nats per token depend on how long the tokens are; divided by the bytes of the text instead, models with different
+tokenizers compare. What is counted:
+
+- A text is tokenized as a whole. Special tokens that the tokenizer adds (BOS, [CLS], EOS) are context, never scored.
+- Without a BOS the first token has no context: it is not scored, and its bytes leave the count (`unscored_bytes`).
+- A text of more than `max_tokens` is cut into windows that overlap by half. Every token is scored once, with at least
+  half a window of context or, nearer to the beginning, all that precedes it; leading special tokens open every window.
+- Bytes are the UTF-8 bytes of the text as given. A tokenizer that loses characters (unknown tokens, lower-casing) has
+  less to predict, so its figure comes out too low: `unknown_tokens` counts the first kind.
+
+Costs one forward pass, up to two for long texts, and [tokens, V] logits of one batch.
+"""
+
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from schemas.errors import CorpusError, ModelError, TokenizerError
+from schemas.models.files import load_tokenizer
+from schemas.texts.suffixes import JSON_SUFFIXES
+from schemas.texts.surrogates import describe_surrogate
+from trainer.student.load import load_causal
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model makes of held-out texts."""
+
+    nats_per_token: float  # comparable for equal tokenizers only
+    bits_per_byte: float
+    tokens: int  # scored
+    bytes: int  # scored
+    texts: int
+    unscored_bytes: int  # of first tokens without a BOS before them
+    unknown_tokens: int  # scored all the same; above 0, bits_per_byte flatters
+
+    def metrics(self) -> dict[str, float]:
+        """What goes into the metrics file."""
+        return {"bits_per_byte": self.bits_per_byte, "nats_per_token": self.nats_per_token}
+
+    def __str__(self) -> str:
+        return f"{self.bits_per_byte:.4f} bits/byte, {self.nats_per_token:.4f} nats/token"
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Tokens of one forward pass; those from `start` on are scored here, those before in an earlier window or never."""
+
+    ids: list[int]
+    start: int
+
+
+def load_for_evaluation(folder: Path) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    """Model (float32, CPU) and tokenizer of a local model folder, such as a finished run's.
+
+    Raises ModelError or TokenizerError if there is none in it.
+    """
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} is no model folder: there is no config.json in it")
+    return load_causal(folder), load_tokenizer(folder)
+
+
+def read_texts(path: Path, field: str = "text", limit: int | None = None) -> list[str]:
+    """The texts of a file: `field` of every record of a JSONL file (.jsonl, .ndjson, .json), every line of any other.
+
+    Either may be gzipped (.gz). Blank texts are left out. Raises CorpusError with file and line: unreadable, not UTF-8,
+    no JSON object, no such field, not a string, half a character, nothing left.
+    """
+    compressed = path.suffix.lower() == ".gz"
+    is_json = (path.with_suffix("") if compressed else path).suffix.lower() in JSON_SUFFIXES
+    texts: list[str] = []
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if compressed else path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if len(texts) == limit:
+                    break
+                text = _text_of(line, field, f"{path}:{number}") if is_json and line.strip() else line.rstrip("\r\n")
+                if text.strip():
+                    texts.append(text)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise CorpusError(f"cannot read held-out texts from {path}: {error}") from error
+    if not texts:
+        raise CorpusError(f"{path} holds no text to evaluate on")
+    return texts
+
+
+def _text_of(line: str, field: str, place: str) -> str:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f"{place}: not JSON ({error}); a JSONL file has one object a line") from error
+    if not isinstance(record, dict):
+        raise CorpusError(f"{place}: a record is a JSON object, this is {type(record).__name__}")
+    if field not in record:
+        raise CorpusError(
+            f"{place}: there is no field {field!r}; the record has {', '.join(map(repr, record)) or 'none'}"
+        )
+    if not isinstance(record[field], str):
+        raise CorpusError(f"{place}: field {field!r} is {type(record[field]).__name__}, not a string")
+    text = str(record[field])
+    if problem := describe_surrogate(text):
+        raise CorpusError(f"{place}: field {field!r} has {problem}")
+    return text
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    max_tokens: int,
+    device: torch.device | str = "cpu",
+    batch_tokens: int = 4096,
+) -> Evaluation:
+    """Score `texts`. `batch_tokens` bounds a forward pass, padding counted, and changes no figure but in rounding.
+
+    The model must be on `device`; it is left in the mode it came in. Raises ModelError if it has fewer than
+    `max_tokens` positions, TokenizerError for a slow tokenizer, CorpusError if not one token can be scored.
+    """
+    _check_length(model, max_tokens)
+    windows: list[_Window] = []
+    scored_bytes = unscored_bytes = unknown = 0
+    for text, ids, ends, special in _encode(tokenizer, texts):
+        first = _first_scored(ends, special)
+        unscored = len(text[: ends[first - 1]].encode()) if first and not special[first - 1] else 0
+        unscored_bytes += unscored
+        scored_bytes += len(text.encode()) - unscored
+        body = [token for token, added in zip(ids, special, strict=True) if not added]
+        unknown += _count_unknown(tokenizer, body, text)
+        windows += _cut(ids[: _leading(special)], body, first - _leading(special), max_tokens)
+    tokens = sum(len(window.ids) - window.start for window in windows)
+    if not tokens:
+        raise CorpusError("not one token of the held-out texts can be scored: each text is a single token or none")
+    was_training = model.training
+    try:
+        nats = _score(model.eval(), windows, torch.device(device), batch_tokens)
+    finally:
+        model.train(was_training)
+    return Evaluation(
+        nats_per_token=nats / tokens,
+        bits_per_byte=nats / math.log(2) / scored_bytes,
+        tokens=tokens,
+        bytes=scored_bytes,
+        texts=len(texts),
+        unscored_bytes=unscored_bytes,
+        unknown_tokens=unknown,
+    )
+
+
+def _check_length(model: nn.Module, max_tokens: int) -> None:
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if isinstance(limit, int) and max_tokens > limit:
+        raise ModelError(f"max_tokens is {max_tokens}, but the model has only {limit} positions")
+    if max_tokens < 4:
+        raise ModelError(f"max_tokens is {max_tokens}; a window needs 4 at least, for context and something to score")
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+) -> Iterator[tuple[str, list[int], list[int], list[int]]]:
+    """Per text: the text, its token ids, their end offsets, and 1 for each token that the tokenizer added."""
+    if not tokenizer.is_fast:
+        raise TokenizerError(
+            f"{type(tokenizer).__name__} is a slow tokenizer: it cannot say which characters a token covers"
+        )
+    encoded = tokenizer(
+        list(texts),
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    columns = encoded["input_ids"], encoded["offset_mapping"], encoded["special_tokens_mask"]
+    for text, ids, offsets, special in zip(texts, *columns, strict=True):
+        yield text, ids, [end for _, end in offsets], special
+
+
+def _leading(special: list[int]) -> int:
+    """How many special tokens open the text."""
+    return next((i for i, added in enumerate(special) if not added), len(special))
+
+
+def _first_scored(ends: list[int], special: list[int]) -> int:
+    """Index of the first scored token. Without a BOS, the tokens that share the first one's last character are left out
+    with it: half a character has no bytes of its own."""
+    first = _leading(special)
+    if first == 0 and ends:
+        return next((i for i, end in enumerate(ends) if end > ends[0] or special[i]), len(ends))
+    return first
+
+
+def _count_unknown(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str) -> int:
+    # Some vocabularies use one token for unknown and end of text; where the text spells it out, it is known.
+    unknown = ids.count(tokenizer.unk_token_id) if tokenizer.unk_token_id is not None else 0
+    return max(0, unknown - text.count(str(tokenizer.unk_token))) if unknown else 0
+
+
+def _cut(prefix: list[int], body: list[int], first: int, max_tokens: int) -> Iterator[_Window]:
+    """Windows over `body`, each opened by `prefix`; body[first:] is scored, each token in one window."""
+    size = max_tokens - len(prefix)
+    stride = size // 2
+    scored, begin = first, 0
+    while scored < len(body):
+        end = min(begin + size, len(body))
+        if scored < end:
+            yield _Window(prefix + body[begin:end], len(prefix) + scored - begin)
+            scored = end
+        begin += stride
+
+
+def _score(model: nn.Module, windows: Sequence[_Window], device: torch.device, batch_tokens: int) -> float:
+    """Summed negative log-likelihood in nats."""
+    total = 0.0
+    for batch in _batches(windows, batch_tokens):
+        longest = max(len(window.ids) for window in batch)
+        # Padding is on the right and attention causal: what is real never sees it, whatever its id.
+        tokens_BT = torch.tensor([window.ids + [0] * (longest - len(window.ids)) for window in batch], device=device)
+        logits_BTV = model(input_ids=tokens_BT, use_cache=False).logits
+        for window, tokens_T, logits_TV in zip(batch, tokens_BT, logits_BTV, strict=True):
+            total += _nats(logits_TV[window.start - 1 : len(window.ids) - 1], tokens_T[window.start : len(window.ids)])
+    return total
+
+
+def _nats(logits_TV: torch.Tensor, targets_T: torch.Tensor) -> float:
+    nats_T = nn.functional.cross_entropy(logits_TV.float(), targets_T, reduction="none")
+    return float(nats_T.double().sum())
+
+
+def _batches(windows: Sequence[_Window], batch_tokens: int) -> Iterator[list[_Window]]:
+    """Longest first, so that a batch pads little and a lack of memory shows at once."""
+    batch: list[_Window] = []
+    for window in sorted(windows, key=lambda window: -len(window.ids)):
+        if batch and len(batch[0].ids) * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(window)
+    if batch:
+        yield batch

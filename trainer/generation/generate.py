@@ -1,0 +1,100 @@
+"""Texts that a student writes: the prompts of a teacher cache, continued by a model, as JSONL for `stillroom extract`.
+
+A response depends on the model, the seed and its sample; the batch it was written in changes rounding only. Costs the
+texts in memory; the file appears whole, at the end, or not at all.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.cache.reader import Cache, CachedSample
+from schemas.configs.generation import GenerationConfig
+from schemas.errors import CorpusError, RunError
+from schemas.storage.atomic import disk_full, file_beside
+from schemas.storage.writable import require_place
+from trainer.generation.continuer import Prompt, Response, Writer
+
+Report = Callable[[int, int, int], None]  # samples done, of how many, tokens written
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a generation came to."""
+
+    path: Path
+    texts: int
+    ended: int  # by an end of sequence, not by max_new_tokens
+    blank: int  # responses left out
+    unusable: int  # samples left out: no prompt, nothing after it, or too long for the model
+    tokens: int
+    seconds: float
+
+
+def generate(config: GenerationConfig, report: Report) -> Generated:
+    """Write config.output; `report` is called after every batch.
+
+    Raises RunError: the output exists or cannot be made, or the run is not finished; CacheError; ModelError,
+    TokenizerError; CorpusError: no prompt can be continued, or nothing was written; ResourceError: no such device, or a
+    full disk.
+    """
+    started = time.monotonic()
+    require_place(config.output)
+    if config.output.exists():
+        raise RunError(f"{config.output} exists; remove it, or give another `output`")
+    cache = Cache(config.cache)
+    writer = Writer(config)
+    samples = range(len(cache))[: config.limit]
+    prompts = _prompts((cache.sample(position) for position in samples), writer, config)
+    responses: dict[str, Response] = {}
+    tokens = 0
+    for batch in _batches(prompts, config.batch_size):
+        for prompt, response in zip(batch, writer.write(batch), strict=True):
+            responses[prompt.id] = response
+            tokens += response.tokens
+        report(len(responses), len(prompts), tokens)
+    written = [prompt for prompt in prompts if responses[prompt.id].text.strip()]
+    if not written:
+        raise CorpusError(f"{config.model} wrote nothing but blanks: it ends every text at once; train it for longer")
+    records = ({"id": p.id, "prompt": p.text, "response": responses[p.id].text} for p in written)
+    with disk_full("the texts", config.output), file_beside(config.output) as path:
+        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        path.write_text(lines, encoding="utf-8")
+    return Generated(
+        path=config.output,
+        texts=len(written),
+        ended=sum(responses[prompt.id].ended for prompt in written),
+        blank=len(prompts) - len(written),
+        unusable=len(samples) - len(prompts),
+        tokens=tokens,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _prompts(samples: Iterator[CachedSample], writer: Writer, config: GenerationConfig) -> list[Prompt]:
+    """In the order of the cache. Raises CorpusError if there is none."""
+    texts = ((sample.id, _prompt_text(sample, config.prompt_words)) for sample in samples)
+    prompts = [writer.encode(name, text) for name, text in texts if text is not None]
+    prompts = [prompt for prompt in prompts if writer.can_continue(prompt)]
+    if not prompts:
+        raise CorpusError(
+            f"no sample of {config.cache} has a prompt that {config.model} can continue: give plain texts one by "
+            "`prompt_words`; and a prompt and `max_new_tokens` must both fit into the model's positions"
+        )
+    return prompts
+
+
+def _prompt_text(sample: CachedSample, words: int | None) -> str | None:
+    """None if the text is over where its response should begin."""
+    end = sample.prompt_end
+    if end == 0 and words is not None:
+        end = int(sample.words[words - 1, 1]) if words <= len(sample.words) else len(sample.text)
+    return sample.text[:end] if end < len(sample.text) else None
+
+
+def _batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[Prompt]]:
+    """Longest first, so that a batch pads little and a lack of memory shows at once."""
+    ordered = sorted(prompts, key=lambda prompt: -len(prompt.tokens))
+    return (ordered[start : start + size] for start in range(0, len(ordered), size))

@@ -1,0 +1,1 @@
+"""Mathematics that several losses share: cosines, geometry, spans from tokens."""

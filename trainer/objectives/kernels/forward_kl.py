@@ -1,0 +1,186 @@
+"""Forward KL between a teacher's and a student's distributions over tens of thousands of tokens, in bounded memory.
+
+Both sides are computed a few rows at a time, so teacher logits never exist for more than a chunk, and the gradient,
+softmax(z_S / tau) - softmax(z_T / tau), is written down on the way. It is one matrix of the logits' shape, in float32
+or more, which the backward pass scales and hands over: what is rounded to bfloat16 is rounded once. Plain autograd
+keeps several more, and takes twice the time. Cross-entropy can come along: its gradient goes into the same matrix while
+the logits are at hand.
+
+Shapes: X student positions, V student vocabulary, R rows (token positions or spans), N compared columns; n rows and p
+positions of one block.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from trainer.numerics.geometry import at_least_float32
+from trainer.objectives.kernels.carried import CarriedCrossEntropy
+from trainer.objectives.kernels.pooled_rows import Columns, Rows
+
+# Numbers in one chunk of rows, for all losses. On a GPU it is large enough to keep the machine busy, at 128 MB.
+CHUNK_CPU = 1 << 22
+CHUNK_GPU = 1 << 25
+# Numbers in one product of the teacher's head, and in one block of what is made of it, [rows, N], or a quarter of those
+# in its student logits. On a CPU a block stays in the cache from one operation to the next.
+PRODUCT_CPU = 1 << 23
+PRODUCT_GPU = 1 << 25
+BLOCK_CPU = 1 << 18
+BLOCK_GPU = 1 << 22
+ROUNDING = 1e-6  # of a factor, multiplied up in another order
+NEAR = 8.0  # about as far from 0 as log-probabilities over a vocabulary are
+
+
+def forward_kl(
+    logits: Tensor,
+    rows: Rows,
+    columns: Columns,
+    teacher_logits: Callable[[slice], Tensor],
+    factor_R: Tensor,
+    temperature: float,
+    carried: CarriedCrossEntropy | None = None,
+) -> Tensor:
+    """sum_r factor_r KL(softmax(z^T_r / tau) || softmax(z^S_r / tau)), a scalar with a gradient to `logits` alone.
+
+    `logits` are [..., V], of X positions in all; z^S is they, pooled into `rows` and restricted to `columns`.
+    `teacher_logits` computes z^T / tau of a slice of rows, [n, N], which is then overwritten. The gradient can be asked
+    for once; that of `carried` is in it, and its value in `carried.total`.
+    """
+    total: Tensor = _ForwardKL.apply(logits, rows, columns, teacher_logits, factor_R, temperature, carried)
+    return total
+
+
+class _ForwardKL(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        rows: Rows,
+        columns: Columns,
+        teacher_logits: Callable[[slice], Tensor],
+        factor_R: Tensor,
+        temperature: float,
+        carried: CarriedCrossEntropy | None,
+    ) -> Tensor:
+        logits_XV = logits.flatten(0, -2)
+        # Multiplied already with what is known to come from above: it spares a pass over the whole matrix.
+        expected = 1.0 if carried is None else carried.carrier_factor
+        gradient = _Gradient(logits, rows, expected * factor_R / temperature)  # always: nobody asks for the value alone
+        total = at_least_float32(logits_XV.new_zeros(()))
+        factor_R = factor_R.to(total.dtype)
+        vocabulary = logits_XV.shape[1]
+        product, block_size = (PRODUCT_GPU, BLOCK_GPU) if logits_XV.is_cuda else (PRODUCT_CPU, BLOCK_CPU)
+        for chunk in _slices(0, rows.num_rows, product // columns.count):
+            teacher_cN = teacher_logits(chunk).to(total.dtype)
+            for block in _slices(chunk.start, chunk.stop, block_size // max(columns.count, vocabulary // 4)):
+                members = rows.members(block)
+                positions, row_of_p = rows.positions(members), rows.row_of(block, members)
+                logits_pV = at_least_float32(logits_XV[positions])
+                pooled_nV = logits_pV if row_of_p is None else rows.pool(logits_pV, block, members)
+                student_nN = columns.take(pooled_nV)
+                teacher_nN = teacher_cN[block.start - chunk.start : block.stop - chunk.start]
+                gradient_pV = gradient.rows(positions, logits_pV)
+                kl_n = _kl_into(gradient_pV, student_nN, teacher_nN, temperature, columns, row_of_p)
+                gradient_pV.mul_(gradient.scale_X[positions, None])
+                if carried is not None:
+                    carried.add(positions, logits_pV, gradient_pV)
+                gradient.put(positions, gradient_pV)
+                total += torch.dot(factor_R[block], kl_n)
+        outside = rows.outside(len(logits_XV))
+        gradient.whole_XV[outside] = 0
+        if carried is not None:
+            rest = outside[carried.wanted_X[outside]]
+            for block in _slices(0, len(rest), block_size // vocabulary):
+                logits_pV = at_least_float32(logits_XV[rest[block]])
+                gradient_pV = torch.zeros_like(logits_pV)
+                carried.add(rest[block], logits_pV, gradient_pV)
+                gradient.put(rest[block], gradient_pV)
+        ctx.gradient, ctx.dtype, ctx.expected = gradient, logits.dtype, expected
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:
+            raise RuntimeError("the gradient of forward_kl was handed over already; compute the loss again")
+        scale = upstream / ctx.expected
+        if scale.is_cuda or abs(float(scale) - 1) > ROUNDING:  # on a GPU, to ask would be to wait
+            gradient.whole.mul_(scale)
+        return gradient.whole.to(ctx.dtype), None, None, None, None, None, None
+
+
+class _Gradient:
+    """The gradient to all logits, as it is being written."""
+
+    def __init__(self, logits: Tensor, rows: Rows, factor_R: Tensor):
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        # Of the logits' own shape: to a view of something else, autograd cannot add another loss's in place.
+        self.whole = torch.empty(logits.shape, dtype=dtype, device=logits.device)
+        self.whole_XV = self.whole.flatten(0, -2)
+        # What a row's gradient is multiplied with at each position: its factor, and the position's share in it.
+        self.scale_X = torch.zeros(len(self.whole_XV), dtype=dtype, device=logits.device)
+        self.scale_X[rows.position_P] = (factor_R[rows.row_P] * rows.share_P).to(dtype)
+
+    def rows(self, positions: slice | Tensor, like_pV: Tensor) -> Tensor:
+        """Room for some rows: their own place, where that can be."""
+        return self.whole_XV[positions] if isinstance(positions, slice) else torch.empty_like(like_pV)
+
+    def put(self, positions: slice | Tensor, rows_pV: Tensor) -> None:
+        """Rows to their place, if they are not there yet."""
+        if not isinstance(positions, slice):
+            self.whole_XV[positions] = rows_pV
+
+
+def _kl_into(
+    gradient_pV: Tensor,
+    student_nN: Tensor,
+    teacher_nN: Tensor,
+    temperature: float,
+    columns: Columns,
+    row_of_p: Tensor | None,
+) -> Tensor:
+    """The KL of each row, [n]; the gradient to each row is written at all its members."""
+    if row_of_p is None and columns.are_all(gradient_pV.shape[1]):
+        return kl_and_gradient(student_nN, teacher_nN, temperature, gradient_pV)
+    gradient_nM = student_nN.new_empty(len(student_nN), columns.count + 1)
+    kl_n = kl_and_gradient(student_nN, teacher_nN, temperature, gradient_nM[:, :-1])
+    gradient_nM[:, -1] = 0
+    columns.put(gradient_nM if row_of_p is None else gradient_nM[row_of_p], gradient_pV)
+    return kl_n
+
+
+def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
+    """start..stop in successive slices of `size`, or of 1 if that is 0."""
+    size = max(1, size)
+    for first in range(start, stop, size):
+        yield slice(first, min(first + size, stop))
+
+
+def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor, temperature: float, out_nN: Tensor) -> Tensor:
+    """KL(softmax(t) || softmax(s)) of each row, [n], its gradient to s being written into `out_nN`:
+
+        KL = sum p (t - s) + log Z_s - log Z_t,    gradient = softmax(s) - softmax(t)
+
+    where s = student / tau, and t, the teacher's, has been divided already. log Z = max z - log max softmax(z), for
+    softmax is the one fast pass with an exponential in it. Overwrites the teacher's. Memory is what it costs: each
+    number is read and written as seldom as can be.
+
+    Numbers far from 0, or apart, would lose digits of their difference: s is brought to the level of t as it is
+    divided, and t to 0 where it is not NEAR it. On a GPU always, for to ask would be to wait.
+    """
+    top_n1, peak_n1 = teacher_nN.amax(-1, keepdim=True), student_nN.amax(-1, keepdim=True)
+    if teacher_nN.is_cuda or top_n1.abs().max() > NEAR:
+        teacher_nN.sub_(top_n1)
+        top_n1 = torch.zeros_like(top_n1)
+    shift_n1 = top_n1 - peak_n1 / temperature
+    student_nN = torch.add(shift_n1, student_nN, alpha=1 / temperature)
+    peak_n1 = torch.add(shift_n1, peak_n1, alpha=1 / temperature)
+    q_nN, p_nN = student_nN.softmax(-1), teacher_nN.softmax(-1)
+    torch.sub(q_nN, p_nN, out=out_nN)
+    log_z_n = (peak_n1 - top_n1)[:, 0] + (p_nN.amax(-1) / q_nN.amax(-1)).log()
+    kl_n: Tensor = teacher_nN.sub_(student_nN).mul_(p_nN).sum(-1) + log_z_n
+    return kl_n

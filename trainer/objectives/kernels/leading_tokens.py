@@ -1,0 +1,90 @@
+"""The tokens that a sequence's predictions favour most, and their log-probabilities, without a [tokens x vocabulary]
+matrix of either side: logits live a chunk of rows at a time, and are computed twice.
+
+Shapes: B samples, X student positions, V vocabulary, R rows, sample after sample; k tokens, Z temperatures; n rows of
+one chunk.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from trainer.numerics.geometry import at_least_float32
+from trainer.objectives.kernels.row_losses import row_budget, row_chunks
+
+RowLogits = Callable[[slice], Tensor]  # logits [n, V] of some rows
+
+
+@dataclass(frozen=True)
+class LeadingTokens:
+    """The k leading tokens of every row's sample, and what normalises the row."""
+
+    ids_Rk: Tensor
+    normaliser_ZR: Tensor  # log sum_v exp(z_v / tau)
+
+
+@torch.no_grad()
+def leading_tokens(
+    row_logits: RowLogits, counts: Sequence[int], vocabulary: int, k: int, temperatures: Sequence[float], like: Tensor
+) -> LeadingTokens:
+    """Of each sample the k tokens with the most probability in sum over its rows (`counts` of them), likeliest first.
+
+    Probabilities are those at the first temperature. `like` gives dtype and device.
+    """
+    dtype = at_least_float32(like.new_empty(0)).dtype
+    ids, normalisers, start = [like.new_empty(0, k, dtype=torch.long)], [like.new_empty(len(temperatures), 0)], 0
+    for count in counts:
+        if not count:
+            continue
+        favour_V = torch.zeros(vocabulary, dtype=dtype, device=like.device)
+        for chunk in row_chunks(start, start + count, row_budget(like) // vocabulary):
+            logits_nV = row_logits(chunk).to(dtype)
+            normaliser_Zn = torch.stack([(logits_nV / temperature).logsumexp(-1) for temperature in temperatures])
+            favour_V += (logits_nV / temperatures[0] - normaliser_Zn[0, :, None]).exp_().sum(0)
+            normalisers.append(normaliser_Zn)
+        ids.append(favour_V.topk(k).indices.expand(count, k))
+        start += count
+    return LeadingTokens(torch.cat(ids), torch.cat([part.to(dtype) for part in normalisers], 1))
+
+
+def log_probabilities(
+    logits_XV: Tensor, position_R: Tensor, leading: LeadingTokens, temperatures: Sequence[float]
+) -> Tensor:
+    """log softmax(z / tau) of the leading tokens, [Z, R, k], with a gradient to `logits_XV`; positions are distinct."""
+    log_q_ZRk: Tensor = _LogProbabilities.apply(logits_XV, position_R, leading, tuple(temperatures))
+    return log_q_ZRk
+
+
+class _LogProbabilities(torch.autograd.Function):
+    """A gradient g to log q sends (g - q sum_i g_i) / tau to the logits: one matrix of their shape for all tau."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits_XV: Tensor, position_R: Tensor, leading: LeadingTokens, temperatures: tuple[float, ...]
+    ) -> Tensor:
+        ctx.save_for_backward(logits_XV, position_R, leading.ids_Rk, leading.normaliser_ZR)
+        ctx.temperatures = temperatures
+        logits_Rk = logits_XV[position_R[:, None], leading.ids_Rk].to(leading.normaliser_ZR.dtype)
+        scaled_ZRk = torch.stack([logits_Rk / temperature for temperature in temperatures])
+        return scaled_ZRk - leading.normaliser_ZR[:, :, None]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream_ZRk: Tensor) -> tuple[Tensor, None, None, None]:
+        logits_XV, position_R, ids_Rk, normaliser_ZR = ctx.saved_tensors
+        gradient_XV = torch.zeros_like(logits_XV)
+        for chunk in row_chunks(0, len(position_R), row_budget(logits_XV) // logits_XV.shape[1]):
+            position_n = position_R[chunk]
+            logits_nV = logits_XV[position_n].to(normaliser_ZR.dtype)
+            gradient_nV = torch.zeros_like(logits_nV)
+            for z, temperature in enumerate(ctx.temperatures):
+                upstream_nk = upstream_ZRk[z, chunk] / temperature
+                q_nV = (logits_nV / temperature - normaliser_ZR[z, chunk, None]).exp_()
+                gradient_nV -= q_nV.mul_(upstream_nk.sum(-1, keepdim=True))
+                gradient_nV.scatter_(1, ids_Rk[chunk], gradient_nV.gather(1, ids_Rk[chunk]) + upstream_nk)
+            gradient_XV.index_copy_(0, position_n, gradient_nV.to(gradient_XV.dtype))
+        return gradient_XV, None, None, None

@@ -1,0 +1,94 @@
+"""What a loss demands of a cache, checked when the objective is built: each refusal names what to extract or to set."""
+
+from collections.abc import Iterable
+
+from schemas.cache.manifest import Kind, SparseKind
+from schemas.errors import RunError
+from schemas.models.teacher_head import TeacherHead
+from trainer.objectives.loss import Pair
+
+
+def require_hidden(pair: Pair, layers: Iterable[int], loss: str) -> frozenset[int]:
+    """The teacher layers as a set. Raises RunError if the cache lacks hidden states of one of them."""
+    return _require(pair, "hidden", frozenset(layers), loss)
+
+
+def require_mass(pair: Pair, layers: Iterable[int], loss: str) -> frozenset[int]:
+    """The teacher layers as a set. Raises RunError for the embeddings, and if the cache lacks one's token masses."""
+    wanted = frozenset(layers)
+    if 0 in wanted:
+        raise RunError(
+            f"{loss}: teacher layer 0 is the embeddings, which no attention makes: it has no token masses. "
+            "Choose a layer from 1 up, or pooling: mean with span_weights: equal"
+        )
+    return _require(pair, "mass", wanted, loss)
+
+
+def require_head(pair: Pair, loss: str, otherwise: str) -> TeacherHead:
+    """The teacher's unembedding. Raises RunError, ending in `otherwise`, if the teacher has none."""
+    if pair.head is None:
+        raise RunError(
+            f"{loss} needs the teacher's logits, and {pair.manifest.teacher.model} is an encoder. {otherwise}"
+        )
+    return pair.head
+
+
+def require_pooled(pair: Pair, loss: str) -> int:
+    """d_T of the teacher's sentence embeddings. Raises RunError if the cache holds none."""
+    held = next((array for array in pair.manifest.arrays if array.kind == "pooled"), None)
+    if held is None or held.width is None:
+        raise RunError(
+            f"{loss} needs the teacher's sentence embeddings, and the cache holds none. "
+            "Extract with states.pooled: {pooling: mean}, or as the teacher was trained: cls, last"
+        )
+    return held.width
+
+
+def require_sparse(pair: Pair, kind: SparseKind, temperature: float, loss: str) -> None:
+    """Raises RunError if the cache keeps no such distributions, or keeps them at another temperature."""
+    record = pair.manifest.sparse.get(kind)
+    if record is None:
+        raise RunError(
+            f"{loss} with logits: {kind} needs stored teacher distributions, and the cache holds none of that kind. "
+            f"Extract with states.{kind}, or set logits: exact"
+        )
+    if record.temperature != temperature:
+        raise RunError(
+            f"{loss}: the cache's {kind} distributions have temperature {record.temperature:g}, the loss "
+            f"{temperature:g}; what was cut away cannot be softened anew. Set temperature: {record.temperature:g}"
+        )
+
+
+def require_same_tokenizer(pair: Pair, loss: str, otherwise: str) -> None:
+    """Raises RunError, ending in `otherwise`, if student and teacher cut a text differently."""
+    if not pair.same_tokenizer:
+        raise RunError(
+            f"{loss} pairs tokens one to one, and student and teacher have different tokenizers. {otherwise}"
+        )
+
+
+def require_phrases(pair: Pair, loss: str, otherwise: str) -> None:
+    """Raises RunError, ending in `otherwise`, if no phrases were marked.
+
+    The annotator `none` finds words only, and its version says so.
+    """
+    if pair.manifest.annotator.split()[0] == "words":
+        raise RunError(
+            f"{loss} compares phrases, and this cache was extracted with words alone. "
+            f"Extract with spans.annotator: english, or {otherwise}"
+        )
+
+
+def _require(pair: Pair, kind: Kind, wanted: frozenset[int], loss: str) -> frozenset[int]:
+    held = {array.layer for array in pair.manifest.arrays if array.kind == kind}
+    if not wanted <= held:
+        what = {"hidden": "hidden layers", "mass": "token masses of layers"}[kind]
+        raise RunError(
+            f"{loss} needs the teacher's {what} {_list(wanted)}; the cache holds {_list(held) or 'none'}. "
+            f"Extract with states.{kind}: [{_list(wanted | held)}]"
+        )
+    return wanted
+
+
+def _list(layers: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(layers)))

@@ -1,0 +1,1 @@
+"""The training step: loop, optimiser, schedule, sharpness, random state."""

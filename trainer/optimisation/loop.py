@@ -1,0 +1,142 @@
+"""One optimiser step: read, forward, objective, backward, clip, update. All else is in `trainer.runs.train`."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, get_args
+
+import torch
+
+from schemas.configs.losses import Texts
+from schemas.configs.training import TrainingConfig
+from schemas.errors import RunError
+from trainer.data.batch import Batch, Unit
+from trainer.objectives.objective import Objective
+from trainer.optimisation.optimizer import set_learning_rate
+from trainer.optimisation.sharpness import Sharpness
+from trainer.student.device import use_bfloat16
+from trainer.student.load import forward
+
+UNITS: tuple[Unit, ...] = get_args(Unit)
+MOST_EMPTY = 20  # steps on end
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did. `terms` are unweighted means, e.g. {"sra/cos": 0.41}."""
+
+    loss: float
+    terms: dict[str, float]
+    lr: float
+    grad_norm: float
+    tokens_per_second: float
+    empty: bool = False  # its samples had no token to learn, and it changed nothing
+
+    def values(self) -> dict[str, float]:
+        """What goes into the metrics file: all that does not depend on the clock."""
+        if self.empty:
+            return {"empty": 1.0, "lr": self.lr}
+        return {"loss": self.loss, **self.terms, "lr": self.lr, "grad_norm": self.grad_norm}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Texts with the teacher's states, without end, and the losses over them."""
+
+    objective: Objective
+    stream: Iterator[Batch]
+
+
+class Loop:
+    """The state of training between two steps lives here, and all of it is in a checkpoint."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        model: Any,
+        sources: Mapping[Texts, Source],
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        steps: int,
+        sharpness: Sharpness | None = None,
+    ):
+        self.config, self.model, self.sources, self.optimizer = config, model, sources, optimizer
+        self.device, self.steps, self.sharpness = device, steps, sharpness
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.empty = 0  # steps on end that had no token to learn
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16(config.precision, device))
+
+    def step(self, step: int) -> StepReport:
+        """Take step number `step` of 0..steps-1. One without a token to learn changes nothing.
+
+        Raises RunError if loss or gradient stop being finite, or if MOST_EMPTY steps on end have nothing to learn.
+        """
+        started = time.monotonic()
+        windows = {texts: self._draw(source) for texts, source in self.sources.items()}
+        lr = set_learning_rate(self.optimizer, self.config.optimizer, step, self.steps)
+        if self._is_empty(windows, step):
+            return StepReport(0.0, {}, lr, 0.0, 0.0, empty=True)
+        accumulate = partial(self._accumulate, windows)
+        loss, terms = self.sharpness.gradient(accumulate) if self.sharpness else accumulate()
+        clip = self.config.optimizer.clip
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, clip if clip is not None else float("inf")).item()
+        if not (torch.isfinite(torch.tensor([loss, norm])).all()):
+            raise RunError(
+                f"step {step + 1}: loss {loss}, gradient norm {norm}; not a finite number. Samples: "
+                f"{_name(_batches(windows))}. Lower optimizer.lr or the weight of the term that grew (metrics.jsonl); "
+                "the last checkpoint is intact"
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        tokens = sum(int(batch.mask_BS.sum()) for window in windows.values() for batch in window)
+        return StepReport(loss, terms, lr, norm, tokens / (time.monotonic() - started))
+
+    def _draw(self, source: Source) -> list[Batch]:
+        return [next(source.stream) for _ in range(self.config.accumulation)]
+
+    def _is_empty(self, windows: Mapping[Texts, list[Batch]], step: int) -> bool:
+        batches = _batches(windows)
+        if self.config.student.kind != "causal" or any(batch.count("token") for batch in batches):
+            self.empty = 0
+            return False
+        self.empty += 1
+        if self.empty == MOST_EMPTY:
+            raise RunError(
+                f"{MOST_EMPTY} steps on end, up to step {step + 1}, had no token of a response to learn from (samples "
+                f"{_name(batches)}); student.max_tokens is {self.config.student.max_tokens}, shorter than their "
+                "prompts: raise it"
+            )
+        return True
+
+    def _accumulate(self, windows: Mapping[Texts, list[Batch]]) -> tuple[float, dict[str, float]]:
+        """Add the gradient of the whole objective over the windows; returns its value and its terms' means."""
+        loss, terms = 0.0, dict[str, float]()
+        for texts, window in windows.items():
+            objective = self.sources[texts].objective
+            # Divisors are those of the whole window, so accumulated batches weigh as one large batch would.
+            counts = {unit: sum(batch.count(unit) for batch in window) for unit in _units(objective)}
+            for batch in window:
+                on_device = batch.to(self.device)
+                with self.autocast:
+                    states = forward(self.model, on_device, objective.needs)
+                total, parts = objective(states, on_device, counts)
+                total.backward()
+                loss += total.item()
+                for name, value in parts.items():
+                    key = name if texts == "corpus" else f"{texts}/{name}"
+                    terms[key] = terms.get(key, 0.0) + float(value)
+        return loss, terms
+
+
+def _units(objective: Objective) -> tuple[Unit, ...]:
+    return UNITS if objective.needs.pairs else tuple(unit for unit in UNITS if unit != "pair")
+
+
+def _batches(windows: Mapping[Texts, list[Batch]]) -> list[Batch]:
+    return [batch for window in windows.values() for batch in window]
+
+
+def _name(batches: list[Batch]) -> str:
+    ids = [sample_id for batch in batches for sample_id in batch.sample_ids]
+    return ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")

@@ -1,0 +1,183 @@
+"""A run's folder, and the rule that decides between starting, resuming, and leaving a finished run alone.
+
+RUN/
+  config.yaml     the resolved config: `stillroom train RUN/config.yaml` is the same run
+  run.json        the cache's fingerprint, what identifies the run, whether it is finished, its last evaluation
+  metrics.jsonl   losses and evaluations by step
+  tensorboard/    the same as events, and tokens per second
+  checkpoints/    for resuming; removed from a finished run
+  model/          the student and its tokenizer, as AutoModelForCausalLM and AutoTokenizer open them, or an encoder as
+                  sentence-transformers does
+  .lock           held by the training that writes here
+"""
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, TextIO
+
+from pydantic import Field, ValidationError
+
+from schemas.configs.training import TrainingConfig
+from schemas.configs.yaml import dump_config
+from schemas.errors import RunError
+from schemas.models.files import quiet_transformers
+from schemas.storage.atomic import commit_folder, disk_full, folder_beside, remove_temporaries, write_text
+from schemas.storage.fingerprint import differences
+from schemas.storage.writable import require_place
+from schemas.strict import Strict
+from trainer.student.saved_tokenizer import save_tokenizer
+
+RECORD = "run.json"
+CONFIG = "config.yaml"
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+LOCK = ".lock"
+
+# What may differ between two tries at one run: it changes whether, where or how often, never the student.
+FREE = {
+    "cache",
+    "student_cache",
+    "output",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log_every",
+    "loader_workers",
+    "min_coverage",
+    "min_agreement",
+}
+
+
+class RunRecord(Strict):
+    """The whole of run.json."""
+
+    format: Literal["stillroom-run"] = "stillroom-run"
+    version: Literal[1] = 1
+    fingerprint: Annotated[str, Field(description="The cache's fingerprint.")]
+    identity: Annotated[dict[str, Any], Field(description="Every setting that changes the student.")]
+    steps: Annotated[int, Field(ge=1, description="Optimiser steps of the whole run.")]
+    finished: bool = False
+    evaluation: Annotated[dict[str, float] | None, Field(description="The last evaluation on what was held out.")] = (
+        None
+    )
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, config: TrainingConfig, fingerprint: str, steps: int):
+        """Raises RunError: the folder holds another run or something that is no run, or it cannot be made."""
+        self.path, self.config = config.output, config
+        self.record = RunRecord(
+            fingerprint=fingerprint, identity=config.model_dump(mode="json", exclude=FREE), steps=steps
+        )
+        self._lock_file: TextIO | None = None
+        found = self._seen = self._found()
+        if found is not None:
+            wanted = {"cache": fingerprint} | self.record.identity
+            lines = list(differences({"cache": found.fingerprint} | found.identity, wanted))
+            if lines:
+                raise RunError(
+                    f"{self.path} holds another run; give this one another `output`, or remove that folder. "
+                    "They differ in\n  " + "\n  ".join(lines)
+                )
+            self.record = found
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / CHECKPOINTS
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else trains in this folder: enter before looking for checkpoints. A folder of no run yet is not
+        touched; `begin` locks it.
+
+        Raises RunError: another training writes here, or has written here since this object was made.
+        """
+        try:
+            if self._seen is not None:
+                self._lock()
+            yield
+        finally:
+            if self._lock_file is not None:
+                # Said aloud, for closing alone would leave it to a loader's worker that inherited the descriptor.
+                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+                self._lock_file.close()
+                self._lock_file = None
+
+    def begin(self) -> None:
+        """Write run.json and config.yaml: from here on the folder belongs to this run.
+
+        Raises RunError as `locked` does or if the folder cannot be made, ResourceError if the disk is full.
+        """
+        with disk_full("the run", self.path):
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError, PermissionError) as error:
+                raise RunError(f"cannot make the output {self.path}: {error.strerror}; give another one") from error
+        if self._lock_file is None:
+            self._lock()
+        for folder in (self.path, self.checkpoints):
+            remove_temporaries(folder)
+        with disk_full("the record", self.path):
+            self._write_record()
+            write_text(self.path / CONFIG, dump_config(self.config))
+
+    def finish(self, model: Any, tokenizer: Any, evaluation: dict[str, float] | None) -> None:
+        """Publish the model, mark the run finished, then drop the checkpoints.
+
+        Raises ResourceError if the disk is full, TokenizerError as `load_student` has done before.
+        """
+        target = self.path / MODEL
+        with disk_full("the model", self.path):
+            with folder_beside(target) as folder, quiet_transformers():
+                model.save_pretrained(folder)
+                save_tokenizer(tokenizer, folder)
+                shutil.rmtree(target, ignore_errors=True)  # of a run that was killed before it was marked finished
+                commit_folder(folder, target)
+            self.record = self.record.model_copy(update={"finished": True, "evaluation": evaluation})
+            self._write_record()
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def _lock(self) -> None:
+        file = (self.path / LOCK).open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise RunError(
+                f"another training is writing to {self.path}; wait until it is done, or give this one another `output`"
+            ) from None
+        self._lock_file = file
+        if self._found() != self._seen:
+            raise RunError(f"another training wrote to {self.path} in the meantime; run the same command again")
+
+    def _write_record(self) -> None:
+        write_text(self.path / RECORD, self.record.model_dump_json(indent=2) + "\n")
+
+    def _found(self) -> RunRecord | None:
+        require_place(self.path)
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"output {self.path} is a file; give a folder")
+        if (self.path / RECORD).exists():
+            return read_run(self.path)
+        # A start that was killed before run.json leaves a lock and hidden temporaries.
+        if self.path.exists() and any(p.name != LOCK and not p.match(".*.tmp") for p in self.path.iterdir()):
+            raise RunError(f"output {self.path} is not empty and holds no run; give another folder")
+        return None
+
+
+def read_run(run: Path) -> RunRecord:
+    """run.json of the folder `run`. Raises RunError: no run, damaged, or of an unknown version."""
+    path = run / RECORD
+    try:
+        return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}; is {run} the folder of a training run?") from error
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path} is damaged: {error}") from error
+    except ValidationError as error:
+        places = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise RunError(f"{path} is damaged or of another version: {places}") from error

@@ -1,0 +1,1 @@
+"""The student: loaded or built, its forward pass, its device."""

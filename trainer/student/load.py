@@ -1,0 +1,165 @@
+"""The student, causal or encoder: loaded from a folder or hub id, or built from an architecture; one forward pass."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerBase
+
+from schemas.cache.manifest import TEACHER
+from schemas.configs.training import StudentConfig
+from schemas.errors import ModelError
+from schemas.models.files import brief, find_weights, load_tokenizer, quiet_transformers, resolve_model
+from schemas.models.sentence_layout import MODULES, SentenceLayout, read_layout
+from schemas.models.token_mass import collect_token_mass, enable_token_mass
+from trainer.data.batch import Batch, Needs, StudentStates
+from trainer.student.saved_tokenizer import require_savable
+from trainer.student.sentence_encoder import SentenceEncoder
+
+UNBOUNDED = 8192  # tokens of a text, for an encoder that has no limit of its own
+
+
+def load_student_tokenizer(config: StudentConfig, cache: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of `config`, or the teacher's from the cache. Raises TokenizerError or ModelError."""
+    name = config.tokenizer or config.model
+    if name == "teacher":
+        return load_tokenizer(cache / TEACHER)
+    assert name is not None  # the config has one of the two
+    revision = config.revision if name == config.model else None
+    return load_tokenizer(resolve_model(name, revision), config.trust_remote_code)
+
+
+def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """The student in float32, on the CPU, in training mode; random weights come from torch's global generator.
+
+    Raises ModelError: no such model, not a causal one, an architecture transformers refuses, a vocabulary smaller than
+    the tokenizer's. Raises TokenizerError: saved beside this model, AutoTokenizer would read another tokenizer.
+    """
+    auto = AutoModelForCausalLM if config.kind == "causal" else AutoModel
+    if config.model is not None:
+        model = _load(auto, resolve_model(config.model, config.revision), config.trust_remote_code)
+    else:
+        model = _build(auto, dict(config.architecture or {}), tokenizer)
+    text_config = model.config.get_text_config()
+    if text_config.vocab_size < len(tokenizer):
+        raise ModelError(
+            f"the student has {text_config.vocab_size} embeddings for a tokenizer of {len(tokenizer)} tokens; "
+            "give the tokenizer it was made with"
+        )
+    limit = getattr(text_config, "max_position_embeddings", None)
+    if limit is not None and config.max_tokens > limit:
+        raise ModelError(f"student.max_tokens is {config.max_tokens}, but the student has only {limit} positions")
+    require_savable(tokenizer, model.config)
+    if config.kind == "encoder":
+        model = SentenceEncoder(model, SentenceLayout(config.pooling, config.normalise, config.max_tokens))
+    else:
+        _require_causal(model)
+    return model.train()
+
+
+@torch.no_grad()
+def _require_causal(model: Any) -> None:
+    """A student that sees the next token needs no learning to predict it; and no mask hides padding from it."""
+    tokens_BS = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 0]])
+    try:
+        first, second = model.eval()(input_ids=tokens_BS, use_cache=False).logits[:, :-1].float()
+    # Sizes that do not go together show here at the latest, in whatever way the model's own code has.
+    except Exception as error:
+        raise ModelError(f"this {type(model).__name__} cannot be run: {brief(error)}; look at its sizes") from error
+    if (first - second).abs().max() > 1e-4 * first.abs().max():
+        raise ModelError(f"{type(model).__name__} lets a token see what follows it: it is no causal language model")
+
+
+def load_causal(folder: Path, trust_remote_code: bool = False) -> Any:
+    """A causal model in float32 from a local folder. Raises ModelError; weights that are missing are not made up."""
+    return _load(AutoModelForCausalLM, folder, trust_remote_code)
+
+
+def load_sentence_encoder(folder: Path, trust_remote_code: bool = False) -> SentenceEncoder:
+    """A sentence encoder in float32 from a local folder that sentence-transformers could load. Raises ModelError."""
+    model = _load(AutoModel, folder, trust_remote_code)
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return SentenceEncoder(model, read_layout(folder, longest or UNBOUNDED))
+
+
+def load_saved(folder: Path, trust_remote_code: bool = False) -> Any:
+    """A student of either kind, as its `save_pretrained` left it. Raises ModelError."""
+    load = load_sentence_encoder if (folder / MODULES).is_file() else load_causal
+    return load(folder, trust_remote_code)
+
+
+def _load(auto: Any, folder: Path, trust_remote_code: bool) -> Any:
+    find_weights(folder)
+    kind = "a causal language model" if auto is AutoModelForCausalLM else "an encoder"
+    try:
+        with quiet_transformers():
+            model, info = auto.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                use_safetensors=True,
+                local_files_only=True,
+            )
+    # Models are loaded by their own code, which may raise anything; it is passed on, named.
+    except Exception as error:
+        raise ModelError(f"cannot load {kind} from {folder}: {brief(error)}") from error
+    # Encoders are often saved without the pooler, which no hidden state passes through.
+    missing = sorted(name for name in info["missing_keys"] if auto is not AutoModel or "pooler" not in name.split("."))
+    if missing:
+        raise ModelError(f"{folder} lacks {len(missing)} weights of {type(model).__name__}, among them {missing[0]}")
+    # Loaded weights lie in the mapped file at whatever offset they have there, and matrix products may round otherwise
+    # at another alignment. In memory of their own, a resumed student goes on bit for bit.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
+    return model
+
+
+def _build(auto: Any, architecture: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Any:
+    model_type = architecture.pop("model_type", None)
+    if not isinstance(model_type, str):
+        raise ModelError("student.architecture needs `model_type`, e.g. llama")
+    given = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    given |= {"pad_token_id": tokenizer.pad_token_id} | architecture
+    try:
+        model_config = AutoConfig.for_model(model_type, **given)
+        unknown = [key for key in architecture if key not in type(model_config)().to_dict()]
+        model = None if unknown else auto.from_config(model_config, dtype=torch.float32)
+    # A config is checked by its model's own code, which may raise anything; it is passed on, named.
+    except Exception as error:
+        problem = f"transformers cannot build this {model_type}: {brief(error)}"
+        raise ModelError(f"student.architecture: {problem}") from error
+    if unknown:
+        raise ModelError(f"student.architecture: {model_type} has no setting {', '.join(unknown)}")
+    return model
+
+
+def prepare(model: Any, needs: Needs) -> None:
+    """Let the student report token masses if the objective reads them; without, it runs its plain attention."""
+    if needs.student_mass:
+        enable_token_mass(model)
+
+
+def forward(model: Any, batch: Batch, needs: Needs) -> StudentStates:
+    """One pass over a batch; two of an encoder whose objective compares views.
+
+    Padding is on the right and a causal student's attention looks left, so it needs no mask and none is built: what is
+    real never sees what is not.
+    """
+    if isinstance(model, SentenceEncoder):
+        return model.states(batch, needs)
+    arguments = {"input_ids": batch.tokens_BS, "use_cache": False, "output_hidden_states": bool(needs.student_hidden)}
+    if needs.student_mass:
+        with collect_token_mass(needs.student_mass, batch.mask_BS, "last") as mass:
+            output = model(**arguments)
+    else:
+        mass, output = {}, model(**arguments)
+    hidden = {layer: output.hidden_states[layer] for layer in needs.student_hidden}
+    modules: dict[str, Any] = {}
+    if needs.modules:
+        modules = {"embedding": model.get_input_embeddings(), "unembedding": model.get_output_embeddings()}
+    return StudentStates(logits_BSV=output.logits, hidden=hidden, mass=dict(mass), **modules)

@@ -1,0 +1,73 @@
+"""A student that embeds sentences: an encoder by AutoModel, and how its token states are pooled.
+
+Attention is masked, for it sees both ways: what a sentence gives does not depend on its batch. A second view of a
+sentence, under other dropout, costs a second forward pass.
+
+Shapes: B samples, S tokens, d width.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from schemas.configs.extraction import Pooling
+from schemas.models.sentence_layout import SentenceLayout, write_layout
+from trainer.data.batch import Batch, Needs, StudentStates
+from trainer.numerics.geometry import at_least_float32, unit
+
+
+def pool(hidden_BSd: Tensor, mask_BS: Tensor, pooling: Pooling) -> Tensor:
+    """[B, d] in float32: the state of the first token (cls), of the last, or their mean. Padding is on the right."""
+    hidden_BSd = at_least_float32(hidden_BSd)
+    if pooling == "cls":
+        return hidden_BSd[:, 0]
+    length_B = mask_BS.sum(1)
+    if pooling == "last":
+        return hidden_BSd[torch.arange(len(length_B), device=length_B.device), length_B - 1]
+    return hidden_BSd.masked_fill(~mask_BS[:, :, None], 0.0).sum(1) / length_B[:, None]
+
+
+class SentenceEncoder(nn.Module):
+    """An encoder with its pooling. It is saved as sentence-transformers loads it."""
+
+    def __init__(self, model: Any, layout: SentenceLayout):
+        super().__init__()
+        # A pooler, if it has one, gets no gradient. It is kept, for a model without would be loaded with a warning.
+        self.model, self.layout = model, layout
+
+    @property
+    def config(self) -> Any:
+        """The transformers config."""
+        return self.model.config
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The word embeddings, as transformers' models give theirs."""
+        embeddings: nn.Embedding = self.model.get_input_embeddings()
+        return embeddings
+
+    def forward(self, tokens_BS: Tensor, mask_BS: Tensor) -> Tensor:
+        """The sentences' embeddings, [B, d] in float32."""
+        output = self.model(input_ids=tokens_BS, attention_mask=mask_BS.long())
+        pooled_Bd = pool(output.last_hidden_state, mask_BS, self.layout.pooling)
+        return unit(pooled_Bd) if self.layout.normalise else pooled_Bd
+
+    def states(self, batch: Batch, needs: Needs) -> StudentStates:
+        """The layers that `needs` names, pooled and of whatever length."""
+        mask_BS = batch.mask_BS
+        output = self.model(input_ids=batch.tokens_BS, attention_mask=mask_BS.long(), output_hidden_states=True)
+        # The last is taken as sentence-transformers takes it: some models list it before their final norm.
+        hidden = (*output.hidden_states[:-1], output.last_hidden_state)
+        pooled = {layer: pool(hidden[layer], mask_BS, self.layout.pooling) for layer in needs.student_pooled}
+        second_Bd = None
+        if needs.second_view:
+            again = self.model(input_ids=batch.tokens_BS, attention_mask=mask_BS.long())
+            second_Bd = pool(again.last_hidden_state, mask_BS, self.layout.pooling)
+        no_logits_BSV = output.last_hidden_state.new_zeros((*batch.tokens_BS.shape, 0))
+        return StudentStates(logits_BSV=no_logits_BSV, hidden={}, mass={}, pooled=pooled, second_view_Bd=second_Bd)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Weights, config and layout. The tokenizer saves itself."""
+        self.model.save_pretrained(folder)
+        write_layout(folder, self.layout, self.config.get_text_config().hidden_size)
