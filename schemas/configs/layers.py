@@ -13,7 +13,8 @@ Layer = int | Literal["last"]
 class Top(Strict):
     """`k` layers strided evenly from the top: of 12 layers, `top: 3` is 6, 9 and 12 (MTA, section 3)."""
 
-    top: Annotated[int, Field(ge=1, description="How many layers, counted down from the last in equal strides.")]
+    top: Annotated[int, Field(ge=1)]
+    """How many layers, counted down from the last in equal strides."""
 
 
 LayerSelection = list[Layer] | Top
