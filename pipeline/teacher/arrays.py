@@ -11,8 +11,8 @@ from schemas.cache.manifest import (
     sparse_widths,
 )
 from schemas.configs.extraction import StatesConfig
-from schemas.configs.layers import resolve_layer, resolve_layers
 from schemas.errors import ConfigError
+from schemas.layers import resolve_layer, resolve_layers
 
 
 def list_arrays(states: StatesConfig, teacher: TeacherRecord) -> list[ArrayRecord]:

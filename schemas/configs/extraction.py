@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.configs.layers import Layer, LayerSelection
+from schemas.layers import Layer, LayerSelection
 from schemas.strict import Strict
 
 Dtype = Literal["float32", "bfloat16", "float16"]

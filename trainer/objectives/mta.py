@@ -20,9 +20,9 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from schemas.configs.layers import matching_layer, resolve_layer, resolve_layers
 from schemas.configs.losses import MTAConfig
 from schemas.errors import RunError
+from schemas.layers import matching_layer, resolve_layer, resolve_layers
 from trainer.data.batch import Batch, Needs, SpanRequest, SpanSet, StudentStates
 from trainer.numerics.geometry import ZERO_NORM, at_least_float32, cosine_distance, geometry_sums, ratio
 from trainer.numerics.span_pooling import centres_of_mass, membership, span_mass, within_span

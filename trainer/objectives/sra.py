@@ -19,9 +19,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from schemas.configs.layers import resolve_layer
 from schemas.configs.losses import SRAConfig
 from schemas.errors import RunError
+from schemas.layers import resolve_layer
 from schemas.models.teacher_head import TeacherHead
 from trainer.data.batch import Batch, Needs, SpanRequest, SpanSet, StudentStates, Unit
 from trainer.numerics.geometry import at_least_float32, cosine_distance, geometry_sums, ratio

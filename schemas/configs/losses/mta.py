@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.configs.layers import Layer, LayerSelection, Top
 from schemas.configs.losses.base import Projection, Weight, WeightedLoss
+from schemas.layers import Layer, LayerSelection, Top
 
 
 class MTAConfig(WeightedLoss):

@@ -10,10 +10,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from schemas.cache.manifest import HeadRecord
 from schemas.cache.reader import Cache
-from schemas.configs.layers import Top
 from schemas.configs.losses import FDDConfig
 from schemas.configs.training import StudentConfig
 from schemas.errors import RunError
+from schemas.layers import Top
 from schemas.models.teacher_head import load_teacher_head
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from schemas.cache.manifest import HeadRecord
-from schemas.configs.layers import Top
 from schemas.configs.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
+from schemas.layers import Top
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.precision import assert_as_precise, in_double, numbered
 from tests.trainer.objectives.world import L_S, L_T, counts_of, gradients, make_batch, make_pair, to_double

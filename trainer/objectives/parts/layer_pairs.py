@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from schemas.configs.layers import Layer, LayerSelection, matching_layer, resolve_layer, resolve_layers
 from schemas.errors import RunError
+from schemas.layers import Layer, LayerSelection, matching_layer, resolve_layer, resolve_layers
 from trainer.objectives.loss import Pair
 
 

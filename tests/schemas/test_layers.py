@@ -2,8 +2,8 @@
 
 import pytest
 
-from schemas.configs.layers import Top, matching_layer, resolve_layer, resolve_layers
 from schemas.errors import ConfigError
+from schemas.layers import Top, matching_layer, resolve_layer, resolve_layers
 
 
 def test_mta_key_layers_of_gpt2() -> None:
