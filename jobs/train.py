@@ -7,12 +7,14 @@ from jobs.presets import PRESETS
 from jobs.report.console import make_console
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import load_config
+from trainer.optimisation.memory import keep_freed_memory
 from trainer.runs.train import train
 
 
 def run_training(path: Path, overrides: Sequence[str]) -> None:
     """Train, then say where the student is and what it came to."""
     config = load_config(path, TrainingConfig, overrides, PRESETS)
+    keep_freed_memory()
     result = train(config)
     console = make_console()
     if result.already_done:

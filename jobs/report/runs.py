@@ -12,7 +12,7 @@ from typing import Any
 
 from schemas.errors import RunError
 from schemas.strict import canonical_json
-from trainer.runs.folder import read_run
+from trainer.runs.folder import complete_identity, read_run
 from trainer.runs.metrics import FILE as METRICS
 from trainer.runs.metrics import read_metrics
 
@@ -107,7 +107,7 @@ def load_run(folder: Path) -> Run:
     try:
         return Run(
             folder=folder,
-            identity=record.identity | {"fingerprint": record.fingerprint},
+            identity=complete_identity(record.identity) | {"fingerprint": record.fingerprint},
             finished=record.finished,
             metric=metric,
             values={int(line["step"]): float(line[metric.key]) for line in evaluations},

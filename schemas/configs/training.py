@@ -138,8 +138,8 @@ class TrainingConfig(Strict):
     """Processes that read and align ahead; 0 reads in line."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 500
     """Steps between checkpoints: the most that a crash can cost."""
-    keep_checkpoints: Annotated[int, Field(ge=1)] = 1
-    """Older checkpoints are removed."""
+    keep_checkpoints: Annotated[int, Field(ge=1)] = 2
+    """Older checkpoints are removed. With two, one that is damaged costs no run."""
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between two lines of the metrics file."""
     min_coverage: Annotated[float, Field(ge=0, le=1)] = 0.5

@@ -19,7 +19,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-import trainer.runs.train
 from tests.benchmarks.step import make_cache, make_loop
 
 HALF = {"loss": "ce", "weight": 0.5}
@@ -60,8 +59,7 @@ def peak_megabytes(folder: Path, objective: list[dict[str, Any]], tokenizer: str
 
 
 def _peak(folder: Path, objective: list[dict[str, Any]], tokenizer: str) -> float:
-    trainer.runs.train.keep_freed_memory = lambda: None  # what is kept would hide what a step takes
-    loop = make_loop(folder, objective, tokenizer, 1)
+    loop = make_loop(folder, objective, tokenizer, 1, keep_freed=False)  # what is kept would hide what a step takes
     loop.step(0)
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark back to what is held now

@@ -27,8 +27,9 @@ from schemas.cache.reader import Cache
 from schemas.configs.training import TrainingConfig
 from tests.caches import build_cache, extraction, write_corpus
 from trainer.optimisation.loop import Loop, _units
-from trainer.runs.folder import RunFolder
-from trainer.runs.train import _Run
+from trainer.optimisation.memory import keep_freed_memory
+from trainer.runs.checkpoint import find_start
+from trainer.runs.setup import set_up
 from trainer.student.load import forward
 
 VOCABULARY, TOKENS, BATCH = 8192, 256, 16
@@ -86,8 +87,13 @@ def make_cache(folder: Path, more_states: Mapping[str, Any] = {}, keep_embedding
     )
 
 
-def make_loop(folder: Path, objective: list[dict[str, Any]], tokenizer_name: str, threads: int) -> Loop:
-    """A run that is set up and about to take its first step."""
+def make_loop(
+    folder: Path, objective: list[dict[str, Any]], tokenizer_name: str, threads: int, keep_freed: bool = True
+) -> Loop:
+    """A run that is set up and about to take its first step, in a process that is as `stillroom train` has it."""
+    torch.set_num_threads(threads)
+    if keep_freed:
+        keep_freed_memory()
     architecture = {"model_type": "llama", "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4}
     architecture |= {"num_attention_heads": 4, "vocab_size": VOCABULARY, "max_position_embeddings": 512}
     config = TrainingConfig.model_validate(
@@ -102,7 +108,7 @@ def make_loop(folder: Path, objective: list[dict[str, Any]], tokenizer_name: str
         }
     )
     cache = Cache(config.cache)
-    return _Run(config, {"corpus": cache}, RunFolder(config, cache.manifest.fingerprint, 1000), 1000).loop
+    return set_up(config, {"corpus": cache}, find_start(config.output, cache.manifest.fingerprint), 1000).loop
 
 
 def time_steps(loops: dict[str, Loop], rounds: int) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""One optimiser step: read, forward, objective, backward, clip, update. All else is in `trainer.runs.train`."""
+"""One optimiser step: read, forward, objective, backward, clip, update. What surrounds it is in `trainer.runs`."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from trainer.student.device import use_bfloat16
 from trainer.student.load import forward
 
 UNITS: tuple[Unit, ...] = get_args(Unit)
-MOST_EMPTY = 20  # steps on end
+MOST_EMPTY = 20  # steps in a row
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Source:
 
 
 class Loop:
-    """The state of training between two steps lives here, and all of it is in a checkpoint."""
+    """The state of training between two steps: all of it is in a checkpoint."""
 
     def __init__(
         self,
@@ -60,17 +60,18 @@ class Loop:
         device: torch.device,
         steps: int,
         sharpness: Sharpness | None = None,
+        empty: int = 0,
     ):
+        """`empty`: steps in a row, up to now, that had no token to learn."""
         self.config, self.model, self.sources, self.optimizer = config, model, sources, optimizer
-        self.device, self.steps, self.sharpness = device, steps, sharpness
+        self.device, self.steps, self.sharpness, self.empty = device, steps, sharpness, empty
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.empty = 0  # steps on end that had no token to learn
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16(config.precision, device))
 
     def step(self, step: int) -> StepReport:
         """Take step number `step` of 0..steps-1. One without a token to learn changes nothing.
 
-        Raises RunError if loss or gradient stop being finite, or if MOST_EMPTY steps on end have nothing to learn.
+        Raises RunError if loss or gradient stop being finite, or if MOST_EMPTY steps in a row have nothing to learn.
         """
         started = time.monotonic()
         windows = {texts: self._draw(source) for texts, source in self.sources.items()}
@@ -103,9 +104,9 @@ class Loop:
         self.empty += 1
         if self.empty == MOST_EMPTY:
             raise RunError(
-                f"{MOST_EMPTY} steps on end, up to step {step + 1}, had no token of a response to learn from (samples "
-                f"{_name(batches)}); student.max_tokens is {self.config.student.max_tokens}, shorter than their "
-                "prompts: raise it"
+                f"{MOST_EMPTY} steps in a row, up to step {step + 1}, had no token of a response to learn from "
+                f"(samples {_name(batches)}); student.max_tokens is {self.config.student.max_tokens}, shorter than "
+                "their prompts: raise it"
             )
         return True
 

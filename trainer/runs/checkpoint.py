@@ -5,12 +5,16 @@
       objective.safetensors   the losses' own parameters (projections)
       optimizer.safetensors   AdamW's moments, by parameter number
       rng.safetensors         torch's generators
-      checkpoint.json         step, cache fingerprint, format; written last
+      checkpoint.json         step, cache fingerprint, format, checksums of all files above; written last
 
-A checkpoint is written beside its place and renamed into it, so an interrupted save leaves the previous one intact.
+A checkpoint is written beside its place and renamed into it, so an interrupted save leaves the previous one intact. Its
+files are hashed when it is written and before it is read (a second per GB); one that is damaged is passed over for the
+one before. Version 1 had neither checksums nor `empty`; it is still read.
 """
 
+import logging
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,9 +24,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from schemas.cache.shard import FileRecord, list_files
 from schemas.errors import RunError
 from schemas.models.files import quiet_transformers
 from schemas.storage.atomic import commit_folder, disk_full, folder_beside
+from schemas.storage.fingerprint import hash_file
 from schemas.strict import Strict
 from trainer.optimisation.random_state import generator_states, set_generator_states
 from trainer.student.load import load_saved
@@ -30,15 +36,30 @@ from trainer.student.load import load_saved
 RECORD = "checkpoint.json"
 MODEL = "model"
 
+logger = logging.getLogger(__name__)
+
 
 class CheckpointRecord(Strict):
     """The whole of checkpoint.json."""
 
     format: Literal["stillroom-checkpoint"] = "stillroom-checkpoint"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     step: Annotated[int, Field(ge=0, description="Optimiser steps taken.")]
     fingerprint: Annotated[str, Field(description="The cache's fingerprint.")]
     skipped: Annotated[int, Field(ge=0, description="Steps that went without their sharpness-aware perturbation.")] = 0
+    empty: Annotated[int, Field(ge=0, description="Last steps in a row that had no token to learn.")] = 0
+    files: Annotated[
+        dict[str, FileRecord] | None,
+        Field(description="Size and checksum of every other file, by relative path; null in version 1."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run goes on: a checkpoint, or its beginning."""
+
+    checkpoint: Path | None
+    record: CheckpointRecord
 
 
 def save_checkpoint(
@@ -60,6 +81,7 @@ def save_checkpoint(
         save_file(_contiguous(objective.state_dict()), beside / "objective.safetensors")
         save_file(_contiguous(_moments(optimizer)), beside / "optimizer.safetensors")
         save_file(generator_states(), beside / "rng.safetensors")
+        record = record.model_copy(update={"files": list_files(beside)})
         (beside / RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(target, ignore_errors=True)
         commit_folder(beside, target)
@@ -67,10 +89,35 @@ def save_checkpoint(
         shutil.rmtree(old)
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end, or None."""
-    complete = sorted(path.parent for path in folder.glob(f"step-*/{RECORD}"))
-    return complete[-1] if complete else None
+def find_start(folder: Path, fingerprint: str) -> Start:
+    """The newest whole checkpoint in `folder`; the run's beginning if none was ever written.
+
+    Damaged ones are passed over, with a warning that says so. Raises RunError if all are damaged, or if one is whole
+    and was made from another cache.
+    """
+    problems: list[str] = []
+    for checkpoint in reversed(complete_checkpoints(folder)):
+        try:
+            record = read_record(checkpoint)
+            check_files(checkpoint, record)
+        except RunError as error:
+            problems.append(str(error))
+            continue
+        if record.fingerprint != fingerprint:
+            raise RunError(f"{checkpoint} was made from another cache; give the run another output")
+        for problem in problems:
+            logger.warning("%s; going on from %s instead", problem, checkpoint.name)
+        return Start(checkpoint, record)
+    if problems:
+        raise RunError(
+            f"no checkpoint of this run is whole: {'; '.join(problems)}. Remove {folder} to begin again at step 0"
+        )
+    return Start(None, CheckpointRecord(step=0, fingerprint=fingerprint))
+
+
+def complete_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints that were written to their end, oldest first."""
+    return sorted(path.parent for path in folder.glob(f"step-*/{RECORD}"))
 
 
 def read_record(checkpoint: Path) -> CheckpointRecord:
@@ -78,9 +125,25 @@ def read_record(checkpoint: Path) -> CheckpointRecord:
     try:
         return CheckpointRecord.model_validate_json((checkpoint / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # pydantic's errors and UTF-8's are ValueErrors
-        raise RunError(
-            f"{checkpoint / RECORD} is damaged: {error}; remove {checkpoint} to go back to the one before"
-        ) from error
+        raise RunError(f"{checkpoint / RECORD} is damaged: {error}") from error
+
+
+def check_files(checkpoint: Path, record: CheckpointRecord) -> None:
+    """Every file of the checkpoint has its size and checksum, and there is no other. Raises RunError.
+
+    Reads every byte once. A checkpoint of version 1 has no checksums, and is trusted.
+    """
+    if record.files is None:
+        return
+    found = {path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if path.is_file()} - {RECORD}
+    if found != record.files.keys():
+        odd = min(found ^ record.files.keys())
+        state = f"is not named in {RECORD}" if odd in found else "is missing"
+        raise RunError(f"{checkpoint} is damaged: {odd} {state}")
+    for name, file in record.files.items():
+        path = checkpoint / name
+        if path.stat().st_size != file.bytes or hash_file(path) != file.sha256:
+            raise RunError(f"{checkpoint} is damaged: {name} does not have its checksum")
 
 
 def load_model(checkpoint: Path, trust_remote_code: bool = False) -> Any:

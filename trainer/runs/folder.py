@@ -2,7 +2,8 @@
 
 RUN/
   config.yaml     the resolved config: `stillroom train RUN/config.yaml` is the same run
-  run.json        the cache's fingerprint, what identifies the run, whether it is finished, its last evaluation
+  run.json        the cache's fingerprint, what identifies the run; once it is finished, its last evaluation and the
+                  checksums of its model
   metrics.jsonl   losses and evaluations by step
   tensorboard/    the same as events, and tokens per second
   checkpoints/    for resuming; removed from a finished run
@@ -20,6 +21,7 @@ from typing import Annotated, Any, Literal, TextIO
 
 from pydantic import Field, ValidationError
 
+from schemas.cache.shard import FileRecord, list_files
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config
 from schemas.errors import RunError
@@ -37,7 +39,7 @@ MODEL = "model"
 LOCK = ".lock"
 
 # What may differ between two tries at one run: it changes whether, where or how often, never the student.
-FREE = {
+NOT_IDENTITY = {
     "cache",
     "student_cache",
     "output",
@@ -54,7 +56,7 @@ class RunRecord(Strict):
     """The whole of run.json."""
 
     format: Literal["stillroom-run"] = "stillroom-run"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     fingerprint: Annotated[str, Field(description="The cache's fingerprint.")]
     identity: Annotated[dict[str, Any], Field(description="Every setting that changes the student.")]
     steps: Annotated[int, Field(ge=1, description="Optimiser steps of the whole run.")]
@@ -62,6 +64,10 @@ class RunRecord(Strict):
     evaluation: Annotated[dict[str, float] | None, Field(description="The last evaluation on what was held out.")] = (
         None
     )
+    model: Annotated[
+        dict[str, FileRecord] | None,
+        Field(description="Size and checksum of every file in model/, once finished; null in version 1."),
+    ] = None
 
 
 class RunFolder:
@@ -71,13 +77,13 @@ class RunFolder:
         """Raises RunError: the folder holds another run or something that is no run, or it cannot be made."""
         self.path, self.config = config.output, config
         self.record = RunRecord(
-            fingerprint=fingerprint, identity=config.model_dump(mode="json", exclude=FREE), steps=steps
+            fingerprint=fingerprint, identity=config.model_dump(mode="json", exclude=NOT_IDENTITY), steps=steps
         )
         self._lock_file: TextIO | None = None
         found = self._seen = self._found()
         if found is not None:
             wanted = {"cache": fingerprint} | self.record.identity
-            lines = list(differences({"cache": found.fingerprint} | found.identity, wanted))
+            lines = list(differences({"cache": found.fingerprint} | complete_identity(found.identity), wanted))
             if lines:
                 raise RunError(
                     f"{self.path} holds another run; give this one another `output`, or remove that folder. "
@@ -137,9 +143,29 @@ class RunFolder:
                 save_tokenizer(tokenizer, folder)
                 shutil.rmtree(target, ignore_errors=True)  # of a run that was killed before it was marked finished
                 commit_folder(folder, target)
-            self.record = self.record.model_copy(update={"finished": True, "evaluation": evaluation})
+            done = {"version": 2, "finished": True, "evaluation": evaluation, "model": list_files(target)}
+            self.record = self.record.model_copy(update=done)
             self._write_record()
         shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def require_model(self) -> None:
+        """A finished run is finished only with its model. Raises RunError that names what is missing or altered.
+
+        Reads the whole model. A run finished by version 1 recorded no checksums: its weights need only be there.
+        """
+        target = self.path / MODEL
+        wanted = self.record.model
+        found = list_files(target) if target.is_dir() else {}
+        if wanted is None:
+            wanted = {name: file for name, file in found.items() if name.endswith(".safetensors")}
+            missing = None if wanted else "model.safetensors"
+        else:
+            missing = next((name for name, file in wanted.items() if found.get(name) != file), None)
+        if missing is not None:
+            state = "does not have its checksum" if missing in found else "is missing"
+            raise RunError(
+                f"{self.path} was finished, but {target / missing} {state}; remove {self.path} to train it again"
+            )
 
     def _lock(self) -> None:
         file = (self.path / LOCK).open("a")
@@ -167,6 +193,24 @@ class RunFolder:
         if self.path.exists() and any(p.name != LOCK and not p.match(".*.tmp") for p in self.path.iterdir()):
             raise RunError(f"output {self.path} is not empty and holds no run; give another folder")
         return None
+
+
+def complete_identity(identity: dict[str, Any]) -> dict[str, Any]:
+    """The identity of a run with every setting that came later at its default, which is how the run was made.
+
+    One that no config can have any more is returned as it is.
+    """
+    places = {"cache": "-", "output": "-"} | ({"student_cache": "-"} if _wants_student_texts(identity) else {})
+    try:
+        return TrainingConfig.model_validate(identity | places).model_dump(mode="json", exclude=NOT_IDENTITY)
+    except ValidationError:
+        return identity
+
+
+def _wants_student_texts(identity: dict[str, Any]) -> bool:
+    losses = identity.get("objective")
+    listed = losses if isinstance(losses, list) else []
+    return any(isinstance(loss, dict) and loss.get("texts") == "student" for loss in listed)
 
 
 def read_run(run: Path) -> RunRecord:

@@ -12,7 +12,7 @@ from jobs.compare import compare_runs, show_comparison
 from jobs.report.runs import group_runs, load_run
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
-from trainer.runs.folder import FREE, RunRecord
+from trainer.runs.folder import NOT_IDENTITY, RunRecord
 
 STEPS = (10, 20, 30)
 
@@ -23,7 +23,7 @@ def write_run(
     folder.mkdir(parents=True)
     given = {"cache": "c", "output": str(folder), "student": {"model": "m"}, "steps": 30} | changes
     config = TrainingConfig.model_validate(given)
-    identity = config.model_dump(mode="json", exclude=FREE)
+    identity = config.model_dump(mode="json", exclude=NOT_IDENTITY)
     record = RunRecord(fingerprint=fingerprint, identity=identity, steps=30, finished=finished)
     (folder / "run.json").write_text(record.model_dump_json())
     lines: list[dict[str, float]] = []
@@ -161,7 +161,7 @@ def test_bad_runs_are_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"damaged/metrics\.jsonl is damaged"):
         compare_runs([damaged])
     newer = write_run(tmp_path / "newer", [1.0])
-    (newer / "run.json").write_text((newer / "run.json").read_text().replace('"version":1', '"version":2'))
+    (newer / "run.json").write_text((newer / "run.json").read_text().replace('"version":2', '"version":3'))
     with pytest.raises(RunError, match=r"newer/run\.json"):
         compare_runs([newer])
     copies = [write_run(tmp_path / name, [1.0], seed=3) for name in ("z-0", "z-1")]

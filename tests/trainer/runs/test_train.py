@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from schemas.cache.reader import CachedSample
+from schemas.cache.reader import Cache, CachedSample
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config
 from schemas.errors import CacheError, ModelError, RunError, TokenizerError
@@ -191,6 +191,23 @@ def test_accumulation_equals_one_large_batch(made: Path, tmp_path: Path) -> None
         assert first[key] == pytest.approx(second[key], rel=1e-4), key
 
 
+def test_an_open_cache_is_read_and_serves_many_runs(made: Path, finished: Path, tmp_path: Path) -> None:
+    cache = Cache(made / "cache")
+    for name in ("first", "second"):
+        train(config(made, tmp_path / name, cache="/not/read"), cache)
+    for name in ("first", "second"):
+        first, second = weights(finished), weights(tmp_path / name)
+        assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_the_callers_random_numbers_and_threads_are_left_alone(made: Path, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    expected, threads = torch.rand(3), torch.get_num_threads()
+    torch.manual_seed(7)
+    train(config(made, tmp_path / "run", steps=1, evaluation=None, threads=threads + 1))
+    assert torch.equal(torch.rand(3), expected) and torch.get_num_threads() == threads
+
+
 def test_another_run_is_not_overwritten(made: Path, finished: Path) -> None:
     with pytest.raises(RunError, match=r"optimizer\.lr: found 0\.01, wanted 0\.02"):
         train(config(made, finished, optimizer={"lr": 2e-2}))
@@ -247,7 +264,7 @@ def test_a_student_that_sees_the_future_is_refused(made: Path, tmp_path: Path) -
 
 def test_steps_without_a_token_to_learn_stop_the_run(made: Path, tmp_path: Path) -> None:
     student = config(made, tmp_path / "x").student.model_dump() | {"max_tokens": 2}
-    with pytest.raises(RunError, match=r"20 steps on end, up to step \d+, had no token .*student\.max_tokens is 2"):
+    with pytest.raises(RunError, match=r"20 steps in a row, up to step \d+, had no token .*student\.max_tokens is 2"):
         train(config(made, tmp_path / "run", **EMPTY, student=student, steps=60, min_coverage=0))
 
 

@@ -22,8 +22,9 @@ from trainer.data.batch import Batch, Needs
 from trainer.data.loader import BatchBuilder
 from trainer.evaluation.sentence_similarity import embed
 from trainer.objectives.objective import build_objective
+from trainer.runs.binding import loss_context
 from trainer.runs.metrics import read_metrics
-from trainer.runs.train import _pair, train
+from trainer.runs.train import train
 from trainer.student.load import forward, load_saved, load_sentence_encoder
 from trainer.student.sentence_encoder import SentenceEncoder, pool
 from trainer.student.sentence_tokens import SentenceTexts
@@ -189,7 +190,7 @@ def test_cached_embeddings_give_the_live_loss(made: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(made / "cache" / "teacher")
     student = encoder(made, "mean").train()
     torch.manual_seed(0)
-    objective = build_objective(settings.objective, _pair(cache, student, tokenizer, settings.objective))
+    objective = build_objective(settings.objective, loss_context(cache, student, tokenizer, settings.objective))
     positions = [0, 5, 11, 30, 51, 54]
     batch = BatchBuilder(cache, SentenceTexts(tokenizer, 32), objective.needs)[positions]
     teacher = AutoModel.from_pretrained(made / "teacher", dtype=torch.float32).eval()

@@ -1,0 +1,221 @@
+"""Checkpoints under bad luck: a flipped bit, a truncated file, one of the version before, none that is whole."""
+
+import json
+import logging
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from schemas.configs.training import TrainingConfig
+from schemas.errors import RunError
+from tests.caches import build_cache, extraction, write_corpus
+from tests.tiny import tiny_llama, tiny_tokenizer
+from trainer.optimisation.loop import Loop, StepReport
+from trainer.runs.checkpoint import CheckpointRecord, complete_checkpoints, find_start, save_checkpoint
+from trainer.runs.train import train
+
+FINGERPRINT = "f" * 64
+
+
+class Student(torch.nn.Module):
+    """The least that a checkpoint wants of a model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.arange(6.0).reshape(2, 3))
+
+    def save_pretrained(self, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(self.weight.detach().numpy().tobytes())
+
+
+def save(folder: Path, step: int, keep: int = 3) -> Path:
+    student, losses = Student(), torch.nn.ModuleDict()
+    optimizer = torch.optim.AdamW(student.parameters())
+    student.weight.sum().backward()
+    optimizer.step()
+    record = CheckpointRecord(step=step, fingerprint=FINGERPRINT, skipped=1, empty=2)
+    save_checkpoint(folder, record, student, losses, optimizer, keep)
+    return folder / f"step-{step:08d}"
+
+
+def test_a_checkpoint_says_all_that_the_loop_needs(tmp_path: Path) -> None:
+    path = save(tmp_path, 20)
+    start = find_start(tmp_path, FINGERPRINT)
+    assert start.checkpoint == path
+    assert (start.record.step, start.record.skipped, start.record.empty) == (20, 1, 2)
+    written = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()} - {"checkpoint.json"}
+    assert start.record.files is not None and start.record.files.keys() == written
+    moments = load_file(path / "optimizer.safetensors")
+    assert moments.keys() == {"0.step", "0.exp_avg", "0.exp_avg_sq"} and moments["0.step"] == 1
+
+
+def test_without_a_checkpoint_a_run_begins(tmp_path: Path) -> None:
+    start = find_start(tmp_path / "nothing", FINGERPRINT)
+    assert start.checkpoint is None
+    assert start.record == CheckpointRecord(step=0, fingerprint=FINGERPRINT)
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    for step in (10, 20, 30, 40):
+        save(tmp_path, step, keep=2)
+    assert [path.name for path in complete_checkpoints(tmp_path)] == ["step-00000030", "step-00000040"]
+
+
+def damages(path: Path) -> Iterator[tuple[Path, bytes]]:
+    """200 single damages, spread over all files: flipped bits, cut ends, a byte more."""
+    rng = random.Random(0)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    for number in range(200):
+        file = files[number % len(files)]
+        content = bytearray(file.read_bytes())
+        kind = rng.choice(["flip", "flip", "flip", "cut", "more"])
+        place = rng.randrange(len(content))
+        if kind == "flip":
+            content[place] ^= 1 << rng.randrange(8)
+        elif kind == "cut":
+            del content[place:]
+        else:
+            content.append(0)
+        yield file, bytes(content)
+
+
+def test_no_damage_is_resumed_from(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each damage of the newest is found, and the one before is taken; or the newest still says the very same."""
+    save(tmp_path, 10)
+    newest = save(tmp_path, 20)
+    truth = find_start(tmp_path, FINGERPRINT).record
+    silent, fallen_back = 0, 0
+    for file, content in damages(newest):
+        intact = file.read_bytes()
+        file.write_bytes(content)
+        caplog.clear()
+        try:
+            start = find_start(tmp_path, FINGERPRINT)
+        except RunError as error:  # the flip is in the fingerprint that the record names
+            assert "another cache" in str(error)
+        else:
+            if start.record.step == 10:
+                fallen_back += 1
+                assert "step-00000020" in caplog.text and "going on from step-00000010 instead" in caplog.text
+            elif start.record != truth:
+                silent += 1
+        file.write_bytes(intact)
+    assert silent == 0 and fallen_back > 150
+    assert find_start(tmp_path, FINGERPRINT).record == truth
+
+
+@pytest.mark.parametrize("change", ["missing", "added"])
+def test_a_file_too_few_or_too_many_is_damage(tmp_path: Path, change: str) -> None:
+    path = save(tmp_path, 10)
+    if change == "missing":
+        (path / "model" / "config.json").unlink()
+    else:
+        (path / "model" / "pytorch_model.bin").write_bytes(b"x")
+    with pytest.raises(RunError, match=r"no checkpoint of this run is whole: .*(is missing|is not named)"):
+        find_start(tmp_path, FINGERPRINT)
+
+
+def test_of_another_cache_it_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, 10)
+    with pytest.raises(RunError, match="made from another cache"):
+        find_start(tmp_path, "0" * 64)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
+    return build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
+
+
+def config(cache: Path, output: Path) -> TrainingConfig:
+    size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    architecture = {"model_type": "llama", "attention_dropout": 0.1, **size}
+    return TrainingConfig.model_validate(
+        {
+            "cache": cache,
+            "output": output,
+            "student": {"architecture": architecture, "tokenizer": "teacher", "max_tokens": 64},
+            "objective": [{"loss": "ce"}, {"loss": "mta", "student_layers": [1, 2]}],
+            "steps": 6,
+            "batch_size": 2,
+            "threads": 1,
+            "checkpoint_every": 1,
+            "log_every": 1,
+        }
+    )
+
+
+def interrupt(config: TrainingConfig, step: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        original = Loop.step
+
+        def crash(self: Loop, number: int) -> StepReport:
+            if number == step:
+                raise KeyboardInterrupt
+            return original(self, number)
+
+        patch.setattr(Loop, "step", crash)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+
+
+def same_student(first: Path, second: Path) -> bool:
+    a, b = (path / "model" / "model.safetensors" for path in (first, second))
+    return a.read_bytes() == b.read_bytes()
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_ends_in_the_same_student(
+    cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(config(cache, tmp_path / "whole"))
+    interrupt(config(cache, tmp_path / "run"), 4)
+    checkpoints = complete_checkpoints(tmp_path / "run" / "checkpoints")
+    assert [path.name for path in checkpoints] == ["step-00000003", "step-00000004"]
+    moments = checkpoints[-1] / "optimizer.safetensors"
+    content = bytearray(moments.read_bytes())
+    content[-5] ^= 4
+    moments.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        train(config(cache, tmp_path / "run"))
+    assert "optimizer.safetensors does not have its checksum; going on from step-00000003 instead" in caplog.text
+    assert same_student(tmp_path / "whole", tmp_path / "run")
+    metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "run")]
+    assert metrics[0] == metrics[1]
+
+
+def test_a_checkpoint_of_version_1_is_resumed(cache: Path, tmp_path: Path) -> None:
+    """It had no checksums, and did not know of settings that came later."""
+    train(config(cache, tmp_path / "whole"))
+    interrupt(config(cache, tmp_path / "run"), 4)
+    for path in complete_checkpoints(tmp_path / "run" / "checkpoints"):
+        record = json.loads((path / "checkpoint.json").read_text())
+        (path / "checkpoint.json").write_text(
+            json.dumps({k: v for k, v in record.items() if k not in ("files", "empty")} | {"version": 1})
+        )
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    del run["model"], run["identity"]["optimizer"]["sharpness"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(run | {"version": 1}))
+    train(config(cache, tmp_path / "run"))
+    assert same_student(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.parametrize("damage", ["removed", "altered"])
+def test_a_run_is_finished_only_with_its_model(cache: Path, tmp_path: Path, damage: str) -> None:
+    train(config(cache, tmp_path / "run"))
+    weights = tmp_path / "run" / "model" / "model.safetensors"
+    if damage == "removed":
+        shutil.rmtree(weights.parent)
+    else:
+        content = bytearray(weights.read_bytes())
+        content[len(content) // 2] ^= 1
+        weights.write_bytes(content)
+    with pytest.raises(RunError, match=r"was finished, but .*model/.* (is missing|does not have its checksum); remove"):
+        train(config(cache, tmp_path / "run"))

@@ -1,0 +1,116 @@
+"""Setting a run up: stages that each take what the ones before gave, and return a value.
+
+Student, losses and dropout draw from seeds of their own, so that every objective starts from the same student. The
+random numbers are torch's global ones: `trainer.runs.train` gives the caller's back.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from schemas.configs.losses import Texts
+from schemas.configs.training import StudentConfig, TrainingConfig
+from schemas.models.teacher_head import load_teacher_embedding
+from trainer.data.loader import BatchBuilder, StudentEncoder, TextEncoder, batches
+from trainer.evaluation.held_out import HeldOut
+from trainer.objectives.objective import Objective
+from trainer.optimisation.loop import Loop, Source
+from trainer.optimisation.optimizer import make_optimizer
+from trainer.optimisation.sharpness import Sharpness
+from trainer.runs.binding import bind_objectives, prove_alignment
+from trainer.runs.caches import Caches
+from trainer.runs.checkpoint import Start, load_model, restore
+from trainer.student.device import choose_device
+from trainer.student.load import load_student, load_student_tokenizer, prepare
+from trainer.student.sentence_tokens import SentenceTexts
+from trainer.student.teacher_pca import start_from_teacher
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run that is ready for step number `done`."""
+
+    loop: Loop
+    losses: nn.ModuleDict  # the objectives by their texts, whose parameters a checkpoint keeps
+    tokenizer: Any
+    held_out: HeldOut | None
+    alignment: dict[str, float]
+    done: int
+
+
+def set_up(config: TrainingConfig, caches: Caches, start: Start, steps: int) -> Training:
+    """A training of `steps` steps that goes on where `start` is. Raises the StillroomError that fits."""
+    device = choose_device(config.device)
+    held_out = HeldOut(config.evaluation, config.student.max_tokens) if config.evaluation else None
+    tokenizer = load_student_tokenizer(config.student, caches["corpus"].path)
+    encoder = make_encoder(config.student, tokenizer)
+    torch.manual_seed(config.seed)
+    model = make_student(config.student, caches, tokenizer, start)
+    torch.manual_seed(config.seed + 1)
+    objectives = bind_objectives(config, caches, model, tokenizer)
+    alignment = prove_alignment(config, caches, objectives, encoder)
+    model, losses = to_device(model, objectives, device)
+    optimizer, sharpness = make_optimizers(config, model, objectives, losses, start.record.skipped)
+    torch.manual_seed(config.seed + 2)
+    if start.checkpoint is not None:
+        restore(start.checkpoint, losses, optimizer)
+    sources = open_sources(config, caches, objectives, encoder, start.record.step * config.accumulation)
+    loop = Loop(config, model, sources, optimizer, device, steps, sharpness, empty=start.record.empty)
+    return Training(loop, losses, tokenizer, held_out, alignment, start.record.step)
+
+
+def make_encoder(config: StudentConfig, tokenizer: Any) -> TextEncoder:
+    """What turns cached texts into the student's tokens. Raises TokenizerError."""
+    if config.kind == "encoder":
+        return SentenceTexts(tokenizer, config.max_tokens)
+    return StudentEncoder(tokenizer, config.max_tokens, config.append_eos)
+
+
+def make_student(config: StudentConfig, caches: Caches, tokenizer: Any, start: Start) -> Any:
+    """The student of the checkpoint, or a new one whose random weights come from torch's global generator."""
+    if start.checkpoint is not None:
+        return load_model(start.checkpoint, config.trust_remote_code)
+    model = load_student(config, tokenizer)
+    if config.embeddings == "teacher_pca":
+        corpus = caches["corpus"]
+        start_from_teacher(model, load_teacher_embedding(corpus.path, corpus.manifest))
+    return model
+
+
+def to_device(model: Any, objectives: Mapping[Texts, Objective], device: torch.device) -> tuple[Any, nn.ModuleDict]:
+    """Student and losses where they are trained; the student reports what the losses read of it."""
+    losses = nn.ModuleDict({str(texts): objective.to(device) for texts, objective in objectives.items()})
+    model = model.to(device)
+    for objective in objectives.values():
+        prepare(model, objective.needs)
+    return model, losses
+
+
+def make_optimizers(
+    config: TrainingConfig, model: Any, objectives: Mapping[Texts, Objective], losses: nn.ModuleDict, skipped: int
+) -> tuple[torch.optim.AdamW, Sharpness | None]:
+    """AdamW over the student and the losses' own parameters, and what stands around it if the config asks for it.
+
+    `skipped`: steps so far that went without their perturbation.
+    """
+    groups = [group for objective in objectives.values() for group in objective.parameter_groups()]
+    optimizer = make_optimizer(model, groups, config.optimizer)
+    if config.optimizer.sharpness is None:
+        return optimizer, None
+    named = (*model.named_parameters(), *losses.named_parameters())
+    return optimizer, Sharpness(config.optimizer.sharpness, named, skipped)
+
+
+def open_sources(
+    config: TrainingConfig, caches: Caches, objectives: Mapping[Texts, Objective], encoder: TextEncoder, first: int
+) -> dict[Texts, Source]:
+    """Endless batches of each cache from batch number `first`, with the losses over them."""
+    sources = {}
+    for texts, cache in caches.items():
+        builder = BatchBuilder(cache, encoder, objectives[texts].needs)
+        stream = iter(batches(builder, config.batch_size, config.seed, first, config.loader_workers))
+        sources[texts] = Source(objectives[texts], stream)
+    return sources
