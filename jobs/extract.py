@@ -7,7 +7,8 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from jobs.report.console import make_console
-from schemas.cache.manifest import TeacherRecord, read_manifest
+from schemas.cache.manifest import read_manifest
+from schemas.cache.teacher import TeacherRecord
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import load_config
 

@@ -9,10 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.report.console import make_console
+from schemas.cache.dtypes import STORED
 from schemas.cache.manifest import INDEX, TEACHER
 from schemas.cache.reader import Cache, CachedSample
 from schemas.cache.shard import STATES, ShardRecord, read_shard, shard_path
-from schemas.cache.states import STORED, chunk_file
+from schemas.cache.states import chunk_file
 
 
 def show_cache(path: Path, sample_id: str | None) -> None:

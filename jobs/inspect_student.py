@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.report.console import make_console
-from schemas.cache.manifest import TEACHER, keeps_tokens
+from schemas.cache.arrays import keeps_tokens
+from schemas.cache.manifest import TEACHER
 from schemas.cache.reader import Cache
 from schemas.errors import CacheError
 from schemas.models.files import load_tokenizer, resolve_model

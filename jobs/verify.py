@@ -6,15 +6,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from schemas.cache.manifest import (
-    MANIFEST,
-    SPARSE_ARRAYS,
-    TEACHER,
-    ArrayRecord,
-    CacheManifest,
-    SparseKind,
-    read_manifest,
-)
+from schemas.cache.arrays import ArrayRecord, SparseKind
+from schemas.cache.manifest import MANIFEST, SPARSE_ARRAYS, TEACHER, CacheManifest, read_manifest
 from schemas.cache.reader import Cache, Shard, require_index
 from schemas.cache.shard import RECORD, STATES, ShardRecord, check_shard, shard_path
 from schemas.cache.states import check_group

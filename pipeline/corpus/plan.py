@@ -15,8 +15,9 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.corpus.corpus import Corpus, UniqueIds
 from pipeline.corpus.sample import Sample
-from schemas.cache.manifest import ArrayRecord, CorpusRecord, keeps_tokens
-from schemas.cache.states import STORED
+from schemas.cache.arrays import ArrayRecord, keeps_tokens
+from schemas.cache.dtypes import STORED
+from schemas.cache.manifest import CorpusRecord
 from schemas.configs.extraction import BatchingConfig
 from schemas.errors import CorpusError
 

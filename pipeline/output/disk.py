@@ -7,8 +7,9 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from pipeline.corpus.plan import Plan, Unit, predict_bytes
-from schemas.cache.manifest import ArrayRecord, TeacherRecord
-from schemas.cache.states import STORED
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.dtypes import STORED
+from schemas.cache.teacher import TeacherRecord
 from schemas.errors import ResourceError
 
 RESERVE_BYTES = 256 * 2**20  # left free: the index, the log, other people's files, and what estimates get wrong

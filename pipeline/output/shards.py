@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from pipeline.annotation.tokens import Counts
 from pipeline.corpus.sample import NO_SPANS, AnnotatedSample
-from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, ArrayRecord, CacheManifest, keeps_tokens
+from schemas.cache.arrays import ArrayRecord, keeps_tokens
+from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, CacheManifest
 from schemas.cache.samples import INDEX_SCHEMA, SAMPLES_SCHEMA, Offsets
 from schemas.cache.shard import (
     RECORD,

@@ -7,7 +7,8 @@ rounded: pipeline.output.resume refuses to finish under others what was begun.)
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from schemas.cache.manifest import FORMAT, VERSION, ArrayRecord, CorpusRecord, PooledRecord, SparseKind, SparseRecord
+from schemas.cache.arrays import ArrayRecord, SparseKind
+from schemas.cache.manifest import FORMAT, VERSION, CorpusRecord, PooledRecord, SparseRecord
 from schemas.configs.extraction import CorpusConfig, ExtractionConfig
 
 

@@ -14,7 +14,8 @@ from pipeline.corpus.plan import Plan, make_plan
 from pipeline.request.identity import make_identity
 from pipeline.teacher.arrays import list_arrays, pooled_record, sparse_records
 from pipeline.teacher.record import describe_teacher
-from schemas.cache.manifest import CacheManifest, keeps_tokens
+from schemas.cache.arrays import keeps_tokens
+from schemas.cache.manifest import CacheManifest
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import ConfigError
 from schemas.models.files import hash_model, load_tokenizer, resolve_model, tokenizer_files

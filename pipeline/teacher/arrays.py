@@ -1,15 +1,9 @@
 """What a teacher's states become on disk: the arrays of every shard, and how those that are not states are made."""
 
-from schemas.cache.manifest import (
-    SPARSE_ARRAYS,
-    ArrayDtype,
-    ArrayRecord,
-    PooledRecord,
-    SparseKind,
-    SparseRecord,
-    TeacherRecord,
-    sparse_widths,
-)
+from schemas.cache.arrays import ArrayRecord, SparseKind
+from schemas.cache.dtypes import ArrayDtype
+from schemas.cache.manifest import SPARSE_ARRAYS, PooledRecord, SparseRecord, sparse_widths
+from schemas.cache.teacher import TeacherRecord
 from schemas.configs.extraction import StatesConfig
 from schemas.errors import ConfigError
 from schemas.layers import resolve_layer, resolve_layers

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.teacher.record import find_head
-from schemas.cache.manifest import HeadRecord, TeacherRecord
+from schemas.cache.teacher import HeadRecord, TeacherRecord
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import ModelError
 

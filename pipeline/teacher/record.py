@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-from schemas.cache.manifest import EmbeddingRecord, HeadRecord, TeacherRecord
+from schemas.cache.teacher import EmbeddingRecord, HeadRecord, TeacherRecord
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import ConfigError, ModelError
 from schemas.models.files import brief, find_weights, quiet_transformers, read_json

@@ -24,8 +24,10 @@ from pipeline.teacher.check import check_head, check_saved, check_states, run_al
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.record import describe_teacher, find_embedding, find_head
 from pipeline.teacher.sparse_logits import SparseLogits
-from schemas.cache.manifest import ArrayRecord, TeacherRecord
-from schemas.cache.states import STORED, array_shape
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.dtypes import STORED
+from schemas.cache.states import array_shape
+from schemas.cache.teacher import TeacherRecord
 from schemas.configs.extraction import StatesConfig, TeacherConfig
 from schemas.errors import ModelError
 from schemas.models.sentence_pooling import pool

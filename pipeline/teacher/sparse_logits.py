@@ -15,7 +15,9 @@ from torch import Tensor
 
 from pipeline.corpus.sample import AnnotatedSample
 from pipeline.teacher.check import head_logits
-from schemas.cache.manifest import NO_TAIL, SPARSE_ARRAYS, HeadRecord, SparseKind, SparseRecord
+from schemas.cache.arrays import SparseKind
+from schemas.cache.manifest import NO_TAIL, SPARSE_ARRAYS, SparseRecord
+from schemas.cache.teacher import HeadRecord
 
 LOGITS_BYTES = 256 * 2**20
 # float32: logits, log p, log q, and one on its way; float64: q, its running sum, and that over its end.

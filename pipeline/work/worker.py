@@ -21,7 +21,8 @@ from pipeline.output.shards import write_shard
 from pipeline.request.request import ModelFolders, Request, Stamps, find_folders, hash_teacher, hash_tokenizer
 from pipeline.teacher.files import save_teacher_files
 from pipeline.teacher.run import Teacher
-from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, keeps_tokens, read_manifest
+from schemas.cache.arrays import keeps_tokens
+from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, read_manifest
 from schemas.cache.shard import ShardRecord, read_shard, shard_path
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import AnnotatorError, CacheError, ModelError, ResourceError

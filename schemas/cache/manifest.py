@@ -1,13 +1,14 @@
 """cache.json: a cache's identity and contract. Written before the first shard, so that no other request can mix in."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from schemas.configs.extraction import Dtype, Pooling
+from schemas.cache.arrays import ArrayRecord, Kind, SparseKind
+from schemas.cache.teacher import TeacherRecord
+from schemas.configs.extraction import Pooling
 from schemas.errors import CacheError
 from schemas.storage.fingerprint import fingerprint
 from schemas.strict import Strict
@@ -21,9 +22,6 @@ EMBEDDINGS = "embeddings.safetensors"
 SHARDS = "shards"
 INDEX = "index.parquet"
 
-Kind = Literal["hidden", "mass", "pooled", "top_k/ids", "top_k/logprobs", "sampled/ids", "sampled/weights"]
-SparseKind = Literal["top_k", "sampled"]
-ArrayDtype = Dtype | Literal["int32"]
 # The two arrays of a next-token distribution: which tokens, and what is known of them.
 SPARSE_ARRAYS: dict[SparseKind, tuple[Kind, Kind]] = {
     "top_k": ("top_k/ids", "top_k/logprobs"),
@@ -31,42 +29,6 @@ SPARSE_ARRAYS: dict[SparseKind, tuple[Kind, Kind]] = {
 }
 NO_TAIL = -1e4  # the logarithm of a tail that has no token; its exponential is 0 in any dtype
 Record = TypeVar("Record", bound=Strict)
-
-
-class ArrayRecord(Strict):
-    """One array of every shard: rows are the shard's tokens, end to end, or its samples."""
-
-    kind: Annotated[
-        Kind,
-        Field(
-            description="hidden: states [tokens, width]; mass: token masses [tokens]; pooled: sentence embeddings "
-            "[samples, width]; top_k and sampled: next-token distributions [tokens, entries], in two arrays each."
-        ),
-    ]
-    layer: Annotated[
-        int, Field(ge=0, description="Index into the model's hidden_states; the last for a next-token distribution.")
-    ]
-    width: Annotated[int | None, Field(description="Columns; null for an array of one number a token.")]
-    dtype: Annotated[ArrayDtype, Field(description="What the numbers are; bfloat16 lies on disk as uint16.")]
-    encoding: Annotated[
-        Literal["raw", "zstd"],
-        Field(description="raw: plain numbers, to be mapped; zstd: Zarr's own codec, read whole and once a shard."),
-    ] = "raw"
-
-    @property
-    def path(self) -> str:
-        """Where the array stands in a shard's Zarr group, e.g. `hidden/12` or `top_k/ids`."""
-        return self.kind if "/" in self.kind else f"{self.kind}/{self.layer}"
-
-    @property
-    def rows(self) -> Literal["tokens", "samples"]:
-        """What a row stands for."""
-        return "samples" if self.kind == "pooled" else "tokens"
-
-
-def keeps_tokens(arrays: Iterable[ArrayRecord]) -> bool:
-    """Whether anything is kept by token. If not, a shard holds neither tokens nor spans, and costs bytes a sample."""
-    return any(array.rows == "tokens" for array in arrays)
 
 
 class PooledRecord(Strict):
@@ -93,37 +55,6 @@ class SparseRecord(Strict):
 def sparse_widths(kind: SparseKind, entries: int) -> tuple[int, int]:
     """Columns of the two arrays of a distribution: top_k has a tail."""
     return entries, entries + (kind == "top_k")
-
-
-class EmbeddingRecord(Strict):
-    """The matrix in teacher/embeddings.safetensors: what the model looks its tokens up in, before any scale."""
-
-    dtype: Annotated[Dtype, Field(description="Dtype of the saved matrix: the compute dtype.")]
-    rows: Annotated[int, Field(ge=1, description="Tokens; may exceed the tokenizer's.")]
-    width: Annotated[int, Field(ge=1, description="d_T, but for models that widen their embeddings.")]
-
-
-class HeadRecord(Strict):
-    """How teacher/unembedding.safetensors turns a final hidden state h into logits:
-    z = scale * (h W_U^T + b), then softcap * tanh(z / softcap) if there is a soft-cap."""
-
-    dtype: Annotated[Dtype, Field(description="Dtype of the saved matrix: the compute dtype.")]
-    bias: Annotated[bool, Field(description="Whether a bias is saved with it.")]
-    scale: Annotated[float, Field(description="Factor on the logits, before the soft-cap.")] = 1.0
-    softcap: Annotated[float | None, Field(description="Gemma-style soft-cap of the logits.")] = None
-
-
-class TeacherRecord(Strict):
-    """What a student's side must know of the teacher."""
-
-    model: Annotated[str, Field(description="Folder name or hub id, as information.")]
-    kind: Literal["causal", "encoder"]
-    num_layers: Annotated[int, Field(ge=1, description="L; hidden_states has L + 1 entries.")]
-    hidden_size: Annotated[int, Field(ge=1, description="d_T.")]
-    vocab_size: Annotated[int, Field(ge=1, description="Rows of the unembedding; may exceed the tokenizer's.")]
-    max_tokens: Annotated[int, Field(ge=2, description="Samples were cut or left out above this.")]
-    head: Annotated[HeadRecord | None, Field(description="Null for an encoder.")] = None
-    embedding: Annotated[EmbeddingRecord | None, Field(description="Null unless asked for.")] = None
 
 
 class CorpusRecord(Strict):

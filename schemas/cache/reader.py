@@ -17,16 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.cache.manifest import (
-    INDEX,
-    SPARSE_ARRAYS,
-    ArrayRecord,
-    CacheManifest,
-    Kind,
-    SparseKind,
-    keeps_tokens,
-    read_manifest,
-)
+from schemas.cache.arrays import ArrayRecord, Kind, SparseKind, keeps_tokens
+from schemas.cache.manifest import INDEX, SPARSE_ARRAYS, CacheManifest, read_manifest
 from schemas.cache.samples import INDEX_SCHEMA, SAMPLES_SCHEMA
 from schemas.cache.shard import SAMPLES, STATES, ShardRecord, check_shard, shard_path
 from schemas.cache.states import map_array

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.cache.manifest import SHARDS, ArrayRecord, CacheManifest, parse_record, read_text
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.manifest import SHARDS, CacheManifest, parse_record, read_text
 from schemas.cache.states import chunk_file
 from schemas.errors import CacheError
 from schemas.storage.fingerprint import hash_file

@@ -16,16 +16,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from schemas.cache.manifest import ArrayRecord, read_text
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.dtypes import STORED
+from schemas.cache.manifest import read_text
 from schemas.errors import CacheError
 
 ATTRIBUTES: dict[str, Any] = {"format": "stillroom-states", "version": 1}
-STORED: dict[str, np.dtype[Any]] = {
-    "float32": np.dtype("<f4"),
-    "float16": np.dtype("<f2"),
-    "bfloat16": np.dtype("<u2"),
-    "int32": np.dtype("<i4"),
-}
 ZSTD_LEVEL = 3  # higher ones gain nothing on the bits of a float
 
 

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from schemas.cache.dtypes import Dtype
 from schemas.layers import Layer, LayerSelection
 from schemas.strict import Strict
 
-Dtype = Literal["float32", "bfloat16", "float16"]
 Pooling = Literal["mean", "cls", "last"]
 
 

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
-from schemas.cache.manifest import EMBEDDINGS, TEACHER, UNEMBEDDING, CacheManifest, HeadRecord
+from schemas.cache.manifest import EMBEDDINGS, TEACHER, UNEMBEDDING, CacheManifest
+from schemas.cache.teacher import HeadRecord
 from schemas.errors import CacheError
 
 # W_U is kept with zeros up to a multiple of so many rows: a product whose result has rows of, say, 6,844 numbers takes

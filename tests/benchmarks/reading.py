@@ -21,10 +21,12 @@ from rich.table import Table
 from pipeline.annotation.tokens import Counts
 from pipeline.corpus.sample import AnnotatedSample, Spans
 from pipeline.output.shards import write_index, write_manifest, write_shard
-from schemas.cache.manifest import ArrayRecord, CacheManifest, CorpusRecord, TeacherRecord
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.manifest import CacheManifest, CorpusRecord
 from schemas.cache.reader import Cache
 from schemas.cache.shard import STATES, shard_path
 from schemas.cache.states import map_array
+from schemas.cache.teacher import TeacherRecord
 from schemas.storage.fingerprint import fingerprint
 
 LAYERS, WIDTH, ROUNDS = 6, 768, 15

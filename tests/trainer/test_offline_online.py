@@ -12,8 +12,8 @@ import torch
 from pydantic import TypeAdapter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from schemas.cache.manifest import HeadRecord
 from schemas.cache.reader import Cache
+from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses import LossConfig
 from schemas.configs.training import StudentConfig
 from schemas.models.teacher_head import TeacherHead, load_teacher_embedding, load_teacher_head

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from schemas.cache.manifest import SparseKind
+from schemas.cache.arrays import SparseKind
 
 Self = TypeVar("Self", bound="OnDevice")
 Unit = Literal["token", "pair", "sample"]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
-from schemas.cache.manifest import ArrayRecord, SparseKind
+from schemas.cache.arrays import ArrayRecord, SparseKind
 from schemas.cache.reader import Cache, CachedSample
 from schemas.errors import PairingError, TokenizerError
 from trainer.alignment.spans import (

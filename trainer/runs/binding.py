@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from schemas.cache.manifest import TEACHER, keeps_tokens
+from schemas.cache.arrays import keeps_tokens
+from schemas.cache.manifest import TEACHER
 from schemas.cache.reader import Cache
 from schemas.configs.losses import CrossEntropyConfig, LossConfig, Texts
 from schemas.configs.training import TrainingConfig

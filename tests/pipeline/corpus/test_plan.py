@@ -13,7 +13,8 @@ from pipeline.cluster.progress import ExtractionProgress
 from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.plan import Plan, Unit, make_plan, predict_bytes
 from pipeline.request.identity import make_identity
-from schemas.cache.manifest import ArrayRecord, CorpusRecord, PooledRecord, SparseKind, SparseRecord
+from schemas.cache.arrays import ArrayRecord, SparseKind
+from schemas.cache.manifest import CorpusRecord, PooledRecord, SparseRecord
 from schemas.configs.extraction import BatchingConfig, CorpusConfig, ExtractionConfig
 from schemas.errors import CorpusError
 from schemas.storage.fingerprint import differences, fingerprint

@@ -16,10 +16,12 @@ import zarr
 from pipeline.annotation.tokens import Counts
 from pipeline.corpus.sample import AnnotatedSample, Spans
 from pipeline.output.shards import check_shards, remove_temporaries, write_index, write_manifest, write_shard
-from schemas.cache.manifest import ArrayRecord, CacheManifest, CorpusRecord, TeacherRecord
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.manifest import CacheManifest, CorpusRecord
 from schemas.cache.samples import INDEX_SCHEMA, SAMPLES_SCHEMA
 from schemas.cache.shard import read_shard, shard_path
 from schemas.cache.states import map_array
+from schemas.cache.teacher import TeacherRecord
 from schemas.errors import CacheError
 from schemas.storage.fingerprint import fingerprint
 

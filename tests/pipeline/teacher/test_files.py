@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from pipeline.teacher.files import save_teacher_files
 from pipeline.teacher.run import Teacher
-from schemas.cache.manifest import EMBEDDINGS, UNEMBEDDING, EmbeddingRecord
+from schemas.cache.manifest import EMBEDDINGS, UNEMBEDDING
+from schemas.cache.teacher import EmbeddingRecord
 from schemas.configs.extraction import StatesConfig, TeacherConfig
 from schemas.errors import ResourceError, TokenizerError
 from schemas.models.files import TOKENIZER_FILES, hash_model, load_tokenizer

@@ -10,19 +10,11 @@ import torch
 import zarr
 from pydantic import ValidationError
 
-from schemas.cache.manifest import (
-    ArrayRecord,
-    CacheManifest,
-    CorpusRecord,
-    EmbeddingRecord,
-    PooledRecord,
-    SparseRecord,
-    TeacherRecord,
-    keeps_tokens,
-    read_manifest,
-)
+from schemas.cache.arrays import ArrayRecord, keeps_tokens
+from schemas.cache.manifest import CacheManifest, CorpusRecord, PooledRecord, SparseRecord, read_manifest
 from schemas.cache.shard import FileRecord, ShardRecord, check_sizes, list_files, read_shard
 from schemas.cache.states import map_array, write_states
+from schemas.cache.teacher import EmbeddingRecord, TeacherRecord
 from schemas.errors import CacheError
 from schemas.storage.fingerprint import differences, fingerprint, hash_file
 

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 import schemas.cache.reader
 from jobs.verify import verify_cache
-from schemas.cache.manifest import ArrayRecord, CacheManifest
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.manifest import CacheManifest
 from schemas.cache.reader import Cache
 from schemas.cache.shard import ShardRecord, check_shard
 from schemas.errors import CacheError, PairingError

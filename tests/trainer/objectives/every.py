@@ -9,7 +9,8 @@ from typing import get_args
 import torch
 from torch import nn
 
-from schemas.cache.manifest import SparseKind, SparseRecord
+from schemas.cache.arrays import SparseKind
+from schemas.cache.manifest import SparseRecord
 from schemas.configs.losses import (
     ALMConfig,
     CrossEntropyConfig,

@@ -10,8 +10,8 @@ from tokenizers.models import WordLevel
 from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from schemas.cache.manifest import HeadRecord
 from schemas.cache.reader import Cache
+from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses import ALMConfig
 from schemas.configs.training import StudentConfig
 from schemas.errors import RunError

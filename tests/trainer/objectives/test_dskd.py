@@ -9,8 +9,8 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from schemas.cache.manifest import HeadRecord
 from schemas.cache.reader import Cache
+from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses import DSKDConfig
 from schemas.configs.training import StudentConfig, TrainingConfig
 from schemas.errors import RunError

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from schemas.cache.manifest import HeadRecord
 from schemas.cache.reader import Cache
+from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses import FDDConfig
 from schemas.configs.training import StudentConfig
 from schemas.errors import RunError

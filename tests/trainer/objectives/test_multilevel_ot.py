@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.cache.manifest import HeadRecord
+from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses import MultiLevelOTConfig
 from schemas.models.teacher_head import TeacherHead
 from tests.trainer.objectives import naive

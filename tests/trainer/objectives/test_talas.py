@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from schemas.cache.manifest import ArrayRecord
+from schemas.cache.arrays import ArrayRecord
 from schemas.configs.losses import TALASConfig
 from schemas.errors import ConfigError, RunError
 from tests.trainer.objectives.world import D_S, D_T, L_S, L_T, counts_of, make_batch, make_pair, to_double

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from schemas.cache.manifest import HeadRecord
+from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
 from schemas.layers import Top
 from tests.trainer.objectives import naive

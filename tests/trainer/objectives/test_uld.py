@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from schemas.cache.manifest import HeadRecord
+from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses import ULDConfig
 from schemas.models.teacher_head import TeacherHead
 from tests.trainer.objectives import naive

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import torch
 
-from schemas.cache.manifest import ArrayRecord, CacheManifest, CorpusRecord, HeadRecord, TeacherRecord
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.manifest import CacheManifest, CorpusRecord
+from schemas.cache.teacher import HeadRecord, TeacherRecord
 from schemas.models.teacher_head import TeacherHead
 from trainer.alignment.vocabulary import SharedVocabulary
 from trainer.data.batch import Batch, SpanSet, SparseLogits, StudentStates

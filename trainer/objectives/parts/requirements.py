@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from schemas.cache.manifest import Kind, SparseKind
+from schemas.cache.arrays import Kind, SparseKind
 from schemas.errors import RunError
 from schemas.models.teacher_head import TeacherHead
 from trainer.objectives.loss import Pair
