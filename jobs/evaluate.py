@@ -11,7 +11,7 @@ from rich.table import Table
 
 from jobs.report.console import make_console
 from schemas.errors import ModelError
-from schemas.models.files import load_tokenizer
+from schemas.models.tokenizer import load_tokenizer
 from trainer.evaluation.bits_per_byte import Evaluation, evaluate, load_for_evaluation, read_texts
 from trainer.evaluation.sentence_pairs import read_pairs
 from trainer.evaluation.sentence_similarity import evaluate_sentences

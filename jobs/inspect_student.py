@@ -13,7 +13,8 @@ from schemas.cache.arrays import keeps_tokens
 from schemas.cache.manifest import TEACHER
 from schemas.cache.reader import Cache
 from schemas.errors import CacheError
-from schemas.models.files import load_tokenizer, resolve_model
+from schemas.models.files import resolve_model
+from schemas.models.tokenizer import load_tokenizer
 from trainer.alignment.quality import (
     MEASURED,
     REASONS,

@@ -18,7 +18,9 @@ from schemas.cache.arrays import keeps_tokens
 from schemas.cache.manifest import CacheManifest
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import ConfigError
-from schemas.models.files import hash_model, load_tokenizer, resolve_model, tokenizer_files
+from schemas.models.files import resolve_model
+from schemas.models.hashes import hash_model
+from schemas.models.tokenizer import load_tokenizer, tokenizer_files
 from schemas.storage.fingerprint import fingerprint, hash_files
 
 UNANNOTATED = "nobody"  # the annotator of a cache that keeps no tokens, and so no spans

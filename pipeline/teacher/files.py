@@ -17,7 +17,8 @@ from pipeline.teacher.run import Teacher
 from schemas.cache.manifest import EMBEDDINGS, UNEMBEDDING
 from schemas.cache.teacher_files import record_teacher_files
 from schemas.errors import TokenizerError
-from schemas.models.files import load_tokenizer, resolve_model, tokenizer_files
+from schemas.models.files import resolve_model
+from schemas.models.tokenizer import load_tokenizer, tokenizer_files
 from schemas.storage.atomic import commit_folder, disk_full, folder_beside
 
 

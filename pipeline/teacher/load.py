@@ -12,7 +12,8 @@ from transformers import AutoModel, AutoModelForCausalLM
 
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import ModelError, ResourceError
-from schemas.models.files import brief, find_weights, quiet_transformers
+from schemas.models.files import brief, quiet_transformers
+from schemas.models.weights import find_weights
 
 
 def load_teacher(config: TeacherConfig, folder: Path, adapter: Path | None) -> Any:

@@ -13,8 +13,9 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 from schemas.cache.teacher import EmbeddingRecord, HeadRecord, TeacherRecord
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import ConfigError, ModelError
-from schemas.models.files import brief, find_weights, quiet_transformers, read_json
+from schemas.models.files import brief, quiet_transformers, read_json
 from schemas.models.head import scale_and_softcap
+from schemas.models.weights import find_weights
 
 
 def describe_teacher(config: TeacherConfig, folder: Path) -> TeacherRecord:

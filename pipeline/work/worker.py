@@ -26,7 +26,7 @@ from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, read_manife
 from schemas.cache.shard import ShardRecord, read_shard, shard_path
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import AnnotatorError, CacheError, ModelError, ResourceError
-from schemas.models.files import load_tokenizer
+from schemas.models.tokenizer import load_tokenizer
 
 TEACHER_PARTS = ("weights", "config", "code", "tokenizer", "adapter")  # each has its hash in a cache's identity
 

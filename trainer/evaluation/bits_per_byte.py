@@ -26,7 +26,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from schemas.errors import CorpusError, ModelError, TokenizerError
-from schemas.models.files import load_tokenizer
+from schemas.models.tokenizer import load_tokenizer
 from schemas.texts.suffixes import JSON_SUFFIXES
 from schemas.texts.surrogates import describe_surrogate
 from trainer.student.load import load_causal

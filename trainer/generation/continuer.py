@@ -14,7 +14,8 @@ from transformers import LogitsProcessorList, PreTrainedTokenizerBase
 
 from schemas.configs.generation import GenerationConfig
 from schemas.errors import ModelError, RunError
-from schemas.models.files import load_tokenizer, resolve_model
+from schemas.models.files import resolve_model
+from schemas.models.tokenizer import load_tokenizer
 from trainer.generation.sampling import InverseTransform, uniform_numbers
 from trainer.runs.folder import MODEL, RECORD
 from trainer.student.device import choose_device, use_bfloat16

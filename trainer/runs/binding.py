@@ -8,9 +8,9 @@ from schemas.cache.manifest import TEACHER
 from schemas.cache.reader import Cache
 from schemas.configs.losses import CrossEntropyConfig, LossConfig, Texts
 from schemas.configs.training import TrainingConfig
-from schemas.models.files import load_tokenizer
 from schemas.models.head import scale_and_softcap
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
+from schemas.models.tokenizer import load_tokenizer
 from trainer.alignment.quality import MEASURED, measure_alignment, require_alignment
 from trainer.alignment.vocabulary import SharedVocabulary, same_tokenizer, share_vocabulary
 from trainer.data.batch import Needs

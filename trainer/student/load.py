@@ -9,9 +9,11 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrained
 from schemas.cache.manifest import TEACHER
 from schemas.configs.training import StudentConfig
 from schemas.errors import ModelError
-from schemas.models.files import brief, find_weights, load_tokenizer, quiet_transformers, resolve_model
+from schemas.models.files import brief, quiet_transformers, resolve_model
 from schemas.models.sentence_layout import MODULES, SentenceLayout, read_layout
 from schemas.models.token_mass import collect_token_mass, enable_token_mass
+from schemas.models.tokenizer import load_tokenizer
+from schemas.models.weights import find_weights
 from trainer.data.batch import Batch, Needs, StudentStates
 from trainer.student.saved_tokenizer import require_savable
 from trainer.student.sentence_encoder import SentenceEncoder

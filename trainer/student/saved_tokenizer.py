@@ -14,7 +14,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from schemas.errors import TokenizerError
-from schemas.models.files import load_tokenizer, quiet_transformers, read_json
+from schemas.models.files import quiet_transformers, read_json
+from schemas.models.tokenizer import load_tokenizer
 from trainer.alignment.vocabulary import same_tokenizer
 
 PLAIN = Path(__file__).with_name("plain_tokenizer.py")

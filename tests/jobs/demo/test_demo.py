@@ -13,7 +13,7 @@ from jobs.demo.teacher import byte_level_tokenizer, sentencepiece_tokenizer
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import load_config
-from schemas.models.files import load_tokenizer
+from schemas.models.tokenizer import load_tokenizer
 
 TRICKY = 'Zoë 漢 went  to the river 🙂. "Where?"'
 

@@ -15,7 +15,9 @@ from schemas.cache.manifest import EMBEDDINGS, UNEMBEDDING
 from schemas.cache.teacher import EmbeddingRecord
 from schemas.configs.extraction import StatesConfig, TeacherConfig
 from schemas.errors import ResourceError, TokenizerError
-from schemas.models.files import TOKENIZER_FILES, hash_model, load_tokenizer
+from schemas.models.files import TOKENIZER_FILES
+from schemas.models.hashes import hash_model
+from schemas.models.tokenizer import load_tokenizer
 from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
 
 STATES = StatesConfig(hidden=["last"], mass=[])

@@ -17,7 +17,7 @@ from pipeline.teacher.check import MAX_LENGTH
 from pipeline.teacher.run import Teacher
 from schemas.configs.extraction import StatesConfig, TeacherConfig
 from schemas.errors import ConfigError, ModelError
-from schemas.models.files import load_tokenizer
+from schemas.models.tokenizer import load_tokenizer
 from tests.material import MATERIAL, needs_material
 from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
 

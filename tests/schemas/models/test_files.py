@@ -9,7 +9,10 @@ from huggingface_hub import constants
 from transformers import BertTokenizer
 
 from schemas.errors import ModelError, TokenizerError
-from schemas.models.files import find_weights, hash_model, load_tokenizer, read_json, resolve_model
+from schemas.models.files import read_json, resolve_model
+from schemas.models.hashes import hash_model
+from schemas.models.tokenizer import load_tokenizer
+from schemas.models.weights import find_weights
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 

@@ -13,7 +13,7 @@ import pytest
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config
 from schemas.errors import RunError
-from schemas.models.files import load_tokenizer
+from schemas.models.tokenizer import load_tokenizer
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.runs.checkpoint import complete_checkpoints, read_record

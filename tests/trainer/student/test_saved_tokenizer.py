@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast, Qwe
 
 from schemas.configs.training import StudentConfig
 from schemas.errors import TokenizerError
-from schemas.models.files import load_tokenizer
+from schemas.models.tokenizer import load_tokenizer
 from tests.tiny import TEXTS, Kind, tiny_tokenizer
 from trainer.evaluation.bits_per_byte import evaluate, load_for_evaluation
 from trainer.student import saved_tokenizer
