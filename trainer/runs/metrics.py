@@ -50,12 +50,23 @@ class MetricsLog:
 
 
 def read_metrics(run: Path) -> list[dict[str, float]]:
-    """Every whole line of RUN/metrics.jsonl. A last line cut by a crash is left out. Raises RunError."""
+    """Every whole line of RUN/metrics.jsonl: `step` and what was reported then. A last line that a crash cut is left
+    out. Raises RunError that names the line."""
     path = run / FILE
     try:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in lines]
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}; is {run} the folder of a training run?") from error
-    except ValueError as error:
+    except UnicodeDecodeError as error:
         raise RunError(f"{path} is damaged: {error}") from error
+    return [_read_line(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+
+
+def _read_line(line: str, place: str) -> dict[str, float]:
+    try:
+        values = json.loads(line)
+        if not isinstance(values, dict) or type(values.get("step")) is not int:
+            raise ValueError("no object with a whole number as `step`")
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{place} is damaged: {error}") from error
+    return values
