@@ -66,6 +66,12 @@ def test_without_warm_up_the_first_step_is_at_the_peak_and_a_single_step_too() -
     assert set_learning_rate(optimizer, config(warmup=0.0), 0, 1) == pytest.approx(0.4)
 
 
+def test_with_two_steps_after_the_warm_up_the_last_is_at_the_floor() -> None:
+    optimizer = make_optimizer(Model(), [], config(warmup=0.5))
+    rates = [set_learning_rate(optimizer, config(warmup=0.5), step, 4) for step in range(4)]
+    assert rates == pytest.approx([0.2, 0.4, 0.4, 0.1])
+
+
 def test_beyond_its_end_the_rate_stays_at_the_floor() -> None:
     optimizer = make_optimizer(Model(), [], config())
     assert set_learning_rate(optimizer, config(), 25, 10) == pytest.approx(0.1)
