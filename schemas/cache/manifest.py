@@ -1,16 +1,16 @@
 """cache.json: a cache's identity and contract. Written before the first shard, so that no other request can mix in."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from schemas.cache.arrays import ArrayRecord, Kind, SparseKind
 from schemas.cache.teacher import TeacherRecord
 from schemas.configs.extraction import Pooling
 from schemas.errors import CacheError
 from schemas.storage.fingerprint import fingerprint
+from schemas.storage.record import read_record
 from schemas.strict import Strict
 
 FORMAT = "stillroom-cache"
@@ -28,7 +28,6 @@ SPARSE_ARRAYS: dict[SparseKind, tuple[Kind, Kind]] = {
     "sampled": ("sampled/ids", "sampled/weights"),
 }
 NO_TAIL = -1e4  # the logarithm of a tail that has no token; its exponential is 0 in any dtype
-Record = TypeVar("Record", bound=Strict)
 
 
 class PooledRecord(Strict):
@@ -107,39 +106,9 @@ class CacheManifest(Strict):
 
 def read_manifest(cache: Path) -> CacheManifest:
     """cache.json of the folder `cache`. Raises CacheError: no cache, an unknown version, damaged content."""
-    text = read_text(cache / MANIFEST, f"{cache} is not a stillroom cache")
-    manifest = parse_record(text, CacheManifest, cache / MANIFEST)
+    manifest = read_record(cache / MANIFEST, CacheManifest, CacheError, f"{cache} is not a stillroom cache")
     if fingerprint(manifest.identity) != manifest.fingerprint:
         raise CacheError(
             f"{cache / MANIFEST} was altered: its identity does not hash to its fingerprint; extract again"
         )
     return manifest
-
-
-def read_text(path: Path, otherwise: str) -> str:
-    """The text of a small file of a cache. Raises CacheError that begins with `otherwise`."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise CacheError(f"{otherwise}: there is no {path.name}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise CacheError(f"{otherwise}: cannot read {path}: {error}") from error
-
-
-def parse_record(text: str, record: type[Record], path: Path) -> Record:
-    """`text` as a versioned record. Raises CacheError; an unknown version is named before anything else is judged."""
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise CacheError(f"{path} is damaged: not JSON ({error})") from error
-    found = (data.get("format"), data.get("version")) if isinstance(data, dict) else (None, None)
-    known = (record.model_fields["format"].default, record.model_fields["version"].default)
-    if found != known:
-        raise CacheError(
-            f"{path}: this is {found[0]!r} version {found[1]!r}; this stillroom reads {known[0]!r} version {known[1]}"
-        )
-    try:
-        return record.model_validate(data)
-    except ValidationError as error:
-        places = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise CacheError(f"{path} is damaged: {places}") from error

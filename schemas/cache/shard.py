@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.cache.arrays import ArrayRecord
-from schemas.cache.manifest import SHARDS, CacheManifest, parse_record, read_text
+from schemas.cache.manifest import SHARDS, CacheManifest
 from schemas.cache.states import chunk_file
 from schemas.errors import CacheError
 from schemas.storage.fingerprint import hash_file
+from schemas.storage.record import read_record
 from schemas.strict import Strict
 
 RECORD = "shard.json"
@@ -50,8 +51,7 @@ def shard_path(cache: Path, unit: int) -> Path:
 
 def read_shard(shard: Path, fingerprint: str) -> ShardRecord:
     """shard.json of one shard. Raises CacheError: none there, damaged, or of another cache."""
-    text = read_text(shard / RECORD, f"there is no complete shard at {shard}")
-    record = parse_record(text, ShardRecord, shard / RECORD)
+    record = read_record(shard / RECORD, ShardRecord, CacheError, f"there is no complete shard at {shard}")
     if record.fingerprint != fingerprint:
         raise CacheError(
             f"{shard} belongs to another cache ({record.fingerprint[:12]}, not {fingerprint[:12]}); remove it"

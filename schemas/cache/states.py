@@ -6,7 +6,6 @@ and the array's attribute `dtype` says what they are.
 """
 
 import ctypes
-import json
 import mmap
 import os
 import weakref
@@ -18,8 +17,8 @@ import pyarrow as pa
 
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.dtypes import STORED
-from schemas.cache.manifest import read_text
 from schemas.errors import CacheError
+from schemas.storage.record import parse_object, read_content
 
 ATTRIBUTES: dict[str, Any] = {"format": "stillroom-states", "version": 1}
 ZSTD_LEVEL = 3  # higher ones gain nothing on the bits of a float
@@ -66,11 +65,10 @@ def write_states(states: Path, arrays: dict[str, np.ndarray], records: list[Arra
 def check_group(states: Path) -> None:
     """The group says that it is of this format and version. Raises CacheError."""
     path = states / "zarr.json"
-    text = read_text(path, f"{states} is not a Zarr group")
+    group = parse_object(read_content(path, CacheError, f"{states} is not a Zarr group"), path, CacheError)
     try:
-        attributes = json.loads(text)["attributes"]
-        found = {key: attributes[key] for key in ATTRIBUTES}
-    except (ValueError, KeyError, TypeError) as error:
+        found = {key: group["attributes"][key] for key in ATTRIBUTES}
+    except (KeyError, TypeError) as error:
         raise CacheError(f"{path} is damaged: {error!r}; remove its shard and extract again") from error
     if found != ATTRIBUTES:
         raise CacheError(f"{path} says {found}; this stillroom reads {ATTRIBUTES}; use the one that wrote it")

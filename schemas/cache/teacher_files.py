@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.cache.manifest import TEACHER, parse_record, read_text
+from schemas.cache.manifest import TEACHER
 from schemas.cache.shard import FileRecord, list_files
 from schemas.errors import CacheError
 from schemas.storage.fingerprint import hash_file
+from schemas.storage.record import read_record
 from schemas.strict import Strict
 
 FILES = "files.json"
@@ -36,7 +37,7 @@ def check_teacher_files(cache: Path) -> bool:
     teacher = cache / TEACHER
     if not (teacher / FILES).exists():
         return False
-    record = parse_record(read_text(teacher / FILES, f"cannot check {teacher}"), TeacherFiles, teacher / FILES)
+    record = read_record(teacher / FILES, TeacherFiles, CacheError, f"cannot check {teacher}")
     for name, file in record.files.items():
         path = teacher / name
         if not path.is_file() or (path.stat().st_size, hash_file(path)) != (file.bytes, file.sha256):

@@ -29,6 +29,7 @@ from schemas.errors import RunError
 from schemas.models.files import quiet_transformers
 from schemas.storage.atomic import commit_folder, disk_full, folder_beside
 from schemas.storage.fingerprint import hash_file
+from schemas.storage.record import read_record
 from schemas.strict import Strict
 from trainer.optimisation.random_state import generator_states, set_generator_states
 from trainer.student.load import load_saved
@@ -98,7 +99,7 @@ def find_start(folder: Path, fingerprint: str) -> Start:
     problems: list[str] = []
     for checkpoint in reversed(complete_checkpoints(folder)):
         try:
-            record = read_record(checkpoint)
+            record = read_checkpoint(checkpoint)
             check_files(checkpoint, record)
         except RunError as error:
             problems.append(str(error))
@@ -120,12 +121,9 @@ def complete_checkpoints(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"step-*/{RECORD}"))
 
 
-def read_record(checkpoint: Path) -> CheckpointRecord:
+def read_checkpoint(checkpoint: Path) -> CheckpointRecord:
     """Raises RunError if it is damaged or of an unknown format."""
-    try:
-        return CheckpointRecord.model_validate_json((checkpoint / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # pydantic's errors and UTF-8's are ValueErrors
-        raise RunError(f"{checkpoint / RECORD} is damaged: {error}") from error
+    return read_record(checkpoint / RECORD, CheckpointRecord, RunError, f"{checkpoint} is not a whole checkpoint")
 
 
 def check_files(checkpoint: Path, record: CheckpointRecord) -> None:

@@ -28,6 +28,7 @@ from schemas.errors import RunError
 from schemas.models.files import quiet_transformers
 from schemas.storage.atomic import commit_folder, disk_full, folder_beside, remove_temporaries, write_text
 from schemas.storage.fingerprint import differences
+from schemas.storage.record import read_record
 from schemas.storage.writable import require_place
 from schemas.strict import Strict
 from trainer.student.saved_tokenizer import save_tokenizer
@@ -215,13 +216,4 @@ def _wants_student_texts(identity: dict[str, Any]) -> bool:
 
 def read_run(run: Path) -> RunRecord:
     """run.json of the folder `run`. Raises RunError: no run, damaged, or of an unknown version."""
-    path = run / RECORD
-    try:
-        return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"cannot read {path}: {error.strerror}; is {run} the folder of a training run?") from error
-    except UnicodeDecodeError as error:
-        raise RunError(f"{path} is damaged: {error}") from error
-    except ValidationError as error:
-        places = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise RunError(f"{path} is damaged or of another version: {places}") from error
+    return read_record(run / RECORD, RunRecord, RunError, f"{run} is not the folder of a training run")

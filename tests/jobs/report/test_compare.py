@@ -151,7 +151,7 @@ def test_a_runs_name_is_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_bad_runs_are_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no runs to compare"):
         compare_runs([])
-    with pytest.raises(RunError, match=r"none/run\.json"):
+    with pytest.raises(RunError, match=r"none is not the folder of a training run"):
         compare_runs([tmp_path / "none"])
     unevaluated = write_run(tmp_path / "bare", [])
     with pytest.raises(RunError, match="bare was never evaluated"):

@@ -16,7 +16,7 @@ from schemas.errors import RunError
 from schemas.models.tokenizer import load_tokenizer
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
-from trainer.runs.checkpoint import complete_checkpoints, read_record
+from trainer.runs.checkpoint import complete_checkpoints, read_checkpoint
 from trainer.runs.folder import RunFolder
 from trainer.runs.metrics import read_metrics
 from trainer.runs.train import train
@@ -147,7 +147,7 @@ def test_a_start_killed_before_its_record_is_no_obstacle(cache: Path, tmp_path: 
 def test_a_checkpoint_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.json").write_bytes(b"\xff")
     with pytest.raises(RunError, match=r"checkpoint\.json is damaged"):
-        read_record(tmp_path)
+        read_checkpoint(tmp_path)
 
 
 def test_an_output_that_may_not_be_written_is_refused_before_the_work(

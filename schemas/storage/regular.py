@@ -1,0 +1,51 @@
+"""Reading a user's files: regular ones alone, and small ones whole up to a bound.
+
+A pipe would wait for a writer that may never come, and a device such as /dev/zero never ends. Both are refused before
+they are opened.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+RECORD_BYTES = 64 << 20  # of one small file: a config of a model, a record of a cache or of a run
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def require_regular(path: Path) -> None:
+    """Raises OSError: nothing is there, or it is not a regular file. Its `strerror` says what it is."""
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # a zero byte, or half a character
+        raise OSError(errno.EINVAL, f"no file can have this name ({error})", str(path)) from None
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "not a file")
+        raise OSError(errno.EINVAL, f"it is {kind}, and a regular file is wanted", str(path))
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """The file opened for reading bytes. Raises OSError as `require_regular` does, or as opening does."""
+    require_regular(path)
+    return path.open("rb", buffering=1 << 20)
+
+
+def read_bytes(path: Path, limit: int = RECORD_BYTES) -> bytes:
+    """All bytes of a small file. Raises OSError as `open_regular` does, and for more than `limit` bytes."""
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EINVAL, f"it is larger than the {limit:,} bytes that such a file may have", str(path))
+    return content
+
+
+def read_text(path: Path, limit: int = RECORD_BYTES) -> str:
+    """The UTF-8 text of a small file. Raises OSError as `read_bytes` does, UnicodeDecodeError."""
+    return read_bytes(path, limit).decode("utf-8")
