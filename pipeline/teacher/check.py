@@ -13,15 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.teacher.record import find_head
 from schemas.cache.teacher import HeadRecord, TeacherRecord
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import ModelError
+from schemas.models.logits import LogitTransform, require_logits
 
 MAX_LENGTH = 16
 CHECKED = 64  # tokens of the first batch
 # Relative errors that a batch may bring in the compute dtype. A wrong layer or a leak is off by far more.
 TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
+NO_EXACT_LOGITS = "exact teacher logits cannot be had from its cache"
 
 Forward = Callable[[Tensor, Tensor], dict[int, Tensor]]  # ids [B, T], mask [B, T] -> layer -> states [B, T, d]
 
@@ -79,9 +80,11 @@ def check_states(forward: Forward, references: list[Reference], config: TeacherC
 
 def check_head(model: Any, references: list[Reference], record: HeadRecord) -> None:
     """The saved head times the final states must be the model's own logits. Raises ModelError with the deviation."""
+    transform = LogitTransform(record.scale, record.softcap)
     for reference in references:
         assert reference.logits_TV is not None
-        _compare_logits(model, reference.states[-1], reference.logits_TV, record, TOLERANCE[record.dtype])
+        tolerance = TOLERANCE[record.dtype]
+        require_logits(model, reference.states[-1], reference.logits_TV, transform, tolerance, NO_EXACT_LOGITS)
 
 
 def check_saved(model: Any, ids_T: Tensor, saved_Td: Tensor, record: HeadRecord) -> None:
@@ -94,23 +97,9 @@ def check_saved(model: Any, ids_T: Tensor, saved_Td: Tensor, record: HeadRecord)
     with torch.inference_mode():
         logits_TV = model(input_ids=ids_T[None].to(device), use_cache=False).logits[0]
     tolerance = max(TOLERANCE[record.dtype], TOLERANCE[str(saved_Td.dtype).removeprefix("torch.")])
-    _compare_logits(model, saved_Td, logits_TV, record, tolerance)
-
-
-def _compare_logits(model: Any, hidden_Td: Tensor, logits_TV: Tensor, record: HeadRecord, tolerance: float) -> None:
-    weight_Vd, bias_V = find_head(model)
-    wanted_TV, found_TV = logits_TV.float(), head_logits(hidden_Td, weight_Vd, bias_V, record)
-    deviation, size = (found_TV - wanted_TV).abs().max().item(), wanted_TV.abs().max().item()
-    if deviation > tolerance * size:
-        raise ModelError(
-            f"the logits of {type(model).__name__} are not its head times its final states: they differ by up to "
-            f"{deviation:.3g}, at logits of up to {size:.3g}. It transforms them in a way that is not known here, "
-            "so exact teacher logits cannot be had from its cache"
-        )
+    require_logits(model, saved_Td, logits_TV, LogitTransform(record.scale, record.softcap), tolerance, NO_EXACT_LOGITS)
 
 
 def head_logits(hidden_Td: Tensor, weight_Vd: Tensor, bias_V: Tensor | None, record: HeadRecord) -> Tensor:
-    """z = softcap(scale * (h W_U^T + b)) in float32, [T, V]: what the trainer computes from the cache."""
-    bias = None if bias_V is None else bias_V.float()
-    logits_TV = nn.functional.linear(hidden_Td.float(), weight_Vd.float(), bias) * record.scale
-    return logits_TV if record.softcap is None else record.softcap * torch.tanh(logits_TV / record.softcap)
+    """Logits in float32, [T, V]: what the trainer computes from the cache."""
+    return LogitTransform(record.scale, record.softcap).of_states(hidden_Td, weight_Vd, bias_V)

@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from schemas.cache.teacher import EmbeddingRecord, HeadRecord, TeacherRecord
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import ConfigError, ModelError
-from schemas.models.files import brief, quiet_transformers, read_json
-from schemas.models.head import scale_and_softcap
+from schemas.models.load import build_on_meta
+from schemas.models.logits import LogitTransform, find_head
 from schemas.models.weights import find_weights
 
 
@@ -24,8 +23,8 @@ def describe_teacher(config: TeacherConfig, folder: Path) -> TeacherRecord:
     Raises ModelError: unreadable, unknown or of the wrong kind; ConfigError: `max_tokens` exceeds its positions.
     """
     find_weights(folder)
-    model_config, model = _build_on_meta(config, folder)
-    text_config = model_config.get_text_config()
+    model = build_on_meta(folder, config.kind, config.trust_remote_code)
+    model_config, text_config = model.config, model.config.get_text_config()
     if model_config.is_encoder_decoder:
         raise ModelError(f"{folder} is an encoder-decoder ({model_config.model_type}); a teacher is one or the other")
     _check_positions(config, text_config, model)
@@ -48,35 +47,6 @@ def describe_teacher(config: TeacherConfig, folder: Path) -> TeacherRecord:
         head=None if weight is None else _head_record(config, text_config, bias is not None),
         embedding=_embedding_record(config, model) if config.keep_embeddings else None,
     )
-
-
-def find_head(model: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """W_U [V, d] and the bias [V] or None. Raises ModelError if the model ends in anything but one linear layer."""
-    head = model.get_output_embeddings()
-    if not isinstance(head, nn.Linear):
-        raise ModelError(
-            f"{type(model).__name__} has no linear head, so its logits cannot be had from its final states; "
-            "use a causal language model, or `kind: encoder`"
-        )
-    return head.weight, head.bias
-
-
-def _build_on_meta(config: TeacherConfig, folder: Path) -> tuple[Any, Any]:
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} is no model folder: there is no config.json")
-    auto = AutoModelForCausalLM if config.kind == "causal" else AutoModel
-    remote = config.trust_remote_code
-    try:
-        with quiet_transformers():
-            model_config = AutoConfig.from_pretrained(folder, trust_remote_code=remote, local_files_only=True)
-            with torch.device("meta"):
-                model = auto.from_config(model_config, trust_remote_code=remote)
-    # A config is checked by its model's own code, which may raise anything; it is passed on, named.
-    except Exception as error:
-        own_code = "auto_map" in read_json(folder / "config.json") and not remote
-        hint = "; it brings its own code: set `teacher.trust_remote_code: true` to run that" if own_code else ""
-        raise ModelError(f"cannot build a {config.kind} model from {folder}: {brief(error)}{hint}") from error
-    return model_config, model
 
 
 def _check_positions(config: TeacherConfig, text_config: Any, model: nn.Module) -> None:
@@ -114,5 +84,5 @@ def _embedding_record(config: TeacherConfig, model: Any) -> EmbeddingRecord:
 
 
 def _head_record(config: TeacherConfig, text_config: Any, bias: bool) -> HeadRecord:
-    scale, softcap = scale_and_softcap(text_config)
-    return HeadRecord(dtype=config.dtype, bias=bias, scale=scale, softcap=softcap)
+    transform = LogitTransform.of(text_config)
+    return HeadRecord(dtype=config.dtype, bias=bias, scale=transform.scale, softcap=transform.softcap)

@@ -22,7 +22,7 @@ from pipeline.teacher.arrays import list_arrays, pooled_record, sparse_records
 from pipeline.teacher.batching import batches
 from pipeline.teacher.check import check_head, check_saved, check_states, run_alone
 from pipeline.teacher.load import load_teacher
-from pipeline.teacher.record import describe_teacher, find_embedding, find_head
+from pipeline.teacher.record import describe_teacher, find_embedding
 from pipeline.teacher.sparse_logits import SparseLogits
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.dtypes import STORED
@@ -30,7 +30,8 @@ from schemas.cache.states import array_shape
 from schemas.cache.teacher import TeacherRecord
 from schemas.configs.extraction import StatesConfig, TeacherConfig
 from schemas.errors import ModelError
-from schemas.models.sentence_pooling import pool
+from schemas.models.logits import find_head
+from schemas.models.sentence_pooling import embed
 from schemas.models.token_mass import Mode, collect_token_mass, enable_token_mass, find_blocks
 
 
@@ -129,7 +130,7 @@ class Teacher:
                 yield array, real(mass[array.layer])
             elif array.kind == "pooled":
                 assert self._pooled is not None  # the array stands for it
-                yield array, pool(hidden[array.layer], mask_BT, self._pooled)
+                yield array, embed(hidden[array.layer], mask_BT, self._pooled.pooling, self._pooled.normalise)
             else:
                 yield array, sparse[array.path]
 

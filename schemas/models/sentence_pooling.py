@@ -6,22 +6,24 @@ Special tokens such as [CLS] and [SEP] are tokens like any other; padding is non
 import torch
 from torch import Tensor, nn
 
-from schemas.cache.manifest import PooledRecord
+from schemas.configs.extraction import Pooling
 
 
-def pool(states_BTd: Tensor, mask_BT: Tensor, record: PooledRecord) -> Tensor:
-    """[B, d] in float32, of samples that have a token at least and are padded on the right.
+def pool(states_BTd: Tensor, mask_BT: Tensor, pooling: Pooling) -> Tensor:
+    """[B, d] in float32 (float64 stays), of samples that have at least one token and are padded on the right.
 
-    mean: sum_t h_t / T. cls: h_1. last: h_T. Then, if `normalise`, e / |e| (sentence-transformers, models.Pooling and
-    models.Normalize).
+    mean: sum_t h_t / T. cls: h_1. last: h_T (sentence-transformers, models.Pooling).
     """
-    states_BTd = states_BTd.float()
-    if record.pooling == "mean":
-        real_BT1 = mask_BT[:, :, None]
-        pooled_Bd = states_BTd.where(real_BT1, 0.0).sum(1) / real_BT1.sum(1)
-    elif record.pooling == "cls":
-        pooled_Bd = states_BTd[:, 0]
-    else:
-        samples_B = torch.arange(len(mask_BT), device=mask_BT.device)
-        pooled_Bd = states_BTd[samples_B, mask_BT.sum(1) - 1]
-    return nn.functional.normalize(pooled_Bd, dim=1) if record.normalise else pooled_Bd
+    states_BTd = states_BTd.to(torch.promote_types(states_BTd.dtype, torch.float32))
+    if pooling == "cls":
+        return states_BTd[:, 0]
+    length_B = mask_BT.sum(1)
+    if pooling == "last":
+        return states_BTd[torch.arange(len(length_B), device=length_B.device), length_B - 1]
+    return states_BTd.masked_fill(~mask_BT[:, :, None], 0.0).sum(1) / length_B[:, None]
+
+
+def embed(states_BTd: Tensor, mask_BT: Tensor, pooling: Pooling, normalise: bool) -> Tensor:
+    """`pool`, and then e / |e| if `normalise` (sentence-transformers, models.Normalize)."""
+    pooled_Bd = pool(states_BTd, mask_BT, pooling)
+    return nn.functional.normalize(pooled_Bd, dim=1) if normalise else pooled_Bd

@@ -7,11 +7,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad
+from torch.nn.functional import pad
 
 from schemas.cache.manifest import EMBEDDINGS, TEACHER, UNEMBEDDING, CacheManifest
 from schemas.cache.teacher import HeadRecord
 from schemas.errors import CacheError
+from schemas.models.logits import LogitTransform
 
 # W_U is kept with zeros up to a multiple of so many rows: a product whose result has rows of, say, 6,844 numbers takes
 # 1.4 times as long on a CPU as one of 6,848.
@@ -29,7 +30,7 @@ class TeacherHead(nn.Module):
         self.vocabulary = len(weight_Vd)
         self.register_buffer("_weight", _padded(weight_Vd.float()), persistent=False)
         self.register_buffer("_bias", None if bias_V is None else _padded(bias_V.float()), persistent=False)
-        self.scale, self.softcap = record.scale, record.softcap
+        self.transform = LogitTransform(record.scale, record.softcap)
 
     @property
     def weight_Vd(self) -> Tensor:
@@ -45,11 +46,8 @@ class TeacherHead(nn.Module):
         """z / temperature, [..., V], of final states [..., d_T]; or [..., len(ids)], of the tokens `ids` alone."""
         weight = self._weight if ids is None else self._weight[ids]
         bias = self._bias if self._bias is None or ids is None else self._bias[ids]
-        # States and bias are scaled instead of logits, which are many times as wide.
-        factor = self.scale / (temperature if self.softcap is None else self.softcap)
-        scaled = linear(hidden.float() * factor, weight, None if bias is None else bias * factor)
-        scaled = scaled if ids is not None else scaled[..., : self.vocabulary]
-        return scaled if self.softcap is None else scaled.tanh() * (self.softcap / temperature)
+        logits = self.transform.tempered(hidden, weight, bias, temperature)
+        return logits if ids is not None else logits[..., : self.vocabulary]
 
 
 def _padded(x_V: Tensor) -> Tensor:

@@ -65,8 +65,6 @@ def load_for_evaluation(folder: Path) -> tuple[nn.Module, PreTrainedTokenizerBas
 
     Raises ModelError or TokenizerError if there is none in it.
     """
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} is no model folder: there is no config.json in it")
     return load_causal(folder), load_tokenizer(folder)
 
 

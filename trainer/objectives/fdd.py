@@ -28,12 +28,12 @@ from torch.autograd.function import once_differentiable
 
 from schemas.configs.losses import FDDConfig
 from schemas.errors import RunError
+from schemas.models.logits import LogitTransform
 from trainer.data.batch import Batch, Needs, StudentStates
 from trainer.numerics.geometry import at_least_float32, cosine_distance
 from trainer.objectives.loss import Loss, Pair, Term
 from trainer.objectives.parts.layer_pairs import layer_pairs
 from trainer.objectives.parts.requirements import require_head, require_hidden, require_same_tokenizer
-from trainer.student.logits import LogitShape
 
 # Numbers of one side's logits in a chunk, over all key layers; some ten blocks of this size exist at once. Every chunk
 # reads W_U and adds to its gradient, which pays only if many tokens share it.
@@ -65,7 +65,7 @@ class Comparison:
     num_compared: int  # N
     temperature: float
     weights: tuple[float, float]  # of trajectory and derivative
-    student_logits: LogitShape = LogitShape()  # noqa: RUF009 - frozen
+    student_logits: LogitTransform = LogitTransform()  # noqa: RUF009 - frozen
 
     def against(self, student_MnN: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
         """Both terms over a chunk, [2], and the gradient of their weighted sum to the student's logits, [M, n, N]."""
@@ -125,7 +125,7 @@ class _FeatureDynamics(torch.autograd.Function):
             for gradient_nN, logits_nN, state_nd, of_state_Xd in zip(
                 gradient_MnN, logits, states_nd, of_states, strict=False
             ):
-                gradient_nN = shape.through(gradient_nN, logits_nN)
+                gradient_nN = shape.backward(gradient_nN, logits_nN)
                 of_state_Xd[position_n] = gradient_nN @ weight_Nd
                 of_weight_Vd[:width].addmm_(gradient_nN.T, state_nd)
                 of_bias_V[:width] += gradient_nN.sum(0)

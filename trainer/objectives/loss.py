@@ -8,11 +8,11 @@ from transformers import PreTrainedTokenizerBase
 
 from schemas.cache.manifest import CacheManifest
 from schemas.configs.losses import WeightedLoss
+from schemas.models.logits import LogitTransform
 from schemas.models.teacher_head import TeacherHead
 from trainer.alignment.vocabulary import SharedVocabulary
 from trainer.data.batch import Batch, Needs, StudentStates, Unit
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
-from trainer.student.logits import LogitShape
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Pair:
     same_tokenizer: bool
     embedding_Vd: Tensor | None = None  # the teacher's input embeddings, where the cache keeps them
     tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase] | None = None  # the student's, the teacher's
-    student_logits: LogitShape = LogitShape()  # noqa: RUF009 - frozen
+    student_logits: LogitTransform = LogitTransform()  # noqa: RUF009 - frozen
 
 
 class Loss(nn.Module):

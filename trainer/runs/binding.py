@@ -8,7 +8,7 @@ from schemas.cache.manifest import TEACHER
 from schemas.cache.reader import Cache
 from schemas.configs.losses import CrossEntropyConfig, LossConfig, Texts
 from schemas.configs.training import TrainingConfig
-from schemas.models.head import scale_and_softcap
+from schemas.models.logits import LogitTransform
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
 from schemas.models.tokenizer import load_tokenizer
 from trainer.alignment.quality import MEASURED, measure_alignment, require_alignment
@@ -18,7 +18,7 @@ from trainer.data.loader import TextEncoder
 from trainer.objectives.loss import Pair
 from trainer.objectives.objective import Objective, build_objective
 from trainer.runs.caches import Caches
-from trainer.student.logits import LogitShape, check_logits
+from trainer.student.head_check import check_logits
 
 
 def bind_objectives(config: TrainingConfig, caches: Caches, model: Any, tokenizer: Any) -> dict[Texts, Objective]:
@@ -69,5 +69,5 @@ def loss_context(cache: Cache, model: Any, tokenizer: Any, losses: Sequence[Loss
         same = same_tokenizer(tokenizer, teacher_tokenizer)
         tokenizers = (tokenizer, teacher_tokenizer)
     layers, width = size.num_hidden_layers, size.hidden_size
-    logits = LogitShape(*scale_and_softcap(size))
+    logits = LogitTransform.of(size)
     return Pair(cache.manifest, head, layers, width, shared, same, embedding, tokenizers, logits)

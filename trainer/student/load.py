@@ -4,16 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from schemas.cache.manifest import TEACHER
 from schemas.configs.training import StudentConfig
 from schemas.errors import ModelError
-from schemas.models.files import brief, quiet_transformers, resolve_model
+from schemas.models.files import brief, resolve_model
+from schemas.models.load import AUTO, Kind, load_model
 from schemas.models.sentence_layout import MODULES, SentenceLayout, read_layout
 from schemas.models.token_mass import collect_token_mass, enable_token_mass
 from schemas.models.tokenizer import load_tokenizer
-from schemas.models.weights import find_weights
 from trainer.data.batch import Batch, Needs, StudentStates
 from trainer.student.saved_tokenizer import require_savable
 from trainer.student.sentence_encoder import SentenceEncoder
@@ -37,11 +37,10 @@ def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> A
     Raises ModelError: no such model, not a causal one, an architecture transformers refuses, a vocabulary smaller than
     the tokenizer's. Raises TokenizerError: saved beside this model, AutoTokenizer would read another tokenizer.
     """
-    auto = AutoModelForCausalLM if config.kind == "causal" else AutoModel
     if config.model is not None:
-        model = _load(auto, resolve_model(config.model, config.revision), config.trust_remote_code)
+        model = _load(config.kind, resolve_model(config.model, config.revision), config.trust_remote_code)
     else:
-        model = _build(auto, dict(config.architecture or {}), tokenizer)
+        model = _build(config.kind, dict(config.architecture or {}), tokenizer)
     text_config = model.config.get_text_config()
     if text_config.vocab_size < len(tokenizer):
         raise ModelError(
@@ -74,12 +73,12 @@ def _require_causal(model: Any) -> None:
 
 def load_causal(folder: Path, trust_remote_code: bool = False) -> Any:
     """A causal model in float32 from a local folder. Raises ModelError; weights that are missing are not made up."""
-    return _load(AutoModelForCausalLM, folder, trust_remote_code)
+    return _load("causal", folder, trust_remote_code)
 
 
 def load_sentence_encoder(folder: Path, trust_remote_code: bool = False) -> SentenceEncoder:
     """A sentence encoder in float32 from a local folder that sentence-transformers could load. Raises ModelError."""
-    model = _load(AutoModel, folder, trust_remote_code)
+    model = _load("encoder", folder, trust_remote_code)
     longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return SentenceEncoder(model, read_layout(folder, longest or UNBOUNDED))
 
@@ -90,26 +89,8 @@ def load_saved(folder: Path, trust_remote_code: bool = False) -> Any:
     return load(folder, trust_remote_code)
 
 
-def _load(auto: Any, folder: Path, trust_remote_code: bool) -> Any:
-    find_weights(folder)
-    kind = "a causal language model" if auto is AutoModelForCausalLM else "an encoder"
-    try:
-        with quiet_transformers():
-            model, info = auto.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                trust_remote_code=trust_remote_code,
-                output_loading_info=True,
-                use_safetensors=True,
-                local_files_only=True,
-            )
-    # Models are loaded by their own code, which may raise anything; it is passed on, named.
-    except Exception as error:
-        raise ModelError(f"cannot load {kind} from {folder}: {brief(error)}") from error
-    # Encoders are often saved without the pooler, which no hidden state passes through.
-    missing = sorted(name for name in info["missing_keys"] if auto is not AutoModel or "pooler" not in name.split("."))
-    if missing:
-        raise ModelError(f"{folder} lacks {len(missing)} weights of {type(model).__name__}, among them {missing[0]}")
+def _load(kind: Kind, folder: Path, trust_remote_code: bool) -> Any:
+    model = load_model(folder, kind, torch.float32, trust_remote_code)
     # Loaded weights lie in the mapped file at whatever offset they have there, and matrix products may round otherwise
     # at another alignment. In memory of their own, a resumed student goes on bit for bit.
     for parameter in model.parameters():
@@ -117,7 +98,7 @@ def _load(auto: Any, folder: Path, trust_remote_code: bool) -> Any:
     return model
 
 
-def _build(auto: Any, architecture: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Any:
+def _build(kind: Kind, architecture: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Any:
     model_type = architecture.pop("model_type", None)
     if not isinstance(model_type, str):
         raise ModelError("student.architecture needs `model_type`, e.g. llama")
@@ -130,7 +111,7 @@ def _build(auto: Any, architecture: dict[str, Any], tokenizer: PreTrainedTokeniz
     try:
         model_config = AutoConfig.for_model(model_type, **given)
         unknown = [key for key in architecture if key not in type(model_config)().to_dict()]
-        model = None if unknown else auto.from_config(model_config, dtype=torch.float32)
+        model = None if unknown else AUTO[kind].from_config(model_config, dtype=torch.float32)
     # A config is checked by its model's own code, which may raise anything; it is passed on, named.
     except Exception as error:
         problem = f"transformers cannot build this {model_type}: {brief(error)}"

@@ -9,24 +9,12 @@ Shapes: B samples, S tokens, d width.
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from schemas.configs.extraction import Pooling
 from schemas.models.sentence_layout import SentenceLayout, write_layout
+from schemas.models.sentence_pooling import pool
 from trainer.data.batch import Batch, Needs, StudentStates
-from trainer.numerics.geometry import at_least_float32, unit
-
-
-def pool(hidden_BSd: Tensor, mask_BS: Tensor, pooling: Pooling) -> Tensor:
-    """[B, d] in float32: the state of the first token (cls), of the last, or their mean. Padding is on the right."""
-    hidden_BSd = at_least_float32(hidden_BSd)
-    if pooling == "cls":
-        return hidden_BSd[:, 0]
-    length_B = mask_BS.sum(1)
-    if pooling == "last":
-        return hidden_BSd[torch.arange(len(length_B), device=length_B.device), length_B - 1]
-    return hidden_BSd.masked_fill(~mask_BS[:, :, None], 0.0).sum(1) / length_B[:, None]
+from trainer.numerics.geometry import unit
 
 
 class SentenceEncoder(nn.Module):

@@ -320,7 +320,7 @@ def test_adapters_are_merged(llama: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is incomplete: Found missing adapter keys"):
         load(llama, adapter=tmp_path / "adapter")
     (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"no LoRA adapter in safetensors: there is no adapter_model\.safetensors"):
+    with pytest.raises(ModelError, match=r"not a LoRA adapter in safetensors: there is no adapter_model\.safetensors"):
         load(llama, adapter=tmp_path / "adapter")
 
 
@@ -334,17 +334,17 @@ def test_damaged_folders(llama: Path, tmp_path: Path) -> None:
         load(edit_weights(llama, tmp_path / "lost", lose))
     with pytest.raises(ModelError, match=r"do not fit its config.json: .* is \[.*\] instead of \["):
         load(edit_config(llama, tmp_path / "shape", intermediate_size=48))
-    with pytest.raises(ModelError, match=r"cannot build a causal model from .*foo"):
+    with pytest.raises(ModelError, match=r"cannot build a causal language model from .*foo"):
         load(edit_config(llama, tmp_path / "type", model_type="foo"))
     auto_map = {"AutoConfig": "modeling_x.C", "AutoModelForCausalLM": "modeling_x.X"}
-    with pytest.raises(ModelError, match=r"own code: set `teacher.trust_remote_code: true`"):
+    with pytest.raises(ModelError, match=r"own code: set `trust_remote_code: true`"):
         load(edit_config(llama, tmp_path / "remote", model_type="x", auto_map=auto_map))
     folder = Path(shutil.copytree(llama, tmp_path / "corrupt"))
     (folder / "model.safetensors").write_bytes(b"\xff" * 64)
-    with pytest.raises(ModelError, match=r"cannot load the causal model in"):
+    with pytest.raises(ModelError, match=r"cannot load a causal language model from"):
         load(folder)
     (folder / "config.json").unlink()
-    with pytest.raises(ModelError, match=r"is no model folder: there is no config\.json"):
+    with pytest.raises(ModelError, match=r"is not a model folder: there is no config\.json"):
         load(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="holds no weights"):

@@ -78,7 +78,7 @@ def test_padding_has_no_part_in_a_mean_whatever_stands_there() -> None:
     states_BTd = torch.randn(2, 4, 3)
     mask_BT = torch.tensor([[True, True, False, False], [True, True, True, True]])
     states_BTd[0, 2:] = float("nan")
-    found_Bd = pool(states_BTd, mask_BT, PooledRecord(pooling="mean", normalise=False, layer=1))
+    found_Bd = pool(states_BTd, mask_BT, "mean")
     torch.testing.assert_close(found_Bd, torch.stack([states_BTd[0, :2].mean(0), states_BTd[1].mean(0)]))
 
 

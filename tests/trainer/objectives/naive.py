@@ -34,11 +34,11 @@ def kl(teacher, student, temperature):
 
 def head_logits(head, state):
     z = [
-        head.scale * (dot(state, row.to(state.dtype)) + bias)
+        head.transform.scale * (dot(state, row.to(state.dtype)) + bias)
         for row, bias in zip(head.weight_Vd, _bias(head), strict=True)
     ]
-    if head.softcap is not None:
-        z = [head.softcap * torch.tanh(x / head.softcap) for x in z]
+    if head.transform.softcap is not None:
+        z = [head.transform.softcap * torch.tanh(x / head.transform.softcap) for x in z]
     return torch.stack(z)
 
 

@@ -9,14 +9,14 @@ import transformers as tf
 from torch import nn
 
 from schemas.configs.losses import DSKDConfig, FDDConfig, SRAConfig
-from schemas.errors import RunError
-from schemas.models.head import scale_and_softcap
+from schemas.errors import ModelError, RunError
+from schemas.models.logits import LogitTransform
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.world import D_S, V_S, counts_of, make_batch, make_pair, to_double
 from trainer.objectives.objective import build_objective
-from trainer.student.logits import LogitShape, check_logits
+from trainer.student.head_check import check_logits
 
-SHAPES = [LogitShape(0.25), LogitShape(1.0, 5.0), LogitShape(2.0, 3.0)]
+SHAPES = [LogitTransform(0.25), LogitTransform(1.0, 5.0), LogitTransform(2.0, 3.0)]
 SMALL = {
     "vocab_size": 31,
     "hidden_size": 16,
@@ -108,7 +108,7 @@ def test_dskd_sends_the_teachers_states_through_the_whole_head(shape):
 
 
 def test_span_kd_of_a_student_that_soft_caps_is_refused():
-    pair = replace(make_pair(0), student_logits=LogitShape(1.0, 30.0))
+    pair = replace(make_pair(0), student_logits=LogitTransform(1.0, 30.0))
     with pytest.raises(RunError, match=r"sra: the student soft-caps its logits at 30, .* Set span_kd: 0"):
         build_objective([SRAConfig()], pair)
     objective = to_double(build_objective([SRAConfig(span_kd=0)], pair))
@@ -120,16 +120,16 @@ def test_span_kd_of_a_student_that_soft_caps_is_refused():
 def test_a_students_own_logits_are_what_its_config_says(name):
     torch.manual_seed(0)
     model = STUDENTS[name]().train()
-    shape = LogitShape(*scale_and_softcap(model.config))
-    assert (shape == LogitShape()) == (name == "llama")
+    shape = LogitTransform.of(model.config)
+    assert (shape == LogitTransform()) == (name == "llama")
     check_logits(model, shape)
     assert model.training
-    with pytest.raises(RunError, match=r"the logits of \w+ are not its head times its final states"):
-        check_logits(model, LogitShape(1.7, None))
+    with pytest.raises(ModelError, match=r"the logits of \w+ are not its head times its final states"):
+        check_logits(model, LogitTransform(1.7, None))
 
 
-@pytest.mark.parametrize("shape", [LogitShape(), *SHAPES])
+@pytest.mark.parametrize("shape", [LogitTransform(), *SHAPES])
 def test_the_gradient_through_a_shape_is_autograds(shape):
     x = torch.randn(50, dtype=torch.float64, requires_grad=True)
     z, upstream = shape(x), torch.randn(50, dtype=torch.float64)
-    torch.testing.assert_close(shape.through(upstream, z.detach()), torch.autograd.grad(z, x, upstream)[0])
+    torch.testing.assert_close(shape.backward(upstream, z.detach()), torch.autograd.grad(z, x, upstream)[0])

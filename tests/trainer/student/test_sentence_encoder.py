@@ -16,6 +16,7 @@ from schemas.cache.reader import Cache
 from schemas.configs.training import TrainingConfig
 from schemas.errors import CacheError, ModelError, RunError
 from schemas.models.sentence_layout import SentenceLayout, read_layout, write_layout
+from schemas.models.sentence_pooling import pool
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
 from trainer.data.batch import Batch, Needs
@@ -26,7 +27,7 @@ from trainer.runs.binding import loss_context
 from trainer.runs.metrics import read_metrics
 from trainer.runs.train import train
 from trainer.student.load import forward, load_saved, load_sentence_encoder
-from trainer.student.sentence_encoder import SentenceEncoder, pool
+from trainer.student.sentence_encoder import SentenceEncoder
 from trainer.student.sentence_tokens import SentenceTexts
 
 STEPS = 6

@@ -1,0 +1,128 @@
+"""A model from its folder: safetensors alone, every weight of them, and nothing foreign run.
+
+transformers initialises weights that a file lacks at random and says so in a log line; here that is an error. A folder
+may also name attention kernels that are fetched from the hub and run, or an adapter beside the model that is merged in
+silence: without `trust_remote_code` the former are left out, and the latter is always refused.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig
+from transformers.integrations import hub_kernels
+
+from schemas.errors import ModelError
+from schemas.models.files import brief, quiet_transformers, read_json
+from schemas.models.weights import find_weights
+
+Kind = Literal["causal", "encoder"]
+AUTO: dict[Kind, Any] = {"causal": AutoModelForCausalLM, "encoder": AutoModel}
+NAMES: dict[Kind, str] = {"causal": "a causal language model", "encoder": "an encoder"}
+# What transformers implements itself. Anything else is a package's or the hub's.
+_ATTENTION = (None, "eager", "sdpa", "flex_attention")
+_EXPERTS = (None, "eager", "grouped_mm", "batched_mm")
+_HUB_KERNELS_ENABLED = hub_kernels._kernels_enabled  # as the environment has it
+
+
+def read_config(folder: Path, kind: Kind, trust_remote_code: bool) -> PreTrainedConfig:
+    """The folder's config. Raises ModelError: none, damaged, of an unknown model, or it needs code of its own."""
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} is not a model folder: there is no config.json")
+    stored = read_json(folder / "config.json")
+    if stored.get("transformers_weights") is not None:
+        raise ModelError(
+            f"{folder / 'config.json'} names weights of its own (`transformers_weights`); only model.safetensors and "
+            "the files of its index are read: remove that key"
+        )
+    _forbid_hub_kernels(trust_remote_code)
+    try:
+        with quiet_transformers():
+            config: PreTrainedConfig = AutoConfig.from_pretrained(
+                folder, trust_remote_code=trust_remote_code, local_files_only=True
+            )
+    # A config is checked by its model's own code, which may raise anything; it is passed on, named.
+    except Exception as error:
+        raise _cannot_build(folder, kind, trust_remote_code, error) from error
+    if not trust_remote_code:
+        _drop_foreign_kernels(config)
+    return config
+
+
+def build_on_meta(folder: Path, kind: Kind, trust_remote_code: bool) -> Any:
+    """The model without its weights, on torch's meta device: no memory, a second or two if it has many layers.
+
+    Raises ModelError as `read_config` does, and for sizes that do not go together.
+    """
+    config = read_config(folder, kind, trust_remote_code)
+    try:
+        with quiet_transformers(), torch.device("meta"):
+            return AUTO[kind].from_config(config, trust_remote_code=trust_remote_code)
+    except Exception as error:
+        raise _cannot_build(folder, kind, trust_remote_code, error) from error
+
+
+def load_model(folder: Path, kind: Kind, dtype: torch.dtype, trust_remote_code: bool = False) -> Any:
+    """The model in `dtype`, on the CPU.
+
+    Raises ModelError: no safetensors, damaged ones, weights that are missing or of another shape than config.json says.
+    """
+    find_weights(folder)
+    config = read_config(folder, kind, trust_remote_code)
+    try:
+        with quiet_transformers():
+            model, info = AUTO[kind].from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+                ignore_mismatched_sizes=True,  # so that they are listed, and refused below by name
+                output_loading_info=True,
+            )
+    # Models are loaded by their own code, which may raise anything; it is passed on, named.
+    except Exception as error:
+        raise ModelError(f"cannot load {NAMES[kind]} from {folder}: {brief(error)}") from error
+    _refuse_made_up_weights(kind, folder, type(model).__name__, info)
+    return model
+
+
+def _refuse_made_up_weights(kind: Kind, folder: Path, model: str, info: dict[str, Any]) -> None:
+    # Encoders are often saved without the pooler, which no hidden state passes through.
+    missing = sorted(name for name in info["missing_keys"] if kind == "causal" or "pooler" not in name.split("."))
+    if missing:
+        hint = "; is this an encoder? then set `kind: encoder`" if kind == "causal" else ""
+        raise ModelError(
+            f"{folder} lacks {len(missing)} weights of {model}, among them {missing[0]}; "
+            f"loading it would make them up at random{hint}"
+        )
+    if info["mismatched_keys"]:
+        name, found, wanted = sorted(info["mismatched_keys"])[0]
+        raise ModelError(
+            f"the weights in {folder} do not fit its config.json: {name} is {list(found)} instead of {list(wanted)} "
+            f"({len(info['mismatched_keys'])} such weights)"
+        )
+
+
+def _cannot_build(folder: Path, kind: Kind, trust_remote_code: bool, error: Exception) -> ModelError:
+    own_code = "auto_map" in read_json(folder / "config.json") and not trust_remote_code
+    hint = "; it brings its own code: set `trust_remote_code: true` to run that" if own_code else ""
+    return ModelError(f"cannot build {NAMES[kind]} from {folder}: {brief(error)}{hint}")
+
+
+def _drop_foreign_kernels(config: PreTrainedConfig) -> None:
+    """Let transformers choose where a config.json names an attention or experts implementation that is not its own."""
+    if config._attn_implementation not in _ATTENTION:
+        config._attn_implementation = None
+    if config._experts_implementation not in _EXPERTS:
+        config._experts_implementation = None
+    for name in config.sub_configs:
+        if isinstance(part := getattr(config, name, None), PreTrainedConfig):
+            _drop_foreign_kernels(part)
+
+
+def _forbid_hub_kernels(trust_remote_code: bool) -> None:
+    """With the package `kernels` installed, models such as Mamba fetch compiled code from the hub and run it, unless
+    USE_HUB_KERNELS says no. transformers reads that variable once, so its own note of it is what is set."""
+    hub_kernels._kernels_enabled = trust_remote_code and _HUB_KERNELS_ENABLED
