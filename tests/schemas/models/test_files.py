@@ -153,7 +153,7 @@ def test_sharded_weights(copy: Path) -> None:
 
 def test_pickled_weights_are_refused(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
-    with pytest.raises(ModelError, match=r"only as pytorch_model.bin; no pickle is read.*convert it to safetensors"):
+    with pytest.raises(ModelError, match=r"only as pytorch_model.bin; pickles are not read.*convert it to safetensors"):
         hash_model(copy)
 
 
