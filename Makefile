@@ -15,7 +15,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format types check bench clean
+.PHONY: help setup demo test lint format types check bench mutants clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -54,6 +54,10 @@ check: lint types test ## what CI runs
 bench: $(STAMP) ## measure extraction, cache reading and a training step against their bounds
 	$(BIN)/python -m tests.benchmarks
 
+mutants: $(STAMP) ## how many small errors the tests notice, by room: a sample, some 20 minutes
+	$(PIP) install --quiet --editable '.[mutants]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants
+
 clean: ## remove the environment, the demo's output and every cache of the tools
-	rm -rf $(VENV) .ci-venv out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) .ci-venv out mutants build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
