@@ -6,9 +6,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from schemas.cache.arrays import ArrayRecord, SparseKind
-from schemas.cache.manifest import MANIFEST, SPARSE_ARRAYS, TEACHER, CacheManifest, read_manifest
+from schemas.cache.arrays import KINDS, ArrayRecord, StoredStates, by_kind
+from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, read_manifest
 from schemas.cache.reader import Cache, Shard, require_index
+from schemas.cache.records import nest_records
 from schemas.cache.shard import RECORD, STATES, ShardRecord, check_shard, shard_path
 from schemas.cache.states import check_group
 from schemas.cache.teacher_files import check_teacher_files
@@ -17,7 +18,6 @@ from schemas.models.teacher_head import load_teacher_embedding, load_teacher_hea
 from schemas.storage.fingerprint import differences, hash_file
 
 ROWS_AT_ONCE = 65_536
-TOLERANCE = 1e-4  # of a sum of float32 probabilities
 
 
 def verify_cache(path: Path) -> None:
@@ -57,15 +57,12 @@ def _check_copies(path: Path, manifest: CacheManifest) -> None:
     Raises CacheError with the fields that differ.
     """
     identity = manifest.identity
-    pooled = {} if manifest.pooled is None else {"pooled": manifest.pooled.model_dump(mode="json")}
-    sparse = {kind: record.model_dump(mode="json") for kind, record in manifest.sparse.items()}
     copies = {
         "annotator": manifest.annotator,
         "corpus": identity["corpus"] | manifest.corpus.model_dump(include={"sha256", "samples"}),
         "states": {a.path: a.model_dump(include={"width", "dtype", "encoding"}) for a in manifest.arrays},
         "teacher": identity["teacher"] | manifest.teacher.model_dump(include={"kind", "max_tokens"}),
-        **pooled,
-        **({"sparse": sparse} if sparse else {}),
+        **nest_records(manifest.records),
     }
     if wrong := list(differences(copies, {name: identity.get(name) for name in copies})):
         raise CacheError(f"{path / MANIFEST} contradicts its own identity ({'; '.join(wrong)}); extract again")
@@ -105,8 +102,7 @@ def verify_shard(cache: Path, unit: int, manifest: CacheManifest) -> ShardRecord
     for array in manifest.arrays:
         if array.dtype != "int32":
             _check_finite(shard, array)
-    for kind in manifest.sparse:
-        _check_distributions(shard, kind, manifest)
+    _check_kinds(shard, manifest)
     return record
 
 
@@ -121,22 +117,16 @@ def _check_finite(shard: Shard, array: ArrayRecord) -> None:
             raise CacheError(f"{shard.path}: {array.path} row {row} is not finite; remove the shard and extract again")
 
 
-def _check_distributions(shard: Shard, kind: SparseKind, manifest: CacheManifest) -> None:
-    """Ids within the vocabulary; of top_k no token twice and 1 in all; of sampled no negative weight."""
-    last = manifest.teacher.num_layers
-    arrays = [manifest.array(path, last) for path in SPARSE_ARRAYS[kind]]
-    ids_Nn, values_Nn = (shard.array(array) for array in arrays if array is not None)
-    for start in range(0, len(ids_Nn), ROWS_AT_ONCE):
-        ids, values = ids_Nn[start : start + ROWS_AT_ONCE], values_Nn[start : start + ROWS_AT_ONCE]
-        good = ((ids >= 0) & (ids < manifest.teacher.vocab_size)).all(axis=1)
-        if kind == "top_k":
-            good &= (np.diff(np.sort(ids, axis=1), axis=1) > 0).all(axis=1)
-            good &= np.abs(np.exp(values, dtype=np.float64).sum(axis=1) - 1) <= TOLERANCE
-        else:
-            good &= (values >= 0).all(axis=1)
-        if not good.all():
-            row = start + int(np.flatnonzero(~good)[0])
-            raise CacheError(f"{shard.path}: {kind} row {row} is no distribution; remove the shard and extract again")
+def _check_kinds(shard: Shard, manifest: CacheManifest) -> None:
+    """What each kind of states says of its own numbers. Raises CacheError."""
+    row_counts = np.array([shard.rows(row)[1] for row in range(shard.record.samples)], np.int64)
+    for name, arrays in by_kind(manifest.arrays).items():
+        kind, record = KINDS[name], manifest.records.get(name)
+        for group in [arrays] if kind.parts else [[array] for array in arrays]:
+            values = tuple(shard.array(array) for array in group)
+            if fault := kind.find_fault(StoredStates(values, row_counts, manifest.teacher, record)):
+                place = name if kind.parts else group[0].path
+                raise CacheError(f"{shard.path}: {place}: {fault}; remove the shard and extract again")
 
 
 def _check_index(cache: Cache, records: list[ShardRecord]) -> None:

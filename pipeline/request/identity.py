@@ -7,9 +7,11 @@ rounded: pipeline.output.resume refuses to finish under others what was begun.)
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from schemas.cache.arrays import ArrayRecord, SparseKind
-from schemas.cache.manifest import FORMAT, VERSION, CorpusRecord, PooledRecord, SparseRecord
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.manifest import FORMAT, VERSION, CorpusRecord
+from schemas.cache.records import nest_records
 from schemas.configs.extraction import CorpusConfig, ExtractionConfig
+from schemas.strict import Strict
 
 
 def make_identity(
@@ -17,14 +19,13 @@ def make_identity(
     *,
     teacher_hashes: Mapping[str, str | None],
     arrays: Sequence[ArrayRecord],
-    pooled: PooledRecord | None,
-    sparse: Mapping[SparseKind, SparseRecord],
+    records: Mapping[str, Strict],
     annotator_version: str,
     corpus: CorpusRecord,
 ) -> dict[str, Any]:
     """The identity as nested JSON values, ready for `schemas.storage.fingerprint.fingerprint`.
 
-    `teacher_hashes` is what `pipeline.request.request.hash_teacher` gives.
+    `teacher_hashes` is what `pipeline.request.request.hash_teacher` gives, `records` says how states are made, by kind.
     Layers stand as resolved indices, so that 'last' and 12 of 12 are one request.
     """
     teacher = config.teacher
@@ -45,10 +46,7 @@ def make_identity(
         "batching": config.batching.model_dump(mode="json"),
     }
     # What came later stands there only if it is asked for: the fingerprints of before hold.
-    if pooled is not None:
-        identity["pooled"] = pooled.model_dump(mode="json")
-    if sparse:
-        identity["sparse"] = {kind: record.model_dump(mode="json") for kind, record in sparse.items()}
+    identity |= nest_records(records)
     if teacher.keep_embeddings:  # apart from the teacher: with or without, its states are the same
         identity["keep_embeddings"] = True
     return identity

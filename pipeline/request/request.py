@@ -12,10 +12,11 @@ from pipeline.annotation.spans import load_annotator
 from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.plan import Plan, make_plan
 from pipeline.request.identity import make_identity
-from pipeline.teacher.arrays import list_arrays, pooled_record, sparse_records
 from pipeline.teacher.record import describe_teacher
+from pipeline.teacher.wanted import WantedStates
 from schemas.cache.arrays import keeps_tokens
 from schemas.cache.manifest import CacheManifest
+from schemas.cache.records import nest_records
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import ConfigError
 from schemas.models.files import resolve_model
@@ -65,18 +66,16 @@ def make_request(config: ExtractionConfig) -> Request:
     corpus = read_corpus(config.corpus)
     folders = find_folders(config)
     record = describe_teacher(teacher, folders.model)
-    arrays = list_arrays(config.states, record)
-    pooled, sparse = pooled_record(config.states, record), sparse_records(config.states)
+    wanted = WantedStates.of_config(config.states, record)
     tokenizer = load_tokenizer(folders.tokenizer, teacher.trust_remote_code)
-    annotator = load_annotator(config.spans.annotator).version if keeps_tokens(arrays) else UNANNOTATED
+    annotator = load_annotator(config.spans.annotator).version if keeps_tokens(wanted.arrays) else UNANNOTATED
     plan = make_plan(corpus, tokenizer, config.batching, teacher.max_tokens)
     stamps = folders.stamps()
     identity = make_identity(
         config,
         teacher_hashes=hash_teacher(folders, teacher.trust_remote_code),
-        arrays=arrays,
-        pooled=pooled,
-        sparse=sparse,
+        arrays=wanted.arrays,
+        records=wanted.records,
         annotator_version=annotator,
         corpus=plan.corpus,
     )
@@ -85,12 +84,11 @@ def make_request(config: ExtractionConfig) -> Request:
         identity=identity,
         teacher=record,
         annotator=annotator,
-        arrays=arrays,
-        pooled=pooled,
-        sparse=sparse,
+        arrays=list(wanted.arrays),
         corpus=plan.corpus,
         units=len(plan.units),
         provenance={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+        **nest_records(wanted.records),
     )
     return Request(config, folders, corpus, plan, manifest, stamps)
 

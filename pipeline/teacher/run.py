@@ -1,9 +1,9 @@
-"""The teacher at work: samples in, hidden states, token masses, embeddings and next-token distributions out.
+"""The teacher at work: samples in, the states of every kind asked for out.
 
-Only the chosen layers are kept, and the LM head is computed for distributions alone (else 10-25 % of a small model's
-time is saved). Padding stands on
-the right; a causal model gets no attention mask, for what is real never sees what is not, and attention without a mask
-takes the fastest kernels. Memory: the weights, one batch's activations, and the arrays of the unit.
+Only the chosen layers are kept, and the LM head is computed only for kinds that are made from logits (otherwise 10-25 %
+of a small model's time is saved). Padding stands on the right; a causal model gets no attention mask, because what is
+real never sees what is not, and attention without a mask takes the fastest kernels. Memory: the weights, one batch's
+activations, and the arrays of the unit.
 
 Shapes: B samples, T tokens, N real tokens of a batch, d hidden size.
 """
@@ -18,37 +18,34 @@ import torch
 from torch import Tensor
 
 from pipeline.corpus.sample import AnnotatedSample
-from pipeline.teacher.arrays import list_arrays, pooled_record, sparse_records
 from pipeline.teacher.batching import batches
 from pipeline.teacher.check import check_head, check_saved, check_states, run_alone
 from pipeline.teacher.load import load_teacher
-from pipeline.teacher.record import describe_teacher, find_embedding
-from pipeline.teacher.sparse_logits import SparseLogits
+from pipeline.teacher.logits import LogitStates
+from pipeline.teacher.maker import BatchStates, LogitsMaker, StatesMaker, build_makers
+from pipeline.teacher.record import find_embedding
+from pipeline.teacher.wanted import WantedStates
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.dtypes import STORED
 from schemas.cache.states import array_shape
 from schemas.cache.teacher import TeacherRecord
-from schemas.configs.extraction import StatesConfig, TeacherConfig
+from schemas.configs.extraction import TeacherConfig
 from schemas.errors import ModelError
 from schemas.models.logits import find_head
-from schemas.models.sentence_pooling import embed
 from schemas.models.token_mass import Mode, collect_token_mass, enable_token_mass, find_blocks
 
 
 class Teacher:
     """A loaded and checked teacher. `record` says what it is, `arrays` what `run` gives."""
 
-    record: TeacherRecord
-    arrays: list[ArrayRecord]
-
-    def __init__(self, config: TeacherConfig, states: StatesConfig, folder: Path, adapter: Path | None):
-        """Raises ModelError or ConfigError for a model that cannot be loaded, or cannot give what `states` asks for."""
+    def __init__(self, config: TeacherConfig, wanted: WantedStates, folder: Path, adapter: Path | None):
+        """Raises ModelError for a model that cannot be loaded, is not what `wanted` says, or cannot give it."""
         self.config, self.folder = config, folder
-        self.record = describe_teacher(config, folder)
-        self.arrays = list_arrays(states, self.record)
-        self._pooled = pooled_record(states, self.record)
-        self._hidden = tuple(sorted({array.layer for array in self.arrays if array.kind in ("hidden", "pooled")}))
-        self._mass = tuple(array.layer for array in self.arrays if array.kind == "mass")
+        self.record, self.arrays = wanted.teacher, list(wanted.arrays)
+        makers = list(build_makers(wanted.arrays, wanted.records))
+        self._makers = [maker for maker in makers if isinstance(maker, StatesMaker)]
+        self._hidden = sorted({layer for maker in makers for layer in maker.hidden_layers})
+        self._mass = sorted({layer for maker in makers for layer in maker.mass_layers})
         torch.set_num_threads(config.threads)
         self._model = load_teacher(config, folder, adapter)
         references = run_alone(self._model, self.record)
@@ -59,10 +56,14 @@ class Teacher:
             check_head(self._model, references, self.record.head)
         final = [a for a in self.arrays if a.kind == "hidden" and a.layer == self.record.num_layers]
         self._unproven = final if self.record.head is not None else []  # until the first batch
-        self._sparse = None
-        if sparse := sparse_records(states):
-            assert self.record.head is not None  # ExtractionConfig has seen to it
-            self._sparse = SparseLogits(*self.head(), self.record.head, sparse)
+        self._logits = self._logit_states([maker for maker in makers if isinstance(maker, LogitsMaker)])
+
+    def _logit_states(self, makers: list[LogitsMaker]) -> LogitStates | None:
+        if not makers:
+            return None
+        if self.record.head is None:
+            raise ModelError(f"states.{makers[0].name} needs next-token logits, which no encoder has")
+        return LogitStates(*self.head(), self.record.head, makers)
 
     def head(self) -> tuple[Tensor, Tensor | None]:
         """W_U [V, d] and its bias [V], in the compute dtype. Raises ModelError for an encoder."""
@@ -118,21 +119,12 @@ class Teacher:
         device = self._model.device
         ids_BT, mask_BT, real_N = ids_BT.to(device), mask_BT.to(device), real_N.to(device)
         hidden, mass = self._forward(ids_BT, mask_BT)
-
-        def real(states_BTx: Tensor) -> Tensor:
-            return states_BTx.flatten(0, 1).index_select(0, real_N)
-
-        sparse = self._sparse(real(hidden[self.record.num_layers]), samples) if self._sparse is not None else {}
-        for array in self.arrays:
-            if array.kind == "hidden":
-                yield array, real(hidden[array.layer])
-            elif array.kind == "mass":
-                yield array, real(mass[array.layer])
-            elif array.kind == "pooled":
-                assert self._pooled is not None  # the array stands for it
-                yield array, embed(hidden[array.layer], mask_BT, self._pooled.pooling, self._pooled.normalise)
-            else:
-                yield array, sparse[array.path]
+        states = BatchStates(hidden, mass, mask_BT, real_N)
+        for maker in self._makers:
+            for array in maker.arrays:
+                yield array, maker.make(array, states)
+        if self._logits is not None:
+            yield from self._logits.make(states.real(hidden[self.record.num_layers]), samples)
 
     def _forward(self, ids_BT: Tensor, mask_BT: Tensor) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         """Hidden states [B, T, d] of the chosen layers and of the last, and their token masses [B, T].

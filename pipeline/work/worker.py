@@ -21,6 +21,7 @@ from pipeline.output.shards import write_shard
 from pipeline.request.request import ModelFolders, Request, Stamps, find_folders, hash_teacher, hash_tokenizer
 from pipeline.teacher.files import save_teacher_files
 from pipeline.teacher.run import Teacher
+from pipeline.teacher.wanted import WantedStates
 from schemas.cache.arrays import keeps_tokens
 from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, read_manifest
 from schemas.cache.shard import ShardRecord, read_shard, shard_path
@@ -164,13 +165,7 @@ class TeacherWorker:
             if teacher.device == "auto":  # where Ray assigned no GPU, one may still be visible
                 teacher = teacher.model_copy(update={"device": "cuda" if job.config.workers.gpus else "cpu"})
             _require_drivers(folders, job)
-            loaded = Teacher(teacher, job.config.states, folders.model, folders.adapter)
-            if loaded.arrays != job.manifest.arrays or loaded.record != job.manifest.teacher:
-                raise ModelError(
-                    f"the loaded teacher is not what its config.json promised: {loaded.record} with "
-                    f"{[array.path for array in loaded.arrays]}, planned {job.manifest.teacher}"
-                )
-            self._teacher = loaded
+            self._teacher = Teacher(teacher, WantedStates.of_cache(job.manifest), folders.model, folders.adapter)
         return self._teacher
 
     def _check_cache(self) -> None:

@@ -1,48 +1,161 @@
-"""The arrays of a shard: which there are, of what numbers, and what their rows stand for."""
+"""The arrays of a shard and the kinds of states they hold: what a config asks for, what is stored, how it is proven."""
 
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import Field
+import numpy as np
+from pydantic import Field, field_validator
 
-from schemas.cache.dtypes import ArrayDtype
+from schemas.cache.dtypes import ArrayDtype, Dtype
+from schemas.cache.teacher import TeacherRecord
+from schemas.registry import Registry
 from schemas.strict import Strict
 
-Kind = Literal["hidden", "mass", "pooled", "top_k/ids", "top_k/logprobs", "sampled/ids", "sampled/weights"]
-SparseKind = Literal["top_k", "sampled"]
+Rows = Literal["tokens", "samples"]
+Settings = TypeVar("Settings")
+ROWS_AT_ONCE = 65_536
+# What cache.json, its identity or the section `states` of a config call something else than a kind of states.
+RESERVED = frozenset(
+    (
+        *("annotator", "arrays", "batching", "corpus", "dtype", "fingerprint", "format", "identity", "keep_embeddings"),
+        *("provenance", "sparse", "states", "teacher", "units", "version"),
+    )
+)
 
 
 class ArrayRecord(Strict):
     """One array of every shard: rows are the shard's tokens, end to end, or its samples."""
 
-    kind: Annotated[
-        Kind,
-        Field(
-            description="hidden: states [tokens, width]; mass: token masses [tokens]; pooled: sentence embeddings "
-            "[samples, width]; top_k and sampled: next-token distributions [tokens, entries], in two arrays each."
-        ),
-    ]
-    layer: Annotated[
-        int, Field(ge=0, description="Index into the model's hidden_states; the last for a next-token distribution.")
-    ]
-    width: Annotated[int | None, Field(description="Columns; null for an array of one number a token.")]
-    dtype: Annotated[ArrayDtype, Field(description="What the numbers are; bfloat16 lies on disk as uint16.")]
-    encoding: Annotated[
-        Literal["raw", "zstd"],
-        Field(description="raw: plain numbers, to be mapped; zstd: Zarr's own codec, read whole and once a shard."),
-    ] = "raw"
+    kind: str
+    """The state kind, as `states` names it; of a kind that has several arrays, KIND/PART."""
+    layer: Annotated[int, Field(ge=0)]
+    """Index into the model's hidden_states; the last for a next-token distribution."""
+    width: int | None
+    """Columns; null for an array of one number per row."""
+    dtype: ArrayDtype
+    """What the numbers are; bfloat16 lies on disk as uint16."""
+    encoding: Literal["raw", "zstd"] = "raw"
+    """raw: plain numbers, to be mapped; zstd: Zarr's own codec, read whole and once per shard."""
+
+    @field_validator("kind")
+    @classmethod
+    def _is_known(cls, kind: str) -> str:
+        if kind not in KINDS.find(_name(kind)).array_kinds:
+            raise ValueError(f"state kind {_name(kind)!r} has no arrays of kind {kind!r}")
+        return kind
+
+    @property
+    def state_kind(self) -> "StateKind[Any]":
+        """The kind of states that it holds."""
+        return KINDS.find(_name(self.kind))
 
     @property
     def path(self) -> str:
         """Where the array stands in a shard's Zarr group, e.g. `hidden/12` or `top_k/ids`."""
-        return self.kind if "/" in self.kind else f"{self.kind}/{self.layer}"
+        return self.kind if self.state_kind.parts else f"{self.kind}/{self.layer}"
 
     @property
-    def rows(self) -> Literal["tokens", "samples"]:
+    def rows(self) -> Rows:
         """What a row stands for."""
-        return "samples" if self.kind == "pooled" else "tokens"
+        return self.state_kind.rows
+
+
+@dataclass(frozen=True)
+class StoredStates:
+    """What one shard holds of a state kind: of one layer, or every part of it."""
+
+    values: tuple[np.ndarray, ...]  # [rows] or [rows, width] each, in the stored dtype
+    row_counts: np.ndarray  # [samples]: rows per sample, in order
+    teacher: TeacherRecord
+    record: Any  # what cache.json says of how they were made, or None
+
+    def blocks(self) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
+        """The first row of some, and those of every array: memory is bounded, whatever the shard's size."""
+        for start in range(0, len(self.values[0]), ROWS_AT_ONCE):
+            yield start, tuple(values[start : start + ROWS_AT_ONCE] for values in self.values)
+
+
+class StateKind(ABC, Generic[Settings]):
+    """One kind of teacher states, without the model: how it is asked for, stored and checked.
+
+    What makes its numbers stands under the same name in pipeline.teacher.kinds, because readers need no torch.
+    """
+
+    name: ClassVar[str]
+    """Its field under `states`, and where its arrays' paths begin."""
+    field: ClassVar[tuple[Any, Any]]
+    """The type of that field, `Settings` or None, and pydantic's Field with default and description."""
+    order: ClassVar[int] = 100
+    """Ascending, the place of its arrays among those of other kinds: part of the format, never to be changed."""
+    rows: ClassVar[Rows] = "tokens"
+    parts: ClassVar[tuple[str, ...]] = ()
+    """Names of the arrays that make one state, at NAME/PART. Without parts, there is one per layer at NAME/LAYER."""
+    record: ClassVar[type[Strict] | None] = None
+    """What cache.json and the identity say of how its states were made, in the field of its name, or of its group's."""
+    group: ClassVar[str | None] = None
+    """The field of cache.json that holds the records of several kinds, all of one type."""
+
+    @property
+    def array_kinds(self) -> tuple[str, ...]:
+        """The `kind` of its arrays."""
+        return tuple(f"{self.name}/{part}" for part in self.parts) or (self.name,)
+
+    def settings(self, states: Strict) -> Settings | None:
+        """What the section `states` of a config asks of it."""
+        found: Settings | None = getattr(states, self.name)
+        return found
+
+    def require_possible(self, settings: Settings, teacher: Literal["causal", "encoder"]) -> None:
+        """Raises ValueError if a teacher of that kind cannot give what `settings` asks for."""
+
+    @abstractmethod
+    def list_arrays(self, settings: Settings, dtype: Dtype, teacher: TeacherRecord) -> list[ArrayRecord]:
+        """Its arrays in every shard, of parts in their order. `dtype` is `states.dtype`.
+
+        Raises ConfigError that names the field: no such layer, more columns than there can be.
+        """
+
+    def make_record(self, settings: Settings, teacher: TeacherRecord) -> Strict | None:
+        """How its states are made, for cache.json and the identity. Raises ConfigError."""
+        return None
+
+    def require_consistent(self, record: Any, arrays: Sequence[ArrayRecord]) -> None:
+        """Raises ValueError if its `record` in cache.json contradicts its `arrays` there."""
+
+    def find_fault(self, stored: StoredStates) -> str | None:
+        """What is wrong with stored states that are finite, as `row 7 is not ...`; None if nothing is.
+
+        It is asked for each layer's array alone, or for all parts together.
+        """
+        return None
+
+
+def _name(kind: str) -> str:
+    return kind.partition("/")[0]
+
+
+def _require_usable(kind: StateKind[Any]) -> None:
+    if not isinstance(kind, StateKind):
+        raise ValueError(f"{kind!r} is not a StateKind")
+    if kind.name in RESERVED or hasattr(Strict, kind.name):
+        raise ValueError(f"the name {kind.name!r} means something else in a config or in cache.json")
+
+
+KINDS: Registry[StateKind[Any]] = Registry(
+    "state kind", "schemas.cache.kinds", "KIND", "stillroom.state_kinds", _require_usable
+)
 
 
 def keeps_tokens(arrays: Iterable[ArrayRecord]) -> bool:
-    """Whether anything is kept by token. If not, a shard holds neither tokens nor spans, and costs bytes a sample."""
+    """Whether anything is kept by token. If not, a shard holds neither tokens nor spans, and costs bytes per sample."""
     return any(array.rows == "tokens" for array in arrays)
+
+
+def by_kind(arrays: Iterable[ArrayRecord]) -> Mapping[str, list[ArrayRecord]]:
+    """Arrays by the name of their state kind, both in the order given."""
+    found: dict[str, list[ArrayRecord]] = {}
+    for array in arrays:
+        found.setdefault(array.state_kind.name, []).append(array)
+    return found

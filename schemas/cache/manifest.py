@@ -1,13 +1,13 @@
 """cache.json: a cache's identity and contract. Written before the first shard, so that no other request can mix in."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
-from schemas.cache.arrays import ArrayRecord, Kind, SparseKind
+from schemas.cache.arrays import KINDS, ArrayRecord, by_kind
+from schemas.cache.records import read_records, record_fields
 from schemas.cache.teacher import TeacherRecord
-from schemas.configs.extraction import Pooling
 from schemas.errors import CacheError
 from schemas.storage.fingerprint import fingerprint
 from schemas.storage.record import read_record
@@ -22,39 +22,6 @@ EMBEDDINGS = "embeddings.safetensors"
 SHARDS = "shards"
 INDEX = "index.parquet"
 
-# The two arrays of a next-token distribution: which tokens, and what is known of them.
-SPARSE_ARRAYS: dict[SparseKind, tuple[Kind, Kind]] = {
-    "top_k": ("top_k/ids", "top_k/logprobs"),
-    "sampled": ("sampled/ids", "sampled/weights"),
-}
-NO_TAIL = -1e4  # the logarithm of a tail that has no token; its exponential is 0 in any dtype
-
-
-class PooledRecord(Strict):
-    """How a sample's states became its embedding."""
-
-    pooling: Annotated[Pooling, Field(description="Over all tokens, of the first, or of the last.")]
-    normalise: Annotated[bool, Field(description="Whether it was scaled to length 1.")]
-    layer: Annotated[int, Field(ge=0, description="Index into the model's hidden_states.")]
-
-
-class SparseRecord(Strict):
-    """How a next-token distribution was cut down: p = softmax(z / temperature), of the teacher's logits z.
-
-    top_k: the likeliest tokens; a last column of their log-probabilities is that of all others together.
-    sampled: draws with replacement from q ~ p^proposal, each of weight p / q / entries.
-    """
-
-    temperature: Annotated[float, Field(gt=0, description="Of p; a loss must soften the student alike.")]
-    entries: Annotated[int, Field(ge=1, description="k, or the number of draws: columns, but for top_k's tail.")]
-    proposal: Annotated[float | None, Field(description="Exponent of the proposal q; null for top_k.")] = None
-    seed: Annotated[int | None, Field(description="Of the draws; null for top_k.")] = None
-
-
-def sparse_widths(kind: SparseKind, entries: int) -> tuple[int, int]:
-    """Columns of the two arrays of a distribution: top_k has a tail."""
-    return entries, entries + (kind == "top_k")
-
 
 class CorpusRecord(Strict):
     """What was read, and what was left out of it before tokenizing."""
@@ -64,7 +31,7 @@ class CorpusRecord(Strict):
     sha256: Annotated[str, Field(description="Hash over ids, prompts and responses, in order.")]
 
 
-class CacheManifest(Strict):
+class _Contract(Strict):
     """The whole of cache.json."""
 
     format: Literal["stillroom-cache"] = "stillroom-cache"
@@ -74,8 +41,20 @@ class CacheManifest(Strict):
     teacher: TeacherRecord
     annotator: Annotated[str, Field(description="Name and version of the annotator.")]
     arrays: Annotated[list[ArrayRecord], Field(min_length=1)]
-    pooled: Annotated[PooledRecord | None, Field(description="Null if no sentence embeddings are kept.")] = None
-    sparse: Annotated[dict[SparseKind, SparseRecord], Field(description="Next-token distributions that are kept.")] = {}
+
+
+if TYPE_CHECKING:
+
+    class _WithRecords(_Contract):
+        """With the fields that the kinds of states bring."""
+
+else:
+    _WithRecords = create_model("_WithRecords", __base__=_Contract, __module__=__name__, **record_fields())
+
+
+class CacheManifest(_WithRecords):
+    """The whole of cache.json. Between `arrays` and `corpus` stands how states were made, where their kind says it."""
+
     corpus: CorpusRecord
     units: Annotated[int, Field(ge=1, description="Shards that a complete cache has.")]
     provenance: Annotated[
@@ -83,22 +62,25 @@ class CacheManifest(Strict):
     ]
 
     @model_validator(mode="after")
-    def _widths(self) -> Self:
-        for name, record in self.sparse.items():
-            for kind, width in zip(SPARSE_ARRAYS[name], sparse_widths(name, record.entries), strict=True):
-                found = [array.width for array in self.arrays if array.kind == kind]
-                if found != [width]:
-                    raise ValueError(f"{kind} should be one array of {width} columns, not {found}; extract again")
+    def _records_fit(self) -> Self:
+        arrays = by_kind(self.arrays)
+        for name, record in self.records.items():
+            KINDS[name].require_consistent(record, arrays.get(name, []))
         return self
 
-    def array(self, kind: Kind, layer: int) -> ArrayRecord | None:
+    @property
+    def records(self) -> dict[str, Any]:
+        """How states were made, by the name of their kind, of the kinds that say it."""
+        return read_records(self)
+
+    def array(self, kind: str, layer: int) -> ArrayRecord | None:
         """The record of one array, or None if the cache does not hold it."""
         return next((a for a in self.arrays if a.kind == kind and a.layer == layer), None)
 
     def to_json(self) -> str:
         """The text of cache.json. What came after the format was released is left out where it says nothing, so that
         the readers of then open such a cache."""
-        unused: dict[str, Any] = {name: True for name in ("pooled", "sparse") if not getattr(self, name)}
+        unused: dict[str, Any] = {name: True for name in record_fields() if not getattr(self, name)}
         if self.teacher.embedding is None:
             unused["teacher"] = {"embedding"}
         return self.model_dump_json(indent=1, exclude=unused) + "\n"

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.cache.arrays import ArrayRecord, Kind, SparseKind, keeps_tokens
-from schemas.cache.manifest import INDEX, SPARSE_ARRAYS, CacheManifest, read_manifest
+from schemas.cache.arrays import ArrayRecord, by_kind, keeps_tokens
+from schemas.cache.manifest import INDEX, CacheManifest, read_manifest
 from schemas.cache.samples import INDEX_SCHEMA, SAMPLES_SCHEMA
 from schemas.cache.shard import SAMPLES, STATES, ShardRecord, check_shard, shard_path
 from schemas.cache.states import map_array
@@ -121,25 +121,23 @@ class Cache:
         except KeyError:
             raise CacheError(f"{self.path} holds no sample {sample_id!r}") from None
 
-    def array(self, kind: Kind, layer: int) -> ArrayRecord:
+    def array(self, kind: str, layer: int) -> ArrayRecord:
         """Raises CacheError that names what the cache does hold."""
         record = self.manifest.array(kind, layer)
         if record is None:
-            held = ", ".join(a.path for a in self.manifest.arrays)
-            wanted, way_out = (kind, "it") if "/" in kind else (f"{kind}/{layer}", "that layer")
-            raise CacheError(f"{self.path} holds no {wanted} (it holds {held}); extract with {way_out} in `states`")
+            raise self._lacks(f"{kind}/{layer}", "that layer")
         return record
 
-    def sparse(self, kind: SparseKind) -> tuple[ArrayRecord, ArrayRecord]:
-        """Token ids, and their log-probabilities or weights. Raises CacheError that names what the cache does hold."""
-        ids, values = SPARSE_ARRAYS[kind]
-        last = self.manifest.teacher.num_layers
-        return self.array(ids, last), self.array(values, last)
+    def arrays_of(self, kind: str) -> list[ArrayRecord]:
+        """The arrays of a state kind: of each of its layers, or its parts. Raises CacheError if there are none."""
+        arrays = by_kind(self.manifest.arrays).get(kind)
+        if arrays is None:
+            raise self._lacks(kind, "it")
+        return arrays
 
-    def pooled(self) -> ArrayRecord:
-        """The sentence embeddings. Raises CacheError that names what the cache does hold."""
-        record = self.manifest.pooled
-        return self.array("pooled", self.manifest.teacher.num_layers if record is None else record.layer)
+    def _lacks(self, wanted: str, way_out: str) -> CacheError:
+        held = ", ".join(a.path for a in self.manifest.arrays)
+        return CacheError(f"{self.path} holds no {wanted} (it holds {held}); extract with {way_out} in `states`")
 
     def sample(self, position: int) -> CachedSample:
         """Raises PairingError if index and shard disagree on which sample this is, or on its tokens."""

@@ -6,10 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from schemas.cache.dtypes import Dtype
-from schemas.layers import Layer, LayerSelection
+from schemas.configs.states import StatesConfig, asked_kinds
 from schemas.strict import Strict
-
-Pooling = Literal["mean", "cls", "last"]
 
 
 class CorpusConfig(Strict):
@@ -73,59 +71,6 @@ class TeacherConfig(Strict):
     """Keep the input embeddings beside the unembedding: DSKD asks for them."""
 
 
-class PooledConfig(Strict):
-    """One embedding a sample: what a sentence encoder gives. Alone, it makes a cache without tokens and spans."""
-
-    pooling: Pooling
-    """mean of all tokens, the first (cls), or the last; special tokens count, as they do in sentence-transformers.
-    Choose what the teacher was trained with."""
-    normalise: bool = False
-    """Scale every embedding to length 1."""
-    layer: Layer = "last"
-    """Layer that is pooled: an index, a negative index, or 'last'."""
-    dtype: Dtype | None = None
-    """Dtype on disk; left out, `states.dtype`."""
-
-
-class TopKConfig(Strict):
-    """The likeliest next tokens at every token; what is left of 1 is known as a sum."""
-
-    k: Annotated[int, Field(ge=1)] = 64
-    """How many; 8 bytes each, at every token."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    """They are of softmax(z / temperature)."""
-
-
-class SampledConfig(Strict):
-    """Random next tokens of every token, weighted so that sums over them are unbiased (arXiv 2503.16870)."""
-
-    draws: Annotated[int, Field(ge=1)] = 50
-    """With replacement; 8 bytes each, at every token."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    """p is softmax(z / temperature)."""
-    proposal: Annotated[float, Field(ge=0)] = 1.0
-    """They are drawn from q ~ p^proposal and weigh p / q; below 1, q is flatter."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """A sample's draws follow from this and its id alone."""
-
-
-class StatesConfig(Strict):
-    """Which of the teacher's states are kept. hidden_states[0] is the embeddings, the last is after the final norm."""
-
-    hidden: LayerSelection = ["last"]
-    """Layers: indices, negative indices, 'last', or {top: k}."""
-    mass: LayerSelection = ["last"]
-    """Layers whose token masses are kept (SRA pools a layer with its own masses)."""
-    dtype: Dtype = "bfloat16"
-    """Dtype on disk. bfloat16 is stored as uint16, its dtype in the attributes."""
-    pooled: PooledConfig | None = None
-    """Sentence embeddings; null for none."""
-    top_k: TopKConfig | None = None
-    """Sparse teacher logits; null for none."""
-    sampled: SampledConfig | None = None
-    """Sparse teacher logits; null for none."""
-
-
 class SpansConfig(Strict):
     """Who marks words and phrases."""
 
@@ -173,11 +118,6 @@ class ExtractionConfig(Strict):
 
     @model_validator(mode="after")
     def _teacher_gives_it(self) -> "ExtractionConfig":
-        states, kind = self.states, self.teacher.kind
-        if kind == "encoder" and (states.top_k or states.sampled):
-            raise ValueError("states.top_k and states.sampled are next-token distributions, which no encoder has")
-        if kind == "causal" and states.pooled is not None and states.pooled.pooling == "cls":
-            raise ValueError(
-                "states.pooled.pooling: the first token of a causal teacher sees nothing of its text; take last or mean"
-            )
+        for kind, settings in asked_kinds(self.states):
+            kind.require_possible(settings, self.teacher.kind)
         return self

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.configs.extraction import Pooling
+from schemas.cache.kinds.pooled import Pooling
 from schemas.configs.losses import CrossEntropyConfig, LossConfig
 from schemas.strict import Strict
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.configs.extraction import Pooling
+from schemas.cache.kinds.pooled import Pooling
 from schemas.errors import ModelError
 from schemas.models.files import read_json
 

@@ -6,7 +6,7 @@ Special tokens such as [CLS] and [SEP] are tokens like any other; padding is non
 import torch
 from torch import Tensor, nn
 
-from schemas.configs.extraction import Pooling
+from schemas.cache.kinds.pooled import Pooling
 
 
 def pool(states_BTd: Tensor, mask_BT: Tensor, pooling: Pooling) -> Tensor:

@@ -9,8 +9,6 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from schemas.cache.arrays import SparseKind
-
 Self = TypeVar("Self", bound="OnDevice")
 Unit = Literal["token", "pair", "sample"]
 
@@ -58,7 +56,7 @@ class Needs:
     student_mass: frozenset[int] = frozenset()
     spans: frozenset[SpanRequest] = frozenset()
     pairs: bool = False  # token pairs of one shared tokenizer
-    sparse: frozenset[SparseKind] = frozenset()  # the teacher's stored distributions
+    sparse: frozenset[str] = frozenset()  # the teacher's stored distributions
     pooled: bool = False  # the teacher's sentence embedding
     student_pooled: frozenset[int] = frozenset()  # layers of an encoder student
     second_view: bool = False  # a second pass of an encoder student, under other dropout
@@ -95,7 +93,7 @@ class Batch(OnDevice):
     teacher_mass: dict[int, Tensor]  # layer -> [B, T]
     spans: dict[SpanRequest, SpanSet]
     pair_BS: Tensor | None  # long: the teacher token that is student token s, or -1; only when asked for
-    sparse: dict[SparseKind, SparseLogits] = field(default_factory=dict)
+    sparse: dict[str, SparseLogits] = field(default_factory=dict)
     pooled_Be: Tensor | None = None  # the teacher's sentence embedding, [B, d_T]; only when asked for
 
     def count(self, unit: Unit) -> int:

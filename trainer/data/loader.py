@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
-from schemas.cache.arrays import ArrayRecord, SparseKind
+from schemas.cache.arrays import ArrayRecord
 from schemas.cache.reader import Cache, CachedSample
 from schemas.errors import PairingError, TokenizerError
 from trainer.alignment.spans import (
@@ -114,8 +114,8 @@ class BatchBuilder(Dataset[Batch]):
         self.cache, self.encoder, self.needs = cache, encoder, needs
         self.hidden = [cache.array("hidden", layer) for layer in sorted(needs.teacher_hidden)]
         self.mass = [cache.array("mass", layer) for layer in sorted(needs.teacher_mass)]
-        self.sparse = {kind: cache.sparse(kind) for kind in sorted(needs.sparse)}
-        self.pooled = cache.pooled() if needs.pooled else None
+        self.sparse = {kind: cache.arrays_of(kind) for kind in sorted(needs.sparse)}
+        self.pooled = cache.arrays_of("pooled")[0] if needs.pooled else None
 
     def __getitem__(self, positions: Sequence[int]) -> Batch:
         """Raises PairingError that names the sample whose tokens or states do not fit together."""
@@ -138,7 +138,7 @@ class BatchBuilder(Dataset[Batch]):
             pooled_Be=None if self.pooled is None else self._states(positions, self.pooled, 1)[:, 0],
         )
 
-    def _sparse(self, positions: Sequence[int], kind: SparseKind, longest: int) -> SparseLogits:
+    def _sparse(self, positions: Sequence[int], kind: str, longest: int) -> SparseLogits:
         ids, values = self.sparse[kind]
         return SparseLogits(
             ids_BTn=self._states(positions, ids, longest, torch.long),

@@ -13,11 +13,14 @@ from pipeline.cluster.progress import ExtractionProgress
 from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.plan import Plan, Unit, make_plan, predict_bytes
 from pipeline.request.identity import make_identity
-from schemas.cache.arrays import ArrayRecord, SparseKind
-from schemas.cache.manifest import CorpusRecord, PooledRecord, SparseRecord
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.kinds.next_token import SparseRecord
+from schemas.cache.kinds.pooled import PooledRecord
+from schemas.cache.manifest import CorpusRecord
 from schemas.configs.extraction import BatchingConfig, CorpusConfig, ExtractionConfig
 from schemas.errors import CorpusError
 from schemas.storage.fingerprint import differences, fingerprint
+from schemas.strict import Strict
 from tests.pipeline.corpus.test_corpus import write_lines
 from tests.tiny import TEXTS, tiny_tokenizer
 
@@ -122,8 +125,7 @@ def test_predicted_bytes_add_up() -> None:
 
 def identity(
     hidden: int = 5,
-    pooled: PooledRecord | None = None,
-    sparse: dict[SparseKind, SparseRecord] | None = None,
+    records: dict[str, Strict] | None = None,
     **changes: object,
 ) -> dict:
     sections = {"output": "/o", "corpus": {"files": ["c.jsonl"], "text": "t"}, "teacher": {"model": "m"}}
@@ -133,8 +135,7 @@ def identity(
         ExtractionConfig.model_validate(sections),
         teacher_hashes={"weights": "w", "config": "c", "tokenizer": "t", "adapter": None},
         arrays=[ArrayRecord(kind="hidden", layer=hidden, width=4, dtype="bfloat16")],
-        pooled=pooled,
-        sparse=sparse or {},
+        records=records or {},
         annotator_version="english 1",
         corpus=CorpusRecord(samples=1, empty=0, sha256="s"),
     )
@@ -166,11 +167,11 @@ def test_where_it_runs_is_no_part_of_the_identity(changes: dict) -> None:
         ({"batching": {"unit_tokens": 9}}, "batching.unit_tokens: found 65536, wanted 9"),
         ({"teacher": {"keep_embeddings": True}}, "keep_embeddings: found null, wanted true"),
         (
-            {"pooled": PooledRecord(pooling="mean", normalise=True, layer=5)},
+            {"records": {"pooled": PooledRecord(pooling="mean", normalise=True, layer=5)}},
             "pooled.normalise: found null, wanted true",
         ),
         (
-            {"sparse": {"sampled": SparseRecord(temperature=1.0, entries=9, proposal=0.5, seed=3)}},
+            {"records": {"sampled": SparseRecord(temperature=1.0, entries=9, proposal=0.5, seed=3)}},
             "sparse.sampled.seed: found null, wanted 3",
         ),
     ],

@@ -8,10 +8,11 @@ from pipeline.corpus.plan import Plan
 from pipeline.output import disk
 from pipeline.output.disk import has_room, require_room, teacher_bytes
 from pipeline.teacher.files import save_teacher_files
-from pipeline.teacher.run import Teacher
 from schemas.cache.manifest import CorpusRecord
-from schemas.configs.extraction import StatesConfig, TeacherConfig
+from schemas.configs.extraction import TeacherConfig
+from schemas.configs.states import StatesConfig
 from schemas.errors import ResourceError
+from tests.teachers import make_teacher
 from tests.tiny import tiny_bert, tiny_llama, tiny_tokenizer
 
 
@@ -26,7 +27,7 @@ def test_what_teacher_takes_is_foreseen(tmp_path: Path, kind: str, dtype: str, e
         tiny_bert(model, tiny_tokenizer(model, "wordpiece"))
     given = {"model": str(model), "kind": kind, "dtype": dtype, "keep_embeddings": embeddings, "max_tokens": 64}
     config = TeacherConfig.model_validate(given)
-    teacher = Teacher(config, StatesConfig(hidden=["last"], mass=[]), model, None)
+    teacher = make_teacher(config, StatesConfig(hidden=["last"], mass=[]), model, None)
     save_teacher_files(teacher, tmp_path / "teacher")
     written = sum(path.stat().st_size for path in (tmp_path / "teacher").glob("*.safetensors"))
     headers = 100 * len(list((tmp_path / "teacher").glob("*.safetensors")))

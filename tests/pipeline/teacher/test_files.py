@@ -13,18 +13,20 @@ from pipeline.teacher.files import save_teacher_files
 from pipeline.teacher.run import Teacher
 from schemas.cache.manifest import EMBEDDINGS, UNEMBEDDING
 from schemas.cache.teacher import EmbeddingRecord
-from schemas.configs.extraction import StatesConfig, TeacherConfig
+from schemas.configs.extraction import TeacherConfig
+from schemas.configs.states import StatesConfig
 from schemas.errors import ResourceError, TokenizerError
 from schemas.models.files import TOKENIZER_FILES
 from schemas.models.hashes import hash_model
 from schemas.models.tokenizer import load_tokenizer
+from tests.teachers import make_teacher
 from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
 
 STATES = StatesConfig(hidden=["last"], mass=[])
 
 
 def load(folder: Path, **config: object) -> Teacher:
-    return Teacher(
+    return make_teacher(
         TeacherConfig.model_validate({"model": str(folder), "max_tokens": 64, **config}), STATES, folder, None
     )
 

@@ -15,10 +15,12 @@ from safetensors.torch import load_file, save_file
 from pipeline.corpus.sample import AnnotatedSample, Spans
 from pipeline.teacher.check import MAX_LENGTH
 from pipeline.teacher.run import Teacher
-from schemas.configs.extraction import StatesConfig, TeacherConfig
+from schemas.configs.extraction import TeacherConfig
+from schemas.configs.states import StatesConfig
 from schemas.errors import ConfigError, ModelError
 from schemas.models.tokenizer import load_tokenizer
 from tests.material import MATERIAL, needs_material
+from tests.teachers import make_teacher
 from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
 
 NONE = np.empty((0, 2), np.int32)
@@ -42,7 +44,7 @@ def load(
     folder: Path, states: StatesConfig = FLOAT32, adapter: Path | None = None, kind: str = "causal", **config: object
 ) -> Teacher:
     settings = TeacherConfig.model_validate({"model": str(folder), "kind": kind, "max_tokens": 32, **config})
-    return Teacher(settings, states, folder, adapter)
+    return make_teacher(settings, states, folder, adapter)
 
 
 def run(teacher: Teacher, samples: Sequence[AnnotatedSample], batch_tokens: int = 64) -> dict[str, np.ndarray]:

@@ -11,7 +11,9 @@ import zarr
 from pydantic import ValidationError
 
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
-from schemas.cache.manifest import CacheManifest, CorpusRecord, PooledRecord, SparseRecord, read_manifest
+from schemas.cache.kinds.next_token import SparseRecord
+from schemas.cache.kinds.pooled import PooledRecord
+from schemas.cache.manifest import CacheManifest, CorpusRecord, read_manifest
 from schemas.cache.shard import FileRecord, ShardRecord, check_sizes, list_files, read_shard
 from schemas.cache.states import map_array, write_states
 from schemas.cache.teacher import EmbeddingRecord, TeacherRecord

@@ -18,15 +18,18 @@ from jobs.inspect import _show_sample, show_cache
 from jobs.verify import verify_cache
 from pipeline.request.request import make_request
 from pipeline.teacher.run import Teacher
-from schemas.cache.manifest import PooledRecord, read_manifest
+from schemas.cache.kinds.pooled import PooledConfig, PooledRecord
+from schemas.cache.manifest import read_manifest
 from schemas.cache.reader import Cache
-from schemas.configs.extraction import PooledConfig, StatesConfig, TeacherConfig
+from schemas.configs.extraction import TeacherConfig
+from schemas.configs.states import StatesConfig
 from schemas.errors import CacheError, ConfigError, ModelError
 from schemas.models.sentence_pooling import pool
 from tests.caches import build_cache, extraction, write_corpus
 from tests.material import MATERIAL, needs_material
 from tests.pipeline.teacher.test_run import random_samples, run, sample
 from tests.schemas.cache.test_reader import as_recorded
+from tests.teachers import make_teacher
 from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
 from trainer.data.batch import Needs
 from trainer.data.loader import BatchBuilder, StudentEncoder
@@ -36,7 +39,7 @@ POOLED_ONLY = {"hidden": [], "mass": []}
 
 def load(folder: Path, kind: str, states: StatesConfig) -> Teacher:
     config = TeacherConfig.model_validate({"model": str(folder), "kind": kind, "max_tokens": 32})
-    return Teacher(config, states, folder, None)
+    return make_teacher(config, states, folder, None)
 
 
 def naive(states_Td: np.ndarray, pooling: str, normalise: bool) -> np.ndarray:
@@ -125,12 +128,12 @@ def test_no_token_and_no_span_is_kept(made: Path) -> None:
     cache = Cache(made)
     manifest = cache.manifest
     assert len(cache) == len(TEXTS) and manifest.units > 2 and manifest.annotator == "nobody"
-    assert manifest.pooled == PooledRecord(pooling="mean", normalise=True, layer=2)
+    assert manifest.records["pooled"] == PooledRecord(pooling="mean", normalise=True, layer=2)
     for position, text in enumerate(TEXTS):
         kept = cache.sample(position)
         assert kept.text == text and kept.prompt_end == text.find(" ") + 1
         assert not any(map(len, (kept.token_ids, kept.token_offsets, kept.words, kept.noun_phrases, kept.verb_phrases)))
-        (embedding,) = cache.states(position, [cache.pooled()])
+        (embedding,) = cache.states(position, [cache.arrays_of("pooled")[0]])
         assert embedding.shape == (1, 32) and np.linalg.norm(embedding.astype(np.float64)) == pytest.approx(1, abs=1e-3)
     assert cache.tokens.sum() == 0
 
@@ -142,7 +145,7 @@ def test_embeddings_in_a_cache_are_the_teachers(made: Path) -> None:
     for position in (0, 17, len(cache) - 1):
         with torch.no_grad():
             hidden = model(**tokenizer(cache.sample(position).text, return_tensors="pt")).last_hidden_state[0]
-        (embedding,) = cache.states(position, [cache.pooled()])
+        (embedding,) = cache.states(position, [cache.arrays_of("pooled")[0]])
         np.testing.assert_allclose(embedding[0], naive(hidden.numpy(), "mean", True), atol=1e-3)
 
 
@@ -164,7 +167,7 @@ def test_any_zarr_reader_opens_compressed_embeddings(made: Path) -> None:
     cache = Cache(made)
     shard = cache.shard(0)
     stored = zarr.open_group(shard.path / "states.zarr", mode="r")["pooled/2"]
-    np.testing.assert_array_equal(stored[...], shard.array(cache.pooled()))
+    np.testing.assert_array_equal(stored[...], shard.array(cache.arrays_of("pooled")[0]))
 
 
 def test_damage_of_compressed_embeddings_is_named(made: Path, tmp_path: Path) -> None:
@@ -176,7 +179,7 @@ def test_damage_of_compressed_embeddings_is_named(made: Path, tmp_path: Path) ->
     path.write_bytes(path.read_bytes()[:-3])
     as_recorded(copy / "shards/00000", "states.zarr/pooled/2/c/0/0")
     with pytest.raises(CacheError, match=r"cannot read .*pooled/2/c/0/0: .*; remove its shard and extract again"):
-        Cache(copy).states(0, [Cache(copy).pooled()])
+        Cache(copy).states(0, [Cache(copy).arrays_of("pooled")[0]])
 
 
 def test_batches_of_embeddings(made: Path) -> None:
@@ -185,7 +188,7 @@ def test_batches_of_embeddings(made: Path) -> None:
     batch = BatchBuilder(cache, StudentEncoder(tokenizer, 32, append_eos=False), Needs(pooled=True))[[4, 0, 9]]
     assert batch.pooled_Be is not None and batch.pooled_Be.dtype == torch.float32
     for row, position in enumerate((4, 0, 9)):
-        (stored,) = cache.states(position, [cache.pooled()])
+        (stored,) = cache.states(position, [cache.arrays_of("pooled")[0]])
         np.testing.assert_array_equal(batch.pooled_Be[row].numpy(), stored[0].astype(np.float32))
     assert batch.teacher_tokens_BT.shape == (3, 0) and batch.mask_BS.any(1).all()
 

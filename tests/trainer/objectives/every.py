@@ -9,8 +9,7 @@ from typing import get_args
 import torch
 from torch import nn
 
-from schemas.cache.arrays import SparseKind
-from schemas.cache.manifest import SparseRecord
+from schemas.cache.kinds.next_token import SparseRecord
 from schemas.configs.losses import (
     ALMConfig,
     CrossEntropyConfig,
@@ -115,7 +114,7 @@ def make_world(name: str, seed: int = 0) -> World:
     return World(objective, pair, student, replace(batch, sparse=_stored(batch)))
 
 
-def _stored(batch: Batch) -> dict[SparseKind, SparseLogits]:
+def _stored(batch: Batch) -> dict[str, SparseLogits]:
     """A teacher's likeliest tokens with their tail, and draws from it."""
     p = torch.randn(*batch.teacher_tokens_BT.shape, V_T, dtype=torch.float64).softmax(-1)
     values, ids = with_tail(p, ENTRIES)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from schemas.cache.manifest import SparseRecord
+from schemas.cache.kinds.next_token import SparseRecord
 from schemas.configs.losses import DSKDConfig, KDConfig, MinEDConfig, MultiLevelOTConfig, SRAConfig, ULDConfig
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.precision import close

@@ -7,8 +7,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from pipeline.teacher.sparse_logits import top_k
-from schemas.cache.manifest import NO_TAIL, SparseRecord
+from pipeline.teacher.kinds.top_k import top_k
+from schemas.cache.kinds.next_token import NO_TAIL, SparseRecord
 from schemas.configs.losses import KDConfig
 from schemas.errors import RunError
 from tests.trainer.objectives.world import L_T, V_S, V_T, counts_of, make_batch, make_pair, pick

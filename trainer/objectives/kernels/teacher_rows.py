@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from schemas.cache.manifest import NO_TAIL
+from schemas.cache.kinds.next_token import NO_TAIL
 from trainer.objectives.kernels.divergences import Divergence
 from trainer.objectives.kernels.row_losses import RowLoss
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-from schemas.cache.arrays import Kind, SparseKind
 from schemas.errors import RunError
 from schemas.models.teacher_head import TeacherHead
 from trainer.objectives.loss import Pair
@@ -44,9 +43,9 @@ def require_pooled(pair: Pair, loss: str) -> int:
     return held.width
 
 
-def require_sparse(pair: Pair, kind: SparseKind, temperature: float, loss: str) -> None:
+def require_sparse(pair: Pair, kind: str, temperature: float, loss: str) -> None:
     """Raises RunError if the cache keeps no such distributions, or keeps them at another temperature."""
-    record = pair.manifest.sparse.get(kind)
+    record = pair.manifest.records.get(kind)
     if record is None:
         raise RunError(
             f"{loss} with logits: {kind} needs stored teacher distributions, and the cache holds none of that kind. "
@@ -79,7 +78,7 @@ def require_phrases(pair: Pair, loss: str, otherwise: str) -> None:
         )
 
 
-def _require(pair: Pair, kind: Kind, wanted: frozenset[int], loss: str) -> frozenset[int]:
+def _require(pair: Pair, kind: str, wanted: frozenset[int], loss: str) -> frozenset[int]:
     held = {array.layer for array in pair.manifest.arrays if array.kind == kind}
     if not wanted <= held:
         what = {"hidden": "hidden layers", "mass": "token masses of layers"}[kind]

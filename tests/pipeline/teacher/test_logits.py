@@ -9,14 +9,17 @@ import torch
 import transformers as tf
 from pydantic import ValidationError
 
-import pipeline.teacher.sparse_logits
+import pipeline.teacher.logits
 from jobs.verify import verify_cache
 from pipeline.corpus.sample import AnnotatedSample
 from pipeline.request.request import make_request
-from pipeline.teacher.sparse_logits import draw, top_k, uniforms
-from schemas.cache.manifest import NO_TAIL, SparseRecord
+from pipeline.teacher.kinds.sampled import draw, uniforms
+from pipeline.teacher.kinds.top_k import top_k
+from schemas.cache.kinds.next_token import NO_TAIL, SparseRecord
+from schemas.cache.kinds.sampled import SampledConfig
+from schemas.cache.kinds.top_k import TopKConfig
 from schemas.cache.reader import Cache
-from schemas.configs.extraction import SampledConfig, StatesConfig, TopKConfig
+from schemas.configs.states import StatesConfig
 from schemas.errors import CacheError, ConfigError, ModelError
 from tests.caches import build_cache, extraction, write_corpus
 from tests.pipeline.teacher.test_run import CAUSAL, edit_weights, load, random_samples, run, sample
@@ -152,16 +155,14 @@ def test_logits_stay_within_their_budget(llama: Path, monkeypatch: pytest.Monkey
     samples = random_samples(400)
     whole = run(load(llama, states), samples, 10_000)
     heights = []
-    inner = pipeline.teacher.sparse_logits.head_logits
+    inner = pipeline.teacher.logits.head_logits
 
     def watched(hidden_Td: torch.Tensor, *rest: object) -> torch.Tensor:
         heights.append(len(hidden_Td))
         return inner(hidden_Td, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pipeline.teacher.sparse_logits, "head_logits", watched)
-    monkeypatch.setattr(
-        pipeline.teacher.sparse_logits, "LOGITS_BYTES", 3 * 400 * pipeline.teacher.sparse_logits.BYTES_A_LOGIT
-    )
+    monkeypatch.setattr(pipeline.teacher.logits, "head_logits", watched)
+    monkeypatch.setattr(pipeline.teacher.logits, "LOGITS_BYTES", 3 * 400 * pipeline.teacher.logits.BYTES_PER_LOGIT)
     pieces = run(load(llama, states), samples, 10_000)
     assert max(heights) == 3 and sum(heights) == sum(len(one.token_ids) for one in samples)
     np.testing.assert_array_equal(pieces["top_k/ids"], whole["top_k/ids"])
@@ -179,12 +180,12 @@ def test_not_a_number_names_its_sample(llama: Path, tmp_path: Path) -> None:
 
 
 def test_distributions_that_cannot_be(llama: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"states\.top_k: 401 entries a token, but the teacher has only 400 tokens"):
+    with pytest.raises(ConfigError, match=r"states\.top_k: 401 entries per token, but the teacher has only 400 tokens"):
         load(llama, StatesConfig(top_k=TopKConfig(k=401)))
     with pytest.raises(ConfigError, match=r"states\.sampled: 500 entries .* `top_k: \{k: 400\}` keeps the whole"):
         load(llama, sampled(draws=500))
     for kind in ("top_k", "sampled"):
-        with pytest.raises(ValidationError, match="next-token distributions, which no encoder has"):
+        with pytest.raises(ValidationError, match="is a next-token distribution, which no encoder has"):
             extraction(tmp_path, tmp_path, tmp_path, teacher={"kind": "encoder"}, states={kind: {}})
     for wrong in ({"top_k": {"k": 0}}, {"top_k": {"temperature": 0}}, {"sampled": {"proposal": -1}}):
         with pytest.raises(ValidationError):
@@ -215,7 +216,7 @@ def test_a_cache_of_distributions_alone(made: Path, llama: Path) -> None:
         "sampled/ids",
         "sampled/weights",
     ]
-    assert cache.manifest.sparse == {
+    assert cache.manifest.records == {
         "top_k": SparseRecord(temperature=2.0, entries=6),
         "sampled": SparseRecord(temperature=1.0, entries=9, proposal=0.8, seed=4),
     }
@@ -244,10 +245,10 @@ def test_a_cache_of_distributions_alone(made: Path, llama: Path) -> None:
 def test_what_is_not_there_is_named(made: Path, llama: Path, tmp_path: Path) -> None:
     only = {**NO_STATES, "top_k": {"k": 6}}
     cache = Cache(build_cache(extraction(tmp_path / "c", llama, made.parent / "corpus.jsonl", states=only)))
-    with pytest.raises(CacheError, match=r"no sampled/ids \(it holds top_k/ids, top_k/logprobs\); extract with it in"):
-        cache.sparse("sampled")
-    with pytest.raises(CacheError, match=r"no pooled/3 \(it holds"):
-        cache.pooled()
+    with pytest.raises(CacheError, match=r"no sampled \(it holds top_k/ids, top_k/logprobs\); extract with it in"):
+        cache.arrays_of("sampled")
+    with pytest.raises(CacheError, match=r"no pooled \(it holds"):
+        cache.arrays_of("pooled")
 
 
 def test_what_is_asked_for_changes_the_fingerprint(made: Path, llama: Path) -> None:
@@ -269,12 +270,12 @@ def test_what_is_asked_for_changes_the_fingerprint(made: Path, llama: Path) -> N
 @pytest.mark.parametrize(
     ("array", "place", "value", "said"),
     [
-        ("top_k/ids", (2, 0), 400, "top_k row 2 is no distribution"),
-        ("top_k/ids", (2, 0), -1, "top_k row 2 is no distribution"),
-        ("top_k/logprobs", (1, 3), 0.5, "top_k row 1 is no distribution"),
-        ("top_k/logprobs", (1, 6), -20.0, "top_k row 1 is no distribution"),
-        ("sampled/ids", (4, 8), 400, "sampled row 4 is no distribution"),
-        ("sampled/weights", (5, 1), -0.1, "sampled row 5 is no distribution"),
+        ("top_k/ids", (2, 0), 400, "top_k: row 2 is not a distribution"),
+        ("top_k/ids", (2, 0), -1, "top_k: row 2 is not a distribution"),
+        ("top_k/logprobs", (1, 3), 0.5, "top_k: row 1 is not a distribution"),
+        ("top_k/logprobs", (1, 6), -20.0, "top_k: row 1 is not a distribution"),
+        ("sampled/ids", (4, 8), 400, "sampled: row 4 is not a distribution"),
+        ("sampled/weights", (5, 1), -0.1, "sampled: row 5 is not a distribution"),
         ("sampled/weights", (5, 1), np.inf, "sampled/weights row 5 is not finite"),
     ],
 )
@@ -298,5 +299,5 @@ def test_verify_finds_a_token_twice(made: Path, tmp_path: Path) -> None:
     ids[7, 2] = ids[7, 4]
     ids.tofile(shard / "states.zarr/top_k/ids/c/0/0")
     as_recorded(shard, "states.zarr/top_k/ids/c/0/0")
-    with pytest.raises(CacheError, match="top_k row 7 is no distribution"):
+    with pytest.raises(CacheError, match="top_k: row 7 is not a distribution"):
         verify_cache(tmp_path / "cache")

@@ -1,0 +1,42 @@
+"""The section `states`: which of the teacher's states are kept. Every kind of states brings its own field."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pydantic import create_model
+
+from schemas.cache.arrays import KINDS, StateKind
+from schemas.cache.dtypes import Dtype
+from schemas.strict import Strict
+
+
+class _States(Strict):
+    """Which of the teacher's states are kept. hidden_states[0] is the embeddings, the last is after the final norm."""
+
+    dtype: Dtype = "bfloat16"
+    """Dtype on disk. bfloat16 is stored as uint16, its dtype in the attributes."""
+
+
+if TYPE_CHECKING:
+
+    class StatesConfig(_States):
+        """With the fields that the kinds of states bring."""
+
+        def __init__(self, **fields: Any): ...
+
+else:
+    StatesConfig = create_model(
+        "StatesConfig",
+        __base__=_States,
+        __doc__=_States.__doc__,
+        __module__=__name__,
+        **{name: kind.field for name, kind in KINDS.items()},
+    )
+
+
+def asked_kinds(states: StatesConfig) -> Iterator[tuple[StateKind[Any], Any]]:
+    """The kinds that `states` asks for, in the order of their arrays, each with its settings."""
+    for kind in KINDS.values():
+        settings = kind.settings(states)
+        if settings is not None:
+            yield kind, settings
