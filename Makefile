@@ -15,7 +15,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format types check bench mutants clean
+.PHONY: help setup demo test lint format types check bench gpu mutants clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,9 @@ check: lint types test ## what CI runs
 
 bench: $(STAMP) ## measure extraction, cache reading and a training step against their bounds
 	$(BIN)/python -m tests.benchmarks
+
+gpu: $(STAMP) ## on a machine with a GPU: what must hold there, and how fast it is; some minutes
+	$(BIN)/python -m tests.gpu
 
 mutants: $(STAMP) ## how many small errors the tests notice, by room: a sample, some 20 minutes
 	$(PIP) install --quiet --editable '.[mutants]'

@@ -1,0 +1,158 @@
+"""What must hold on a GPU, each check a row of figures. A check that fails raises."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from schemas.cache.reader import Cache
+from tests.caches import build_cache
+from tests.gpu.models import extraction_config, training_config
+from trainer.optimisation.loop import Loop, StepReport
+from trainer.runs.caches import open_caches
+from trainer.runs.checkpoint import find_start
+from trainer.runs.metrics import read_metrics
+from trainer.runs.setup import set_up
+from trainer.runs.train import train
+
+OBJECTIVES: dict[str, list[dict[str, Any]]] = {
+    "ce": [{"loss": "ce"}],
+    "kd": [{"loss": "ce", "weight": 0.5}, {"loss": "kd", "weight": 0.5}],
+    "sra": [{"loss": "ce", "weight": 0.5}, {"loss": "sra", "weight": 0.5}],
+    "mta": [{"loss": "ce"}, {"loss": "mta", "teacher_layers": [6, 8, 12], "student_layers": [3, 4, 6]}],
+    "fdd": [{"loss": "ce"}, {"loss": "fdd", "teacher_layers": [6, 8, 12], "student_layers": [3, 4, 6]}],
+    "dskd": [{"loss": "ce"}, {"loss": "dskd"}],
+    "alm": [{"loss": "ce"}, {"loss": "alm"}],
+    "uld": [{"loss": "ce"}, {"loss": "uld"}],
+    "mined": [{"loss": "ce"}, {"loss": "mined"}],
+    "multilevel_ot": [{"loss": "ce"}, {"loss": "multilevel_ot"}],
+}
+FIRST_LOSS = 2e-4  # relative: the same sums in another order, through six layers
+STATES = 2e-3  # of a state's largest entry: the GPU multiplies in float32 in another order, too
+FINAL_LOSS = 0.02
+STEPS = 8
+
+
+def check_extraction(folder: Path) -> Iterator[tuple[str, str]]:
+    """States of the GPU are those of the CPU, and extraction's speed on either."""
+    seconds = {}
+    for device in ("cpu", "cuda"):
+        started = time.monotonic()
+        build_cache(extraction_config(folder, f"cache-{device}", device, threads=8))
+        seconds[device] = time.monotonic() - started
+    caches = {device: Cache(folder / f"cache-{device}") for device in seconds}
+    worst = 0.0
+    for position in range(0, len(caches["cpu"]), 7):
+        for array in caches["cpu"].manifest.arrays:
+            cpu, gpu = (cache.states(position, [array])[0].astype(np.float64) for cache in caches.values())
+            worst = max(worst, float(np.abs(cpu - gpu).max() / np.abs(cpu).max()))
+    assert worst < STATES, worst
+    tokens = int(caches["cpu"].tokens.sum())
+    yield "largest difference of a state, CPU and GPU", f"{worst:.1e}"
+    yield "tokens per second, CPU (8 threads) and GPU", ", ".join(f"{tokens / s:,.0f}" for s in seconds.values())
+    shutil.move(folder / "cache-cuda", folder / "cache")
+
+
+def first_report(folder: Path, name: str, device: str, tokenizer: str) -> StepReport:
+    """The first step of one objective, in float32."""
+    config = training_config(
+        folder, f"first-{name}-{device}", OBJECTIVES[name], device=device, precision="float32", tokenizer=tokenizer
+    )
+    caches = open_caches(config)
+    return set_up(config, caches, find_start(config.output / "checkpoints", "-"), STEPS).loop.step(0)
+
+
+def check_losses(folder: Path) -> Iterator[tuple[str, str]]:
+    """Every term of every loss over tokens is on the GPU what it is on the CPU, with one tokenizer and with another."""
+    other = str(folder / "other")
+    for name in OBJECTIVES:
+        tokenizers = {"one": "teacher"} if name in ("kd", "fdd", "dskd") else {"one": "teacher", "two": other}
+        for which, tokenizer in tokenizers.items():
+            cpu, gpu = (first_report(folder, name, device, tokenizer) for device in ("cpu", "cuda"))
+            worst = max(abs(gpu.terms[term] - value) / max(1e-3, abs(value)) for term, value in cpu.terms.items())
+            norm = abs(gpu.grad_norm - cpu.grad_norm) / cpu.grad_norm
+            assert worst < FIRST_LOSS and norm < 10 * FIRST_LOSS, (name, which, cpu, gpu)
+            yield f"{name}, {which} tokenizer: terms, gradient norm", f"{worst:.1e}, {norm:.1e}"
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    """The finished student's."""
+    return load_file(run / "model" / "model.safetensors")
+
+
+def check_resume(folder: Path) -> Iterator[tuple[str, str]]:
+    """A run with dropout that was cut off in the middle ends where an undisturbed one does; so does a second one."""
+    for name in ("ce", "sra", "mta"):
+        settings: dict[str, Any] = {"dropout": 0.1, "checkpoint_every": 3}
+        for run in ("whole", "again"):
+            train(training_config(folder, f"{run}-{name}", OBJECTIVES[name], **settings))
+        interrupt(training_config(folder, f"cut-{name}", OBJECTIVES[name], **settings), 5)
+        train(training_config(folder, f"cut-{name}", OBJECTIVES[name], **settings))
+        whole, again, cut = (weights(folder / f"{run}-{name}") for run in ("whole", "again", "cut"))
+        largest = max(float(value.abs().max()) for value in whole.values())
+        differences = [max(float((whole[k] - other[k]).abs().max()) for k in whole) / largest for other in (again, cut)]
+        losses = [read_metrics(folder / f"{run}-{name}")[-1]["loss"] for run in ("whole", "again", "cut")]
+        assert max(losses) - min(losses) < FINAL_LOSS * losses[0], losses
+        yield (
+            f"{name}: weights of a second run, of a resumed one",
+            " and ".join("identical" if d == 0 else f"differ by {d:.1e}" for d in differences),
+        )
+
+
+def interrupt(config: Any, at: int) -> None:
+    """Train until step number `at` begins."""
+    original = Loop.step
+
+    def cut(self: Loop, step: int) -> StepReport:
+        if step == at:
+            raise KeyboardInterrupt
+        return original(self, step)
+
+    Loop.step = cut  # type: ignore[method-assign]
+    try:
+        train(config)
+    except KeyboardInterrupt:
+        return
+    finally:
+        Loop.step = original  # type: ignore[method-assign]
+    raise AssertionError("the run was not cut off")
+
+
+def check_steps(folder: Path) -> Iterator[tuple[str, str]]:
+    """Time of a step, beside cross-entropy alone, in the precision that `auto` chooses; and its memory."""
+    usual = 0.0
+    for name in OBJECTIVES:
+        config = training_config(folder, f"step-{name}", OBJECTIVES[name], batch_size=32, loader_workers=4)
+        loop = set_up(config, open_caches(config), find_start(config.output / "checkpoints", "-"), 100).loop
+        for number in range(3):
+            loop.step(number)
+        torch.cuda.reset_peak_memory_stats()
+        seconds = sorted(timed(loop, number) for number in range(3, 15))[6]
+        usual = usual or seconds
+        peak = torch.cuda.max_memory_allocated() / 2**30
+        figure = f"{1000 * seconds:.0f} ms, {seconds / usual:.2f}, {peak:.1f} GiB"
+        yield f"{name}: a step of 32 samples, ÷ ce, peak memory", figure
+        del loop
+        torch.cuda.empty_cache()
+
+
+def timed(loop: Loop, number: int) -> float:
+    """Seconds of one step, the GPU's work included."""
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    loop.step(number)
+    torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+CHECKS = {
+    "extraction": check_extraction,
+    "losses": check_losses,
+    "resume": check_resume,
+    "steps": check_steps,
+}
