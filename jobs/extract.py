@@ -64,7 +64,10 @@ def _beside(teacher: TeacherRecord) -> str:
 
 def rebuild_index(cache: Path) -> None:
     """Make index.parquet anew from the shards."""
+    from pipeline.output.resume import locked
     from pipeline.output.shards import write_index
 
-    samples = write_index(cache, read_manifest(cache))
+    manifest = read_manifest(cache)
+    with locked(cache, print):
+        samples = write_index(cache, manifest)
     print(f"{cache}: index of {samples:,} samples")

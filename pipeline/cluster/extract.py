@@ -39,7 +39,7 @@ from pipeline.corpus.sample import Sample
 from pipeline.output.disk import has_room, require_room, teacher_bytes
 from pipeline.output.result import ExtractionResult, make_result, shard_bytes
 from pipeline.output.resume import Output, find_complete, open_output
-from pipeline.output.shards import remove_temporaries, write_index
+from pipeline.output.shards import write_index
 from pipeline.request.request import Request, make_request
 from pipeline.work.worker import AnnotatedUnit, Job, TeacherWorker, UnitReport, annotate_unit, make_job
 from schemas.cache.manifest import TEACHER
@@ -80,7 +80,6 @@ def extract(config: ExtractionConfig) -> ExtractionResult:
             require_room(cache, plan, request.manifest.arrays, missing, beside)
             with cluster(config.workers), _terminable():
                 reports = _Run(request, output, missing, progress).run()
-        remove_temporaries(cache)
         write_index(cache, request.manifest)
         return make_result(request, cache, output.done | {n: r.record for n, r in reports.items()}, reports, started)
 

@@ -1,6 +1,5 @@
 """Opening the output folder: whose it is, what is done already, and that nobody else is writing to it."""
 
-import fcntl
 import json
 import shutil
 import time
@@ -15,9 +14,11 @@ from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, TEACHER, CacheManife
 from schemas.cache.shard import ShardRecord, shard_path
 from schemas.errors import CacheError, StillroomError
 from schemas.storage.fingerprint import differences
+from schemas.storage.lock import STALE_SECONDS, Lock, acquire
 
 ROUNDING = ("tokenizers", "torch", "transformers")  # another version of these may cut or round otherwise
 LOG = "extraction.jsonl"
+LOCK = ".writer"
 
 
 @dataclass(frozen=True)
@@ -56,20 +57,14 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
     written under other versions of the libraries than would write the rest.
     """
     is_new = not cache.exists()
-    try:
-        (cache / SHARDS).mkdir(parents=True, exist_ok=True)
-        log_file = (cache / LOG).open("a", encoding="utf-8")
-    except OSError as error:
-        raise CacheError(f"cannot write to the output folder {cache}: {error}") from error
-    with log_file:
-        _lock(log_file, cache)
+    with locked(cache, say) as lock, _open_log(cache) as log_file:
         found = _find_manifest(cache, manifest)  # asked again under the lock
         whole, damaged = ({}, {}) if found is None else check_shards(cache, manifest)
         if found is not None and 0 < len(whole) < manifest.units:
             _require_versions(cache, found, manifest)
         if not whole:  # also where the first start, under whatever versions, wrote no shard
             write_manifest(cache, manifest)
-        remove_temporaries(cache)
+        remove_temporaries(cache, lock.owners)
         for unit, problem in damaged.items():
             say(f"shard {unit} is damaged and will be redone: {problem}")
             shutil.rmtree(shard_path(cache, unit))
@@ -117,8 +112,33 @@ def _require_versions(cache: Path, found: CacheManifest, manifest: CacheManifest
         )
 
 
-def _lock(log_file: TextIO, cache: Path) -> None:
+@contextmanager
+def locked(cache: Path, say: Callable[[str], None]) -> Iterator[Lock]:
+    """Nobody else writes to `cache`, which is made if it is not there. What killed workers left goes at the end.
+
+    Raises CacheError: another process writes there, or the folder cannot be made or written to.
+    """
     try:
-        fcntl.flock(log_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise CacheError(f"another extraction is writing to {cache}; wait until it is done") from None
+        (cache / SHARDS).mkdir(parents=True, exist_ok=True)
+        lock = acquire(cache / LOCK, lambda holder: _busy(cache, holder), say)
+    except OSError as error:
+        raise CacheError(f"cannot write to the output folder {cache}: {error}") from error
+    try:
+        yield lock
+    finally:
+        remove_temporaries(cache, {lock.token})
+        lock.release()
+
+
+def _busy(cache: Path, holder: str) -> CacheError:
+    return CacheError(
+        f"another extraction is writing to {cache}: {holder}; wait until it is done (if its machine is gone, its lock "
+        f"is taken over {STALE_SECONDS:.0f} s after it was last seen)"
+    )
+
+
+def _open_log(cache: Path) -> TextIO:
+    try:
+        return (cache / LOG).open("a", encoding="utf-8")
+    except OSError as error:
+        raise CacheError(f"cannot write to the output folder {cache}: {error}") from error

@@ -4,7 +4,7 @@ A shard's bytes are a function of its unit alone: no times, no random names, no 
 and one reading for the checksums, mostly from the page cache.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +46,7 @@ def write_shard(
     records: Sequence[ArrayRecord],
     fingerprint: str,
     counts: Counts,
+    owner: str = "",
 ) -> ShardRecord:
     """Write and commit one shard. `arrays` is keyed by record path, [rows] or [rows, width] in the stored dtype.
 
@@ -58,7 +59,7 @@ def write_shard(
     if not keeps_tokens(records):
         samples = [_without_tokens(sample) for sample in samples]
         options = pa.ipc.IpcWriteOptions(compression=TEXT_CODEC)
-    with disk_full(f"shard {unit}", cache), folder_beside(target) as folder:
+    with disk_full(f"shard {unit}", cache), folder_beside(target, owner) as folder:
         tokens = _write_samples(folder / SAMPLES, samples, options)
         write_states(folder / STATES, arrays, list(records))
         record = ShardRecord(
@@ -118,10 +119,10 @@ def write_manifest(cache: Path, manifest: CacheManifest) -> None:
         write_text(cache / MANIFEST, manifest.to_json())
 
 
-def remove_temporaries(cache: Path) -> None:
-    """Remove what killed writers left beside shards and files. No writer may be at work."""
+def remove_temporaries(cache: Path, owners: Collection[str] = ()) -> None:
+    """Remove what killed writers left beside shards and files, as `schemas.storage.atomic` does."""
     for parent in (cache, cache / SHARDS):
-        files.remove_temporaries(parent)
+        files.remove_temporaries(parent, owners)
 
 
 def _without_tokens(sample: AnnotatedSample) -> AnnotatedSample:

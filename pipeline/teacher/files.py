@@ -22,7 +22,7 @@ from schemas.models.tokenizer import load_tokenizer, tokenizer_files
 from schemas.storage.atomic import commit_folder, disk_full, folder_beside
 
 
-def save_teacher_files(teacher: Teacher, target: Path) -> None:
+def save_teacher_files(teacher: Teacher, target: Path, owner: str = "") -> None:
     """Write the folder `target`, whole or not at all; one that is there stays. The same teacher gives the same bytes.
 
     Raises TokenizerError if its tokenizer cannot be loaded, or what is kept of it is another one; ModelError if a
@@ -31,7 +31,7 @@ def save_teacher_files(teacher: Teacher, target: Path) -> None:
     named = teacher.config.tokenizer
     source = teacher.folder if named is None else resolve_model(named, None)
     used = load_tokenizer(source, teacher.config.trust_remote_code)
-    with disk_full(target.name, target.parent), folder_beside(target) as folder:
+    with disk_full(target.name, target.parent), folder_beside(target, owner) as folder:
         for file in [source / "config.json", *tokenizer_files(source)]:
             if file.is_file():
                 shutil.copyfile(file, folder / file.name)

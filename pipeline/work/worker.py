@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.annotation.spans import Annotator, load_annotator
 from pipeline.annotation.tokens import Counts, TokenizedSample, tokenize
 from pipeline.corpus.sample import NO_SPANS, AnnotatedSample, Sample, Spans
+from pipeline.output.resume import LOCK
 from pipeline.output.shards import write_shard
 from pipeline.request.request import ModelFolders, Request, Stamps, find_folders, hash_teacher, hash_tokenizer
 from pipeline.teacher.files import save_teacher_files
@@ -28,6 +29,7 @@ from schemas.cache.shard import ShardRecord, read_shard, shard_path
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import AnnotatorError, CacheError, ModelError, ResourceError
 from schemas.models.tokenizer import load_tokenizer
+from schemas.storage.lock import read_token
 
 TEACHER_PARTS = ("weights", "config", "code", "tokenizer", "adapter")  # each has its hash in a cache's identity
 
@@ -102,15 +104,17 @@ class TeacherWorker:
         self._forward = threading.Lock()
         self._teacher: Teacher | None = None
         self._batches: dict[int, tuple[int, int]] = {}
+        self._owner = ""  # the token of the lock that the driver holds; this worker's temporary files carry it
 
     def prepare(self, save_files: bool) -> None:
         """Load the teacher and, if asked, keep what students need of it in the cache. Raises what loading raises."""
         self._check_cache()
+        self._owner = read_token(self._job.cache / LOCK)
         with self._forward:
             teacher = self._load()
         target = self._job.cache / TEACHER
         if save_files and not target.exists():
-            save_teacher_files(teacher, target)
+            save_teacher_files(teacher, target, self._owner)
 
     def run(self, unit: AnnotatedUnit) -> UnitReport:
         """States of one unit, committed. A shard that is there already is left alone.
@@ -135,7 +139,14 @@ class TeacherWorker:
                 forward_seconds = time.monotonic() - started
             started = time.monotonic()
             record = write_shard(
-                job.cache, unit.number, unit.samples, arrays, job.manifest.arrays, job.manifest.fingerprint, unit.counts
+                job.cache,
+                unit.number,
+                unit.samples,
+                arrays,
+                job.manifest.arrays,
+                job.manifest.fingerprint,
+                unit.counts,
+                self._owner,
             )
         finally:
             self._batches.pop(unit.number, None)

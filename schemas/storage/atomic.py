@@ -8,13 +8,14 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from schemas.errors import ResourceError
 
 # The disk, a quota, or a limit on file size: the user's to mend, and nothing else of ours is broken.
+_OWNED = re.compile(r"@([0-9a-f]+)\.tmp$")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -34,11 +35,14 @@ def disk_full(what: str, where: Path) -> Iterator[None]:
 
 
 @contextmanager
-def folder_beside(target: Path) -> Iterator[Path]:
-    """A temporary folder on the same file system as `target`, gone at the end unless it was renamed."""
+def folder_beside(target: Path, owner: str = "") -> Iterator[Path]:
+    """A temporary folder on the same file system as `target`, gone at the end unless it was renamed.
+
+    `owner` is the token of the lock that it is made under, if it is not that process alone that writes there.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile's, whose 0700 would keep other users out: this one has the mode that the umask gives.
-    folder = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}.tmp")
+    folder = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}{owner and f'@{owner}'}.tmp")
     folder.mkdir()
     try:
         yield folder
@@ -80,9 +84,15 @@ def commit_folder(folder: Path, target: Path) -> bool:
     return True
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove what killed writers left in `folder`. No writer may be at work."""
+def remove_temporaries(folder: Path, owners: Collection[str] = ()) -> None:
+    """Remove what killed writers left in `folder`: what bears the token of one of `owners`, or none.
+
+    Nobody else may be at work there without a token of their own.
+    """
     for path in folder.glob(".*.tmp"):
+        owned = _OWNED.search(path.name)
+        if owned and owned[1] not in owners:
+            continue
         if path.is_dir():
             shutil.rmtree(path)
         else:

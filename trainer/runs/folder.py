@@ -9,15 +9,15 @@ RUN/
   checkpoints/    for resuming; removed from a finished run
   model/          the student and its tokenizer, as AutoModelForCausalLM and AutoTokenizer open them, or an encoder as
                   sentence-transformers does
-  .lock           held by the training that writes here
+  .writer         the lock of the training that writes here; gone afterwards
 """
 
-import fcntl
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -28,6 +28,7 @@ from schemas.errors import RunError
 from schemas.models.files import quiet_transformers
 from schemas.storage.atomic import commit_folder, disk_full, folder_beside, remove_temporaries, write_text
 from schemas.storage.fingerprint import differences
+from schemas.storage.lock import STALE_SECONDS, Lock, acquire
 from schemas.storage.record import read_record
 from schemas.storage.writable import require_place
 from schemas.strict import Strict
@@ -37,7 +38,10 @@ RECORD = "run.json"
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
-LOCK = ".lock"
+LOCK = ".writer"
+OLD_LOCK = ".lock"  # an empty file that version 1 left behind
+
+logger = logging.getLogger(__name__)
 
 # What may differ between two tries at one run: it changes whether, where or how often, never the student.
 NOT_IDENTITY = {
@@ -80,7 +84,7 @@ class RunFolder:
         self.record = RunRecord(
             fingerprint=fingerprint, identity=config.model_dump(mode="json", exclude=NOT_IDENTITY), steps=steps
         )
-        self._lock_file: TextIO | None = None
+        self._lock: Lock | None = None
         found = self._seen = self._found()
         if found is not None:
             wanted = {"cache": fingerprint} | self.record.identity
@@ -105,14 +109,12 @@ class RunFolder:
         """
         try:
             if self._seen is not None:
-                self._lock()
+                self._acquire()
             yield
         finally:
-            if self._lock_file is not None:
-                # Said aloud, for closing alone would leave it to a loader's worker that inherited the descriptor.
-                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
-                self._lock_file.close()
-                self._lock_file = None
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None
 
     def begin(self) -> None:
         """Write run.json and config.yaml: from here on the folder belongs to this run.
@@ -124,8 +126,8 @@ class RunFolder:
                 self.path.mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError, PermissionError) as error:
                 raise RunError(f"cannot make the output {self.path}: {error.strerror}; give another one") from error
-        if self._lock_file is None:
-            self._lock()
+        if self._lock is None:
+            self._acquire()
         for folder in (self.path, self.checkpoints):
             remove_temporaries(folder)
         with disk_full("the record", self.path):
@@ -168,18 +170,19 @@ class RunFolder:
                 f"{self.path} was finished, but {target / missing} {state}; remove {self.path} to train it again"
             )
 
-    def _lock(self) -> None:
-        file = (self.path / LOCK).open("a")
+    def _acquire(self) -> None:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise RunError(
-                f"another training is writing to {self.path}; wait until it is done, or give this one another `output`"
-            ) from None
-        self._lock_file = file
+            self._lock = acquire(self.path / LOCK, self._busy, logger.warning)
+        except OSError as error:
+            raise RunError(f"cannot write to the output {self.path}: {error.strerror}; give another one") from error
         if self._found() != self._seen:
             raise RunError(f"another training wrote to {self.path} in the meantime; run the same command again")
+
+    def _busy(self, holder: str) -> RunError:
+        return RunError(
+            f"another training is writing to {self.path}: {holder}; wait until it is done (if its machine is gone, its "
+            f"lock is taken over {STALE_SECONDS:.0f} s after it was last seen), or give this one another `output`"
+        )
 
     def _write_record(self) -> None:
         write_text(self.path / RECORD, self.record.model_dump_json(indent=2) + "\n")
@@ -191,7 +194,9 @@ class RunFolder:
         if (self.path / RECORD).exists():
             return read_run(self.path)
         # A start that was killed before run.json leaves a lock and hidden temporaries.
-        if self.path.exists() and any(p.name != LOCK and not p.match(".*.tmp") for p in self.path.iterdir()):
+        if self.path.exists() and any(
+            p.name not in (LOCK, OLD_LOCK) and not p.match(".*.tmp") for p in self.path.iterdir()
+        ):
             raise RunError(f"output {self.path} is not empty and holds no run; give another folder")
         return None
 

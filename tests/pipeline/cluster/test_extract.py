@@ -32,6 +32,7 @@ import pipeline.cluster.extract
 import pipeline.output.disk
 from pipeline.cluster.extract import cluster, extract
 from pipeline.corpus.plan import UNIT_BYTES, predict_bytes
+from pipeline.output.resume import locked
 from pipeline.request.request import make_request
 from schemas.cache.manifest import read_manifest
 from schemas.cache.reader import Cache
@@ -373,14 +374,10 @@ def test_a_killed_driver_is_gone_on_from(whole: Path, folder: Path, ray_here: st
 
 
 def test_two_extractions_do_not_share_a_folder(folder: Path, whole: Path) -> None:
-    import fcntl
-
     cache = folder / "locked"
     shutil.copytree(whole, cache)
     (cache / "index.parquet").unlink()
-    with (cache / "extraction.jsonl").open("a") as log:
-        fcntl.flock(log, fcntl.LOCK_EX)
-        with pytest.raises(CacheError, match="another extraction is writing"):
-            extract(config(folder, "locked"))
+    with locked(cache, print), pytest.raises(CacheError, match="another extraction is writing"):
+        extract(config(folder, "locked"))
     assert extract(config(folder, "locked")).new_units == 0
     assert shard_files(cache) == shard_files(whole)

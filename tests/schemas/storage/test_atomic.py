@@ -59,8 +59,16 @@ def test_leftovers_of_killed_writers_go(tmp_path: Path) -> None:
     (tmp_path / ".step-1-0123abcd.tmp").mkdir()
     (tmp_path / ".a.tmp").write_text("x")
     (tmp_path / ".lock").write_text("")
-    remove_temporaries(tmp_path)
-    assert os.listdir(tmp_path) == [".lock"]
+    for owner in ("aaaaaaaa", "bbbbbbbb", "cccccccc"):
+        (tmp_path / f".00001-0123abcd@{owner}.tmp").mkdir()
+    remove_temporaries(tmp_path, {"aaaaaaaa", "bbbbbbbb"})
+    assert sorted(os.listdir(tmp_path)) == [".00001-0123abcd@cccccccc.tmp", ".lock"]
+    with folder_beside(tmp_path / "00002", "cccccccc"):
+        assert len(os.listdir(tmp_path)) == 3
+        remove_temporaries(tmp_path, {"dddddddd"})
+        assert len(os.listdir(tmp_path)) == 3
+        remove_temporaries(tmp_path, {"cccccccc"})
+        assert os.listdir(tmp_path) == [".lock"]
 
 
 @pytest.mark.parametrize(
