@@ -11,6 +11,7 @@ from rich.table import Table
 
 from jobs.report.console import make_console
 from schemas.errors import ModelError
+from schemas.models.positions import usable_positions
 from schemas.models.tokenizer import load_tokenizer
 from trainer.evaluation.bits_per_byte import Evaluation, evaluate, load_for_evaluation, read_texts
 from trainer.evaluation.sentence_pairs import read_pairs
@@ -78,7 +79,7 @@ def _folders(models: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
 def _window(folder: Path, model: Any) -> int:
     if (folder / RECORD).is_file():
         return int(read_run(folder).identity["student"]["max_tokens"])
-    return min(getattr(model.config, "max_position_embeddings", LONGEST_WINDOW), LONGEST_WINDOW)
+    return min(usable_positions(model) or LONGEST_WINDOW, LONGEST_WINDOW)
 
 
 def _table(rows: Sequence[tuple[Path, int, Evaluation]]) -> Table:

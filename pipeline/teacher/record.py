@@ -11,23 +11,24 @@ from torch import nn
 
 from schemas.cache.teacher import EmbeddingRecord, HeadRecord, TeacherRecord
 from schemas.configs.extraction import TeacherConfig
-from schemas.errors import ConfigError, ModelError
+from schemas.errors import ModelError
 from schemas.models.load import build_on_meta
 from schemas.models.logits import LogitTransform, find_head
+from schemas.models.positions import require_positions, steady_positions
 from schemas.models.weights import find_weights
 
 
 def describe_teacher(config: TeacherConfig, folder: Path) -> TeacherRecord:
     """The record of the model in `folder`, which must hold config.json and safetensors.
 
-    Raises ModelError: unreadable, unknown or of the wrong kind; ConfigError: `max_tokens` exceeds its positions.
+    Raises ModelError: unreadable, unknown, of the wrong kind, or with fewer positions than `max_tokens`.
     """
     find_weights(folder)
     model = build_on_meta(folder, config.kind, config.trust_remote_code)
     model_config, text_config = model.config, model.config.get_text_config()
     if model_config.is_encoder_decoder:
         raise ModelError(f"{folder} is an encoder-decoder ({model_config.model_type}); a teacher is one or the other")
-    _check_positions(config, text_config, model)
+    _check_positions(config, model)
     weight = bias = None
     if config.kind == "causal":
         weight, bias = find_head(model)
@@ -49,25 +50,15 @@ def describe_teacher(config: TeacherConfig, folder: Path) -> TeacherRecord:
     )
 
 
-def _check_positions(config: TeacherConfig, text_config: Any, model: nn.Module) -> None:
-    limits = [getattr(text_config, "max_position_embeddings", None)]
-    for module in model.modules():
-        table = getattr(module, "position_embeddings", None)
-        if isinstance(table, nn.Embedding) and table.padding_idx is not None:
-            limits.append(table.num_embeddings - table.padding_idx - 1)  # RoBERTa counts positions from behind padding
-    limit = min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=None)
-    if limit is not None and config.max_tokens > limit:
-        raise ConfigError(f"teacher.max_tokens is {config.max_tokens}, but {config.model} has only {limit} positions")
-    rope = getattr(text_config, "rope_parameters", None) or {}
-    for parameters in (rope, *rope.values()):
-        if isinstance(parameters, dict) and parameters.get("rope_type") == "longrope":
-            short = parameters["original_max_position_embeddings"]
-            if config.max_tokens > short:
-                raise ConfigError(
-                    f"teacher.max_tokens is {config.max_tokens}, but beyond {short} tokens {config.model} changes its "
-                    "position encoding for a whole batch, so a sample's states would depend on its neighbours; "
-                    f"set at most {short}"
-                )
+def _check_positions(config: TeacherConfig, model: Any) -> None:
+    require_positions(model, config.max_tokens, "teacher.max_tokens", config.model)
+    steady = steady_positions(model)
+    if steady is not None and config.max_tokens > steady:
+        raise ModelError(
+            f"teacher.max_tokens is {config.max_tokens}, but beyond {steady} tokens {config.model} changes its "
+            f"position encoding for a whole batch, so a sample's states would depend on its neighbours; set at most "
+            f"{steady}"
+        )
 
 
 def find_embedding(model: Any) -> torch.Tensor:

@@ -35,7 +35,7 @@ def read_config(folder: Path, kind: Kind, trust_remote_code: bool) -> PreTrained
             f"{folder / 'config.json'} names weights of its own (`transformers_weights`); only model.safetensors and "
             "the files of its index are read: remove that key"
         )
-    _forbid_hub_kernels(trust_remote_code)
+    forbid_hub_kernels(trust_remote_code)
     try:
         with quiet_transformers():
             config: PreTrainedConfig = AutoConfig.from_pretrained(
@@ -67,8 +67,8 @@ def load_model(folder: Path, kind: Kind, dtype: torch.dtype, trust_remote_code: 
 
     Raises ModelError: no safetensors, damaged ones, weights that are missing or of another shape than config.json says.
     """
-    find_weights(folder)
     config = read_config(folder, kind, trust_remote_code)
+    find_weights(folder)
     try:
         with quiet_transformers():
             model, info = AUTO[kind].from_pretrained(
@@ -122,7 +122,7 @@ def _drop_foreign_kernels(config: PreTrainedConfig) -> None:
             _drop_foreign_kernels(part)
 
 
-def _forbid_hub_kernels(trust_remote_code: bool) -> None:
+def forbid_hub_kernels(trust_remote_code: bool) -> None:
     """With the package `kernels` installed, models such as Mamba fetch compiled code from the hub and run it, unless
     USE_HUB_KERNELS says no. transformers reads that variable once, so its own note of it is what is set."""
     hub_kernels._kernels_enabled = trust_remote_code and _HUB_KERNELS_ENABLED

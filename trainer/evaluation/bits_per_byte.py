@@ -26,6 +26,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from schemas.errors import CorpusError, ModelError, TokenizerError
+from schemas.models.forward import forward_errors
+from schemas.models.positions import require_positions, require_tokens
 from schemas.models.tokenizer import load_tokenizer
 from schemas.texts.suffixes import JSON_SUFFIXES
 from schemas.texts.surrogates import describe_surrogate
@@ -140,6 +142,7 @@ def evaluate(
     if not tokens:
         raise CorpusError("not one token of the held-out texts can be scored: each text is a single token or none")
     was_training = model.training
+    require_tokens(model, max(max(window.ids) for window in windows), "the model's tokenizer")
     try:
         nats = _score(model.eval(), windows, torch.device(device), batch_tokens)
     finally:
@@ -156,9 +159,7 @@ def evaluate(
 
 
 def _check_length(model: nn.Module, max_tokens: int) -> None:
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if isinstance(limit, int) and max_tokens > limit:
-        raise ModelError(f"max_tokens is {max_tokens}, but the model has only {limit} positions")
+    require_positions(model, max_tokens, "max_tokens", "the model")
     if max_tokens < 4:
         raise ModelError(f"max_tokens is {max_tokens}; a window needs 4 at least, for context and something to score")
 
@@ -223,7 +224,8 @@ def _score(model: nn.Module, windows: Sequence[_Window], device: torch.device, b
         longest = max(len(window.ids) for window in batch)
         # Padding is on the right and attention causal: what is real never sees it, whatever its id.
         tokens_BT = torch.tensor([window.ids + [0] * (longest - len(window.ids)) for window in batch], device=device)
-        logits_BTV = model(input_ids=tokens_BT, use_cache=False).logits
+        with forward_errors(model, f"over {longest} tokens"):
+            logits_BTV = model(input_ids=tokens_BT, use_cache=False).logits
         for window, tokens_T, logits_TV in zip(batch, tokens_BT, logits_BTV, strict=True):
             total += _nats(logits_TV[window.start - 1 : len(window.ids) - 1], tokens_T[window.start : len(window.ids)])
     return total

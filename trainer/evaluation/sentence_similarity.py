@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from schemas.models.forward import forward_errors
+from schemas.models.positions import require_tokens
 from trainer.evaluation.sentence_pairs import SentencePair
 from trainer.student.sentence_encoder import SentenceEncoder
 from trainer.student.sentence_tokens import sentence_tokens
@@ -62,6 +64,7 @@ def embed(
 ) -> np.ndarray:
     """[texts, d] float32. `batch_tokens` bounds a forward pass, padding counted, and changes nothing but rounding."""
     ids = sentence_tokens(tokenizer, texts, model.layout.max_tokens)
+    require_tokens(model, max(map(max, ids)), "the model's tokenizer")
     was_training = model.training
     rows: dict[int, np.ndarray] = {}
     try:
@@ -71,7 +74,8 @@ def embed(
             tokens_BS = torch.tensor([ids[text] + [0] * (longest - len(ids[text])) for text in batch], device=device)
             length_B = torch.tensor([len(ids[text]) for text in batch], device=device)
             mask_BS = torch.arange(longest, device=device) < length_B[:, None]
-            rows |= dict(zip(batch, model(tokens_BS, mask_BS).cpu().numpy(), strict=True))
+            with forward_errors(model.model, f"over {longest} tokens"):
+                rows |= dict(zip(batch, model(tokens_BS, mask_BS).cpu().numpy(), strict=True))
     finally:
         model.train(was_training)
     return np.stack([rows[text] for text in range(len(texts))])

@@ -15,6 +15,8 @@ from transformers import LogitsProcessorList, PreTrainedTokenizerBase
 from schemas.configs.generation import GenerationConfig
 from schemas.errors import ModelError, RunError
 from schemas.models.files import resolve_model
+from schemas.models.forward import forward_errors
+from schemas.models.positions import require_tokens, usable_positions
 from schemas.models.tokenizer import load_tokenizer
 from trainer.generation.sampling import InverseTransform, uniform_numbers
 from trainer.runs.folder import MODEL, RECORD
@@ -81,7 +83,8 @@ class Writer:
         count = self.config.max_new_tokens
         uniforms = [uniform_numbers(self.config.seed, prompt.id, count) for prompt in prompts]
         sampling = InverseTransform(uniforms, width, len(self.tokenizer), self.config.temperature, self.config.top_p)
-        with torch.inference_mode(), self.autocast:
+        require_tokens(self.model, max(max(prompt.tokens) for prompt in prompts), "the model's tokenizer")
+        with torch.inference_mode(), self.autocast, forward_errors(self.model, f"over {width + count} tokens"):
             tokens_BN = self.model.generate(
                 input_ids=tokens_BS.to(self.model.device),
                 attention_mask=mask_BS.to(self.model.device),
@@ -129,7 +132,7 @@ def _end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 def _longest_prompt(model: Any, max_new_tokens: int) -> int | None:
     """None for a model that takes texts of any length."""
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = usable_positions(model)
     if limit is not None and limit <= max_new_tokens:
         raise ModelError(f"max_new_tokens is {max_new_tokens}, but the model has only {limit} positions")
     return None if limit is None else limit - max_new_tokens

@@ -1,5 +1,6 @@
 """The student, causal or encoder: loaded from a folder or hub id, or built from an architecture; one forward pass."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from schemas.cache.manifest import TEACHER
 from schemas.configs.training import StudentConfig
 from schemas.errors import ModelError
 from schemas.models.files import brief, resolve_model
-from schemas.models.load import AUTO, Kind, load_model
+from schemas.models.forward import forward_errors, unchanged
+from schemas.models.load import AUTO, Kind, forbid_hub_kernels, load_model
+from schemas.models.positions import known_tokens, prove_positions, require_positions, usable_positions
 from schemas.models.sentence_layout import MODULES, SentenceLayout, read_layout
 from schemas.models.token_mass import collect_token_mass, enable_token_mass
 from schemas.models.tokenizer import load_tokenizer
@@ -41,20 +44,18 @@ def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> A
         model = _load(config.kind, resolve_model(config.model, config.revision), config.trust_remote_code)
     else:
         model = _build(config.kind, dict(config.architecture or {}), tokenizer)
-    text_config = model.config.get_text_config()
-    if text_config.vocab_size < len(tokenizer):
+    rows, tokens = known_tokens(model), max(tokenizer.get_vocab().values()) + 1
+    if rows < tokens:
         raise ModelError(
-            f"the student has {text_config.vocab_size} embeddings for a tokenizer of {len(tokenizer)} tokens; "
-            "give the tokenizer it was made with"
+            f"the student has {rows} embeddings for a tokenizer of {tokens} tokens; give the tokenizer it was made with"
         )
-    limit = getattr(text_config, "max_position_embeddings", None)
-    if limit is not None and config.max_tokens > limit:
-        raise ModelError(f"student.max_tokens is {config.max_tokens}, but the student has only {limit} positions")
+    require_positions(model, config.max_tokens, "student.max_tokens", "the student")
     require_savable(tokenizer, model.config)
+    if config.kind == "causal":
+        _require_causal(model)
+    prove_positions(model, config.max_tokens, "student.max_tokens")
     if config.kind == "encoder":
         model = SentenceEncoder(model, SentenceLayout(config.pooling, config.normalise, config.max_tokens))
-    else:
-        _require_causal(model)
     return model.train()
 
 
@@ -62,13 +63,10 @@ def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> A
 def _require_causal(model: Any) -> None:
     """A student that sees the next token needs no learning to predict it; and no mask hides padding from it."""
     tokens_BS = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 0]])
-    try:
-        first, second = model.eval()(input_ids=tokens_BS, use_cache=False).logits[:, :-1].float()
-    # Sizes that do not go together show here at the latest, in whatever way the model's own code has.
-    except Exception as error:
-        raise ModelError(f"this {type(model).__name__} cannot be run: {brief(error)}; look at its sizes") from error
+    with unchanged(model), forward_errors(model, "over 4 tokens; look at its sizes"):
+        first, second = model(input_ids=tokens_BS, use_cache=False).logits[:, :-1].float()
     if (first - second).abs().max() > 1e-4 * first.abs().max():
-        raise ModelError(f"{type(model).__name__} lets a token see what follows it: it is no causal language model")
+        raise ModelError(f"{type(model).__name__} lets a token see what follows it: it is not a causal language model")
 
 
 def load_causal(folder: Path, trust_remote_code: bool = False) -> Any:
@@ -79,8 +77,7 @@ def load_causal(folder: Path, trust_remote_code: bool = False) -> Any:
 def load_sentence_encoder(folder: Path, trust_remote_code: bool = False) -> SentenceEncoder:
     """A sentence encoder in float32 from a local folder that sentence-transformers could load. Raises ModelError."""
     model = _load("encoder", folder, trust_remote_code)
-    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return SentenceEncoder(model, read_layout(folder, longest or UNBOUNDED))
+    return SentenceEncoder(model, read_layout(folder, usable_positions(model) or UNBOUNDED))
 
 
 def load_saved(folder: Path, trust_remote_code: bool = False) -> Any:
@@ -108,6 +105,7 @@ def _build(kind: Kind, architecture: dict[str, Any], tokenizer: PreTrainedTokeni
         "eos_token_id": tokenizer.eos_token_id,
     }
     given |= {"pad_token_id": tokenizer.pad_token_id} | architecture
+    forbid_hub_kernels(trust_remote_code=False)
     try:
         model_config = AutoConfig.for_model(model_type, **given)
         unknown = [key for key in architecture if key not in type(model_config)().to_dict()]
@@ -133,14 +131,17 @@ def forward(model: Any, batch: Batch, needs: Needs) -> StudentStates:
     Padding is on the right and a causal student's attention looks left, so it needs no mask and none is built: what is
     real never sees what is not.
     """
-    if isinstance(model, SentenceEncoder):
-        return model.states(batch, needs)
+    with forward_errors(model, "over a batch of {} texts of up to {} tokens".format(*batch.tokens_BS.shape)):
+        return model.states(batch, needs) if isinstance(model, SentenceEncoder) else _causal_states(model, batch, needs)
+
+
+def _causal_states(model: Any, batch: Batch, needs: Needs) -> StudentStates:
     arguments = {"input_ids": batch.tokens_BS, "use_cache": False, "output_hidden_states": bool(needs.student_hidden)}
+    collecting: Any = nullcontext({})
     if needs.student_mass:
-        with collect_token_mass(needs.student_mass, batch.mask_BS, "last") as mass:
-            output = model(**arguments)
-    else:
-        mass, output = {}, model(**arguments)
+        collecting = collect_token_mass(needs.student_mass, batch.mask_BS, "last")
+    with collecting as mass:
+        output = model(**arguments)
     hidden = {layer: output.hidden_states[layer] for layer in needs.student_hidden}
     modules: dict[str, Any] = {}
     if needs.modules:

@@ -377,7 +377,7 @@ def test_attention_that_gives_no_mass(tmp_path: Path) -> None:
 
 
 def test_requests_that_cannot_be(llama: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"teacher.max_tokens is 513, but .* has only 512 positions"):
+    with pytest.raises(ModelError, match=r"teacher.max_tokens is 513, but .* has only 512 positions"):
         load(llama, max_tokens=513)
     with pytest.raises(ConfigError, match=r"states.mass: layer 0 is the embeddings"):
         load(llama, StatesConfig(mass=[0, 1]))
@@ -386,7 +386,7 @@ def test_requests_that_cannot_be(llama: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="are all empty: there is nothing to keep"):
         load(llama, StatesConfig(hidden=[], mass=[]))
     ENCODERS["roberta"]().save_pretrained(tmp_path / "roberta")
-    with pytest.raises(ConfigError, match="has only 62 positions"):
+    with pytest.raises(ModelError, match="has only 62 positions"):
         load(tmp_path / "roberta", kind="encoder", max_tokens=64)
     factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
     rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 32, **factors}
@@ -399,7 +399,7 @@ def test_requests_that_cannot_be(llama: Path, tmp_path: Path) -> None:
         eos_token_id=2,
     )
     tf.Phi3ForCausalLM(phi3).save_pretrained(tmp_path / "phi3")
-    with pytest.raises(ConfigError, match=r"beyond 32 tokens .* set at most 32"):
+    with pytest.raises(ModelError, match=r"beyond 32 tokens .* set at most 32"):
         load(tmp_path / "phi3", max_tokens=33)
     assert load(tmp_path / "phi3", max_tokens=32).record.max_tokens == 32
 

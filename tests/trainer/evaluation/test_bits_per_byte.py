@@ -115,7 +115,7 @@ def test_loading_a_model_folder(tmp_path: Path) -> None:
     written = tiny_llama(tmp_path / "model", tokenizer)
     model, read = load_for_evaluation(tmp_path / "model")
     assert evaluate(model, read, TEXTS, 64) == evaluate(written, tokenizer, TEXTS, 64)
-    with pytest.raises(ModelError, match=r"no model folder.*config\.json"):
+    with pytest.raises(ModelError, match=r"not a model folder.*config\.json"):
         load_for_evaluation(tmp_path)
 
 
