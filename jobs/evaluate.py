@@ -13,7 +13,8 @@ from jobs.report.console import make_console
 from schemas.errors import ModelError
 from schemas.models.positions import usable_positions
 from schemas.models.tokenizer import load_tokenizer
-from trainer.evaluation.bits_per_byte import Evaluation, evaluate, load_for_evaluation, read_texts
+from trainer.evaluation.bits_per_byte import Evaluation, evaluate, load_for_evaluation
+from trainer.evaluation.held_out_texts import read_texts
 from trainer.evaluation.sentence_pairs import read_pairs
 from trainer.evaluation.sentence_similarity import evaluate_sentences
 from trainer.runs.folder import MODEL, RECORD, read_run

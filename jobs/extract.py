@@ -11,14 +11,18 @@ from schemas.cache.manifest import read_manifest
 from schemas.cache.teacher import TeacherRecord
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import load_config
+from schemas.texts.files import find_files
 
 
 def run_extraction(path: Path, overrides: Sequence[str]) -> None:
     """Extract, then say what the cache holds and how fast it went."""
     from pipeline.cluster.extract import extract
 
-    result = extract(load_config(path, ExtractionConfig, overrides))
+    config = load_config(path, ExtractionConfig, overrides)
+    result = extract(config)
     console = make_console()
+    for name, files in _left_out(find_files(config.corpus.files).left_out).items():
+        console.print(f"{name}: {files}", soft_wrap=True)
     if result.already_done:
         console.print(f"{result.cache} is complete already; nothing to do", soft_wrap=True)
     tokens = f"{result.tokens:,} tokens, " if result.tokens else ""  # none where only sentence embeddings are kept
@@ -40,6 +44,8 @@ def show_plan(path: Path, overrides: Sequence[str]) -> None:
     arrays = ", ".join(f"{array.path} ({array.dtype})" for array in manifest.arrays)
     rows = {
         "output": str(request.config.output),
+        "files": _files(request.corpus.files),
+        **_left_out(request.corpus.left_out),
         "teacher": f"{manifest.teacher.model} ({manifest.teacher.kind}), {manifest.teacher.num_layers} layers",
         "arrays": arrays,
         "annotator": manifest.annotator,
@@ -54,6 +60,21 @@ def show_plan(path: Path, overrides: Sequence[str]) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     make_console().print(table)
+
+
+MOST_FILES = 8  # that are named
+
+
+def _files(files: Sequence[Path]) -> str:
+    rest = f", … ({len(files):,} files)" if len(files) > MOST_FILES else ""
+    return ", ".join(map(str, files[:MOST_FILES])) + rest
+
+
+def _left_out(files: Sequence[tuple[Path, str]]) -> dict[str, str]:
+    """The files of a corpus that look like data and are not read."""
+    rest = f", … ({len(files):,} files)" if len(files) > MOST_FILES else ""
+    named = ", ".join(f"{path} ({why})" for path, why in files[:MOST_FILES])
+    return {"files left out": named + rest} if files else {}
 
 
 def _beside(teacher: TeacherRecord) -> str:

@@ -10,15 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
-from typing import Any
 
 import numpy as np
 
 from pipeline.corpus.sample import Sample
 from schemas.configs.extraction import CorpusConfig
 from schemas.errors import ConfigError, CorpusError
-from schemas.texts.records import Record, find_files, read_records
-from schemas.texts.surrogates import describe_surrogate
+from schemas.shown import quoted
+from schemas.texts.fields import field_of, kind_of, require_whole, text_of
+from schemas.texts.files import find_files
+from schemas.texts.format import Record
+from schemas.texts.records import read_records
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Corpus:
 
     config: CorpusConfig
     files: tuple[Path, ...]
+    left_out: tuple[tuple[Path, str], ...] = ()  # files that were not named themselves, and why they are not read
     template: tuple[tuple[str, str | None], ...] = ()  # literal text, then the field after it
 
     def __iter__(self) -> Iterator[Sample]:
@@ -69,16 +72,16 @@ class Corpus:
         if not response.strip():
             if config.empty == "error":
                 blank = config.text or config.response
-                raise CorpusError(f"{place}: {blank!r} is blank; `corpus.empty: skip` leaves such records out")
+                raise CorpusError(f"{place}: {quoted(blank)} is blank; `corpus.empty: skip` leaves such records out")
             return None
         name = content_id(prompt, response) if config.id is None else _id(record, config.id, place)
         return Sample(name, prompt, response)
 
     def _prompt(self, record: Record, place: str) -> str:
         if self.config.prompt is not None:
-            return _text(record, self.config.prompt, place)
+            return text_of(record, self.config.prompt, place)
         return "".join(
-            literal if field is None else literal + _text(record, field, place) for literal, field in self.template
+            literal if field is None else literal + text_of(record, field, place) for literal, field in self.template
         )
 
 
@@ -88,7 +91,8 @@ def read_corpus(config: CorpusConfig) -> Corpus:
     Raises CorpusError: no such file; ConfigError: a template that is not one.
     """
     template = () if config.template is None else _parse_template(config.template)
-    return Corpus(config, tuple(find_files(config.files)), template)
+    found = find_files(config.files)
+    return Corpus(config, found.files, found.left_out, template)
 
 
 def content_id(prompt: str, response: str) -> str:
@@ -134,51 +138,24 @@ def _duplicate(name: str, first: str, second: str, derived: bool) -> str:
             f"{second} repeats the prompt and response of {first}, so both have the id {name}; "
             "remove the repeats, or name a field of unique ids in `corpus.id`"
         )
-    return f"{second} has the id {name!r} that {first} has already; ids must be unique"
+    return f"{second} has the id {quoted(name)} that {first} has already; ids must be unique"
 
 
 def _text_or_blank(record: Record, field: str, place: str) -> str:
     """A null is how tables and JSON say that there is no text; a field that is missing is a mistake."""
-    return "" if _value(record, field, place) is None else _text(record, field, place)
-
-
-def _text(record: Record, field: str, place: str) -> str:
-    value = _value(record, field, place)
-    if not isinstance(value, str):
-        raise CorpusError(f"{place}: field {field!r} is {_kind(value)}, not a string")
-    _refuse_surrogates(value, field, place)
-    return value
+    return "" if field_of(record, field, place) is None else text_of(record, field, place)
 
 
 def _id(record: Record, field: str, place: str) -> str:
-    value = _value(record, field, place)
+    value = field_of(record, field, place)
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not (number or isinstance(value, str)):
-        raise CorpusError(f"{place}: the id in {field!r} is {_kind(value)}; give a string or a number")
+        raise CorpusError(f"{place}: the id in {quoted(field)} is {kind_of(value)}; give a string or a number")
     name = str(value)
     if not name.strip():
-        raise CorpusError(f"{place}: the id in {field!r} is empty")
-    _refuse_surrogates(name, field, place)
+        raise CorpusError(f"{place}: the id in {quoted(field)} is empty")
+    require_whole(name, field, place)
     return name
-
-
-def _value(record: Record, field: str, place: str) -> Any:
-    try:
-        return record[field]
-    except KeyError:
-        raise CorpusError(f"{place}: there is no field {field!r} (there are {', '.join(record) or 'none'})") from None
-
-
-def _refuse_surrogates(text: str, field: str, place: str) -> None:
-    if problem := describe_surrogate(text):
-        raise CorpusError(f"{place}: field {field!r} has {problem}")
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    names = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
-    return names.get(type(value), f"a {type(value).__name__}")
 
 
 def _parse_template(template: str) -> tuple[tuple[str, str | None], ...]:

@@ -14,7 +14,8 @@ class CorpusConfig(Strict):
     """Which records become samples, and how a record becomes a text."""
 
     files: Annotated[list[str], Field(min_length=1)]
-    """JSONL (.jsonl, .json, .ndjson, plain or .gz), CSV with a header, or Parquet: files, globs, folders."""
+    """Files, globs, folders of JSON lines (.jsonl, .json, .ndjson), CSV or TSV with a header, each plain, .gz, .bz2,
+    .xz or .zst; Parquet; Arrow."""
     text: str | None = None
     """Field that holds a plain text, all of it trained on."""
     prompt: str | None = None

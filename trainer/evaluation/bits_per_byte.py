@@ -13,10 +13,7 @@ tokenizers compare. What is counted:
 Costs one forward pass, up to two for long texts, and [tokens, V] logits of one batch.
 """
 
-import gzip
-import json
 import math
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +26,6 @@ from schemas.errors import CorpusError, ModelError, TokenizerError
 from schemas.models.forward import forward_errors
 from schemas.models.positions import require_positions, require_tokens
 from schemas.models.tokenizer import load_tokenizer
-from schemas.texts.suffixes import JSON_SUFFIXES
-from schemas.texts.surrogates import describe_surrogate
 from trainer.student.load import load_causal
 
 
@@ -68,49 +63,6 @@ def load_for_evaluation(folder: Path) -> tuple[nn.Module, PreTrainedTokenizerBas
     Raises ModelError or TokenizerError if there is none in it.
     """
     return load_causal(folder), load_tokenizer(folder)
-
-
-def read_texts(path: Path, field: str = "text", limit: int | None = None) -> list[str]:
-    """The texts of a file: `field` of every record of a JSONL file (.jsonl, .ndjson, .json), every line of any other.
-
-    Either may be gzipped (.gz). Blank texts are left out. Raises CorpusError with file and line: unreadable, not UTF-8,
-    no JSON object, no such field, not a string, half a character, nothing left.
-    """
-    compressed = path.suffix.lower() == ".gz"
-    is_json = (path.with_suffix("") if compressed else path).suffix.lower() in JSON_SUFFIXES
-    texts: list[str] = []
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if compressed else path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if len(texts) == limit:
-                    break
-                text = _text_of(line, field, f"{path}:{number}") if is_json and line.strip() else line.rstrip("\r\n")
-                if text.strip():
-                    texts.append(text)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise CorpusError(f"cannot read held-out texts from {path}: {error}") from error
-    if not texts:
-        raise CorpusError(f"{path} holds no text to evaluate on")
-    return texts
-
-
-def _text_of(line: str, field: str, place: str) -> str:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{place}: not JSON ({error}); a JSONL file has one object a line") from error
-    if not isinstance(record, dict):
-        raise CorpusError(f"{place}: a record is a JSON object, this is {type(record).__name__}")
-    if field not in record:
-        raise CorpusError(
-            f"{place}: there is no field {field!r}; the record has {', '.join(map(repr, record)) or 'none'}"
-        )
-    if not isinstance(record[field], str):
-        raise CorpusError(f"{place}: field {field!r} is {type(record[field]).__name__}, not a string")
-    text = str(record[field])
-    if problem := describe_surrogate(text):
-        raise CorpusError(f"{place}: field {field!r} has {problem}")
-    return text
 
 
 @torch.inference_mode()

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 
 from schemas.configs.training import EvaluationConfig
-from trainer.evaluation.bits_per_byte import Evaluation, evaluate, read_texts
+from trainer.evaluation.bits_per_byte import Evaluation, evaluate
+from trainer.evaluation.held_out_texts import read_texts
 from trainer.evaluation.sentence_pairs import read_pairs
 from trainer.evaluation.sentence_similarity import SentenceEvaluation, evaluate_sentences
 

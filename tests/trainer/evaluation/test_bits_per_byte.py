@@ -10,7 +10,8 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from schemas.errors import CorpusError, ModelError
 from tests.tiny import TEXTS, Kind, tiny_llama, tiny_tokenizer
-from trainer.evaluation.bits_per_byte import evaluate, load_for_evaluation, read_texts
+from trainer.evaluation.bits_per_byte import evaluate, load_for_evaluation
+from trainer.evaluation.held_out_texts import read_texts
 
 KINDS: list[Kind] = ["bpe", "bytelevel"]  # with BOS, and without
 LONG = [" ".join(TEXTS[:6]), TEXTS[7], " ".join(TEXTS[8:12])]
@@ -138,13 +139,13 @@ def test_reading_texts(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b'{"text": "a"}\n{"text": ', r"bad\.jsonl:2: not JSON"),
-        (b'["a"]\n', r"bad\.jsonl:1: a record is a JSON object, this is list"),
-        (b'{"story": "a"}\n', r"bad\.jsonl:1: there is no field 'text'; the record has 'story'"),
-        (b'{"text": 3}\n', r"bad\.jsonl:1: field 'text' is int"),
-        (b'{"text": "\xff"}\n', r"cannot read held-out texts from .*bad\.jsonl.*utf-8"),
+        (b'["a"]\n', r"bad\.jsonl:1: a record is a JSON object, this is a list"),
+        (b'{"story": "a"}\n', r"bad\.jsonl:1: there is no field 'text' \(there are 'story'\)"),
+        (b'{"text": 3}\n', r"bad\.jsonl:1: field 'text' is a number, not a string"),
+        (b'{"text": "\xff"}\n', r"bad\.jsonl:1: byte 11 is not UTF-8"),
         (b"\n\n", r"bad\.jsonl holds no text"),
         (b'{"text": "a"}\n{"text": "ab\\ud83d"}\n', r"bad\.jsonl:2: field 'text' .*surrogate, \\ud83d, at character 2"),
-        (b"[" * 100_000, r"bad\.jsonl:1: not JSON"),
+        (b"[" * 100_000, r"bad\.jsonl:1: nested too deeply"),
     ],
 )
 def test_bad_texts_are_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -155,7 +156,7 @@ def test_bad_texts_are_named(tmp_path: Path, content: bytes, message: str) -> No
 
 
 def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"cannot read held-out texts from .*none\.jsonl"):
+    with pytest.raises(CorpusError, match=r"cannot read .*none\.jsonl: No such file"):
         read_texts(tmp_path / "none.jsonl")
     whole = gzip.compress(json.dumps({"text": "a" * 1000}).encode())
     (tmp_path / "cut.jsonl.gz").write_bytes(whole[:-12])

@@ -1,0 +1,40 @@
+"""How values that a user gave stand in messages: short, on one line, and with nothing that a terminal would obey."""
+
+from collections.abc import Iterable
+from typing import Any
+
+LONGEST_VALUE = 80  # characters of a value
+LONGEST_LINE = 2_000  # characters of a line of a message: paths may be long
+MOST_NAMES = 12
+
+
+def quoted(value: Any) -> str:
+    """`value` as Python writes it, shortened in the middle: quotes around text, control characters escaped."""
+    if isinstance(value, str) and len(value) > LONGEST_VALUE:
+        return f"{value[: LONGEST_VALUE // 2]!r}…{value[-LONGEST_VALUE // 4 :]!r} ({len(value):,} characters)"
+    try:
+        return _shorten(repr(value), LONGEST_VALUE)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return f"a {type(value).__name__} that is too long to be shown"
+
+
+def listed(names: Iterable[Any]) -> str:
+    """`names`, each as `quoted` shows it, with commas between them; the first few of many."""
+    every = list(names)
+    rest = f", and {len(every) - MOST_NAMES:,} others" if len(every) > MOST_NAMES else ""
+    return (", ".join(map(quoted, every[:MOST_NAMES])) or "none") + rest
+
+
+def printable(message: str) -> str:
+    """A whole message for a terminal: lines stay lines, every other character that cannot be seen is escaped."""
+    return "\n".join(_shorten("".join(map(_visible, line)), LONGEST_LINE) for line in message.split("\n"))
+
+
+def _visible(character: str) -> str:
+    if character.isprintable():
+        return character
+    return repr(character)[1:-1]
+
+
+def _shorten(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest * 2 // 3]}…{text[-longest // 4 :]}"

@@ -1,0 +1,17 @@
+"""Paths are of this machine: a URL would become a folder of that name, in silence."""
+
+import re
+
+from schemas.shown import quoted
+
+# `Path` makes one slash of two. A scheme of one letter is not taken for one.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def require_local(path: object) -> None:
+    """Raises ValueError if `path` is a URL, as s3://bucket/cache is; it says the way out."""
+    if _URL.match(str(path)):
+        raise ValueError(
+            f"{quoted(str(path))} is a URL, and a path of this machine is wanted: mount the storage and give its "
+            "folder, or copy the files"
+        )

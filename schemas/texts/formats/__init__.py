@@ -1,0 +1,1 @@
+"""The formats of record files that are built in: one module per format, each with its FORMAT."""
