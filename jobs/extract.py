@@ -86,7 +86,7 @@ def _beside(teacher: TeacherRecord) -> str:
 def rebuild_index(cache: Path) -> None:
     """Make index.parquet anew from the shards."""
     from pipeline.output.resume import locked
-    from pipeline.output.shards import write_index
+    from schemas.cache.index import write_index
 
     manifest = read_manifest(cache)
     with locked(cache, print):

@@ -11,7 +11,8 @@ from rich.text import Text
 from jobs.report.console import make_console
 from schemas.cache.dtypes import STORED
 from schemas.cache.manifest import INDEX, TEACHER
-from schemas.cache.reader import Cache, CachedSample
+from schemas.cache.reader import Cache
+from schemas.cache.samples import CachedSample
 from schemas.cache.shard import STATES, ShardRecord, read_shard, shard_path
 from schemas.cache.states import chunk_file
 

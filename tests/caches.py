@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.output.shards import write_index, write_manifest
 from pipeline.request.request import make_request
 from pipeline.work.worker import Job, TeacherWorker, annotate_unit
+from schemas.cache.index import write_index
+from schemas.cache.writer import write_manifest
 from schemas.configs.extraction import ExtractionConfig
 from tests.tiny import TEXTS
 

@@ -39,9 +39,9 @@ from pipeline.corpus.sample import Sample
 from pipeline.output.disk import has_room, require_room, teacher_bytes
 from pipeline.output.result import ExtractionResult, make_result, shard_bytes
 from pipeline.output.resume import Output, find_complete, open_output
-from pipeline.output.shards import write_index
 from pipeline.request.request import Request, make_request
 from pipeline.work.worker import AnnotatedUnit, Job, TeacherWorker, UnitReport, annotate_unit, make_job
+from schemas.cache.index import write_index
 from schemas.cache.manifest import TEACHER
 from schemas.configs.extraction import ExtractionConfig, WorkersConfig
 from schemas.errors import ConfigError, ResourceError, StillroomError

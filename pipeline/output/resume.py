@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from pipeline.output.shards import check_shards, remove_temporaries, write_manifest
+from pipeline.output.shards import check_shards, remove_temporaries
 from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, TEACHER, CacheManifest, read_manifest
 from schemas.cache.shard import ShardRecord, shard_path
+from schemas.cache.writer import write_manifest
 from schemas.errors import CacheError, StillroomError
 from schemas.storage.fingerprint import differences
 from schemas.storage.lock import STALE_SECONDS, Lock, acquire

@@ -18,7 +18,7 @@ from pipeline.annotation.spans import Annotator, load_annotator
 from pipeline.annotation.tokens import Counts, TokenizedSample, tokenize
 from pipeline.corpus.sample import NO_SPANS, AnnotatedSample, Sample, Spans
 from pipeline.output.resume import LOCK
-from pipeline.output.shards import write_shard
+from pipeline.output.shards import as_cached
 from pipeline.request.request import ModelFolders, Request, Stamps, find_folders, hash_teacher, hash_tokenizer
 from pipeline.teacher.files import save_teacher_files
 from pipeline.teacher.run import Teacher
@@ -26,6 +26,7 @@ from pipeline.teacher.wanted import WantedStates
 from schemas.cache.arrays import keeps_tokens
 from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, read_manifest
 from schemas.cache.shard import ShardRecord, read_shard, shard_path
+from schemas.cache.writer import write_shard
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import AnnotatorError, CacheError, ModelError, ResourceError
 from schemas.models.tokenizer import load_tokenizer
@@ -141,11 +142,11 @@ class TeacherWorker:
             record = write_shard(
                 job.cache,
                 unit.number,
-                unit.samples,
+                [as_cached(sample) for sample in unit.samples],
                 arrays,
                 job.manifest.arrays,
                 job.manifest.fingerprint,
-                unit.counts,
+                unit.counts.overlong,
                 self._owner,
             )
         finally:

@@ -9,81 +9,24 @@ as long as to read dozens of warm samples, and in random order every read beyond
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.cache.arrays import ArrayRecord, by_kind, keeps_tokens
-from schemas.cache.manifest import INDEX, CacheManifest, read_manifest
-from schemas.cache.samples import INDEX_SCHEMA, SAMPLES_SCHEMA
-from schemas.cache.shard import SAMPLES, STATES, ShardRecord, check_shard, shard_path
-from schemas.cache.states import map_array
+from schemas.cache.index import read_index
+from schemas.cache.manifest import CacheManifest, read_manifest
+from schemas.cache.open_shard import Shard
+from schemas.cache.samples import CachedSample
+from schemas.cache.shard import ShardRecord, check_shard, shard_path
 from schemas.errors import CacheError, PairingError
 
-INDEX_KEY = b"stillroom-index"
 # A map holds no file descriptor and no memory. What is scarce are the maps themselves: Linux lets a process have so
 # many. A quarter is for one cache, for a run may read two, and libraries, heaps and threads take maps, too.
 MAX_MAP_COUNT = Path("/proc/sys/vm/max_map_count")
 USUAL_MAP_COUNT = 65_530
 IN_MEMORY = 512  # of what is compressed, and so held in memory
-
-
-@dataclass(frozen=True)
-class CachedSample:
-    """One sample as the pipeline wrote it. Offsets count characters of `text`."""
-
-    id: str
-    text: str
-    prompt_end: int
-    truncated: bool
-    token_ids: np.ndarray  # [T] int32; T is 0 in a cache of sentence embeddings alone
-    token_offsets: np.ndarray  # [T, 2] int32
-    words: np.ndarray  # [n, 2] int32
-    noun_phrases: np.ndarray
-    verb_phrases: np.ndarray
-
-
-class Shard:
-    """One opened shard: its samples as columns."""
-
-    def __init__(self, path: Path, record: ShardRecord):
-        """`record` is what `check_shard` gave. Raises CacheError: samples.arrow is not readable, or not as recorded."""
-        self.path, self.record = path, record
-        table = _read_samples(path / SAMPLES)
-        if len(table) != self.record.samples:
-            raise CacheError(
-                f"{path / SAMPLES} has {len(table)} rows, shard.json says {self.record.samples}; extract again"
-            )
-        # One record batch a shard: its only chunk is the map itself, where combining chunks would copy it.
-        self._columns = {name: table.column(name).chunk(0) for name in table.column_names}
-        self._lists = {
-            name: _Ragged(self._columns[name])
-            for name in ("token_ids", "token_offsets", "words", "noun_phrases", "verb_phrases")
-        }
-        self._row_start = self._columns["row_start"].to_numpy()
-        self._row_count = self._columns["row_count"].to_numpy()
-
-    def sample(self, row: int) -> CachedSample:
-        """The sample in one row of samples.arrow."""
-        return CachedSample(
-            id=self._columns["sample_id"][row].as_py(),
-            text=self._columns["text"][row].as_py(),
-            prompt_end=self._columns["prompt_end"][row].as_py(),
-            truncated=self._columns["truncated"][row].as_py(),
-            **{name: column[row] for name, column in self._lists.items()},
-        )
-
-    def rows(self, row: int) -> tuple[int, int]:
-        """First row and number of rows of one sample in every array of one row a token."""
-        return int(self._row_start[row]), int(self._row_count[row])
-
-    def array(self, array: ArrayRecord) -> np.ndarray:
-        """All rows of one array, mapped anew; nothing is read yet."""
-        return map_array(self.path / STATES, array, self.record.rows(array))
 
 
 class Cache:
@@ -93,7 +36,7 @@ class Cache:
         """Raises CacheError: no cache, unknown format, not sealed, an index that does not fit."""
         self.path = path
         self.manifest: CacheManifest = read_manifest(path)
-        index = _read_index(path, self.manifest)
+        index = read_index(path, self.manifest)
         self._ids = index.column("sample_id").combine_chunks()
         self.shards: np.ndarray = index.column("shard").to_numpy()  # [samples] int32: where each lies
         self.rows: np.ndarray = index.column("row").to_numpy()  # [samples] int32: and in which row of samples.arrow
@@ -177,59 +120,3 @@ def _most_maps() -> int:
         return int(MAX_MAP_COUNT.read_text()) // 4
     except (OSError, ValueError):  # not Linux, where no such limit is known
         return USUAL_MAP_COUNT // 4
-
-
-class _Ragged:
-    """A list column as offsets and flat values: a row is a slice, without a copy."""
-
-    def __init__(self, column: pa.ListArray):
-        self.offsets = column.offsets.to_numpy()
-        values = column.values
-        pairs = pa.types.is_fixed_size_list(values.type)
-        flat = (values.values if pairs else values).to_numpy(zero_copy_only=True)
-        self.values = flat.reshape(-1, 2) if pairs else flat
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        rows: np.ndarray = self.values[self.offsets[row] : self.offsets[row + 1]]
-        return rows
-
-
-def _read_samples(path: Path) -> pa.Table:
-    try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        table.validate()  # or a length that is damaged would be read beyond the map's end; costs microseconds
-    except (OSError, pa.ArrowException) as error:
-        raise CacheError(f"cannot read {path}: {error}; remove its shard and extract again") from error
-    if not table.schema.equals(SAMPLES_SCHEMA, check_metadata=True):
-        raise CacheError(
-            f"{path} is not of the format that this stillroom reads; use the one that wrote it, or extract again"
-        )
-    return table
-
-
-def require_index(cache: Path, manifest: CacheManifest) -> Path:
-    """index.parquet, which is written last. Raises CacheError: the cache is not complete, and by how much."""
-    path = cache / INDEX
-    if not path.exists():
-        done = sum(shard_path(cache, unit).is_dir() for unit in range(manifest.units))
-        raise CacheError(
-            f"{cache} is not complete: {done} of {manifest.units} shards are there; run `stillroom extract` again, "
-            "it does only what is missing"
-        )
-    return path
-
-
-def _read_index(cache: Path, manifest: CacheManifest) -> pa.Table:
-    path = require_index(cache, manifest)
-    try:
-        table = pq.read_table(path, memory_map=True)
-        table.validate(full=True)  # or an id that is damaged is found to be no text only where it is used
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last, of a column's name
-        raise CacheError(f"cannot read {path}: {error}; run `stillroom reindex {cache}`") from error
-    # Not the whole metadata: Parquet writers add keys of their own.
-    version = (table.schema.metadata or {}).get(INDEX_KEY)
-    if not table.schema.equals(INDEX_SCHEMA) or version != INDEX_SCHEMA.metadata[INDEX_KEY]:
-        raise CacheError(f"{path} is not an index of this format; run `stillroom reindex {cache}`")
-    if len(table) == 0:
-        raise CacheError(f"{cache} holds no samples")
-    return table

@@ -1,5 +1,8 @@
 """samples.arrow and index.parquet: texts, tokens and spans. Offsets count Unicode code points, as Python does."""
 
+from dataclasses import dataclass
+
+import numpy as np
 import pyarrow as pa
 
 VERSION_KEY = b"stillroom-samples"
@@ -34,3 +37,18 @@ INDEX_SCHEMA = pa.schema(
     ],
     metadata={b"stillroom-index": b"1"},
 )
+
+
+@dataclass(frozen=True)
+class CachedSample:
+    """One sample as the pipeline wrote it. Offsets count characters of `text`."""
+
+    id: str
+    text: str
+    prompt_end: int
+    truncated: bool
+    token_ids: np.ndarray  # [T] int32; T is 0 in a cache of sentence embeddings alone
+    token_offsets: np.ndarray  # [T, 2] int32
+    words: np.ndarray  # [n, 2] int32
+    noun_phrases: np.ndarray
+    verb_phrases: np.ndarray

@@ -18,15 +18,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.annotation.tokens import Counts
-from pipeline.corpus.sample import AnnotatedSample, Spans
-from pipeline.output.shards import write_index, write_manifest, write_shard
 from schemas.cache.arrays import ArrayRecord
+from schemas.cache.index import write_index
 from schemas.cache.manifest import CacheManifest, CorpusRecord
 from schemas.cache.reader import Cache
+from schemas.cache.samples import CachedSample
 from schemas.cache.shard import STATES, shard_path
 from schemas.cache.states import map_array
 from schemas.cache.teacher import TeacherRecord
+from schemas.cache.writer import write_manifest, write_shard
 from schemas.storage.fingerprint import fingerprint
 
 LAYERS, WIDTH, ROUNDS = 6, 768, 15
@@ -55,15 +55,15 @@ def make_cache(folder: Path, shards: int, samples: int, layers: int) -> Cache:
         held = [_sample(f"{unit}-{row}", int(random.integers(16, 321))) for row in range(unit, samples, shards)]
         tokens = sum(len(sample.token_ids) for sample in held)
         states = {a.path: random.integers(0, 1 << 15, (tokens, WIDTH), dtype=np.uint16) for a in arrays}
-        write_shard(folder, unit, held, states, arrays, manifest.fingerprint, Counts(0, 0))
+        write_shard(folder, unit, held, states, arrays, manifest.fingerprint, 0)
     write_index(folder, manifest)
     return Cache(folder)
 
 
-def _sample(name: str, tokens: int) -> AnnotatedSample:
+def _sample(name: str, tokens: int) -> CachedSample:
     none = np.empty((0, 2), np.int32)
     offsets = np.stack([np.arange(tokens), np.arange(1, tokens + 1)], 1).astype(np.int32)
-    return AnnotatedSample(name, "x" * tokens, 0, False, np.zeros(tokens, np.int32), offsets, Spans(none, none, none))
+    return CachedSample(name, "x" * tokens, 0, False, np.zeros(tokens, np.int32), offsets, none, none, none)
 
 
 def compare(cache: Cache, arrays: list[ArrayRecord]) -> tuple[float, float | None, float]:

@@ -19,7 +19,8 @@ from typing import Literal
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from schemas.cache.reader import Cache, CachedSample
+from schemas.cache.reader import Cache
+from schemas.cache.samples import CachedSample
 from schemas.errors import RunError
 from trainer.alignment.spans import aligned_spans, coverage
 from trainer.alignment.vocabulary import share_vocabulary

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
 from schemas.cache.arrays import ArrayRecord
-from schemas.cache.reader import Cache, CachedSample
+from schemas.cache.reader import Cache
+from schemas.cache.samples import CachedSample
 from schemas.errors import PairingError, TokenizerError
 from trainer.alignment.spans import (
     aligned_spans,

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.cache.reader import Cache, CachedSample
+from schemas.cache.reader import Cache
+from schemas.cache.samples import CachedSample
 from schemas.configs.generation import GenerationConfig
 from schemas.errors import CorpusError, RunError
 from schemas.storage.atomic import disk_full, file_beside

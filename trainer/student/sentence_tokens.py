@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from schemas.cache.reader import CachedSample
+from schemas.cache.samples import CachedSample
 from trainer.data.loader import StudentText
 
 

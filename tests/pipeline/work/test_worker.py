@@ -11,9 +11,9 @@ import pytest
 
 import pipeline.work.worker
 from pipeline.corpus.sample import Sample
-from pipeline.output.shards import write_manifest
 from pipeline.request.request import ModelFolders, make_request
 from pipeline.work.worker import Job, TeacherWorker, annotate_unit, make_job
+from schemas.cache.writer import write_manifest
 from schemas.errors import ModelError
 from tests.caches import extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer

@@ -323,7 +323,7 @@ def test_verify_finds_numbers_that_are_not(copy: Path) -> None:
 
 
 def test_bfloat16_of_any_bits_is_judged_right(made: Path) -> None:
-    from jobs.verify import _check_finite
+    from schemas.cache.verify import _check_finite
 
     class OneArray:
         path = Path("shard")

@@ -10,7 +10,8 @@ from transformers import GenerationConfig as DecodingConfig
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pipeline.corpus.corpus import read_corpus
-from schemas.cache.reader import Cache, CachedSample
+from schemas.cache.reader import Cache
+from schemas.cache.samples import CachedSample
 from schemas.configs.extraction import CorpusConfig
 from schemas.configs.generation import GenerationConfig
 from schemas.errors import CorpusError, ModelError, ResourceError, RunError

@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from schemas.cache.reader import Cache, CachedSample
+from schemas.cache.reader import Cache
+from schemas.cache.samples import CachedSample
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config
 from schemas.errors import CacheError, ModelError, RunError, TokenizerError
