@@ -14,7 +14,7 @@ from schemas.cache.manifest import INDEX, TEACHER
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
 from schemas.cache.shard import STATES, ShardRecord, read_shard, shard_path
-from schemas.cache.states import chunk_file
+from schemas.cache.states import array_files
 
 
 def show_cache(path: Path, sample_id: str | None) -> None:
@@ -62,9 +62,9 @@ def _arrays(cache: Cache, records: list[ShardRecord]) -> Table:
     table = Table("array", "shape", "dtype", "on disk", "size", pad_edge=False)
     num_rows = {"tokens": int(cache.tokens.sum()), "samples": len(cache)}
     for array in cache.manifest.arrays:
-        rows, chunk = num_rows[array.rows], chunk_file(Path(STATES), array).as_posix()
+        rows, files = num_rows[array.rows], [f"{STATES}/{file}" for file in array_files(array)]
         shape = f"[{rows:,}]" if array.width is None else f"[{rows:,}, {array.width}]"
-        size = sum(record.files[chunk].bytes for record in records if record.rows(array))
+        size = sum(record.files[file].bytes for record in records if record.rows(array) for file in files)
         table.add_row(array.path, shape, array.dtype, f"{STORED[array.dtype]} {array.encoding}", decimal(size))
     return table
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.corpus.corpus import Corpus, UniqueIds
 from pipeline.corpus.sample import Sample
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
-from schemas.cache.dtypes import STORED
+from schemas.cache.codec import CODECS
 from schemas.cache.manifest import CorpusRecord
 from schemas.configs.extraction import BatchingConfig
 from schemas.errors import CorpusError
@@ -26,8 +26,8 @@ MEASURED_SAMPLES = 256  # tokenized to learn how many bytes a token has
 # one a token; ids, lengths and row ranges come to some 100 a sample.
 ARROW_BYTES_A_TOKEN = 20
 ARROW_BYTES_A_SAMPLE = 100
-# What compression leaves where no tokens are kept: of English, of an id that is a hash, of float16 embeddings.
-TEXT_COMPRESSED, SAMPLE_COMPRESSED, POOLED_COMPRESSED = 0.36, 20, 0.92
+# What compression leaves where no tokens are kept: of English, of an id that is a hash.
+TEXT_COMPRESSED, SAMPLE_COMPRESSED = 0.36, 20
 UNIT_BYTES = 8_192  # what an empty shard takes: zarr.json files, Arrow's schema, shard.json
 
 
@@ -127,11 +127,11 @@ def predict_bytes(plan: Plan, arrays: Sequence[ArrayRecord], units: Iterable[Uni
     """About how many bytes the shards of `units` (all of them, if left out) will take on disk, teacher/ not counted."""
     a_token, a_sample, a_text_byte = 0.0, 0.0, 1.0
     for array in arrays:
-        size = STORED[array.dtype].itemsize * (array.width or 1)
+        size = CODECS.find(array.encoding).bytes_per_row(array)
         if array.rows == "tokens":
             a_token += size
         else:
-            a_sample += size * POOLED_COMPRESSED
+            a_sample += size
     if keeps_tokens(arrays):
         a_token, a_sample = a_token + ARROW_BYTES_A_TOKEN, a_sample + ARROW_BYTES_A_SAMPLE
     else:

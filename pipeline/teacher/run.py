@@ -27,7 +27,6 @@ from pipeline.teacher.record import find_embedding
 from pipeline.teacher.wanted import WantedStates
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.dtypes import STORED
-from schemas.cache.states import array_shape
 from schemas.cache.teacher import TeacherRecord
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import ModelError
@@ -86,7 +85,7 @@ class Teacher:
         lengths = [len(sample.token_ids) for sample in samples]
         starts = np.cumsum([0, *lengths])
         num_rows = {"tokens": int(starts[-1]), "samples": len(samples)}
-        stored = {a.path: np.empty(array_shape(a, num_rows[a.rows]), STORED[a.dtype]) for a in self.arrays}
+        stored = {a.path: np.empty(a.shape(num_rows[a.rows]), STORED[a.dtype]) for a in self.arrays}
         for batch in batches(lengths, batch_tokens):
             tokens_N = torch.from_numpy(np.concatenate([np.arange(starts[i], starts[i + 1]) for i in batch]))
             rows = {"tokens": tokens_N, "samples": torch.tensor(batch)}

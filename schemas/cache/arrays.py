@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
@@ -36,20 +37,20 @@ class ArrayRecord(Strict):
     """Columns; null for an array of one number per row."""
     dtype: ArrayDtype
     """What the numbers are; bfloat16 lies on disk as uint16."""
-    encoding: Literal["raw", "zstd"] = "raw"
-    """raw: plain numbers, to be mapped; zstd: Zarr's own codec, read whole and once per shard."""
+    encoding: str = "raw"
+    """Name of the codec. raw: plain numbers, to be mapped."""
 
     @field_validator("kind")
     @classmethod
     def _is_known(cls, kind: str) -> str:
-        if kind not in KINDS.find(_name(kind)).array_kinds:
-            raise ValueError(f"state kind {_name(kind)!r} has no arrays of kind {kind!r}")
+        if kind not in _kind_of(kind).array_kinds:
+            raise ValueError(f"the state kind {_kind_of(kind).name} has no arrays {kind!r}")
         return kind
 
     @property
     def state_kind(self) -> "StateKind[Any]":
         """The kind of states that it holds."""
-        return KINDS.find(_name(self.kind))
+        return _kind_of(self.kind)
 
     @property
     def path(self) -> str:
@@ -60,6 +61,10 @@ class ArrayRecord(Strict):
     def rows(self) -> Rows:
         """What a row stands for."""
         return self.state_kind.rows
+
+    def shape(self, rows: int) -> tuple[int, ...]:
+        """[rows] or [rows, width]."""
+        return (rows,) if self.width is None else (rows, self.width)
 
 
 @dataclass(frozen=True)
@@ -132,10 +137,6 @@ class StateKind(ABC, Generic[Settings]):
         return None
 
 
-def _name(kind: str) -> str:
-    return kind.partition("/")[0]
-
-
 def _require_usable(kind: StateKind[Any]) -> None:
     if not isinstance(kind, StateKind):
         raise ValueError(f"{kind!r} is not a StateKind")
@@ -146,6 +147,11 @@ def _require_usable(kind: StateKind[Any]) -> None:
 KINDS: Registry[StateKind[Any]] = Registry(
     "state kind", "schemas.cache.kinds", "KIND", "stillroom.state_kinds", _require_usable
 )
+
+
+@lru_cache
+def _kind_of(array_kind: str) -> StateKind[Any]:
+    return KINDS.find(array_kind.partition("/")[0])
 
 
 def keeps_tokens(arrays: Iterable[ArrayRecord]) -> bool:

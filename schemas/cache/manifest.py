@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, create_model, model_validator
 
 from schemas.cache.arrays import KINDS, ArrayRecord, by_kind
+from schemas.cache.codec import CODECS
 from schemas.cache.records import read_records, record_fields
 from schemas.cache.teacher import TeacherRecord
 from schemas.errors import CacheError
@@ -62,10 +63,12 @@ class CacheManifest(_WithRecords):
     ]
 
     @model_validator(mode="after")
-    def _records_fit(self) -> Self:
+    def _is_consistent(self) -> Self:
         arrays = by_kind(self.arrays)
         for name, record in self.records.items():
             KINDS[name].require_consistent(record, arrays.get(name, []))
+        for array in self.arrays:
+            CODECS.find(array.encoding)
         return self
 
     @property

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from schemas.cache.arrays import ArrayRecord, by_kind, keeps_tokens
+from schemas.cache.codec import CODECS
 from schemas.cache.index import read_index
 from schemas.cache.manifest import CacheManifest, read_manifest
 from schemas.cache.open_shard import Shard
@@ -99,7 +100,7 @@ class Cache:
         start, count = self.shard(unit).rows(row)
         found = []
         for array in arrays:
-            values = (self._mapped if array.encoding == "raw" else self._in_memory)(unit, array.path)
+            values = (self._mapped if CODECS[array.encoding].mapped else self._in_memory)(unit, array.path)
             found.append(values[row : row + 1] if array.rows == "samples" else values[start : start + count])
         return found
 

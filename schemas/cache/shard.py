@@ -8,7 +8,7 @@ from pydantic import Field
 
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.manifest import SHARDS, CacheManifest
-from schemas.cache.states import chunk_file
+from schemas.cache.states import array_files
 from schemas.errors import CacheError
 from schemas.storage.fingerprint import hash_file
 from schemas.storage.record import read_record
@@ -72,8 +72,8 @@ def check_shard(shard: Path, manifest: CacheManifest) -> ShardRecord:
 
 def check_named(shard: Path, record: ShardRecord, arrays: Sequence[ArrayRecord]) -> None:
     """The record names samples.arrow and every array's numbers, so that none can be lost unseen. Raises CacheError."""
-    chunks = [chunk_file(Path(STATES), array).as_posix() for array in arrays if record.rows(array)]
-    missing = [name for name in (SAMPLES, *chunks) if name not in record.files]
+    numbers = [f"{STATES}/{file}" for array in arrays if record.rows(array) for file in array_files(array)]
+    missing = [name for name in (SAMPLES, *numbers) if name not in record.files]
     if missing:
         raise CacheError(
             f"{shard / RECORD} does not name {', '.join(missing)}; remove {shard} and extract again: "

@@ -1,0 +1,84 @@
+"""A codec: how the numbers of one array lie in a shard's Zarr group. What is written may be read by any Zarr reader."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.dtypes import STORED
+from schemas.errors import CacheError
+from schemas.registry import Registry
+
+
+class Codec(ABC):
+    """Encodes an array when a shard is written and decodes it when it is read. It keeps no state."""
+
+    name: ClassVar[str]
+    """`encoding` of the arrays that it encodes."""
+    mapped: ClassVar[bool] = False
+    """Whether what is read is a map of the file, so that it costs no memory; else it is decoded into memory."""
+
+    @abstractmethod
+    def write(self, group: Any, array: ArrayRecord, values: np.ndarray) -> None:
+        """Store `values`, of the array's shape and stored dtype, in the Zarr group of a shard."""
+
+    @abstractmethod
+    def read(self, states: Path, array: ArrayRecord, rows: int) -> np.ndarray:
+        """The array's `rows` rows, at least one, in the stored dtype; writes to them stay private.
+
+        Raises CacheError if a file is missing, damaged or not of so many rows.
+        """
+
+    @abstractmethod
+    def files(self, array: ArrayRecord) -> list[str]:
+        """The files below a shard's Zarr group without which an array of at least one row cannot be read."""
+
+    @abstractmethod
+    def bytes_per_row(self, array: ArrayRecord) -> float:
+        """About how many bytes a row takes on disk."""
+
+
+class OneChunk(Codec):
+    """A codec that stores one Zarr array in one chunk, so that all its numbers lie in one file."""
+
+    def compressor(self) -> Any:
+        """Of Zarr, or None."""
+        return None
+
+    @abstractmethod
+    def decode(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
+        """The numbers in the chunk's file. Raises OSError or CacheError."""
+
+    def write(self, group: Any, array: ArrayRecord, values: np.ndarray) -> None:
+        stored = group.create_array(
+            array.path,
+            shape=values.shape,
+            chunks=tuple(max(1, size) for size in values.shape),
+            dtype=STORED[array.dtype],
+            compressors=self.compressor(),
+            filters=None,
+            fill_value=0,
+            attributes={"dtype": array.dtype, "encoding": array.encoding, "kind": array.kind, "layer": array.layer},
+            # A chunk of zeros is left out by default, and a missing file is nothing one could map.
+            config={"write_empty_chunks": True},
+        )
+        stored[...] = values
+
+    def read(self, states: Path, array: ArrayRecord, rows: int) -> np.ndarray:
+        path = states / self.files(array)[0]
+        try:
+            return self.decode(path, STORED[array.dtype], array.shape(rows))
+        except OSError as error:
+            reason = error.strerror or error  # Arrow's errors, of a frame damaged or of another size, have no number
+            raise CacheError(f"cannot read {path}: {reason}; remove its shard and extract again") from error
+
+    def files(self, array: ArrayRecord) -> list[str]:
+        return [f"{array.path}/c/{'/'.join('0' for _ in array.shape(1))}"]
+
+    def bytes_per_row(self, array: ArrayRecord) -> float:
+        return STORED[array.dtype].itemsize * (array.width or 1)
+
+
+CODECS: Registry[Codec] = Registry("codec", "schemas.cache.codecs", "CODEC", "stillroom.codecs")

@@ -1,0 +1,1 @@
+"""The built-in codecs, one file each; `schemas.cache.codec.CODECS` finds these and others."""
