@@ -10,11 +10,12 @@ from rich.text import Text
 
 from jobs.report.console import make_console
 from schemas.cache.arrays import keeps_tokens
-from schemas.cache.manifest import TEACHER
 from schemas.cache.reader import Cache
 from schemas.errors import CacheError
 from schemas.models.files import resolve_model
+from schemas.models.teacher_tokenizer import load_teacher_tokenizer
 from schemas.models.tokenizer import load_tokenizer
+from schemas.models.tokenizer_rules import same_tokenizer
 from trainer.alignment.quality import (
     MEASURED,
     REASONS,
@@ -23,7 +24,6 @@ from trainer.alignment.quality import (
     measure_alignment,
     measure_vocabulary,
 )
-from trainer.alignment.vocabulary import same_tokenizer
 from trainer.data.loader import StudentEncoder
 
 
@@ -33,7 +33,7 @@ def show_student(path: Path, student: str, max_tokens: int) -> None:
     if not keeps_tokens(cache.manifest.arrays):
         raise CacheError(f"{path} keeps sentence embeddings and no tokens: any student's tokenizer fits it")
     tokenizer = load_tokenizer(resolve_model(student, None))
-    teacher_tokenizer = load_tokenizer(path / TEACHER)
+    teacher_tokenizer = load_teacher_tokenizer(path, cache.manifest)
     encoder = StudentEncoder(tokenizer, max_tokens, append_eos=False)
     vocabulary = measure_vocabulary(cache, encoder, teacher_tokenizer, MEASURED, seed=0)
     quality = measure_alignment(cache, encoder, MEASURED, seed=0)

@@ -21,7 +21,8 @@ from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import ConfigError
 from schemas.models.files import resolve_model
 from schemas.models.hashes import hash_model
-from schemas.models.tokenizer import load_tokenizer, tokenizer_files
+from schemas.models.teacher_tokenizer import OF_THE_FILE, RULES
+from schemas.models.tokenizer import LoadedTokenizer, read_tokenizer, tokenizer_files
 from schemas.storage.fingerprint import fingerprint, hash_files
 
 UNANNOTATED = "nobody"  # the annotator of a cache that keeps no tokens, and so no spans
@@ -67,13 +68,13 @@ def make_request(config: ExtractionConfig) -> Request:
     folders = find_folders(config)
     record = describe_teacher(teacher, folders.model)
     wanted = WantedStates.of_config(config.states, record)
-    tokenizer = load_tokenizer(folders.tokenizer, teacher.trust_remote_code)
+    loaded = read_tokenizer(folders.tokenizer, teacher.trust_remote_code)
     annotator = load_annotator(config.spans.annotator).version if keeps_tokens(wanted.arrays) else UNANNOTATED
-    plan = make_plan(corpus, tokenizer, config.batching, teacher.max_tokens)
+    plan = make_plan(corpus, loaded.tokenizer, config.batching, teacher.max_tokens)
     stamps = folders.stamps()
     identity = make_identity(
         config,
-        teacher_hashes=hash_teacher(folders, teacher.trust_remote_code),
+        teacher_hashes=hash_teacher(folders, teacher.trust_remote_code) | _rules(loaded),
         arrays=wanted.arrays,
         records=wanted.records,
         annotator_version=annotator,
@@ -91,6 +92,11 @@ def make_request(config: ExtractionConfig) -> Request:
         **nest_records(wanted.records),
     )
     return Request(config, folders, corpus, plan, manifest, stamps)
+
+
+def _rules(loaded: LoadedTokenizer) -> dict[str, str | None]:
+    """Nothing where AutoTokenizer follows tokenizer.json: the fingerprints of before hold."""
+    return {} if loaded.set_aside is None else {RULES: OF_THE_FILE}
 
 
 def find_folders(config: ExtractionConfig) -> ModelFolders:

@@ -1,10 +1,12 @@
 """A model's tokenizer, loaded from its folder. transformers is imported where it is used."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from schemas.errors import TokenizerError
-from schemas.models.files import TOKENIZER_FILES, brief, quiet_transformers
+from schemas.models.files import TOKENIZER_FILES, brief, quiet_transformers, read_json
+from schemas.models.tokenizer_rules import same_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -18,22 +20,62 @@ _VOCABULARIES = frozenset(TOKENIZER_FILES) - {
 }
 
 
+@dataclass(frozen=True)
+class LoadedTokenizer:
+    """A tokenizer, and whose rules it does not follow."""
+
+    tokenizer: "PreTrainedTokenizerFast"
+    set_aside: str | None = None  # the class whose rules differ from those of the folder's own files
+
+
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> "PreTrainedTokenizerFast":
-    """The fast tokenizer in `folder`. Raises TokenizerError: files missing or damaged, a slow one, no offsets."""
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    """The fast tokenizer that the files in `folder` describe. Raises TokenizerError as `read_tokenizer` does."""
+    return read_tokenizer(folder, trust_remote_code).tokenizer
+
+
+def read_tokenizer(folder: Path, trust_remote_code: bool = False) -> LoadedTokenizer:
+    """The tokenizer that the files in `folder` describe, whatever model they lie beside.
+
+    AutoTokenizer chooses a class by the model's config.json, and for some models (Qwen2) replaces the rules in
+    tokenizer.json by those of that model's first tokenizer. So the two are compared, and tokenizer.json is followed.
+    Code that comes with the folder is followed instead, where it may be run. Costs a second load of the file.
+
+    Raises TokenizerError: files missing or damaged, a slow tokenizer, no usable offsets.
+    """
+    chosen = load_chosen_tokenizer(folder, trust_remote_code)
+    if not (folder / "tokenizer.json").is_file() or (trust_remote_code and _has_own_code(folder)):
+        return LoadedTokenizer(chosen)
+    from transformers import PreTrainedTokenizerFast
+
+    plain = _open(PreTrainedTokenizerFast, folder, False)
+    if _state(plain) == _state(chosen) or same_tokenizer(plain, chosen):
+        return LoadedTokenizer(chosen)
+    return LoadedTokenizer(_usable(plain, folder), type(chosen).__name__)
+
+
+def load_chosen_tokenizer(folder: Path, trust_remote_code: bool = False) -> "PreTrainedTokenizerFast":
+    """What AutoTokenizer makes of `folder`, and so whoever opens it with transformers. Raises TokenizerError."""
+    from transformers import AutoTokenizer
 
     if not any((folder / name).is_file() for name in _VOCABULARIES):
         raise TokenizerError(
             f"there is no tokenizer in {folder}: it has no tokenizer.json; name its folder in `tokenizer`"
         )
+    return _usable(_open(AutoTokenizer, folder, trust_remote_code), folder)
+
+
+def _open(auto: Any, folder: Path, trust_remote_code: bool) -> Any:
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=trust_remote_code
-            )
+            return auto.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
     # The Rust tokenizers raise bare Exception for a damaged file, so no narrower class will do; it is passed on, named.
     except Exception as error:
         raise TokenizerError(f"cannot load the tokenizer in {folder}: {brief(error)}") from error
+
+
+def _usable(tokenizer: Any, folder: Path) -> "PreTrainedTokenizerFast":
+    from transformers import PreTrainedTokenizerFast
+
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise TokenizerError(
             f"{type(tokenizer).__name__} in {folder} is a slow tokenizer and gives no character offsets; "
@@ -43,6 +85,15 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> "PreTrained
     if any(not 0 <= start <= end <= 3 for start, end in probe):
         raise TokenizerError(f"the tokenizer in {folder} gives no usable character offsets ({probe} for 'A b')")
     return tokenizer
+
+
+def _state(tokenizer: "PreTrainedTokenizerFast") -> str:
+    return str(tokenizer.backend_tokenizer.to_str())
+
+
+def _has_own_code(folder: Path) -> bool:
+    path = folder / "tokenizer_config.json"
+    return path.is_file() and bool(read_json(path).get("auto_map"))
 
 
 def tokenizer_files(folder: Path) -> list[Path]:

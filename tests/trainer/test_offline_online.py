@@ -17,10 +17,11 @@ from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses import LossConfig
 from schemas.configs.training import StudentConfig
 from schemas.models.teacher_head import TeacherHead, load_teacher_embedding, load_teacher_head
+from schemas.models.tokenizer_rules import same_tokenizer
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.objectives.world import counts_of
-from trainer.alignment.vocabulary import same_tokenizer, share_vocabulary
+from trainer.alignment.vocabulary import share_vocabulary
 from trainer.data.batch import Batch
 from trainer.data.loader import BatchBuilder, StudentEncoder
 from trainer.objectives.loss import Pair

@@ -1,23 +1,20 @@
-"""Which tokens of two tokenizers stand for the same text, and whether two tokenizers are one.
+"""Which tokens of two tokenizers stand for the same text.
 
 A token is known by its bytes: `Ġthe` of byte-level BPE and `▁the` of SentencePiece are both b" the"; `Ċ` and `<0x0A>`
 are both a newline. How a tokenizer spells bytes is read from its own components, never guessed from names. Costs one to
 two seconds for a vocabulary of 150,000, once a run.
 """
 
-import json
 import re
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from schemas.errors import TokenizerError
+from schemas.models.tokenizer_rules import backend_state, components
 
 _BYTE_FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -72,7 +69,7 @@ def canonical_pieces(tokenizer: PreTrainedTokenizerBase) -> list[bytes | None]:
 
     Raises TokenizerError for a slow tokenizer.
     """
-    state = _backend_state(tokenizer)
+    state = backend_state(tokenizer)
     spelling = _spelling(state)
     special = set(tokenizer.all_special_ids) | {token["id"] for token in state["added_tokens"] if token["special"]}
     added = {token["id"] for token in state["added_tokens"]}
@@ -88,19 +85,6 @@ def canonical_pieces(tokenizer: PreTrainedTokenizerBase) -> list[bytes | None]:
     for content, (_, token) in emitted.items():
         pieces[token] = content
     return pieces
-
-
-def same_tokenizer(first: PreTrainedTokenizerBase, second: PreTrainedTokenizerBase) -> bool:
-    """Whether both give the same ids for every text: equal vocabularies, merges, normalisers, pre-tokenizers, added
-    tokens and special-token templates. What only pads, truncates, decodes or reports offsets does not count.
-
-    Raises TokenizerError for a slow tokenizer.
-    """
-    if first is second:
-        return True
-    if _backend(first).get_vocab() != _backend(second).get_vocab():
-        return False  # far quicker to see than the rest
-    return _rules(_backend_state(first)) == _rules(_backend_state(second))
 
 
 @dataclass(frozen=True)
@@ -133,8 +117,8 @@ class _Spelling:
 
 
 def _spelling(state: dict[str, Any]) -> _Spelling:
-    decoders = list(_components(state["decoder"]))
-    everything = [*decoders, *_components(state["pre_tokenizer"]), *_components(state["normalizer"])]
+    decoders = list(components(state["decoder"]))
+    everything = [*decoders, *components(state["pre_tokenizer"]), *components(state["normalizer"])]
     model = state["model"]
     spaces = [part["replacement"] for part in everything if part["type"] == "Metaspace"]
     to_space = (part["pattern"] for part in decoders if part["type"] == "Replace" and part["content"] == " ")
@@ -146,18 +130,6 @@ def _spelling(state: dict[str, Any]) -> _Spelling:
         continuation=model.get("continuing_subword_prefix") or "",
         word_end=model.get("end_of_word_suffix") or "",
     )
-
-
-def _components(component: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-    """A normaliser, pre-tokenizer, decoder or post-processor, or those of a sequence of them, however deep."""
-    if component is None:
-        return
-    if component["type"] != "Sequence":
-        yield component
-        return
-    for key in ("normalizers", "pretokenizers", "decoders", "processors"):
-        for part in component.get(key, ()):
-            yield from _components(part)
 
 
 def _stands_alone(piece: str) -> bool:
@@ -184,35 +156,3 @@ def _undo_byte_level(piece: str) -> bytes:
         return bytes([_BYTE_OF_LETTER[letter] for letter in piece])
     except KeyError:  # not spelt in the alphabet: the decoder, too, takes such a token for plain text
         return piece.encode()
-
-
-def _backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if not isinstance(backend, Tokenizer):
-        raise TokenizerError(
-            f"{type(tokenizer).__name__} of {tokenizer.name_or_path or 'this model'} is a slow tokenizer, without "
-            "character offsets: convert it to a tokenizer.json"
-        )
-    return backend
-
-
-def _backend_state(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads(_backend(tokenizer).to_str())
-    return state
-
-
-def _rules(state: dict[str, Any]) -> dict[str, Any]:
-    # trim_offsets and a ByteLevel post-processor only move offsets; a template without special tokens does nothing.
-    steps = {name: list(_components(state[name])) for name in ("normalizer", "pre_tokenizer", "post_processor")}
-    steps["post_processor"] = [
-        part for part in steps["post_processor"] if part["type"] != "ByteLevel" and part.get("special_tokens") != {}
-    ]
-    steps = {name: [_without(part, "trim_offsets") for part in parts] for name, parts in steps.items()}
-    added = [_without(token, "special") for token in sorted(state["added_tokens"], key=lambda token: token["id"])]
-    # Older and newer files say "no prefix", "no fallback" as absent, null, "" or false.
-    model = {key: value for key, value in state["model"].items() if not (value in (None, "") or value is False)}
-    return {**steps, "model": model, "added_tokens": added}
-
-
-def _without(record: dict[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name != key}

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from schemas.cache.arrays import keeps_tokens
-from schemas.cache.manifest import TEACHER
 from schemas.cache.reader import Cache
 from schemas.configs.losses import CrossEntropyConfig, LossConfig, Texts
 from schemas.configs.training import TrainingConfig
 from schemas.models.logits import LogitTransform
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
-from schemas.models.tokenizer import load_tokenizer
+from schemas.models.teacher_tokenizer import load_teacher_tokenizer
+from schemas.models.tokenizer_rules import same_tokenizer
 from trainer.alignment.quality import MEASURED, measure_alignment, require_alignment
-from trainer.alignment.vocabulary import SharedVocabulary, same_tokenizer, share_vocabulary
+from trainer.alignment.vocabulary import SharedVocabulary, share_vocabulary
 from trainer.data.batch import Needs
 from trainer.data.loader import TextEncoder
 from trainer.objectives.loss import Pair
@@ -62,7 +62,7 @@ def loss_context(cache: Cache, model: Any, tokenizer: Any, losses: Sequence[Loss
     size = model.config.get_text_config()
     head, embedding, shared, same, tokenizers = None, None, SharedVocabulary.empty(), False, None
     if any(not isinstance(loss, CrossEntropyConfig) for loss in losses):
-        teacher_tokenizer = load_tokenizer(cache.path / TEACHER)
+        teacher_tokenizer = load_teacher_tokenizer(cache.path, cache.manifest)
         head = load_teacher_head(cache.path, cache.manifest)
         embedding = load_teacher_embedding(cache.path, cache.manifest)
         shared = share_vocabulary(tokenizer, teacher_tokenizer)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
-from schemas.cache.manifest import TEACHER
+from schemas.cache.manifest import read_manifest
 from schemas.configs.training import StudentConfig
 from schemas.errors import ModelError
 from schemas.models.files import brief, resolve_model
@@ -15,6 +15,7 @@ from schemas.models.forward import forward_errors, unchanged
 from schemas.models.load import AUTO, Kind, forbid_hub_kernels, load_model
 from schemas.models.positions import known_tokens, prove_positions, require_positions, usable_positions
 from schemas.models.sentence_layout import MODULES, SentenceLayout, read_layout
+from schemas.models.teacher_tokenizer import load_teacher_tokenizer
 from schemas.models.token_mass import collect_token_mass, enable_token_mass
 from schemas.models.tokenizer import load_tokenizer
 from trainer.data.batch import Batch, Needs, StudentStates
@@ -28,7 +29,7 @@ def load_student_tokenizer(config: StudentConfig, cache: Path) -> PreTrainedToke
     """The tokenizer of `config`, or the teacher's from the cache. Raises TokenizerError or ModelError."""
     name = config.tokenizer or config.model
     if name == "teacher":
-        return load_tokenizer(cache / TEACHER)
+        return load_teacher_tokenizer(cache, read_manifest(cache))
     assert name is not None  # the config has one of the two
     revision = config.revision if name == config.model else None
     return load_tokenizer(resolve_model(name, revision), config.trust_remote_code)

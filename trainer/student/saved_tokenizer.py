@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from schemas.errors import TokenizerError
 from schemas.models.files import quiet_transformers, read_json
-from schemas.models.tokenizer import load_tokenizer
-from trainer.alignment.vocabulary import same_tokenizer
+from schemas.models.tokenizer import load_chosen_tokenizer
+from schemas.models.tokenizer_rules import same_tokenizer
 
 PLAIN = Path(__file__).with_name("plain_tokenizer.py")
 
@@ -51,7 +51,7 @@ def _pin(folder: Path) -> None:
 
 def _opens_as(tokenizer: PreTrainedTokenizerBase, folder: Path) -> bool:
     try:
-        return same_tokenizer(tokenizer, load_tokenizer(folder))
+        return same_tokenizer(tokenizer, load_chosen_tokenizer(folder))
     except TokenizerError:  # it needs code of its own, which whoever opens the student need not trust
         return False
 

@@ -14,10 +14,11 @@ from transformers import AddedToken, AutoTokenizer, ByT5Tokenizer, PreTrainedTok
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from schemas.errors import TokenizerError
+from schemas.models.tokenizer_rules import same_tokenizer
 from tests.material import MATERIAL, needs_material
 from tests.tiny import TEXTS, Kind, tiny_tokenizer
 from tests.trainer.alignment.spelling import spelt
-from trainer.alignment.vocabulary import canonical_pieces, same_tokenizer, share_vocabulary
+from trainer.alignment.vocabulary import canonical_pieces, share_vocabulary
 
 TINY: list[Kind] = ["bpe", "bytelevel", "unigram", "wordpiece"]
 Tokenizers = dict[str, PreTrainedTokenizerFast]

@@ -16,11 +16,12 @@ from schemas.configs.losses import ALMConfig
 from schemas.configs.training import StudentConfig
 from schemas.errors import RunError
 from schemas.models.teacher_head import load_teacher_head
+from schemas.models.tokenizer_rules import same_tokenizer
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.world import counts_of, gradients, make_batch, make_pair, pick
-from trainer.alignment.vocabulary import same_tokenizer, share_vocabulary
+from trainer.alignment.vocabulary import share_vocabulary
 from trainer.data.batch import SpanSet
 from trainer.data.loader import BatchBuilder, StudentEncoder
 from trainer.objectives.alm import binarised_divergence, boundary_tokens, log1mexp

@@ -7,9 +7,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from schemas.cache.reader import Cache
 from schemas.models.teacher_head import TeacherHead, load_teacher_head
+from schemas.models.tokenizer_rules import same_tokenizer
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
-from trainer.alignment.vocabulary import same_tokenizer, share_vocabulary
+from trainer.alignment.vocabulary import share_vocabulary
 from trainer.data.batch import StudentStates
 from trainer.data.loader import BatchBuilder, StudentEncoder
 from trainer.objectives.loss import Pair

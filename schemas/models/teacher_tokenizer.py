@@ -1,0 +1,22 @@
+"""The tokenizer that made a cache's tokens, opened from the files that the cache keeps."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from schemas.cache.manifest import TEACHER, CacheManifest
+from schemas.models.tokenizer import load_chosen_tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+# In the identity of a cache, under `teacher`, where tokenizer.json was followed against AutoTokenizer.
+RULES, OF_THE_FILE = "tokenizer_rules", "tokenizer.json"
+
+
+def load_teacher_tokenizer(cache: Path, manifest: CacheManifest) -> "PreTrainedTokenizerFast":
+    """The teacher's tokenizer, with the rules that ran. Raises TokenizerError.
+
+    Caches whose tokenizer.json AutoTokenizer follows say nothing; neither do those made before the two were compared.
+    """
+    of_the_file = manifest.identity.get("teacher", {}).get(RULES) == OF_THE_FILE
+    return (load_tokenizer if of_the_file else load_chosen_tokenizer)(cache / TEACHER)
