@@ -24,7 +24,7 @@ from trainer.alignment.quality import (
     measure_alignment,
     measure_vocabulary,
 )
-from trainer.data.loader import StudentEncoder
+from trainer.alignment.student_text import StudentTokenizer
 
 
 def show_student(path: Path, student: str, max_tokens: int) -> None:
@@ -34,7 +34,7 @@ def show_student(path: Path, student: str, max_tokens: int) -> None:
         raise CacheError(f"{path} keeps sentence embeddings and no tokens: any student's tokenizer fits it")
     tokenizer = load_tokenizer(resolve_model(student, None))
     teacher_tokenizer = load_teacher_tokenizer(path, cache.manifest)
-    encoder = StudentEncoder(tokenizer, max_tokens, append_eos=False)
+    encoder = StudentTokenizer(tokenizer, max_tokens, append_eos=False)
     vocabulary = measure_vocabulary(cache, encoder, teacher_tokenizer, MEASURED, seed=0)
     quality = measure_alignment(cache, encoder, MEASURED, seed=0)
     measured = f"{quality.samples:,} of {len(cache):,} samples, cut at {max_tokens:,} student tokens"

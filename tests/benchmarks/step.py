@@ -26,7 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from schemas.cache.reader import Cache
 from schemas.configs.training import TrainingConfig
 from tests.caches import build_cache, extraction, write_corpus
-from trainer.optimisation.loop import Loop, _units
+from trainer.optimisation.loop import Loop
 from trainer.optimisation.memory import keep_freed_memory
 from trainer.runs.checkpoint import find_start
 from trainer.runs.setup import set_up
@@ -136,9 +136,9 @@ def time_parts(loop: Loop, rounds: int) -> dict[str, float]:
         now = time.perf_counter()
         batch = next(source.stream)
         now = part("read", now)
-        states = forward(loop.model, batch, source.objective.needs)
+        states = forward(loop.model, batch, source.objective.of_student)
         now = part("forward", now)
-        counts = {unit: batch.count(unit) for unit in _units(source.objective)}
+        counts = {unit: batch.count(unit) for unit in source.objective.units}
         total, _ = source.objective(states, batch, counts)
         now = part("objective", now)
         total.backward()

@@ -12,7 +12,7 @@ from schemas.cache.reader import Cache
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
 from trainer.alignment.quality import measure_alignment, measure_vocabulary
-from trainer.data.loader import StudentEncoder
+from trainer.alignment.student_text import StudentTokenizer
 
 Command = Callable[..., str]
 
@@ -62,7 +62,7 @@ def test_a_student_is_shown_by_what_it_shares(made: Path, inspect: Command, max_
 
     cache = Cache(made / "cache")
     student, teacher = (AutoTokenizer.from_pretrained(made / name) for name in ("other", "teacher"))
-    encoder = StudentEncoder(student, max_tokens, append_eos=False)
+    encoder = StudentTokenizer(student, max_tokens, append_eos=False)
     quality = measure_alignment(cache, encoder, 1000, 0)
     vocabulary = measure_vocabulary(cache, encoder, teacher, 1000, 0)
     shown = inspect(made / "cache", "--student", made / "other", "--max-tokens", max_tokens)

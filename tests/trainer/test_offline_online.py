@@ -20,13 +20,18 @@ from schemas.models.teacher_head import TeacherHead, load_teacher_embedding, loa
 from schemas.models.tokenizer_rules import same_tokenizer
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.trainer.objectives.answers import by_layer, with_answers
+from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.world import counts_of
+from trainer.alignment.student_text import StudentTokenizer
 from trainer.alignment.vocabulary import share_vocabulary
 from trainer.data.batch import Batch
-from trainer.data.loader import BatchBuilder, StudentEncoder
-from trainer.objectives.loss import Pair
+from trainer.data.loader import BatchBuilder
+from trainer.data.teacher_states import TeacherHidden, TeacherMass
+from trainer.objectives.context import StudentSize
 from trainer.objectives.objective import Objective, build_objective
 from trainer.student.load import forward, load_student, prepare
+from trainer.student.states import StudentLogits
 
 OBJECTIVES: dict[str, list[dict[str, Any]]] = {
     "ce": [{"loss": "ce"}],
@@ -83,37 +88,38 @@ def live_teacher(cache: Cache) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
 
 
-def setting(cache: Cache, losses: Sequence[dict[str, Any]], cross: bool) -> tuple[Any, Pair, Objective, Batch]:
-    """Student, pair, objective and one cached batch."""
+def setting(cache: Cache, losses: Sequence[dict[str, Any]], cross: bool) -> tuple[Any, GivenContext, Objective, Batch]:
+    """Student, context, objective and one cached batch."""
     teacher = AutoTokenizer.from_pretrained(cache.path / "teacher")
     tokenizer = AutoTokenizer.from_pretrained(cache.path.parent / "other") if cross else teacher
     torch.manual_seed(1)
     architecture = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3}
     config = StudentConfig(architecture=architecture | {"num_attention_heads": 2}, tokenizer="teacher", max_tokens=64)
     model = load_student(config, tokenizer)
-    pair = Pair(
+    context = GivenContext(
         manifest=cache.manifest,
         head=load_teacher_head(cache.path, cache.manifest),
-        student_layers=3,
-        student_width=16,
+        student=StudentSize(3, 16),
         vocabulary=share_vocabulary(tokenizer, teacher),
         same_tokenizer=same_tokenizer(tokenizer, teacher),
         embedding_Vd=load_teacher_embedding(cache.path, cache.manifest),
         tokenizers=(tokenizer, teacher),
     )
-    assert pair.same_tokenizer is not cross
-    objective = build(losses, pair)
-    prepare(model, objective.needs)
-    builder = BatchBuilder(cache, StudentEncoder(tokenizer, 64, append_eos=True), objective.needs)
-    return model, pair, objective, builder[POSITIONS]
+    assert context.same_tokenizer is not cross
+    objective = build(losses, context)
+    prepare(model, objective.of_student)
+    builder = BatchBuilder(cache, StudentTokenizer(tokenizer, 64, append_eos=True), objective.of_batch)
+    return model, context, objective, builder[POSITIONS]
 
 
-def build(losses: Sequence[dict[str, Any]], pair: Pair) -> Objective:
-    return build_objective([TypeAdapter(LossConfig).validate_python(loss) for loss in losses], pair)
+def build(losses: Sequence[dict[str, Any]], context: GivenContext) -> Objective:
+    return build_objective([TypeAdapter(LossConfig).validate_python(loss) for loss in losses], context)
 
 
-def live(cache: Cache, teacher: Any, pair: Pair, batch: Batch, by_logits: bool) -> tuple[Pair, Batch]:
-    """The same batch with all that the teacher computes now, from text, and the pair with its own matrices."""
+def live(
+    cache: Cache, teacher: Any, context: GivenContext, batch: Batch, by_logits: bool
+) -> tuple[GivenContext, Batch]:
+    """The same batch with all that the teacher computes now, from text, and the context with its own matrices."""
     tokenizer = AutoTokenizer.from_pretrained(cache.path.parent / "teacher", pad_token="<pad>", padding_side="right")
     encoded = tokenizer([cache.sample(position).text for position in POSITIONS], return_tensors="pt", padding=True)
     with torch.no_grad():
@@ -126,23 +132,28 @@ def live(cache: Cache, teacher: Any, pair: Pair, batch: Batch, by_logits: bool) 
     states = dict(enumerate(output.hidden_states)) | ({3: output.logits} if by_logits else {})
     weight_Vd = torch.eye(len(tokenizer)) if by_logits else teacher.get_output_embeddings().weight.detach()
     online = replace(
-        pair,
+        context,
         head=TeacherHead(weight_Vd, None, HeadRecord(dtype="float32", bias=False)),
         embedding_Vd=teacher.get_input_embeddings().weight.detach(),
     )
-    return online, replace(
-        batch,
-        teacher_tokens_BT=encoded["input_ids"],
-        teacher_mask_BT=mask,
-        teacher_hidden={layer: states[layer] * mask[..., None] for layer in batch.teacher_hidden},
-        teacher_mass={layer: mass[layer] / mass[layer].sum(1, keepdim=True) for layer in batch.teacher_mass},
-    )
+    hidden = {TeacherHidden(layer): states[layer] * mask[..., None] for layer in by_layer(batch, TeacherHidden)}
+    masses = {
+        TeacherMass(layer): mass[layer] / mass[layer].sum(1, keepdim=True) for layer in by_layer(batch, TeacherMass)
+    }
+    batch = replace(batch, teacher_tokens_BT=encoded["input_ids"], teacher_mask_BT=mask)
+    return online, with_answers(batch, {**hidden, **masses})
 
 
 def loss_and_gradients(model: Any, objective: Objective, batch: Batch) -> tuple[float, list[torch.Tensor]]:
     """The value and its gradient: to the student and, if it learns anything itself, to the objective."""
     model.zero_grad()
-    total, _ = objective(forward(model, batch, objective.needs), batch, counts_of(batch, pairs=objective.needs.pairs))
+    total, _ = objective(
+        forward(model, batch, objective.of_student),
+        batch,
+        counts_of(
+            batch,
+        ),
+    )
     total.backward()
     gradients = [[p.grad.flatten() for p in module.parameters() if p.grad is not None] for module in (model, objective)]
     return total.item(), [torch.cat(parts) for parts in gradients if parts]
@@ -163,8 +174,8 @@ def assert_equal(
     [(name, cross) for name in OBJECTIVES for cross in (False, True) if not (cross and name.startswith(ONE_TOKENIZER))],
 )
 def test_cached_states_give_the_live_loss(cache: Cache, teacher: Any, name: str, cross: bool) -> None:
-    model, pair, objective, batch = setting(cache, OBJECTIVES[name], cross)
-    live_pair, live_batch = live(cache, teacher, pair, batch, name.startswith(BY_LOGITS))
+    model, context, objective, batch = setting(cache, OBJECTIVES[name], cross)
+    live_pair, live_batch = live(cache, teacher, context, batch, name.startswith(BY_LOGITS))
     live_objective = build(OBJECTIVES[name], live_pair)
     live_objective.load_state_dict(objective.state_dict())
     learners = 1 + bool(list(objective.parameters()))
@@ -176,7 +187,7 @@ def test_cached_logits_are_the_teachers(cache: Cache, teacher: Any) -> None:
     """KD against the teacher's own logits, never touched by our unembedding, in plain torch."""
     model, _, objective, batch = setting(cache, OBJECTIVES["kd"], False)
     tokenizer = AutoTokenizer.from_pretrained(cache.path.parent / "teacher")
-    states = forward(model, batch, objective.needs)
+    states = forward(model, batch, objective.of_student)
     total, terms = 0.0, 0
     for row, position in enumerate(POSITIONS):
         sample = cache.sample(position)
@@ -189,10 +200,10 @@ def test_cached_logits_are_the_teachers(cache: Cache, teacher: Any) -> None:
         for place in range(1, with_eos):
             if place == length or ends[place] > sample.prompt_end:
                 target = (logits[place - 1].double() / 2).log_softmax(-1)
-                guess = (states.logits_BSV[row, place - 1].double() / 2).log_softmax(-1)
+                guess = (states[StudentLogits()][row, place - 1].double() / 2).log_softmax(-1)
                 total += 4 * float((target.exp() * (target - guess)).sum().detach())
                 terms += 1
-    counts = counts_of(batch, pairs=True)
+    counts = counts_of(batch)
     assert counts["pair"] == terms
     assert objective(states, batch, counts)[0].item() == pytest.approx(total / terms, rel=1e-5)
 
@@ -202,19 +213,18 @@ def test_a_teacher_that_is_its_own_student_has_nothing_to_learn(cache: Cache) ->
     tokenizer = AutoTokenizer.from_pretrained(cache.path / "teacher")
     model = AutoModelForCausalLM.from_pretrained(cache.path.parent / "teacher", dtype=torch.float32).eval()
     losses = [{"loss": "sra", "cos": 0}, {"loss": "kd"}, {"loss": "mta", "hid": 0}]
-    pair = Pair(
+    context = GivenContext(
         manifest=cache.manifest,
         head=load_teacher_head(cache.path, cache.manifest),
-        student_layers=3,
-        student_width=32,
+        student=StudentSize(3, 32),
         vocabulary=share_vocabulary(tokenizer, tokenizer),
         same_tokenizer=True,
     )
-    objective = build(losses, pair)
-    prepare(model, objective.needs)
+    objective = build(losses, context)
+    prepare(model, objective.of_student)
     for append_eos in (True, False):
-        batch = BatchBuilder(cache, StudentEncoder(tokenizer, 64, append_eos), objective.needs)[POSITIONS]
-        counts = counts_of(batch, pairs=True)
-        _, parts = objective(forward(model, batch, objective.needs), batch, counts)
+        batch = BatchBuilder(cache, StudentTokenizer(tokenizer, 64, append_eos), objective.of_batch)[POSITIONS]
+        counts = counts_of(batch)
+        _, parts = objective(forward(model, batch, objective.of_student), batch, counts)
         for name in ("sra/geo", "sra/span_kd", "kd/kl", "mta/dsa"):
             assert abs(parts[name].item()) < 1e-5, (append_eos, name)

@@ -1,6 +1,5 @@
 """Offline equals online for stored teacher distributions, in a cache that keeps no hidden state at all."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +9,10 @@ from transformers import AutoTokenizer
 from schemas.cache.reader import Cache
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.trainer.objectives.answers import of_kind, with_answers
 from tests.trainer.test_offline_online import POSITIONS, assert_equal, live_teacher, loss_and_gradients, setting
-from trainer.data.batch import Batch, SparseLogits
+from trainer.data.batch import Batch
+from trainer.data.teacher_states import SparseLogits, SparseTeacher
 
 TEMPERATURE = 2.0
 OBJECTIVES: dict[str, list[dict[str, Any]]] = {
@@ -45,14 +46,15 @@ def live(cache: Cache, batch: Batch) -> Batch:
         log_p = (live_teacher(cache)(**encoded).logits.double() / TEMPERATURE).log_softmax(-1)
     values, ids = log_p.sort(descending=True)
     tail = values[..., 12:].logsumexp(-1, keepdim=True)
-    sparse = dict(batch.sparse)
-    if "top_k" in sparse:
-        sparse["top_k"] = SparseLogits(ids[..., :12], torch.cat([values[..., :12], tail], -1).float())
-    if "sampled" in sparse:
-        drawn = sparse["sampled"].ids_BTn
+    stored = of_kind(batch, SparseTeacher)
+    if SparseTeacher("top_k") in stored:
+        stored[SparseTeacher("top_k")] = SparseLogits(ids[..., :12], torch.cat([values[..., :12], tail], -1).float())
+    if SparseTeacher("sampled") in stored:
+        drawn = stored[SparseTeacher("sampled")].ids_BTn
         log_q = (0.8 * log_p).log_softmax(-1)
-        sparse["sampled"] = SparseLogits(drawn, ((log_p - log_q).gather(-1, drawn).exp() / drawn.shape[-1]).float())
-    return replace(batch, sparse=sparse)
+        weights = (log_p - log_q).gather(-1, drawn).exp() / drawn.shape[-1]
+        stored[SparseTeacher("sampled")] = SparseLogits(drawn, weights.float())
+    return with_answers(batch, stored)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

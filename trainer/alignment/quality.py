@@ -22,10 +22,10 @@ from transformers import PreTrainedTokenizerBase
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
 from schemas.errors import RunError
+from trainer.alignment.labels import SpanChoice, label_spans
 from trainer.alignment.spans import aligned_spans, coverage
+from trainer.alignment.student_text import StudentText, StudentTokenizer, TextEncoder
 from trainer.alignment.vocabulary import share_vocabulary
-from trainer.data.batch import SpanRequest
-from trainer.data.loader import StudentEncoder, StudentText, TextEncoder, label_spans
 
 MEASURED = 1000  # samples, drawn without replacement
 _AT_ONCE = 100
@@ -98,7 +98,7 @@ class VocabularyCoverage:
 
 
 def measure_alignment(
-    cache: Cache, encoder: TextEncoder, limit: int, seed: int, requests: Iterable[SpanRequest] = ()
+    cache: Cache, encoder: TextEncoder, limit: int, seed: int, requests: Iterable[SpanChoice] = ()
 ) -> AlignmentQuality:
     """Align at most `limit` samples, drawn by `seed`, and label the units that are asked for.
 
@@ -150,7 +150,7 @@ def require_alignment(quality: AlignmentQuality, cache: Path, min_coverage: floa
 
 
 def measure_vocabulary(
-    cache: Cache, encoder: StudentEncoder, teacher_tokenizer: PreTrainedTokenizerBase, limit: int, seed: int
+    cache: Cache, encoder: StudentTokenizer, teacher_tokenizer: PreTrainedTokenizerBase, limit: int, seed: int
 ) -> VocabularyCoverage:
     """What two tokenizers share, and how much of at most `limit` samples that is. Raises TokenizerError."""
     shared = share_vocabulary(encoder.tokenizer, teacher_tokenizer)
@@ -167,7 +167,7 @@ def measure_vocabulary(
     )
 
 
-def _name(request: SpanRequest) -> str:
+def _name(request: SpanChoice) -> str:
     """word, phrase, or phrase/noun; words of the whole text are word/text."""
     kinds = "" if len(request.phrases) != 1 else f"/{request.phrases[0]}"
     return f"{request.unit}{kinds}" if request.scope == "response" else f"{request.unit}{kinds}/text"

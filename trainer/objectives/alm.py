@@ -35,12 +35,16 @@ from transformers import PreTrainedTokenizerBase
 from schemas.configs.losses import ALMConfig
 from schemas.errors import RunError
 from trainer.alignment.vocabulary import canonical_pieces
-from trainer.data.batch import Batch, Needs, SpanRequest, SpanSet, StudentStates
+from trainer.data.batch import Batch
+from trainer.data.teacher_states import TeacherHidden
+from trainer.data.tied_tokens import Spans, SpanSet
 from trainer.numerics.geometry import ratio
 from trainer.numerics.span_pooling import membership, span_mass
+from trainer.objectives.context import LossContext
 from trainer.objectives.kernels.next_token import next_token_logprobs, next_token_logprobs_of
-from trainer.objectives.loss import Loss, Pair, Term
+from trainer.objectives.loss import Loss, Term
 from trainer.objectives.parts.requirements import require_head, require_hidden
+from trainer.student.states import StudentLogits, StudentStates
 
 FLOOR = 1e-4
 
@@ -127,23 +131,23 @@ class ALM(Loss):
     student_I: Tensor | None
     teacher_I: Tensor | None
 
-    def __init__(self, config: ALMConfig, pair: Pair):
+    def __init__(self, config: ALMConfig, context: LossContext):
         super().__init__(config)
-        self.name, self.config = config.loss, config
-        self.head = require_head(pair, "alm", "Use mta, or sra with span_kd: 0")
-        self.layer = pair.manifest.teacher.num_layers
-        self.request = SpanRequest("aligned", "response")
-        self.needs = Needs(teacher_hidden=require_hidden(pair, [self.layer], "alm"), spans=frozenset([self.request]))
+        self.config, self.unit = config, "sample"
+        self.head = require_head(context, "alm", "Use mta, or sra with span_kd: 0")
+        self.hidden = TeacherHidden(context.manifest.teacher.num_layers)
+        self.spans = Spans("aligned", "response")
+        of_teacher = require_hidden(context, [self.hidden.layer], "alm")
+        self.requests = frozenset([StudentLogits(), self.spans, *of_teacher])
         boundaries: tuple[Tensor | None, Tensor | None] = (None, None)
         if config.debias_threshold is not None:
-            assert pair.tokenizers is not None  # given with the head
-            student, teacher = pair.tokenizers
+            student, teacher = context.student_tokenizer, context.teacher_tokenizer
             boundaries = _boundaries(student, "student"), _boundaries(teacher, "teacher")
         self.register_buffer("student_I", boundaries[0], persistent=False)
         self.register_buffer("teacher_I", boundaries[1], persistent=False)
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
-        chunks = predicted(batch.spans[self.request], batch.mask_BS, batch.teacher_mask_BT)
+        chunks = predicted(batch[self.spans], batch.mask_BS, batch.teacher_mask_BT)
         next_BT, boundary_BT = self._teacher(batch, chunks)
         if self.config.debias_threshold is not None:
             last_BK = last_token(chunks.teacher_BT, chunks.mask_BK)
@@ -154,8 +158,8 @@ class ALM(Loss):
         distance_BK = binarised_divergence(log_p_BK, log_q_BK, self.config.divergence, self.config.temperature)
         count_B = chunks.mask_BK.sum(1).to(distance_BK.dtype)
         return {
-            "likelihood": Term(ratio((distance_BK * chunks.mask_BK).sum(1), count_B).sum(), "sample"),
-            "chunks": Term(count_B.sum(), "sample", 0.0),
+            "likelihood": Term(ratio((distance_BK * chunks.mask_BK).sum(1), count_B).sum()),
+            "chunks": Term(count_B.sum(), 0.0),
         }
 
     @torch.no_grad()
@@ -163,12 +167,13 @@ class ALM(Loss):
         """log p of the next token and of a boundary, [B, T] each; 0 where no chunk reads them."""
         tokens_BT = batch.teacher_tokens_BT
         position_P = self._read(chunks.teacher_BT)
-        hidden_Xd = batch.teacher_hidden[self.layer].flatten(0, 1)
+        hidden_Xd = batch[self.hidden].flatten(0, 1)
         found = next_token_logprobs(
             lambda chunk: self.head(hidden_Xd[position_P[chunk]]),
             tokens_BT.roll(-1, dims=1).flatten()[position_P],
             self.teacher_I,
             len(self.head.weight_Vd),
+            self.chunks,
         )
         next_BT, boundary_BT = (_at(position_P, values_P, tokens_BT) for values_P in found)
         return next_BT, boundary_BT
@@ -177,7 +182,8 @@ class ALM(Loss):
         """The same of the student, with gradient."""
         position_P = self._read(chunks.student_BS)
         token_P = batch.tokens_BS.roll(-1, dims=1).flatten()[position_P]
-        found = next_token_logprobs_of(student.logits_BSV.flatten(0, 1), position_P, token_P, self.student_I)
+        logits_XV = student[StudentLogits()].flatten(0, 1)
+        found = next_token_logprobs_of(logits_XV, position_P, token_P, self.student_I, self.chunks)
         next_BS, boundary_BS = (_at(position_P, values_P, batch.tokens_BS) for values_P in found)
         return next_BS, boundary_BS
 

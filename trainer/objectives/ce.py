@@ -4,13 +4,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from schemas.configs.losses import CrossEntropyConfig
-from trainer.data.batch import Batch, Needs, StudentStates
+from trainer.data.batch import Batch
 from trainer.numerics.geometry import at_least_float32
+from trainer.objectives.context import LossContext
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
-from trainer.objectives.loss import Loss, Pair, Term
+from trainer.objectives.loss import Loss, Term
+from trainer.student.states import StudentLogits, StudentStates
 
 IGNORED = -100
-NLL = "nll"
 
 
 def cross_entropy(logits_BSV: Tensor, tokens_BS: Tensor, target_BS: Tensor) -> Tensor:
@@ -36,16 +37,18 @@ def next_tokens(tokens_BS: Tensor, target_BS: Tensor) -> tuple[Tensor, Tensor]:
 class CrossEntropy(Loss):
     """CE, a mean over target tokens. Needs nothing of the teacher."""
 
-    def __init__(self, config: CrossEntropyConfig, pair: Pair):
+    def __init__(self, config: CrossEntropyConfig, context: LossContext):
         super().__init__(config)
-        self.name, self.needs = config.loss, Needs()
+        self.unit, self.requests = "token", frozenset([StudentLogits()])
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
-        return {NLL: Term(cross_entropy(student.logits_BSV, batch.tokens_BS, batch.target_BS), "token")}
+        return self.term(cross_entropy(student[StudentLogits()], batch.tokens_BS, batch.target_BS))
 
-    def carried(
-        self, student: StudentStates, batch: Batch, factor: float, carrier_factor: float
-    ) -> CarriedCrossEntropy:
-        """The same, for another loss to carry; both factors are those of `CarriedCrossEntropy`."""
+    def term(self, total: Tensor) -> dict[str, Term]:
+        """The one term, of its sum, whoever computed that."""
+        return {"nll": Term(total)}
+
+    def carried(self, student: StudentStates, batch: Batch, scale: float, carrier_scale: float) -> CarriedCrossEntropy:
+        """The same, for another loss to carry; both scales are those of `CarriedCrossEntropy`."""
         labels = next_tokens(batch.tokens_BS, batch.target_BS)
-        return CarriedCrossEntropy(*labels, factor, carrier_factor, student.logits_BSV)
+        return CarriedCrossEntropy(*labels, scale, carrier_scale, student[StudentLogits()])

@@ -38,19 +38,25 @@ from torch.nn import functional as F
 
 from schemas.configs.losses import DSKDConfig
 from schemas.errors import RunError
-from trainer.data.batch import Batch, Needs, StudentStates
+from trainer.data.batch import Batch
+from trainer.data.teacher_states import TeacherHidden
+from trainer.data.tied_tokens import SameTokenPositions
 from trainer.numerics.geometry import at_least_float32
-from trainer.objectives.kernels import forward_kl as divergence
+from trainer.objectives.context import LossContext
+from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
 from trainer.objectives.kernels.forward_kl import forward_kl
 from trainer.objectives.kernels.pooled_rows import Columns, Rows
-from trainer.objectives.loss import Loss, Pair, Term
+from trainer.objectives.loss import Loss, Request, Term
 from trainer.objectives.parts.cross_attention import CrossModelAttention, attend, following, over_deviation, projector
 from trainer.objectives.parts.requirements import require_head, require_hidden
+from trainer.student.states import StudentEmbedding, StudentHidden, StudentLogits, StudentStates, StudentUnembedding
 
 Head = Callable[[Tensor], Tensor]  # states [n, d] -> logits [n, V]
 
 
-def head_cross_entropy(hidden_Pd: Tensor, target_P: Tensor, head: Head, vocabulary: int) -> tuple[Tensor, Tensor]:
+def head_cross_entropy(
+    hidden_Pd: Tensor, target_P: Tensor, head: Head, vocabulary: int, chunks: Chunks | None = None
+) -> tuple[Tensor, Tensor]:
     """sum_p -log softmax(head(h_p))[x_p] in nats, and whether x_p is the likeliest token, [P] bool."""
     right_P = torch.zeros_like(target_P, dtype=torch.bool)
 
@@ -59,10 +65,17 @@ def head_cross_entropy(hidden_Pd: Tensor, target_P: Tensor, head: Head, vocabula
         right_P[rows] = logits_nV.detach().argmax(-1) == target_n
         return F.cross_entropy(logits_nV, target_n, reduction="sum")
 
-    return _sum_over_chunks(hidden_Pd, of_chunk, vocabulary), right_P
+    return _sum_over_chunks(hidden_Pd, of_chunk, vocabulary, chunks), right_P
 
 
-def head_forward_kl(student_Qe: Tensor, teacher_Qe: Tensor, head: Head, vocabulary: int, temperature: float) -> Tensor:
+def head_forward_kl(
+    student_Qe: Tensor,
+    teacher_Qe: Tensor,
+    head: Head,
+    vocabulary: int,
+    temperature: float,
+    chunks: Chunks | None = None,
+) -> Tensor:
     """sum_q KL(softmax(head(t_q) / tau) || softmax(head(s_q) / tau)), with a gradient to the student's states alone."""
 
     def of_chunk(student_ne: Tensor, rows: slice) -> Tensor:
@@ -71,12 +84,15 @@ def head_forward_kl(student_Qe: Tensor, teacher_Qe: Tensor, head: Head, vocabula
         log_q_nV = (head(student_ne) / temperature).log_softmax(-1)
         return F.kl_div(log_q_nV, log_p_nV, reduction="sum", log_target=True)
 
-    return _sum_over_chunks(student_Qe, of_chunk, vocabulary)
+    return _sum_over_chunks(student_Qe, of_chunk, vocabulary, chunks)
 
 
-def _sum_over_chunks(states_Pd: Tensor, of_chunk: Callable[[Tensor, slice], Tensor], vocabulary: int) -> Tensor:
+def _sum_over_chunks(
+    states_Pd: Tensor, of_chunk: Callable[[Tensor, slice], Tensor], vocabulary: int, chunks: Chunks | None
+) -> Tensor:
     """The sum of a loss over chunks of rows; its gradient to the states can be asked for once."""
-    total: Tensor = _SumOverChunks.apply(states_Pd, of_chunk, vocabulary)
+    size = chunks_for(states_Pd, chunks).rows // vocabulary
+    total: Tensor = _SumOverChunks.apply(states_Pd, of_chunk, size)
     return total
 
 
@@ -85,13 +101,11 @@ class _SumOverChunks(torch.autograd.Function):
     computed twice, and what waits for the backward pass is as wide as a state."""
 
     @staticmethod
-    def forward(ctx: Any, states_Pd: Tensor, of_chunk: Callable[[Tensor, slice], Tensor], vocabulary: int) -> Tensor:
+    def forward(ctx: Any, states_Pd: Tensor, of_chunk: Callable[[Tensor, slice], Tensor], size: int) -> Tensor:
         wanted = ctx.needs_input_grad[0]
         ctx.gradient_Pd = torch.empty_like(states_Pd) if wanted else None
         total = states_Pd.new_zeros(())
-        size = max(1, (divergence.CHUNK_GPU if states_Pd.is_cuda else divergence.CHUNK_CPU) // vocabulary)
-        for start in range(0, len(states_Pd), size):
-            rows = slice(start, start + size)
+        for rows in slices(0, len(states_Pd), size):
             with torch.set_grad_enabled(wanted):
                 states_nd = states_Pd[rows].detach().requires_grad_(wanted)
                 loss = of_chunk(states_nd, rows)
@@ -117,42 +131,48 @@ class DSKD(Loss):
 
     embedding_Ve: Tensor
 
-    def __init__(self, config: DSKDConfig, pair: Pair):
+    def __init__(self, config: DSKDConfig, context: LossContext):
         super().__init__(config)
-        self.name, self.config = config.loss, config
-        self.head = require_head(pair, "dskd", "Use sra with span_kd: 0")
-        self.student_logits = pair.student_logits
-        self.teacher_last, self.student_last = pair.manifest.teacher.num_layers, pair.student_layers
-        self.same_tokenizer = pair.same_tokenizer
-        self.masks_wrong = config.mask_wrong == "always" or (config.mask_wrong == "auto" and not pair.same_tokenizer)
-        width, teacher_width = pair.student_width, pair.manifest.teacher.hidden_size
+        self.config, self.same_tokenizer = config, context.same_tokenizer
+        self.unit = "pair" if self.same_tokenizer else "token"
+        self.head = require_head(context, "dskd", "Use sra with span_kd: 0")
+        self.student_logits = context.student.logits
+        self.hidden, self.student_hidden = self._last_layers(context)
+        self.masks_wrong = config.mask_wrong == "always" or (config.mask_wrong == "auto" and not self.same_tokenizer)
+        width, teacher_width = context.student.width, context.manifest.teacher.hidden_size
         if config.student_space > 0:
             self.t2s = projector(teacher_width, width, config.projectors)
         if config.teacher_space > 0:
             self.s2t = projector(width, teacher_width, config.projectors)
-        if not pair.same_tokenizer:
-            self.register_buffer("embedding_Ve", _teacher_embedding(pair), persistent=False)
+        if not self.same_tokenizer:
+            self.register_buffer("embedding_Ve", _teacher_embedding(context), persistent=False)
             self.attention = CrossModelAttention(width, teacher_width, config.projectors)
-        self.needs = Needs(
-            teacher_hidden=require_hidden(pair, [self.teacher_last], "dskd"),
-            student_hidden=frozenset([self.student_last] if config.teacher_space > 0 else []),
-            pairs=pair.same_tokenizer,
-            modules=True,
-        )
+        self.requests = self._requests(context)
+
+    @staticmethod
+    def _last_layers(context: LossContext) -> tuple[TeacherHidden, StudentHidden]:
+        return TeacherHidden(context.manifest.teacher.num_layers), StudentHidden(context.student.layers)
+
+    def _requests(self, context: LossContext) -> frozenset[Request]:
+        requests: set[Request] = {StudentLogits(), StudentUnembedding()}
+        requests |= require_hidden(context, [self.hidden.layer], "dskd")
+        requests.add(SameTokenPositions() if self.same_tokenizer else StudentEmbedding())
+        if self.config.teacher_space > 0:
+            requests.add(self.student_hidden)
+        return frozenset(requests)
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         return self._one_to_one(student, batch) if self.same_tokenizer else self._across(student, batch)
 
     def _one_to_one(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
-        assert batch.pair_BS is not None  # asked for by `needs`
-        where_BS = batch.paired_targets()
+        where_BS = batch.shared_predictions()
         sample_P, position_P = where_BS.nonzero(as_tuple=True)
-        teacher_Pe = batch.teacher_hidden[self.teacher_last][sample_P, batch.pair_BS[sample_P, position_P]]
+        teacher_Pe = batch[self.hidden][sample_P, batch[SameTokenPositions()][sample_P, position_P]]
         terms: dict[str, Term] = {}
         if self.config.student_space > 0:
             terms |= self._student_space(student, batch, where_BS, self.t2s(teacher_Pe))
         if self.config.teacher_space > 0:
-            hidden_Pd = at_least_float32(student.hidden[self.student_last])[where_BS]
+            hidden_Pd = at_least_float32(student[self.student_hidden])[where_BS]
             terms |= self._teacher_space(self.s2t(hidden_Pd), teacher_Pe)
         return terms
 
@@ -160,7 +180,7 @@ class DSKD(Loss):
         predicts_BS, teacher_predicts_BT = following(batch.target_BS), following(batch.teacher_target_BT)
         linked_B1 = (predicts_BS.any(1) & teacher_predicts_BT.any(1))[:, None]
         where_BS, where_BT = predicts_BS & linked_B1, teacher_predicts_BT & linked_B1
-        teacher_BTe = batch.teacher_hidden[self.teacher_last]
+        teacher_BTe = batch[self.hidden]
         embedded_BTe = self.embedding_Ve[batch.teacher_tokens_BT].to(teacher_BTe.dtype)
         score_BST = self.attention(self._embed(student, batch), embedded_BTe, where_BT)
         terms: dict[str, Term] = {}
@@ -169,15 +189,14 @@ class DSKD(Loss):
             carried_BSd = attend(score_BST, where_BT) @ self.t2s(said_BTe)
             terms |= self._student_space(student, batch, where_BS, carried_BSd[where_BS])
         if self.config.teacher_space > 0:
-            hidden_BSd = at_least_float32(student.hidden[self.student_last])
+            hidden_BSd = at_least_float32(student[self.student_hidden])
             carried_BTe = attend(score_BST.mT, where_BS) @ self.s2t(hidden_BSd)
             terms |= self._teacher_space(carried_BTe[where_BT], teacher_BTe[where_BT])
         return terms
 
     @torch.no_grad()
     def _embed(self, student: StudentStates, batch: Batch) -> Tensor:
-        assert student.embedding is not None  # asked for by `needs`
-        embedded_BSd = at_least_float32(student.embedding(batch.tokens_BS))
+        embedded_BSd = at_least_float32(student[StudentEmbedding()](batch.tokens_BS))
         width = self.attention.query.in_features // 2
         if embedded_BSd.shape[-1] != width:
             raise RunError(
@@ -188,57 +207,57 @@ class DSKD(Loss):
 
     def _student_space(self, student: StudentStates, batch: Batch, where_BS: Tensor, t2s_Pd: Tensor) -> dict[str, Term]:
         """The terms over student rows `where_BS`, of the teacher in the student's width."""
-        assert student.unembedding is not None  # asked for by `needs`
-        weight_Vd = student.unembedding.weight.detach()
-        bias_V = None if student.unembedding.bias is None else student.unembedding.bias.detach()
+        unembedding = student[StudentUnembedding()]
+        weight_Vd = unembedding.weight.detach()
+        bias_V = None if unembedding.bias is None else unembedding.bias.detach()
 
         def head(hidden_nd: Tensor) -> Tensor:
             return self.student_logits(F.linear(hidden_nd, weight_Vd, bias_V))
 
         target_P = following(batch.tokens_BS)[where_BS]
-        nll, right_P = head_cross_entropy(t2s_Pd, target_P, head, len(weight_Vd))
+        nll, right_P = head_cross_entropy(t2s_Pd, target_P, head, len(weight_Vd), self.chunks)
         kept_P = right_P if self.masks_wrong else torch.ones_like(right_P)
         position_P, said_Pd = where_BS.flatten().nonzero().squeeze(1)[kept_P], t2s_Pd.detach()[kept_P]
         one_P = torch.ones(len(position_P), device=position_P.device)
         rows = Rows(position_P, torch.arange(len(position_P), device=position_P.device), one_P, len(position_P))
         kl = forward_kl(
-            student.logits_BSV.flatten(0, 1),
+            student[StudentLogits()].flatten(0, 1),
             rows,
             Columns(len(weight_Vd)),
             lambda chunk: head(said_Pd[chunk]) / self.config.temperature,
             one_P,
             self.config.temperature,
+            chunks=self.chunks,
         )
         weight = self.config.student_space
         return {
-            "t2s_ce": self._term(nll, weight),
-            "t2s_kd": self._term(kl, weight),
-            "t2s_acc": self._term(right_P.sum(), 0.0),
+            "t2s_ce": Term(nll, weight),
+            "t2s_kd": Term(kl, weight),
+            "t2s_acc": Term(right_P.sum(), 0.0),
         }
 
     def _teacher_space(self, s2t_Qe: Tensor, teacher_Qe: Tensor) -> dict[str, Term]:
         """The term over rows where the teacher predicts a target, of the student in the teacher's width."""
-        kl = head_forward_kl(s2t_Qe, teacher_Qe, self.head, len(self.head.weight_Vd), self.config.temperature)
-        return {"s2t_kd": self._term(kl, self.config.teacher_space)}
-
-    def _term(self, total: Tensor, weight: float) -> Term:
-        return Term(total, "pair" if self.same_tokenizer else "token", weight)
+        vocabulary = len(self.head.weight_Vd)
+        kl = head_forward_kl(s2t_Qe, teacher_Qe, self.head, vocabulary, self.config.temperature, self.chunks)
+        return {"s2t_kd": Term(kl, self.config.teacher_space)}
 
     def parameter_groups(self) -> list[dict[str, object]]:
         return [{"params": list(self.parameters()), "lr": self.config.projectors.lr, "weight_decay": 0.0}]
 
 
-def _teacher_embedding(pair: Pair) -> Tensor:
+def _teacher_embedding(context: LossContext) -> Tensor:
     """[V_T, d_T] float32. Raises RunError: not in the cache, or of another width than the states they are added to."""
-    if pair.embedding_Vd is None:
+    embedding_Vd = context.embedding_Vd
+    if embedding_Vd is None:
         raise RunError(
             "dskd links the tokens of two tokenizers by the teacher's input embeddings, and the cache does not keep "
             "them. Extract with teacher.keep_embeddings: true, or give the student the tokenizer 'teacher'"
         )
-    width, states = pair.embedding_Vd.shape[1], pair.manifest.teacher.hidden_size
-    if width != states:
+    teacher, width = context.manifest.teacher, embedding_Vd.shape[1]
+    if width != teacher.hidden_size:
         raise RunError(
-            f"dskd adds the teacher's input embeddings to its states, and {pair.manifest.teacher.model} has embeddings "
-            f"{width} wide and states {states}. Use sra, or give the student the tokenizer 'teacher'"
+            f"dskd adds the teacher's input embeddings to its states, and {teacher.model} has embeddings "
+            f"{width} wide and states {teacher.hidden_size}. Use sra, or give the student the tokenizer 'teacher'"
         )
-    return pair.embedding_Vd.float()
+    return embedding_Vd.float()

@@ -29,16 +29,16 @@ from torch.autograd.function import once_differentiable
 from schemas.configs.losses import FDDConfig
 from schemas.errors import RunError
 from schemas.models.logits import LogitTransform
-from trainer.data.batch import Batch, Needs, StudentStates
+from trainer.data.batch import Batch
+from trainer.data.teacher_states import TeacherHidden
+from trainer.data.tied_tokens import SameTokenPositions
 from trainer.numerics.geometry import at_least_float32, cosine_distance
-from trainer.objectives.loss import Loss, Pair, Term
+from trainer.objectives.context import LossContext
+from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
+from trainer.objectives.loss import Loss, Term
 from trainer.objectives.parts.layer_pairs import layer_pairs
 from trainer.objectives.parts.requirements import require_head, require_hidden, require_same_tokenizer
-
-# Numbers of one side's logits in a chunk, over all key layers; some ten blocks of this size exist at once. Every chunk
-# reads W_U and adds to its gradient, which pays only if many tokens share it.
-CHUNK_CPU = 1 << 22
-CHUNK_GPU = 1 << 25
+from trainer.student.states import StudentHidden, StudentLogits, StudentStates, StudentUnembedding
 
 
 def dynamics(student_MnN: Tensor, teacher_MnN: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -66,6 +66,9 @@ class Comparison:
     temperature: float
     weights: tuple[float, float]  # of trajectory and derivative
     student_logits: LogitTransform = LogitTransform()  # noqa: RUF009 - frozen
+    # Of one side's logits over all key layers, of which some ten exist at once. Every chunk reads W_U and adds to its
+    # gradient, which pays only if many tokens share it.
+    chunks: Chunks | None = None
 
     def against(self, student_MnN: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
         """Both terms over a chunk, [2], and the gradient of their weighted sum to the student's logits, [M, n, N]."""
@@ -109,13 +112,12 @@ class _FeatureDynamics(torch.autograd.Function):
         of_logits_XV = None if logits_XV is None else torch.zeros_like(logits_XV, dtype=weight_Nd.dtype)
         of_states = [torch.zeros_like(state_Xd, dtype=weight_Nd.dtype) for state_Xd in states]
         terms = weight_Nd.new_zeros(2)
-        rows = max(1, (CHUNK_GPU if weight_Vd.is_cuda else CHUNK_CPU) // (layers * width))
-        for start in range(0, len(comparison.position_P), rows):
-            chunk = slice(start, start + rows)
+        size = chunks_for(weight_Vd, comparison.chunks).rows // (layers * width)
+        for chunk in slices(0, len(comparison.position_P), size):
             position_n = comparison.position_P[chunk]
             states_nd = [at_least_float32(state_Xd[position_n]) for state_Xd in states]
-            shape = comparison.student_logits
-            logits = [shape(nn.functional.linear(state_nd, weight_Nd, bias_N)) for state_nd in states_nd]
+            transform = comparison.student_logits
+            logits = [transform(nn.functional.linear(state_nd, weight_Nd, bias_N)) for state_nd in states_nd]
             if logits_XV is not None:
                 logits.append(at_least_float32(logits_XV[position_n, :width]))
             chunk_terms, gradient_MnN = comparison.against(torch.stack(logits), chunk)
@@ -125,7 +127,7 @@ class _FeatureDynamics(torch.autograd.Function):
             for gradient_nN, logits_nN, state_nd, of_state_Xd in zip(
                 gradient_MnN, logits, states_nd, of_states, strict=False
             ):
-                gradient_nN = shape.backward(gradient_nN, logits_nN)
+                gradient_nN = transform.backward(gradient_nN, logits_nN)
                 of_state_Xd[position_n] = gradient_nN @ weight_Nd
                 of_weight_Vd[:width].addmm_(gradient_nN.T, state_nd)
                 of_bias_V[:width] += gradient_nN.sum(0)
@@ -150,54 +152,53 @@ class FDD(Loss):
     `dynamics` is both, weighted, and what is learned from; `trajectory` and `derivative` are reported alone.
     """
 
-    def __init__(self, config: FDDConfig, pair: Pair):
+    def __init__(self, config: FDDConfig, context: LossContext):
         super().__init__(config)
-        self.name, self.config = config.loss, config
+        self.config, self.unit = config, "pair"
         require_same_tokenizer(
-            pair, "fdd", "Use mta, which aligns words and phrases, or give the student the tokenizer 'teacher'"
+            context, "fdd", "Use mta, which aligns words and phrases, or give the student the tokenizer 'teacher'"
         )
-        self.head = require_head(pair, "fdd", "Use mta, which compares states")
-        self.key_layers = layer_pairs(config.student_layers, config.teacher_layers, pair, "fdd")
+        self.head = require_head(context, "fdd", "Use mta, which compares states")
+        self.key_layers = layer_pairs(config.student_layers, config.teacher_layers, context, "fdd")
         if len(self.key_layers) == 1 and config.derivative > 0:
             raise RunError("fdd: one key layer alone does not change. Give student_layers two, or set derivative: 0")
-        self.last, self.student_logits = pair.student_layers, pair.student_logits
-        self.needs = Needs(
-            teacher_hidden=require_hidden(pair, (teacher for _, teacher in self.key_layers), "fdd"),
-            student_hidden=frozenset(student for student, _ in self.key_layers) - {self.last},
-            pairs=True,
-            modules=True,
-        )
+        self.last, self.student_logits = context.student.layers, context.student.logits
+        of_teacher = require_hidden(context, (teacher for _, teacher in self.key_layers), "fdd")
+        inner = (StudentHidden(student) for student, _ in self.key_layers if student != self.last)
+        of_student = (StudentLogits(), StudentUnembedding(), *inner)
+        self.requests = frozenset([SameTokenPositions(), *of_teacher, *of_student])
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
-        assert batch.pair_BS is not None and student.unembedding is not None  # asked for by `needs`
-        sample_P, position_P = batch.paired_targets().nonzero(as_tuple=True)
-        teacher_P = batch.pair_BS[sample_P, position_P]
+        sample_P, position_P = batch.shared_predictions().nonzero(as_tuple=True)
+        teacher_P = batch[SameTokenPositions()][sample_P, position_P]
+        logits_BSV, unembedding = student[StudentLogits()], student[StudentUnembedding()]
 
         def teacher_logits(layer: int, chunk: slice) -> Tensor:
-            hidden_BTd = batch.teacher_hidden[self.key_layers[layer][1]]
+            hidden_BTd = batch[TeacherHidden(self.key_layers[layer][1])]
             logits: Tensor = self.head(hidden_BTd[sample_P[chunk], teacher_P[chunk]])
             return logits
 
         comparison = Comparison(
             position_P=sample_P * batch.tokens_BS.shape[1] + position_P,
             teacher_logits=teacher_logits,
-            num_compared=min(student.logits_BSV.shape[-1], len(self.head.weight_Vd)),
+            num_compared=min(logits_BSV.shape[-1], len(self.head.weight_Vd)),
             temperature=self.config.temperature,
             weights=(self.config.trajectory, self.config.derivative),
             student_logits=self.student_logits,
+            chunks=self.chunks,
         )
         layers = [layer for layer, _ in self.key_layers]
-        states = [student.hidden[layer].flatten(0, 1) for layer in layers if layer != self.last]
+        states = [student[StudentHidden(layer)].flatten(0, 1) for layer in layers if layer != self.last]
         for state_Xd in states:
-            if state_Xd.shape[1] != student.unembedding.in_features:
+            if state_Xd.shape[1] != unembedding.in_features:
                 raise RunError(
                     f"fdd: the student's states are {state_Xd.shape[1]} wide and its unembedding takes "
-                    f"{student.unembedding.in_features}: its inner layers predict nothing. Use mta instead"
+                    f"{unembedding.in_features}: its inner layers predict nothing. Use mta instead"
                 )
-        logits_XV = student.logits_BSV.flatten(0, 1) if self.last in layers else None
-        total, trajectory, derivative = feature_dynamics(comparison, student.unembedding, states, logits_XV)
+        logits_XV = logits_BSV.flatten(0, 1) if self.last in layers else None
+        total, trajectory, derivative = feature_dynamics(comparison, unembedding, states, logits_XV)
         return {
-            "dynamics": Term(total, "pair"),
-            "trajectory": Term(trajectory, "pair", 0.0),
-            "derivative": Term(derivative, "pair", 0.0),
+            "dynamics": Term(total),
+            "trajectory": Term(trajectory, 0.0),
+            "derivative": Term(derivative, 0.0),
         }

@@ -34,13 +34,16 @@ from torch import Tensor
 
 from schemas.configs.losses import MinEDConfig
 from trainer.alignment.vocabulary_map import NOWHERE, VocabularyMap, edit_distances
-from trainer.data.batch import Batch, Needs, StudentStates
+from trainer.data.batch import Batch
+from trainer.data.teacher_states import TeacherHidden
 from trainer.numerics.geometry import ratio
+from trainer.objectives.context import LossContext
 from trainer.objectives.kernels.row_losses import row_losses
-from trainer.objectives.loss import Loss, Pair, Term
+from trainer.objectives.loss import Loss, Term
 from trainer.objectives.parts.prediction_pairs import predictions
 from trainer.objectives.parts.requirements import require_head, require_hidden
 from trainer.objectives.parts.time_warping import only_partners, warp
+from trainer.student.states import StudentLogits, StudentStates
 
 
 def mapped(p_nk: Tensor, student_nk: Tensor, width: int, merge: str) -> Tensor:
@@ -68,15 +71,15 @@ class MinED(Loss):
     `aligned`, the share of predictions that have a counterpart, is reported alone.
     """
 
-    def __init__(self, config: MinEDConfig, pair: Pair):
+    def __init__(self, config: MinEDConfig, context: LossContext):
         super().__init__(config)
-        self.name, self.config = config.loss, config
-        self.head = require_head(pair, "mined", "Use sra with span_kd: 0")
-        self.layer = pair.manifest.teacher.num_layers
-        self.needs = Needs(teacher_hidden=require_hidden(pair, [self.layer], "mined"))
-        assert pair.tokenizers is not None  # every run has them
+        self.config, self.unit = config, "token"
+        self.head = require_head(context, "mined", "Use sra with span_kd: 0")
+        self.hidden = TeacherHidden(context.manifest.teacher.num_layers)
+        self.requests = frozenset([StudentLogits(), *require_hidden(context, [self.hidden.layer], "mined")])
+        tokenizers = context.student_tokenizer, context.teacher_tokenizer
         self.vocabulary_map = VocabularyMap(
-            pair.tokenizers, pair.vocabulary, pair.same_tokenizer, len(self.head.weight_Vd)
+            tokenizers, context.vocabulary, context.same_tokenizer, len(self.head.weight_Vd)
         )
         if config.top_k is None:
             self.vocabulary_map.look_up_all()
@@ -94,7 +97,7 @@ class MinED(Loss):
         partner_R = partner_BS.flatten()[position_R]
         target_R = batch.tokens_BS.roll(-1, dims=1).flatten()[position_R]
         aligned_R = partner_R >= 0
-        hidden_Xd, logits_BSV = batch.teacher_hidden[self.layer].flatten(0, 1), student.logits_BSV
+        hidden_Xd, logits_BSV = batch[self.hidden].flatten(0, 1), student[StudentLogits()]
 
         def row_loss(student_nV: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
             aligned_n = aligned_R[chunk]
@@ -104,13 +107,13 @@ class MinED(Loss):
             return kl_to(p_nV, student_nV, self.config.temperature)
 
         widest = max(logits_BSV.shape[-1], len(self.head.weight_Vd))
-        kl_R = row_losses(logits_BSV.flatten(0, 1), position_R, widest, row_loss)
+        kl_R = row_losses(logits_BSV.flatten(0, 1), position_R, widest, row_loss, self.chunks)
         terms = {
-            "kl": Term(kl_R[aligned_R].sum(), "token"),
-            "aligned": Term(aligned_R.sum().to(kl_R.dtype), "token", 0.0),
+            "kl": Term(kl_R[aligned_R].sum()),
+            "aligned": Term(aligned_R.sum().to(kl_R.dtype), 0.0),
         }
         if self.config.unaligned == "one_hot":
-            terms["nll"] = Term(kl_R[~aligned_R].sum(), "token")
+            terms["nll"] = Term(kl_R[~aligned_R].sum())
         return terms
 
     def _teacher(self, hidden_nd: Tensor, like_nV: Tensor) -> Tensor:

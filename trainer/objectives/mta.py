@@ -22,13 +22,17 @@ from torch import Tensor, nn
 
 from schemas.configs.losses import MTAConfig
 from schemas.errors import RunError
-from schemas.layers import matching_layer, resolve_layer, resolve_layers
-from trainer.data.batch import Batch, Needs, SpanRequest, SpanSet, StudentStates
+from trainer.data.batch import Batch
+from trainer.data.teacher_states import TeacherHidden
+from trainer.data.tied_tokens import SameTokenPositions, Spans, SpanSet
 from trainer.numerics.geometry import ZERO_NORM, at_least_float32, cosine_distance, geometry_sums, ratio
 from trainer.numerics.span_pooling import centres_of_mass, membership, span_mass, within_span
-from trainer.objectives.loss import Loss, Pair, Term
+from trainer.objectives.context import LossContext
+from trainer.objectives.loss import Loss, Request, Term
+from trainer.objectives.parts.layer_pairs import layer_pairs
 from trainer.objectives.parts.projection import projection_groups, projection_matrix
 from trainer.objectives.parts.requirements import require_hidden, require_phrases, require_same_tokenizer
+from trainer.student.states import StudentHidden, StudentStates
 
 
 @torch.no_grad()
@@ -86,57 +90,59 @@ class KeyLayer:
 
     student: int
     teacher: int
-    spans: SpanRequest
+    spans: Spans
 
 
 class MTA(Loss):
     """dsa * L_DSA + hid * L_Hid, each a mean over the samples of the step."""
 
-    def __init__(self, config: MTAConfig, pair: Pair):
+    def __init__(self, config: MTAConfig, context: LossContext):
         super().__init__(config)
-        self.name, self.config = config.loss, config
-        self.key_layers = key_layers(config, pair)
-        self.words = SpanRequest("word", config.scope)
-        self.by_token = config.hid_pairs == "token" or (config.hid_pairs == "auto" and pair.same_tokenizer)
+        self.config, self.unit = config, "sample"
+        self.key_layers = key_layers(config, context)
+        self.words = Spans("word", config.scope)
+        self.by_token = config.hid_pairs == "token" or (config.hid_pairs == "auto" and context.same_tokenizer)
         self.over_batch = config.normalise == "batch"
         if config.hid > 0 and config.hid_pairs == "token":
-            require_same_tokenizer(pair, "mta's hid_pairs: token", "Set hid_pairs: word, or auto")
+            require_same_tokenizer(context, "mta's hid_pairs: token", "Set hid_pairs: word, or auto")
         if config.pooling_weights == "teacher":
-            require_same_tokenizer(pair, "mta's pooling_weights: teacher", "Set pooling_weights: student")
-        width = pair.manifest.teacher.hidden_size
+            require_same_tokenizer(context, "mta's pooling_weights: teacher", "Set pooling_weights: student")
+        width = context.manifest.teacher.hidden_size
         layers = self.key_layers if config.hid > 0 else ()
         self.projections = nn.ParameterDict(
-            {str(key.student): projection_matrix(pair.student_width, width, config.projection) for key in layers}
+            {str(key.student): projection_matrix(context.student.width, width, config.projection) for key in layers}
         )
-        by_word = config.hid > 0 and not self.by_token
-        reads_layer_spans = config.dsa > 0 or not by_word
-        if reads_layer_spans and any(key.spans.unit == "phrase" for key in self.key_layers):
-            require_phrases(pair, "mta", "set mta.word_layers to the number of key layers")
-        self.needs = Needs(
-            teacher_hidden=require_hidden(pair, (key.teacher for key in self.key_layers), "mta"),
-            student_hidden=frozenset(key.student for key in self.key_layers),
-            spans=frozenset(key.spans for key in self.key_layers if reads_layer_spans)
-            | ({self.words} if by_word else set()),
-            pairs=(config.hid > 0 and self.by_token) or config.pooling_weights == "teacher",
-        )
+        self.requests = self._requests(context)
+
+    def _requests(self, context: LossContext) -> frozenset[Request]:
+        by_word = self.config.hid > 0 and not self.by_token
+        spans = {key.spans for key in self.key_layers} if self.config.dsa > 0 or not by_word else set[Spans]()
+        if any(choice.unit == "phrase" for choice in spans):
+            require_phrases(context, "mta", "set mta.word_layers to the number of key layers")
+        requests: set[Request] = {StudentHidden(key.student) for key in self.key_layers}
+        requests |= require_hidden(context, (key.teacher for key in self.key_layers), "mta")
+        requests |= spans | ({self.words} if by_word else set())
+        if (self.config.hid > 0 and self.by_token) or self.config.pooling_weights == "teacher":
+            requests.add(SameTokenPositions())
+        return frozenset(requests)
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         dsa, hid = [], []
         for key in self.key_layers:
             view = _View(key, student, batch, self.config)
             if self.config.dsa > 0:
-                dsa.append(self._structure(view, batch.spans[key.spans]))
+                dsa.append(self._structure(view, batch[key.spans]))
             if self.config.hid > 0:
                 projection = self.projections[str(key.student)]
                 compare = self._hidden_by_token if self.by_token else self._hidden_by_word
                 hid.append(compare(view, batch, key, projection))
         terms = {}
         if dsa:
-            terms["dsa"] = Term(torch.stack(dsa).mean(), "sample", self.config.dsa)
+            terms["dsa"] = Term(torch.stack(dsa).mean(), self.config.dsa)
         if hid:
             total = torch.stack(hid)
             total = total.sum() if self.config.hid_reduction == "sum" else total.mean()
-            terms["hid"] = Term(total, "sample", self.config.hid)
+            terms["hid"] = Term(total, self.config.hid)
         return terms
 
     def _structure(self, view: "_View", spans: SpanSet) -> Tensor:
@@ -144,16 +150,15 @@ class MTA(Loss):
         return structure_loss(student_BKd, teacher_BKe, weight_BK, self.over_batch)
 
     def _hidden_by_token(self, view: "_View", batch: Batch, key: KeyLayer, projection_de: Tensor) -> Tensor:
-        spans = batch.spans[key.spans]
-        assert batch.pair_BS is not None  # asked for by `needs`
+        spans, position_BS = batch[key.spans], batch[SameTokenPositions()]
         in_span_BS = membership(spans.student_BS, spans.mask_BK).inside_BX
-        weight_BS = in_span_BS * at_student(view.teacher_weight_BT, batch.pair_BS)
-        index_BSe = batch.pair_BS.clamp_min(0)[:, :, None].expand(-1, -1, view.teacher_BTe.shape[-1])
+        weight_BS = in_span_BS * at_student(view.teacher_weight_BT, position_BS)
+        index_BSe = position_BS.clamp_min(0)[:, :, None].expand(-1, -1, view.teacher_BTe.shape[-1])
         teacher_BSe = view.teacher_BTe.gather(1, index_BSe)
         return hidden_loss(view.student_BSd, teacher_BSe, weight_BS, projection_de, self.over_batch)
 
     def _hidden_by_word(self, view: "_View", batch: Batch, key: KeyLayer, projection_de: Tensor) -> Tensor:
-        student_BKd, teacher_BKe, weight_BK = view.pool(batch.spans[self.words])
+        student_BKd, teacher_BKe, weight_BK = view.pool(batch[self.words])
         return hidden_loss(student_BKd, teacher_BKe, weight_BK, projection_de, self.over_batch)
 
     def parameter_groups(self) -> list[dict[str, object]]:
@@ -165,8 +170,8 @@ class _View:
 
     def __init__(self, key: KeyLayer, student: StudentStates, batch: Batch, config: MTAConfig):
         self.batch, self.config = batch, config
-        self.student_BSd = at_least_float32(student.hidden[key.student])
-        self.teacher_BTe = batch.teacher_hidden[key.teacher].detach()
+        self.student_BSd = at_least_float32(student[StudentHidden(key.student)])
+        self.teacher_BTe = batch[TeacherHidden(key.teacher)].detach()
         self.teacher_weight_BT = self._weights(self.teacher_BTe, batch.teacher_mask_BT)
 
     def _weights(self, hidden_BXd: Tensor, mask_BX: Tensor) -> Tensor:
@@ -178,8 +183,7 @@ class _View:
     def student_weight_BS(self) -> Tensor:
         """Whatever pools the student's spans; not computed where nothing is pooled."""
         if self.config.pooling_weights == "teacher":
-            assert self.batch.pair_BS is not None  # asked for by `needs`
-            return at_student(self.teacher_weight_BT, self.batch.pair_BS)
+            return at_student(self.teacher_weight_BT, self.batch[SameTokenPositions()])
         return self._weights(self.student_BSd, self.batch.mask_BS)
 
     def pool(self, spans: SpanSet) -> tuple[Tensor, Tensor, Tensor]:
@@ -191,37 +195,23 @@ class _View:
         return student_BKd, teacher_BKe, span_mass(of_teacher, self.teacher_weight_BT)
 
 
-def at_student(teacher_BT: Tensor, pair_BS: Tensor) -> Tensor:
-    """A number a teacher token, read at the student's tokens: [B, S]; 0 where a token has no counterpart."""
-    return torch.where(pair_BS >= 0, teacher_BT.gather(1, pair_BS.clamp_min(0)), 0.0)
+def at_student(teacher_BT: Tensor, teacher_position_BS: Tensor) -> Tensor:
+    """One value per teacher token, gathered at the student's tokens: [B, S]; 0 where a token has no counterpart."""
+    gathered_BS = teacher_BT.gather(1, teacher_position_BS.clamp_min(0))
+    return torch.where(teacher_position_BS >= 0, gathered_BS, 0.0)
 
 
-def key_layers(config: MTAConfig, pair: Pair) -> tuple[KeyLayer, ...]:
+def key_layers(config: MTAConfig, context: LossContext) -> tuple[KeyLayer, ...]:
     """The key layers from the lowest up: `word_layers` of them, or a third, at word level, the others at phrase level.
 
     Raises ConfigError for a layer that does not exist and RunError for counts or an order that do not fit.
     """
-    num_teacher = pair.manifest.teacher.num_layers
-    students = resolve_layers(config.student_layers, pair.student_layers, "mta.student_layers")
-    if config.teacher_layers is None:
-        teachers = [matching_layer(layer, pair.student_layers, num_teacher) for layer in students]
-    else:
-        teachers = [resolve_layer(layer, num_teacher, "mta.teacher_layers") for layer in config.teacher_layers]
-    if len(teachers) != len(students):
-        raise RunError(
-            f"mta.teacher_layers: {len(teachers)} teacher layers for {len(students)} student layers "
-            f"({', '.join(map(str, students))}); give one for each, or leave them out"
-        )
-    if teachers != sorted(teachers):
-        raise RunError(
-            f"mta.teacher_layers: {', '.join(map(str, teachers))} do not ascend as the student's layers do; sort them"
-        )
-    num_words = len(students) // 3 if config.word_layers is None else config.word_layers
-    if num_words > len(students):
-        raise RunError(f"mta.word_layers: {num_words} of only {len(students)} key layers; give at most {len(students)}")
-    word = SpanRequest("word", config.scope)
-    phrase = SpanRequest("phrase", config.scope, phrases=tuple(sorted(set(config.phrases))))
+    pairs = layer_pairs(config.student_layers, config.teacher_layers, context, "mta")
+    num_words = len(pairs) // 3 if config.word_layers is None else config.word_layers
+    if num_words > len(pairs):
+        raise RunError(f"mta.word_layers: {num_words} of only {len(pairs)} key layers; give at most {len(pairs)}")
+    word = Spans("word", config.scope)
+    phrase = Spans("phrase", config.scope, phrases=tuple(sorted(set(config.phrases))))
     return tuple(
-        KeyLayer(student, teacher, word if i < num_words else phrase)
-        for i, (student, teacher) in enumerate(zip(students, teachers, strict=True))
+        KeyLayer(student, teacher, word if i < num_words else phrase) for i, (student, teacher) in enumerate(pairs)
     )

@@ -33,12 +33,15 @@ import torch
 from torch import Tensor
 
 from schemas.configs.losses import MultiLevelOTConfig
-from trainer.data.batch import Batch, Needs, StudentStates
+from trainer.data.batch import Batch
+from trainer.data.teacher_states import TeacherHidden
+from trainer.objectives.context import LossContext
 from trainer.objectives.kernels.leading_tokens import leading_tokens, log_probabilities
-from trainer.objectives.loss import Loss, Pair, Term
+from trainer.objectives.loss import Loss, Term
 from trainer.objectives.parts.prediction_pairs import predictions
 from trainer.objectives.parts.requirements import require_head, require_hidden
 from trainer.objectives.parts.sinkhorn import sinkhorn_distance
+from trainer.student.states import StudentLogits, StudentStates
 
 
 @dataclass(frozen=True)
@@ -71,23 +74,24 @@ def _paired(student: Predictions, teacher: Predictions) -> tuple[Tensor, Tensor,
 class MultiLevelOT(Loss):
     """absolute * L_HAD + logarithmic * L_SL + sinkhorn * L_SD, by the student's targets. Needs a causal teacher."""
 
-    def __init__(self, config: MultiLevelOTConfig, pair: Pair):
+    def __init__(self, config: MultiLevelOTConfig, context: LossContext):
         super().__init__(config)
-        self.name, self.config = config.loss, config
-        self.head = require_head(pair, "multilevel_ot", "Use sra with span_kd: 0")
-        self.layer = pair.manifest.teacher.num_layers
+        self.config, self.unit = config, "token"
+        self.head = require_head(context, "multilevel_ot", "Use sra with span_kd: 0")
+        self.hidden = TeacherHidden(context.manifest.teacher.num_layers)
         self.temperatures = (config.temperature, config.sinkhorn_temperature)
-        self.needs = Needs(teacher_hidden=require_hidden(pair, [self.layer], "multilevel_ot"))
+        self.requests = frozenset([StudentLogits(), *require_hidden(context, [self.hidden.layer], "multilevel_ot")])
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         student_BS, teacher_BT = predictions(batch)
-        k = min(self.config.top_k, student.logits_BSV.shape[-1], len(self.head.weight_Vd))
-        own, theirs = self._student(student.logits_BSV, student_BS, k), self._teacher(batch, teacher_BT, student, k)
+        logits_BSV = student[StudentLogits()]
+        k = min(self.config.top_k, logits_BSV.shape[-1], len(self.head.weight_Vd))
+        own, theirs = self._student(logits_BSV, student_BS, k), self._teacher(batch, teacher_BT, logits_BSV, k)
         config, terms = self.config, {}
         if config.absolute > 0:
-            terms["absolute"] = Term(absolute_difference(own, theirs), "token", config.absolute)
+            terms["absolute"] = Term(absolute_difference(own, theirs), config.absolute)
         if config.logarithmic > 0:
-            terms["logarithmic"] = Term(sequential_logarithmic(own, theirs), "token", config.logarithmic)
+            terms["logarithmic"] = Term(sequential_logarithmic(own, theirs), config.logarithmic)
         if config.sinkhorn > 0:
             distance_B = sinkhorn_distance(
                 theirs.smooth_BMk,
@@ -97,7 +101,7 @@ class MultiLevelOT(Loss):
                 config.regularisation,
                 config.iterations,
             )
-            terms["sinkhorn"] = Term(distance_B.sum(), "token", config.sinkhorn)
+            terms["sinkhorn"] = Term(distance_B.sum(), config.sinkhorn)
         return terms
 
     def _student(self, logits_BSV: Tensor, predicts_BS: Tensor, k: int) -> Predictions:
@@ -109,12 +113,14 @@ class MultiLevelOT(Loss):
             k,
             self.temperatures,
             logits_XV,
+            self.chunks,
         )
-        return _by_sample(log_probabilities(logits_XV, position_R, leading, self.temperatures), predicts_BS)
+        log_q_ZRk = log_probabilities(logits_XV, position_R, leading, self.temperatures, self.chunks)
+        return _by_sample(log_q_ZRk, predicts_BS)
 
     @torch.no_grad()
-    def _teacher(self, batch: Batch, predicts_BT: Tensor, student: StudentStates, k: int) -> Predictions:
-        hidden_Rd = batch.teacher_hidden[self.layer][predicts_BT]
+    def _teacher(self, batch: Batch, predicts_BT: Tensor, like: Tensor, k: int) -> Predictions:
+        hidden_Rd = batch[self.hidden][predicts_BT]
         counts = predicts_BT.sum(1).tolist()
         leading = leading_tokens(
             lambda chunk: self.head(hidden_Rd[chunk]),
@@ -122,7 +128,8 @@ class MultiLevelOT(Loss):
             len(self.head.weight_Vd),
             k,
             self.temperatures,
-            student.logits_BSV,
+            like,
+            self.chunks,
         )
         rows = [self.head(own_Rd, ids_Rk[0]) for own_Rd, ids_Rk in _samples(counts, hidden_Rd, leading.ids_Rk)]
         logits_Rk = torch.cat([hidden_Rd.new_empty(0, k), *rows]).to(leading.normaliser_ZR.dtype)

@@ -8,22 +8,25 @@ from torch import Tensor, nn
 
 from schemas.configs.losses import LossConfig
 from schemas.errors import RunError
-from trainer.data.batch import Batch, Needs, StudentStates, Unit
+from trainer.data.batch import Batch, Unit
+from trainer.data.request import BatchRequest
 from trainer.objectives.alm import ALM
-from trainer.objectives.ce import NLL, CrossEntropy
+from trainer.objectives.ce import CrossEntropy
+from trainer.objectives.context import LossContext
 from trainer.objectives.dskd import DSKD
 from trainer.objectives.fdd import FDD
 from trainer.objectives.kd import KD
-from trainer.objectives.loss import Carrier, Loss, Pair, Term
+from trainer.objectives.loss import Carrier, Loss, Term
 from trainer.objectives.mined import MinED
 from trainer.objectives.mta import MTA
 from trainer.objectives.multilevel_ot import MultiLevelOT
 from trainer.objectives.sra import SRA
 from trainer.objectives.talas import TALAS
 from trainer.objectives.uld import ULD
+from trainer.student.states import StudentRequest, StudentStates
 
 # What binds each kind of config; which fields it has, schemas.configs.losses says.
-LOSSES: dict[str, Callable[[Any, Pair], Loss]] = {
+LOSSES: dict[str, Callable[[Any, LossContext], Loss]] = {
     "alm": ALM,
     "ce": CrossEntropy,
     "dskd": DSKD,
@@ -45,9 +48,12 @@ class Objective(nn.Module):
         super().__init__()
         self.losses = nn.ModuleList(losses)  # registers them; what is iterated keeps its type
         self._bound = tuple(losses)
-        self.needs = Needs()
-        for loss in losses:
-            self.needs |= loss.needs
+        requests = {request for loss in losses for request in loss.requests}
+        self.of_batch: frozenset[BatchRequest[Any]] = frozenset(r for r in requests if isinstance(r, BatchRequest))
+        self.of_student: frozenset[StudentRequest[Any]] = frozenset(
+            r for r in requests if isinstance(r, StudentRequest)
+        )
+        self.units = frozenset(loss.unit for loss in losses)
         self._names = _distinct([loss.name for loss in losses])
 
     def forward(
@@ -60,28 +66,27 @@ class Objective(nn.Module):
         has none of adds 0. All losses compute in float32, whatever autocast is on.
         """
         parts: dict[str, Tensor] = {}
-        total = torch.zeros((), device=student.logits_BSV.device)
-        with torch.autocast(student.logits_BSV.device.type, enabled=False):
+        device = batch.tokens_BS.device
+        total = torch.zeros((), device=device)
+        with torch.autocast(device.type, enabled=False):
             for loss, name, terms in zip(self._bound, self._names, self._terms(student, batch, counts), strict=True):
                 for term_name, term in terms.items():
-                    part = term.total / max(1, counts[term.unit])
+                    part = term.total / divisor(loss, counts)
                     parts[f"{name}/{term_name}"] = part.detach()
                     if term.weight > 0:
                         total = total + loss.weight * term.weight * part
         return total, parts
 
     def _terms(self, student: StudentStates, batch: Batch, counts: Mapping[Unit, int]) -> Sequence[Mapping[str, Term]]:
-        """Each loss's terms. The only cross-entropy is carried by the first loss that can: the gradient of both is in
-        that one's term, and the value of each in its own."""
-        carriers = [loss for loss in self._bound if isinstance(loss, Carrier) and loss.kl_factor(counts) > 0]
+        """Each loss's terms. The only cross-entropy is carried by the first loss that can."""
+        carriers = [loss for loss in self._bound if isinstance(loss, Carrier) and loss.carries]
         entropies = [loss for loss in self._bound if isinstance(loss, CrossEntropy)]
         if not carriers or len(entropies) != 1:
             return [loss(student, batch) for loss in self._bound]
-        (entropy,) = entropies
-        factor = entropy.weight / max(1, counts["token"])
-        carried = entropy.carried(student, batch, factor, carriers[0].kl_factor(counts))
-        of_carrier = carriers[0](student, batch, carried)
-        given = {carriers[0]: of_carrier, entropy: {NLL: Term(carried.total, "token")}}
+        carrier, entropy = carriers[0], entropies[0]
+        carried = entropy.carried(student, batch, *(loss.weight / divisor(loss, counts) for loss in (entropy, carrier)))
+        of_carrier = carrier(student, batch, carried)
+        given = {carrier: of_carrier, entropy: entropy.term(carried.total)}
         return [given[loss] if loss in given else loss(student, batch) for loss in self._bound]
 
     def parameter_groups(self) -> list[dict[str, object]]:
@@ -89,12 +94,17 @@ class Objective(nn.Module):
         return [group for loss in self._bound for group in loss.parameter_groups()]
 
 
-def build_objective(configs: Sequence[LossConfig], pair: Pair) -> Objective:
+def divisor(loss: Loss, counts: Mapping[Unit, int]) -> int:
+    """What the terms of `loss` are divided by; of nothing at all, 1."""
+    return max(1, counts[loss.unit])
+
+
+def build_objective(configs: Sequence[LossConfig], context: LossContext) -> Objective:
     """The losses of `configs`, bound to a student and a cache. One of weight 0 is left out and asks nothing of it.
 
     Raises RunError if the cache lacks what a loss needs, naming the way out; ConfigError if there is no such layer.
     """
-    losses = [LOSSES[config.loss](config, pair) for config in configs if config.weight > 0]
+    losses = [LOSSES[config.loss](config, context) for config in configs if config.weight > 0]
     if not losses:
         raise RunError("the objective is empty: no loss has a weight above 0. Give one, e.g. `- loss: ce`")
     return Objective(losses)

@@ -14,8 +14,6 @@ Shapes: B samples, S student tokens, T teacher tokens, X tokens of either side, 
 R spans of all samples end to end, V student vocabulary; d_S and d_T wide, as suffixes d and e.
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -23,15 +21,20 @@ from schemas.configs.losses import SRAConfig
 from schemas.errors import RunError
 from schemas.layers import resolve_layer
 from schemas.models.teacher_head import TeacherHead
-from trainer.data.batch import Batch, Needs, SpanRequest, SpanSet, StudentStates, Unit
+from trainer.data.batch import Batch
+from trainer.data.teacher_states import TeacherHidden, TeacherMass
+from trainer.data.tied_tokens import Spans, SpanSet
 from trainer.numerics.geometry import at_least_float32, cosine_distance, geometry_sums, ratio
 from trainer.numerics.span_pooling import Members, centres_of_mass, membership, span_mass, within_span, without_leading
+from trainer.objectives.context import LossContext
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
+from trainer.objectives.kernels.chunks import Chunks
 from trainer.objectives.kernels.forward_kl import forward_kl
 from trainer.objectives.kernels.pooled_rows import Columns, Rows
-from trainer.objectives.loss import Carrier, Pair, Term
+from trainer.objectives.loss import Carrier, Request, Term
 from trainer.objectives.parts.projection import projection_groups, projection_matrix
 from trainer.objectives.parts.requirements import require_head, require_hidden, require_mass, require_phrases
+from trainer.student.states import StudentHidden, StudentLogits, StudentMass, StudentStates
 
 
 def relative_mass(mass_BK: Tensor, mask_BK: Tensor, exponent: float) -> Tensor:
@@ -62,11 +65,14 @@ def span_kd_loss(
     temperature: float,
     mean: bool = False,
     carried: CarriedCrossEntropy | None = None,
+    weight: float = 1.0,
+    chunks: Chunks | None = None,
 ) -> Tensor:
     """L_span-KD = sum over samples of sum_i KL(softmax(z^T_i / tau) || softmax(z^S_i / tau)), shared vocabulary only.
 
     z^T_i = head(C^T_i), where `head` has the shared tokens alone. z^S_i = sum over tokens s of span i of share_s z^S_s,
-    in the `columns` of the same tokens. `mean` divides a sample's sum by its number of spans.
+    in the `columns` of the same tokens. `mean` divides a sample's sum by its number of spans. `weight`
+    is that of the term, for what is `carried`.
     """
     row_BK = mask_BK.flatten().cumsum(0).view_as(mask_BK) - 1
     span_BS = label_BS.clamp_min(0)
@@ -82,17 +88,17 @@ def span_kd_loss(
         logits: Tensor = head(teacher_Re[chunk], temperature=temperature)
         return logits
 
-    return forward_kl(logits_BSV, rows, columns, teacher_logits, factor_R, temperature, carried)
+    return forward_kl(logits_BSV, rows, columns, teacher_logits, factor_R, temperature, carried, weight, chunks)
 
 
-def span_request(config: SRAConfig, pair: Pair) -> SpanRequest:
+def chosen_spans(config: SRAConfig, context: LossContext) -> Spans:
     """The spans that `config` asks for, in the response. Raises RunError if it wants phrases and none were marked."""
     if config.spans == "aligned":
-        return SpanRequest("aligned", "response", max_spans=config.max_spans)
+        return Spans("aligned", "response", max_spans=config.max_spans)
     if config.spans == "phrase":
-        require_phrases(pair, "sra", "set sra.spans to word or aligned")
-        return SpanRequest("phrase", "response", phrases=("noun", "verb"))
-    return SpanRequest("word", "response")
+        require_phrases(context, "sra", "set sra.spans to word or aligned")
+        return Spans("phrase", "response", phrases=("noun", "verb"))
+    return Spans("word", "response")
 
 
 class SRA(Carrier):
@@ -104,25 +110,25 @@ class SRA(Carrier):
 
     student_ids: Tensor | None
 
-    def __init__(self, config: SRAConfig, pair: Pair):
+    def __init__(self, config: SRAConfig, context: LossContext):
         super().__init__(config)
-        self.name, self.config = config.loss, config
-        teacher = pair.manifest.teacher
+        self.config, self.unit = config, "sample"
+        teacher, layers = context.manifest.teacher, context.student.layers
         self.teacher_layer = resolve_layer(config.teacher_layer, teacher.num_layers, "sra.teacher_layer")
-        self.student_layer = resolve_layer(config.student_layer, pair.student_layers, "sra.student_layer")
-        self.teacher_last, self.student_last = teacher.num_layers, pair.student_layers
-        self.aligns, self.predicts = config.cos > 0 or config.geo > 0, config.span_kd > 0
-        self.student_layers = _either(self.aligns, self.student_layer, self.predicts, self.student_last)
-        self.teacher_layers = _either(self.aligns, self.teacher_layer, self.predicts, self.teacher_last)
+        self.student_layer = resolve_layer(config.student_layer, layers, "sra.student_layer")
+        self.teacher_last, self.student_last = teacher.num_layers, layers
+        self.aligns, self.carries = config.cos > 0 or config.geo > 0, config.span_kd > 0
+        self.student_layers = _either(self.aligns, self.student_layer, self.carries, self.student_last)
+        self.teacher_layers = _either(self.aligns, self.teacher_layer, self.carries, self.teacher_last)
         self.exponent = 0.0 if config.span_weights == "equal" else config.mass_exponent
-        self.request = span_request(config, pair)
-        self.needs = self._needs(pair)
+        self.spans = chosen_spans(config, context)
+        self.requests = self._requests(context)
         if config.cos > 0:
-            self.projection = projection_matrix(pair.student_width, teacher.hidden_size, config.projection)
-        if self.predicts:
-            self._restrict_to_shared_vocabulary(pair)
+            self.projection = projection_matrix(context.student.width, teacher.hidden_size, config.projection)
+        if self.carries:
+            self._restrict_to_shared_vocabulary(context)
 
-    def _needs(self, pair: Pair) -> Needs:
+    def _requests(self, context: LossContext) -> frozenset[Request]:
         by_mass = self.config.pooling == "mass"
         student_mass, teacher_mass = (self.student_layers, self.teacher_layers) if by_mass else (frozenset(),) * 2
         if self.aligns and self.exponent > 0:
@@ -132,23 +138,21 @@ class SRA(Carrier):
                 "sra: student layer 0 is the embeddings, which no attention makes: it has no token masses. "
                 "Choose sra.student_layer from 1 up, or pooling: mean"
             )
-        return Needs(
-            teacher_hidden=require_hidden(pair, self.teacher_layers, "sra"),
-            teacher_mass=require_mass(pair, teacher_mass, "sra"),
-            student_hidden=frozenset([self.student_layer]) if self.aligns else frozenset(),
-            student_mass=student_mass,
-            spans=frozenset([self.request]),
-        )
+        of_teacher = require_hidden(context, self.teacher_layers, "sra") | require_mass(context, teacher_mass, "sra")
+        aligned = [StudentHidden(self.student_layer)] if self.aligns else []
+        masses = (StudentMass(layer) for layer in student_mass)
+        return frozenset([self.spans, StudentLogits(), *of_teacher, *aligned, *masses])
 
-    def _restrict_to_shared_vocabulary(self, pair: Pair) -> None:
+    def _restrict_to_shared_vocabulary(self, context: LossContext) -> None:
         """A head of the shared tokens alone, copied once; if the vocabularies are one, the teacher's head itself."""
-        head = require_head(pair, "sra's span_kd", "Set span_kd: 0")
-        if pair.student_logits.softcap is not None:
+        head = require_head(context, "sra's span_kd", "Set span_kd: 0")
+        softcap = context.student.logits.softcap
+        if softcap is not None:
             raise RunError(
-                f"sra: the student soft-caps its logits at {pair.student_logits.softcap:g}, so a span centre's "
+                f"sra: the student soft-caps its logits at {softcap:g}, so a span centre's "
                 "cannot be had from them. Set span_kd: 0, or final_logit_softcapping: null in the student's config"
             )
-        student_ids, teacher_ids = pair.vocabulary.student_ids, pair.vocabulary.teacher_ids
+        student_ids, teacher_ids = context.vocabulary.student_ids, context.vocabulary.teacher_ids
         if len(student_ids) == 0:
             raise RunError(
                 "sra: student and teacher share not one token, so span_kd has nothing to compare. Set span_kd: 0"
@@ -159,19 +163,15 @@ class SRA(Carrier):
         if len(head.weight_Vd) == self.num_shared and torch.equal(teacher_ids, whole):
             self.head = head
             return
-        record = pair.manifest.teacher.head
+        record = context.manifest.teacher.head
         assert record is not None  # there is a head
         bias = None if head.bias_V is None else head.bias_V[teacher_ids]
         self.head = TeacherHead(head.weight_Vd[teacher_ids], bias, record)
 
-    def kl_factor(self, counts: Mapping[Unit, int]) -> float:
-        return self.weight * self.config.span_kd / max(1, counts["sample"])
-
     def forward(
         self, student: StudentStates, batch: Batch, carried: CarriedCrossEntropy | None = None
     ) -> dict[str, Term]:
-        assert carried is None or self.predicts  # only span-KD carries
-        spans = batch.spans[self.request]
+        spans = batch[self.spans]
         # Alignment and span-KD mostly pool the same layers: each is pooled once.
         of_student = membership(spans.student_BS, spans.mask_BK)
         of_teacher = membership(spans.teacher_BT, spans.mask_BK)
@@ -179,14 +179,15 @@ class SRA(Carrier):
         centres = {layer: self._teacher_centres(of_teacher, batch, layer) for layer in self.teacher_layers}
         terms: dict[str, Term] = {}
         if self.aligns:
-            hidden_BSd = at_least_float32(student.hidden[self.student_layer])
+            hidden_BSd = at_least_float32(student[StudentHidden(self.student_layer)])
             student_BKd = centres_of_mass(of_student, shares[self.student_layer], hidden_BSd)
             weight_BK = self._span_weights(of_teacher, batch, spans).to(hidden_BSd.dtype)
             terms |= self._align(student_BKd, centres[self.teacher_layer], weight_BK)
-        if self.predicts:
+        if self.carries:
             # Always of the final states and their masses: no other layer has logits.
+            weight = self.config.span_kd
             span_kd = span_kd_loss(
-                student.logits_BSV,
+                student[StudentLogits()],
                 spans.student_BS,
                 shares[self.student_last],
                 centres[self.teacher_last],
@@ -196,30 +197,32 @@ class SRA(Carrier):
                 self.config.temperature,
                 mean=self.config.span_kd_reduction == "mean",
                 carried=carried,
+                weight=weight,
+                chunks=self.chunks,
             )
-            terms["span_kd"] = Term(span_kd, "sample", self.config.span_kd)
+            terms["span_kd"] = Term(span_kd, weight)
         return terms
 
     def _align(self, student_BKd: Tensor, teacher_BKe: Tensor, weight_BK: Tensor) -> dict[str, Term]:
-        terms = {"effective_spans": Term(ratio(weight_BK.sum(1), weight_BK.square().sum(1)).sum(), "sample", 0.0)}
+        terms = {"effective_spans": Term(ratio(weight_BK.sum(1), weight_BK.square().sum(1)).sum(), 0.0)}
         if self.config.cos > 0:
             cos = span_cosine_loss(student_BKd, teacher_BKe, weight_BK, self.projection)
-            terms["cos"] = Term(cos, "sample", self.config.cos)
+            terms["cos"] = Term(cos, self.config.cos)
         if self.config.geo > 0:
-            terms["geo"] = Term(span_geometry_loss(student_BKd, teacher_BKe, weight_BK), "sample", self.config.geo)
+            terms["geo"] = Term(span_geometry_loss(student_BKd, teacher_BKe, weight_BK), self.config.geo)
         return terms
 
     @torch.no_grad()
     def _student_shares(self, members: Members, student: StudentStates, batch: Batch, layer: int) -> Tensor:
-        dtype = torch.promote_types(student.logits_BSV.dtype, torch.float32)
+        dtype = torch.promote_types(student[StudentLogits()].dtype, torch.float32)
         if self.config.pooling == "mean":
             return within_span(members, batch.mask_BS.to(dtype))
-        mass_BS = without_leading(student.mass[layer], batch.mask_BS, self.config.ignore_first)
+        mass_BS = without_leading(student[StudentMass(layer)], batch.mask_BS, self.config.ignore_first)
         return within_span(members, mass_BS.to(dtype))
 
     @torch.no_grad()
     def _teacher_centres(self, members: Members, batch: Batch, layer: int) -> Tensor:
-        hidden_BTe = batch.teacher_hidden[layer]
+        hidden_BTe = batch[TeacherHidden(layer)]
         mass_BT = batch.teacher_mask_BT if self.config.pooling == "mean" else self._teacher_mass(batch, layer)
         return centres_of_mass(members, within_span(members, mass_BT.to(hidden_BTe.dtype)), hidden_BTe)
 
@@ -231,7 +234,7 @@ class SRA(Carrier):
         return relative_mass(span_mass(members, mass_BT), spans.mask_BK, self.exponent)
 
     def _teacher_mass(self, batch: Batch, layer: int) -> Tensor:
-        return without_leading(batch.teacher_mass[layer], batch.teacher_mask_BT, self.config.ignore_first)
+        return without_leading(batch[TeacherMass(layer)], batch.teacher_mask_BT, self.config.ignore_first)
 
     def parameter_groups(self) -> list[dict[str, object]]:
         return projection_groups(self.parameters(), self.config.projection)

@@ -22,11 +22,14 @@ from torch.nn import functional as F
 
 from schemas.configs.losses import TALASConfig
 from schemas.errors import ConfigError
-from trainer.data.batch import Batch, Needs, StudentStates
+from trainer.data.batch import Batch
+from trainer.data.teacher_states import PooledTeacher
 from trainer.numerics.geometry import at_least_float32, cosine_distance, cosines, unit
-from trainer.objectives.loss import Loss, Pair, Term
+from trainer.objectives.context import LossContext
+from trainer.objectives.loss import Loss, Request, Term
 from trainer.objectives.parts.projection import projection_groups, projection_matrix
 from trainer.objectives.parts.requirements import require_pooled
+from trainer.student.states import SecondView, StudentPooled, StudentStates
 
 
 def anchor_loss(pooled_KBd: Sequence[Tensor], projection_Kde: Sequence[Tensor], teacher_Be: Tensor) -> Tensor:
@@ -57,23 +60,27 @@ def contrastive_loss(first_Bd: Tensor, second_Bd: Tensor, temperature: float) ->
 class TALAS(Loss):
     """contrastive * L_con + tamd * L_TAMD + lasd * L_LASD. Encoder students; teachers with pooled states."""
 
-    def __init__(self, config: TALASConfig, pair: Pair):
+    def __init__(self, config: TALASConfig, context: LossContext):
         super().__init__(config)
-        self.name, self.config, self.last = config.loss, config, pair.student_layers
+        self.config, self.unit, self.last = config, "sample", context.student.layers
         lowest = 0 if config.lasd_embeddings else 1
         anchored = self._anchored(config, self.last) if config.tamd > 0 else range(0)
         self.compared = range(lowest, self.last + 1) if config.lasd > 0 else range(0)
         if config.lasd > 0 and len(self.compared) < 2:
             raise ConfigError("talas.lasd: a student of 1 layer has no two to compare; set lasd_embeddings: true")
-        width = require_pooled(pair, "talas") if config.tamd > 0 else 0
+        width = require_pooled(context, "talas") if config.tamd > 0 else 0
         self.projections = nn.ParameterDict(
-            {str(layer): projection_matrix(pair.student_width, width, config.projection) for layer in anchored}
+            {str(layer): projection_matrix(context.student.width, width, config.projection) for layer in anchored}
         )
-        self.needs = Needs(
-            student_pooled=frozenset(anchored) | frozenset(self.compared) | {self.last},
-            second_view=config.contrastive > 0,
-            pooled=config.tamd > 0,
-        )
+        self.requests = self._requests({*anchored, *self.compared, self.last})
+
+    def _requests(self, layers: set[int]) -> frozenset[Request]:
+        requests: set[Request] = {StudentPooled(layer) for layer in layers}
+        if self.config.contrastive > 0:
+            requests.add(SecondView())
+        if self.config.tamd > 0:
+            requests.add(PooledTeacher())
+        return frozenset(requests)
 
     @staticmethod
     def _anchored(config: TALASConfig, last: int) -> range:
@@ -82,23 +89,22 @@ class TALAS(Loss):
         return range(last - config.anchored_layers + 1, last + 1)
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
-        pooled = {layer: at_least_float32(state) for layer, state in student.pooled.items()}
+        def pooled(layer: int) -> Tensor:
+            return at_least_float32(student[StudentPooled(layer)])
+
         terms = {}
         if self.config.contrastive > 0:
-            assert student.second_view_Bd is not None  # asked for by `needs`
-            total = contrastive_loss(
-                pooled[self.last], at_least_float32(student.second_view_Bd), self.config.temperature
-            )
-            terms["contrastive"] = Term(total, "sample", self.config.contrastive)
+            second_Bd = at_least_float32(student[SecondView()])
+            total = contrastive_loss(pooled(self.last), second_Bd, self.config.temperature)
+            terms["contrastive"] = Term(total, self.config.contrastive)
         if self.config.tamd > 0:
-            assert batch.pooled_Be is not None  # asked for by `needs`
-            layers = [pooled[int(layer)] for layer in self.projections]
-            total = anchor_loss(layers, list(self.projections.values()), batch.pooled_Be)
-            terms["tamd"] = Term(total, "sample", self.config.tamd)
+            layers = [pooled(int(layer)) for layer in self.projections]
+            total = anchor_loss(layers, list(self.projections.values()), batch[PooledTeacher()])
+            terms["tamd"] = Term(total, self.config.tamd)
         if self.config.lasd > 0:
-            compared_LBd = torch.stack([pooled[layer] for layer in self.compared])
+            compared_LBd = torch.stack([pooled(layer) for layer in self.compared])
             value = layer_change_loss(compared_LBd, self.config.lasd_reduction, self.config.lasd_guide)
-            terms["lasd"] = Term(len(batch.sample_ids) * value, "sample", self.config.lasd)
+            terms["lasd"] = Term(len(batch.sample_ids) * value, self.config.lasd)
         return terms
 
     def parameter_groups(self) -> list[dict[str, object]]:

@@ -26,11 +26,15 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from schemas.configs.losses import ULDConfig
-from trainer.data.batch import Batch, Needs, SpanRequest, StudentStates
+from trainer.data.batch import Batch
+from trainer.data.teacher_states import TeacherHidden
+from trainer.data.tied_tokens import Spans
+from trainer.objectives.context import LossContext
 from trainer.objectives.kernels.row_losses import row_losses
-from trainer.objectives.loss import Loss, Pair, Term
+from trainer.objectives.loss import Loss, Request, Term
 from trainer.objectives.parts.prediction_pairs import paired_by_order, paired_by_span, predictions
 from trainer.objectives.parts.requirements import require_head, require_hidden
+from trainer.student.states import StudentLogits, StudentStates
 
 
 def sorted_distance(student_nV: Tensor, teacher_nW: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -60,25 +64,24 @@ def _ascending_order(x_nV: Tensor) -> Tensor:
 class ULD(Loss):
     """The distance of paired predictions, by default a mean over the student's targets. Needs a causal teacher."""
 
-    def __init__(self, config: ULDConfig, pair: Pair):
+    def __init__(self, config: ULDConfig, context: LossContext):
         super().__init__(config)
-        self.name, self.config = config.loss, config
-        self.head = require_head(pair, "uld", "Use sra with span_kd: 0")
-        self.layer = pair.manifest.teacher.num_layers
-        self.request = SpanRequest("aligned", "text") if config.pairs == "span" else None
-        self.needs = Needs(
-            teacher_hidden=require_hidden(pair, [self.layer], "uld"),
-            spans=frozenset([self.request] if self.request else []),
-        )
+        self.config, self.unit = config, config.normalise
+        self.head = require_head(context, "uld", "Use sra with span_kd: 0")
+        self.hidden, self.spans = TeacherHidden(context.manifest.teacher.num_layers), Spans("aligned", "text")
+        requests: set[Request] = {StudentLogits(), *require_hidden(context, [self.hidden.layer], "uld")}
+        if config.pairs == "span":
+            requests.add(self.spans)
+        self.requests = frozenset(requests)
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         student_BS, teacher_BT = predictions(batch)
-        if self.request is None:
+        if self.config.pairs == "order":
             student_R, teacher_R = paired_by_order(student_BS, teacher_BT)
         else:
-            student_R, teacher_R = paired_by_span(student_BS, teacher_BT, batch.spans[self.request])
-        hidden_Rd = batch.teacher_hidden[self.layer].flatten(0, 1)[teacher_R]
-        logits_BSV = student.logits_BSV
+            student_R, teacher_R = paired_by_span(student_BS, teacher_BT, batch[self.spans])
+        hidden_Rd = batch[self.hidden].flatten(0, 1)[teacher_R]
+        logits_BSV = student[StudentLogits()]
         distance_R = row_losses(
             logits_BSV.flatten(0, 1),
             student_R,
@@ -86,9 +89,10 @@ class ULD(Loss):
             lambda rows, chunk: sorted_distance(
                 rows, self.head(hidden_Rd[chunk]).to(rows.dtype), self.config.temperature
             ),
+            self.chunks,
         )
         if self.config.normalise == "token":
-            return {"distance": Term(distance_R.sum(), "token")}
+            return {"distance": Term(distance_R.sum())}
         sample_R = student_R // student_BS.shape[1]
         pairs_B = torch.bincount(sample_R, minlength=len(student_BS))
-        return {"distance": Term((distance_R / pairs_B[sample_R]).sum(), "sample")}
+        return {"distance": Term((distance_R / pairs_B[sample_R]).sum())}

@@ -4,21 +4,20 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
 from schemas.configs.losses import Texts
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
-from trainer.data.batch import Batch, Unit
+from trainer.data.batch import Batch
 from trainer.objectives.objective import Objective
 from trainer.optimisation.optimizer import set_learning_rate
 from trainer.optimisation.sharpness import Sharpness
 from trainer.student.device import use_bfloat16
 from trainer.student.load import forward
 
-UNITS: tuple[Unit, ...] = get_args(Unit)
 MOST_EMPTY = 20  # steps in a row
 
 
@@ -116,11 +115,11 @@ class Loop:
         for texts, window in windows.items():
             objective = self.sources[texts].objective
             # Divisors are those of the whole window, so accumulated batches weigh as one large batch would.
-            counts = {unit: sum(batch.count(unit) for batch in window) for unit in _units(objective)}
+            counts = {unit: sum(batch.count(unit) for batch in window) for unit in objective.units}
             for batch in window:
                 on_device = batch.to(self.device)
                 with self.autocast:
-                    states = forward(self.model, on_device, objective.needs)
+                    states = forward(self.model, on_device, objective.of_student)
                 total, parts = objective(states, on_device, counts)
                 total.backward()
                 loss += total.item()
@@ -128,10 +127,6 @@ class Loop:
                     key = name if texts == "corpus" else f"{texts}/{name}"
                     terms[key] = terms.get(key, 0.0) + float(value)
         return loss, terms
-
-
-def _units(objective: Objective) -> tuple[Unit, ...]:
-    return UNITS if objective.needs.pairs else tuple(unit for unit in UNITS if unit != "pair")
 
 
 def _batches(windows: Mapping[Texts, list[Batch]]) -> list[Batch]:

@@ -1,24 +1,18 @@
 """The objective of a run bound to its student and its caches, and the proof that the two can be aligned."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from schemas.cache.arrays import keeps_tokens
-from schemas.cache.reader import Cache
-from schemas.configs.losses import CrossEntropyConfig, LossConfig, Texts
+from schemas.configs.losses import Texts
 from schemas.configs.training import TrainingConfig
-from schemas.models.logits import LogitTransform
-from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
-from schemas.models.teacher_tokenizer import load_teacher_tokenizer
-from schemas.models.tokenizer_rules import same_tokenizer
 from trainer.alignment.quality import MEASURED, measure_alignment, require_alignment
-from trainer.alignment.vocabulary import SharedVocabulary, share_vocabulary
-from trainer.data.batch import Needs
-from trainer.data.loader import TextEncoder
-from trainer.objectives.loss import Pair
+from trainer.alignment.student_text import TextEncoder
+from trainer.data.tied_tokens import Spans
+from trainer.objectives.context import CachedContext
 from trainer.objectives.objective import Objective, build_objective
 from trainer.runs.caches import Caches
 from trainer.student.head_check import check_logits
+from trainer.student.states import StudentUnembedding
 
 
 def bind_objectives(config: TrainingConfig, caches: Caches, model: Any, tokenizer: Any) -> dict[Texts, Objective]:
@@ -29,10 +23,10 @@ def bind_objectives(config: TrainingConfig, caches: Caches, model: Any, tokenize
     objectives = {}
     for texts, cache in caches.items():
         losses = [loss for loss in config.objective if loss.texts == texts]
-        context = loss_context(cache, model, tokenizer, losses)
+        context = CachedContext(cache, model, tokenizer)
         objectives[texts] = build_objective(losses, context)
-        if objectives[texts].needs.modules:
-            check_logits(model, context.student_logits)
+        if StudentUnembedding() in objectives[texts].of_student:
+            check_logits(model, context.student.logits)
     return objectives
 
 
@@ -47,27 +41,11 @@ def prove_alignment(
     for texts, cache in caches.items():
         if config.student.kind != "causal" or not keeps_tokens(cache.manifest.arrays):
             continue
-        needs = objectives[texts].needs
-        quality = measure_alignment(cache, encoder, MEASURED, config.seed, needs.spans)
-        if needs != Needs():  # cross-entropy alone asks nothing of the teacher
+        requests = objectives[texts].of_batch
+        spans = [request for request in requests if isinstance(request, Spans)]
+        quality = measure_alignment(cache, encoder, MEASURED, config.seed, spans)
+        if requests:  # cross-entropy alone asks nothing of the teacher
             require_alignment(quality, cache.path, config.min_coverage, config.min_agreement)
         prefix = "" if texts == "corpus" else f"{texts}/"
         found |= {f"{prefix}{name}": value for name, value in quality.metrics().items()}
     return found
-
-
-def loss_context(cache: Cache, model: Any, tokenizer: Any, losses: Sequence[LossConfig]) -> Pair:
-    """What the losses may know of teacher and student. The teacher's head is read only if one of them asks for more
-    than cross-entropy does."""
-    size = model.config.get_text_config()
-    head, embedding, shared, same, tokenizers = None, None, SharedVocabulary.empty(), False, None
-    if any(not isinstance(loss, CrossEntropyConfig) for loss in losses):
-        teacher_tokenizer = load_teacher_tokenizer(cache.path, cache.manifest)
-        head = load_teacher_head(cache.path, cache.manifest)
-        embedding = load_teacher_embedding(cache.path, cache.manifest)
-        shared = share_vocabulary(tokenizer, teacher_tokenizer)
-        same = same_tokenizer(tokenizer, teacher_tokenizer)
-        tokenizers = (tokenizer, teacher_tokenizer)
-    layers, width = size.num_hidden_layers, size.hidden_size
-    logits = LogitTransform.of(size)
-    return Pair(cache.manifest, head, layers, width, shared, same, embedding, tokenizers, logits)

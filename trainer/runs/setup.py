@@ -14,7 +14,8 @@ from torch import nn
 from schemas.configs.losses import Texts
 from schemas.configs.training import StudentConfig, TrainingConfig
 from schemas.models.teacher_head import load_teacher_embedding
-from trainer.data.loader import BatchBuilder, StudentEncoder, TextEncoder, batches
+from trainer.alignment.student_text import StudentTokenizer, TextEncoder
+from trainer.data.loader import BatchBuilder, batches
 from trainer.evaluation.held_out import HeldOut
 from trainer.objectives.objective import Objective
 from trainer.optimisation.loop import Loop, Source
@@ -66,7 +67,7 @@ def make_encoder(config: StudentConfig, tokenizer: Any) -> TextEncoder:
     """What turns cached texts into the student's tokens. Raises TokenizerError."""
     if config.kind == "encoder":
         return SentenceTexts(tokenizer, config.max_tokens)
-    return StudentEncoder(tokenizer, config.max_tokens, config.append_eos)
+    return StudentTokenizer(tokenizer, config.max_tokens, config.append_eos)
 
 
 def make_student(config: StudentConfig, caches: Caches, tokenizer: Any, start: Start) -> Any:
@@ -85,7 +86,7 @@ def to_device(model: Any, objectives: Mapping[Texts, Objective], device: torch.d
     losses = nn.ModuleDict({str(texts): objective.to(device) for texts, objective in objectives.items()})
     model = model.to(device)
     for objective in objectives.values():
-        prepare(model, objective.needs)
+        prepare(model, objective.of_student)
     return model, losses
 
 
@@ -110,7 +111,7 @@ def open_sources(
     """Endless batches of each cache from batch number `first`, with the losses over them."""
     sources = {}
     for texts, cache in caches.items():
-        builder = BatchBuilder(cache, encoder, objectives[texts].needs)
+        builder = BatchBuilder(cache, encoder, objectives[texts].of_batch)
         stream = iter(batches(builder, config.batch_size, config.seed, first, config.loader_workers))
         sources[texts] = Source(objectives[texts], stream)
     return sources

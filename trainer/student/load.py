@@ -1,15 +1,18 @@
 """The student, causal or encoder: loaded from a folder or hub id, or built from an architecture; one forward pass."""
 
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from schemas.cache.manifest import read_manifest
 from schemas.configs.training import StudentConfig
-from schemas.errors import ModelError
+from schemas.errors import ModelError, RunError
 from schemas.models.files import brief, resolve_model
 from schemas.models.forward import forward_errors, unchanged
 from schemas.models.load import AUTO, Kind, forbid_hub_kernels, load_model
@@ -18,9 +21,19 @@ from schemas.models.sentence_layout import MODULES, SentenceLayout, read_layout
 from schemas.models.teacher_tokenizer import load_teacher_tokenizer
 from schemas.models.token_mass import collect_token_mass, enable_token_mass
 from schemas.models.tokenizer import load_tokenizer
-from trainer.data.batch import Batch, Needs, StudentStates
+from trainer.data.batch import Batch
 from trainer.student.saved_tokenizer import require_savable
 from trainer.student.sentence_encoder import SentenceEncoder
+from trainer.student.states import (
+    StudentEmbedding,
+    StudentHidden,
+    StudentLogits,
+    StudentMass,
+    StudentRequest,
+    StudentStates,
+    StudentUnembedding,
+    layers_of,
+)
 
 UNBOUNDED = 8192  # tokens of a text, for an encoder that has no limit of its own
 
@@ -120,31 +133,42 @@ def _build(kind: Kind, architecture: dict[str, Any], tokenizer: PreTrainedTokeni
     return model
 
 
-def prepare(model: Any, needs: Needs) -> None:
+def prepare(model: Any, requests: Collection[StudentRequest[Any]]) -> None:
     """Let the student report token masses if the objective reads them; without, it runs its plain attention."""
-    if needs.student_mass:
+    if layers_of(StudentMass, requests):
         enable_token_mass(model)
 
 
-def forward(model: Any, batch: Batch, needs: Needs) -> StudentStates:
+def forward(model: Any, batch: Batch, requests: Collection[StudentRequest[Any]]) -> StudentStates:
     """One pass over a batch; two of an encoder whose objective compares views.
 
     Padding is on the right and a causal student's attention looks left, so it needs no mask and none is built: what is
     real never sees what is not.
     """
+    answer = model.states if isinstance(model, SentenceEncoder) else partial(_causal_states, model)
     with forward_errors(model, "over a batch of {} texts of up to {} tokens".format(*batch.tokens_BS.shape)):
-        return model.states(batch, needs) if isinstance(model, SentenceEncoder) else _causal_states(model, batch, needs)
+        states: StudentStates = answer(batch, requests)
+    return states
 
 
-def _causal_states(model: Any, batch: Batch, needs: Needs) -> StudentStates:
-    arguments = {"input_ids": batch.tokens_BS, "use_cache": False, "output_hidden_states": bool(needs.student_hidden)}
-    collecting: Any = nullcontext({})
-    if needs.student_mass:
-        collecting = collect_token_mass(needs.student_mass, batch.mask_BS, "last")
+def _causal_states(model: Any, batch: Batch, requests: Collection[StudentRequest[Any]]) -> StudentStates:
+    hidden, masses = layers_of(StudentHidden, requests), layers_of(StudentMass, requests)
+    collecting: Any = collect_token_mass(masses, batch.mask_BS, "last") if masses else nullcontext({})
     with collecting as mass:
-        output = model(**arguments)
-    hidden = {layer: output.hidden_states[layer] for layer in needs.student_hidden}
-    modules: dict[str, Any] = {}
-    if needs.modules:
-        modules = {"embedding": model.get_input_embeddings(), "unembedding": model.get_output_embeddings()}
-    return StudentStates(logits_BSV=output.logits, hidden=hidden, mass=dict(mass), **modules)
+        output = model(input_ids=batch.tokens_BS, use_cache=False, output_hidden_states=bool(hidden))
+    return StudentStates({request: _answer(request, model, output, mass) for request in requests})
+
+
+def _answer(request: StudentRequest[Any], model: Any, output: Any, mass: Mapping[int, Tensor]) -> Any:
+    match request:
+        case StudentLogits():
+            return output.logits
+        case StudentHidden(layer):
+            return output.hidden_states[layer]
+        case StudentMass(layer):
+            return mass[layer]
+        case StudentEmbedding():
+            return model.get_input_embeddings()
+        case StudentUnembedding():
+            return model.get_output_embeddings()
+    raise RunError(f"a causal student has no {request}: the loss that asks for it is for another kind of student")

@@ -6,6 +6,7 @@ sentence, under other dropout, costs a second forward pass.
 Shapes: B samples, S tokens, d width.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 
 from schemas.models.sentence_layout import SentenceLayout, write_layout
 from schemas.models.sentence_pooling import pool
-from trainer.data.batch import Batch, Needs, StudentStates
+from trainer.data.batch import Batch
 from trainer.numerics.geometry import unit
+from trainer.student.states import SecondView, StudentPooled, StudentRequest, StudentStates, layers_of
 
 
 class SentenceEncoder(nn.Module):
@@ -41,19 +43,20 @@ class SentenceEncoder(nn.Module):
         pooled_Bd = pool(output.last_hidden_state, mask_BS, self.layout.pooling)
         return unit(pooled_Bd) if self.layout.normalise else pooled_Bd
 
-    def states(self, batch: Batch, needs: Needs) -> StudentStates:
-        """The layers that `needs` names, pooled and of whatever length."""
+    def states(self, batch: Batch, requests: Collection[StudentRequest[Any]]) -> StudentStates:
+        """The layers that `requests` name, pooled and of whatever length."""
         mask_BS = batch.mask_BS
         output = self.model(input_ids=batch.tokens_BS, attention_mask=mask_BS.long(), output_hidden_states=True)
         # The last is taken as sentence-transformers takes it: some models list it before their final norm.
         hidden = (*output.hidden_states[:-1], output.last_hidden_state)
-        pooled = {layer: pool(hidden[layer], mask_BS, self.layout.pooling) for layer in needs.student_pooled}
-        second_Bd = None
-        if needs.second_view:
+        answers: dict[StudentRequest[Any], Any] = {
+            StudentPooled(layer): pool(hidden[layer], mask_BS, self.layout.pooling)
+            for layer in layers_of(StudentPooled, requests)
+        }
+        if SecondView() in requests:
             again = self.model(input_ids=batch.tokens_BS, attention_mask=mask_BS.long())
-            second_Bd = pool(again.last_hidden_state, mask_BS, self.layout.pooling)
-        no_logits_BSV = output.last_hidden_state.new_zeros((*batch.tokens_BS.shape, 0))
-        return StudentStates(logits_BSV=no_logits_BSV, hidden={}, mass={}, pooled=pooled, second_view_Bd=second_Bd)
+            answers[SecondView()] = pool(again.last_hidden_state, mask_BS, self.layout.pooling)
+        return StudentStates(answers)
 
     def save_pretrained(self, folder: Path) -> None:
         """Weights, config and layout. The tokenizer saves itself."""

@@ -6,7 +6,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from schemas.cache.samples import CachedSample
-from trainer.data.loader import StudentText
+from trainer.alignment.student_text import StudentText
 
 
 def sentence_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> list[list[int]]:

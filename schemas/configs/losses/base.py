@@ -1,6 +1,6 @@
 """What every loss may be told: how much it weighs, over which texts it runs, and how a projection is learned."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ StudentKind = Literal["causal", "encoder"]
 class WeightedLoss(Strict):
     """One item of the objective."""
 
+    name: ClassVar[str]  # what `loss` says
     student: ClassVar[StudentKind] = "causal"  # the kind of student that can learn from it
 
     weight: Annotated[Weight, Field(description="Factor of this loss in the objective.")] = 1.0
@@ -21,6 +22,11 @@ class WeightedLoss(Strict):
         Texts,
         Field(description="Over the texts of `cache`, or over those of `student_cache`, which the student wrote."),
     ] = "corpus"
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **arguments: Any) -> None:
+        if "loss" in cls.model_fields:
+            cls.name = cls.model_fields["loss"].default
 
 
 class Projection(Strict):

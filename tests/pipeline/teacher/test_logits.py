@@ -25,8 +25,9 @@ from tests.caches import build_cache, extraction, write_corpus
 from tests.pipeline.teacher.test_run import CAUSAL, edit_weights, load, random_samples, run, sample
 from tests.schemas.cache.test_reader import as_recorded
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
-from trainer.data.batch import Needs
-from trainer.data.loader import BatchBuilder, StudentEncoder
+from trainer.alignment.student_text import StudentTokenizer
+from trainer.data.loader import BatchBuilder
+from trainer.data.teacher_states import SparseTeacher
 
 NO_STATES = {"hidden": [], "mass": []}
 
@@ -222,9 +223,9 @@ def test_a_cache_of_distributions_alone(made: Path, llama: Path) -> None:
     }
     model = tf.AutoModelForCausalLM.from_pretrained(llama)
     tokenizer = tf.AutoTokenizer.from_pretrained(llama)
-    encoder = StudentEncoder(tokenizer, 96, append_eos=True)
-    batch = BatchBuilder(cache, encoder, Needs(sparse=frozenset(["top_k", "sampled"])))[[3, 40, 0]]
-    likeliest, drawn = batch.sparse["top_k"], batch.sparse["sampled"]
+    encoder = StudentTokenizer(tokenizer, 96, append_eos=True)
+    batch = BatchBuilder(cache, encoder, [SparseTeacher("top_k"), SparseTeacher("sampled")])[[3, 40, 0]]
+    likeliest, drawn = batch[SparseTeacher("top_k")], batch[SparseTeacher("sampled")]
     assert (likeliest.ids_BTn.dtype, likeliest.values_BTn.dtype) == (torch.long, torch.float32)
     for row, position in enumerate((3, 40, 0)):
         kept = cache.sample(position)

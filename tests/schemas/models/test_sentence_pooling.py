@@ -31,8 +31,9 @@ from tests.pipeline.teacher.test_run import random_samples, run, sample
 from tests.schemas.cache.test_reader import as_recorded
 from tests.teachers import make_teacher
 from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
-from trainer.data.batch import Needs
-from trainer.data.loader import BatchBuilder, StudentEncoder
+from trainer.alignment.student_text import StudentTokenizer
+from trainer.data.loader import BatchBuilder
+from trainer.data.teacher_states import PooledTeacher, TeacherHidden
 
 POOLED_ONLY = {"hidden": [], "mass": []}
 
@@ -185,11 +186,11 @@ def test_damage_of_compressed_embeddings_is_named(made: Path, tmp_path: Path) ->
 def test_batches_of_embeddings(made: Path) -> None:
     cache = Cache(made)
     tokenizer = tf.AutoTokenizer.from_pretrained(made / "teacher")
-    batch = BatchBuilder(cache, StudentEncoder(tokenizer, 32, append_eos=False), Needs(pooled=True))[[4, 0, 9]]
-    assert batch.pooled_Be is not None and batch.pooled_Be.dtype == torch.float32
+    batch = BatchBuilder(cache, StudentTokenizer(tokenizer, 32, append_eos=False), [PooledTeacher()])[[4, 0, 9]]
+    assert batch[PooledTeacher()].dtype == torch.float32
     for row, position in enumerate((4, 0, 9)):
         (stored,) = cache.states(position, [cache.arrays_of("pooled")[0]])
-        np.testing.assert_array_equal(batch.pooled_Be[row].numpy(), stored[0].astype(np.float32))
+        np.testing.assert_array_equal(batch[PooledTeacher()][row].numpy(), stored[0].astype(np.float32))
     assert batch.teacher_tokens_BT.shape == (3, 0) and batch.mask_BS.any(1).all()
 
 
@@ -204,11 +205,15 @@ def test_embeddings_stand_beside_tokens(made: Path, tmp_path: Path) -> None:
     cache = Cache(build_cache(config))
     verify_cache(cache.path)
     assert cache.tokens.sum() > len(TEXTS) and cache.manifest.annotator.startswith("english")
-    needs = Needs(pooled=True, teacher_hidden=frozenset([2]))
+    needs = [PooledTeacher(), TeacherHidden(2)]
     tokenizer = tf.AutoTokenizer.from_pretrained(made / "teacher")
-    batch = BatchBuilder(cache, StudentEncoder(tokenizer, 64, append_eos=False), needs)[[1, 2]]
-    assert batch.pooled_Be is not None and batch.pooled_Be.shape == (2, 32) and batch.pooled_Be.norm(dim=1).min() > 0.1
-    assert batch.teacher_hidden[2].shape[:2] == batch.teacher_tokens_BT.shape
+    batch = BatchBuilder(cache, StudentTokenizer(tokenizer, 64, append_eos=False), needs)[[1, 2]]
+    assert (
+        batch[PooledTeacher()] is not None
+        and batch[PooledTeacher()].shape == (2, 32)
+        and batch[PooledTeacher()].norm(dim=1).min() > 0.1
+    )
+    assert batch[TeacherHidden(2)].shape[:2] == batch.teacher_tokens_BT.shape
 
 
 def test_the_same_request_has_the_same_fingerprint_and_another_pooling_another(made: Path) -> None:

@@ -14,8 +14,8 @@ from schemas.errors import RunError
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.alignment.quality import AlignmentQuality, UnitQuality, measure_alignment, measure_vocabulary
+from trainer.alignment.student_text import StudentTokenizer
 from trainer.alignment.vocabulary import canonical_pieces
-from trainer.data.loader import StudentEncoder
 from trainer.runs.metrics import read_metrics
 from trainer.runs.train import train
 
@@ -34,9 +34,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     return Cache(build_cache(extraction(folder / "cache", folder / "teacher", corpus)))
 
 
-def encoder(cache: Cache, name: str, max_tokens: int = 1024) -> StudentEncoder:
+def encoder(cache: Cache, name: str, max_tokens: int = 1024) -> StudentTokenizer:
     tokenizer = AutoTokenizer.from_pretrained(cache.path.parent / name)
-    return StudentEncoder(tokenizer, max_tokens, append_eos=False)
+    return StudentTokenizer(tokenizer, max_tokens, append_eos=False)
 
 
 def plain(cache: Cache, name: str, max_tokens: int) -> AlignmentQuality:

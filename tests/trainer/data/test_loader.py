@@ -13,9 +13,11 @@ from schemas.cache.reader import Cache
 from schemas.errors import PairingError, TokenizerError
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
-from trainer.data.batch import Needs, SpanRequest
-from trainer.data.loader import BatchBuilder, StudentEncoder
+from trainer.alignment.student_text import StudentTokenizer
+from trainer.data.loader import BatchBuilder
 from trainer.data.sampler import BatchOrder
+from trainer.data.teacher_states import TeacherHidden, TeacherMass
+from trainer.data.tied_tokens import SameTokenPositions, Spans
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFa
 
 
 def test_targets_are_the_response_and_the_end(cache: Cache, tokenizer: PreTrainedTokenizerFast) -> None:
-    texts = StudentEncoder(tokenizer, 64, append_eos=True)([cache.sample(p) for p in range(len(TEXTS))])
+    texts = StudentTokenizer(tokenizer, 64, append_eos=True)([cache.sample(p) for p in range(len(TEXTS))])
     for position, text in enumerate(texts):
         sample = cache.sample(position)
         ids = tokenizer(sample.text)["input_ids"]
@@ -44,8 +46,8 @@ def test_targets_are_the_response_and_the_end(cache: Cache, tokenizer: PreTraine
 
 def test_the_end_of_sequence_is_a_target_and_no_text(cache: Cache, tokenizer: PreTrainedTokenizerFast) -> None:
     """The teacher was not fed one, so masses on both sides are those of the last token of the text."""
-    with_end = BatchBuilder(cache, StudentEncoder(tokenizer, 96, append_eos=True), Needs())[[3]]
-    without = BatchBuilder(cache, StudentEncoder(tokenizer, 96, append_eos=False), Needs())[[3]]
+    with_end = BatchBuilder(cache, StudentTokenizer(tokenizer, 96, append_eos=True), [])[[3]]
+    without = BatchBuilder(cache, StudentTokenizer(tokenizer, 96, append_eos=False), [])[[3]]
     assert with_end.tokens_BS.shape[1] == without.tokens_BS.shape[1] + 1
     assert with_end.mask_BS.sum() == without.mask_BS.sum()
     assert with_end.count("token") == without.count("token") + 1
@@ -56,7 +58,7 @@ def test_a_tokenizer_that_ends_texts_by_itself_is_not_given_a_second_end(cache: 
     ending.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", ending.eos_token_id)]
     )
-    text = StudentEncoder(ending, 96, append_eos=True)([cache.sample(3)])[0]
+    text = StudentTokenizer(ending, 96, append_eos=True)([cache.sample(3)])[0]
     assert text.ids.tolist().count(ending.eos_token_id) == 1 and text.ids[-1] == ending.eos_token_id
     assert text.target[-1]
 
@@ -64,21 +66,21 @@ def test_a_tokenizer_that_ends_texts_by_itself_is_not_given_a_second_end(cache: 
 def test_a_student_that_sees_less_is_not_paired_with_half_words(
     cache: Cache, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    words = SpanRequest("word", "text")
+    words = Spans("word", "text")
     for limit in range(4, 30):
-        batch = BatchBuilder(cache, StudentEncoder(tokenizer, limit, True), Needs(spans=frozenset([words])))[[5]]
+        batch = BatchBuilder(cache, StudentTokenizer(tokenizer, limit, True), [words])[[5]]
         sample = cache.sample(5)
         seen = tokenizer(sample.text, return_offsets_mapping=True)["offset_mapping"][:limit][-1][1]
         ends = sample.token_offsets[:, 1]  # a word and its exclamation mark may be one token: then no token ends in it
         whole = sum(end <= seen and ((start < ends) & (ends <= end)).any() for start, end in sample.words.tolist())
-        assert int(batch.spans[words].mask_BK.sum()) == whole
+        assert int(batch[words].mask_BK.sum()) == whole
 
 
 def test_spans_tie_the_same_characters(cache: Cache, tokenizer: PreTrainedTokenizerFast) -> None:
-    request = SpanRequest("aligned", "response")
+    request = Spans("aligned", "response")
     positions = [0, 9, 30, 52]
-    batch = BatchBuilder(cache, StudentEncoder(tokenizer, 96, False), Needs(spans=frozenset([request])))[positions]
-    spans = batch.spans[request]
+    batch = BatchBuilder(cache, StudentTokenizer(tokenizer, 96, False), [request])[positions]
+    spans = batch[request]
     for row, position in enumerate(positions):
         sample = cache.sample(position)
         ends = np.array(tokenizer(sample.text, return_offsets_mapping=True)["offset_mapping"])[:, 1]
@@ -92,22 +94,22 @@ def test_pairs_of_another_tokenizer_are_refused_with_the_sample(
     cache: Cache, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     with pytest.raises(PairingError, match="sample 's4': token 0 is"):
-        BatchBuilder(cache, StudentEncoder(tokenizer, 64, False), Needs(pairs=True))[[4]]
+        BatchBuilder(cache, StudentTokenizer(tokenizer, 64, False), [SameTokenPositions()])[[4]]
 
 
 def test_no_end_of_sequence_no_appending(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match=r"student\.append_eos"):
-        StudentEncoder(tiny_tokenizer(tmp_path, "wordpiece"), 64, append_eos=True)
+        StudentTokenizer(tiny_tokenizer(tmp_path, "wordpiece"), 64, append_eos=True)
 
 
 def test_states_are_padded_with_zeros(cache: Cache, tokenizer: PreTrainedTokenizerFast) -> None:
-    needs = Needs(teacher_hidden=frozenset([1]), teacher_mass=frozenset([2]))
-    batch = BatchBuilder(cache, StudentEncoder(tokenizer, 64, True), needs)[[0, 54]]
+    needs = [TeacherHidden(1), TeacherMass(2)]
+    batch = BatchBuilder(cache, StudentTokenizer(tokenizer, 64, True), needs)[[0, 54]]
     for row, position in enumerate((0, 54)):
         length = len(cache.sample(position).token_ids)
         states = cache.states(position, [cache.array("hidden", 1)])[0]
-        assert torch.equal(batch.teacher_hidden[1][row, :length], torch.from_numpy(np.array(states)))
-        assert not batch.teacher_hidden[1][row, length:].any() and not batch.teacher_mass[2][row, length:].any()
+        assert torch.equal(batch[TeacherHidden(1)][row, :length], torch.from_numpy(np.array(states)))
+        assert not batch[TeacherHidden(1)][row, length:].any() and not batch[TeacherMass(2)][row, length:].any()
         assert batch.teacher_mask_BT[row].sum() == length
 
 
@@ -131,5 +133,5 @@ def test_trimmed_white_space_at_the_end_is_no_end_of_sequence(cache: Cache, toke
     offsets = np.concatenate([sample.token_offsets, blank])
     trimmed = replace(sample, text=sample.text + " ", token_offsets=offsets)
     ended = replace(sample, token_offsets=np.concatenate([sample.token_offsets, end]))
-    texts = StudentEncoder(tokenizer, 96, append_eos=True)([trimmed, ended])
+    texts = StudentTokenizer(tokenizer, 96, append_eos=True)([trimmed, ended])
     assert [len(text.ids) - text.length for text in texts] == [1, 0]

@@ -23,13 +23,16 @@ from schemas.configs.losses import (
     ULDConfig,
 )
 from schemas.configs.losses.kd import Divergence
+from tests.trainer.objectives.answers import by_layer, with_answers
+from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.test_alm import STUDENT, TEACHER
 from tests.trainer.objectives.test_kd import with_tail
-from tests.trainer.objectives.world import D_S, D_T, V_S, V_T, counts_of, make_batch, make_pair, to_double
+from tests.trainer.objectives.world import D_S, D_T, V_S, V_T, counts_of, make_batch, make_context, to_double
 from trainer.alignment.vocabulary import share_vocabulary
-from trainer.data.batch import Batch, SparseLogits, StudentStates
-from trainer.objectives.loss import Pair
+from trainer.data.batch import Batch
+from trainer.data.teacher_states import SparseLogits, SparseTeacher
 from trainer.objectives.objective import Objective, build_objective
+from trainer.student.states import StudentEmbedding, StudentHidden, StudentLogits, StudentStates, StudentUnembedding
 
 ENTRIES = 3  # stored tokens of a teacher's distribution
 SOFT = {"temperature": 2.0}
@@ -63,17 +66,16 @@ EVERY = ONE_TOKENIZER | TWO_TOKENIZERS
 
 @dataclass(frozen=True)
 class World:
-    """An objective in float64, the pair it was built for, and one batch; the student has modules of its own."""
+    """An objective in float64, the context it was built for, and one batch; the student has modules of its own."""
 
     objective: Objective
-    pair: Pair
+    context: GivenContext
     student: StudentStates
     batch: Batch
 
     def measure(self) -> dict[str, torch.Tensor]:
         """Value, terms, and the gradient to everything that can learn, by name."""
-        counts = counts_of(self.batch, pairs=self.batch.pair_BS is not None)
-        value, parts = self.objective(self.student, self.batch, counts)
+        value, parts = self.objective(self.student, self.batch, counts_of(self.batch))
         leaves = self.leaves()
         found = torch.autograd.grad(value, leaves.values(), allow_unused=True)
         gradients = [torch.zeros_like(x) if g is None else g for x, g in zip(leaves.values(), found, strict=True)]
@@ -81,10 +83,10 @@ class World:
 
     def leaves(self) -> dict[str, torch.Tensor]:
         """States by "logits" and "hidden 5", the student's modules and the objective's own by "embedding.weight" ..."""
-        modules = {"embedding": self.student.embedding, "unembedding": self.student.unembedding}
+        modules = {"embedding": self.student[StudentEmbedding()], "unembedding": self.student[StudentUnembedding()]}
         own = nn.ModuleDict(modules | {"objective": self.objective})
-        hidden = {f"hidden {layer}": state for layer, state in self.student.hidden.items()}
-        return {"logits": self.student.logits_BSV} | hidden | dict(own.named_parameters())
+        hidden = {f"hidden {layer}": state for layer, state in by_layer(self.student, StudentHidden).items()}
+        return {"logits": self.student[StudentLogits()]} | hidden | dict(own.named_parameters())
 
 
 def make_world(name: str, seed: int = 0) -> World:
@@ -92,32 +94,32 @@ def make_world(name: str, seed: int = 0) -> World:
     same = name in ONE_TOKENIZER
     tokenizers = (STUDENT, STUDENT if same else TEACHER)
     torch.manual_seed(seed)
-    pair = replace(
-        make_pair(seed, same=same),
+    context = replace(
+        make_context(seed, same=same),
         tokenizers=tokenizers,
         vocabulary=share_vocabulary(*tokenizers),
         embedding_Vd=torch.randn(V_T, D_T),
     )
     stored = SparseRecord(temperature=SOFT["temperature"], entries=ENTRIES)
     record = {"sparse": {"top_k": stored, "sampled": stored}}
-    pair = replace(pair, manifest=pair.manifest.model_copy(update=record))
-    objective = to_double(build_objective(EVERY[name], pair))
+    context = replace(context, manifest=context.manifest.model_copy(update=record))
+    objective = to_double(build_objective(EVERY[name], context))
     student, batch = make_batch(objective, seed, samples=5, same=same)
     batch.target_BS[0, int(batch.mask_BS[0].sum())] = True
     batch.tokens_BS[:, ::2] = 2  # often enough that DSKD's projected teacher is right of some
-    student = replace(
-        student,
-        embedding=nn.Embedding(V_S, D_S, dtype=torch.float64),
-        unembedding=nn.Linear(D_S, V_S, dtype=torch.float64),
-    )
-    student.unembedding.bias.data[2] += 1.0
-    return World(objective, pair, student, replace(batch, sparse=_stored(batch)))
+    modules = {
+        StudentEmbedding(): nn.Embedding(V_S, D_S, dtype=torch.float64),
+        StudentUnembedding(): nn.Linear(D_S, V_S, dtype=torch.float64),
+    }
+    student = with_answers(student, modules)
+    student[StudentUnembedding()].bias.data[2] += 1.0
+    return World(objective, context, student, with_answers(batch, _stored(batch)))
 
 
-def _stored(batch: Batch) -> dict[str, SparseLogits]:
+def _stored(batch: Batch) -> dict[SparseTeacher, SparseLogits]:
     """A teacher's likeliest tokens with their tail, and draws from it."""
     p = torch.randn(*batch.teacher_tokens_BT.shape, V_T, dtype=torch.float64).softmax(-1)
     values, ids = with_tail(p, ENTRIES)
     drawn = torch.multinomial(p.flatten(0, 1), ENTRIES, replacement=True).view_as(ids)
     weights = torch.full(drawn.shape, 1 / ENTRIES, dtype=torch.float64)
-    return {"top_k": SparseLogits(ids, values), "sampled": SparseLogits(drawn, weights)}
+    return {SparseTeacher("top_k"): SparseLogits(ids, values), SparseTeacher("sampled"): SparseLogits(drawn, weights)}

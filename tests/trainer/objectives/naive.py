@@ -7,6 +7,11 @@ import math
 
 import torch
 
+from tests.trainer.objectives.answers import by_layer
+from trainer.data.teacher_states import TeacherHidden, TeacherMass
+from trainer.data.tied_tokens import SameTokenPositions
+from trainer.student.states import StudentHidden, StudentLogits, StudentMass
+
 
 def dot(u, v):
     return sum((u[i] * v[i] for i in range(len(u))), torch.zeros((), dtype=u.dtype))
@@ -71,7 +76,7 @@ def ce(student, batch):
     for b in range(len(batch.sample_ids)):
         for s in range(1, batch.tokens_BS.shape[1]):
             if batch.target_BS[b, s]:
-                total = total - log_softmax(student.logits_BSV[b, s - 1])[batch.tokens_BS[b, s]]
+                total = total - log_softmax(student[StudentLogits()][b, s - 1])[batch.tokens_BS[b, s]]
     return {"nll": total}
 
 
@@ -79,10 +84,12 @@ def kd(student, batch, head, layer, temperature):
     total = 0.0
     for b in range(len(batch.sample_ids)):
         for s in range(batch.tokens_BS.shape[1] - 1):
-            if batch.target_BS[b, s + 1] and batch.pair_BS[b, s] >= 0:
-                z_teacher = head_logits(head, batch.teacher_hidden[layer][b, batch.pair_BS[b, s]])
-                width = min(len(z_teacher), student.logits_BSV.shape[2])
-                part = kl(z_teacher[:width], student.logits_BSV[b, s, :width], temperature)
+            if batch.target_BS[b, s + 1] and batch[SameTokenPositions()][b, s] >= 0:
+                z_teacher = head_logits(
+                    head, by_layer(batch, TeacherHidden)[layer][b, batch[SameTokenPositions()][b, s]]
+                )
+                width = min(len(z_teacher), student[StudentLogits()].shape[2])
+                part = kl(z_teacher[:width], student[StudentLogits()][b, s, :width], temperature)
                 total = total + temperature**2 * part
     return {"kl": total}
 
@@ -121,14 +128,18 @@ def sra(student, batch, spans, config, layers, lasts, projection, head, vocabula
             return hidden[layer][b], strip(mass[layer][b], mask[b], ignore)
 
         if config.cos or config.geo:
-            states, weights = side(layers[0], student.hidden, student.mass, batch.mask_BS)
+            states, weights = side(
+                layers[0], by_layer(student, StudentHidden), by_layer(student, StudentMass), batch.mask_BS
+            )
             own = [centre(states, weights, tokens) for tokens, _ in pairs]
-            states, weights = side(layers[1], batch.teacher_hidden, batch.teacher_mass, batch.teacher_mask_BT)
+            states, weights = side(
+                layers[1], by_layer(batch, TeacherHidden), by_layer(batch, TeacherMass), batch.teacher_mask_BT
+            )
             theirs = [centre(states, weights, tokens) for _, tokens in pairs]
             if config.span_weights == "equal" or config.mass_exponent == 0:
                 raised = [1.0] * len(pairs)
             else:
-                mass = strip(batch.teacher_mass[layers[1]][b], batch.teacher_mask_BT[b], config.ignore_first)
+                mass = strip(by_layer(batch, TeacherMass)[layers[1]][b], batch.teacher_mask_BT[b], config.ignore_first)
                 raised = [sum(mass[t] for t in tokens) ** config.mass_exponent for _, tokens in pairs]
             if sum(raised) > 0:
                 weight = [m / sum(raised) for m in raised]
@@ -139,11 +150,15 @@ def sra(student, batch, spans, config, layers, lasts, projection, head, vocabula
                 if down > 0:
                     total["geo"] = total["geo"] + up / down
         if config.span_kd:
-            _, weights = side(lasts[0], {lasts[0]: student.logits_BSV}, student.mass, batch.mask_BS)
-            states, masses = side(lasts[1], batch.teacher_hidden, batch.teacher_mass, batch.teacher_mask_BT)
+            _, weights = side(
+                lasts[0], {lasts[0]: student[StudentLogits()]}, by_layer(student, StudentMass), batch.mask_BS
+            )
+            states, masses = side(
+                lasts[1], by_layer(batch, TeacherHidden), by_layer(batch, TeacherMass), batch.teacher_mask_BT
+            )
             part = 0.0
             for own_tokens, their_tokens in pairs:
-                z_student = centre(student.logits_BSV[b], weights, own_tokens)[vocabulary.student_ids]
+                z_student = centre(student[StudentLogits()][b], weights, own_tokens)[vocabulary.student_ids]
                 z_teacher = head_logits(head, centre(states, masses, their_tokens))[vocabulary.teacher_ids]
                 part = part + kl(z_teacher, z_student, config.temperature)
             total["span_kd"] = total["span_kd"] + (part / len(pairs) if config.span_kd_reduction == "mean" else part)
@@ -178,12 +193,12 @@ def mta(student, batch, config, key_layers, projections, by_token):
     """`key_layers`: (student layer, teacher layer, spans of that level, words)."""
     dsa, hid = [], []
     for l_student, l_teacher, spans, words in key_layers:
-        own, theirs = student.hidden[l_student], batch.teacher_hidden[l_teacher]
+        own, theirs = by_layer(student, StudentHidden)[l_student], by_layer(batch, TeacherHidden)[l_teacher]
         dsa_parts, hid_parts = [], []
         for b in range(len(batch.sample_ids)):
             w_teacher = _weights(config, theirs[b], batch.teacher_mask_BT[b])
             if config.pooling_weights == "teacher":
-                w_student = [w_teacher[p] if p >= 0 else 0.0 for p in batch.pair_BS[b].tolist()]
+                w_student = [w_teacher[p] if p >= 0 else 0.0 for p in batch[SameTokenPositions()][b].tolist()]
             else:
                 w_student = _weights(config, own[b], batch.mask_BS[b])
             pairs = spans_of(spans, b)
@@ -199,7 +214,7 @@ def mta(student, batch, config, key_layers, projections, by_token):
             if by_token:
                 for tokens, _ in pairs:
                     for s in tokens:
-                        t = int(batch.pair_BS[b, s])
+                        t = int(batch[SameTokenPositions()][b, s])
                         if t >= 0:
                             up = up + w_teacher[t] * (1 - cos(project(own[b, s], matrix), theirs[b, t]))
                             down += w_teacher[t]

@@ -1,7 +1,12 @@
 """How near two numbers must be: within 1e-5 of float64, or as near as the same loops come in the same precision."""
 
 import copy
-from dataclasses import replace
+
+from torch import nn
+
+from tests.trainer.objectives.answers import moved
+from trainer.data.teacher_states import TeacherHidden, TeacherMass
+from trainer.student.states import StudentMass, StudentStates
 
 TOLERANCE = 1e-5  # in float64 too: the teacher's head computes in float32 whatever the student does
 
@@ -37,16 +42,10 @@ def in_double(student, batch):
     def doubled(tensor, wants_gradient=False):
         return tensor.detach().double().requires_grad_(wants_gradient)
 
-    states = replace(
-        student,
-        logits_BSV=doubled(student.logits_BSV, True),
-        hidden={layer: doubled(state, True) for layer, state in student.hidden.items()},
-        mass={layer: doubled(mass) for layer, mass in student.mass.items()},
-        embedding=None if student.embedding is None else copy.deepcopy(student.embedding).double(),
-        unembedding=None if student.unembedding is None else copy.deepcopy(student.unembedding).double(),
-    )
-    return states, replace(
-        batch,
-        teacher_hidden={layer: doubled(state) for layer, state in batch.teacher_hidden.items()},
-        teacher_mass={layer: doubled(mass) for layer, mass in batch.teacher_mass.items()},
-    )
+    def answered(request, answer):
+        if isinstance(answer, nn.Module):
+            return copy.deepcopy(answer).double()
+        return doubled(answer, not isinstance(request, StudentMass))
+
+    states = StudentStates({request: answered(request, answer) for request, answer in student.answers.items()})
+    return states, moved(moved(batch, TeacherHidden, doubled), TeacherMass, doubled)

@@ -3,6 +3,8 @@
 import torch
 
 from tests.trainer.objectives import naive
+from tests.trainer.objectives.answers import by_layer
+from trainer.data.teacher_states import TeacherHidden
 
 
 def student_positions(batch, b):
@@ -19,5 +21,5 @@ def teacher_positions(batch, b):
 
 def teacher_logits(head, batch, layer):
     """[T, W] of every sample in float64, state by state."""
-    states = batch.teacher_hidden[layer].double()
+    states = by_layer(batch, TeacherHidden)[layer].double()
     return [torch.stack([naive.head_logits(head, state) for state in row]) for row in states]

@@ -20,16 +20,21 @@ from schemas.models.tokenizer_rules import same_tokenizer
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.objectives import naive
-from tests.trainer.objectives.world import counts_of, gradients, make_batch, make_pair, pick
+from tests.trainer.objectives.answers import by_layer, moved, with_answers
+from tests.trainer.objectives.given import GivenContext
+from tests.trainer.objectives.world import counts_of, gradients, make_batch, make_context, pick
+from trainer.alignment.student_text import StudentTokenizer
 from trainer.alignment.vocabulary import share_vocabulary
-from trainer.data.batch import SpanSet
-from trainer.data.loader import BatchBuilder, StudentEncoder
+from trainer.data.loader import BatchBuilder
+from trainer.data.teacher_states import TeacherHidden
+from trainer.data.tied_tokens import Spans, SpanSet
 from trainer.objectives.alm import binarised_divergence, boundary_tokens, log1mexp
-from trainer.objectives.kernels import next_token
+from trainer.objectives.context import StudentSize
+from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.kernels.next_token import next_token_logprobs, next_token_logprobs_of
-from trainer.objectives.loss import Pair
 from trainer.objectives.objective import build_objective
 from trainer.student.load import forward, load_student
+from trainer.student.states import StudentLogits
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 # The teacher's head computes in float32 whatever the student does.
@@ -47,7 +52,7 @@ STUDENT_BOUNDARIES, TEACHER_BOUNDARIES = [0, 1, 4], [2, 3, 7]
 
 
 def world(config, seed=0, dtype=torch.float64, record=None, samples=4):
-    objective = build_objective([config], replace(make_pair(seed, record=record), tokenizers=(STUDENT, TEACHER)))
+    objective = build_objective([config], replace(make_context(seed, record=record), tokenizers=(STUDENT, TEACHER)))
     return objective, *make_batch(objective, seed, dtype=dtype, samples=samples)
 
 
@@ -66,12 +71,13 @@ def truth(student, batch, spans, head, layer, config):
     total, number = torch.zeros((), dtype=torch.float64), 0
     threshold, tau = config.debias_threshold, config.temperature
     for b in range(len(batch.sample_ids)):
-        own = [naive.log_softmax(z) for z in student.logits_BSV[b]]
+        own = [naive.log_softmax(z) for z in student[StudentLogits()][b]]
         theirs = [
-            naive.log_softmax(naive.head_logits(head, state)) for state in batch.teacher_hidden[layer][b].double()
+            naive.log_softmax(naive.head_logits(head, state))
+            for state in by_layer(batch, TeacherHidden)[layer][b].double()
         ]
         chunks, open_chunk = [], ([], [])
-        pairs = [pair for pair in naive.spans_of(spans, b) if 0 not in pair[0] and 0 not in pair[1]]
+        pairs = [context for context in naive.spans_of(spans, b) if 0 not in context[0] and 0 not in context[1]]
         for place, (s_tokens, t_tokens) in enumerate(pairs):
             open_chunk = (open_chunk[0] + s_tokens, open_chunk[1] + t_tokens)
             expected = threshold is None or log_sum(theirs[t_tokens[-1]], TEACHER_BOUNDARIES).exp() > threshold
@@ -114,12 +120,12 @@ SWITCHES = {
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=["float64", "float32"])
 @pytest.mark.parametrize(("seed", "rows"), [(0, 1), (1, 3), (2, 1000)])
 @pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
-def test_value_and_gradient(switches, seed, rows, dtype, monkeypatch):
-    monkeypatch.setattr(next_token, "CHUNK_CPU", 9 * rows)
+def test_value_and_gradient(switches, seed, rows, dtype):
     config = ALMConfig(**switches)
     objective, student, batch = world(config, seed, dtype, record=SOFTCAPPED if seed == 1 else None)
     (loss,) = objective.losses
-    expected, number = truth(student, batch, batch.spans[loss.request], loss.head, loss.layer, config)
+    loss.chunks = replace(ON_CPU, rows=9 * rows)
+    expected, number = truth(student, batch, batch[loss.spans], loss.head, loss.hidden.layer, config)
     scalar, parts = objective(student, batch, {"sample": 4})
     wanted = config.weight * expected / 4
     assert number > 0
@@ -198,13 +204,14 @@ def padded(student, batch, more):
         tokens_BS=tokens(batch.tokens_BS, 3),
         mask_BS=tokens(batch.mask_BS, False),
         teacher_tokens_BT=tokens(batch.teacher_tokens_BT, 2),
-        teacher_hidden={k: states(v, 7.0) for k, v in batch.teacher_hidden.items()},
-        spans={
-            r: SpanSet(tokens(s.student_BS, -1), tokens(s.teacher_BT, -1), tokens(s.mask_BK, False))
-            for r, s in batch.spans.items()
-        },
     )
-    return replace(student, logits_BSV=states(student.logits_BSV, -5.0)), wide
+    wide = moved(wide, TeacherHidden, lambda state: states(state, 7.0))
+    wide = moved(
+        wide,
+        Spans,
+        lambda s: SpanSet(tokens(s.student_BS, -1), tokens(s.teacher_BT, -1), tokens(s.mask_BK, False)),
+    )
+    return with_answers(student, {StudentLogits(): states(student[StudentLogits()], -5.0)}), wide
 
 
 def assert_same(found, wanted, student, objective):
@@ -230,8 +237,8 @@ def test_padding_order_and_accumulation_change_nothing(threshold):
 def test_only_logits_that_predict_a_chunk_or_its_end_get_a_gradient():
     objective, student, batch = world(ALMConfig(debias_threshold=None), 2, torch.float32)
     student, batch = padded(student, batch, 3)
-    (gradient,) = torch.autograd.grad(objective(student, batch, counts_of(batch))[0], [student.logits_BSV])
-    spans = batch.spans[objective.losses[0].request]
+    (gradient,) = torch.autograd.grad(objective(student, batch, counts_of(batch))[0], [student[StudentLogits()]])
+    spans = batch[objective.losses[0].spans]
     reads = torch.zeros_like(batch.mask_BS)
     for b in range(4):
         for s_tokens, t_tokens in naive.spans_of(spans, b):
@@ -243,16 +250,16 @@ def test_only_logits_that_predict_a_chunk_or_its_end_get_a_gradient():
 
 def test_a_step_of_nothing_is_zero():
     objective, student, batch = world(ALMConfig())
-    spans = {r: replace(s, mask_BK=torch.zeros_like(s.mask_BK)) for r, s in batch.spans.items()}
-    scalar, parts = objective(student, replace(batch, spans=spans), counts_of(batch))
+    spanless = moved(batch, Spans, lambda spans: replace(spans, mask_BK=torch.zeros_like(spans.mask_BK)))
+    scalar, parts = objective(student, spanless, counts_of(batch))
     assert scalar.item() == 0.0 and all(part.item() == 0.0 for part in parts.values())
     assert all(torch.count_nonzero(gradient) == 0 for gradient in gradients(scalar, student, objective))
 
 
 def test_half_precision_logits_under_autocast_are_computed_in_float32():
     objective, student, batch = world(ALMConfig(), dtype=torch.float32)
-    half = replace(student, logits_BSV=student.logits_BSV.detach().bfloat16().requires_grad_())
-    full = replace(student, logits_BSV=half.logits_BSV.detach().float().requires_grad_())
+    half = with_answers(student, {StudentLogits(): student[StudentLogits()].detach().bfloat16().requires_grad_()})
+    full = with_answers(student, {StudentLogits(): half[StudentLogits()].detach().float().requires_grad_()})
     with torch.autocast("cpu", torch.bfloat16):
         scalar, _ = objective(half, batch, counts_of(batch))
     wanted, _ = objective(full, batch, counts_of(batch))
@@ -274,20 +281,24 @@ def test_boundary_tokens_of_every_kind_of_tokenizer(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "pair", "message"),
+    ("config", "context", "message"),
     [
-        (ALMConfig(), make_pair(kind="encoder"), "alm needs the teacher's logits.*is an encoder. Use mta"),
-        (ALMConfig(), make_pair(hidden=[3]), r"alm needs the teacher's hidden layers 9.*states.hidden: \[3, 9\]"),
+        (ALMConfig(), make_context(kind="encoder"), "alm needs the teacher's logits.*is an encoder. Use mta"),
         (
             ALMConfig(),
-            replace(make_pair(), tokenizers=(STUDENT, word_tokenizer(["a", "b"]))),
+            make_context(hidden=[3]),
+            r"alm needs the teacher's hidden layers 9.*states.hidden: \[3, 9\]",
+        ),
+        (
+            ALMConfig(),
+            replace(make_context(), tokenizers=(STUDENT, word_tokenizer(["a", "b"]))),
             "no token of the teacher's tokenizer begins with white space.*debias_threshold: null",
         ),
     ],
 )
-def test_refusals(config, pair, message):
+def test_refusals(config, context, message):
     with pytest.raises(RunError, match=message):
-        build_objective([config], pair)
+        build_objective([config], context)
 
 
 POSITIONS = [0, 5, 11, 30, 51, 54]
@@ -303,22 +314,23 @@ def cache(tmp_path_factory):
 
 def cached(cache, tokenizer, width, config):
     teacher = AutoTokenizer.from_pretrained(cache.path / "teacher")
-    pair = Pair(
+    context = GivenContext(
         manifest=cache.manifest,
         head=load_teacher_head(cache.path, cache.manifest),
-        student_layers=3,
-        student_width=width,
+        student=StudentSize(3, width),
         vocabulary=share_vocabulary(tokenizer, teacher),
         same_tokenizer=same_tokenizer(tokenizer, teacher),
         tokenizers=(tokenizer, teacher),
     )
-    objective = build_objective([config], pair)
-    return objective, BatchBuilder(cache, StudentEncoder(tokenizer, 64, append_eos=True), objective.needs)[POSITIONS]
+    objective = build_objective([config], context)
+    return objective, BatchBuilder(cache, StudentTokenizer(tokenizer, 64, append_eos=True), objective.of_batch)[
+        POSITIONS
+    ]
 
 
 def loss_and_gradient(model, objective, batch):
     model.zero_grad()
-    scalar, parts = objective(forward(model, batch, objective.needs), batch, counts_of(batch))
+    scalar, parts = objective(forward(model, batch, objective.of_student), batch, counts_of(batch))
     scalar.backward()
     return scalar.item(), torch.cat([p.grad.flatten() for p in model.parameters()]), parts
 
@@ -340,7 +352,7 @@ def test_cached_states_give_the_loss_of_the_live_teacher(cache, cross, threshold
     model.zero_grad()
     teacher = AutoModelForCausalLM.from_pretrained(cache.path.parent / "teacher", dtype=torch.float32).eval()
     own_BSV = model(input_ids=batch.tokens_BS).logits.log_softmax(-1)
-    spans = batch.spans[objective.losses[0].request]
+    spans = batch[objective.losses[0].spans]
     student_ends, teacher_ends = boundary_tokens(tokenizer), boundary_tokens(teacher_tokenizer)
     total, number = torch.zeros(()), 0
     for row, position in enumerate(POSITIONS):
@@ -348,7 +360,7 @@ def test_cached_states_give_the_loss_of_the_live_teacher(cache, cross, threshold
         with torch.no_grad():
             theirs = teacher(**encoded).logits[0].log_softmax(-1)
         own, distances, log_p, log_q = own_BSV[row], [], 0.0, 0.0
-        pairs = [pair for pair in naive.spans_of(spans, row) if 0 not in pair[0] and 0 not in pair[1]]
+        pairs = [context for context in naive.spans_of(spans, row) if 0 not in context[0] and 0 not in context[1]]
         for place, (s_tokens, t_tokens) in enumerate(pairs):
             log_p = log_p + sum(theirs[t - 1, encoded["input_ids"][0, t]] for t in t_tokens)
             log_q = log_q + sum(own[s - 1, batch.tokens_BS[row, s]] for s in s_tokens)

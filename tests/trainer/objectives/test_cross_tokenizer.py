@@ -8,14 +8,17 @@ from torch.nn.functional import pad
 
 from schemas.configs.losses import CrossEntropyConfig, MinEDConfig, MultiLevelOTConfig, ULDConfig
 from schemas.errors import RunError
+from tests.trainer.objectives.answers import by_layer, in_dtype, moved
 from tests.trainer.objectives.test_mined import Truth
 from tests.trainer.objectives.test_multilevel_ot import multilevel_ot
 from tests.trainer.objectives.test_uld import uld
-from tests.trainer.objectives.two_texts import counts_of, live_logits, make_cache, make_pair, make_setting
-from tests.trainer.objectives.world import make_pair as make_world
+from tests.trainer.objectives.two_texts import counts_of, live_logits, make_cache, make_context, make_setting
+from tests.trainer.objectives.world import make_context as make_world
 from tests.trainer.objectives.world import pick
-from trainer.data.batch import SpanSet, StudentStates
+from trainer.data.teacher_states import TeacherHidden
+from trainer.data.tied_tokens import Spans, SpanSet
 from trainer.objectives.objective import build_objective
+from trainer.student.states import StudentLogits
 
 CONFIGS = {
     "uld": ULDConfig(temperature=1.5),
@@ -34,8 +37,8 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pair(cache):
-    return make_pair(cache)
+def context(cache):
+    return make_context(cache)
 
 
 def padded(student, batch, more):
@@ -49,13 +52,14 @@ def padded(student, batch, more):
         teacher_tokens_BT=tokens(batch.teacher_tokens_BT, 5),
         teacher_mask_BT=tokens(batch.teacher_mask_BT, False),
         teacher_target_BT=tokens(batch.teacher_target_BT, False),
-        teacher_hidden={k: pad(v, (0, 0, 0, more), value=7.0) for k, v in batch.teacher_hidden.items()},
-        spans={
-            r: SpanSet(tokens(s.student_BS, -1), tokens(s.teacher_BT, -1), tokens(s.mask_BK, False))
-            for r, s in batch.spans.items()
-        },
     )
-    return StudentStates(pad(student.logits_BSV, (0, 0, 0, more), value=-5.0), {}, {}), wide
+    wide = moved(wide, TeacherHidden, lambda state: pad(state, (0, 0, 0, more), value=7.0))
+    wide = moved(
+        wide,
+        Spans,
+        lambda s: SpanSet(tokens(s.student_BS, -1), tokens(s.teacher_BT, -1), tokens(s.mask_BK, False)),
+    )
+    return moved(student, StudentLogits, lambda logits: pad(logits, (0, 0, 0, more), value=-5.0)), wide
 
 
 def assert_same(found, wanted, leaf):
@@ -70,97 +74,99 @@ def assert_same(found, wanted, leaf):
 
 
 @each
-def test_padding_changes_nothing_and_gets_no_gradient(cache, pair, config):
-    objective, student, batch = make_setting(cache, pair, config)
+def test_padding_changes_nothing_and_gets_no_gradient(cache, context, config):
+    objective, student, batch = make_setting(cache, context, config)
     counts = counts_of(batch)
     wide_student, wide = padded(student, batch, 5)
-    wide_student.logits_BSV.retain_grad()
+    wide_student[StudentLogits()].retain_grad()
     again = objective(wide_student, wide, counts)
-    again[0].backward(inputs=[wide_student.logits_BSV])
-    assert torch.count_nonzero(wide_student.logits_BSV.grad[~wide.mask_BS]) == 0
-    assert_same(objective(*padded(student, batch, 5), counts), objective(student, batch, counts), student.logits_BSV)
+    again[0].backward(inputs=[wide_student[StudentLogits()]])
+    assert torch.count_nonzero(wide_student[StudentLogits()].grad[~wide.mask_BS]) == 0
+    assert_same(
+        objective(*padded(student, batch, 5), counts), objective(student, batch, counts), student[StudentLogits()]
+    )
 
 
 @each
-def test_the_order_of_samples_changes_nothing(cache, pair, config):
-    objective, student, batch = make_setting(cache, pair, config)
+def test_the_order_of_samples_changes_nothing(cache, context, config):
+    objective, student, batch = make_setting(cache, context, config)
     counts = counts_of(batch)
     turned = objective(*pick(student, batch, [4, 0, 6, 1, 5, 3, 2]), counts)
-    assert_same(turned, objective(student, batch, counts), student.logits_BSV)
+    assert_same(turned, objective(student, batch, counts), student[StudentLogits()])
 
 
 @each
-def test_accumulated_batches_weigh_as_one_large_batch(cache, pair, config):
-    objective, student, batch = make_setting(cache, pair, config)
+def test_accumulated_batches_weigh_as_one_large_batch(cache, context, config):
+    objective, student, batch = make_setting(cache, context, config)
     counts = counts_of(batch)
     pieces = [pick(student, batch, samples) for samples in ([0], [1, 2, 3], [4, 5, 6])]
     results = [objective(*piece, counts) for piece in pieces]
     summed = {name: sum(parts[name] for _, parts in results) for name in results[0][1]}
     whole = objective(student, batch, counts)
-    assert_same((sum(scalar for scalar, _ in results), summed), whole, student.logits_BSV)
+    assert_same((sum(scalar for scalar, _ in results), summed), whole, student[StudentLogits()])
 
 
 @each
-def test_a_step_of_nothing_is_zero_and_finite(cache, pair, config):
-    objective, student, batch = make_setting(cache, pair, config)
+def test_a_step_of_nothing_is_zero_and_finite(cache, context, config):
+    objective, student, batch = make_setting(cache, context, config)
     empty = replace(batch, target_BS=torch.zeros_like(batch.target_BS))
     scalar, parts = objective(student, empty, counts_of(empty))
-    (gradient,) = torch.autograd.grad(scalar, student.logits_BSV)
+    (gradient,) = torch.autograd.grad(scalar, student[StudentLogits()])
     assert scalar.item() == 0
     assert all(part.item() == 0 for part in parts.values())
     assert torch.count_nonzero(gradient) == 0
 
 
 @each
-def test_a_teacher_without_predictions_stays_finite(cache, pair, config):
-    objective, student, batch = make_setting(cache, pair, config)
+def test_a_teacher_without_predictions_stays_finite(cache, context, config):
+    objective, student, batch = make_setting(cache, context, config)
     silent = replace(batch, teacher_target_BT=torch.zeros_like(batch.teacher_target_BT), mask_BS=batch.target_BS)
     scalar, _ = objective(student, silent, counts_of(batch))
-    (gradient,) = torch.autograd.grad(scalar, student.logits_BSV)
+    (gradient,) = torch.autograd.grad(scalar, student[StudentLogits()])
     assert torch.isfinite(scalar)
     assert torch.isfinite(gradient).all()
 
 
 @each
-def test_half_precision_logits_are_computed_in_float32(cache, pair, config):
-    objective, student, batch = make_setting(cache, pair, config, dtype=torch.bfloat16)
-    full = StudentStates(student.logits_BSV.detach().float().requires_grad_(), {}, {})
+def test_half_precision_logits_are_computed_in_float32(cache, context, config):
+    objective, student, batch = make_setting(cache, context, config, dtype=torch.bfloat16)
+    full = in_dtype(student, torch.float32)
     counts = counts_of(batch)
     with torch.autocast("cpu", torch.bfloat16):
         scalar, parts = objective(student, batch, counts)
     wanted, wanted_parts = objective(full, batch, counts)
     assert scalar.dtype == torch.float32
     assert {n: p.item() for n, p in parts.items()} == {n: p.item() for n, p in wanted_parts.items()}
-    (found,) = torch.autograd.grad(scalar, student.logits_BSV)
-    (right,) = torch.autograd.grad(wanted, full.logits_BSV)
+    (found,) = torch.autograd.grad(scalar, student[StudentLogits()])
+    (right,) = torch.autograd.grad(wanted, full[StudentLogits()])
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), right, rtol=2e-2, atol=2e-2 * float(right.abs().max()))
 
 
 @each
-def test_the_teacher_never_gets_a_gradient(cache, pair, config):
-    objective, student, batch = make_setting(cache, pair, config)
-    for hidden in batch.teacher_hidden.values():
+def test_the_teacher_never_gets_a_gradient(cache, context, config):
+    objective, student, batch = make_setting(cache, context, config)
+    for hidden in by_layer(batch, TeacherHidden).values():
         hidden.requires_grad_()
     objective(student, batch, counts_of(batch))[0].backward()
-    assert all(hidden.grad is None for hidden in batch.teacher_hidden.values())
+    assert all(hidden.grad is None for hidden in by_layer(batch, TeacherHidden).values())
 
 
-def test_all_of_them_beside_cross_entropy(cache, pair):
+def test_all_of_them_beside_cross_entropy(cache, context):
     """The sum of what each gives alone: none disturbs another's logits."""
     configs = [CrossEntropyConfig(), *CONFIGS.values()]
-    _, student, batch = make_setting(cache, pair, CONFIGS["uld, spans"])
+    _, student, batch = make_setting(cache, context, CONFIGS["uld, spans"])
     counts = counts_of(batch)
-    together, _ = build_objective(configs, pair)(student, batch, counts)
-    alone = [build_objective([config], pair)(student, batch, counts)[0] for config in configs]
+    together, _ = build_objective(configs, context)(student, batch, counts)
+    alone = [build_objective([config], context)(student, batch, counts)[0] for config in configs]
     torch.testing.assert_close(together, sum(alone), rtol=1e-9, atol=0)
 
 
 @each
-def test_cached_states_give_the_loss_of_the_live_teacher(cache, pair, config):
+def test_cached_states_give_the_loss_of_the_live_teacher(cache, context, config):
     """Against the teacher's own logits, run now by transformers and never touched by our unembedding."""
     positions = [5, 53]
-    objective, student, batch = make_setting(cache, pair, config, seed=1, positions=positions)
+    objective, student, batch = make_setting(cache, context, config, seed=1, positions=positions)
     assert (batch.target_BS & ~batch.mask_BS).any()  # ends of sequence that the teacher was not fed
     counts = counts_of(batch)
     scalar, _ = objective(student, batch, counts)
@@ -171,12 +177,12 @@ def test_cached_states_give_the_loss_of_the_live_teacher(cache, pair, config):
         totals = multilevel_ot(student, batch, logits, config)
         wanted = sum(getattr(config, name) * total for name, total in totals.items()) / counts["token"]
     else:
-        totals = Truth(pair, config)(student, batch, logits)
+        totals = Truth(context, config)(student, batch, logits)
         skipped = config.unaligned == "skip"
         wanted = (totals["kl"] + (0 if skipped else totals["nll"])) / counts["token"]
     assert scalar.item() == pytest.approx(config.weight * wanted.item(), rel=1e-5)
-    (found,) = torch.autograd.grad(scalar, student.logits_BSV)
-    (right,) = torch.autograd.grad(config.weight * wanted, student.logits_BSV)
+    (found,) = torch.autograd.grad(scalar, student[StudentLogits()])
+    (right,) = torch.autograd.grad(config.weight * wanted, student[StudentLogits()])
     assert (found - right).norm() <= 1e-5 * right.norm()
     assert right.norm() > 1e-4
 
@@ -189,8 +195,8 @@ def test_an_encoder_teacher_is_refused(config):
 
 
 @each
-def test_a_cache_without_the_final_layer_is_refused(cache, pair, config):
+def test_a_cache_without_the_final_layer_is_refused(cache, context, config):
     kept = [array for array in cache.manifest.arrays if (array.kind, array.layer) != ("hidden", 3)]
-    poorer = replace(pair, manifest=cache.manifest.model_copy(update={"arrays": kept}))
+    poorer = replace(context, manifest=cache.manifest.model_copy(update={"arrays": kept}))
     with pytest.raises(RunError, match=rf"{config.loss} needs the teacher's hidden layers 3; .* Extract with"):
         build_objective([config], poorer)

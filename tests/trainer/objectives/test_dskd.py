@@ -18,19 +18,25 @@ from schemas.models.teacher_head import load_teacher_embedding, load_teacher_hea
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.objectives import naive
+from tests.trainer.objectives.answers import by_layer, with_answers
+from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.precision import assert_as_precise, in_double, numbered
 from tests.trainer.objectives.test_terms import SEEDS
-from tests.trainer.objectives.world import D_S, D_T, L_S, L_T, V_S, V_T, counts_of, make_batch, make_pair, pick
+from tests.trainer.objectives.world import D_S, D_T, L_S, L_T, V_S, V_T, counts_of, make_batch, make_context, pick
 from tests.trainer.objectives.world import to_double as projectors_to_double
+from trainer.alignment.student_text import StudentTokenizer
 from trainer.alignment.vocabulary import share_vocabulary
-from trainer.data.loader import BatchBuilder, StudentEncoder
+from trainer.data.loader import BatchBuilder
+from trainer.data.teacher_states import TeacherHidden
+from trainer.data.tied_tokens import SameTokenPositions
+from trainer.objectives.context import StudentSize
 from trainer.objectives.dskd import head_cross_entropy, head_forward_kl
-from trainer.objectives.kernels import forward_kl as divergence
-from trainer.objectives.loss import Pair
+from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.objective import build_objective
 from trainer.runs.metrics import read_metrics
 from trainer.runs.train import train
 from trainer.student.load import forward, load_student
+from trainer.student.states import StudentEmbedding, StudentHidden, StudentLogits, StudentUnembedding
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 TERMS = ("t2s_ce", "t2s_kd", "s2t_kd")
@@ -40,8 +46,8 @@ sides = pytest.mark.parametrize("same", [True, False], ids=["one tokenizer", "tw
 def world(config, same, seed=0, samples=5, dtype=torch.float64, record=None):
     """Objective, student and batch; the student has its own embeddings, and one sample no targets of the teacher's."""
     torch.manual_seed(seed)
-    pair = replace(make_pair(seed, same=same, record=record), embedding_Vd=torch.randn(V_T, D_T))
-    objective = build_objective([config], pair)
+    context = replace(make_context(seed, same=same, record=record), embedding_Vd=torch.randn(V_T, D_T))
+    objective = build_objective([config], context)
     if dtype == torch.float64:
         projectors_to_double(objective)
     student, batch = make_batch(objective, seed, samples=samples, same=same, dtype=dtype)
@@ -50,12 +56,17 @@ def world(config, same, seed=0, samples=5, dtype=torch.float64, record=None):
     unembedding = torch.nn.Linear(D_S, V_S, dtype=dtype)
     unembedding.bias.data[2] += 1.0  # a token that the projected teacher often says, and the texts often have
     batch.tokens_BS[:, ::2] = 2
-    return objective, replace(student, embedding=embedding, unembedding=unembedding), batch, pair
+    return (
+        objective,
+        with_answers(student, {StudentEmbedding(): embedding, StudentUnembedding(): unembedding}),
+        batch,
+        context,
+    )
 
 
 def leaves(objective, student):
-    modules = [*student.embedding.parameters(), *student.unembedding.parameters()]
-    return [student.logits_BSV, *student.hidden.values(), *objective.parameters(), *modules]
+    modules = [*student[StudentEmbedding()].parameters(), *student[StudentUnembedding()].parameters()]
+    return [student[StudentLogits()], *by_layer(student, StudentHidden).values(), *objective.parameters(), *modules]
 
 
 def gradients(scalar, objective, student):
@@ -80,17 +91,17 @@ def weighted(scores, vectors):
     return sum(share * vector for share, vector in zip(shares, vectors, strict=True))
 
 
-def naive_dskd(loss, student, batch, pair, config, same):
+def naive_dskd(loss, student, batch, context, config, same):
     """Totals by name, from the paper's equations, one position at a time."""
-    total = {name: torch.zeros((), dtype=student.logits_BSV.dtype) for name in (*TERMS, "t2s_acc")}
-    states, teacher = student.hidden.get(L_S), batch.teacher_hidden[L_T]
+    total = {name: torch.zeros((), dtype=student[StudentLogits()].dtype) for name in (*TERMS, "t2s_acc")}
+    states, teacher = by_layer(student, StudentHidden).get(L_S), by_layer(batch, TeacherHidden)[L_T]
     student_rows, teacher_rows = [], []  # (b, s, projected teacher), (teacher state, projected student)
     for b in range(len(batch.sample_ids)):
         tokens, said = batch.tokens_BS[b].tolist(), batch.teacher_tokens_BT[b].tolist()
         places = [s for s in range(len(tokens) - 1) if batch.target_BS[b, s + 1]]
         if same:
             for s in places:
-                t = int(batch.pair_BS[b, s])
+                t = int(batch[SameTokenPositions()][b, s])
                 if t >= 0:
                     student_rows.append((b, s, linear(teacher[b, t], loss.t2s) if config.student_space else None))
                     teacher_rows.append(
@@ -100,8 +111,8 @@ def naive_dskd(loss, student, batch, pair, config, same):
         teacher_places = [t for t in range(len(said) - 1) if batch.teacher_target_BT[b, t + 1]]
         if not places or not teacher_places:
             continue
-        of_student = student.embedding.weight.detach()
-        of_teacher = pair.embedding_Vd.to(teacher.dtype)
+        of_student = student[StudentEmbedding()].weight.detach()
+        of_teacher = context.embedding_Vd.to(teacher.dtype)
         queries = [
             linear(torch.cat([of_student[tokens[s]], of_student[tokens[s + 1]]]), loss.attention.query) for s in places
         ]
@@ -122,16 +133,18 @@ def naive_dskd(loss, student, batch, pair, config, same):
             teacher_rows.append((h, weighted([row[j] for row in score], back) if config.teacher_space else None))
     masked = config.mask_wrong == "always" or (config.mask_wrong == "auto" and not same)
     for b, s, projected in student_rows if config.student_space else ():
-        weight, bias = student.unembedding.weight.detach(), student.unembedding.bias.detach()
+        weight, bias = student[StudentUnembedding()].weight.detach(), student[StudentUnembedding()].bias.detach()
         logits = torch.stack([naive.dot(projected, row) for row in weight]) + bias
         x = int(batch.tokens_BS[b, s + 1])
         right = max(range(V_S), key=logits.tolist().__getitem__) == x
         total["t2s_ce"] = total["t2s_ce"] - naive.log_softmax(logits)[x]
         total["t2s_acc"] = total["t2s_acc"] + right
         if right or not masked:
-            total["t2s_kd"] = total["t2s_kd"] + naive.kl(logits.detach(), student.logits_BSV[b, s], config.temperature)
+            total["t2s_kd"] = total["t2s_kd"] + naive.kl(
+                logits.detach(), student[StudentLogits()][b, s], config.temperature
+            )
     for state, projected in teacher_rows if config.teacher_space else ():
-        p, q = naive.head_logits(pair.head, state), naive.head_logits(pair.head, projected)
+        p, q = naive.head_logits(context.head, state), naive.head_logits(context.head, projected)
         total["s2t_kd"] = total["s2t_kd"] + naive.kl(p, q, config.temperature)
     return total
 
@@ -161,16 +174,16 @@ def test_a_soft_capped_teacher():
 
 
 def assert_equal_to_naive(config, same, seed, dtype=torch.float64, record=None):
-    objective, student, batch, pair = world(config, same, seed, dtype=dtype, record=record)
-    counts = counts_of(batch, pairs=same)
+    objective, student, batch, context = world(config, same, seed, dtype=dtype, record=record)
+    counts = counts_of(batch)
     terms = objective.losses[0](student, batch)
-    assert {term.unit for term in terms.values()} == {"pair" if same else "token"}
+    assert objective.units == {"pair" if same else "token"}
     student_terms = ("t2s_ce", "t2s_kd", "t2s_acc") if config.student_space else ()
     assert set(terms) == {*student_terms, *(("s2t_kd",) if config.teacher_space else ())}
     weight = {"t2s_ce": config.student_space, "t2s_kd": config.student_space, "s2t_kd": config.teacher_space}
 
     def naively(objective, student, batch):
-        totals = naive_dskd(objective.losses[0], student, batch, pair, config, same)
+        totals = naive_dskd(objective.losses[0], student, batch, context, config, same)
         value = config.weight * sum(weight[name] * totals[name] for name in TERMS) / counts["pair" if same else "token"]
         found = {name: totals[name].detach() for name in terms} | {"objective": value.detach()}
         return found | numbered(gradients(value, objective, student))
@@ -186,7 +199,7 @@ def assert_equal_to_naive(config, same, seed, dtype=torch.float64, record=None):
 def test_some_tokens_are_right_and_some_wrong_in_these_worlds(same):
     objective, student, batch, _ = world(DSKDConfig(), same)
     terms = objective.losses[0](student, batch)
-    assert 0 < terms["t2s_acc"].total < batch.count(terms["t2s_acc"].unit)
+    assert 0 < terms["t2s_acc"].total < batch.count(objective.losses[0].unit)
     assert terms["t2s_kd"].total > 0
 
 
@@ -196,17 +209,17 @@ def test_detach_rules(term, same):
     """Which parameters a term teaches, as the authors' code has it: the student's head and embeddings never."""
     objective, student, batch, _ = world(DSKDConfig(mask_wrong="never"), same)
     (loss,) = objective.losses
-    batch.teacher_hidden[L_T].requires_grad_()
+    by_layer(batch, TeacherHidden)[L_T].requires_grad_()
     loss(student, batch)[term].total.backward()
     taught = {
-        "logits": student.logits_BSV.grad,
-        "hidden": student.hidden[L_S].grad,
+        "logits": student[StudentLogits()].grad,
+        "hidden": by_layer(student, StudentHidden)[L_S].grad,
         "t2s": loss.t2s.weight.grad,
         "s2t": loss.s2t.weight.grad,
         "query": None if same else loss.attention.query.weight.grad,
-        "embedding": student.embedding.weight.grad,
-        "unembedding": student.unembedding.weight.grad,
-        "bias": student.unembedding.bias.grad,
+        "embedding": student[StudentEmbedding()].weight.grad,
+        "unembedding": student[StudentUnembedding()].weight.grad,
+        "bias": student[StudentUnembedding()].bias.grad,
     }
     found = {name for name, gradient in taught.items() if gradient is not None and gradient.abs().max() > 1e-6}
     links = set() if same else {"query"}
@@ -217,7 +230,7 @@ def test_detach_rules(term, same):
 @sides
 def test_accumulated_batches_weigh_as_one_large_batch(same):
     objective, student, batch, _ = world(DSKDConfig(), same, 2, samples=6, dtype=torch.float32)
-    counts = counts_of(batch, pairs=same)
+    counts = counts_of(batch)
     results = [objective(*pick(student, batch, samples), counts) for samples in ([0], [1, 2, 3], [4, 5])]
     summed = sum(r[0] for r in results), {name: sum(r[1][name] for r in results) for name in results[0][1]}
     assert_same(objective, student, objective(student, batch, counts), summed)
@@ -236,7 +249,7 @@ def assert_same(objective, student, first, second):
 def test_a_step_of_nothing_is_zero_and_finite(same):
     objective, student, batch, _ = world(DSKDConfig(), same)
     batch = replace(batch, target_BS=torch.zeros_like(batch.target_BS))
-    scalar, parts = objective(student, batch, counts_of(batch, pairs=same))
+    scalar, parts = objective(student, batch, counts_of(batch))
     assert scalar.item() == 0.0
     assert all(value.item() == 0.0 for value in parts.values())
     for gradient in gradients(scalar, objective, student):
@@ -245,8 +258,8 @@ def test_a_step_of_nothing_is_zero_and_finite(same):
 
 def test_states_without_variance_stay_finite():
     objective, student, batch, _ = world(DSKDConfig(), False, dtype=torch.float32)
-    batch.teacher_hidden[L_T][0] = 0.0
-    batch.teacher_hidden[L_T][2] = 1.0
+    by_layer(batch, TeacherHidden)[L_T][0] = 0.0
+    by_layer(batch, TeacherHidden)[L_T][2] = 1.0
     objective.losses[0].embedding_Ve.zero_()
     scalar, _ = objective(student, batch, counts_of(batch))
     assert torch.isfinite(scalar)
@@ -255,13 +268,13 @@ def test_states_without_variance_stay_finite():
 
 
 @pytest.mark.parametrize("rows", [1, 2, 40])
-def test_chunks_change_nothing_and_float32_errs_no_more_than_plain_float32(rows, monkeypatch):
+def test_chunks_change_nothing_and_float32_errs_no_more_than_plain_float32(rows):
     """Value and gradient of the two chunked losses, at 500 tokens, against float64 and against plain float32.
 
     Plain autograd takes the same rows at once, for products of other shapes sum in another order, and a row by itself
     errs up to 1.7 times as much as 40 together. What is left is the same arithmetic, to the last digits of a value.
     """
-    monkeypatch.setattr(divergence, "CHUNK_CPU", 500 * rows)
+    chunks = replace(ON_CPU, rows=500 * rows)
     g = torch.Generator().manual_seed(0)
     weight, states, truth = (torch.randn(n, 16, generator=g) for n in (500, 40, 40))
     target = torch.randint(0, 500, (40,), generator=g)
@@ -277,9 +290,9 @@ def test_chunks_change_nothing_and_float32_errs_no_more_than_plain_float32(rows,
 
     def chunked(x):
         head = lambda h: h @ weight.to(h.dtype).T  # noqa: E731
-        nll, right = head_cross_entropy(x, target, head, 500)
+        nll, right = head_cross_entropy(x, target, head, 500, chunks)
         assert right.tolist() == [int((weight @ row).argmax()) == t for row, t in zip(states, target, strict=True)]
-        return nll, head_forward_kl(x, truth.to(x.dtype), head, 500, 2.0)
+        return nll, head_forward_kl(x, truth.to(x.dtype), head, 500, 2.0, chunks)
 
     def measured(losses, dtype):
         x = states.to(dtype).requires_grad_()
@@ -295,25 +308,26 @@ def test_chunks_change_nothing_and_float32_errs_no_more_than_plain_float32(rows,
 
 
 def test_refusals():
-    pair = make_pair(same=False)
+    context = make_context(same=False)
     with pytest.raises(RunError, match="keep_embeddings: true"):
-        build_objective([DSKDConfig()], pair)
+        build_objective([DSKDConfig()], context)
     with pytest.raises(RunError, match=f"embeddings 3 wide and states {D_T}"):
-        build_objective([DSKDConfig()], replace(pair, embedding_Vd=torch.randn(V_T, 3)))
+        build_objective([DSKDConfig()], replace(context, embedding_Vd=torch.randn(V_T, 3)))
     with pytest.raises(RunError, match=r"is an encoder\. Use sra with span_kd: 0"):
-        build_objective([DSKDConfig()], make_pair(same=True, kind="encoder"))
+        build_objective([DSKDConfig()], make_context(same=True, kind="encoder"))
     with pytest.raises(RunError, match=f"dskd needs the teacher's hidden layers {L_T}"):
-        build_objective([DSKDConfig()], make_pair(same=True, hidden=[1]))
+        build_objective([DSKDConfig()], make_context(same=True, hidden=[1]))
     with pytest.raises(ValidationError, match="both 0"):
         DSKDConfig(student_space=0, teacher_space=0)
     objective, student, batch, _ = world(DSKDConfig(), False, dtype=torch.float32)
     with pytest.raises(RunError, match=f"embeddings are 2 wide and its states {D_S}"):
-        objective(replace(student, embedding=torch.nn.Embedding(V_S, 2)), batch, counts_of(batch))
+        objective(with_answers(student, {StudentEmbedding(): torch.nn.Embedding(V_S, 2)}), batch, counts_of(batch))
 
 
 def test_one_tokenizer_needs_no_embeddings_and_two_no_pairs():
-    assert build_objective([DSKDConfig()], make_pair(same=True)).needs.pairs
-    assert not world(DSKDConfig(), False)[0].needs.pairs
+    one = build_objective([DSKDConfig()], make_context(same=True))
+    assert SameTokenPositions() in one.of_batch and StudentEmbedding() not in one.of_student
+    assert SameTokenPositions() not in world(DSKDConfig(), False)[0].of_batch
 
 
 def test_projectors_have_their_own_rate_and_start():
@@ -360,21 +374,20 @@ def test_a_cache_gives_what_the_live_teacher_gives(tmp_path):
         StudentConfig(architecture={"model_type": "llama", **size}, tokenizer="teacher", max_tokens=64), other
     )
     of_teacher = AutoTokenizer.from_pretrained(tmp_path / "teacher")
-    pair = Pair(
+    context = GivenContext(
         manifest=cache.manifest,
         head=load_teacher_head(cache.path, cache.manifest),
-        student_layers=2,
-        student_width=16,
+        student=StudentSize(2, 16),
         vocabulary=share_vocabulary(other, of_teacher),
         same_tokenizer=False,
         embedding_Vd=load_teacher_embedding(cache.path, cache.manifest),
     )
     config = DSKDConfig(mask_wrong="never")
-    objective = build_objective([config], pair)
+    objective = build_objective([config], context)
     positions = [0, 5, 11, 51, 54]
-    batch = BatchBuilder(cache, StudentEncoder(other, 64, append_eos=True), objective.needs)[positions]
+    batch = BatchBuilder(cache, StudentTokenizer(other, 64, append_eos=True), objective.of_batch)[positions]
     counts = counts_of(batch)
-    states = forward(student, batch, objective.needs)
+    states = forward(student, batch, objective.of_student)
     offline, _ = objective(states, batch, counts)
     offline.backward()
 
@@ -393,7 +406,7 @@ def test_a_cache_gives_what_the_live_teacher_gives(tmp_path):
         for name, total in live_terms(
             objective.losses[0],
             config,
-            forward(student, batch, objective.needs),
+            forward(student, batch, objective.of_student),
             batch,
             row,
             live,
@@ -414,7 +427,7 @@ def live_terms(loss, config, states, batch, row, live, output, tokens, places):
     at = [s for s in range(batch.tokens_BS.shape[1] - 1) if batch.target_BS[row, s + 1]]
     after, behind = torch.tensor(at) + 1, torch.tensor(places) + 1
     of_student, of_teacher = (
-        states.embedding(batch.tokens_BS[row]).detach(),
+        states[StudentEmbedding()](batch.tokens_BS[row]).detach(),
         live.get_input_embeddings()(tokens).detach(),
     )
     hidden, logits = output.hidden_states[-1][0, places], output.logits[0, places]
@@ -422,8 +435,8 @@ def live_terms(loss, config, states, batch, row, live, output, tokens, places):
     score = loss.attention.query(torch.cat([of_student[at], of_student[after]], -1)) @ (key / key.std()).T
     score = score / math.sqrt(key.shape[-1])
     t2s = score.softmax(-1) @ loss.t2s(hidden / hidden.std() + of_teacher[behind] / of_teacher[behind].std())
-    said = t2s @ states.unembedding.weight.detach().T
-    s2t = score.T.softmax(-1) @ loss.s2t(states.hidden[2][row, at])
+    said = t2s @ states[StudentUnembedding()].weight.detach().T
+    s2t = score.T.softmax(-1) @ loss.s2t(by_layer(states, StudentHidden)[2][row, at])
     tau = config.temperature
 
     def kl(p, q):
@@ -432,6 +445,6 @@ def live_terms(loss, config, states, batch, row, live, output, tokens, places):
 
     return {
         "t2s_ce": -said.log_softmax(-1).gather(1, batch.tokens_BS[row][after][:, None]).sum(),
-        "t2s_kd": kl(said.detach(), states.logits_BSV[row, at]),
+        "t2s_kd": kl(said.detach(), states[StudentLogits()][row, at]),
         "s2t_kd": kl(logits, s2t @ live.get_output_embeddings().weight.detach().T),
     }

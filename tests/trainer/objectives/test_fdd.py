@@ -18,16 +18,22 @@ from schemas.models.teacher_head import load_teacher_head
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.objectives import naive
+from tests.trainer.objectives.answers import by_layer, in_dtype, with_answers
+from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.precision import assert_as_precise, in_double, numbered
-from tests.trainer.objectives.world import L_S, L_T, counts_of, make_batch, make_pair, pick
+from tests.trainer.objectives.world import L_S, L_T, counts_of, make_batch, make_context, pick
+from trainer.alignment.student_text import StudentTokenizer
 from trainer.alignment.vocabulary import share_vocabulary
-from trainer.data.batch import StudentStates
-from trainer.data.loader import BatchBuilder, StudentEncoder
+from trainer.data.loader import BatchBuilder
+from trainer.data.teacher_states import TeacherHidden
+from trainer.data.tied_tokens import SameTokenPositions
 from trainer.objectives import fdd
+from trainer.objectives.context import StudentSize
 from trainer.objectives.fdd import dynamics
-from trainer.objectives.loss import Pair
+from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.objective import build_objective
 from trainer.student.load import forward, load_student
+from trainer.student.states import StudentHidden, StudentLogits, StudentUnembedding
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 # Student layers and the teacher layers that follow: round(l * 9 / 6), Python's rounding to even.
@@ -37,16 +43,20 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["
 
 def world(config, seed=0, dtype=torch.float64, width=7, bias=True, record=None, samples=4):
     """An objective, a batch, and a student of `width` tokens whose unembedding is a leaf too."""
-    objective = build_objective([config], make_pair(seed, same=True, record=record))
+    objective = build_objective([config], make_context(seed, same=True, record=record))
     student, batch = make_batch(objective, seed, same=True, dtype=dtype, samples=samples)
     torch.manual_seed(seed)
     logits_BSV = (2 * torch.randn(*batch.tokens_BS.shape, width, dtype=torch.float64)).to(dtype).requires_grad_()
     unembedding = nn.Linear(5, width, bias=bias, dtype=torch.float64).to(dtype)
-    return objective, replace(student, logits_BSV=logits_BSV, unembedding=unembedding), batch
+    return objective, with_answers(student, {StudentLogits(): logits_BSV, StudentUnembedding(): unembedding}), batch
 
 
 def gradients(scalar, student):
-    leaves = [student.logits_BSV, *student.hidden.values(), *student.unembedding.parameters()]
+    leaves = [
+        student[StudentLogits()],
+        *by_layer(student, StudentHidden).values(),
+        *student[StudentUnembedding()].parameters(),
+    ]
     found = torch.autograd.grad(scalar, leaves, allow_unused=True)
     return [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)]
 
@@ -65,18 +75,20 @@ def position_truth(own, theirs, temperature):
 
 def truth(student, batch, head, key_layers, temperature):
     """Trajectory and derivative, one sample, token and layer at a time."""
-    trajectory = derivative = torch.zeros((), dtype=student.logits_BSV.dtype)
+    trajectory = derivative = torch.zeros((), dtype=student[StudentLogits()].dtype)
     for b in range(len(batch.sample_ids)):
         for s in range(batch.tokens_BS.shape[1] - 1):
-            if not batch.target_BS[b, s + 1] or batch.pair_BS[b, s] < 0:
+            if not batch.target_BS[b, s + 1] or batch[SameTokenPositions()][b, s] < 0:
                 continue
             own, theirs = [], []
             for l_student, l_teacher in key_layers:
                 if l_student == L_S:
-                    z = student.logits_BSV[b, s]
+                    z = student[StudentLogits()][b, s]
                 else:
-                    z = student.unembedding(student.hidden[l_student][b, s])
-                z_teacher = naive.head_logits(head, batch.teacher_hidden[l_teacher][b, batch.pair_BS[b, s]])
+                    z = student[StudentUnembedding()](by_layer(student, StudentHidden)[l_student][b, s])
+                z_teacher = naive.head_logits(
+                    head, by_layer(batch, TeacherHidden)[l_teacher][b, batch[SameTokenPositions()][b, s]]
+                )
                 width = min(len(z), len(z_teacher))
                 own.append(z[:width])
                 theirs.append(z_teacher[:width])
@@ -104,14 +116,15 @@ SWITCHES = {
 @pytest.mark.parametrize("rows", [1, 4, 1000])
 @DTYPES
 @pytest.mark.parametrize(("switches", "shape"), SWITCHES.values(), ids=SWITCHES)
-def test_value_and_gradient(switches, shape, dtype, rows, monkeypatch):
+def test_value_and_gradient(switches, shape, dtype, rows):
     config, seed = FDDConfig(**switches), rows % 7
     objective, student, batch = world(config, seed, dtype, **shape)
     (loss,) = objective.losses
     top = getattr(config.student_layers, "top", None)
     key_layers = STRIDED[top] if top else [(0, 1), (3, 7)]
-    monkeypatch.setattr(fdd, "CHUNK_CPU", rows * len(key_layers) * min(9, student.logits_BSV.shape[2]))
-    counts = counts_of(batch, pairs=True)
+    width = min(9, student[StudentLogits()].shape[2])
+    loss.chunks = replace(ON_CPU, rows=rows * len(key_layers) * width)
+    counts = counts_of(batch)
     assert counts["pair"] > 3
 
     def naively(student, batch):
@@ -170,7 +183,7 @@ def assert_same(found, wanted, student):
 
 def test_accumulated_batches_weigh_as_one_large_batch():
     objective, student, batch = world(FDDConfig(), seed=2, dtype=torch.float32, samples=6)
-    counts = counts_of(batch, pairs=True)
+    counts = counts_of(batch)
     pieces = [pick(student, batch, samples) for samples in ([0], [1, 2, 3], [4, 5])]
     results = [objective(*piece, counts) for piece in pieces]
     parts = {name: sum(r[1][name] for r in results) for name in results[0][1]}
@@ -180,18 +193,16 @@ def test_accumulated_batches_weigh_as_one_large_batch():
 def test_a_step_of_nothing_is_zero():
     objective, student, batch = world(FDDConfig())
     batch = replace(batch, target_BS=torch.zeros_like(batch.target_BS))
-    scalar, parts = objective(student, batch, counts_of(batch, pairs=True))
+    scalar, parts = objective(student, batch, counts_of(batch))
     assert scalar.item() == 0.0 and all(part.item() == 0.0 for part in parts.values())
     assert all(torch.count_nonzero(gradient) == 0 for gradient in gradients(scalar, student))
 
 
 def test_half_precision_states_under_autocast_are_computed_in_float32():
     objective, student, batch = world(FDDConfig(), dtype=torch.float32)
-    hidden = {k: v.detach().bfloat16().requires_grad_() for k, v in student.hidden.items()}
-    half = replace(student, logits_BSV=student.logits_BSV.detach().bfloat16().requires_grad_(), hidden=hidden)
-    hidden = {k: v.detach().float().requires_grad_() for k, v in hidden.items()}
-    full = replace(half, logits_BSV=half.logits_BSV.detach().float().requires_grad_(), hidden=hidden)
-    counts = counts_of(batch, pairs=True)
+    half = in_dtype(student, torch.bfloat16)
+    full = in_dtype(half, torch.float32)
+    counts = counts_of(batch)
     with torch.autocast("cpu", torch.bfloat16):
         scalar, _ = objective(half, batch, counts)
     wanted, _ = objective(full, batch, counts)
@@ -204,8 +215,8 @@ def test_a_prediction_that_never_changes_stays_finite():
     """Equal states at all layers: no direction, so the derivative is 1 at every position and pulls nowhere."""
     config = FDDConfig(student_layers=[1, 2], teacher_layers=[3, 4], trajectory=0)
     objective, student, batch = world(config)
-    student.hidden[2].data = student.hidden[1].data.clone()
-    scalar, parts = objective(student, batch, counts_of(batch, pairs=True))
+    by_layer(student, StudentHidden)[2].data = by_layer(student, StudentHidden)[1].data.clone()
+    scalar, parts = objective(student, batch, counts_of(batch))
     assert parts["fdd/derivative"].item() == pytest.approx(1.0)
     assert all(torch.count_nonzero(gradient) == 0 for gradient in gradients(scalar, student))
 
@@ -221,35 +232,43 @@ def test_a_hot_trajectory_is_a_squared_distance_of_logits():
 
 def test_the_gradient_is_handed_over_once():
     objective, student, batch = world(FDDConfig())
-    scalar, _ = objective(student, batch, counts_of(batch, pairs=True))
+    scalar, _ = objective(student, batch, counts_of(batch))
     scalar.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="handed over already"):
         scalar.backward()
 
 
 @pytest.mark.parametrize(
-    ("config", "pair", "message"),
+    ("config", "context", "message"),
     [
-        (FDDConfig(), make_pair(same=False), "pairs tokens one to one.*Use mta"),
-        (FDDConfig(), make_pair(same=True, kind="encoder"), "is an encoder. Use mta"),
-        (FDDConfig(), make_pair(same=True, hidden=[6, 9]), r"needs the teacher's hidden layers 6, 8, 9.*\[6, 8, 9\]"),
-        (FDDConfig(student_layers=[3]), make_pair(same=True), "one key layer alone.*derivative: 0"),
-        (FDDConfig(teacher_layers=[1, 2]), make_pair(same=True), r"2 teacher layers for 3 student layers \(4, 5, 6\)"),
-        (FDDConfig(teacher_layers=[3, 2, 9]), make_pair(same=True), "do not ascend"),
+        (FDDConfig(), make_context(same=False), "pairs tokens one to one.*Use mta"),
+        (FDDConfig(), make_context(same=True, kind="encoder"), "is an encoder. Use mta"),
+        (
+            FDDConfig(),
+            make_context(same=True, hidden=[6, 9]),
+            r"needs the teacher's hidden layers 6, 8, 9.*\[6, 8, 9\]",
+        ),
+        (FDDConfig(student_layers=[3]), make_context(same=True), "one key layer alone.*derivative: 0"),
+        (
+            FDDConfig(teacher_layers=[1, 2]),
+            make_context(same=True),
+            r"2 teacher layers for 3 student layers \(4, 5, 6\)",
+        ),
+        (FDDConfig(teacher_layers=[3, 2, 9]), make_context(same=True), "do not ascend"),
     ],
 )
-def test_refusals(config, pair, message):
+def test_refusals(config, context, message):
     with pytest.raises(RunError, match=message):
-        build_objective([config], pair)
+        build_objective([config], context)
 
 
 def test_more_refusals():
     with pytest.raises(ValidationError, match="would be nothing"):
         FDDConfig(trajectory=0, derivative=0)
     objective, student, batch = world(FDDConfig())
-    student = replace(student, unembedding=nn.Linear(3, 7))
+    student = with_answers(student, {StudentUnembedding(): nn.Linear(3, 7)})
     with pytest.raises(RunError, match="states are 5 wide and its unembedding takes 3"):
-        objective(student, batch, counts_of(batch, pairs=True))
+        objective(student, batch, counts_of(batch))
 
 
 POSITIONS = [0, 5, 11, 30, 51, 54]
@@ -266,10 +285,10 @@ def cached(cache, model, width):
     """The objective for `model`, 3 layers, with the teacher's tokenizer; one cached batch; states of the student."""
     tokenizer = AutoTokenizer.from_pretrained(cache.path / "teacher")
     head = load_teacher_head(cache.path, cache.manifest)
-    pair = Pair(cache.manifest, head, 3, width, share_vocabulary(tokenizer, tokenizer), same_tokenizer=True)
-    objective = build_objective([FDDConfig(student_layers=[1, 2, 3])], pair)
-    batch = BatchBuilder(cache, StudentEncoder(tokenizer, 64, append_eos=True), objective.needs)[POSITIONS]
-    return objective, batch, counts_of(batch, pairs=True)
+    context = GivenContext(cache.manifest, head, StudentSize(3, width), share_vocabulary(tokenizer, tokenizer), True)
+    objective = build_objective([FDDConfig(student_layers=[1, 2, 3])], context)
+    batch = BatchBuilder(cache, StudentTokenizer(tokenizer, 64, append_eos=True), objective.of_batch)[POSITIONS]
+    return objective, batch, counts_of(batch)
 
 
 def test_cached_states_give_the_loss_of_the_live_teacher(cache):
@@ -280,7 +299,7 @@ def test_cached_states_give_the_loss_of_the_live_teacher(cache):
     torch.manual_seed(1)
     model = load_student(config, tokenizer)
     objective, batch, counts = cached(cache, model, 16)
-    scalar, parts = objective(forward(model, batch, objective.needs), batch, counts)
+    scalar, parts = objective(forward(model, batch, objective.of_student), batch, counts)
     scalar.backward()
     offline = torch.cat([p.grad.flatten() for p in model.parameters()])
 
@@ -310,14 +329,14 @@ def test_cached_states_give_the_loss_of_the_live_teacher(cache):
 def test_a_teacher_that_is_its_own_student_has_nothing_to_learn(cache):
     model = AutoModelForCausalLM.from_pretrained(cache.path.parent / "teacher", dtype=torch.float32).eval()
     objective, batch, counts = cached(cache, model, 32)
-    scalar, parts = objective(forward(model, batch, objective.needs), batch, counts)
+    scalar, parts = objective(forward(model, batch, objective.of_student), batch, counts)
     scalar.backward()
     assert abs(parts["fdd/trajectory"].item()) < 1e-5 and abs(parts["fdd/derivative"].item()) < 1e-5
     assert max(p.grad.abs().max().item() for p in model.parameters()) < 1e-4
 
 
 def test_the_student_gives_its_modules_and_no_more_layers_than_needed():
-    objective = build_objective([FDDConfig()], make_pair(same=True))
-    assert objective.needs.modules and objective.needs.pairs
-    assert objective.needs.student_hidden == {4, 5} and objective.needs.teacher_hidden == {6, 8, L_T}
-    assert StudentStates(torch.zeros(1, 1, 1), {}, {}).unembedding is None
+    objective = build_objective([FDDConfig()], make_context(same=True))
+    inner = {StudentHidden(4), StudentHidden(5)}
+    assert objective.of_student == {StudentLogits(), StudentUnembedding(), *inner}
+    assert objective.of_batch == {SameTokenPositions(), *(TeacherHidden(layer) for layer in (6, 8, L_T))}

@@ -15,14 +15,17 @@ from torch import nn
 from schemas.cache.kinds.next_token import SparseRecord
 from schemas.configs.losses import DSKDConfig, KDConfig, MinEDConfig, MultiLevelOTConfig, SRAConfig, ULDConfig
 from tests.trainer.objectives import naive
+from tests.trainer.objectives.answers import by_layer, with_answers
 from tests.trainer.objectives.precision import close
 from tests.trainer.objectives.predicting import student_positions, teacher_positions
 from tests.trainer.objectives.test_alm import STUDENT, TEACHER
 from tests.trainer.objectives.test_kd import DIVERGENCES, with_tail
-from tests.trainer.objectives.world import D_S, L_S, L_T, V_S, V_T, make_batch, make_pair, to_double
+from tests.trainer.objectives.world import D_S, L_S, L_T, V_S, V_T, make_batch, make_context, to_double
 from trainer.alignment.vocabulary import share_vocabulary
-from trainer.data.batch import SparseLogits
+from trainer.data.teacher_states import SparseLogits, SparseTeacher, TeacherHidden, TeacherMass
+from trainer.data.tied_tokens import SameTokenPositions
 from trainer.objectives.objective import build_objective
+from trainer.student.states import StudentHidden, StudentLogits, StudentMass, StudentUnembedding
 
 TAU = 1e5
 TOLERANCE = 1e-3  # what is left out is 1 / tau of the logits, times their size
@@ -43,17 +46,17 @@ class DoubleHead(nn.Module):
 
 def world(config, same=False, **changes):
     """The loss, the student and the batch, all of it in float64; a student of V_T tokens where V must agree."""
-    pair = replace(make_pair(0, same=same), **changes)
-    pair = replace(pair, head=DoubleHead(pair.head))
-    objective = to_double(build_objective([config], pair))
+    context = replace(make_context(0, same=same), **changes)
+    context = replace(context, head=DoubleHead(context.head))
+    objective = to_double(build_objective([config], context))
     student, batch = make_batch(objective, 0, samples=5, same=same)
-    return objective.losses[0], student, batch, pair.head
+    return objective.losses[0], student, batch, context.head
 
 
 def wider(student):
     g = torch.Generator().manual_seed(5)
-    logits = 2 * torch.randn(*student.logits_BSV.shape[:2], V_T, generator=g, dtype=torch.float64)
-    return replace(student, logits_BSV=logits.requires_grad_())
+    logits = 2 * torch.randn(*student[StudentLogits()].shape[:2], V_T, generator=g, dtype=torch.float64)
+    return with_answers(student, {StudentLogits(): logits.requires_grad_()})
 
 
 def centred(z):
@@ -76,8 +79,8 @@ def assert_tends_to(found, limit, *leaves):
 
 def paired(batch):
     """The pairs (b, s), (b, t) of a shared tokenizer, as two indices."""
-    sample, place = batch.paired_targets().nonzero(as_tuple=True)
-    return (sample, place), (sample, batch.pair_BS[sample, place])
+    sample, place = batch.shared_predictions().nonzero(as_tuple=True)
+    return (sample, place), (sample, batch[SameTokenPositions()][sample, place])
 
 
 # The second derivative of each divergence at p = q, relative to KL's; m = share p + (1 - share) q lies between.
@@ -90,9 +93,11 @@ def test_kd_is_a_squared_distance_of_logits(name):
     loss, student, batch, head = world(KDConfig(divergence=name, temperature=TAU, **DIVERGENCES[name]), same=True)
     of_student, of_teacher = paired(batch)
     (term,) = loss(student, batch).values()
-    teacher = head(batch.teacher_hidden[L_T][of_teacher])[:, :V_S]
+    teacher = head(by_layer(batch, TeacherHidden)[L_T][of_teacher])[:, :V_S]
     assert_tends_to(
-        term.total, CURVATURE[name] * hinton(teacher, student.logits_BSV[of_student]).sum(), student.logits_BSV
+        term.total,
+        CURVATURE[name] * hinton(teacher, student[StudentLogits()][of_student]).sum(),
+        student[StudentLogits()],
     )
 
 
@@ -100,55 +105,57 @@ def test_total_variation_is_a_distance_of_logits_and_grows_with_tau():
     loss, student, batch, head = world(KDConfig(divergence="total_variation", temperature=TAU), same=True)
     of_student, of_teacher = paired(batch)
     (term,) = loss(student, batch).values()
-    teacher = head(batch.teacher_hidden[L_T][of_teacher])[:, :V_S]
-    gap = centred(teacher) - centred(student.logits_BSV[of_student])
-    assert_tends_to(term.total / TAU, gap.abs().sum() / (2 * V_S), student.logits_BSV)
+    teacher = head(by_layer(batch, TeacherHidden)[L_T][of_teacher])[:, :V_S]
+    gap = centred(teacher) - centred(student[StudentLogits()][of_student])
+    assert_tends_to(term.total / TAU, gap.abs().sum() / (2 * V_S), student[StudentLogits()])
 
 
 @pytest.mark.parametrize("name", CURVATURE)
 def test_top_k_is_a_squared_distance_of_the_means_of_events(name):
     """An event of n tokens has probability n / V (1 + mean of u / tau)."""
     record = {"sparse": {"top_k": SparseRecord(temperature=TAU, entries=K)}}
-    manifest = make_pair(0, same=True).manifest.model_copy(update=record)
+    manifest = make_context(0, same=True).manifest.model_copy(update=record)
     config = KDConfig(divergence=name, logits="top_k", temperature=TAU, **DIVERGENCES[name])
     loss, student, batch, _ = world(config, same=True, manifest=manifest)
     student = wider(student)
     z = torch.randn(*batch.teacher_tokens_BT.shape, V_T, dtype=torch.float64)
     values, ids = with_tail((z / TAU).softmax(-1), K)
-    batch = replace(batch, sparse={"top_k": SparseLogits(ids, values)})
+    batch = with_answers(batch, {SparseTeacher("top_k"): SparseLogits(ids, values)})
     (term,) = loss(student, batch).values()
     of_student, of_teacher = paired(batch)
     limit = 0.0
     for u, v, named in zip(
-        centred(z[of_teacher]), centred(student.logits_BSV[of_student]), ids[of_teacher].tolist(), strict=True
+        centred(z[of_teacher]), centred(student[StudentLogits()][of_student]), ids[of_teacher].tolist(), strict=True
     ):
         for event in [[token] for token in named] + [[token for token in range(V_T) if token not in named]]:
             limit = limit + len(event) / (2 * V_T) * (u[event].mean() - v[event].mean()).square()
-    assert_tends_to(term.total, CURVATURE[name] * limit, student.logits_BSV)
+    assert_tends_to(term.total, CURVATURE[name] * limit, student[StudentLogits()])
 
 
 def test_span_kd_is_a_squared_distance_of_shared_logits():
     loss, student, batch, head = world(SRAConfig(cos=0, geo=0, temperature=TAU))
     loss.head = DoubleHead(loss.head)
-    vocabulary, limit = make_pair(0).vocabulary, 0.0
+    vocabulary, limit = make_context(0).vocabulary, 0.0
     for b in range(len(batch.sample_ids)):
-        for own, theirs in naive.spans_of(batch.spans[loss.request], b):
-            z_student = naive.centre(student.logits_BSV[b], student.mass[L_S][b], own)
-            z_teacher = head(naive.centre(batch.teacher_hidden[L_T][b], batch.teacher_mass[L_T][b], theirs))
+        for own, theirs in naive.spans_of(batch[loss.spans], b):
+            z_student = naive.centre(student[StudentLogits()][b], by_layer(student, StudentMass)[L_S][b], own)
+            z_teacher = head(
+                naive.centre(by_layer(batch, TeacherHidden)[L_T][b], by_layer(batch, TeacherMass)[L_T][b], theirs)
+            )
             limit = limit + hinton(z_teacher[vocabulary.teacher_ids], z_student[vocabulary.student_ids])
-    assert_tends_to(TAU**2 * loss(student, batch)["span_kd"].total, limit, student.logits_BSV)
+    assert_tends_to(TAU**2 * loss(student, batch)["span_kd"].total, limit, student[StudentLogits()])
 
 
 def test_dskd_is_a_squared_distance_in_either_space():
     loss, student, batch, head = world(DSKDConfig(temperature=TAU), same=True)
     unembedding = nn.Linear(D_S, V_S, dtype=torch.float64)
-    student = replace(student, unembedding=unembedding)
+    student = with_answers(student, {StudentUnembedding(): unembedding})
     of_student, of_teacher = paired(batch)
-    teacher, own = batch.teacher_hidden[L_T][of_teacher], student.hidden[L_S]
+    teacher, own = by_layer(batch, TeacherHidden)[L_T][of_teacher], by_layer(student, StudentHidden)[L_S]
     terms = loss(student, batch)
     said = unembedding(loss.t2s(teacher)).detach()
-    limit = hinton(said, student.logits_BSV[of_student]).sum()
-    assert_tends_to(TAU**2 * terms["t2s_kd"].total, limit, student.logits_BSV)
+    limit = hinton(said, student[StudentLogits()][of_student]).sum()
+    assert_tends_to(TAU**2 * terms["t2s_kd"].total, limit, student[StudentLogits()])
     limit = hinton(head(teacher), head(loss.s2t(own[of_student]))).sum()
     assert_tends_to(TAU**2 * terms["s2t_kd"].total, limit, own, *loss.s2t.parameters())
 
@@ -165,8 +172,8 @@ def read_alike(objective, token_of):
 @pytest.mark.parametrize("merge", ["max", "sum"])
 def test_mined_is_what_the_map_leaves_of_the_uniform_distribution(merge):
     """The nearest of the student's tokens: b of a, b, g and h; c of ` c`; `\\nd` of `\\td`; e and f of themselves."""
-    pair = replace(make_pair(0), tokenizers=(STUDENT, TEACHER), vocabulary=share_vocabulary(STUDENT, TEACHER))
-    objective = build_objective([MinEDConfig(temperature=TAU, top_k=None, merge=merge)], pair)
+    context = replace(make_context(0), tokenizers=(STUDENT, TEACHER), vocabulary=share_vocabulary(STUDENT, TEACHER))
+    objective = build_objective([MinEDConfig(temperature=TAU, top_k=None, merge=merge)], context)
     student, batch = read_alike(objective, {1: 2, 4: 5, 5: 6})
     batch.tokens_BS[:, 2] = STUDENT.get_vocab()["c"]  # no nearest token of what the teacher reads there
     terms = objective.losses[0](student, batch)
@@ -179,22 +186,24 @@ def test_mined_is_what_the_map_leaves_of_the_uniform_distribution(merge):
     divergence = sum(p * math.log(p * V_S) for p in mapped.tolist() if p)
     close(terms["kl"].total.detach(), torch.tensor(aligned * divergence), TOLERANCE)
     close(terms["nll"].total.detach(), torch.tensor((total - aligned) * math.log(V_S)), TOLERANCE)
-    (gradient,) = torch.autograd.grad(terms["kl"].total, student.logits_BSV)
+    (gradient,) = torch.autograd.grad(terms["kl"].total, student[StudentLogits()])
     rows = gradient[gradient.abs().sum(-1) > 0]
     assert len(rows) == aligned
     close(TAU * rows, (1 / V_S - mapped).expand(aligned, V_S), TOLERANCE)
 
 
 def test_mined_of_one_tokenizer_is_a_squared_distance_of_logits():
-    pair = replace(make_pair(0, same=True), tokenizers=(TEACHER, TEACHER))
-    head = DoubleHead(pair.head)
-    objective = build_objective([MinEDConfig(temperature=TAU, top_k=None)], replace(pair, head=head))
+    context = replace(make_context(0, same=True), tokenizers=(TEACHER, TEACHER))
+    head = DoubleHead(context.head)
+    objective = build_objective([MinEDConfig(temperature=TAU, top_k=None)], replace(context, head=head))
     student, batch = read_alike(objective, {token: token for token in range(V_T)})
     student, where = wider(student), batch.target_BS.roll(-1, dims=1)
     terms = objective.losses[0](student, batch)
     assert terms["aligned"].total == batch.count("token")
-    teacher = head(batch.teacher_hidden[L_T])[:, : where.shape[1]]
-    assert_tends_to(TAU**2 * terms["kl"].total, hinton(teacher, student.logits_BSV)[where].sum(), student.logits_BSV)
+    teacher = head(by_layer(batch, TeacherHidden)[L_T])[:, : where.shape[1]]
+    assert_tends_to(
+        TAU**2 * terms["kl"].total, hinton(teacher, student[StudentLogits()])[where].sum(), student[StudentLogits()]
+    )
 
 
 def test_uld_is_a_distance_of_sorted_logits():
@@ -204,7 +213,7 @@ def test_uld_is_a_distance_of_sorted_logits():
     for own, theirs in predictions(student, batch, head):
         for v, u in zip(own, theirs, strict=False):
             limit = limit + (v.sort().values - u.sort().values).abs().sum() / V_T
-    assert_tends_to(TAU * loss(student, batch)["distance"].total, limit, student.logits_BSV)
+    assert_tends_to(TAU * loss(student, batch)["distance"].total, limit, student[StudentLogits()])
 
 
 def predictions(student, batch, head):
@@ -212,7 +221,10 @@ def predictions(student, batch, head):
     for b in range(len(batch.sample_ids)):
         own, theirs = student_positions(batch, b), teacher_positions(batch, b)
         if own and theirs:
-            yield centred(student.logits_BSV[b, own]), centred(head(batch.teacher_hidden[L_T][b, theirs]))
+            yield (
+                centred(student[StudentLogits()][b, own]),
+                centred(head(by_layer(batch, TeacherHidden)[L_T][b, theirs])),
+            )
 
 
 def test_multilevel_ot_is_a_distance_of_logits_in_the_order_of_their_sums():
@@ -227,6 +239,6 @@ def test_multilevel_ot_is_a_distance_of_logits_in_the_order_of_their_sums():
         sinkhorn = sinkhorn + sum((v - u).abs().sum() for v in own for u in theirs) / len(theirs)
         logarithmic += min(len(own), len(theirs)) * K * math.log(V_T) / V_T
     terms = loss(student, batch)
-    assert_tends_to(TAU * terms["absolute"].total, absolute, student.logits_BSV)
-    assert_tends_to(TAU * terms["sinkhorn"].total, sinkhorn, student.logits_BSV)
+    assert_tends_to(TAU * terms["absolute"].total, absolute, student[StudentLogits()])
+    assert_tends_to(TAU * terms["sinkhorn"].total, sinkhorn, student[StudentLogits()])
     close(terms["logarithmic"].total.detach(), torch.tensor(logarithmic), TOLERANCE)

@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from schemas.configs.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
-from tests.trainer.objectives.world import counts_of, gradients, leaves, make_batch, make_pair, pick
-from trainer.data.batch import StudentStates
+from tests.trainer.objectives.answers import by_layer, in_dtype, moved
+from tests.trainer.objectives.world import counts_of, gradients, leaves, make_batch, make_context, pick
+from trainer.data.teacher_states import TeacherHidden, TeacherMass
+from trainer.data.tied_tokens import Spans
 from trainer.objectives.objective import build_objective
+from trainer.student.states import StudentHidden, StudentMass
 
 CE = CrossEntropyConfig(weight=0.5)
 OBJECTIVES = {
@@ -20,7 +23,7 @@ each = pytest.mark.parametrize(("configs", "same"), OBJECTIVES.values(), ids=OBJ
 
 
 def build(configs, same, seed=0, samples=4):
-    objective = build_objective(configs, make_pair(seed, same=same))
+    objective = build_objective(configs, make_context(seed, same=same))
     student, batch = make_batch(objective, seed, same=same, samples=samples, dtype=torch.float32)
     return objective, student, batch
 
@@ -28,11 +31,11 @@ def build(configs, same, seed=0, samples=4):
 @each
 def test_accumulated_batches_weigh_as_one_large_batch(configs, same):
     objective, student, batch = build(configs, same, samples=6, seed=2)
-    counts = counts_of(batch, pairs=same)
+    counts = counts_of(batch)
     scalar, parts = objective(student, batch, counts)
     whole = gradients(scalar, student, objective)
     pieces = [pick(student, batch, samples) for samples in ([0], [1, 2, 3], [4, 5])]
-    assert counts == counts_of(*(piece for _, piece in pieces), pairs=same)
+    assert counts == counts_of(*(piece for _, piece in pieces))
     results = [objective(*piece, counts) for piece in pieces]
     for name in parts:
         torch.testing.assert_close(sum(r[1][name] for r in results), parts[name], rtol=1e-6, atol=1e-7)
@@ -48,9 +51,9 @@ def test_a_step_of_nothing_is_zero_and_finite(configs, same):
     batch = replace(
         batch,
         target_BS=torch.zeros_like(batch.target_BS),
-        spans={r: replace(s, mask_BK=torch.zeros_like(s.mask_BK)) for r, s in batch.spans.items()},
     )
-    scalar, parts = objective(student, batch, counts_of(batch, pairs=same))
+    batch = moved(batch, Spans, lambda spans: replace(spans, mask_BK=torch.zeros_like(spans.mask_BK)))
+    scalar, parts = objective(student, batch, counts_of(batch))
     assert scalar.item() == 0.0
     assert all(part.item() == 0.0 for part in parts.values())
     for gradient in gradients(scalar, student, objective):
@@ -62,12 +65,12 @@ def test_states_of_zero_and_masses_of_zero_stay_finite(configs, same):
     """An untrained embedding may be all zeros, equal states have no variance, and float32 attention underflows to 0."""
     objective, student, batch = build(configs, same)
     with torch.no_grad():
-        for hidden in (*student.hidden.values(), *batch.teacher_hidden.values()):
+        for hidden in (*by_layer(student, StudentHidden).values(), *by_layer(batch, TeacherHidden).values()):
             hidden[0] = 0.0
             hidden[2, :, :] = 1.0
-    for mass in (*student.mass.values(), *batch.teacher_mass.values()):
+    for mass in (*by_layer(student, StudentMass).values(), *by_layer(batch, TeacherMass).values()):
         mass[0] = 0.0
-    scalar, _ = objective(student, batch, counts_of(batch, pairs=same))
+    scalar, _ = objective(student, batch, counts_of(batch))
     assert torch.isfinite(scalar)
     for gradient in gradients(scalar, student, objective):
         assert torch.isfinite(gradient).all()
@@ -77,17 +80,9 @@ def test_states_of_zero_and_masses_of_zero_stay_finite(configs, same):
 @each
 def test_autocast_and_half_precision_states_are_computed_in_float32(configs, same):
     objective, student, batch = build(configs, same)
-    half = StudentStates(
-        student.logits_BSV.detach().bfloat16().requires_grad_(),
-        {k: v.detach().bfloat16().requires_grad_() for k, v in student.hidden.items()},
-        student.mass,
-    )
-    full = StudentStates(
-        half.logits_BSV.detach().float().requires_grad_(),
-        {k: v.detach().float().requires_grad_() for k, v in half.hidden.items()},
-        student.mass,
-    )
-    counts = counts_of(batch, pairs=same)
+    half = in_dtype(student, torch.bfloat16)
+    full = in_dtype(half, torch.float32)
+    counts = counts_of(batch)
     with torch.autocast("cpu", torch.bfloat16):
         scalar, parts = objective(half, batch, counts)
     wanted, wanted_parts = objective(full, batch, counts)
@@ -102,10 +97,13 @@ def test_autocast_and_half_precision_states_are_computed_in_float32(configs, sam
 
 def test_the_teacher_never_gets_a_gradient():
     objective, student, batch = build(*OBJECTIVES["kd, sra and mta"])
-    for states in (*batch.teacher_hidden.values(), *batch.teacher_mass.values()):
+    for states in (*by_layer(batch, TeacherHidden).values(), *by_layer(batch, TeacherMass).values()):
         states.requires_grad_()
-    for mass in student.mass.values():
+    for mass in by_layer(student, StudentMass).values():
         mass.requires_grad_()
-    objective(student, batch, counts_of(batch, pairs=True))[0].backward()
-    assert all(mass.grad is None for mass in student.mass.values())
-    assert all(states.grad is None for states in (*batch.teacher_hidden.values(), *batch.teacher_mass.values()))
+    objective(student, batch, counts_of(batch))[0].backward()
+    assert all(mass.grad is None for mass in by_layer(student, StudentMass).values())
+    assert all(
+        states.grad is None
+        for states in (*by_layer(batch, TeacherHidden).values(), *by_layer(batch, TeacherMass).values())
+    )

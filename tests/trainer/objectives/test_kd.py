@@ -11,13 +11,16 @@ from pipeline.teacher.kinds.top_k import top_k
 from schemas.cache.kinds.next_token import NO_TAIL, SparseRecord
 from schemas.configs.losses import KDConfig
 from schemas.errors import RunError
-from tests.trainer.objectives.world import L_T, V_S, V_T, counts_of, make_batch, make_pair, pick
-from trainer.data.batch import SparseLogits
-from trainer.objectives.kernels import forward_kl as divergence
+from tests.trainer.objectives.answers import by_layer, with_answers
+from tests.trainer.objectives.world import L_T, V_S, V_T, counts_of, make_batch, make_context, pick
+from trainer.data.teacher_states import SparseLogits, SparseTeacher, TeacherHidden
+from trainer.data.tied_tokens import SameTokenPositions
+from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.kernels.divergences import choose_divergence, forward_kl
 from trainer.objectives.kernels.row_losses import row_losses
 from trainer.objectives.kernels.teacher_rows import exact_rows, sampled_rows, top_k_rows
 from trainer.objectives.objective import build_objective
+from trainer.student.states import StudentLogits
 
 DIVERGENCES = {
     "forward_kl": {},
@@ -55,7 +58,7 @@ def value(name, p, q, options):
         case "skew_reverse_kl":
             return kl(q, mixed(q, p, options["skew"]))
     held, gap_head, gap_tail = 0.0, 0.0, 0.0
-    for x, y in sorted(zip(p, q, strict=True), key=lambda pair: -float(pair[0])):
+    for x, y in sorted(zip(p, q, strict=True), key=lambda context: -float(context[0])):
         gap = float((x - y).detach().abs())
         gap_head, gap_tail = (gap_head + gap, gap_tail) if held < options["head"] else (gap_head, gap_tail + gap)
         held += float(x)
@@ -64,25 +67,27 @@ def value(name, p, q, options):
 
 def setting(name, logits="exact", temperature=1.0, k=3, seed=0, dtype=torch.float64):
     """Objective, student, batch, and the teacher's distribution [B, T, V_T] at this temperature."""
-    pair = make_pair(seed, same=True)
+    context = make_context(seed, same=True)
     config = KDConfig(divergence=name, logits=logits, temperature=temperature, **DIVERGENCES[name])
     if logits != "exact":
         record = SparseRecord(temperature=temperature, entries=k)
-        pair = replace(pair, manifest=pair.manifest.model_copy(update={"sparse": {logits: record}}))
-    objective = build_objective([config], pair)
+        context = replace(context, manifest=context.manifest.model_copy(update={"sparse": {logits: record}}))
+    objective = build_objective([config], context)
     student, batch = make_batch(objective, seed, same=True, dtype=dtype)
     g = torch.Generator().manual_seed(seed)
-    hidden = batch.teacher_hidden.get(L_T)
+    hidden = by_layer(batch, TeacherHidden).get(L_T)
     if hidden is None:
-        hidden = torch.randn(*batch.teacher_mask_BT.shape, pair.head.weight_Vd.shape[1], generator=g)
-    z = (hidden.double() @ pair.head.weight_Vd.double().T + pair.head.bias_V.double()) / temperature
+        hidden = torch.randn(*batch.teacher_mask_BT.shape, context.head.weight_Vd.shape[1], generator=g)
+    z = (hidden.double() @ context.head.weight_Vd.double().T + context.head.bias_V.double()) / temperature
     p = z.softmax(-1)
     if logits == "top_k":
         values, ids = with_tail(p, k)
-        batch = replace(batch, sparse={"top_k": SparseLogits(ids, values.to(dtype))})
+        batch = with_answers(batch, {SparseTeacher("top_k"): SparseLogits(ids, values.to(dtype))})
     if logits == "sampled":
         ids = torch.multinomial(p.flatten(0, 1), k, replacement=True, generator=g).view(*p.shape[:2], k)
-        batch = replace(batch, sparse={"sampled": SparseLogits(ids, torch.full(ids.shape, 1 / k, dtype=dtype))})
+        batch = with_answers(
+            batch, {SparseTeacher("sampled"): SparseLogits(ids, torch.full(ids.shape, 1 / k, dtype=dtype))}
+        )
     return objective, student, batch, p
 
 
@@ -95,10 +100,10 @@ def with_tail(p, k):
 
 def naive(name, logits, student, batch, p, temperature):
     """The sum over paired positions, and its gradient to the logits."""
-    z = student.logits_BSV.detach().double().requires_grad_()
+    z = student[StudentLogits()].detach().double().requires_grad_()
     total = z.sum() * 0
-    for b, s in batch.paired_targets().nonzero().tolist():
-        t = int(batch.pair_BS[b, s])
+    for b, s in batch.shared_predictions().nonzero().tolist():
+        t = int(batch[SameTokenPositions()][b, s])
         teacher = p[b, t]
         if logits == "exact":  # over the tokens that both have
             teacher = (teacher[:V_S] / teacher[:V_S].sum()).double()
@@ -106,12 +111,12 @@ def naive(name, logits, student, batch, p, temperature):
         if logits == "exact":
             part = value(name, list(teacher), list(q), DIVERGENCES[name])
         elif logits == "top_k":
-            ids = [i for i in batch.sparse["top_k"].ids_BTn[b, t].tolist() if i < V_S]
-            events_p = [*(teacher[i] for i in ids), batch.sparse["top_k"].values_BTn[b, t, -1].double().exp()]
+            ids = [i for i in batch[SparseTeacher("top_k")].ids_BTn[b, t].tolist() if i < V_S]
+            events_p = [*(teacher[i] for i in ids), batch[SparseTeacher("top_k")].values_BTn[b, t, -1].double().exp()]
             events_q = [*(q[i] for i in ids), sum(q[i] for i in range(V_S) if i not in ids)]
             part = value(name, [x / sum(events_p) for x in events_p], events_q, DIVERGENCES[name])
         else:
-            stored = batch.sparse["sampled"]
+            stored = batch[SparseTeacher("sampled")]
             entries = zip(stored.ids_BTn[b, t].tolist(), stored.values_BTn[b, t].tolist(), strict=True)
             part = -sum(w * torch.log(q[i]) for i, w in entries if i < V_S)
         total = total + temperature**2 * part
@@ -126,8 +131,8 @@ def close(found, wanted, tolerance=1e-5):
 def evaluate(objective, student, batch):
     (loss,) = objective.losses
     (term,) = loss(student, batch).values()
-    assert term.unit == "pair"
-    return term.total, torch.autograd.grad(term.total, student.logits_BSV)[0]
+    assert loss.unit == "pair"
+    return term.total, torch.autograd.grad(term.total, student[StudentLogits()])[0]
 
 
 CASES = [(name, "exact") for name in DIVERGENCES] + [(name, "top_k") for name in DIVERGENCES]
@@ -216,19 +221,19 @@ def test_all_tokens_drawn_once_are_the_exact_forward_kl(more):
 @pytest.mark.parametrize("logits", ["exact", "top_k"])
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(name, logits):
     objective, student, batch, p = setting(name, logits, k=4, seed=5)
-    logits_BSV = torch.full_like(student.logits_BSV, -30.0)
-    for b, s in batch.paired_targets().nonzero().tolist():
-        logits_BSV[b, s] = p[b, int(batch.pair_BS[b, s]), :V_S].log()
+    logits_BSV = torch.full_like(student[StudentLogits()], -30.0)
+    for b, s in batch.shared_predictions().nonzero().tolist():
+        logits_BSV[b, s] = p[b, int(batch[SameTokenPositions()][b, s]), :V_S].log()
     if logits == "top_k":  # the tail must be one that the student can have
-        stored = batch.sparse["top_k"]
+        stored = batch[SparseTeacher("top_k")]
         known = stored.ids_BTn < V_S
         spread = (p[..., :V_S] / p[..., :V_S].sum(-1, keepdim=True)).log()
         ids = torch.where(known, stored.ids_BTn, 0)
         values = torch.where(known, spread.gather(-1, ids), NO_TAIL)
         tail = torch.log1p(-values.exp().sum(-1, keepdim=True)).clamp_min(NO_TAIL)
         values = torch.cat([values, tail], -1)
-        batch = replace(batch, sparse={"top_k": SparseLogits(stored.ids_BTn, values)})
-    student = replace(student, logits_BSV=logits_BSV.requires_grad_())
+        batch = with_answers(batch, {SparseTeacher("top_k"): SparseLogits(stored.ids_BTn, values)})
+    student = with_answers(student, {StudentLogits(): logits_BSV.requires_grad_()})
     total, gradient = evaluate(objective, student, batch)
     tolerance = 1e-5 if logits == "exact" else 1e-9  # the teacher's head computes in float32
     assert abs(float(total.detach())) < tolerance
@@ -246,7 +251,7 @@ def test_limits_of_skew_and_beta():
         ("js", {"beta": 1e-6}),
         ("js", {"beta": 1 - 1e-6}),
     ):
-        objective = build_objective([KDConfig(divergence=name, **options)], make_pair(6, same=True))
+        objective = build_objective([KDConfig(divergence=name, **options)], make_context(6, same=True))
         student, batch = make_batch(objective, 6, same=True)
         found[name, *options.values()] = evaluate(objective, student, batch)
     forward, reverse = found["forward_kl",], found["reverse_kl",]
@@ -284,12 +289,11 @@ def test_draws_have_the_exact_gradient_on_average_and_top_k_has_not():
 
 @each
 @pytest.mark.parametrize("logits", ["exact", "top_k"])
-def test_chunks_do_not_matter_and_bound_the_memory(name, logits, monkeypatch):
+def test_chunks_do_not_matter_and_bound_the_memory(name, logits):
     objective, student, batch, _ = setting(name, logits, seed=8)
     whole = evaluate(objective, student, batch)
-    monkeypatch.setattr(divergence, "CHUNK_CPU", 2 * V_T)
-    monkeypatch.setattr(divergence, "PRODUCT_CPU", 2 * V_T)
     (loss,) = objective.losses
+    loss.chunks = replace(ON_CPU, rows=2 * V_T, product=2 * V_T)
     rows = []
     if logits == "exact":
         loss.head.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
@@ -302,7 +306,7 @@ def test_chunks_do_not_matter_and_bound_the_memory(name, logits, monkeypatch):
 @each
 def test_order_of_samples_and_accumulation_do_not_matter(name):
     objective, student, batch, _ = setting(name, seed=9)
-    counts = counts_of(batch, pairs=True)
+    counts = counts_of(batch)
     whole = objective(student, batch, counts)[0]
     parts = [objective(*pick(student, batch, samples), counts)[0] for samples in ([3, 1], [2, 0])]
     torch.testing.assert_close(sum(parts), whole)
@@ -314,12 +318,12 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValidationError, match="estimate forward_kl alone without bias, not reverse_kl"):
         KDConfig(divergence="reverse_kl", logits="sampled")
     with pytest.raises(RunError, match=r"Extract with states\.top_k, or set logits: exact"):
-        build_objective([KDConfig(logits="top_k")], make_pair(same=True))
-    pair = make_pair(same=True)
+        build_objective([KDConfig(logits="top_k")], make_context(same=True))
+    context = make_context(same=True)
     record = SparseRecord(temperature=2.0, entries=3)
-    pair = replace(pair, manifest=pair.manifest.model_copy(update={"sparse": {"sampled": record}}))
+    context = replace(context, manifest=context.manifest.model_copy(update={"sparse": {"sampled": record}}))
     with pytest.raises(RunError, match=r"have temperature 2, the loss 1; .* Set temperature: 2"):
-        build_objective([KDConfig(logits="sampled")], pair)
+        build_objective([KDConfig(logits="sampled")], context)
 
 
 def test_a_written_config_is_read_again():

@@ -8,6 +8,7 @@ import torch
 from schemas.configs.losses import MinEDConfig
 from tests.trainer.alignment.spelling import spelt
 from tests.trainer.alignment.test_vocabulary_map import distance, nearest
+from tests.trainer.objectives.answers import by_layer
 from tests.trainer.objectives.precision import assert_as_precise, close, in_double
 from tests.trainer.objectives.predicting import student_positions, teacher_positions
 from tests.trainer.objectives.two_texts import (
@@ -15,14 +16,15 @@ from tests.trainer.objectives.two_texts import (
     counts_of,
     head_logits,
     make_cache,
-    make_pair,
+    make_context,
     make_setting,
     renumbered,
 )
-from trainer.data.batch import StudentStates
-from trainer.objectives.kernels import forward_kl as divergence
+from trainer.data.teacher_states import TeacherHidden
+from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.mined import kl_to
 from trainer.objectives.objective import build_objective
+from trainer.student.states import StudentLogits, StudentStates
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +53,17 @@ def walk(first, second):
 class Truth:
     """The loss of one pair, token by token."""
 
-    def __init__(self, pair, config):
-        self.pair, self.config, self.found = pair, config, {}
-        self.own, self.theirs = (spelt(tokenizer) for tokenizer in pair.tokenizers)
+    def __init__(self, context, config):
+        self.context, self.config, self.found = context, config, {}
+        self.own, self.theirs = (spelt(tokenizer) for tokenizer in context.tokenizers)
 
     def student_token(self, token):
         if token not in self.found:
             within = token < len(self.theirs)
             same = token if within else -1
-            self.found[token] = same if self.pair.same_tokenizer or not within else nearest(self.pair.tokenizers, token)
+            self.found[token] = (
+                same if self.context.same_tokenizer or not within else nearest(self.context.tokenizers, token)
+            )
         return self.found[token]
 
     def letters(self, pieces, tokens):
@@ -93,14 +97,14 @@ class Truth:
 
     def __call__(self, student, batch, logits):
         """Totals, computed in the dtype of the student's logits, whatever that of the teacher's."""
-        dtype = student.logits_BSV.dtype
+        dtype = student[StudentLogits()].dtype
         kl, nll, aligned = torch.zeros((), dtype=dtype), torch.zeros((), dtype=dtype), 0
         for b in range(len(batch.sample_ids)):
             own, theirs = student_positions(batch, b), teacher_positions(batch, b)
             tokens = [batch.tokens_BS[b, s].item() for s in own]
             partners = self.partner(tokens, [batch.teacher_tokens_BT[b, t].item() for t in theirs])
             for s, partner in zip(own, partners, strict=True):
-                log_q = torch.log_softmax(student.logits_BSV[b, s] / self.config.temperature, 0)
+                log_q = torch.log_softmax(student[StudentLogits()][b, s] / self.config.temperature, 0)
                 if partner is None:
                     nll = nll - log_q[batch.tokens_BS[b, s + 1]]
                     continue
@@ -125,23 +129,23 @@ SWITCHES = {
 @pytest.mark.parametrize("kind", ["bytelevel", "unigram", "teacher"])
 @pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
 def test_value_and_gradient(cache, switches, kind):
-    config, pair = MinEDConfig(**switches), make_pair(cache, kind)
-    truth = Truth(pair, config)
+    config, context = MinEDConfig(**switches), make_context(cache, kind)
+    truth = Truth(context, config)
     terms = ("kl", "nll") if config.unaligned == "one_hot" else ("kl",)
 
     def naively(student, batch):
-        totals = truth(student, batch, head_logits(pair, batch))
+        totals = truth(student, batch, head_logits(context, batch))
         assert 0.1 * batch.count("token") < totals["aligned"]
         means = {name: torch.as_tensor(totals[name]) / batch.count("token") for name in (*terms, "aligned")}
         value = config.weight * sum(means[name] for name in terms)
-        (gradient,) = torch.autograd.grad(value, student.logits_BSV)
+        (gradient,) = torch.autograd.grad(value, student[StudentLogits()])
         assert gradient.abs().max() > 1e-4
         return {f"mined/{name}": mean.detach() for name, mean in means.items()} | {"gradient": gradient}
 
     for dtype in (torch.float64, torch.float32):
-        objective, student, batch = make_setting(cache, pair, config, dtype=dtype)
+        objective, student, batch = make_setting(cache, context, config, dtype=dtype)
         scalar, found = objective(student, batch, counts_of(batch))
-        (gradient,) = torch.autograd.grad(scalar, student.logits_BSV)
+        (gradient,) = torch.autograd.grad(scalar, student[StudentLogits()])
         right = naively(*in_double(student, batch))
         plain = right if dtype == torch.float64 else naively(student, batch)
         assert_as_precise(found | {"gradient": gradient}, right, plain)
@@ -150,13 +154,13 @@ def test_value_and_gradient(cache, switches, kind):
 @pytest.mark.parametrize("kind", ["bytelevel", "unigram"])
 @pytest.mark.parametrize("top_k", [10, None])
 def test_numbering_both_vocabularies_differently_changes_nothing(cache, kind, top_k):
-    config, pair = MinEDConfig(top_k=top_k), make_pair(cache, kind)
-    objective, student, batch = make_setting(cache, pair, config)
+    config, context = MinEDConfig(top_k=top_k), make_context(cache, kind)
+    objective, student, batch = make_setting(cache, context, config)
     before, parts = objective(student, batch, counts_of(batch))
-    (gradient,) = torch.autograd.grad(before, student.logits_BSV)
-    pair, turned, turned_batch, own = renumbered(pair, student, batch)
-    after, turned_parts = build_objective([config], pair)(turned, turned_batch, counts_of(batch))
-    (turned_gradient,) = torch.autograd.grad(after, turned.logits_BSV)
+    (gradient,) = torch.autograd.grad(before, student[StudentLogits()])
+    context, turned, turned_batch, own = renumbered(context, student, batch)
+    after, turned_parts = build_objective([config], context)(turned, turned_batch, counts_of(batch))
+    (turned_gradient,) = torch.autograd.grad(after, turned[StudentLogits()])
     assert not torch.equal(batch.tokens_BS, turned_batch.tokens_BS)
     for name in parts:
         torch.testing.assert_close(turned_parts[name], parts[name], rtol=1e-6, atol=1e-9)
@@ -164,11 +168,11 @@ def test_numbering_both_vocabularies_differently_changes_nothing(cache, kind, to
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(cache):
-    pair = make_pair(cache, "teacher")
-    objective, _, batch = make_setting(cache, pair, MinEDConfig(top_k=None), dtype=torch.float32)
-    logits = pair.head(batch.teacher_hidden[LAST])
+    context = make_context(cache, "teacher")
+    objective, _, batch = make_setting(cache, context, MinEDConfig(top_k=None), dtype=torch.float32)
+    logits = context.head(by_layer(batch, TeacherHidden)[LAST])
     logits = torch.nn.functional.pad(logits, (0, 0, 0, batch.tokens_BS.shape[1] - logits.shape[1])).requires_grad_()
-    scalar, parts = objective(StudentStates(logits, {}, {}), batch, counts_of(batch))
+    scalar, parts = objective(StudentStates({StudentLogits(): logits}), batch, counts_of(batch))
     scalar.backward()
     assert parts["mined/aligned"] == 1
     assert parts["mined/nll"] == 0
@@ -178,12 +182,12 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(cache):
 
 def test_samples_without_predictions_on_one_side(cache):
     """No teacher: everything learns the text. No student: nothing is added."""
-    pair = make_pair(cache)
-    objective, student, batch = make_setting(cache, pair, MinEDConfig(), positions=[0, 5, 30])
+    context = make_context(cache)
+    objective, student, batch = make_setting(cache, context, MinEDConfig(), positions=[0, 5, 30])
     batch.target_BS[1] = False
     alone = replace(batch, teacher_target_BT=torch.zeros_like(batch.teacher_target_BT), mask_BS=batch.target_BS)
     _, parts = objective(student, alone, counts_of(batch))
-    expected = Truth(pair, MinEDConfig())(student, alone, head_logits(pair, batch))
+    expected = Truth(context, MinEDConfig())(student, alone, head_logits(context, batch))
     assert parts["mined/aligned"] == expected["aligned"] == 0
     assert parts["mined/kl"] == 0
     close(parts["mined/nll"], expected["nll"].detach() / batch.count("token"), 1e-9)
@@ -211,17 +215,17 @@ def test_the_fast_path_errs_no_more_than_plain_float32():
     assert errors[0] <= 1.2 * errors[1] + 1e-7
 
 
-def test_logits_of_the_teacher_stay_within_the_budget(cache, monkeypatch):
-    pair = make_pair(cache)
-    objective, student, batch = make_setting(cache, pair, MinEDConfig())
+def test_logits_of_the_teacher_stay_within_the_budget(cache):
+    context = make_context(cache)
+    objective, student, batch = make_setting(cache, context, MinEDConfig())
     whole, _ = objective(student, batch, counts_of(batch))
-    (right,) = torch.autograd.grad(whole, student.logits_BSV)
-    budget = 3 * len(pair.head.weight_Vd)
-    monkeypatch.setattr(divergence, "CHUNK_CPU", budget)
+    (right,) = torch.autograd.grad(whole, student[StudentLogits()])
+    budget = 3 * len(context.head.weight_Vd)
+    objective.losses[0].chunks = replace(ON_CPU, rows=budget)
     asked = []
-    pair.head.register_forward_hook(lambda module, args, logits: asked.append(logits.numel()))
+    context.head.register_forward_hook(lambda module, args, logits: asked.append(logits.numel()))
     chunked, _ = objective(student, batch, counts_of(batch))
-    (gradient,) = torch.autograd.grad(chunked, student.logits_BSV)
+    (gradient,) = torch.autograd.grad(chunked, student[StudentLogits()])
     assert max(asked) <= budget
     assert sum(asked) > 5 * budget
     assert chunked.item() == pytest.approx(whole.item(), rel=1e-6)

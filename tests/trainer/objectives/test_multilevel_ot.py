@@ -1,5 +1,7 @@
 """MultiLevelOT against loops over tokens, positions and the Sinkhorn matrix; its plan, what it must not see, memory."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,12 +14,12 @@ from tests.trainer.objectives import naive
 from tests.trainer.objectives.precision import TOLERANCE, close
 from tests.trainer.objectives.predicting import student_positions, teacher_logits, teacher_positions
 from tests.trainer.objectives.test_terms import SEEDS
-from tests.trainer.objectives.world import L_T, counts_of, make_batch, make_pair
-from trainer.data.batch import StudentStates
-from trainer.objectives.kernels import forward_kl as divergence
+from tests.trainer.objectives.world import L_T, counts_of, make_batch, make_context
+from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.kernels.leading_tokens import leading_tokens, log_probabilities
 from trainer.objectives.objective import build_objective
 from trainer.objectives.parts.sinkhorn import sinkhorn_plan
+from trainer.student.states import StudentLogits, StudentStates
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 
@@ -48,7 +50,7 @@ def sinkhorn(cost, regularisation, iterations):
 def multilevel_ot(student, batch, logits, config):
     total = dict.fromkeys(("absolute", "logarithmic", "sinkhorn"), torch.zeros((), dtype=torch.float64))
     for b in range(len(batch.sample_ids)):
-        own = [student.logits_BSV[b, s].double() for s in student_positions(batch, b)]
+        own = [student[StudentLogits()][b, s].double() for s in student_positions(batch, b)]
         theirs = [logits[b][t].double() for t in teacher_positions(batch, b)]
         if not own or not theirs:
             continue
@@ -85,12 +87,12 @@ SWITCHES = {
 def test_value_and_gradient(switches, record, dtype):
     config = MultiLevelOTConfig(**switches)
     for seed in (*SEEDS[dtype], 7):
-        pair = make_pair(seed, record=record)
-        objective = build_objective([config], pair)
+        context = make_context(seed, record=record)
+        objective = build_objective([config], context)
         student, batch = make_batch(objective, seed, samples=5, dtype=dtype)
         counts = counts_of(batch)
         scalar, parts = objective(student, batch, counts)
-        truth = multilevel_ot(student, batch, teacher_logits(pair.head, batch, L_T), config)
+        truth = multilevel_ot(student, batch, teacher_logits(context.head, batch, L_T), config)
         wanted = torch.zeros((), dtype=torch.float64)
         for name, value in truth.items():
             weight = getattr(config, name)
@@ -98,8 +100,8 @@ def test_value_and_gradient(switches, record, dtype):
             if weight > 0:
                 close(parts[f"multilevel_ot/{name}"], value.detach() / counts["token"], TOLERANCE)
                 wanted = wanted + config.weight * weight * value / counts["token"]
-        (found,) = torch.autograd.grad(scalar, student.logits_BSV)
-        (right,) = torch.autograd.grad(wanted, student.logits_BSV)
+        (found,) = torch.autograd.grad(scalar, student[StudentLogits()])
+        (right,) = torch.autograd.grad(wanted, student[StudentLogits()])
         close(found, right, TOLERANCE)
         assert right.abs().max() > 1e-4
 
@@ -175,35 +177,37 @@ def test_log_probabilities_err_no_more_than_plain_float32():
 
 
 def test_numbering_either_vocabulary_differently_changes_nothing():
-    pair = make_pair(1)
-    objective = build_objective([MultiLevelOTConfig(top_k=4)], pair)
+    context = make_context(1)
+    objective = build_objective([MultiLevelOTConfig(top_k=4)], context)
     student, batch = make_batch(objective, 1)
     counts = counts_of(batch)
     before, _ = objective(student, batch, counts)
-    (gradient,) = torch.autograd.grad(before, student.logits_BSV)
+    (gradient,) = torch.autograd.grad(before, student[StudentLogits()])
     g = torch.Generator().manual_seed(0)
-    own, theirs = (torch.randperm(n, generator=g) for n in (student.logits_BSV.shape[2], len(pair.head.weight_Vd)))
-    objective.losses[0].head = TeacherHead(
-        pair.head.weight_Vd[theirs], pair.head.bias_V[theirs], pair.manifest.teacher.head
+    own, theirs = (
+        torch.randperm(n, generator=g) for n in (student[StudentLogits()].shape[2], len(context.head.weight_Vd))
     )
-    turned = student.logits_BSV.detach()[:, :, own].requires_grad_()
-    after, _ = objective(StudentStates(turned, {}, {}), batch, counts)
+    objective.losses[0].head = TeacherHead(
+        context.head.weight_Vd[theirs], context.head.bias_V[theirs], context.manifest.teacher.head
+    )
+    turned = student[StudentLogits()].detach()[:, :, own].requires_grad_()
+    after, _ = objective(StudentStates({StudentLogits(): turned}), batch, counts)
     (turned_gradient,) = torch.autograd.grad(after, turned)
     torch.testing.assert_close(after, before, rtol=1e-6, atol=0)
     torch.testing.assert_close(turned_gradient, gradient[:, :, own], rtol=1e-5, atol=1e-8)
 
 
-def test_logits_of_the_teacher_stay_within_the_budget(monkeypatch):
-    pair = make_pair(0)
-    objective = build_objective([MultiLevelOTConfig(top_k=2)], pair)
+def test_logits_of_the_teacher_stay_within_the_budget():
+    context = make_context(0)
+    objective = build_objective([MultiLevelOTConfig(top_k=2)], context)
     student, batch = make_batch(objective, 0, samples=6)
     whole, _ = objective(student, batch, counts_of(batch))
-    (right,) = torch.autograd.grad(whole, student.logits_BSV)
-    monkeypatch.setattr(divergence, "CHUNK_CPU", 20)  # two rows of 9 tokens, or of 7
+    (right,) = torch.autograd.grad(whole, student[StudentLogits()])
+    objective.losses[0].chunks = replace(ON_CPU, rows=20)  # two rows of 9 tokens, or of 7
     asked = []
-    pair.head.register_forward_hook(lambda module, args, logits: asked.append(logits.numel()))
+    context.head.register_forward_hook(lambda module, args, logits: asked.append(logits.numel()))
     chunked, _ = objective(student, batch, counts_of(batch))
-    (gradient,) = torch.autograd.grad(chunked, student.logits_BSV)
+    (gradient,) = torch.autograd.grad(chunked, student[StudentLogits()])
     assert max(asked) <= 20
     assert sum(asked) > 3 * 18
     assert chunked.item() == pytest.approx(whole.item(), rel=1e-6)

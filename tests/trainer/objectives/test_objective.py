@@ -5,67 +5,90 @@ import torch
 
 from schemas.configs.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
 from schemas.errors import ConfigError, RunError
-from tests.trainer.objectives.world import D_S, D_T, L_S, L_T, counts_of, make_batch, make_pair
-from trainer.data.batch import Needs, SpanRequest
+from tests.trainer.objectives.world import D_S, D_T, counts_of, make_batch, make_context
+from trainer.data.teacher_states import TeacherHidden, TeacherMass
+from trainer.data.tied_tokens import SameTokenPositions, Spans
 from trainer.objectives.objective import build_objective
+from trainer.student.states import StudentHidden, StudentLogits, StudentMass
 
-ALIGNED = SpanRequest("aligned", "response", max_spans=1024)
-WORD, PHRASE = SpanRequest("word", "text"), SpanRequest("phrase", "text", ("noun", "verb"))
-LAST = frozenset([L_T])
+ALIGNED = Spans("aligned", "response", max_spans=1024)
+WORD, PHRASE = Spans("word", "text"), Spans("phrase", "text", ("noun", "verb"))
 
 
-def needs(config, same=False):
-    return build_objective([config], make_pair(same=same)).needs
+def requests(config, same=False):
+    objective = build_objective([config], make_context(same=same))
+    return objective.of_batch | objective.of_student
+
+
+def hidden(*layers):
+    return {TeacherHidden(layer) for layer in layers}
+
+
+def mass(*layers):
+    return {TeacherMass(layer) for layer in layers}
+
+
+def of_student(*layers):
+    return {StudentHidden(layer) for layer in layers}
+
+
+def student_mass(*layers):
+    return {StudentMass(layer) for layer in layers}
 
 
 @pytest.mark.parametrize(
     ("config", "wanted"),
     [
-        (SRAConfig(), Needs(LAST, LAST, frozenset([L_S]), frozenset([L_S]), frozenset([ALIGNED]))),
+        (SRAConfig(), hidden(9) | mass(9) | of_student(6) | student_mass(6) | {ALIGNED}),
         (
             SRAConfig(teacher_layer=4, student_layer=2),
-            Needs(frozenset([4, 9]), frozenset([4, 9]), frozenset([2]), frozenset([2, 6]), frozenset([ALIGNED])),
+            hidden(4, 9) | mass(4, 9) | of_student(2) | student_mass(2, 6) | {ALIGNED},
         ),
         (
             SRAConfig(teacher_layer=4, span_kd=0, pooling="mean"),
-            Needs(frozenset([4]), frozenset([4]), frozenset([6]), frozenset(), frozenset([ALIGNED])),
+            hidden(4) | mass(4) | of_student(6) | {ALIGNED},
         ),
         (
             SRAConfig(span_kd=0, pooling="mean", mass_exponent=0, max_spans=64),
-            Needs(
-                LAST, frozenset(), frozenset([6]), frozenset(), frozenset([SpanRequest("aligned", "response", (), 64)])
-            ),
+            hidden(9) | of_student(6) | {Spans("aligned", "response", (), 64)},
         ),
-        (SRAConfig(cos=0, geo=0), Needs(LAST, LAST, frozenset(), frozenset([6]), frozenset([ALIGNED]))),
-        (SRAConfig(cos=0, geo=0, pooling="mean"), Needs(LAST, spans=frozenset([ALIGNED]))),
-        (CrossEntropyConfig(), Needs()),
+        (SRAConfig(cos=0, geo=0), hidden(9) | mass(9) | student_mass(6) | {ALIGNED}),
+        (SRAConfig(cos=0, geo=0, pooling="mean"), hidden(9) | {ALIGNED}),
+        (CrossEntropyConfig(), set()),
     ],
     ids=["sra", "inner layers", "mean pooling", "no masses", "span_kd alone", "span_kd, mean pooling", "ce"],
 )
 def test_a_loss_asks_for_what_it_reads_and_nothing_else(config, wanted):
-    assert needs(config) == wanted
+    assert requests(config) == wanted | {StudentLogits()}
 
 
 def test_mta_asks_by_tokenizer_and_terms():
-    teacher, student = frozenset([6, 8, 9]), frozenset([4, 5, 6])
-    states = {"teacher_hidden": teacher, "student_hidden": student}
-    both = frozenset([WORD, PHRASE])
-    assert needs(MTAConfig(), same=True) == Needs(**states, spans=both, pairs=True)
-    assert needs(MTAConfig(), same=False) == Needs(**states, spans=both)
-    assert needs(MTAConfig(hid=0), same=True) == Needs(**states, spans=both)
-    assert needs(MTAConfig(word_layers=0), same=False) == Needs(**states, spans=both)
-    assert needs(MTAConfig(word_layers=0, hid=0)) == Needs(**states, spans=frozenset([PHRASE]))
-    assert needs(MTAConfig(word_layers=0, dsa=0)) == Needs(**states, spans=frozenset([WORD]))
-    assert needs(MTAConfig(hid=0, pooling_weights="teacher"), same=True).pairs
-    assert needs(MTAConfig(phrases=["verb", "noun"])) == needs(MTAConfig())
+    states = hidden(6, 8, 9) | of_student(4, 5, 6)
+    both, positions = {WORD, PHRASE}, {SameTokenPositions()}
+    assert requests(MTAConfig(), same=True) == states | both | positions
+    assert requests(MTAConfig(), same=False) == states | both
+    assert requests(MTAConfig(hid=0), same=True) == states | both
+    assert requests(MTAConfig(word_layers=0), same=False) == states | both
+    assert requests(MTAConfig(word_layers=0, hid=0)) == states | {PHRASE}
+    assert requests(MTAConfig(word_layers=0, dsa=0)) == states | {WORD}
+    assert positions <= requests(MTAConfig(hid=0, pooling_weights="teacher"), same=True)
+    assert requests(MTAConfig(phrases=["verb", "noun"])) == requests(MTAConfig())
 
 
-def test_needs_are_the_union():
-    objective = build_objective([CrossEntropyConfig(), KDConfig(), SRAConfig(), MTAConfig()], make_pair(same=True))
-    assert objective.needs.teacher_hidden == frozenset([6, 8, 9])
-    assert objective.needs.teacher_mass == LAST
-    assert objective.needs.spans == frozenset([ALIGNED, WORD, PHRASE])
-    assert objective.needs.pairs
+def test_an_objective_asks_for_what_any_of_its_losses_reads():
+    objective = build_objective([CrossEntropyConfig(), KDConfig(), SRAConfig(), MTAConfig()], make_context(same=True))
+    assert objective.of_batch == hidden(6, 8, 9) | mass(9) | {ALIGNED, WORD, PHRASE, SameTokenPositions()}
+    assert objective.of_student == {StudentLogits()} | of_student(4, 5, 6) | student_mass(6)
+    assert objective.units == {"token", "pair", "sample"}
+
+
+def test_what_was_not_asked_for_is_not_answered():
+    objective = build_objective([SRAConfig(pooling="mean", span_weights="equal")], make_context())
+    student, batch = make_batch(objective)
+    with pytest.raises(RunError, match=r"TeacherMass\(layer=9\) was not asked for"):
+        batch[TeacherMass(9)]
+    with pytest.raises(RunError, match=r"StudentMass\(layer=6\) was not asked for"):
+        student[StudentMass(6)]
 
 
 @pytest.mark.parametrize(
@@ -99,12 +122,12 @@ def test_needs_are_the_union():
 )
 def test_refusals_name_the_way_out(config, cache, message):
     with pytest.raises(RunError) as refused:
-        build_objective([CrossEntropyConfig(), config], make_pair(**cache))
+        build_objective([CrossEntropyConfig(), config], make_context(**cache))
     assert message in str(refused.value)
 
 
 def test_an_encoder_teaches_without_logits():
-    objective = build_objective([SRAConfig(span_kd=0)], make_pair(kind="encoder"))
+    objective = build_objective([SRAConfig(span_kd=0)], make_context(kind="encoder"))
     student, batch = make_batch(objective)
     objective.double()
     scalar, parts = objective(student, batch, counts_of(batch))
@@ -114,19 +137,19 @@ def test_an_encoder_teaches_without_logits():
 
 def test_layers_that_do_not_exist():
     with pytest.raises(ConfigError, match=r"sra.teacher_layer: there is no layer 10"):
-        build_objective([SRAConfig(teacher_layer=10)], make_pair())
+        build_objective([SRAConfig(teacher_layer=10)], make_context())
     with pytest.raises(ConfigError, match=r"mta.student_layers: there is no layer 7"):
-        build_objective([MTAConfig(student_layers=[7])], make_pair())
+        build_objective([MTAConfig(student_layers=[7])], make_context())
 
 
 def test_a_loss_of_weight_zero_is_left_out():
     objective = build_objective(
-        [CrossEntropyConfig(), MTAConfig(weight=0)], make_pair(annotator="words 1 (Unicode 14.0.0)")
+        [CrossEntropyConfig(), MTAConfig(weight=0)], make_context(annotator="words 1 (Unicode 14.0.0)")
     )
     assert len(objective.losses) == 1
-    assert objective.needs == Needs()
+    assert objective.of_batch == set() and objective.of_student == {StudentLogits()}
     with pytest.raises(RunError, match="the objective is empty"):
-        build_objective([CrossEntropyConfig(weight=0)], make_pair())
+        build_objective([CrossEntropyConfig(weight=0)], make_context())
 
 
 def test_the_scalar_is_the_weighted_sum_of_the_parts():
@@ -136,9 +159,9 @@ def test_the_scalar_is_the_weighted_sum_of_the_parts():
         MTAConfig(weight=4),
         SRAConfig(weight=2, cos=1, geo=0, span_kd=0, mass_exponent=0),
     ]
-    objective = build_objective(configs, make_pair(same=True))
+    objective = build_objective(configs, make_context(same=True))
     student, batch = make_batch(objective, same=True, dtype=torch.float32)
-    scalar, parts = objective(student, batch, counts_of(batch, pairs=True))
+    scalar, parts = objective(student, batch, counts_of(batch))
     value = {name: part.item() for name, part in parts.items()}
     assert list(value) == [
         *("ce/nll", "sra/effective_spans", "sra/cos", "sra/geo", "sra/span_kd", "mta/dsa", "mta/hid"),
@@ -151,10 +174,10 @@ def test_the_scalar_is_the_weighted_sum_of_the_parts():
 
 
 def test_effective_spans_count_the_spans_that_carry_the_weight():
-    objective = build_objective([SRAConfig(span_weights="equal")], make_pair())
+    objective = build_objective([SRAConfig(span_weights="equal")], make_context())
     student, batch = make_batch(objective, dtype=torch.float32)
     _, parts = objective(student, batch, counts_of(batch))
-    spans = int(batch.spans[ALIGNED].mask_BK.sum())
+    spans = int(batch[ALIGNED].mask_BK.sum())
     assert spans > 3
     assert parts["sra/effective_spans"].item() == pytest.approx(spans / len(batch.sample_ids))
 
@@ -163,7 +186,7 @@ def test_projections_are_seeded_orthogonal_and_named():
     def build(seed, **projection):
         torch.manual_seed(seed)
         losses = [SRAConfig(projection=projection), MTAConfig(projection={"lr": 1e-2})]
-        return build_objective(losses, make_pair())
+        return build_objective(losses, make_context())
 
     objective = build(1)
     state = objective.state_dict()
@@ -183,28 +206,27 @@ def test_projections_are_seeded_orthogonal_and_named():
 
 
 def test_parameter_groups():
-    objective = build_objective([CrossEntropyConfig(), SRAConfig(), MTAConfig(projection={"lr": 1e-2})], make_pair())
+    objective = build_objective([CrossEntropyConfig(), SRAConfig(), MTAConfig(projection={"lr": 1e-2})], make_context())
     groups = objective.parameter_groups()
     assert [(len(g["params"]), g["lr"], g["weight_decay"]) for g in groups] == [(1, 5e-4, 0.0), (3, 1e-2, 0.0)]
     assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in objective.parameters()}
     for unprojected in (SRAConfig(cos=0), MTAConfig(hid=0), CrossEntropyConfig()):
-        assert build_objective([unprojected], make_pair()).parameter_groups() == []
+        assert build_objective([unprojected], make_context()).parameter_groups() == []
 
 
 def test_the_shared_part_of_the_head_is_a_copy_only_where_it_is_a_part():
-    whole = make_pair(shared=(list(range(7)), list(range(7))))
+    whole = make_context(shared=(list(range(7)), list(range(7))))
     assert build_objective([SRAConfig()], whole).losses[0].head.weight_Vd.shape == (7, D_T)
-    pair = make_pair(shared=([0, 2, 3, 6], [5, 0, 8, 2]))
-    head = build_objective([SRAConfig()], pair).losses[0].head
-    assert torch.equal(head.weight_Vd, pair.head.weight_Vd[[5, 0, 8, 2]])
-    assert torch.equal(head.bias_V, pair.head.bias_V[[5, 0, 8, 2]])
+    context = make_context(shared=([0, 2, 3, 6], [5, 0, 8, 2]))
+    head = build_objective([SRAConfig()], context).losses[0].head
+    assert torch.equal(head.weight_Vd, context.head.weight_Vd[[5, 0, 8, 2]])
+    assert torch.equal(head.bias_V, context.head.bias_V[[5, 0, 8, 2]])
 
 
 @pytest.mark.parametrize("unit", ["word", "phrase"])
 def test_sra_over_words_or_phrases(unit):
-    (loss,) = build_objective([SRAConfig(spans=unit)], make_pair()).losses
-    (request,) = loss.needs.spans
-    assert (request.unit, request.scope) == (unit, "response")
+    (loss,) = build_objective([SRAConfig(spans=unit)], make_context()).losses
+    assert (loss.spans.unit, loss.spans.scope) == (unit, "response")
     if unit == "phrase":
         with pytest.raises(RunError, match=r"words alone.* set sra\.spans to word or aligned"):
-            build_objective([SRAConfig(spans=unit)], make_pair(annotator="words 1"))
+            build_objective([SRAConfig(spans=unit)], make_context(annotator="words 1"))

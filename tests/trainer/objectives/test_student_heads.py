@@ -12,9 +12,14 @@ from schemas.configs.losses import DSKDConfig, FDDConfig, SRAConfig
 from schemas.errors import ModelError, RunError
 from schemas.models.logits import LogitTransform
 from tests.trainer.objectives import naive
-from tests.trainer.objectives.world import D_S, V_S, counts_of, make_batch, make_pair, to_double
+from tests.trainer.objectives.answers import by_layer, with_answers
+from tests.trainer.objectives.world import D_S, L_S, V_S, counts_of, make_batch, make_context, to_double
+from trainer.data.teacher_states import TeacherHidden
+from trainer.data.tied_tokens import SameTokenPositions
+from trainer.objectives.context import StudentSize
 from trainer.objectives.objective import build_objective
 from trainer.student.head_check import check_logits
+from trainer.student.states import StudentEmbedding, StudentHidden, StudentLogits, StudentUnembedding
 
 SHAPES = [LogitTransform(0.25), LogitTransform(1.0, 5.0), LogitTransform(2.0, 3.0)]
 SMALL = {
@@ -40,13 +45,15 @@ def shaped(x, shape):
 
 
 def world(config, shape, same):
-    pair = replace(make_pair(2, same=same), student_logits=shape)
-    objective = to_double(build_objective([config], pair))
+    context = replace(make_context(2, same=same), student=StudentSize(L_S, D_S, shape))
+    objective = to_double(build_objective([config], context))
     student, batch = make_batch(objective, 2, same=same)
     torch.manual_seed(2)
     head = nn.Linear(D_S, V_S, dtype=torch.float64)
-    student = replace(student, unembedding=head, embedding=nn.Embedding(V_S, D_S, dtype=torch.float64))
-    return objective, student, batch, pair
+    student = with_answers(
+        student, {StudentUnembedding(): head, StudentEmbedding(): nn.Embedding(V_S, D_S, dtype=torch.float64)}
+    )
+    return objective, student, batch, context
 
 
 def close(found, wanted):
@@ -55,23 +62,34 @@ def close(found, wanted):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_fdd_sends_inner_states_through_the_whole_head(shape):
-    objective, student, batch, pair = world(FDDConfig(), shape, same=True)
+    objective, student, batch, context = world(FDDConfig(), shape, same=True)
     (loss,) = objective.losses
     terms = loss(student, batch)
     inner = [layer for layer, _ in loss.key_layers if layer != loss.last]
-    leaves = [student.logits_BSV, *(student.hidden[layer] for layer in inner), *student.unembedding.parameters()]
+    leaves = [
+        student[StudentLogits()],
+        *(by_layer(student, StudentHidden)[layer] for layer in inner),
+        *student[StudentUnembedding()].parameters(),
+    ]
     found = torch.autograd.grad(terms["dynamics"].total, leaves)
 
     trajectory = derivative = torch.zeros((), dtype=torch.float64)
-    for b, s in batch.paired_targets().nonzero().tolist():
+    for b, s in batch.shared_predictions().nonzero().tolist():
         own, theirs = [], []
         for l_student, l_teacher in loss.key_layers:
-            z = student.logits_BSV[b, s]  # shaped already: the model did
+            z = student[StudentLogits()][b, s]  # shaped already: the model did
             if l_student != loss.last:
-                product = [naive.dot(student.hidden[l_student][b, s], row) for row in student.unembedding.weight]
-                z = shaped(torch.stack(product) + student.unembedding.bias, shape)
+                product = [
+                    naive.dot(by_layer(student, StudentHidden)[l_student][b, s], row)
+                    for row in student[StudentUnembedding()].weight
+                ]
+                z = shaped(torch.stack(product) + student[StudentUnembedding()].bias, shape)
             own.append(z)
-            theirs.append(naive.head_logits(pair.head, batch.teacher_hidden[l_teacher][b, batch.pair_BS[b, s]])[:V_S])
+            theirs.append(
+                naive.head_logits(
+                    context.head, by_layer(batch, TeacherHidden)[l_teacher][b, batch[SameTokenPositions()][b, s]]
+                )[:V_S]
+            )
         kls = [naive.kl(t, z, loss.config.temperature) for t, z in zip(theirs, own, strict=True)]
         trajectory = trajectory + sum(kls) / len(kls)
         own, theirs = ([naive.log_softmax(z) for z in side] for side in (own, theirs))
@@ -90,17 +108,17 @@ def test_dskd_sends_the_teachers_states_through_the_whole_head(shape):
     objective, student, batch, _ = world(DSKDConfig(mask_wrong="never"), shape, same=True)
     (loss,) = objective.losses
     terms = loss(student, batch)
-    leaves = [student.logits_BSV, *loss.t2s.parameters()]
+    leaves = [student[StudentLogits()], *loss.t2s.parameters()]
     found = torch.autograd.grad(terms["t2s_ce"].total + terms["t2s_kd"].total, leaves)
 
     nll = kl = torch.zeros((), dtype=torch.float64)
-    weight, bias = student.unembedding.weight.detach(), student.unembedding.bias.detach()
-    for b, s in batch.paired_targets().nonzero().tolist():
-        state = batch.teacher_hidden[loss.teacher_last][b, batch.pair_BS[b, s]].double()
+    weight, bias = student[StudentUnembedding()].weight.detach(), student[StudentUnembedding()].bias.detach()
+    for b, s in batch.shared_predictions().nonzero().tolist():
+        state = by_layer(batch, TeacherHidden)[loss.hidden.layer][b, batch[SameTokenPositions()][b, s]].double()
         projected = loss.t2s(state)
         z = shaped(torch.stack([naive.dot(projected, row) for row in weight]) + bias, shape)
         nll = nll - naive.log_softmax(z)[batch.tokens_BS[b, s + 1]]
-        kl = kl + naive.kl(z.detach(), student.logits_BSV[b, s], loss.config.temperature)
+        kl = kl + naive.kl(z.detach(), student[StudentLogits()][b, s], loss.config.temperature)
     close(terms["t2s_ce"].total, nll.detach())
     close(terms["t2s_kd"].total, kl.detach())
     for f, w in zip(found, torch.autograd.grad(nll + kl, leaves), strict=True):
@@ -108,10 +126,10 @@ def test_dskd_sends_the_teachers_states_through_the_whole_head(shape):
 
 
 def test_span_kd_of_a_student_that_soft_caps_is_refused():
-    pair = replace(make_pair(0), student_logits=LogitTransform(1.0, 30.0))
+    context = replace(make_context(0), student=StudentSize(L_S, D_S, LogitTransform(1.0, 30.0)))
     with pytest.raises(RunError, match=r"sra: the student soft-caps its logits at 30, .* Set span_kd: 0"):
-        build_objective([SRAConfig()], pair)
-    objective = to_double(build_objective([SRAConfig(span_kd=0)], pair))
+        build_objective([SRAConfig()], context)
+    objective = to_double(build_objective([SRAConfig(span_kd=0)], context))
     student, batch = make_batch(objective, 0)
     assert float(objective(student, batch, counts_of(batch))[0].detach()) > 0
 

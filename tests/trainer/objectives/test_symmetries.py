@@ -11,13 +11,16 @@ import torch
 from torch.nn.functional import pad
 
 from schemas.models.teacher_head import TeacherHead
+from tests.trainer.objectives.answers import moved, with_answers
 from tests.trainer.objectives.every import EVERY, ONE_TOKENIZER, World, make_world
 from tests.trainer.objectives.precision import error
 from tests.trainer.objectives.test_alm import word_tokenizer
 from tests.trainer.objectives.world import V_S, V_T, pick, to_double
 from trainer.alignment.vocabulary import SharedVocabulary
-from trainer.data.batch import SpanSet, SparseLogits
+from trainer.data.teacher_states import SparseLogits, SparseTeacher, TeacherHidden, TeacherMass
+from trainer.data.tied_tokens import SameTokenPositions, Spans, SpanSet
 from trainer.objectives.objective import LOSSES, build_objective
+from trainer.student.states import StudentEmbedding, StudentHidden, StudentLogits, StudentMass, StudentUnembedding
 
 # The teacher's head computes in float32, and products of other shapes may round otherwise.
 TOLERANCE = 1e-6
@@ -40,8 +43,9 @@ def is_state(name):
 
 def leaf_states(student, move):
     """The student's states moved by `move(state, value that its padding may have)`, leaves again."""
-    moved = {layer: move(state.detach(), 9.0).requires_grad_() for layer, state in student.hidden.items()}
-    return replace(student, logits_BSV=move(student.logits_BSV.detach(), -5.0).requires_grad_(), hidden=moved)
+    logits = move(student[StudentLogits()].detach(), -5.0).requires_grad_()
+    student = moved(student, StudentHidden, lambda state: move(state.detach(), 9.0).requires_grad_())
+    return with_answers(student, {StudentLogits(): logits})
 
 
 def test_every_objective_is_here_and_has_something_to_say():
@@ -71,15 +75,15 @@ def test_numbering_tokens_differently_changes_nothing(name):
 
 def renumbered(world, name, own, theirs):
     """The world in which the student's token `own[v]` is called v, and the teacher's `theirs[w]` is called w."""
-    pair, batch = world.pair, world.batch
+    context, batch = world.context, world.batch
     of_student, of_teacher = own.argsort(), theirs.argsort()
-    shared = torch.stack([of_student[pair.vocabulary.student_ids], of_teacher[pair.vocabulary.teacher_ids]])
+    shared = torch.stack([of_student[context.vocabulary.student_ids], of_teacher[context.vocabulary.teacher_ids]])
     turned = replace(
-        pair,
-        head=TeacherHead(pair.head.weight_Vd[theirs], pair.head.bias_V[theirs], pair.manifest.teacher.head),
+        context,
+        head=TeacherHead(context.head.weight_Vd[theirs], context.head.bias_V[theirs], context.manifest.teacher.head),
         vocabulary=SharedVocabulary(*shared[:, shared[0].argsort()]),
-        embedding_Vd=pair.embedding_Vd[theirs],
-        tokenizers=(in_order(pair.tokenizers[0], own), in_order(pair.tokenizers[1], theirs)),
+        embedding_Vd=context.embedding_Vd[theirs],
+        tokenizers=(in_order(context.tokenizers[0], own), in_order(context.tokenizers[1], theirs)),
     )
     objective = to_double(build_objective(EVERY[name], turned))
     objective.load_state_dict(world.objective.state_dict())
@@ -87,14 +91,14 @@ def renumbered(world, name, own, theirs):
         batch,
         tokens_BS=of_student[batch.tokens_BS],
         teacher_tokens_BT=of_teacher[batch.teacher_tokens_BT],
-        sparse={kind: SparseLogits(of_teacher[s.ids_BTn], s.values_BTn) for kind, s in batch.sparse.items()},
     )
-    student = replace(
-        world.student,
-        logits_BSV=world.student.logits_BSV.detach()[:, :, own].requires_grad_(),
-        embedding=reordered(world.student.embedding, own),
-        unembedding=reordered(world.student.unembedding, own),
-    )
+    batch = moved(batch, SparseTeacher, lambda stored: SparseLogits(of_teacher[stored.ids_BTn], stored.values_BTn))
+    answers = {
+        StudentLogits(): world.student[StudentLogits()].detach()[:, :, own].requires_grad_(),
+        StudentEmbedding(): reordered(world.student[StudentEmbedding()], own),
+        StudentUnembedding(): reordered(world.student[StudentUnembedding()], own),
+    }
+    student = with_answers(world.student, answers)
     return World(objective, turned, student, batch)
 
 
@@ -119,7 +123,7 @@ def test_padding_changes_nothing_and_gets_no_gradient(name, left, right):
     def columns(x, value):
         return pad(x, (0, 0) * (x.ndim - 2) + (left, right), value=value)
 
-    def pairs(x):
+    def positions(x):
         return columns(torch.where(x >= 0, x + left, -1), -1)
 
     batch = world.batch
@@ -131,19 +135,18 @@ def test_padding_changes_nothing_and_gets_no_gradient(name, left, right):
         teacher_tokens_BT=columns(batch.teacher_tokens_BT, 5),
         teacher_mask_BT=columns(batch.teacher_mask_BT, False),
         teacher_target_BT=columns(batch.teacher_target_BT, False),
-        teacher_hidden={layer: columns(state, 7.0) for layer, state in batch.teacher_hidden.items()},
-        teacher_mass={layer: columns(mass, 0.0) for layer, mass in batch.teacher_mass.items()},
-        spans={
-            request: SpanSet(columns(s.student_BS, -1), columns(s.teacher_BT, -1), pad(s.mask_BK, (0, 2), value=False))
-            for request, s in batch.spans.items()
-        },
-        pair_BS=None if batch.pair_BS is None else pairs(batch.pair_BS),
-        sparse={
-            kind: SparseLogits(columns(s.ids_BTn, 1), columns(s.values_BTn, -0.5)) for kind, s in batch.sparse.items()
-        },
     )
+    moves = {
+        TeacherHidden: lambda state: columns(state, 7.0),
+        TeacherMass: lambda mass: columns(mass, 0.0),
+        Spans: lambda s: SpanSet(columns(s.student_BS, -1), columns(s.teacher_BT, -1), pad(s.mask_BK, (0, 2))),
+        SameTokenPositions: positions,
+        SparseTeacher: lambda s: SparseLogits(columns(s.ids_BTn, 1), columns(s.values_BTn, -0.5)),
+    }
+    for kind, move in moves.items():
+        wide = moved(wide, kind, move)
     student = leaf_states(world.student, columns)
-    student = replace(student, mass={layer: columns(mass, 0.0) for layer, mass in student.mass.items()})
+    student = moved(student, StudentMass, lambda mass: columns(mass, 0.0))
     changed = replace(world, student=student, batch=wide)
     assert_same(changed, world, lambda leaf, gradient: columns(gradient, 0.0) if is_state(leaf) else gradient)
     for leaf, gradient in changed.measure().items():

@@ -11,10 +11,13 @@ from pydantic import ValidationError
 from schemas.cache.arrays import ArrayRecord
 from schemas.configs.losses import TALASConfig
 from schemas.errors import ConfigError, RunError
-from tests.trainer.objectives.world import D_S, D_T, L_S, L_T, counts_of, make_batch, make_pair, to_double
-from trainer.data.batch import StudentStates
+from tests.trainer.objectives.answers import by_layer, moved, of_kind, with_answers
+from tests.trainer.objectives.world import D_S, D_T, L_S, L_T, counts_of, make_batch, make_context, to_double
+from trainer.data.teacher_states import PooledTeacher
+from trainer.objectives.context import StudentSize
 from trainer.objectives.objective import build_objective
 from trainer.objectives.talas import contrastive_loss, layer_change_loss
+from trainer.student.states import SecondView, StudentPooled, StudentRequest, StudentStates, layers_of
 
 B = 4
 TERMS = ("contrastive", "tamd", "lasd")
@@ -36,9 +39,9 @@ SWITCHES = {
 
 
 def pooled_pair(seed=0):
-    pair = make_pair(seed)
+    context = make_context(seed)
     array = ArrayRecord(kind="pooled", layer=L_T, width=D_T, dtype="float32")
-    return replace(pair, manifest=pair.manifest.model_copy(update={"arrays": [array]}))
+    return replace(context, manifest=context.manifest.model_copy(update={"arrays": [array]}))
 
 
 def make(config, seed=0, dtype=torch.float64, samples=B):
@@ -51,16 +54,18 @@ def make(config, seed=0, dtype=torch.float64, samples=B):
     def randn(width):
         return torch.randn(samples, width, generator=g, dtype=torch.float64).to(dtype)
 
-    pooled = {layer: randn(D_S).requires_grad_() for layer in sorted(objective.needs.student_pooled)}
-    second = randn(D_S).requires_grad_() if objective.needs.second_view else None
-    batch = replace(batch, pooled_Be=randn(D_T) if objective.needs.pooled else None)
-    logits = torch.zeros(*batch.tokens_BS.shape, 0, dtype=dtype)
-    return objective, StudentStates(logits, {}, {}, pooled=pooled, second_view_Bd=second), batch
+    layers = sorted(layers_of(StudentPooled, objective.of_student))
+    states = {StudentPooled(layer): randn(D_S).requires_grad_() for layer in layers}
+    if SecondView() in objective.of_student:
+        states[SecondView()] = randn(D_S).requires_grad_()
+    if PooledTeacher() in objective.of_batch:
+        batch = with_answers(batch, {PooledTeacher(): randn(D_T)})
+    return objective, StudentStates(states), batch
 
 
 def leaves(student, objective):
-    second = [student.second_view_Bd] if student.second_view_Bd is not None else []
-    return [*student.pooled.values(), *second, *objective.parameters()]
+    second = list(of_kind(student, SecondView).values())
+    return [*by_layer(student, StudentPooled).values(), *second, *objective.parameters()]
 
 
 def gradients(scalar, student, objective):
@@ -75,10 +80,10 @@ def cos(u, v):
 
 def naive(student, batch, config, projections):
     """L_con, L_TAMD and L_LASD, means over the batch, one number at a time."""
-    pooled = {layer: state.double() for layer, state in student.pooled.items()}
+    pooled = {layer: state.double() for layer, state in by_layer(student, StudentPooled).items()}
     n, found = len(batch.sample_ids), {}
     if config.contrastive:
-        u, v = pooled[L_S], student.second_view_Bd.double()
+        u, v = pooled[L_S], student[SecondView()].double()
         found["contrastive"] = 0.0
         for i in range(n):
             scores = [torch.exp(cos(u[i], v[j]) / config.temperature) for j in range(n)]
@@ -92,7 +97,7 @@ def naive(student, batch, config, projections):
                     sum(pooled[layer][i][d] * projections[str(layer)].double()[d][e] for d in range(D_S))
                     for e in range(D_T)
                 ]
-                found["tamd"] += (1 - cos(carried, batch.pooled_Be[i].double())) / (n * len(layers))
+                found["tamd"] += (1 - cos(carried, batch[PooledTeacher()][i].double())) / (n * len(layers))
     if config.lasd:
         layers = list(range(0 if config.lasd_embeddings else 1, L_S + 1))
         entries = n * n if config.lasd_reduction == "mean" else 1
@@ -131,7 +136,7 @@ def test_a_detached_guide_learns_nothing(guide):
     """Of the two layers of a pair, the upper one: the last layer is a guide and nothing else."""
     objective, student, batch = make(TALASConfig(contrastive=0, tamd=0, lasd_guide=guide))
     scalar, _ = objective(student, batch, counts_of(batch))
-    found = dict(zip(student.pooled, gradients(scalar, student, objective), strict=False))
+    found = dict(zip(by_layer(student, StudentPooled), gradients(scalar, student, objective), strict=False))
     assert (torch.count_nonzero(found[L_S]) == 0) == (guide == "detached")
     assert all(torch.count_nonzero(found[layer]) > 0 for layer in range(L_S))
 
@@ -141,16 +146,12 @@ def test_directions_alone_count_and_a_common_rotation_does_not():
     counts = counts_of(batch)
     _, parts = objective(student, batch, counts)
     scales = torch.rand(B, 1, dtype=torch.float64) + 0.1
-    longer = replace(
-        student,
-        pooled={layer: scales * state for layer, state in student.pooled.items()},
-        second_view_Bd=scales * student.second_view_Bd,
-    )
-    _, same = objective(longer, replace(batch, pooled_Be=3 * batch.pooled_Be), counts)
+    longer = moved(student, StudentRequest, lambda state: scales * state)
+    _, same = objective(longer, moved(batch, PooledTeacher, lambda state: 3 * state), counts)
     for name in parts:
         torch.testing.assert_close(same[name], parts[name])
     rotation = torch.linalg.qr(torch.randn(D_S, D_S, dtype=torch.float64)).Q
-    stack = torch.stack([student.pooled[layer] for layer in range(L_S + 1)])
+    stack = torch.stack([by_layer(student, StudentPooled)[layer] for layer in range(L_S + 1)])
     for reduction in ("sum", "mean"):
         turned = layer_change_loss(stack @ rotation, reduction, "detached")
         torch.testing.assert_close(turned, layer_change_loss(stack, reduction, "detached"))
@@ -173,9 +174,9 @@ def test_the_order_of_samples_changes_nothing():
 
 def pick(student, batch, samples):
     index = torch.tensor(samples)
-    part = replace(batch, sample_ids=tuple(batch.sample_ids[i] for i in samples), pooled_Be=batch.pooled_Be[index])
-    pooled = {layer: state[index] for layer, state in student.pooled.items()}
-    return replace(student, pooled=pooled, second_view_Bd=student.second_view_Bd[index]), part
+    part = replace(batch, sample_ids=tuple(batch.sample_ids[i] for i in samples))
+    rows = lambda state: state[index]  # noqa: E731
+    return moved(student, StudentRequest, rows), moved(part, PooledTeacher, rows)
 
 
 def test_accumulated_batches_weigh_by_their_samples():
@@ -215,7 +216,7 @@ def test_one_sentence_and_states_of_zero_stay_finite():
     assert parts["talas/lasd"].item() == pytest.approx(0, abs=1e-6)
     objective, student, batch = make(TALASConfig(), dtype=torch.float32)
     with torch.no_grad():
-        for state in (*student.pooled.values(), student.second_view_Bd):
+        for state in (*by_layer(student, StudentPooled).values(), student[SecondView()]):
             state[0] = 0.0
     scalar, _ = objective(student, batch, counts_of(batch))
     assert torch.isfinite(scalar)
@@ -225,16 +226,8 @@ def test_one_sentence_and_states_of_zero_stay_finite():
 
 def test_half_precision_states_are_computed_in_float32():
     objective, student, batch = make(TALASConfig(), dtype=torch.float32)
-    half = replace(
-        student,
-        pooled={layer: state.bfloat16() for layer, state in student.pooled.items()},
-        second_view_Bd=student.second_view_Bd.bfloat16(),
-    )
-    full = replace(
-        half,
-        pooled={layer: state.float() for layer, state in half.pooled.items()},
-        second_view_Bd=half.second_view_Bd.float(),
-    )
+    half = moved(student, StudentRequest, torch.Tensor.bfloat16)
+    full = moved(half, StudentRequest, torch.Tensor.float)
     with torch.autocast("cpu", torch.bfloat16):
         _, found = objective(half, batch, counts_of(batch))
     _, wanted = objective(full, batch, counts_of(batch))
@@ -242,19 +235,19 @@ def test_half_precision_states_are_computed_in_float32():
 
 
 def test_what_is_off_is_neither_read_nor_computed():
-    assert not make(TALASConfig(contrastive=0))[0].needs.second_view
-    anchorless = build_objective([TALASConfig(tamd=0)], make_pair())  # a cache without sentence embeddings will do
-    assert not anchorless.needs.pooled and not list(anchorless.parameters())
-    assert make(TALASConfig(lasd=0))[0].needs.student_pooled == {L_S - 1, L_S}
+    assert SecondView() not in make(TALASConfig(contrastive=0))[0].of_student
+    anchorless = build_objective([TALASConfig(tamd=0)], make_context())  # a cache without sentence embeddings will do
+    assert not anchorless.of_batch and not list(anchorless.parameters())
+    assert layers_of(StudentPooled, make(TALASConfig(lasd=0))[0].of_student) == {L_S - 1, L_S}
 
 
 def test_refusals():
     with pytest.raises(RunError, match=r"talas needs the teacher's sentence embeddings.*states\.pooled"):
-        build_objective([TALASConfig()], make_pair())
+        build_objective([TALASConfig()], make_context())
     with pytest.raises(ConfigError, match=f"anchored_layers: {L_S + 1} of a student with only {L_S} layers"):
         build_objective([TALASConfig(anchored_layers=L_S + 1)], pooled_pair())
     with pytest.raises(ConfigError, match="lasd_embeddings: true"):
-        single = replace(pooled_pair(), student_layers=1)
+        single = replace(pooled_pair(), student=StudentSize(1, D_S))
         build_objective([TALASConfig(anchored_layers=1, lasd_embeddings=False)], single)
     with pytest.raises(ValidationError, match="the loss would be nothing"):
         TALASConfig(contrastive=0, tamd=0, lasd=0)

@@ -10,8 +10,8 @@ from schemas.configs.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAC
 from schemas.layers import Top
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.precision import assert_as_precise, in_double, numbered
-from tests.trainer.objectives.world import L_S, L_T, counts_of, gradients, make_batch, make_pair, to_double
-from trainer.data.batch import SpanRequest
+from tests.trainer.objectives.world import L_S, L_T, counts_of, gradients, make_batch, make_context, to_double
+from trainer.data.tied_tokens import Spans
 from trainer.objectives.objective import build_objective
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
@@ -19,13 +19,15 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["
 SEEDS = {torch.float64: (0, 1), torch.float32: (2,)}
 
 
-def assert_matches(config, pair, seed, dtype, truth, same=False, silent=()):
+def assert_matches(config, context, seed, dtype, truth, same=False, silent=()):
     """`truth(loss, student, batch)` gives unweighted totals by name; compare them, the objective, and its gradients."""
-    objective = build_objective([config], pair)
+    objective = build_objective([config], context)
     if dtype == torch.float64:
         to_double(objective)
     student, batch = make_batch(objective, seed, same=same, dtype=dtype)
-    counts = counts_of(batch, pairs=objective.needs.pairs)
+    counts = counts_of(
+        batch,
+    )
     (loss,) = objective.losses
     terms = loss(student, batch)
     assert all(term.weight == 0 for name, term in terms.items() if name in silent)
@@ -36,7 +38,9 @@ def assert_matches(config, pair, seed, dtype, truth, same=False, silent=()):
     def naively(objective, student, batch):
         expected = truth(objective.losses[0], student, batch)
         values = {name: torch.as_tensor(expected[name]) for name in terms if name not in silent}
-        parts = [config.weight * terms[name].weight * x / counts[terms[name].unit] for name, x in values.items()]
+        parts = [
+            config.weight * terms[name].weight * x / counts[objective.losses[0].unit] for name, x in values.items()
+        ]
         wanted = sum(parts, torch.zeros((), dtype=torch.float64))
         return {name: value.detach() for name, value in values.items()} | {
             "objective": wanted.detach(),
@@ -52,18 +56,18 @@ def assert_matches(config, pair, seed, dtype, truth, same=False, silent=()):
 @pytest.mark.parametrize("seed", range(3))
 def test_cross_entropy(seed, dtype):
     truth = lambda loss, student, batch: naive.ce(student, batch)  # noqa: E731
-    assert_matches(CrossEntropyConfig(weight=0.7), make_pair(), seed, dtype, truth)
+    assert_matches(CrossEntropyConfig(weight=0.7), make_context(), seed, dtype, truth)
 
 
 @DTYPES
 @pytest.mark.parametrize(("seed", "temperature", "record"), [(0, 1.0, None), (1, 2.0, SOFTCAPPED), (2, 0.5, None)])
 def test_kd(seed, temperature, record, dtype):
-    pair = make_pair(seed, same=True, record=record)
+    context = make_context(seed, same=True, record=record)
 
     def truth(loss, student, batch):
-        return naive.kd(student, batch, pair.head, L_T, temperature)
+        return naive.kd(student, batch, context.head, L_T, temperature)
 
-    assert_matches(KDConfig(temperature=temperature), pair, seed, dtype, truth, same=True)
+    assert_matches(KDConfig(temperature=temperature), context, seed, dtype, truth, same=True)
 
 
 SRA_SWITCHES = {
@@ -93,7 +97,7 @@ SRA_SWITCHES = {
 @pytest.mark.parametrize("switches", SRA_SWITCHES.values(), ids=SRA_SWITCHES)
 def test_sra(switches, dtype):
     for seed in SEEDS[dtype]:
-        assert_sra(SRAConfig(**switches), make_pair(seed), seed, dtype)
+        assert_sra(SRAConfig(**switches), make_context(seed), seed, dtype)
 
 
 @pytest.mark.parametrize(
@@ -102,18 +106,18 @@ def test_sra(switches, dtype):
     ids=["first columns", "student's first columns", "one token", "teacher's first rows"],
 )
 def test_sra_over_any_shared_vocabulary(shared):
-    assert_sra(SRAConfig(), make_pair(3, shared=tuple(map(list, shared))), 3, torch.float64)
+    assert_sra(SRAConfig(), make_context(3, shared=tuple(map(list, shared))), 3, torch.float64)
 
 
 def test_sra_with_a_soft_capped_teacher():
-    assert_sra(SRAConfig(), make_pair(4, record=SOFTCAPPED), 4, torch.float64)
+    assert_sra(SRAConfig(), make_context(4, record=SOFTCAPPED), 4, torch.float64)
 
 
-def assert_sra(config, pair, seed, dtype):
+def assert_sra(config, context, seed, dtype):
     def truth(loss, student, batch):
         student_layer = {"last": L_S}.get(config.student_layer, config.student_layer)
         teacher_layer = {"last": L_T, -4: L_T - 3}.get(config.teacher_layer, config.teacher_layer)
-        spans = batch.spans[SpanRequest("aligned", "response", max_spans=1024)]
+        spans = batch[Spans("aligned", "response", max_spans=1024)]
         return naive.sra(
             student,
             batch,
@@ -122,11 +126,11 @@ def assert_sra(config, pair, seed, dtype):
             (student_layer, teacher_layer),
             (L_S, L_T),
             loss.projection if config.cos else None,
-            pair.head,
-            pair.vocabulary,
+            context.head,
+            context.vocabulary,
         )
 
-    terms = assert_matches(config, pair, seed, dtype, truth, silent=("effective_spans",))
+    terms = assert_matches(config, context, seed, dtype, truth, silent=("effective_spans",))
     names = {name for name in ("cos", "geo", "span_kd") if getattr(config, name) > 0}
     assert set(terms) - {"effective_spans"} == names
 
@@ -178,15 +182,20 @@ def assert_mta(config, seed, dtype, same):
     else:
         layers = [(0, 0), (L_S, L_T)]
     num_words = config.word_layers if config.word_layers is not None else len(layers) // 3
-    word, phrase = SpanRequest("word", config.scope), SpanRequest("phrase", config.scope, tuple(sorted(config.phrases)))
+    word, phrase = Spans("word", config.scope), Spans("phrase", config.scope, tuple(sorted(config.phrases)))
     by_token = same and config.hid_pairs != "word"
 
     def truth(loss, student, batch):
         key_layers = [
-            (s, t, batch.spans.get(word if i < num_words else phrase, batch.spans.get(word)), batch.spans.get(word))
+            (
+                s,
+                t,
+                batch.answers.get(word if i < num_words else phrase, batch.answers.get(word)),
+                batch.answers.get(word),
+            )
             for i, (s, t) in enumerate(layers)
         ]
         return naive.mta(student, batch, config, key_layers, loss.projections, by_token)
 
-    terms = assert_matches(config, make_pair(seed, same=same), seed, dtype, truth, same=same)
+    terms = assert_matches(config, make_context(seed, same=same), seed, dtype, truth, same=same)
     assert set(terms) == {name for name in ("dsa", "hid") if getattr(config, name) > 0}

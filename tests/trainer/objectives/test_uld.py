@@ -1,5 +1,7 @@
 """ULD against loops over the sorted probabilities: value and gradient; what it must not see; its memory."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,14 +9,17 @@ from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses import ULDConfig
 from schemas.models.teacher_head import TeacherHead
 from tests.trainer.objectives import naive
+from tests.trainer.objectives.answers import by_layer
 from tests.trainer.objectives.precision import TOLERANCE, close
 from tests.trainer.objectives.predicting import student_positions, teacher_logits, teacher_positions
 from tests.trainer.objectives.test_terms import SEEDS
-from tests.trainer.objectives.world import L_T, counts_of, make_batch, make_pair
-from trainer.data.batch import SpanRequest, StudentStates
-from trainer.objectives.kernels import forward_kl as divergence
+from tests.trainer.objectives.world import L_T, counts_of, make_batch, make_context
+from trainer.data.teacher_states import TeacherHidden
+from trainer.data.tied_tokens import Spans
+from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.objective import build_objective
 from trainer.objectives.uld import sorted_distance
+from trainer.student.states import StudentLogits, StudentStates
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 
@@ -33,7 +38,7 @@ def pairs_of(batch, config, b):
     own, theirs = student_positions(batch, b), teacher_positions(batch, b)
     if config.pairs == "order":
         return list(zip(own, theirs, strict=False))
-    spans = naive.spans_of(batch.spans[SpanRequest("aligned", "text")], b)
+    spans = naive.spans_of(batch[Spans("aligned", "text")], b)
     ends = [(tokens[-1], their_tokens[-1]) for tokens, their_tokens in spans]
     return [(s, t) for s, t in ends if s in own and t in theirs]
 
@@ -43,7 +48,7 @@ def uld(student, batch, logits, config):
     for b in range(len(batch.sample_ids)):
         pairs = pairs_of(batch, config, b)
         for s, t in pairs:
-            part = distance(student.logits_BSV[b, s].double(), logits[b][t], config.temperature)
+            part = distance(student[StudentLogits()][b, s].double(), logits[b][t], config.temperature)
             total = total + (part / len(pairs) if config.normalise == "sample" else part)
     return total
 
@@ -63,33 +68,33 @@ SWITCHES = {
 def test_value_and_gradient(switches, record, dtype):
     config = ULDConfig(**switches)
     for seed in (*SEEDS[dtype], 7):
-        pair = make_pair(seed, record=record)
-        objective = build_objective([config], pair)
+        context = make_context(seed, record=record)
+        objective = build_objective([config], context)
         student, batch = make_batch(objective, seed, samples=5, dtype=dtype)
         counts = counts_of(batch)
         scalar, parts = objective(student, batch, counts)
         unit = "token" if config.normalise == "token" else "sample"
-        wanted = uld(student, batch, teacher_logits(pair.head, batch, L_T), config) / counts[unit]
+        wanted = uld(student, batch, teacher_logits(context.head, batch, L_T), config) / counts[unit]
         close(parts["uld/distance"], wanted.detach(), TOLERANCE)
-        (found,) = torch.autograd.grad(scalar, student.logits_BSV)
-        (right,) = torch.autograd.grad(config.weight * wanted, student.logits_BSV)
+        (found,) = torch.autograd.grad(scalar, student[StudentLogits()])
+        (right,) = torch.autograd.grad(config.weight * wanted, student[StudentLogits()])
         close(found, right, TOLERANCE)
         assert right.abs().max() > 1e-4
 
 
 def test_an_end_of_sequence_the_teacher_was_not_fed_is_predicted_by_its_last_state():
-    pair = make_pair(3)
-    objective = build_objective([ULDConfig()], pair)
+    context = make_context(3)
+    objective = build_objective([ULDConfig()], context)
     student, batch = make_batch(objective, 3, samples=3)
     last = int(batch.mask_BS[0].sum()) - 1
     batch.mask_BS[0, last], batch.target_BS[0, last] = False, True
     batch.teacher_target_BT[0] = False  # nothing else is left to pair with
     scalar, _ = objective(student, batch, counts_of(batch))
-    logits, end = teacher_logits(pair.head, batch, L_T), int(batch.teacher_mask_BT[0].sum()) - 1
+    logits, end = teacher_logits(context.head, batch, L_T), int(batch.teacher_mask_BT[0].sum()) - 1
     (first, *_) = student_positions(batch, 0)
-    alone = distance(student.logits_BSV[0, first], logits[0][end], 1.0)
+    alone = distance(student[StudentLogits()][0, first], logits[0][end], 1.0)
     rest = [
-        distance(student.logits_BSV[b, s], logits[b][t], 1.0)
+        distance(student[StudentLogits()][b, s], logits[b][t], 1.0)
         for b in (1, 2)
         for s, t in pairs_of(batch, ULDConfig(), b)
     ]
@@ -119,44 +124,46 @@ def test_the_fast_path_errs_no_more_than_plain_float32():
 
 @pytest.mark.parametrize("pairs", ["order", "span"])
 def test_numbering_either_vocabulary_differently_changes_nothing(pairs):
-    pair = make_pair(1)
-    objective = build_objective([ULDConfig(pairs=pairs, temperature=1.5)], pair)
+    context = make_context(1)
+    objective = build_objective([ULDConfig(pairs=pairs, temperature=1.5)], context)
     student, batch = make_batch(objective, 1)
     counts = counts_of(batch)
     before, _ = objective(student, batch, counts)
-    (gradient,) = torch.autograd.grad(before, student.logits_BSV)
+    (gradient,) = torch.autograd.grad(before, student[StudentLogits()])
     g = torch.Generator().manual_seed(0)
-    own, theirs = (torch.randperm(n, generator=g) for n in (student.logits_BSV.shape[2], len(pair.head.weight_Vd)))
-    objective.losses[0].head = TeacherHead(
-        pair.head.weight_Vd[theirs], pair.head.bias_V[theirs], pair.manifest.teacher.head
+    own, theirs = (
+        torch.randperm(n, generator=g) for n in (student[StudentLogits()].shape[2], len(context.head.weight_Vd))
     )
-    turned = student.logits_BSV.detach()[:, :, own].requires_grad_()
-    after, _ = objective(StudentStates(turned, {}, {}), batch, counts)
+    objective.losses[0].head = TeacherHead(
+        context.head.weight_Vd[theirs], context.head.bias_V[theirs], context.manifest.teacher.head
+    )
+    turned = student[StudentLogits()].detach()[:, :, own].requires_grad_()
+    after, _ = objective(StudentStates({StudentLogits(): turned}), batch, counts)
     (turned_gradient,) = torch.autograd.grad(after, turned)
     torch.testing.assert_close(after, before, rtol=1e-6, atol=0)
     torch.testing.assert_close(turned_gradient, gradient[:, :, own], rtol=1e-5, atol=1e-8)
 
 
 def test_a_student_that_is_its_teacher_is_no_distance_away():
-    pair = make_pair(2)
-    objective = build_objective([ULDConfig()], pair)
+    context = make_context(2)
+    objective = build_objective([ULDConfig()], context)
     _, batch = make_batch(objective, 2, same=True, dtype=torch.float32)
     batch.target_BS[:, 1:] = batch.mask_BS[:, 1:]
     length = batch.tokens_BS.shape[1]
-    logits = pair.head(batch.teacher_hidden[L_T])[:, :length].requires_grad_()
+    logits = context.head(by_layer(batch, TeacherHidden)[L_T])[:, :length].requires_grad_()
     assert torch.equal(batch.target_BS, batch.teacher_target_BT[:, :length])
-    scalar, _ = objective(StudentStates(logits, {}, {}), batch, counts_of(batch))
+    scalar, _ = objective(StudentStates({StudentLogits(): logits}), batch, counts_of(batch))
     assert abs(scalar.item()) < 1e-6
 
 
-def test_logits_of_the_teacher_stay_within_the_budget(monkeypatch):
-    monkeypatch.setattr(divergence, "CHUNK_CPU", 20)  # two rows of 9 tokens
-    pair = make_pair(0)
-    objective = build_objective([ULDConfig()], pair)
+def test_logits_of_the_teacher_stay_within_the_budget():
+    context = make_context(0)
+    objective = build_objective([ULDConfig()], context)
     student, batch = make_batch(objective, 0, samples=6)
     whole, _ = objective(student, batch, counts_of(batch))
     asked = []
-    pair.head.register_forward_hook(lambda module, args, logits: asked.append(logits.numel()))
+    context.head.register_forward_hook(lambda module, args, logits: asked.append(logits.numel()))
+    objective.losses[0].chunks = replace(ON_CPU, rows=20)  # two rows of 9 tokens
     chunked, _ = objective(student, batch, counts_of(batch))
     assert max(asked) <= 20
     assert sum(asked) > 3 * 18
@@ -164,7 +171,7 @@ def test_logits_of_the_teacher_stay_within_the_budget(monkeypatch):
 
 
 def test_the_gradient_is_handed_over_once():
-    objective = build_objective([ULDConfig()], make_pair(0))
+    objective = build_objective([ULDConfig()], make_context(0))
     student, batch = make_batch(objective, 0)
     scalar, _ = objective(student, batch, counts_of(batch))
     scalar.backward(retain_graph=True)

@@ -1,4 +1,4 @@
-"""Real texts in two real tokenizers: a small cache, a pair, and batches whose student is random numbers or a model."""
+"""Real texts in two real tokenizers: a small cache, a context, batches whose student is random numbers or a model."""
 
 from dataclasses import replace
 
@@ -10,11 +10,14 @@ from schemas.models.teacher_head import TeacherHead, load_teacher_head
 from schemas.models.tokenizer_rules import same_tokenizer
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.trainer.objectives.given import GivenContext
+from trainer.alignment.student_text import StudentTokenizer
 from trainer.alignment.vocabulary import share_vocabulary
-from trainer.data.batch import StudentStates
-from trainer.data.loader import BatchBuilder, StudentEncoder
-from trainer.objectives.loss import Pair
+from trainer.data.loader import BatchBuilder
+from trainer.data.teacher_states import TeacherHidden
+from trainer.objectives.context import StudentSize
 from trainer.objectives.objective import build_objective
+from trainer.student.states import StudentLogits, StudentStates
 
 POSITIONS = [0, 5, 30, 51, 52, 53, 54]  # sentences, emoji, ideographs, combining letters, white space
 LAST = 3
@@ -28,29 +31,28 @@ def make_cache(folder):
     return Cache(build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl"))))
 
 
-def make_pair(cache, kind="bytelevel"):
+def make_context(cache, kind="bytelevel"):
     teacher = AutoTokenizer.from_pretrained(cache.path / "teacher")
     tokenizer = AutoTokenizer.from_pretrained(cache.path.parent / kind) if kind != "teacher" else teacher
-    return Pair(
+    return GivenContext(
         manifest=cache.manifest,
         head=load_teacher_head(cache.path, cache.manifest),
-        student_layers=3,
-        student_width=16,
+        student=StudentSize(3, 16),
         vocabulary=share_vocabulary(tokenizer, teacher),
         same_tokenizer=same_tokenizer(tokenizer, teacher),
         tokenizers=(tokenizer, teacher),
     )
 
 
-def make_setting(cache, pair, config, seed=0, dtype=torch.float64, positions=POSITIONS):
+def make_setting(cache, context, config, seed=0, dtype=torch.float64, positions=POSITIONS):
     """Objective, random student and the cached batch; logits follow the teacher's scale, so neither side is flat."""
-    objective = build_objective([config], pair)
-    tokenizer = pair.tokenizers[0]
-    batch = BatchBuilder(cache, StudentEncoder(tokenizer, 64, append_eos=True), objective.needs)[positions]
+    objective = build_objective([config], context)
+    tokenizer = context.tokenizers[0]
+    batch = BatchBuilder(cache, StudentTokenizer(tokenizer, 64, append_eos=True), objective.of_batch)[positions]
     g = torch.Generator().manual_seed(seed)
-    width = len(tokenizer) + 3 * (not pair.same_tokenizer)  # a student whose head is padded
+    width = len(tokenizer) + 3 * (not context.same_tokenizer)  # a student whose head is padded
     logits = 3 * torch.randn(*batch.tokens_BS.shape, width, generator=g, dtype=torch.float64)
-    return objective, StudentStates(logits.to(dtype).requires_grad_(), {}, {}), batch
+    return objective, StudentStates({StudentLogits(): logits.to(dtype).requires_grad_()}), batch
 
 
 def live_logits(cache, positions=POSITIONS):
@@ -63,34 +65,36 @@ def live_logits(cache, positions=POSITIONS):
         return [teacher(**text).logits[0].double() for text in encoded]
 
 
-def head_logits(pair, batch):
+def head_logits(context, batch):
     """[T, W] of every sample from its cached states, as one product in their dtype."""
-    states = batch.teacher_hidden[LAST]
-    assert pair.head.bias_V is None
-    return list(states @ pair.head.weight_Vd.to(states.dtype).T)
+    states = batch[TeacherHidden(LAST)]
+    assert context.head.bias_V is None
+    return list(states @ context.head.weight_Vd.to(states.dtype).T)
 
 
 def counts_of(batch):
     return {unit: batch.count(unit) for unit in ("token", "sample")}
 
 
-def renumbered(pair, student, batch, seed=0):
+def renumbered(context, student, batch, seed=0):
     """The same models and texts, with both vocabularies numbered differently (special tokens stay)."""
     g = torch.Generator().manual_seed(seed)
     tokenizers, turns = [], []
-    for tokenizer, size in zip(pair.tokenizers, (student.logits_BSV.shape[2], len(pair.head.weight_Vd)), strict=True):
+    for tokenizer, size in zip(
+        context.tokenizers, (student[StudentLogits()].shape[2], len(context.head.weight_Vd)), strict=True
+    ):
         turn = torch.arange(size)
         free = torch.tensor([token for token in range(len(tokenizer)) if token not in tokenizer.all_special_ids])
         turn[free] = free[torch.randperm(len(free), generator=g)]
         tokenizers.append(_renumbered_tokenizer(tokenizer, turn.tolist()))
         turns.append(turn)
     own, theirs = turns
-    weight_Vd = torch.empty_like(pair.head.weight_Vd).index_copy_(0, theirs, pair.head.weight_Vd)
-    head = TeacherHead(weight_Vd, None, pair.manifest.teacher.head)
-    logits = torch.empty_like(student.logits_BSV).index_copy(2, own, student.logits_BSV.detach())
+    weight_Vd = torch.empty_like(context.head.weight_Vd).index_copy_(0, theirs, context.head.weight_Vd)
+    head = TeacherHead(weight_Vd, None, context.manifest.teacher.head)
+    logits = torch.empty_like(student[StudentLogits()]).index_copy(2, own, student[StudentLogits()].detach())
     batch = replace(batch, tokens_BS=own[batch.tokens_BS], teacher_tokens_BT=theirs[batch.teacher_tokens_BT])
-    pair = replace(pair, head=head, tokenizers=tuple(tokenizers), vocabulary=share_vocabulary(*tokenizers))
-    return pair, StudentStates(logits.requires_grad_(), {}, {}), batch, own
+    context = replace(context, head=head, tokenizers=tuple(tokenizers), vocabulary=share_vocabulary(*tokenizers))
+    return context, StudentStates({StudentLogits(): logits.requires_grad_()}), batch, own
 
 
 def _renumbered_tokenizer(tokenizer, turn):

@@ -8,10 +8,15 @@ from schemas.cache.arrays import ArrayRecord
 from schemas.cache.manifest import CacheManifest, CorpusRecord
 from schemas.cache.teacher import HeadRecord, TeacherRecord
 from schemas.models.teacher_head import TeacherHead
+from tests.trainer.objectives.answers import by_layer
+from tests.trainer.objectives.given import GivenContext
 from trainer.alignment.vocabulary import SharedVocabulary
-from trainer.data.batch import Batch, SpanSet, SparseLogits, StudentStates
-from trainer.objectives.loss import Pair
+from trainer.data.batch import Batch
+from trainer.data.teacher_states import SparseLogits, TeacherHidden, TeacherMass
+from trainer.data.tied_tokens import SameTokenPositions, Spans, SpanSet
+from trainer.objectives.context import StudentSize
 from trainer.objectives.objective import Objective
+from trainer.student.states import StudentHidden, StudentLogits, StudentMass, StudentStates, layers_of
 
 L_S, L_T, D_S, D_T, V_S, V_T = 6, 9, 5, 4, 7, 9
 
@@ -36,7 +41,7 @@ def manifest(hidden=range(L_T + 1), mass=range(1, L_T + 1), kind="causal", annot
     )
 
 
-def make_pair(seed=0, same=False, shared=None, record=None, **cache):
+def make_context(seed=0, same=False, shared=None, record=None, **cache):
     """Two models of 6 and 9 layers. `shared`: (student ids, teacher ids)."""
     g = torch.Generator().manual_seed(seed)
     held = manifest(record=record, **cache)
@@ -46,7 +51,7 @@ def make_pair(seed=0, same=False, shared=None, record=None, **cache):
         head = TeacherHead(torch.randn(V_T, D_T, generator=g), bias, held.teacher.head)
     ids = shared if shared is not None else ([0, 2, 3, 6], [5, 0, 8, 2])
     vocabulary = SharedVocabulary(*(torch.tensor(x, dtype=torch.long) for x in ids))
-    return Pair(held, head, L_S, D_S, vocabulary, same)
+    return GivenContext(held, head, StudentSize(L_S, D_S), vocabulary, same)
 
 
 def make_batch(objective: Objective, seed=0, samples=4, same=False, dtype=torch.float64, spanless=True):
@@ -65,16 +70,16 @@ def make_batch(objective: Objective, seed=0, samples=4, same=False, dtype=torch.
     mask_BS, teacher_mask_BT = torch.arange(S) < lengths[:, None], torch.arange(T) < teacher_lengths[:, None]
     target_BS = mask_BS & (torch.rand(samples, S, generator=g) < 0.7)
     target_BS[:, 0] = False
-    pair_BS = None
-    if objective.needs.pairs:
-        pair_BS = torch.where(mask_BS, torch.arange(S).expand(samples, S), -1)
-        pair_BS[0, 5] = -1  # a token of the student's own
-    spans = {}
-    for request in sorted(objective.needs.spans, key=repr):
-        spans[request] = _spans(g, lengths, teacher_lengths, S, T, same)
+    answers = {}
+    if SameTokenPositions() in objective.of_batch:
+        position_BS = torch.where(mask_BS, torch.arange(S).expand(samples, S), -1)
+        position_BS[0, 5] = -1  # a token of the student's own
+        answers[SameTokenPositions()] = position_BS
+    for request in asked(objective, Spans):
+        answers[request] = _spans(g, lengths, teacher_lengths, S, T, same)
         if spanless and samples > 3:
-            spans[request].mask_BK[3] = False
-    mass = {layer: _mass(g, teacher_mask_BT, dtype) for layer in sorted(objective.needs.teacher_mass)}
+            answers[request].mask_BK[3] = False
+    answers |= {request: _mass(g, teacher_mask_BT, dtype) for request in asked(objective, TeacherMass)}
     batch = Batch(
         sample_ids=tuple(f"s{i}" for i in range(samples)),
         tokens_BS=torch.randint(0, V_S, (samples, S), generator=g),
@@ -83,17 +88,18 @@ def make_batch(objective: Objective, seed=0, samples=4, same=False, dtype=torch.
         teacher_tokens_BT=torch.randint(0, V_T, (samples, T), generator=g),
         teacher_mask_BT=teacher_mask_BT,
         teacher_target_BT=teacher_mask_BT & (torch.arange(T) > 0),
-        teacher_hidden={layer: randn(samples, T, D_T) for layer in sorted(objective.needs.teacher_hidden)},
-        teacher_mass=mass,
-        spans=spans,
-        pair_BS=pair_BS,
+        answers=answers | {request: randn(samples, T, D_T) for request in asked(objective, TeacherHidden)},
     )
-    student = StudentStates(
-        logits_BSV=(2 * randn(samples, S, V_S)).requires_grad_(),
-        hidden={layer: randn(samples, S, D_S).requires_grad_() for layer in sorted(objective.needs.student_hidden)},
-        mass={layer: _mass(g, mask_BS, dtype) for layer in sorted(objective.needs.student_mass)},
-    )
-    return student, batch
+    hidden, masses = (layers_of(kind, objective.of_student) for kind in (StudentHidden, StudentMass))
+    states = {StudentLogits(): (2 * randn(samples, S, V_S)).requires_grad_()}
+    states |= {StudentHidden(layer): randn(samples, S, D_S).requires_grad_() for layer in sorted(hidden)}
+    states |= {StudentMass(layer): _mass(g, mask_BS, dtype) for layer in sorted(masses)}
+    return StudentStates(states), batch
+
+
+def asked(objective, kind):
+    """What the objective asks of a batch, of one kind, in a fixed order."""
+    return sorted((request for request in objective.of_batch if isinstance(request, kind)), key=repr)
 
 
 def _mass(g, mask, dtype):
@@ -121,8 +127,9 @@ def _labels(g, lengths, width, K):
     return labels
 
 
-def counts_of(*batches, pairs=False):
-    units = ("token", "pair", "sample") if pairs else ("token", "sample")
+def counts_of(*batches):
+    paired = all(SameTokenPositions() in batch.answers for batch in batches)
+    units = ("token", "pair", "sample") if paired else ("token", "sample")
     return {unit: sum(batch.count(unit) for batch in batches) for unit in units}
 
 
@@ -137,10 +144,15 @@ def pick(student, batch, samples):
     """The batch and states of some samples alone, in the order given. States keep their graph."""
     index = torch.tensor(samples)
 
-    def rows(values):
-        return {key: value[index] for key, value in values.items()}
+    def rows(answer):
+        if isinstance(answer, torch.nn.Module):
+            return answer
+        if isinstance(answer, SpanSet):
+            return SpanSet(answer.student_BS[index], answer.teacher_BT[index], answer.mask_BK[index])
+        if isinstance(answer, SparseLogits):
+            return SparseLogits(answer.ids_BTn[index], answer.values_BTn[index])
+        return answer[index]
 
-    spans = {r: SpanSet(s.student_BS[index], s.teacher_BT[index], s.mask_BK[index]) for r, s in batch.spans.items()}
     part = replace(
         batch,
         sample_ids=tuple(batch.sample_ids[i] for i in samples),
@@ -150,18 +162,13 @@ def pick(student, batch, samples):
         teacher_tokens_BT=batch.teacher_tokens_BT[index],
         teacher_mask_BT=batch.teacher_mask_BT[index],
         teacher_target_BT=batch.teacher_target_BT[index],
-        teacher_hidden=rows(batch.teacher_hidden),
-        teacher_mass=rows(batch.teacher_mass),
-        spans=spans,
-        pair_BS=None if batch.pair_BS is None else batch.pair_BS[index],
-        sparse={kind: SparseLogits(s.ids_BTn[index], s.values_BTn[index]) for kind, s in batch.sparse.items()},
+        answers={request: rows(answer) for request, answer in batch.answers.items()},
     )
-    logits, hidden, mass = student.logits_BSV[index], rows(student.hidden), rows(student.mass)
-    return replace(student, logits_BSV=logits, hidden=hidden, mass=mass), part
+    return StudentStates({request: rows(answer) for request, answer in student.answers.items()}), part
 
 
 def leaves(student, objective):
-    return [student.logits_BSV, *student.hidden.values(), *objective.parameters()]
+    return [student[StudentLogits()], *by_layer(student, StudentHidden).values(), *objective.parameters()]
 
 
 def gradients(scalar, student, objective):

@@ -16,7 +16,7 @@ from schemas.configs.losses import CrossEntropyConfig
 from schemas.configs.training import OptimizerConfig, SharpnessConfig, TrainingConfig
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
-from tests.trainer.objectives.world import make_pair
+from tests.trainer.objectives.world import make_context
 from trainer.data.batch import Batch
 from trainer.objectives.objective import build_objective
 from trainer.optimisation.loop import Loop, Source
@@ -50,7 +50,7 @@ def random_batch(seed: int) -> Batch:
     target_BS = torch.rand(3, 6, generator=g) < 0.7
     target_BS[:, 0] = False
     real_BS = torch.ones(3, 6, dtype=torch.bool)
-    return Batch(("a", "b", "c"), tokens_BS, real_BS, target_BS, tokens_BS, real_BS, target_BS, {}, {}, {}, None)
+    return Batch(("a", "b", "c"), tokens_BS, real_BS, target_BS, tokens_BS, real_BS, target_BS, {})
 
 
 def make_loop(model: nn.Module, batches: list[Batch], optimizer: OptimizerConfig, steps: int) -> Loop:
@@ -64,7 +64,7 @@ def make_loop(model: nn.Module, batches: list[Batch], optimizer: OptimizerConfig
             "steps": steps,
         }
     )
-    source = Source(build_objective([CrossEntropyConfig()], make_pair()), iter(batches))
+    source = Source(build_objective([CrossEntropyConfig()], make_context()), iter(batches))
     sharpness = Sharpness(optimizer.sharpness, model.named_parameters()) if optimizer.sharpness else None
     return Loop(
         config, model, {"corpus": source}, make_optimizer(model, [], optimizer), torch.device("cpu"), steps, sharpness

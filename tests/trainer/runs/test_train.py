@@ -22,7 +22,7 @@ from schemas.configs.yaml import dump_config
 from schemas.errors import CacheError, ModelError, RunError, TokenizerError
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
-from trainer.data.loader import StudentEncoder, StudentText
+from trainer.alignment.student_text import StudentText, StudentTokenizer
 from trainer.optimisation.loop import Loop, StepReport
 from trainer.runs.metrics import read_metrics
 from trainer.runs.train import train
@@ -283,16 +283,16 @@ def test_a_step_without_a_token_to_learn_is_passed_over(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It costs no run and changes no weight, and a run that is resumed after it ends in the same student."""
-    encode = StudentEncoder.__call__
+    encode = StudentTokenizer.__call__
 
-    def without_some(self: StudentEncoder, samples: Sequence[CachedSample]) -> list[StudentText]:
+    def without_some(self: StudentTokenizer, samples: Sequence[CachedSample]) -> list[StudentText]:
         texts = encode(self, samples)
         return [
             replace(text, target=np.zeros_like(text.target)) if len(sample.text) % 2 else text
             for sample, text in zip(samples, texts, strict=True)
         ]
 
-    monkeypatch.setattr(StudentEncoder, "__call__", without_some)
+    monkeypatch.setattr(StudentTokenizer, "__call__", without_some)
     step, changed = Loop.step, list[bool]()
 
     def watched(self: Loop, number: int) -> StepReport:

@@ -9,7 +9,7 @@ import transformers as tf
 from schemas.configs.training import StudentConfig
 from schemas.errors import ModelError
 from tests.tiny import tiny_tokenizer
-from trainer.data.batch import Batch, Needs
+from trainer.data.batch import Batch
 from trainer.student.load import forward, load_student
 
 SIZE = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -57,9 +57,9 @@ def test_errors_of_a_step_are_one_message(tmp_path: Path) -> None:
     student = load_student(architecture(tmp_path, 40, model_type="llama"), tokenizer)
     tokens_BS = torch.full((2, 3), 100_000)
     mask_BS = torch.ones_like(tokens_BS, dtype=torch.bool)
-    batch = Batch(("a", "b"), tokens_BS, mask_BS, mask_BS, tokens_BS, mask_BS, mask_BS, {}, {}, {}, None)
+    batch = Batch(("a", "b"), tokens_BS, mask_BS, mask_BS, tokens_BS, mask_BS, mask_BS, {})
     with pytest.raises(ModelError, match=r"^\w+ cannot be run over a batch of 2 texts of up to 3 tokens: "):
-        forward(student, batch, Needs())
+        forward(student, batch, [])
 
 
 def test_two_students_of_one_seed_start_alike_whatever_is_checked(tmp_path: Path) -> None:

@@ -19,16 +19,18 @@ from schemas.models.sentence_layout import SentenceLayout, read_layout, write_la
 from schemas.models.sentence_pooling import pool
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
-from trainer.data.batch import Batch, Needs
+from trainer.data.batch import Batch
 from trainer.data.loader import BatchBuilder
+from trainer.data.teacher_states import PooledTeacher
 from trainer.evaluation.sentence_similarity import embed
+from trainer.objectives.context import CachedContext
 from trainer.objectives.objective import build_objective
-from trainer.runs.binding import loss_context
 from trainer.runs.metrics import read_metrics
 from trainer.runs.train import train
 from trainer.student.load import forward, load_saved, load_sentence_encoder
 from trainer.student.sentence_encoder import SentenceEncoder
 from trainer.student.sentence_tokens import SentenceTexts
+from trainer.student.states import SecondView, StudentPooled
 
 STEPS = 6
 POOLED = {"pooled": {"pooling": "mean"}, "hidden": [], "mass": [], "dtype": "float32"}
@@ -114,12 +116,12 @@ def test_neither_padding_nor_neighbours_change_a_sentence(made: Path, pooling: s
     with torch.no_grad():
         narrow, wide = (forward(model, batch_of(tokenizer, TEXTS[:3], more), NEEDS) for more in (0, 9))
     for layer in (0, 1, 2):
-        torch.testing.assert_close(wide.pooled[layer], narrow.pooled[layer], rtol=1e-4, atol=1e-5)
-    assert narrow.logits_BSV.shape[-1] == 0 and not narrow.hidden
-    np.testing.assert_allclose(narrow.pooled[2].numpy(), together[:3], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(wide[StudentPooled(layer)], narrow[StudentPooled(layer)], rtol=1e-4, atol=1e-5)
+    assert narrow.answers.keys() == set(NEEDS)
+    np.testing.assert_allclose(narrow[StudentPooled(2)].numpy(), together[:3], rtol=1e-4, atol=1e-5)
 
 
-NEEDS = Needs(student_pooled=frozenset({0, 1, 2}))
+NEEDS = [StudentPooled(layer) for layer in (0, 1, 2)]
 
 
 def batch_of(tokenizer: Any, texts: list[str], padding: int) -> Batch:
@@ -128,17 +130,17 @@ def batch_of(tokenizer: Any, texts: list[str], padding: int) -> Batch:
     tokens = torch.tensor([row + [7] * (size - len(row)) for row in ids])
     mask = torch.arange(size) < torch.tensor([len(row) for row in ids])[:, None]
     none = torch.zeros_like(mask)
-    return Batch(tuple(texts), tokens, mask, none, tokens, mask, none, {}, {}, {}, None)
+    return Batch(tuple(texts), tokens, mask, none, tokens, mask, none, {})
 
 
 def test_two_views_differ_by_dropout_alone(made: Path) -> None:
     model, tokenizer = encoder(made), AutoTokenizer.from_pretrained(made / "teacher")
-    batch, needs = batch_of(tokenizer, TEXTS[:4], 0), Needs(student_pooled=frozenset({2}), second_view=True)
+    batch, needs = batch_of(tokenizer, TEXTS[:4], 0), [StudentPooled(2), SecondView()]
     quiet = forward(model.eval(), batch, needs)
-    assert quiet.second_view_Bd is not None and torch.equal(quiet.second_view_Bd, quiet.pooled[2])
+    assert torch.equal(quiet[SecondView()], quiet[StudentPooled(2)])
     noisy = forward(model.train(), batch, needs)
-    assert noisy.second_view_Bd is not None and not torch.allclose(noisy.second_view_Bd, noisy.pooled[2])
-    assert forward(model, batch, NEEDS).second_view_Bd is None
+    assert not torch.allclose(noisy[SecondView()], noisy[StudentPooled(2)])
+    assert SecondView() not in forward(model, batch, NEEDS).answers
 
 
 def test_a_cut_keeps_the_last_special_token(made: Path) -> None:
@@ -191,18 +193,17 @@ def test_cached_embeddings_give_the_live_loss(made: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(made / "cache" / "teacher")
     student = encoder(made, "mean").train()
     torch.manual_seed(0)
-    objective = build_objective(settings.objective, loss_context(cache, student, tokenizer, settings.objective))
+    objective = build_objective(settings.objective, CachedContext(cache, student, tokenizer))
     positions = [0, 5, 11, 30, 51, 54]
-    batch = BatchBuilder(cache, SentenceTexts(tokenizer, 32), objective.needs)[positions]
+    batch = BatchBuilder(cache, SentenceTexts(tokenizer, 32), objective.of_batch)[positions]
     teacher = AutoModel.from_pretrained(made / "teacher", dtype=torch.float32).eval()
     live = []
     for position in positions:
         encoded = tokenizer(cache.sample(position).text, return_tensors="pt")
         with torch.no_grad():
             live.append(teacher(**encoded).last_hidden_state[0].mean(0))
-    assert batch.pooled_Be is not None
-    torch.testing.assert_close(batch.pooled_Be, torch.stack(live), rtol=1e-4, atol=1e-5)
-    states = forward(student, batch, objective.needs)  # once: dropout must not tell the two apart
+    torch.testing.assert_close(batch[PooledTeacher()], torch.stack(live), rtol=1e-4, atol=1e-5)
+    states = forward(student, batch, objective.of_student)  # once: dropout must not tell the two apart
     learners = [list(student.parameters()), list(objective.parameters())]
 
     def measure(batch: Batch) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
@@ -212,7 +213,7 @@ def test_cached_embeddings_give_the_live_loss(made: Path) -> None:
         return {"talas": total.detach(), **parts}, gradients
 
     offline, offline_gradients = measure(batch)
-    online, online_gradients = measure(replace(batch, pooled_Be=torch.stack(live)))
+    online, online_gradients = measure(replace(batch, answers={PooledTeacher(): torch.stack(live)}))
     assert online.keys() == {"talas", "talas/contrastive", "talas/tamd", "talas/lasd"}
     for name, value in online.items():
         assert offline[name].item() == pytest.approx(value.item(), rel=1e-5), name
@@ -316,7 +317,7 @@ def test_caches_without_what_a_student_needs(made: Path, tmp_path: Path) -> None
     with pytest.raises(RunError, match=r"teacher\.keep_embeddings: true"):
         train(config(made, tmp_path / "run", cache=tmp_path / "cache", student={"embeddings": "teacher_pca"}))
     with pytest.raises(CacheError, match="pooled"):
-        BatchBuilder(Cache(tmp_path / "cache"), SentenceTexts(None, 8), Needs(pooled=True))  # type: ignore[arg-type]
+        BatchBuilder(Cache(tmp_path / "cache"), SentenceTexts(None, 8), [PooledTeacher()])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,9 @@ Alone it reads all logits twice and makes two more matrices of their shape. Carr
 in the processor's cache anyway, and its gradient is added to the other loss's: two thirds of its time and all of its
 memory are saved.
 
+Both gradients lie in one matrix, so their ratio is fixed when it is written. The objective hands both scales down, and
+the backward pass refuses any others.
+
 Shapes: X positions, V vocabulary; p positions of one block.
 """
 
@@ -15,16 +18,17 @@ from trainer.numerics.geometry import at_least_float32
 class CarriedCrossEntropy:
     """-log softmax(z_x)[label_x], summed into `total` over the positions that have a label, block by block.
 
-    `factor` is what the objective multiplies it with, `carrier_factor` what it multiplies the carrying loss with.
+    `scale` is what the objective multiplies `total` with, `carrier_scale` what it multiplies a carrier's term with,
+    the term's own weight aside.
     """
 
-    def __init__(self, label_X: Tensor, wanted_X: Tensor, factor: float, carrier_factor: float, logits: Tensor):
+    def __init__(self, label_X: Tensor, wanted_X: Tensor, scale: float, carrier_scale: float, logits: Tensor):
         self.label_X, self.wanted_X = label_X, wanted_X
-        self.factor, self.carrier_factor = factor, carrier_factor
+        self.scale, self.carrier_scale = scale, carrier_scale
         self.total = at_least_float32(logits.new_zeros(()))
 
     def add(self, positions: slice | Tensor, logits_pV: Tensor, gradient_pV: Tensor) -> None:
-        """Adds the values of these positions, and factor * (softmax(z) - 1_label) to their gradient.
+        """Adds the values of these positions, and scale * (softmax(z) - 1_label) to their gradient.
 
         The value is max z - log max softmax(z) - z_label: a softmax is the one fast pass with an exponential in it.
         """
@@ -32,5 +36,5 @@ class CarriedCrossEntropy:
         q_pV = logits_pV.softmax(-1)
         gap_p = logits_pV.amax(-1) - logits_pV.gather(1, label_p1).squeeze(1)
         self.total += (gap_p - q_pV.amax(-1).log()).masked_fill(~wanted_p, 0).sum()
-        factor_p1 = self.factor * wanted_p[:, None].to(q_pV.dtype)
-        gradient_pV.addcmul_(q_pV, factor_p1).scatter_add_(1, label_p1, -factor_p1)
+        scale_p1 = self.scale * wanted_p[:, None].to(q_pV.dtype)
+        gradient_pV.addcmul_(q_pV, scale_p1).scatter_add_(1, label_p1, -scale_p1)

@@ -10,7 +10,7 @@ Shapes: X student positions, V student vocabulary, R rows (token positions or sp
 positions of one block.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,17 +19,9 @@ from torch.autograd.function import once_differentiable
 
 from trainer.numerics.geometry import at_least_float32
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
+from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
 from trainer.objectives.kernels.pooled_rows import Columns, Rows
 
-# Numbers in one chunk of rows, for all losses. On a GPU it is large enough to keep the machine busy, at 128 MB.
-CHUNK_CPU = 1 << 22
-CHUNK_GPU = 1 << 25
-# Numbers in one product of the teacher's head, and in one block of what is made of it, [rows, N], or a quarter of those
-# in its student logits. On a CPU a block stays in the cache from one operation to the next.
-PRODUCT_CPU = 1 << 23
-PRODUCT_GPU = 1 << 25
-BLOCK_CPU = 1 << 18
-BLOCK_GPU = 1 << 22
 ROUNDING = 1e-6  # of a factor, multiplied up in another order
 NEAR = 8.0  # about as far from 0 as log-probabilities over a vocabulary are
 
@@ -42,15 +34,26 @@ def forward_kl(
     factor_R: Tensor,
     temperature: float,
     carried: CarriedCrossEntropy | None = None,
+    weight: float = 1.0,
+    chunks: Chunks | None = None,
 ) -> Tensor:
     """sum_r factor_r KL(softmax(z^T_r / tau) || softmax(z^S_r / tau)), a scalar with a gradient to `logits` alone.
 
     `logits` are [..., V], of X positions in all; z^S is they, pooled into `rows` and restricted to `columns`.
     `teacher_logits` computes z^T / tau of a slice of rows, [n, N], which is then overwritten. The gradient can be asked
-    for once; that of `carried` is in it, and its value in `carried.total`.
+    for once.
+
+    With `carried`, its value is in `carried.total`, with a gradient to `logits` too. `weight` is then what the caller
+    multiplies the result with before the objective does with `carried.carrier_scale`: whoever backpropagates through
+    both at other scales gets a RuntimeError.
     """
-    total: Tensor = _ForwardKL.apply(logits, rows, columns, teacher_logits, factor_R, temperature, carried)
-    return total
+    expected = 1.0 if carried is None else carried.carrier_scale * weight
+    arguments = (rows, columns, teacher_logits, factor_R, temperature, carried, expected, chunks)
+    total, entropy = _ForwardKL.apply(logits, *arguments)
+    if carried is not None:
+        carried.total = entropy
+    kl: Tensor = total
+    return kl
 
 
 class _ForwardKL(torch.autograd.Function):
@@ -64,18 +67,19 @@ class _ForwardKL(torch.autograd.Function):
         factor_R: Tensor,
         temperature: float,
         carried: CarriedCrossEntropy | None,
-    ) -> Tensor:
+        expected: float,
+        chunks: Chunks | None,
+    ) -> tuple[Tensor, Tensor]:
         logits_XV = logits.flatten(0, -2)
-        # Multiplied already with what is known to come from above: it spares a pass over the whole matrix.
-        expected = 1.0 if carried is None else carried.carrier_factor
+        # Multiplied already with what is expected to come from above: it spares a pass over the whole matrix.
         gradient = _Gradient(logits, rows, expected * factor_R / temperature)  # always: nobody asks for the value alone
         total = at_least_float32(logits_XV.new_zeros(()))
         factor_R = factor_R.to(total.dtype)
         vocabulary = logits_XV.shape[1]
-        product, block_size = (PRODUCT_GPU, BLOCK_GPU) if logits_XV.is_cuda else (PRODUCT_CPU, BLOCK_CPU)
-        for chunk in _slices(0, rows.num_rows, product // columns.count):
+        sizes = chunks_for(logits_XV, chunks)
+        for chunk in slices(0, rows.num_rows, sizes.product // columns.count):
             teacher_cN = teacher_logits(chunk).to(total.dtype)
-            for block in _slices(chunk.start, chunk.stop, block_size // max(columns.count, vocabulary // 4)):
+            for block in slices(chunk.start, chunk.stop, sizes.block // max(columns.count, vocabulary // 4)):
                 members = rows.members(block)
                 positions, row_of_p = rows.positions(members), rows.row_of(block, members)
                 logits_pV = at_least_float32(logits_XV[positions])
@@ -93,24 +97,39 @@ class _ForwardKL(torch.autograd.Function):
         gradient.whole_XV[outside] = 0
         if carried is not None:
             rest = outside[carried.wanted_X[outside]]
-            for block in _slices(0, len(rest), block_size // vocabulary):
+            for block in slices(0, len(rest), sizes.block // vocabulary):
                 logits_pV = at_least_float32(logits_XV[rest[block]])
                 gradient_pV = torch.zeros_like(logits_pV)
                 carried.add(rest[block], logits_pV, gradient_pV)
                 gradient.put(rest[block], gradient_pV)
         ctx.gradient, ctx.dtype, ctx.expected = gradient, logits.dtype, expected
-        return total
+        ctx.expected_entropy = None if carried is None else carried.scale
+        ctx.set_materialize_grads(False)
+        return total, total.new_zeros(()) if carried is None else carried.total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
+    def backward(ctx: Any, upstream: Tensor | None, of_entropy: Tensor | None) -> tuple[Tensor | None, ...]:
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
             raise RuntimeError("the gradient of forward_kl was handed over already; compute the loss again")
+        if upstream is None or (of_entropy is None) != (ctx.expected_entropy is None):
+            raise RuntimeError("forward_kl carries cross-entropy: both values are part of what is backpropagated")
         scale = upstream / ctx.expected
+        if of_entropy is not None and not scale.is_cuda:
+            _require_same_scale(scale, of_entropy / ctx.expected_entropy)
         if scale.is_cuda or abs(float(scale) - 1) > ROUNDING:  # on a GPU, to ask would be to wait
             gradient.whole.mul_(scale)
-        return gradient.whole.to(ctx.dtype), None, None, None, None, None, None
+        return gradient.whole.to(ctx.dtype), *(None,) * 8
+
+
+def _require_same_scale(of_kl: Tensor, of_entropy: Tensor) -> None:
+    """One matrix holds both gradients, so it can be scaled as a whole only."""
+    if abs(float(of_kl) - float(of_entropy)) > ROUNDING * abs(float(of_kl)):
+        raise RuntimeError(
+            f"cross-entropy was carried at {float(of_kl / of_entropy):.6g} of the scale that it is backpropagated "
+            "with: the objective and `CarriedCrossEntropy` must have the same weights and counts"
+        )
 
 
 class _Gradient:
@@ -151,13 +170,6 @@ def _kl_into(
     gradient_nM[:, -1] = 0
     columns.put(gradient_nM if row_of_p is None else gradient_nM[row_of_p], gradient_pV)
     return kl_n
-
-
-def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
-    """start..stop in successive slices of `size`, or of 1 if that is 0."""
-    size = max(1, size)
-    for first in range(start, stop, size):
-        yield slice(first, min(first + size, stop))
 
 
 def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor, temperature: float, out_nN: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from trainer.numerics.geometry import at_least_float32
-from trainer.objectives.kernels.row_losses import row_budget, row_chunks
+from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
 
 RowLogits = Callable[[slice], Tensor]  # logits [n, V] of some rows
 
@@ -29,7 +29,13 @@ class LeadingTokens:
 
 @torch.no_grad()
 def leading_tokens(
-    row_logits: RowLogits, counts: Sequence[int], vocabulary: int, k: int, temperatures: Sequence[float], like: Tensor
+    row_logits: RowLogits,
+    counts: Sequence[int],
+    vocabulary: int,
+    k: int,
+    temperatures: Sequence[float],
+    like: Tensor,
+    chunks: Chunks | None = None,
 ) -> LeadingTokens:
     """Of each sample the k tokens with the most probability in sum over its rows (`counts` of them), likeliest first.
 
@@ -41,7 +47,7 @@ def leading_tokens(
         if not count:
             continue
         favour_V = torch.zeros(vocabulary, dtype=dtype, device=like.device)
-        for chunk in row_chunks(start, start + count, row_budget(like) // vocabulary):
+        for chunk in slices(start, start + count, chunks_for(like, chunks).rows // vocabulary):
             logits_nV = row_logits(chunk).to(dtype)
             normaliser_Zn = torch.stack([(logits_nV / temperature).logsumexp(-1) for temperature in temperatures])
             favour_V += (logits_nV / temperatures[0] - normaliser_Zn[0, :, None]).exp_().sum(0)
@@ -52,10 +58,14 @@ def leading_tokens(
 
 
 def log_probabilities(
-    logits_XV: Tensor, position_R: Tensor, leading: LeadingTokens, temperatures: Sequence[float]
+    logits_XV: Tensor,
+    position_R: Tensor,
+    leading: LeadingTokens,
+    temperatures: Sequence[float],
+    chunks: Chunks | None = None,
 ) -> Tensor:
     """log softmax(z / tau) of the leading tokens, [Z, R, k], with a gradient to `logits_XV`; positions are distinct."""
-    log_q_ZRk: Tensor = _LogProbabilities.apply(logits_XV, position_R, leading, tuple(temperatures))
+    log_q_ZRk: Tensor = _LogProbabilities.apply(logits_XV, position_R, leading, tuple(temperatures), chunks)
     return log_q_ZRk
 
 
@@ -64,20 +74,25 @@ class _LogProbabilities(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits_XV: Tensor, position_R: Tensor, leading: LeadingTokens, temperatures: tuple[float, ...]
+        ctx: Any,
+        logits_XV: Tensor,
+        position_R: Tensor,
+        leading: LeadingTokens,
+        temperatures: tuple[float, ...],
+        chunks: Chunks | None,
     ) -> Tensor:
         ctx.save_for_backward(logits_XV, position_R, leading.ids_Rk, leading.normaliser_ZR)
-        ctx.temperatures = temperatures
+        ctx.temperatures, ctx.chunks = temperatures, chunks
         logits_Rk = logits_XV[position_R[:, None], leading.ids_Rk].to(leading.normaliser_ZR.dtype)
         scaled_ZRk = torch.stack([logits_Rk / temperature for temperature in temperatures])
         return scaled_ZRk - leading.normaliser_ZR[:, :, None]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream_ZRk: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, upstream_ZRk: Tensor) -> tuple[Tensor, None, None, None, None]:
         logits_XV, position_R, ids_Rk, normaliser_ZR = ctx.saved_tensors
         gradient_XV = torch.zeros_like(logits_XV)
-        for chunk in row_chunks(0, len(position_R), row_budget(logits_XV) // logits_XV.shape[1]):
+        for chunk in slices(0, len(position_R), chunks_for(logits_XV, ctx.chunks).rows // logits_XV.shape[1]):
             position_n = position_R[chunk]
             logits_nV = logits_XV[position_n].to(normaliser_ZR.dtype)
             gradient_nV = torch.zeros_like(logits_nV)
@@ -87,4 +102,4 @@ class _LogProbabilities(torch.autograd.Function):
                 gradient_nV -= q_nV.mul_(upstream_nk.sum(-1, keepdim=True))
                 gradient_nV.scatter_(1, ids_Rk[chunk], gradient_nV.gather(1, ids_Rk[chunk]) + upstream_nk)
             gradient_XV.index_copy_(0, position_n, gradient_nV.to(gradient_XV.dtype))
-        return gradient_XV, None, None, None
+        return gradient_XV, None, None, None, None

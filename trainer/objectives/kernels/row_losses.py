@@ -15,40 +15,33 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from trainer.numerics.geometry import at_least_float32
-from trainer.objectives.kernels import forward_kl as divergence
+from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
 
 RowLoss = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
 
 
-def row_losses(logits_XV: Tensor, position_R: Tensor, widest: int, row_loss: RowLoss) -> Tensor:
+def row_losses(
+    logits_XV: Tensor, position_R: Tensor, widest: int, row_loss: RowLoss, chunks: Chunks | None = None
+) -> Tensor:
     """The loss of every row, [R], with a gradient to `logits_XV`, which can be asked for once.
 
     `position_R` are distinct. `row_loss` gets the logits of some rows, [n, V] in float32 or more, and which rows they
-    are; it may overwrite them, and returns the losses [n] and their gradient [n, V]. A chunk has so many rows that no
-    matrix of `widest` columns holds more than `row_budget` numbers.
+    are; it may overwrite them, and returns the losses [n] and their gradient [n, V]. A matrix of `widest` columns holds
+    up to `chunks.rows` numbers.
     """
-    losses: Tensor = _RowLosses.apply(logits_XV, position_R, widest, row_loss)
+    losses: Tensor = _RowLosses.apply(logits_XV, position_R, widest, row_loss, chunks)
     return losses
-
-
-def row_budget(like: Tensor) -> int:
-    """Numbers in one block of rows, as for `forward_kl`."""
-    return divergence.CHUNK_GPU if like.is_cuda else divergence.CHUNK_CPU
-
-
-def row_chunks(start: int, stop: int, size: int) -> list[slice]:
-    """The rows from `start` to `stop` in slices of at most `size`, at least one row each."""
-    size = max(1, size)
-    return [slice(first, min(first + size, stop)) for first in range(start, stop, size)]
 
 
 class _RowLosses(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits_XV: Tensor, position_R: Tensor, widest: int, row_loss: RowLoss) -> Tensor:
+    def forward(
+        ctx: Any, logits_XV: Tensor, position_R: Tensor, widest: int, row_loss: RowLoss, chunks: Chunks | None
+    ) -> Tensor:
         dtype = torch.promote_types(logits_XV.dtype, torch.float32)
         gradient_XV = torch.zeros_like(logits_XV, dtype=dtype) if ctx.needs_input_grad[0] else None
         losses = [at_least_float32(logits_XV.new_zeros(0))]
-        for chunk in row_chunks(0, len(position_R), row_budget(logits_XV) // widest):
+        for chunk in slices(0, len(position_R), chunks_for(logits_XV, chunks).rows // widest):
             position_n = position_R[chunk]
             loss_n, gradient_nV = row_loss(at_least_float32(logits_XV[position_n]), chunk)
             losses.append(loss_n)
@@ -59,9 +52,9 @@ class _RowLosses(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream_R: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, upstream_R: Tensor) -> tuple[Tensor, None, None, None, None]:
         gradient_XV, ctx.gradient_XV = ctx.gradient_XV, None
         if gradient_XV is None:
             raise RuntimeError("the gradient of row_losses was handed over already; compute the loss again")
         upstream_X = upstream_R.new_zeros(len(gradient_XV)).index_copy_(0, ctx.position_R, upstream_R)
-        return gradient_XV.mul_(upstream_X[:, None]).to(ctx.dtype), None, None, None
+        return gradient_XV.mul_(upstream_X[:, None]).to(ctx.dtype), None, None, None, None

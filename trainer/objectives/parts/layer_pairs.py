@@ -4,20 +4,20 @@ from collections.abc import Sequence
 
 from schemas.errors import RunError
 from schemas.layers import Layer, LayerSelection, matching_layer, resolve_layer, resolve_layers
-from trainer.objectives.loss import Pair
+from trainer.objectives.context import LossContext
 
 
 def layer_pairs(
-    student_layers: LayerSelection, teacher_layers: Sequence[Layer] | None, pair: Pair, loss: str
+    student_layers: LayerSelection, teacher_layers: Sequence[Layer] | None, context: LossContext, loss: str
 ) -> tuple[tuple[int, int], ...]:
     """(student layer, teacher layer) from the lowest up; without teacher layers, phi(l) = round(l * L_T / L_S).
 
     Raises ConfigError for a layer that does not exist and RunError for counts or an order that do not fit.
     """
-    num_teacher = pair.manifest.teacher.num_layers
-    students = resolve_layers(student_layers, pair.student_layers, f"{loss}.student_layers")
+    num_student, num_teacher = context.student.layers, context.manifest.teacher.num_layers
+    students = resolve_layers(student_layers, num_student, f"{loss}.student_layers")
     if teacher_layers is None:
-        return tuple((layer, matching_layer(layer, pair.student_layers, num_teacher)) for layer in students)
+        return tuple((layer, matching_layer(layer, num_student, num_teacher)) for layer in students)
     teachers = [resolve_layer(layer, num_teacher, f"{loss}.teacher_layers") for layer in teacher_layers]
     if len(teachers) != len(students):
         raise RunError(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from trainer.data.batch import Batch, SpanSet
+from trainer.data.batch import Batch
+from trainer.data.tied_tokens import SpanSet
 
 
 def predictions(batch: Batch) -> tuple[Tensor, Tensor]:

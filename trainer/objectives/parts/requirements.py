@@ -4,37 +4,38 @@ from collections.abc import Iterable
 
 from schemas.errors import RunError
 from schemas.models.teacher_head import TeacherHead
-from trainer.objectives.loss import Pair
+from trainer.data.teacher_states import SparseTeacher, TeacherHidden, TeacherMass
+from trainer.objectives.context import LossContext
 
 
-def require_hidden(pair: Pair, layers: Iterable[int], loss: str) -> frozenset[int]:
-    """The teacher layers as a set. Raises RunError if the cache lacks hidden states of one of them."""
-    return _require(pair, "hidden", frozenset(layers), loss)
+def require_hidden(context: LossContext, layers: Iterable[int], loss: str) -> frozenset[TeacherHidden]:
+    """The requests for these layers. Raises RunError if the cache lacks hidden states of one of them."""
+    return frozenset(TeacherHidden(layer) for layer in _require(context, "hidden", frozenset(layers), loss))
 
 
-def require_mass(pair: Pair, layers: Iterable[int], loss: str) -> frozenset[int]:
-    """The teacher layers as a set. Raises RunError for the embeddings, and if the cache lacks one's token masses."""
+def require_mass(context: LossContext, layers: Iterable[int], loss: str) -> frozenset[TeacherMass]:
+    """The requests for these layers. Raises RunError for the embeddings, and if the cache lacks one's token masses."""
     wanted = frozenset(layers)
     if 0 in wanted:
         raise RunError(
             f"{loss}: teacher layer 0 is the embeddings, which no attention makes: it has no token masses. "
             "Choose a layer from 1 up, or pooling: mean with span_weights: equal"
         )
-    return _require(pair, "mass", wanted, loss)
+    return frozenset(TeacherMass(layer) for layer in _require(context, "mass", wanted, loss))
 
 
-def require_head(pair: Pair, loss: str, otherwise: str) -> TeacherHead:
+def require_head(context: LossContext, loss: str, otherwise: str) -> TeacherHead:
     """The teacher's unembedding. Raises RunError, ending in `otherwise`, if the teacher has none."""
-    if pair.head is None:
+    if context.head is None:
         raise RunError(
-            f"{loss} needs the teacher's logits, and {pair.manifest.teacher.model} is an encoder. {otherwise}"
+            f"{loss} needs the teacher's logits, and {context.manifest.teacher.model} is an encoder. {otherwise}"
         )
-    return pair.head
+    return context.head
 
 
-def require_pooled(pair: Pair, loss: str) -> int:
+def require_pooled(context: LossContext, loss: str) -> int:
     """d_T of the teacher's sentence embeddings. Raises RunError if the cache holds none."""
-    held = next((array for array in pair.manifest.arrays if array.kind == "pooled"), None)
+    held = next((array for array in context.manifest.arrays if array.kind == "pooled"), None)
     if held is None or held.width is None:
         raise RunError(
             f"{loss} needs the teacher's sentence embeddings, and the cache holds none. "
@@ -43,9 +44,10 @@ def require_pooled(pair: Pair, loss: str) -> int:
     return held.width
 
 
-def require_sparse(pair: Pair, kind: str, temperature: float, loss: str) -> None:
-    """Raises RunError if the cache keeps no such distributions, or keeps them at another temperature."""
-    record = pair.manifest.records.get(kind)
+def require_sparse(context: LossContext, request: SparseTeacher, temperature: float, loss: str) -> SparseTeacher:
+    """`request`. Raises RunError if the cache keeps no such distributions, or keeps them at another temperature."""
+    kind = request.kind
+    record = context.manifest.records.get(kind)
     if record is None:
         raise RunError(
             f"{loss} with logits: {kind} needs stored teacher distributions, and the cache holds none of that kind. "
@@ -56,30 +58,31 @@ def require_sparse(pair: Pair, kind: str, temperature: float, loss: str) -> None
             f"{loss}: the cache's {kind} distributions have temperature {record.temperature:g}, the loss "
             f"{temperature:g}; what was cut away cannot be softened anew. Set temperature: {record.temperature:g}"
         )
+    return request
 
 
-def require_same_tokenizer(pair: Pair, loss: str, otherwise: str) -> None:
+def require_same_tokenizer(context: LossContext, loss: str, otherwise: str) -> None:
     """Raises RunError, ending in `otherwise`, if student and teacher cut a text differently."""
-    if not pair.same_tokenizer:
+    if not context.same_tokenizer:
         raise RunError(
             f"{loss} pairs tokens one to one, and student and teacher have different tokenizers. {otherwise}"
         )
 
 
-def require_phrases(pair: Pair, loss: str, otherwise: str) -> None:
+def require_phrases(context: LossContext, loss: str, otherwise: str) -> None:
     """Raises RunError, ending in `otherwise`, if no phrases were marked.
 
     The annotator `none` finds words only, and its version says so.
     """
-    if pair.manifest.annotator.split()[0] == "words":
+    if context.manifest.annotator.split()[0] == "words":
         raise RunError(
             f"{loss} compares phrases, and this cache was extracted with words alone. "
             f"Extract with spans.annotator: english, or {otherwise}"
         )
 
 
-def _require(pair: Pair, kind: str, wanted: frozenset[int], loss: str) -> frozenset[int]:
-    held = {array.layer for array in pair.manifest.arrays if array.kind == kind}
+def _require(context: LossContext, kind: str, wanted: frozenset[int], loss: str) -> frozenset[int]:
+    held = {array.layer for array in context.manifest.arrays if array.kind == kind}
     if not wanted <= held:
         what = {"hidden": "hidden layers", "mass": "token masses of layers"}[kind]
         raise RunError(

@@ -7,11 +7,14 @@ import torch
 from torch.nn import functional as F
 
 from schemas.configs.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
-from tests.trainer.objectives.world import counts_of, gradients, make_batch, make_pair, to_double
+from tests.trainer.objectives.answers import moved
+from tests.trainer.objectives.world import counts_of, gradients, make_batch, make_context, to_double
+from trainer.data.tied_tokens import Spans
 from trainer.objectives.ce import cross_entropy
-from trainer.objectives.kernels import forward_kl as divergence
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
+from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.objective import build_objective
+from trainer.student.states import StudentLogits
 
 CE = CrossEntropyConfig(weight=0.7)
 CARRIERS = {
@@ -26,25 +29,28 @@ def one_by_one(objective, student, batch, counts):
     total = 0.0
     for loss in objective.losses:
         for term in loss(student, batch).values():
-            total = total + loss.weight * term.weight * term.total / counts[term.unit]
+            total = total + loss.weight * term.weight * term.total / counts[loss.unit]
     return total.detach(), gradients(total, student, objective)
 
 
 @pytest.mark.parametrize(("carrier", "same"), CARRIERS.values(), ids=CARRIERS)
 @pytest.mark.parametrize("block", [1, 40, 1 << 18])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_objective_is_the_sum_of_its_losses(carrier, same, block, seed, monkeypatch):
-    monkeypatch.setattr(divergence, "BLOCK_CPU", block)
+def test_the_objective_is_the_sum_of_its_losses(carrier, same, block, seed):
     shared = ([*range(7)], [*range(7)]) if same and seed % 2 else None
-    objective = build_objective([CE, carrier, MTAConfig()], make_pair(seed, same=same, shared=shared))
+    objective = build_objective([CE, carrier, MTAConfig()], make_context(seed, same=same, shared=shared))
     to_double(objective)
+    for loss in objective.losses:
+        loss.chunks = replace(ON_CPU, block=block)
     student, batch = make_batch(objective, seed, same=same)
-    counts = counts_of(batch, pairs=objective.needs.pairs)
+    counts = counts_of(
+        batch,
+    )
     counts = {unit: 3 * count + 1 for unit, count in counts.items()}  # of a step with other batches too
     total, parts = objective(student, batch, counts)
     found = gradients(total, student, objective)
     wanted_total, wanted = one_by_one(objective, student, batch, counts)
-    nll = cross_entropy(student.logits_BSV, batch.tokens_BS, batch.target_BS) / counts["token"]
+    nll = cross_entropy(student[StudentLogits()], batch.tokens_BS, batch.target_BS) / counts["token"]
     torch.testing.assert_close(total.detach(), wanted_total, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(parts["ce/nll"], nll.detach())
     for ours, theirs in zip(found, wanted, strict=True):
@@ -52,19 +58,19 @@ def test_the_objective_is_the_sum_of_its_losses(carrier, same, block, seed, monk
 
 
 def test_without_a_span_to_compare_there_is_still_cross_entropy():
-    objective = build_objective([CE, SRAConfig(cos=0, geo=0)], make_pair())
+    objective = build_objective([CE, SRAConfig(cos=0, geo=0)], make_context())
     student, batch = make_batch(objective)
-    batch = replace(batch, spans={request: replace(s, mask_BK=s.mask_BK & False) for request, s in batch.spans.items()})
+    batch = moved(batch, Spans, lambda spans: replace(spans, mask_BK=spans.mask_BK & False))
     counts = counts_of(batch)
     total, _ = objective(student, batch, counts)
-    alone, _ = build_objective([CE], make_pair())(student, batch, counts)
-    (found,), (wanted,) = (torch.autograd.grad(x, student.logits_BSV) for x in (total, alone))
+    alone, _ = build_objective([CE], make_context())(student, batch, counts)
+    (found,), (wanted,) = (torch.autograd.grad(x, student[StudentLogits()]) for x in (total, alone))
     torch.testing.assert_close(total, alone)
     torch.testing.assert_close(found, wanted)
 
 
 def test_two_cross_entropies_go_alone():
-    objective = build_objective([CE, CrossEntropyConfig(weight=0.1), SRAConfig()], make_pair())
+    objective = build_objective([CE, CrossEntropyConfig(weight=0.1), SRAConfig()], make_context())
     to_double(objective)
     student, batch = make_batch(objective)
     total, parts = objective(student, batch, counts_of(batch))

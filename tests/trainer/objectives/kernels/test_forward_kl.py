@@ -1,12 +1,14 @@
 """forward_kl against autograd over plain log_softmax, however rows and columns are chosen and cut into chunks."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.configs.losses import KDConfig
-from trainer.objectives.kernels import forward_kl as divergence
+from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.kernels.divergences import choose_divergence
 from trainer.objectives.kernels.forward_kl import forward_kl, kl_and_gradient
 from trainer.objectives.kernels.next_token import next_token_logprobs_of
@@ -45,10 +47,9 @@ def test_value_and_gradient(seed, members, vocab, chosen, chunk, temperature):
     count = vocab if chosen == "all" else int(torch.randint(1, vocab + 1, (), generator=g))
     columns = Columns(count, torch.randperm(vocab, generator=g)[:count] if chosen == "ids" else None)
     teacher, factor = 6 * rand(len(members), count), rand(len(members))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(divergence, "PRODUCT_CPU", chunk)
-        found = forward_kl(logits, rows, columns, lambda r: teacher[r] / temperature, factor, temperature)
-        (gradient,) = torch.autograd.grad(3.0 * found, logits)
+    chunks = replace(ON_CPU, product=chunk)
+    found = forward_kl(logits, rows, columns, lambda r: teacher[r] / temperature, factor, temperature, chunks=chunks)
+    (gradient,) = torch.autograd.grad(3.0 * found, logits)
     wanted = plain(logits, rows, columns, teacher, factor, temperature)
     (right,) = torch.autograd.grad(3.0 * wanted, logits)
     torch.testing.assert_close(found, wanted.detach(), rtol=1e-10, atol=1e-10)
@@ -139,8 +140,7 @@ def test_there_is_no_second_derivative():
             gradient.square().sum().backward()
 
 
-def test_teacher_logits_are_asked_for_within_the_budget(monkeypatch):
-    monkeypatch.setattr(divergence, "PRODUCT_CPU", 64)
+def test_teacher_logits_are_asked_for_within_the_budget():
     asked = []
     rows = Rows(torch.arange(20), torch.arange(20), torch.ones(20), 20)
 
@@ -148,7 +148,8 @@ def test_teacher_logits_are_asked_for_within_the_budget(monkeypatch):
         asked.append(chunk.stop - chunk.start)
         return torch.zeros(asked[-1], 10)
 
-    forward_kl(torch.zeros(20, 10), rows, Columns(10), teacher, torch.ones(20), 1.0)
+    chunks = replace(ON_CPU, product=64)
+    forward_kl(torch.zeros(20, 10), rows, Columns(10), teacher, torch.ones(20), 1.0, chunks=chunks)
     assert asked == [6, 6, 6, 2]
 
 

@@ -1,0 +1,45 @@
+"""Which span every token of a sample belongs to, on the teacher's side and on the student's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from schemas.cache.samples import CachedSample
+from trainer.alignment.spans import aligned_spans, common_spans, resolve_overlaps, span_labels
+from trainer.alignment.student_text import StudentText
+
+
+@dataclass(frozen=True)
+class SpanChoice:
+    """Which spans of a sample."""
+
+    unit: Literal["aligned", "word", "phrase"]
+    scope: Literal["text", "response"]
+    phrases: tuple[str, ...] = ()  # of "noun", "verb"; for unit "phrase"
+    max_spans: int | None = None  # more are merged uniformly; for unit "aligned"
+
+
+def label_spans(choice: SpanChoice, sample: CachedSample, text: StudentText) -> tuple[np.ndarray, np.ndarray, int]:
+    """Labels of the teacher's tokens [T] and of the student's [S], and the number of spans K."""
+    return (_aligned if choice.unit == "aligned" else _linguistic)(choice, sample, text)
+
+
+def _aligned(choice: SpanChoice, sample: CachedSample, text: StudentText) -> tuple[np.ndarray, np.ndarray, int]:
+    start = sample.prompt_end if choice.scope == "response" else 0
+    return aligned_spans(sample.token_offsets, text.offsets, start, choice.max_spans)
+
+
+def _linguistic(choice: SpanChoice, sample: CachedSample, text: StudentText) -> tuple[np.ndarray, np.ndarray, int]:
+    kinds: dict[str, Callable[[], np.ndarray]] = {
+        "noun": lambda: sample.noun_phrases,
+        "verb": lambda: sample.verb_phrases,
+    }
+    spans = sample.words if choice.unit == "word" else np.concatenate([kinds[kind]() for kind in choice.phrases])
+    if choice.scope == "response":
+        spans = spans[spans[:, 0] >= sample.prompt_end]
+    if text.cut:  # a word cut in half is no match for the whole of it
+        spans = spans[spans[:, 1] <= text.offsets[:, 1].max(initial=0)]
+    spans = resolve_overlaps(spans)
+    return common_spans(span_labels(sample.token_offsets, spans), span_labels(text.offsets, spans), len(spans))

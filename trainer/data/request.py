@@ -1,0 +1,71 @@
+"""What a loss asks of a batch, and the cached samples that it is answered from.
+
+A request is a value: frozen, hashable, equal to any other that asks for the same. It knows how it is answered, so a
+kind of states from outside brings a request of its own, and nothing here knows of it.
+
+Shapes: B samples, T teacher tokens.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.reader import Cache
+from schemas.cache.samples import CachedSample
+from schemas.errors import RunError
+from trainer.alignment.student_text import StudentText
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The samples of a batch, as the cache holds them and as the student's tokenizer cuts them."""
+
+    cache: Cache
+    positions: Sequence[int]
+    samples: Sequence[CachedSample]
+    texts: Sequence[StudentText]
+
+    def states(self, array: ArrayRecord, dtype: torch.dtype = torch.float32) -> Tensor:
+        """[B, T] or [B, T, width] of an array with a row per token, and 0 on padding: the one copy on the way from
+        disk to model."""
+        longest = max(len(sample.token_ids) for sample in self.samples)
+        return self._rows(array, longest, dtype)
+
+    def sample_states(self, array: ArrayRecord) -> Tensor:
+        """[B, width] of an array with a row per sample."""
+        return self._rows(array, 1, torch.float32)[:, 0]
+
+    def _rows(self, array: ArrayRecord, longest: int, dtype: torch.dtype) -> Tensor:
+        shape = (len(self.positions), longest) if array.width is None else (len(self.positions), longest, array.width)
+        states = torch.zeros(shape, dtype=dtype)
+        for row, position in enumerate(self.positions):
+            values = torch.from_numpy(self.cache.states(position, [array])[0])
+            if array.dtype == "bfloat16":
+                values = values.view(torch.bfloat16)
+            states[row, : len(values)] = values
+        return states
+
+
+class BatchRequest(Generic[T_co]):
+    """Something of a batch that a loss reads: states of the teacher, or what ties the two sides' tokens together."""
+
+    def require(self, cache: Cache) -> None:
+        """Raises CacheError if `cache` cannot answer."""
+
+    def collate(self, drawn: Drawn) -> T_co:
+        """The answer over a batch: tensors, or an `OnDevice` of some. Raises PairingError that names a sample."""
+        raise NotImplementedError
+
+
+def answer_of(answers: Mapping[Any, Any], request: object) -> Any:
+    """The answer to `request`. Raises RunError if nobody asked for it."""
+    try:
+        return answers[request]
+    except KeyError:
+        raise RunError(f"{request} was not asked for: a loss reads what is among its `requests`, and no more") from None

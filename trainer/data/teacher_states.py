@@ -1,0 +1,76 @@
+"""The teacher's cached states as requests. All are float32 whatever their dtype on disk.
+
+Shapes: B samples, T teacher tokens, n entries of a stored distribution, d_T wide.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from schemas.cache.reader import Cache
+from trainer.data.on_device import OnDevice
+from trainer.data.request import BatchRequest, Drawn
+
+
+@dataclass(frozen=True)
+class TeacherHidden(BatchRequest[Tensor]):
+    """[B, T, d_T], the hidden states of one layer; 0 on padding."""
+
+    layer: int
+
+    def require(self, cache: Cache) -> None:
+        cache.array("hidden", self.layer)
+
+    def collate(self, drawn: Drawn) -> Tensor:
+        return drawn.states(drawn.cache.array("hidden", self.layer))
+
+
+@dataclass(frozen=True)
+class TeacherMass(BatchRequest[Tensor]):
+    """[B, T], the token masses of one layer: 1 in sum over a sample, 0 on padding."""
+
+    layer: int
+
+    def require(self, cache: Cache) -> None:
+        cache.array("mass", self.layer)
+
+    def collate(self, drawn: Drawn) -> Tensor:
+        return drawn.states(drawn.cache.array("mass", self.layer))
+
+
+@dataclass(frozen=True)
+class SparseLogits(OnDevice):
+    """The teacher's stored next-token distribution at every token, n entries each.
+
+    top_k: the k likeliest tokens, without repeats, and the log-probabilities of each and of all others, the tail.
+    sampled: n draws, with repeats, and the weight of each, such that sum_i weight_i f(id_i) estimates E[f] unbiased.
+    """
+
+    ids_BTn: Tensor  # long
+    values_BTn: Tensor  # float32: log-probabilities, n + 1 of them, or weights
+
+
+@dataclass(frozen=True)
+class SparseTeacher(BatchRequest[SparseLogits]):
+    """A stored next-token distribution."""
+
+    kind: str
+
+    def require(self, cache: Cache) -> None:
+        cache.arrays_of(self.kind)
+
+    def collate(self, drawn: Drawn) -> SparseLogits:
+        ids, values = drawn.cache.arrays_of(self.kind)
+        return SparseLogits(drawn.states(ids, torch.long), drawn.states(values))
+
+
+@dataclass(frozen=True)
+class PooledTeacher(BatchRequest[Tensor]):
+    """[B, d_T], the sentence embeddings."""
+
+    def require(self, cache: Cache) -> None:
+        cache.arrays_of("pooled")
+
+    def collate(self, drawn: Drawn) -> Tensor:
+        return drawn.sample_states(drawn.cache.arrays_of("pooled")[0])

@@ -1,0 +1,56 @@
+"""What ties the student's tokens to the teacher's, as requests: spans of the text, and places that are the same token.
+
+Shapes: B samples, S student tokens, T teacher tokens, K spans.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from schemas.cache.samples import CachedSample
+from schemas.errors import PairingError
+from trainer.alignment.labels import SpanChoice, label_spans
+from trainer.alignment.spans import pair_tokens
+from trainer.alignment.student_text import StudentText
+from trainer.data.on_device import OnDevice
+from trainer.data.padding import lengths_mask, pad_rows
+from trainer.data.request import BatchRequest, Drawn
+
+
+@dataclass(frozen=True)
+class SpanSet(OnDevice):
+    """Spans as labels: which span each token belongs to, or -1. A token belongs to one span at most."""
+
+    student_BS: Tensor  # long
+    teacher_BT: Tensor  # long
+    mask_BK: Tensor  # bool: the span exists and has tokens on both sides; K is at least 1
+
+
+@dataclass(frozen=True)
+class Spans(SpanChoice, BatchRequest[SpanSet]):
+    """Spans of the text, by the characters that the tokens of either side stand for."""
+
+    def collate(self, drawn: Drawn) -> SpanSet:
+        labelled = (label_spans(self, *row) for row in zip(drawn.samples, drawn.texts, strict=True))
+        teacher, student, counts = zip(*labelled, strict=True)
+        return SpanSet(
+            student_BS=pad_rows(student, -1),
+            teacher_BT=pad_rows(teacher, -1),
+            mask_BK=lengths_mask(counts, max(1, *counts)),
+        )
+
+
+@dataclass(frozen=True)
+class SameTokenPositions(BatchRequest[Tensor]):
+    """[B, S] long: which of the teacher's tokens each of the student's is, or -1. For one shared tokenizer."""
+
+    def collate(self, drawn: Drawn) -> Tensor:
+        return pad_rows([_positions(*row) for row in zip(drawn.samples, drawn.texts, strict=True)], -1)
+
+
+def _positions(sample: CachedSample, text: StudentText) -> np.ndarray:
+    try:
+        return pair_tokens(sample.token_ids, text.ids)
+    except PairingError as error:
+        raise PairingError(f"sample {sample.id!r}: {error}") from error

@@ -1,0 +1,96 @@
+"""What a loss may know of both models when it is built."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from schemas.cache.manifest import CacheManifest
+from schemas.cache.reader import Cache
+from schemas.models.logits import LogitTransform
+from schemas.models.teacher_head import TeacherHead, load_teacher_embedding, load_teacher_head
+from schemas.models.teacher_tokenizer import load_teacher_tokenizer
+from schemas.models.tokenizer_rules import same_tokenizer
+from trainer.alignment.vocabulary import SharedVocabulary, share_vocabulary
+
+
+@dataclass(frozen=True)
+class StudentSize:
+    """How large the student is, and what it does to its head's product before it calls it logits."""
+
+    layers: int  # L_S
+    width: int  # d_S
+    logits: LogitTransform = LogitTransform()  # noqa: RUF009 - frozen
+
+
+class LossContext(Protocol):
+    """Both models, as far as a loss may look. What costs time or memory is made when it is first read."""
+
+    @property
+    def manifest(self) -> CacheManifest:
+        """Of the cache that the loss reads."""
+
+    @property
+    def student(self) -> StudentSize:
+        """The student's size."""
+
+    @property
+    def head(self) -> TeacherHead | None:
+        """The teacher's unembedding; None for an encoder."""
+
+    @property
+    def embedding_Vd(self) -> Tensor | None:
+        """The teacher's input embeddings, if the cache keeps them."""
+
+    @property
+    def student_tokenizer(self) -> PreTrainedTokenizerBase:
+        """What cuts texts for the student."""
+
+    @property
+    def teacher_tokenizer(self) -> PreTrainedTokenizerBase:
+        """What cut them for the teacher."""
+
+    @property
+    def same_tokenizer(self) -> bool:
+        """Whether both cut every text alike."""
+
+    @property
+    def vocabulary(self) -> SharedVocabulary:
+        """The tokens that both can say."""
+
+
+class CachedContext:
+    """The context of a student that learns from a cache."""
+
+    def __init__(self, cache: Cache, model: Any, tokenizer: PreTrainedTokenizerBase):
+        self.cache, self.manifest, self.student_tokenizer = cache, cache.manifest, tokenizer
+        size = model.config.get_text_config()
+        logits = LogitTransform.of(size)
+        self.student = StudentSize(size.num_hidden_layers, size.hidden_size, logits)
+
+    @cached_property
+    def head(self) -> TeacherHead | None:
+        """Raises CacheError: missing, misshapen, not finite."""
+        return load_teacher_head(self.cache.path, self.manifest)
+
+    @cached_property
+    def embedding_Vd(self) -> Tensor | None:
+        """Raises CacheError: missing, misshapen, not finite."""
+        return load_teacher_embedding(self.cache.path, self.manifest)
+
+    @cached_property
+    def teacher_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Raises TokenizerError or ModelError."""
+        return load_teacher_tokenizer(self.cache.path, self.manifest)
+
+    @cached_property
+    def same_tokenizer(self) -> bool:
+        """Raises TokenizerError for a slow tokenizer."""
+        return same_tokenizer(self.student_tokenizer, self.teacher_tokenizer)
+
+    @cached_property
+    def vocabulary(self) -> SharedVocabulary:
+        """Raises TokenizerError for a slow tokenizer."""
+        return share_vocabulary(self.student_tokenizer, self.teacher_tokenizer)
