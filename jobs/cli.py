@@ -1,16 +1,17 @@
 """The command line. Every command imports what it needs when it runs, so `stillroom --help` answers at once."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from schemas.errors import ConfigError, StillroomError
+from jobs.guard import GuardedGroup, guard, make_output_safe
+from schemas.errors import ConfigError
 
 app = typer.Typer(
     name="stillroom",
+    cls=GuardedGroup,
     help="Distil language models from teachers that are no longer running.",
     no_args_is_help=True,
     add_completion=False,
@@ -167,7 +168,7 @@ def demo(folder: Annotated[Path, typer.Argument(help="Where everything it makes 
 
 
 def main() -> None:
-    """Entry point. A StillroomError becomes one message on stderr and exit code 2."""
+    """Entry point. What a user or a machine can cause ends in one message on stderr and an exit code (`jobs.guard`)."""
     # Threads of torch that wait for each other spin for long by default. Where other programs want the same cores, one
     # that was put aside is waited for in vain: two trainings on two cores took ten times as long. Asleep at once, they
     # wake too late for short operations: a step with span-KD on two threads took an eighth longer. So those of libgomp
@@ -175,14 +176,9 @@ def main() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    try:
+    make_output_safe()
+    with guard():
         app()
-    except StillroomError as error:
-        print(f"stillroom: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stillroom: interrupted; what was committed stays, the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from rich.table import Table
 from jobs.report.console import make_console
 from jobs.report.runs import Group, group_runs, load_run
 from schemas.errors import RunError
-from schemas.storage.writable import require_place
+from schemas.storage.writable import require_writable
 
 
 def show_comparison(runs: Sequence[Path], picture: Path | None) -> None:
@@ -44,7 +44,7 @@ def compare_runs(
 def _check_picture(path: Path) -> None:
     if path.suffix.lower() != ".png":
         raise RunError(f"{path}: the picture is a PNG; name it {path.with_suffix('.png')}")
-    require_place(path)
+    require_writable(path)
     if path.is_dir():
         raise RunError(f"{path} is a folder; name a file in it")
 

@@ -7,13 +7,14 @@ from pydantic import Field
 from schemas.errors import ConfigError
 from schemas.strict import Strict
 
-Layer = int | Literal["last"]
+MOST_LAYERS = 100_000
+Layer = Annotated[int, Field(ge=-MOST_LAYERS, le=MOST_LAYERS)] | Literal["last"]
 
 
 class Top(Strict):
     """`k` layers strided evenly from the top: of 12 layers, `top: 3` is 6, 9 and 12 (MTA, section 3)."""
 
-    top: Annotated[int, Field(ge=1)]
+    top: Annotated[int, Field(ge=1, le=MOST_LAYERS)]
     """How many layers, counted down from the last in equal strides."""
 
 

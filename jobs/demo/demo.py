@@ -14,6 +14,7 @@ import yaml
 from jobs.demo.corpus import stories
 from jobs.report.console import make_console
 from schemas.storage.atomic import commit_folder, folder_beside
+from schemas.storage.writable import require_writable
 
 # The teacher learns from all stories, the students from the first few of them: its states must carry over the rest.
 TEACHER_STORIES, STUDENT_STORIES, HELD_OUT = 5_000, 1_200, 200
@@ -35,6 +36,7 @@ On a machine with a GPU set `workers.gpus: 1` as well. Then: stillroom extract C
 
 def run_demo(folder: Path) -> None:
     """Do what is not done yet below `folder`, then print the table and the paths of all that was written."""
+    require_writable(folder.expanduser())
     folder = folder.expanduser().absolute()
     console = make_console()
     console.rule("corpus, tokenizers, teacher")

@@ -16,6 +16,7 @@ from schemas.cache.writer import write_manifest
 from schemas.errors import CacheError, StillroomError
 from schemas.storage.fingerprint import differences
 from schemas.storage.lock import STALE_SECONDS, Lock, acquire
+from schemas.storage.writable import require_writable
 
 ROUNDING = ("tokenizers", "torch", "transformers")  # another version of these may cut or round otherwise
 LOG = "extraction.jsonl"
@@ -54,9 +55,10 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
 
     A request that fails before its first shard leaves no folder behind, if there was none before.
 
-    Raises CacheError as `find_complete` does, if another extraction is at work in the folder, and if its shards were
-    written under other versions of the libraries than would write the rest.
+    Raises RunError if nothing can be written there; CacheError as `find_complete` does, if another extraction is at
+    work in the folder, and if its shards were written under other versions of the libraries than would write the rest.
     """
+    require_writable(cache)
     is_new = not cache.exists()
     with locked(cache, say) as lock, _open_log(cache) as log_file:
         found = _find_manifest(cache, manifest)  # asked again under the lock

@@ -1,10 +1,10 @@
 """What `stillroom extract` may be asked for."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from schemas.bounds import FieldName, LocalPath, MaxTokens, ModelName, Name, Samples, Template, Threads, Tokens
 from schemas.cache.dtypes import Dtype
 from schemas.configs.states import StatesConfig, asked_kinds
 from schemas.strict import Strict
@@ -13,20 +13,20 @@ from schemas.strict import Strict
 class CorpusConfig(Strict):
     """Which records become samples, and how a record becomes a text."""
 
-    files: Annotated[list[str], Field(min_length=1)]
+    files: Annotated[list[Name], Field(min_length=1, max_length=100_000)]
     """Files, globs, folders of JSON lines (.jsonl, .json, .ndjson), CSV or TSV with a header, each plain, .gz, .bz2,
     .xz or .zst; Parquet; Arrow."""
-    text: str | None = None
+    text: FieldName | None = None
     """Field that holds a plain text, all of it trained on."""
-    prompt: str | None = None
+    prompt: FieldName | None = None
     """Field that holds the prompt; needs `response`."""
-    template: str | None = None
+    template: Template | None = None
     """Prompt as a format string over a record's fields, e.g. 'Q: {question}'; needs `response`."""
-    response: str | None = None
+    response: FieldName | None = None
     """Field that holds the response, the part that is trained on."""
-    id: str | None = None
+    id: FieldName | None = None
     """Field that holds a unique id; left out, ids are hashes of the content."""
-    limit: Annotated[int | None, Field(ge=1)] = None
+    limit: Samples | None = None
     """Use only the first so many samples."""
     empty: Literal["skip", "error"] = "skip"
     """A record whose text or response is blank: leave it out and count it, or stop."""
@@ -46,15 +46,15 @@ class CorpusConfig(Strict):
 class TeacherConfig(Strict):
     """The model that is run once."""
 
-    model: Annotated[str, Field(min_length=1)]
+    model: ModelName
     """Local folder or hub id."""
-    revision: str | None = None
+    revision: Name | None = None
     """Hub revision; ignored for a local folder."""
     kind: Literal["causal", "encoder"] = "causal"
     """AutoModelForCausalLM, or an encoder by AutoModel."""
-    adapter: str | None = None
+    adapter: ModelName | None = None
     """Folder or hub id of a LoRA adapter, merged before the run."""
-    tokenizer: str | None = None
+    tokenizer: ModelName | None = None
     """Folder or hub id, if not the model's own."""
     trust_remote_code: bool = False
     """Run Python code that ships with the model."""
@@ -62,9 +62,9 @@ class TeacherConfig(Strict):
     """Compute dtype. On a CPU without AMX, float32 is the fastest."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where Ray assigns one."""
-    threads: Annotated[int, Field(ge=1)] = 1
+    threads: Threads = 1
     """CPU threads of one worker; fixed, for the bytes may depend on it."""
-    max_tokens: Annotated[int, Field(ge=2)] = 1024
+    max_tokens: MaxTokens = 1024
     """Longest sample, in teacher tokens."""
     append_eos: bool = False
     """End every sample that was not cut with the end-of-sequence token."""
@@ -75,40 +75,40 @@ class TeacherConfig(Strict):
 class SpansConfig(Strict):
     """Who marks words and phrases."""
 
-    annotator: str = "english"
+    annotator: Name = "english"
     """'english' (built in, no download), 'none', or 'spacy:NAME_OR_PATH' for a spaCy pipeline."""
 
 
 class BatchingConfig(Strict):
     """How the corpus is cut. All of it is part of the fingerprint: units, not workers, decide the bytes."""
 
-    unit_tokens: Annotated[int, Field(ge=1)] = 65_536
+    unit_tokens: Tokens = 65_536
     """About so many tokens a work unit, which is one shard. Smaller loses less if a worker dies."""
-    batch_tokens: Annotated[int, Field(ge=1)] = 8_192
+    batch_tokens: Tokens = 8_192
     """At most so many tokens a forward pass, padding counted."""
 
 
 class WorkersConfig(Strict):
     """Where it runs. Nothing here changes a byte of the cache, but for GPU or none."""
 
-    address: str | None = None
+    address: Name | None = None
     """Ray address; left out, the cluster this job runs on, or else a local Ray."""
-    count: Annotated[int, Field(ge=1)] = 1
+    count: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Teacher actors, one copy of the teacher each."""
-    cpus: Annotated[float, Field(ge=0)] = 0.5
+    cpus: Annotated[float, Field(ge=0, le=10_000)] = 0.5
     """CPUs that Ray reserves for each teacher actor."""
-    gpus: Annotated[float, Field(ge=0)] = 0
+    gpus: Annotated[float, Field(ge=0, le=1_000)] = 0
     """GPUs for each teacher actor; fractions share a GPU."""
-    annotator_cpus: Annotated[float, Field(gt=0)] = 0.5
+    annotator_cpus: Annotated[float, Field(ge=0.001, le=10_000)] = 0.5
     """CPUs that Ray reserves for each annotation task."""
-    retries: Annotated[int, Field(ge=0)] = 3
+    retries: Annotated[int, Field(ge=0, le=1_000)] = 3
     """How often a unit is tried again after its worker died."""
 
 
 class ExtractionConfig(Strict):
     """A teacher cache: corpus, teacher, what to keep, and where."""
 
-    output: Path
+    output: LocalPath
     """The cache folder."""
     corpus: CorpusConfig
     teacher: TeacherConfig

@@ -1,45 +1,45 @@
 """What `stillroom generate` may be asked for."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from schemas.bounds import BatchSize, Factor, LocalPath, ModelName, Name, Samples, Seed, Threads, Tokens
 from schemas.strict import Strict
 
 
 class GenerationConfig(Strict):
     """Texts that a student writes, to be extracted as one more corpus (DistiLLM-2, arXiv 2503.07067)."""
 
-    cache: Path
+    cache: LocalPath
     """The teacher cache whose prompts are continued."""
-    output: Path
+    output: LocalPath
     """JSONL file with id, prompt, response."""
-    model: Annotated[str, Field(min_length=1)]
+    model: ModelName
     """A run's folder, a model folder, or a hub id."""
-    revision: str | None = None
+    revision: Name | None = None
     """Hub revision; ignored for a local folder."""
     trust_remote_code: bool = False
     """Run Python code that ships with the model."""
-    prompt_words: Annotated[int | None, Field(ge=1)] = None
+    prompt_words: Samples | None = None
     """Of a text that has no prompt, the first so many words are continued; left out, it is written from nothing."""
-    limit: Annotated[int | None, Field(ge=1)] = None
+    limit: Samples | None = None
     """Use only the first so many samples."""
-    max_new_tokens: Annotated[int, Field(ge=1)] = 512
+    max_new_tokens: Tokens = 512
     """Longest response, in the student's tokens."""
-    temperature: Annotated[float, Field(ge=0)] = 0.8
+    temperature: Factor = 0.8
     """0 takes the likeliest token every time."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     """Draw from the fewest likeliest tokens that hold so much probability."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """With a sample's id, it decides every draw of its response."""
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    batch_size: BatchSize = 32
     """Samples of one forward pass; changes rounding only."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Autocast; auto is bfloat16 on a GPU that has it, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one."""
-    threads: Annotated[int | None, Field(ge=1)] = None
+    threads: Threads | None = None
     """CPU threads; left out, torch decides."""
 
     @model_validator(mode="after")

@@ -1,10 +1,26 @@
 """What `stillroom train` may be asked for."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from schemas.bounds import (
+    BatchSize,
+    Epochs,
+    Factor,
+    LearningRate,
+    LocalPath,
+    MaxTokens,
+    ModelName,
+    Name,
+    Processes,
+    Samples,
+    Seed,
+    Share,
+    Steps,
+    Threads,
+    require_bounded,
+)
 from schemas.cache.kinds.pooled import Pooling
 from schemas.configs.losses import CrossEntropyConfig, LossConfig
 from schemas.strict import Strict
@@ -15,17 +31,17 @@ class StudentConfig(Strict):
 
     kind: Literal["causal", "encoder"] = "causal"
     """A language model by AutoModelForCausalLM, or a sentence encoder by AutoModel."""
-    model: str | None = None
+    model: ModelName | None = None
     """Local folder or hub id to start from."""
-    revision: str | None = None
+    revision: Name | None = None
     """Hub revision; ignored for a local folder."""
     architecture: dict[str, Any] | None = None
     """A transformers config with `model_type`; vocabulary and special tokens are the tokenizer's."""
-    tokenizer: str | None = None
+    tokenizer: ModelName | None = None
     """Folder, hub id, or 'teacher' for the one kept in the cache; left out, the model's own."""
     trust_remote_code: bool = False
     """Run Python code that ships with the model."""
-    max_tokens: Annotated[int, Field(ge=2)] = 1024
+    max_tokens: MaxTokens = 1024
     """Longer samples are cut, and their teacher spans with them."""
     append_eos: bool = True
     """End every uncut sample with the end-of-sequence token; causal students."""
@@ -36,6 +52,12 @@ class StudentConfig(Strict):
     embeddings: Literal["teacher_pca"] | None = None
     """How an architecture's word embeddings start: from the principal components of the teacher's, which the cache
     must hold (teacher.keep_embeddings), or at random."""
+
+    @field_validator("architecture")
+    @classmethod
+    def _bounded(cls, architecture: dict[str, Any] | None) -> dict[str, Any] | None:
+        require_bounded(architecture, "architecture")
+        return architecture
 
     @model_validator(mode="after")
     def _one_origin(self) -> "StudentConfig":
@@ -48,31 +70,34 @@ class StudentConfig(Strict):
         return self
 
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
 class SharpnessConfig(Strict):
     """Adaptive sharpness-aware minimisation around AdamW (ASAM, arXiv 2102.11600): every step takes two passes."""
 
-    rho: Annotated[float, Field(gt=0)] = 0.05
+    rho: Annotated[float, Field(gt=0, le=1_000)] = 0.05
     """Size of the perturbation, relative to the weights."""
-    eta: Annotated[float, Field(ge=0)] = 0.01
+    eta: Factor = 0.01
     """Added to every |w|, so that weights at 0 are perturbed too."""
 
 
 class OptimizerConfig(Strict):
     """AdamW with linear warm-up and cosine decay."""
 
-    lr: Annotated[float, Field(gt=0)] = 1e-3
+    lr: Annotated[LearningRate, Field(gt=0)] = 1e-3
     """Peak learning rate."""
-    min_lr: Annotated[float, Field(ge=0)] = 0.0
+    min_lr: LearningRate = 0.0
     """Learning rate at the last step."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the steps spent warming up."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Decay, Decay] = (0.9, 0.95)
     """AdamW's moment decays."""
-    eps: Annotated[float, Field(gt=0)] = 1e-8
+    eps: Annotated[float, Field(gt=0, le=1)] = 1e-8
     """AdamW's denominator floor."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    weight_decay: Factor = 0.1
     """On matrices only; never on biases, norms or projections."""
-    clip: Annotated[float | None, Field(gt=0)] = 1.0
+    clip: Annotated[float, Field(gt=0, le=1e6)] | None = 1.0
     """Largest global gradient norm; null switches clipping off."""
     sharpness: SharpnessConfig | None = None
     """Take the gradient at the worst weights nearby; {} does so with the defaults."""
@@ -87,15 +112,15 @@ class OptimizerConfig(Strict):
 class EvaluationConfig(Strict):
     """What is held out and measured while training: bits per byte of texts, or how sentence pairs rank."""
 
-    texts: Path | None = None
+    texts: LocalPath | None = None
     """For causal students: JSONL or plain text file, as `stillroom evaluate --text` reads it."""
-    pairs: Path | None = None
+    pairs: LocalPath | None = None
     """For encoders: sentences that people scored, as `stillroom evaluate --pairs` reads them."""
-    field: str = "text"
+    field: Name = "text"
     """Field of a JSONL record that holds the text."""
-    every: Annotated[int, Field(ge=1)] = 100
+    every: Steps = 100
     """Steps between two evaluations; the last step is always one."""
-    limit: Annotated[int | None, Field(ge=1)] = None
+    limit: Samples | None = None
     """Use only the first so many texts or pairs."""
 
     @model_validator(mode="after")
@@ -108,44 +133,44 @@ class EvaluationConfig(Strict):
 class TrainingConfig(Strict):
     """One student run over a teacher cache."""
 
-    cache: Path
+    cache: LocalPath
     """The cache folder that `stillroom extract` wrote."""
-    student_cache: Path | None = None
+    student_cache: LocalPath | None = None
     """A cache of texts that the student wrote (`stillroom generate`), of the same teacher."""
-    output: Path
+    output: LocalPath
     """The run's folder: model, config, metrics, checkpoints."""
     student: StudentConfig
-    objective: Annotated[list[LossConfig], Field(min_length=1)] = [CrossEntropyConfig()]
+    objective: Annotated[list[LossConfig], Field(min_length=1, max_length=100)] = [CrossEntropyConfig()]
     """Weighted losses; their sum is minimised."""
     optimizer: OptimizerConfig = OptimizerConfig()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Initial weights, shuffling and dropout."""
-    steps: Annotated[int | None, Field(ge=1)] = None
+    steps: Steps | None = None
     """Optimiser steps."""
-    epochs: Annotated[float | None, Field(gt=0)] = None
+    epochs: Epochs | None = None
     """Passes over the cache, instead of `steps`."""
-    batch_size: Annotated[int, Field(ge=1)] = 16
+    batch_size: BatchSize = 16
     """Samples of one forward pass."""
-    accumulation: Annotated[int, Field(ge=1)] = 1
+    accumulation: BatchSize = 1
     """Forward passes of one optimiser step."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Autocast; auto is bfloat16 on a GPU that has it, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one."""
-    threads: Annotated[int | None, Field(ge=1)] = None
+    threads: Threads | None = None
     """CPU threads; left out, torch decides."""
-    loader_workers: Annotated[int, Field(ge=0)] = 0
+    loader_workers: Processes = 0
     """Processes that read and align ahead; 0 reads in line."""
-    checkpoint_every: Annotated[int, Field(ge=1)] = 500
+    checkpoint_every: Steps = 500
     """Steps between checkpoints: the most that a crash can cost."""
-    keep_checkpoints: Annotated[int, Field(ge=1)] = 2
+    keep_checkpoints: Steps = 2
     """Older checkpoints are removed. With two, one that is damaged costs no run."""
-    log_every: Annotated[int, Field(ge=1)] = 10
+    log_every: Steps = 10
     """Steps between two lines of the metrics file."""
-    min_coverage: Annotated[float, Field(ge=0, le=1)] = 0.5
+    min_coverage: Share = 0.5
     """Where a loss reads the teacher: training refuses below this share of response characters covered by aligned
     spans."""
-    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.1
+    min_agreement: Share = 0.1
     """Where a loss reads the teacher: training refuses below this number of aligned spans for a token of the side
     that has fewer."""
     evaluation: EvaluationConfig | None = None

@@ -8,12 +8,17 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from schemas.configs.nodes import check_nodes
 from schemas.errors import ConfigError
+from schemas.shown import quoted
+from schemas.storage.regular import read_text
 from schemas.strict import Strict
 
 Model = TypeVar("Model", bound=Strict)
 
 
+CONFIG_BYTES = 256 << 10  # PyYAML reads about 100 kB/s
+MOST_PROBLEMS = 20  # shown of one config
 PRESET = "preset"
 INSTEAD = {"steps": "epochs", "epochs": "steps"}  # one displaces the other of a preset
 
@@ -25,7 +30,7 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
-            problem = f"{node.value!r} cannot be read: {error}; text stands in quotes"
+            problem = f"{quoted(node.value)} cannot be read: {error}; text stands in quotes"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
 
@@ -35,23 +40,11 @@ def load_config(path: Path, model: type[Model], overrides: Sequence[str] = (), p
     If it says `preset: NAME`, the file presets/NAME.yaml is laid beneath it: mappings field by field, anything else
     (a list, a number) as a whole.
 
-    Raises ConfigError: an unreadable file, bad YAML, a key given twice, an unknown key (with the nearest known one) or
-    preset, a wrong value; every problem on a line of its own, with the line of the file it stands on.
+    Raises ConfigError: a file that is unreadable, not regular or above 256 KiB, bad YAML, aliases that unfold to more
+    than 100,000 values, a key given twice, half a character, an unknown key (with the nearest known one) or preset, a
+    wrong value; every problem on a line of its own, with the line of the file it stands on.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the config {path}: {error}") from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        _check_keys(node, path)
-        data = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    except RecursionError as error:
-        raise ConfigError(f"{path} is nested too deeply, or an alias in it stands within its own anchor") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: a config is a mapping of fields, this file holds {type(data).__name__}")
+    node, data = _read(path)
     if presets is not None and PRESET in data:
         preset = _preset(data.pop(PRESET), path, presets)
         data = _over({name: value for name, value in preset.items() if INSTEAD.get(name) not in data}, data)
@@ -61,7 +54,38 @@ def load_config(path: Path, model: type[Model], overrides: Sequence[str] = (), p
         return model.model_validate(data)
     except ValidationError as error:
         problems = [_describe(problem, node, path, model) for problem in error.errors()]
-        raise ConfigError("\n".join(problems)) from error
+        rest = f"\nand {len(problems) - MOST_PROBLEMS:,} more" if len(problems) > MOST_PROBLEMS else ""
+        raise ConfigError("\n".join(problems[:MOST_PROBLEMS]) + rest) from error
+
+
+def _read(path: Path) -> tuple[yaml.Node | None, dict[str, Any]]:
+    try:
+        text = read_text(path, CONFIG_BYTES)
+    except OSError as error:
+        raise ConfigError(f"cannot read the config {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot read the config {path}: {error}") from error
+    node, data = _parse(text, str(path))
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: a config is a mapping of fields, this file holds {type(data).__name__}")
+    return node, data
+
+
+def _parse(text: str, place: str) -> tuple[yaml.Node | None, Any]:
+    """The nodes and the value of a YAML text. Raises ConfigError that begins with `place`."""
+    loader = None
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        check_nodes(node, place)
+        return node, None if node is None else loader.construct_document(node)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{place} is not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{place} is nested too deeply, or an alias in it stands within its own anchor") from error
+    finally:
+        if loader is not None:
+            loader.dispose()
 
 
 def dump_config(config: Strict) -> str:
@@ -72,7 +96,7 @@ def dump_config(config: Strict) -> str:
 def _preset(name: Any, path: Path, presets: Path) -> dict[str, Any]:
     known = sorted(file.stem for file in presets.glob("*.yaml"))
     if name not in known:
-        raise ConfigError(f"{path}: there is no preset {name!r}; there are {', '.join(known)}")
+        raise ConfigError(f"{path}: unknown preset {quoted(name)}; available: {', '.join(known)}")
     data: dict[str, Any] = yaml.safe_load((presets / f"{name}.yaml").read_text(encoding="utf-8"))
     return data
 
@@ -89,11 +113,8 @@ def _over(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
 def _lay_over(data: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--set {override}: write it as field=value, e.g. --set optimizer.lr=1e-3")
-    try:
-        given = yaml.load(value, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
+        raise ConfigError(f"--set {quoted(override)}: write it as field=value, e.g. --set optimizer.lr=1e-3")
+    _, given = _parse(value, f"--set {quoted(override)}: the value")
     *parents, last = key.split(".")
     target: Any = data
     try:
@@ -101,24 +122,7 @@ def _lay_over(data: dict[str, Any], override: str) -> None:
             target = target[int(parent)] if isinstance(target, list) else target.setdefault(parent, {})
         target[int(last) if isinstance(target, list) else last] = given
     except (ValueError, IndexError, TypeError, AttributeError) as error:
-        raise ConfigError(f"--set {override}: there is no such place in the config ({error})") from error
-
-
-def _check_keys(node: yaml.Node | None, path: Path) -> None:
-    """YAML lets the last of two equal keys win, silently, and a key be a list; here either is an error."""
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode):
-                raise ConfigError(f"{path}:{line}: a key is one word, this is a {key.id}")
-            if key.value in seen:
-                raise ConfigError(f"{path}:{line}: {key.value} is given twice (first on line {seen[key.value]})")
-            seen[key.value] = line
-            _check_keys(value, path)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _check_keys(item, path)
+        raise ConfigError(f"--set {quoted(override)}: there is no such place in the config ({error})") from error
 
 
 def _describe(problem: Any, root: yaml.Node | None, path: Path, model: type[BaseModel]) -> str:
@@ -138,8 +142,13 @@ def _describe(problem: Any, root: yaml.Node | None, path: Path, model: type[Base
         message = "this field is required"
     given = problem.get("input")
     if problem["type"] not in ("missing", "extra_forbidden") and isinstance(given, (str, int, float, bool)):
-        message += f" (given: {given!r})"
-    return f"{where}: {'.'.join(place) or 'config'}: {message}"
+        message += f" (given: {quoted(given)})"
+    return f"{where}: {_shown_place(place)}: {message}"
+
+
+def _shown_place(place: Sequence[str]) -> str:
+    dotted = ".".join(place)
+    return (dotted if dotted.isprintable() and len(dotted) <= 200 else quoted(dotted)) or "config"
 
 
 def _is_tag(part: Any, loc: tuple[Any, ...]) -> bool:

@@ -4,18 +4,23 @@ import os
 from pathlib import Path
 
 from schemas.errors import RunError
+from schemas.storage.local import require_local
 
 
-def require_place(target: Path) -> None:
-    """Raises RunError if `target` is not there and cannot be made: a file where a folder would have to be, a folder
-    that may not be written to, a name that is too long. Makes nothing."""
+def require_writable(target: Path) -> None:
+    """Raises RunError if `target` cannot be made, or written into where it is a folder, or replaced where it is a file.
+
+    The reasons: a URL, a file where a folder would have to be, a folder that may not be written to or is on a read-only
+    file system, a name that no file has. Makes nothing.
+    """
     try:
+        require_local(target)
         nearest = next(path for path in (target, *target.absolute().parents) if path.exists())
-    except OSError as error:
-        raise RunError(f"cannot write to {target}: {error.strerror}; give another place") from error
-    if nearest == target:
-        return
-    if not nearest.is_dir():
-        raise RunError(f"cannot write to {target}: {nearest} is a file; give another place")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise RunError(f"cannot write to {target}: {nearest} may not be written to; give another place")
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise RunError(f"cannot write to {target}: {reason}; give another place") from error
+    folder = nearest.absolute().parent if nearest == target and not nearest.is_dir() else nearest
+    if not folder.is_dir():
+        raise RunError(f"cannot write to {target}: {folder} is a file; give another place")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RunError(f"cannot write to {target}: {folder} may not be written to; give another place")

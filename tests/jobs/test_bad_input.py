@@ -320,7 +320,7 @@ TRAININGS: dict[str, tuple[Break, str]] = {
         "'story'",
     ),
     "held-out texts with half a character": (held_out('{"text": "ab\\ud800"}'), "held.jsonl:2: field 'text' has"),
-    "held-out texts nested too deeply": (held_out("[" * 100_000), "held.jsonl:2: not JSON"),
+    "held-out texts nested too deeply": (held_out("[" * 100_000), "held.jsonl:2: nested too deeply"),
     "a GPU that is not there": (lambda here, config: config.update(device="cuda"), "no GPU"),
     "an output below a file": (output("corpus.jsonl/a/run"), "corpus.jsonl is a file"),
     "an output of too long a name": (output("x" * 300), "File name too long"),
@@ -358,7 +358,10 @@ def generation(here: Path) -> None:
 COMMANDS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "no such config": (lambda here: ["train", str(here / "no.yaml")], "no.yaml"),
     "config is no YAML": (lambda here: ["extract", str(here / "teacher" / "model.safetensors")], "model.safetensors"),
-    "override without a value": (lambda here: ["train", str(here / "ok.yaml"), "--set", "seed"], "--set seed"),
+    "override without a value": (
+        lambda here: ["train", str(here / "ok.yaml"), "--set", "seed"],
+        "--set 'seed': write it as",
+    ),
     "inspect no cache": (lambda here: ["inspect", str(here)], "not a stillroom cache"),
     "inspect a sample that is not there": (lambda here: ["inspect", str(here / "cache"), "--sample", "x"], "'x'"),
     "verify no cache": (lambda here: ["verify", str(here)], "not a stillroom cache"),

@@ -15,7 +15,7 @@ from schemas.cache.samples import CachedSample
 from schemas.configs.generation import GenerationConfig
 from schemas.errors import CorpusError, RunError
 from schemas.storage.atomic import disk_full, file_beside
-from schemas.storage.writable import require_place
+from schemas.storage.writable import require_writable
 from trainer.generation.continuer import Prompt, Response, Writer
 
 Report = Callable[[int, int, int], None]  # samples done, of how many, tokens written
@@ -42,7 +42,7 @@ def generate(config: GenerationConfig, report: Report) -> Generated:
     full disk.
     """
     started = time.monotonic()
-    require_place(config.output)
+    require_writable(config.output)
     if config.output.exists():
         raise RunError(f"{config.output} exists; remove it, or give another `output`")
     cache = Cache(config.cache)

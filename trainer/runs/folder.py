@@ -30,7 +30,7 @@ from schemas.storage.atomic import commit_folder, disk_full, folder_beside, remo
 from schemas.storage.fingerprint import differences
 from schemas.storage.lock import STALE_SECONDS, Lock, acquire
 from schemas.storage.record import read_record
-from schemas.storage.writable import require_place
+from schemas.storage.writable import require_writable
 from schemas.strict import Strict
 from trainer.student.saved_tokenizer import save_tokenizer
 
@@ -188,7 +188,8 @@ class RunFolder:
         write_text(self.path / RECORD, self.record.model_dump_json(indent=2) + "\n")
 
     def _found(self) -> RunRecord | None:
-        require_place(self.path)
+        if not (self.path / RECORD).exists():  # a finished run may lie where nobody can write
+            require_writable(self.path)
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"output {self.path} is a file; give a folder")
         if (self.path / RECORD).exists():

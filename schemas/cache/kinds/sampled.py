@@ -5,6 +5,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from schemas.bounds import Entries, Seed, Temperature
 from schemas.cache.kinds.next_token import NextToken, SparseRecord
 from schemas.cache.teacher import TeacherRecord
 from schemas.strict import Strict
@@ -13,13 +14,13 @@ from schemas.strict import Strict
 class SampledConfig(Strict):
     """Random next tokens of every token, weighted so that sums over them are unbiased (arXiv 2503.16870)."""
 
-    draws: Annotated[int, Field(ge=1)] = 50
+    draws: Entries = 50
     """With replacement; 8 bytes each, at every token."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Temperature = 1.0
     """p is softmax(z / temperature)."""
-    proposal: Annotated[float, Field(ge=0)] = 1.0
+    proposal: Annotated[float, Field(ge=0, le=10)] = 1.0
     """They are drawn from q ~ p^proposal and weigh p / q; below 1, q is flatter."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """A sample's draws follow from this and its id alone."""
 
 

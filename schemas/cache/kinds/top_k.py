@@ -1,10 +1,9 @@
 """The likeliest next tokens at every token; what is left of 1 is known as a sum."""
 
-from typing import Annotated
-
 import numpy as np
 from pydantic import Field
 
+from schemas.bounds import Entries, Temperature
 from schemas.cache.kinds.next_token import TOLERANCE, NextToken, SparseRecord
 from schemas.cache.teacher import TeacherRecord
 from schemas.strict import Strict
@@ -13,9 +12,9 @@ from schemas.strict import Strict
 class TopKConfig(Strict):
     """The likeliest next tokens at every token; what is left of 1 is known as a sum."""
 
-    k: Annotated[int, Field(ge=1)] = 64
+    k: Entries = 64
     """How many; 8 bytes each, at every token."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Temperature = 1.0
     """They are of softmax(z / temperature)."""
 
 

@@ -1,0 +1,88 @@
+"""What a command ends in: whatever goes wrong with an input or a machine is one message and an exit code, no traceback.
+
+2: the message says what is wrong and the way out. 130: interrupted, and what is kept. 141: nobody reads the output.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from typer.core import TyperGroup
+
+from schemas.errors import StillroomError
+from schemas.shown import printable
+from schemas.storage.atomic import DISK_FULL
+
+# What is kept when a command is interrupted, and how to go on.
+INTERRUPTED = {
+    "extract": "every finished shard stays in the output; the same command goes on after it",
+    "train": "the run's last checkpoint stays (`checkpoint_every` steps apart); the same command goes on from it",
+    "generate": "nothing was written, because texts appear whole at the end; the same command starts again",
+    "reindex": "the index of before stays; run the same command again",
+    "demo": "every finished step stays; the same command goes on from there",
+}
+NOTHING_KEPT = "nothing was written; run the same command again"
+
+
+class GuardedGroup(TyperGroup):
+    """The commands, each under `guard`. Typer itself would end an interrupted one without a word."""
+
+    def invoke(self, context: Any) -> Any:
+        """Run the command that the arguments name."""
+        with guard(context):
+            return super().invoke(context)
+
+
+@contextmanager
+def guard(context: Any = None) -> Iterator[None]:
+    """Turn what a user or a machine can cause into one message on stderr and an exit code."""
+    try:
+        yield
+        sys.stdout.flush()  # a full disk or a closed pipe shows here, rather than when Python is gone
+    except StillroomError as error:
+        _end(str(error), 2)
+    except KeyboardInterrupt:
+        command = str(getattr(context, "invoked_subcommand", None))
+        _end(f"interrupted; {INTERRUPTED.get(command, NOTHING_KEPT)}", 130)
+    except BrokenPipeError:
+        _forget_output()
+        raise SystemExit(141) from None  # what a shell says of a program that SIGPIPE ended
+    except RecursionError:
+        raise  # an error of the program, as every other that is not named here
+    except MemoryError:
+        _end("memory ran out; give it smaller batches, fewer workers or a larger machine", 2)
+    except OSError as error:
+        _forget_output()
+        _end(_describe(error), 2)
+
+
+def make_output_safe() -> None:
+    """Let no character stop a command, whatever the encoding of its output: one it lacks is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _describe(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    where = f" {error.filename}" if error.filename is not None else ""
+    if error.errno in DISK_FULL:
+        place = where or " the output, or temporary files (TMPDIR)"
+        return f"no space left to write{place} ({reason}); make room and run the same command again"
+    return f"cannot read or write{where}: {reason}"
+
+
+def _end(message: str, code: int) -> None:
+    print(f"stillroom: {printable(message)}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _forget_output() -> None:
+    """Throw away what is still to be printed, or Python would fail at it once more when it ends."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)

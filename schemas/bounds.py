@@ -1,0 +1,61 @@
+"""Numbers and names of configs, each with bounds: far beyond what is of use, well within what a machine can count.
+
+Beyond them lie integers that overflow a library's, thread counts that a system refuses, and names that no file has.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from schemas.shown import quoted
+from schemas.storage.local import require_local
+
+Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
+Threads = Annotated[int, Field(ge=1, le=1_024)]
+Processes = Annotated[int, Field(ge=0, le=256)]
+Samples = Annotated[int, Field(ge=1, le=1 << 40)]
+BatchSize = Annotated[int, Field(ge=1, le=1 << 20)]
+Tokens = Annotated[int, Field(ge=1, le=1 << 30)]
+MaxTokens = Annotated[int, Field(ge=2, le=1 << 24)]
+Steps = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Epochs = Annotated[float, Field(gt=0, le=1_000_000)]
+Entries = Annotated[int, Field(ge=1, le=1_000_000)]  # per token, of a vocabulary
+Temperature = Annotated[float, Field(ge=1e-3, le=1e6)]
+Share = Annotated[float, Field(ge=0, le=1)]
+LearningRate = Annotated[float, Field(ge=0, le=100)]
+Factor = Annotated[float, Field(ge=0, le=1e6)]
+Name = Annotated[str, Field(min_length=1, max_length=4_096)]  # of a model, a field, a folder
+FieldName = Annotated[str, Field(max_length=4_096)]  # the name of a CSV column may be empty
+Template = Annotated[str, Field(min_length=1, max_length=100_000)]
+
+
+def _local(value: Any) -> Any:
+    require_local(value)
+    return value
+
+
+def _not_a_url(value: Any) -> Any:
+    if isinstance(value, str) and "://" in value:
+        raise ValueError("this is a URL: give a local folder, or the hub id alone, as in org/name")
+    return value
+
+
+def require_bounded(value: Any, place: str, levels: int = 8) -> None:
+    """Raises ValueError unless free-form settings are plain values: finite, below 2^31, not nested above 8 levels."""
+    if levels == 0:
+        raise ValueError(f"{place} is nested too deeply")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            require_bounded(item, f"{place}.{key}", levels - 1)
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            require_bounded(item, f"{place}.{number}", levels - 1)
+    elif isinstance(value, (int, float)) and not abs(value) < 1 << 31:
+        raise ValueError(f"{place} is {quoted(value)}; a number of a model is below 2^31")
+    elif not isinstance(value, (str, int, float, bool, None.__class__)):
+        raise ValueError(f"{place} is a {type(value).__name__}; give text, a number, a list or a mapping")
+
+
+LocalPath = Annotated[Path, BeforeValidator(_local)]
+ModelName = Annotated[Name, BeforeValidator(_not_a_url)]
