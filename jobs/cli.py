@@ -50,9 +50,14 @@ def inspect(
     sample: Annotated[str | None, typer.Option(help="Id of the sample to show; left out, the first.")] = None,
     student: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="A student's folder or hub id: show how its tokens fit the cache's."),
+        typer.Option(
+            metavar="FOLDER|CONFIG",
+            help="A student's folder or hub id, or a training config: show how its tokens fit the cache's.",
+        ),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(min=2, help="Where that student's samples are cut.")] = 1024,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=2, help="Where its samples are cut; left out, as the config says, or 1024.")
+    ] = None,
 ) -> None:
     """Show what a cache holds: teacher, arrays, sizes, and one sample with its spans marked in the text."""
     if student is not None:
@@ -109,7 +114,7 @@ def evaluate(
     field: Annotated[str, typer.Option(help="Field of a JSONL record that holds the text.")] = "text",
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first so many texts or pairs.")] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(min=2, help="Window; left out, the model's own limit, at most 1024.")
+        int | None, typer.Option(min=2, help="Window; left out, the shortest of the models' own, up to 1024.")
     ] = None,
 ) -> None:
     """Measure held-out bits per byte, which compares models across tokenizers, and nats per token; or how sentence

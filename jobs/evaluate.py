@@ -1,16 +1,18 @@
 """`stillroom evaluate`: one or more models in a table, by held-out bits per byte or by how they rank sentence pairs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.progress import track
 from rich.table import Table
 
 from jobs.report.console import make_console
+from jobs.report.names import WIDTH, short_names, shorten
 from schemas.errors import ModelError
+from schemas.models.load import build_on_meta
 from schemas.models.positions import usable_positions
 from schemas.models.tokenizer import load_tokenizer
 from trainer.evaluation.bits_per_byte import Evaluation, evaluate, load_for_evaluation
@@ -26,18 +28,23 @@ LONGEST_WINDOW = 1024
 def show_evaluations(models: Sequence[Path], text: Path, field: str, limit: int | None, max_tokens: int | None) -> None:
     """Print a row for each model, best first. Raises ModelError, TokenizerError, RunError or CorpusError.
 
-    A run's student is scored in windows of its own `student.max_tokens`, as it was while it trained; any other model in
-    its own positions, 1,024 at most.
+    All are scored in windows of one length, because a longer context predicts better: `max_tokens`, or else the
+    shortest of the models' own. A run's own is `student.max_tokens`, as it was while it trained; any other model's are
+    its positions, up to 1,024.
     """
     texts = read_texts(text, field, limit)
     device = _device()
+    folders = list(_folders(models))
+    own = {} if max_tokens else {folder: _own_window(folder, model_folder) for folder, model_folder in folders}
+    window = max_tokens or min(own.values())
     rows = []
-    for folder, model_folder in _folders(models):
+    for folder, model_folder in track_models(folders):
         model, tokenizer = load_for_evaluation(model_folder)
-        window = max_tokens or _window(folder, model)
-        rows.append((folder, window, evaluate(model.to(device), tokenizer, texts, window, device)))
-    make_console().print(_table(rows))
-    if any(found.unknown_tokens for _, _, found in rows):
+        rows.append((folder, evaluate(model.to(device), tokenizer, texts, window, device)))
+    console = make_console()
+    console.print(_table(rows))
+    console.print(f"{len(texts):,} texts, in windows of {window:,} tokens{_shortest(own)}", soft_wrap=True)
+    if any(found.unknown_tokens for _, found in rows):
         print("A model with unknown tokens has less to predict: its bits per byte flatter it.")
 
 
@@ -49,16 +56,19 @@ def show_sentence_evaluations(models: Sequence[Path], pairs: Path, limit: int | 
     scored = read_pairs(pairs, limit)
     device = _device()
     rows = []
-    for folder, model_folder in _folders(models):
+    for folder, model_folder in track_models(list(_folders(models))):
         model, tokenizer = load_sentence_encoder(model_folder), load_tokenizer(model_folder)
         model.layout = replace(model.layout, max_tokens=max_tokens or model.layout.max_tokens)
         found = evaluate_sentences(model.to(device), tokenizer, scored, device)
-        rows.append((found.spearman, str(folder), model.layout.max_tokens, found.pairs))
-    table = Table("model", pad_edge=False)
-    for heading in ("Spearman × 100", "window", "pairs"):
-        table.add_column(heading, justify="right")
-    for spearman, name, window, count in sorted(rows, key=lambda row: -row[0]):
-        table.add_row(name, f"{spearman:.2f}", f"{window:,}", f"{count:,}")
+        rows.append((folder, model.layout.max_tokens, found))
+    rows.sort(key=lambda row: -row[2].spearman)
+    table = Table(pad_edge=False, box=SIMPLE_HEAD)
+    table.add_column("model", overflow="fold")
+    for heading in ("Spearman × 100", "cut at tokens", "pairs"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    names = short_names([folder for folder, _, _ in rows])
+    for name, (_, cut_at, found) in zip(names, rows, strict=True):
+        table.add_row(name, f"{found.spearman:.2f}", f"{cut_at:,}", f"{found.pairs:,}")
     make_console().print(table)
 
 
@@ -66,10 +76,15 @@ def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def track_models(folders: Sequence[tuple[Path, Path]]) -> Iterator[tuple[Path, Path]]:
+    """The same, with a bar on a terminal."""
+    progress = make_console(stderr=True)
+    yield from track(folders, "evaluating", console=progress, transient=True, disable=not progress.is_terminal)
+
+
 def _folders(models: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     """Each model as it was named, and the folder of its weights. Raises ModelError for a name that cannot be one."""
-    progress = make_console(stderr=True)
-    for folder in track(models, "evaluating", console=progress, transient=True, disable=not progress.is_terminal):
+    for folder in models:
         try:
             is_run = (folder / MODEL).is_dir()
         except OSError as error:
@@ -77,25 +92,38 @@ def _folders(models: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
         yield folder, folder / MODEL if is_run else folder
 
 
-def _window(folder: Path, model: Any) -> int:
+def _own_window(folder: Path, model_folder: Path) -> int:
     if (folder / RECORD).is_file():
         return int(read_run(folder).identity["student"]["max_tokens"])
-    return min(usable_positions(model) or LONGEST_WINDOW, LONGEST_WINDOW)
+    positions = usable_positions(build_on_meta(model_folder, "causal", trust_remote_code=False))
+    return min(positions or LONGEST_WINDOW, LONGEST_WINDOW)
 
 
-def _table(rows: Sequence[tuple[Path, int, Evaluation]]) -> Table:
-    table = Table("model", pad_edge=False)
-    for heading in ("bits/byte", "nats/token", "window", "tokens", "bytes", "unscored bytes", "unknown tokens"):
-        table.add_column(heading, justify="right")
-    for folder, window, found in sorted(rows, key=lambda row: row[2].bits_per_byte):
-        table.add_row(
-            str(folder),
-            f"{found.bits_per_byte:.4f}",
-            f"{found.nats_per_token:.4f}",
-            f"{window:,}",
-            f"{found.tokens:,}",
-            f"{found.bytes:,}",
-            f"{found.unscored_bytes:,}",
-            f"{found.unknown_tokens:,}",
-        )
+def _shortest(own: Mapping[Path, int]) -> str:
+    """Whose window was taken, if the models' own differ."""
+    if len(set(own.values())) < 2:
+        return ""
+    shortest = min(own, key=lambda folder: own[folder])
+    return f", the shortest of these models' own ({shorten(str(shortest), WIDTH)}); --max-tokens sets another"
+
+
+def _table(rows: Sequence[tuple[Path, Evaluation]]) -> Table:
+    ranked = sorted(rows, key=lambda row: row[1].bits_per_byte)
+    columns: dict[str, Callable[[Evaluation], str]] = {
+        "bits/byte": lambda found: f"{found.bits_per_byte:.4f}",
+        "nats/token": lambda found: f"{found.nats_per_token:.4f}",
+        "tokens": lambda found: f"{found.tokens:,}",
+        "bytes": lambda found: f"{found.bytes:,}",
+    }
+    if any(found.unscored_bytes for _, found in ranked):
+        columns["unscored"] = lambda found: f"{found.unscored_bytes:,}"
+    if any(found.unknown_tokens for _, found in ranked):
+        columns["unknown"] = lambda found: f"{found.unknown_tokens:,}"
+    table = Table(pad_edge=False, box=SIMPLE_HEAD)
+    table.add_column("model", overflow="fold")
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    names = short_names([folder for folder, _ in ranked])
+    for name, (_, found) in zip(names, ranked, strict=True):
+        table.add_row(name, *(show(found) for show in columns.values()))
     return table

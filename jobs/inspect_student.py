@@ -7,10 +7,14 @@ from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
+from transformers import PreTrainedTokenizerBase
 
+from jobs.presets import PRESETS
 from jobs.report.console import make_console
 from schemas.cache.arrays import keeps_tokens
 from schemas.cache.reader import Cache
+from schemas.configs.training import StudentConfig, TrainingConfig
+from schemas.configs.yaml import load_config
 from schemas.errors import CacheError
 from schemas.models.files import resolve_model
 from schemas.models.teacher_tokenizer import load_teacher_tokenizer
@@ -25,14 +29,20 @@ from trainer.alignment.quality import (
     measure_vocabulary,
 )
 from trainer.alignment.student_text import StudentTokenizer
+from trainer.student.load import load_student_tokenizer
 
 
-def show_student(path: Path, student: str, max_tokens: int) -> None:
-    """Print the shared vocabulary and the alignment. Raises CacheError, ModelError or TokenizerError."""
+def show_student(path: Path, student: str, max_tokens: int | None) -> None:
+    """Print the shared vocabulary and the alignment. Raises CacheError, ConfigError, ModelError or TokenizerError.
+
+    `student` is a model or tokenizer by folder or hub id, or a training config: then samples are cut where that run
+    will cut them.
+    """
     cache = Cache(path)
     if not keeps_tokens(cache.manifest.arrays):
         raise CacheError(f"{path} keeps sentence embeddings and no tokens: any student's tokenizer fits it")
-    tokenizer = load_tokenizer(resolve_model(student, None))
+    tokenizer, longest = _tokenizer(student, path)
+    max_tokens = max_tokens or longest
     teacher_tokenizer = load_teacher_tokenizer(path, cache.manifest)
     encoder = StudentTokenizer(tokenizer, max_tokens, append_eos=False)
     vocabulary = measure_vocabulary(cache, encoder, teacher_tokenizer, MEASURED, seed=0)
@@ -45,6 +55,14 @@ def show_student(path: Path, student: str, max_tokens: int) -> None:
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(value))
     make_console().print(table)
+
+
+def _tokenizer(student: str, cache: Path) -> tuple[PreTrainedTokenizerBase, int]:
+    """The student's tokenizer, and where its samples are cut."""
+    if student.endswith((".yaml", ".yml")):
+        config = load_config(Path(student), TrainingConfig, presets=PRESETS).student
+        return load_student_tokenizer(config, cache), config.max_tokens
+    return load_tokenizer(resolve_model(student, None)), StudentConfig.model_fields["max_tokens"].default
 
 
 def _vocabulary_rows(found: VocabularyCoverage) -> dict[str, str]:

@@ -1,0 +1,67 @@
+"""`stillroom evaluate`: rows of one table are measured alike, and can be told apart on 80 columns."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from jobs.evaluate import show_evaluations
+from jobs.report.names import short_names, shorten
+from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from trainer.evaluation.bits_per_byte import evaluate
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models of one long common path, one of them a run's of short samples; and texts."""
+    folder = tmp_path_factory.mktemp("models") / "a-folder-with-a-name-that-fills-most-of-a-terminal" / "experiments"
+    tokenizer = tiny_tokenizer(folder / "tokenizer", "bytelevel")
+    tiny_llama(folder / "a-student-that-was-trained-with-a-rate-of-1e-3-and-seed-0", tokenizer)
+    tiny_llama(folder / "a-student-that-was-trained-with-a-rate-of-1e-4-and-seed-0" / "model", tokenizer, seed=1)
+    record = {"format": "stillroom-run", "version": 1, "fingerprint": "f", "steps": 1}
+    record |= {"identity": {"student": {"max_tokens": 16}}}
+    run = folder / "a-student-that-was-trained-with-a-rate-of-1e-4-and-seed-0" / "run.json"
+    run.write_text(json.dumps(record))
+    lines = [json.dumps({"text": text}) for text in TEXTS if text.isascii()]
+    (folder / "texts.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def models(folder: Path) -> list[Path]:
+    return sorted(folder.glob("a-student*"))
+
+
+def test_rows_of_one_table_are_measured_in_windows_of_one_length(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    show_evaluations(models(folder), folder / "texts.jsonl", "text", None, None)
+    said = capsys.readouterr().out
+    texts = [text for text in TEXTS if text.isascii()]
+    tokenizer = tiny_tokenizer(folder / "tokenizer", "bytelevel")
+    plain = tiny_llama(folder / "again", tokenizer)
+    found = evaluate(plain, tokenizer, texts, 16)
+    assert f"{found.bits_per_byte:.4f}" in said and f"{found.tokens:,}" in said
+    assert f"{len(texts)} texts, in windows of 16 tokens, the shortest of these models' own" in said
+    table = said.split(f"{len(texts)} texts")[0].splitlines()
+    assert max(map(len, table)) <= 80 and len([line for line in table if re.search(r"\d\.\d{4}", line)]) == 2
+    assert "3-and-seed-0" in said and "4-and-seed-0" in said
+
+
+def test_a_window_that_was_asked_for_is_every_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show_evaluations(models(folder), folder / "texts.jsonl", "text", 5, 32)
+    assert "5 texts, in windows of 32 tokens\n" in capsys.readouterr().out
+
+
+def test_names_lose_what_all_share_and_their_middle() -> None:
+    assert short_names([Path("runs/a/x"), Path("runs/a/y")]) == ["x", "y"]
+    assert short_names([Path("/models/one"), Path("/runs/two/model")]) == ["models/one", "runs/two/model"]
+    assert short_names([Path("some/model")]) == ["some/model"]
+    assert shorten("abcdefghij", 10) == "abcdefghij"
+    assert shorten("abcdefghijk", 10) == "abcde…hijk"
+
+
+def test_names_that_would_look_alike_are_shown_whole() -> None:
+    one, two = "a" * 30 + "1" + "b" * 30, "a" * 30 + "2" + "b" * 30
+    assert short_names([Path("x") / one, Path("x") / two], width=20) == [one, two]
