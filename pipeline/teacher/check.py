@@ -1,30 +1,39 @@
-"""Proof, before a teacher runs and again on its first batch, that what is stored is what the model computes.
+"""Proof that what is stored is what the model computes for a text, alone.
 
-Two short texts go through the teacher as a padded batch, on the path that extraction takes, and each alone through the
-unchanged model with its own attention and mask. Any mistaken layer, attention that is not causal, states that depend on
-padding or neighbours, or logits that are more than a linear head of the final state, shows here. Costs four short
-forward passes. Of the first batch, one text's final states as they will lie on disk must give its logits: one more.
+Before a teacher runs, two short texts go through the unchanged model, with its own attention and mask, and through the
+path that extraction takes, each alone and both as a padded batch; and one text of `max_tokens` tokens goes through that
+path. Any mistaken layer, attention that is not causal, states that depend on padding or neighbours, logits that are
+more than a linear head of the final state, or a text too long for the model, shows here. On its first batch of several
+texts, the longest and the shortest are run once more, alone; and one text's final states as they will lie on disk must
+give its logits. Costs max_tokens + 60 tokens of forward passes, and of the first batch three texts.
+
+Shapes: B samples, T tokens, N rows, d hidden size, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from pipeline.teacher.forward import TeacherForward
 from schemas.cache.teacher import HeadRecord, TeacherRecord
-from schemas.configs.extraction import TeacherConfig
 from schemas.errors import ModelError
+from schemas.models.forward import forward_errors
 from schemas.models.logits import LogitTransform, require_logits
+from schemas.models.positions import probe_ids
 
 MAX_LENGTH = 16
 CHECKED = 64  # tokens of the first batch
-# Relative errors that a batch may bring in the compute dtype. A wrong layer or a leak is off by far more.
+# Relative errors that a batch may bring in a dtype. A wrong layer or a leak is off by far more.
 TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
+# Share of a text's rows that may be off by more: a tie between two experts moves single tokens.
+TIES = 1 / 8
 NO_EXACT_LOGITS = "exact teacher logits cannot be had from its cache"
 
-Forward = Callable[[Tensor, Tensor], dict[int, Tensor]]  # ids [B, T], mask [B, T] -> layer -> states [B, T, d]
+# Token ids of texts -> what each array holds of each text, [T, d], [T] or [1, d], in batch order.
+Rows = Callable[[list[Tensor]], list[dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -38,44 +47,89 @@ class Reference:
 
 def run_alone(model: Any, record: TeacherRecord) -> list[Reference]:
     """Run the check's texts through `model`, still with the attention it was loaded with."""
-    device = next(model.parameters()).device
-    # Low ids, for the highest may stand for images and the like; a stride, so that tokens differ.
     longest = min(MAX_LENGTH, record.max_tokens)
-    ids_T = (torch.arange(longest, device=device) * 37 + 11) % min(record.vocab_size, 1024)
-    references = []
-    for length in (longest, longest // 2):
-        ids_1T = ids_T[None, :length]
-        with torch.inference_mode():
-            output = model(input_ids=ids_1T, attention_mask=torch.ones_like(ids_1T), output_hidden_states=True)
-        states = tuple(state[0] for state in output.hidden_states)
-        widths = sorted({state.shape[-1] for state in states})
-        if len(states) != record.num_layers + 1 or widths != [record.hidden_size]:
-            raise ModelError(
-                f"{type(model).__name__} gives {len(states)} hidden states of widths {widths}; "
-                f"{record.num_layers + 1} of width {record.hidden_size} are needed"
-            )
-        references.append(Reference(ids_1T[0], states, output.logits[0] if record.head is not None else None))
-    return references
+    ids_T = probe_ids(model, longest)
+    return [_reference(model, record, ids_T[:length]) for length in (longest, longest // 2)]
 
 
-def check_states(forward: Forward, references: list[Reference], config: TeacherConfig) -> None:
-    """Compare the states that `forward` collects from a padded batch with those of each text alone. Raises ModelError.
+def _reference(model: Any, record: TeacherRecord, ids_T: Tensor) -> Reference:
+    arguments = {"attention_mask": torch.ones_like(ids_T[None]), "output_hidden_states": True}
+    with torch.inference_mode(), forward_errors(model, f"over {len(ids_T)} tokens"):
+        output = model(input_ids=ids_T[None], **arguments)
+    states = tuple(state[0] for state in output.hidden_states)
+    shapes = {tuple(state.shape) for state in states}
+    if len(states) != record.num_layers + 1 or shapes != {(len(ids_T), record.hidden_size)}:
+        raise ModelError(
+            f"{type(model).__name__} gives {len(states)} hidden states of the shapes {sorted(shapes)} for {len(ids_T)} "
+            f"tokens; {record.num_layers + 1} of {(len(ids_T), record.hidden_size)} are needed"
+        )
+    return Reference(ids_T, states, output.logits[0] if record.head is not None else None)
 
-    The measure is the median over tokens of |a - b| / |b|, which one token's tie between two experts does not move.
-    """
-    ids_BT = nn.utils.rnn.pad_sequence([reference.ids_T for reference in references], batch_first=True)
-    mask_BT = torch.stack([torch.arange(ids_BT.shape[1]) < len(reference.ids_T) for reference in references])
-    for layer, state_BTd in forward(ids_BT, mask_BT.to(ids_BT.device)).items():
-        for found_Td, reference in zip(state_BTd, references, strict=True):
-            wanted_Td = reference.states[layer].float()
-            difference_T = (found_Td[: len(wanted_Td)].float() - wanted_Td).norm(dim=-1)
-            error = (difference_T / wanted_Td.norm(dim=-1)).median().item()
-            if error > TOLERANCE[config.dtype]:  # not-a-number passes here: running will name the sample
-                way_out = "for an encoder, set `kind: encoder`" if config.kind == "causal" else "it cannot be cached"
+
+def check_layers(forward: TeacherForward, references: list[Reference], dtype: str) -> None:
+    """The layers that `forward` collects of a text alone must be the model's own hidden_states. Raises ModelError."""
+    name = type(forward.model).__name__
+    for reference in references:
+        ids_1T = reference.ids_T[None]
+        hidden, _ = forward(ids_1T, torch.ones_like(ids_1T, dtype=torch.bool))
+        for layer, state_1Td in hidden.items():
+            if error := _differs(state_1Td[0], reference.states[layer], TOLERANCE[dtype]):
                 raise ModelError(
-                    f"layer {layer} of the teacher differs by {error:.1e} between a text alone and in a padded batch "
-                    f"(allowed: {TOLERANCE[config.dtype]:.0e}): states depend on padding or on what follows; {way_out}"
+                    f"layer {layer} of {name} is not its hidden_states[{layer}]: a relative error of {error:.1e} "
+                    f"(allowed: {TOLERANCE[dtype]:.0e}). It counts its layers in another way; choose the layer 'last'"
                 )
+
+
+def check_batch(rows: Rows, forward: TeacherForward, references: list[Reference], dtype: str) -> None:
+    """What every array holds of a text in a padded batch must be what it holds of the text alone. Raises ModelError."""
+    texts = [reference.ids_T for reference in references]
+    alone = [rows([ids_T])[0] for ids_T in texts]
+    for found, wanted in zip(rows(texts), alone, strict=True):
+        if problem := compare_rows(found, wanted, TOLERANCE[dtype]):
+            raise ModelError(f"{problem}: {_reason(forward, texts[0], TOLERANCE[dtype])}")
+
+
+def check_length(forward: TeacherForward) -> None:
+    """A text of `max_tokens` tokens must pass. Raises ModelError with what the model's own code says."""
+    ids_1T = probe_ids(forward.model, forward.record.max_tokens)[None]
+    forward(ids_1T, torch.ones_like(ids_1T, dtype=torch.bool))
+
+
+def compare_rows(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], tolerance: float) -> str | None:
+    """What differs between a text in a batch and the text alone, row by row; None if nothing does."""
+    for path, wanted_Nx in wanted.items():
+        if error := _differs(found[path], wanted_Nx, tolerance):
+            return (
+                f"{path} of the teacher differs by {error:.1e} between a text alone and in a padded batch (allowed: "
+                f"{tolerance:.0e})"
+            )
+    return None
+
+
+def _differs(found_Nx: Tensor, wanted_Nx: Tensor, tolerance: float) -> float | None:
+    """The median of |a - b| / |b| over the rows that are off by more than `tolerance`; None if these are few.
+
+    Token masses, which are one number per row, are measured against their root mean square. Numbers that are not finite
+    pass: running names their sample.
+    """
+    found, wanted = found_Nx.double(), wanted_Nx.double()
+    if wanted.ndim == 1:
+        error_N, size_N = (found - wanted).abs(), wanted.square().mean().sqrt().expand(len(wanted))
+    else:
+        error_N, size_N = (found - wanted).norm(dim=1), wanted.norm(dim=1)
+    relative_N = error_N / size_N.clamp_min(torch.finfo(torch.float32).tiny)
+    wrong_N = relative_N[relative_N > tolerance]
+    return wrong_N.median().item() if len(wrong_N) > TIES * len(relative_N) else None
+
+
+def _reason(forward: TeacherForward, ids_T: Tensor, tolerance: float) -> str:
+    """Why a batch differs: a causal model that sees what follows, or else padding and neighbours."""
+    last, half = forward.record.num_layers, len(ids_T) // 2
+    texts = (ids_T[None], ids_T[None, :half])
+    whole, begun = (forward(ids_1T, torch.ones_like(ids_1T, dtype=torch.bool))[0][last][0] for ids_1T in texts)
+    if forward.record.kind == "causal" and _differs(whole[:half], begun, tolerance):
+        return "its tokens see what follows them; for an encoder, set `kind: encoder`"
+    return "they depend on the padding or on the other texts of a batch, so it cannot be cached"
 
 
 def check_head(model: Any, references: list[Reference], record: HeadRecord) -> None:
@@ -94,12 +148,7 @@ def check_saved(model: Any, ids_T: Tensor, saved_Td: Tensor, record: HeadRecord)
     """
     device = next(model.parameters()).device
     ids_T, saved_Td = ids_T[:CHECKED], saved_Td[:CHECKED].to(device)
-    with torch.inference_mode():
+    with torch.inference_mode(), forward_errors(model, f"over {len(ids_T)} tokens"):
         logits_TV = model(input_ids=ids_T[None].to(device), use_cache=False).logits[0]
     tolerance = max(TOLERANCE[record.dtype], TOLERANCE[str(saved_Td.dtype).removeprefix("torch.")])
     require_logits(model, saved_Td, logits_TV, LogitTransform(record.scale, record.softcap), tolerance, NO_EXACT_LOGITS)
-
-
-def head_logits(hidden_Td: Tensor, weight_Vd: Tensor, bias_V: Tensor | None, record: HeadRecord) -> Tensor:
-    """Logits in float32, [T, V]: what the trainer computes from the cache."""
-    return LogitTransform(record.scale, record.softcap).of_states(hidden_Td, weight_Vd, bias_V)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from pipeline.corpus.sample import AnnotatedSample
-from pipeline.teacher.check import head_logits
 from pipeline.teacher.maker import LogitsMaker
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.teacher import HeadRecord
+from schemas.models.logits import LogitTransform
 
 LOGITS_BYTES = 256 * 2**20
 # float32: logits, log p, log q, and one on its way; float64: q, its running sum, and that over its end.
@@ -27,7 +27,8 @@ class LogitStates:
 
     def __init__(self, weight_Vd: Tensor, bias_V: Tensor | None, head: HeadRecord, makers: Sequence[LogitsMaker]):
         self._weight_Vd = weight_Vd.float()  # once, not at every few rows
-        self._bias_V, self._head, self._makers = bias_V, head, makers
+        self._bias_V, self._makers = bias_V, makers
+        self._transform = LogitTransform(head.scale, head.softcap)
         self._rows = max(1, LOGITS_BYTES // (BYTES_PER_LOGIT * len(weight_Vd)))
 
     def make(self, hidden_Nd: Tensor, samples: Sequence[AnnotatedSample]) -> Iterator[tuple[ArrayRecord, Tensor]]:
@@ -37,7 +38,7 @@ class LogitStates:
         parts: list[list[Tensor]] = [[] for _ in arrays]
         for start in range(0, len(hidden_Nd), self._rows):
             rows = slice(start, start + self._rows)
-            logits_RV = head_logits(hidden_Nd[rows], self._weight_Vd, self._bias_V, self._head)
+            logits_RV = self._transform.of_states(hidden_Nd[rows], self._weight_Vd, self._bias_V)
             found = [values_Rx for cut in cuts for values_Rx in cut(logits_RV, rows)]
             for part, values_Rx in zip(parts, found, strict=True):
                 part.append(values_Rx)

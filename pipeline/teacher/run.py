@@ -1,17 +1,13 @@
 """The teacher at work: samples in, the states of every kind asked for out.
 
 Only the chosen layers are kept, and the LM head is computed only for kinds that are made from logits (otherwise 10-25 %
-of a small model's time is saved). Padding stands on the right; a causal model gets no attention mask, because what is
-real never sees what is not, and attention without a mask takes the fastest kernels. Memory: the weights, one batch's
-activations, and the arrays of the unit.
+of a small model's time is saved). Memory: the weights, one batch's activations, and the arrays of the unit.
 
 Shapes: B samples, T tokens, N real tokens of a batch, d hidden size.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +15,17 @@ from torch import Tensor
 
 from pipeline.corpus.sample import AnnotatedSample
 from pipeline.teacher.batching import batches
-from pipeline.teacher.check import check_head, check_saved, check_states, run_alone
+from pipeline.teacher.check import (
+    TOLERANCE,
+    check_batch,
+    check_head,
+    check_layers,
+    check_length,
+    check_saved,
+    compare_rows,
+    run_alone,
+)
+from pipeline.teacher.forward import TeacherForward, pad
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.logits import LogitStates
 from pipeline.teacher.maker import BatchStates, LogitsMaker, StatesMaker, build_makers
@@ -27,11 +33,12 @@ from pipeline.teacher.record import find_embedding
 from pipeline.teacher.wanted import WantedStates
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.dtypes import STORED
-from schemas.cache.teacher import TeacherRecord
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import ModelError
+from schemas.models.forward import unchanged
 from schemas.models.logits import find_head
-from schemas.models.token_mass import Mode, collect_token_mass, enable_token_mass, find_blocks
+from schemas.models.positions import require_tokens
+from schemas.models.token_mass import enable_token_mass
 
 
 class Teacher:
@@ -43,19 +50,29 @@ class Teacher:
         self.record, self.arrays = wanted.teacher, list(wanted.arrays)
         makers = list(build_makers(wanted.arrays, wanted.records))
         self._makers = [maker for maker in makers if isinstance(maker, StatesMaker)]
-        self._hidden = sorted({layer for maker in makers for layer in maker.hidden_layers})
-        self._mass = sorted({layer for maker in makers for layer in maker.mass_layers})
+        hidden = sorted({layer for maker in makers for layer in maker.hidden_layers})
+        mass = sorted({layer for maker in makers for layer in maker.mass_layers})
         torch.set_num_threads(config.threads)
         self._model = load_teacher(config, folder, adapter)
-        references = run_alone(self._model, self.record)
-        if self._mass:
-            enable_token_mass(self._model)
-        check_states(lambda ids_BT, mask_BT: self._forward(ids_BT, mask_BT)[0], references, config)
-        if self.record.head is not None:
-            check_head(self._model, references, self.record.head)
+        self._forward = TeacherForward(self._model, self.record, hidden, mass)
+        self._prove()
         final = [a for a in self.arrays if a.kind == "hidden" and a.layer == self.record.num_layers]
         self._unproven = final if self.record.head is not None else []  # until the first batch
+        self._padding_unproven = True  # until the first batch that has some
         self._logits = self._logit_states([maker for maker in makers if isinstance(maker, LogitsMaker)])
+
+    def _prove(self) -> None:
+        """Switch the model to the attention that token masses are read from, if need be, and check it."""
+        with unchanged(self._model):
+            references = run_alone(self._model, self.record)
+        if self._forward.mass_layers:
+            enable_token_mass(self._model)
+        with unchanged(self._model):
+            check_layers(self._forward, references, self.config.dtype)
+            check_batch(self._rows, self._forward, references, self.config.dtype)
+            check_length(self._forward)
+            if self.record.head is not None:
+                check_head(self._model, references, self.record.head)
 
     def _logit_states(self, makers: list[LogitsMaker]) -> LogitStates | None:
         if not makers:
@@ -91,6 +108,12 @@ class Teacher:
             rows = {"tokens": tokens_N, "samples": torch.tensor(batch)}
             for array, values_Nx in self._run_batch([samples[i] for i in batch]):
                 _as_tensor(stored[array.path], array)[rows[array.rows]] = values_Nx
+            if self._padding_unproven and lengths[batch[0]] > lengths[batch[-1]]:
+                for i in (batch[0], batch[-1]):
+                    bounds = {"tokens": slice(starts[i], starts[i + 1]), "samples": slice(i, i + 1)}
+                    rows_of = {a.path: _as_tensor(stored[a.path], a)[bounds[a.rows]] for a in self.arrays}
+                    self._check_alone(samples[i], rows_of)
+                self._padding_unproven = False
             for array in self._unproven:
                 self._check_saved(array, samples[batch[0]], stored[array.path][starts[batch[0]] :])
             self._unproven = []
@@ -99,7 +122,7 @@ class Teacher:
 
     def _run_batch(self, samples: list[AnnotatedSample]) -> Iterator[tuple[ArrayRecord, Tensor]]:
         """Every array with its rows for one batch, [N, width], [N] or [B, width], on the CPU and as it is stored."""
-        ids_BT, mask_BT = _pad([sample.token_ids for sample in samples])
+        ids_BT, mask_BT = pad([sample.token_ids for sample in samples])
         real_N = mask_BT.flatten().nonzero()[:, 0]
         owner = {"tokens": real_N // ids_BT.shape[1], "samples": torch.arange(len(samples))}
         for array, values_Nx in self._values(samples, ids_BT, mask_BT, real_N):
@@ -115,33 +138,44 @@ class Teacher:
         self, samples: list[AnnotatedSample], ids_BT: Tensor, mask_BT: Tensor, real_N: Tensor
     ) -> Iterator[tuple[ArrayRecord, Tensor]]:
         """Every array with its rows for one batch, as the teacher's device computed them."""
+        states = self._states(ids_BT, mask_BT, real_N)
+        yield from self._made(states)
+        if self._logits is not None:
+            yield from self._logits.make(states.real(states.hidden[self.record.num_layers]), samples)
+
+    def _states(self, ids_BT: Tensor, mask_BT: Tensor, real_N: Tensor) -> BatchStates:
         device = self._model.device
-        ids_BT, mask_BT, real_N = ids_BT.to(device), mask_BT.to(device), real_N.to(device)
-        hidden, mass = self._forward(ids_BT, mask_BT)
-        states = BatchStates(hidden, mass, mask_BT, real_N)
+        return BatchStates(*self._forward(ids_BT, mask_BT), mask_BT.to(device), real_N.to(device))
+
+    def _made(self, states: BatchStates) -> Iterator[tuple[ArrayRecord, Tensor]]:
         for maker in self._makers:
             for array in maker.arrays:
                 yield array, maker.make(array, states)
-        if self._logits is not None:
-            yield from self._logits.make(states.real(hidden[self.record.num_layers]), samples)
 
-    def _forward(self, ids_BT: Tensor, mask_BT: Tensor) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-        """Hidden states [B, T, d] of the chosen layers and of the last, and their token masses [B, T].
+    def _rows(self, texts: list[Tensor]) -> list[dict[str, Tensor]]:
+        """For each text of token ids [T], run as one batch: its rows of every array that is made from states, by path,
+        and of the final states."""
+        ids_BT, mask_BT = pad([ids_T.cpu().numpy() for ids_T in texts])
+        states = self._states(ids_BT, mask_BT, mask_BT.flatten().nonzero()[:, 0])
+        lengths = [len(ids_T) for ids_T in texts]
+        final_Nd = states.real(states.hidden[self.record.num_layers])
+        parts = {f"hidden/{self.record.num_layers}": final_Nd.split(lengths)}
+        for array, values_Nx in self._made(states):
+            parts[array.path] = values_Nx.split(lengths if array.rows == "tokens" else 1)
+        return [{path: part[text] for path, part in parts.items()} for text in range(len(texts))]
 
-        Positions are left to the model. It counts them from the left, where the text begins, and each in its own way:
-        RoBERTa's first position is 2.
-        """
-        causal = self.config.kind == "causal"
-        mode: Mode = "last" if causal else "received"
-        arguments = {"use_cache": False} if causal else {"attention_mask": mask_BT.long()}
-        model = _body(self._model) if causal else self._model
-        probe: Any = collect_token_mass(self._mass, mask_BT, mode) if self._mass else nullcontext({})
-        with torch.inference_mode(), _collect_hidden(self._model, self._hidden, self.record) as hidden, probe as mass:
-            hidden[self.record.num_layers] = model(input_ids=ids_BT, **arguments).last_hidden_state
-        for layer in self._hidden:
-            if layer not in hidden:
-                raise ModelError(f"{type(self._model).__name__} does not run its block {layer}; choose another layer")
-        return hidden, mass
+    def _check_alone(self, sample: AnnotatedSample, stored: dict[str, Tensor]) -> None:
+        """`stored`, the sample's rows by path, must be what the teacher gives for it alone, up to rounding."""
+        alone = self._rows([torch.from_numpy(sample.token_ids.astype(np.int64))])[0]
+        for array in self.arrays:
+            if array.path in alone and array.dtype in TOLERANCE:
+                tolerance = max(TOLERANCE[self.config.dtype], TOLERANCE[array.dtype])
+                pair = {array.path: stored[array.path]}, {array.path: alone[array.path].cpu()}
+                if problem := compare_rows(*pair, tolerance):
+                    raise ModelError(
+                        f"sample {sample.id!r}: {problem}: its states depend on the padding or on the other texts of a "
+                        "batch, so they cannot be cached"
+                    )
 
     def _check_saved(self, final: ArrayRecord, sample: AnnotatedSample, saved: np.ndarray) -> None:
         assert self.record.head is not None
@@ -152,63 +186,9 @@ class Teacher:
             raise ModelError(f"sample {sample.id!r}: {error}") from error
 
     def _check_tokens(self, samples: Sequence[AnnotatedSample]) -> None:
-        known = self._model.get_input_embeddings().weight.shape[0]
         for sample in samples:
-            if len(sample.token_ids) and int(sample.token_ids.max()) >= known:
-                raise ModelError(
-                    f"sample {sample.id!r} has token {int(sample.token_ids.max())}, but the teacher knows {known}; "
-                    "`teacher.tokenizer` is not the tokenizer that this model was trained with"
-                )
-
-
-def _body(model: Any) -> Any:
-    """The model without its head. Llama 4 names a part that its text model does not have, and so calls itself that."""
-    body = model.base_model if model.base_model is not model else getattr(model, "model", None)
-    if body is None:
-        raise ModelError(f"{type(model).__name__} has no body apart from its head; it cannot be a teacher")
-    return body
-
-
-@contextmanager
-def _collect_hidden(model: Any, layers: Sequence[int], record: TeacherRecord) -> Iterator[dict[int, Tensor]]:
-    """Collect hidden_states[l] of the forward passes inside, for every l but the last, which follows the final norm.
-
-    `output_hidden_states` would keep all L + 1 of them alive until the end of the pass; hooks keep what is asked for.
-    """
-    states: dict[int, Tensor] = {}
-    with ExitStack() as hooks:
-        inner = [layer for layer in layers if layer < record.num_layers]
-        for layer in inner:
-            block = find_blocks(model)[max(0, layer - 1)]
-            if layer == 0:
-                hook = block.register_forward_pre_hook(_keep_input(states), with_kwargs=True)
-            else:
-                hook = block.register_forward_hook(_keep_output(states, layer))
-            hooks.callback(hook.remove)
-        yield states
-
-
-def _keep_input(states: dict[int, Tensor]) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], None]:
-    def hook(module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        states[0] = arguments[0] if arguments else keywords["hidden_states"]
-
-    return hook
-
-
-def _keep_output(states: dict[int, Tensor], layer: int) -> Callable[[Any, Any, Any], None]:
-    def hook(module: Any, arguments: Any, output: Any) -> None:
-        states[layer] = output if isinstance(output, Tensor) else output[0]  # of a tuple, or, in GPT-1, a list
-
-    return hook
-
-
-def _pad(token_ids: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """ids and mask [B, T], padded on the right. What a padding token is does not matter: it is never seen."""
-    ids_BT = np.zeros((len(token_ids), max(map(len, token_ids))), np.int64)
-    mask_BT = np.zeros(ids_BT.shape, bool)
-    for row, ids in enumerate(token_ids):
-        ids_BT[row, : len(ids)], mask_BT[row, : len(ids)] = ids, True
-    return torch.from_numpy(ids_BT), torch.from_numpy(mask_BT)
+            if len(sample.token_ids):
+                require_tokens(self._model, int(sample.token_ids.max()), f"sample {sample.id!r}")
 
 
 def _as_tensor(stored: np.ndarray, array: ArrayRecord) -> Tensor:

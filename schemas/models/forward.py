@@ -10,8 +10,8 @@ from torch import nn
 from schemas.errors import ModelError, StillroomError
 from schemas.models.files import brief
 
-# What a module's own machinery keeps in its __dict__; everything else there is the model's.
-_MACHINERY = frozenset(vars(nn.Module())) - {"training"}
+# What a check may not change and so is not put back.
+_KEPT = frozenset({"_parameters", "_modules"})
 
 
 @contextmanager
@@ -32,14 +32,14 @@ def forward_errors(model: Any, doing: str) -> Iterator[None]:
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
     """Run the model inside in evaluation mode and put back whatever the passes change: the mode of every module, its
-    buffers, its other attributes (caches, counters) and torch's random generators. Costs a copy of the buffers."""
-    attributes = {
-        module: {name: value for name, value in vars(module).items() if name not in _MACHINERY}
-        for module in model.modules()
-    }
-    names = {module: dict(module._buffers) for module in model.modules()}
+    buffers, hooks and other attributes (caches, counters), and torch's random generators.
+
+    transformers leaves hooks and a note of them in a model of which hidden states were once asked. Costs a copy of the
+    buffers.
+    """
+    modules = {module: _attributes(module) for module in model.modules()}
     buffers = {buffer: buffer.clone() for buffer in model.buffers()}
-    devices = [buffer.device.index for buffer in (*model.parameters(), *buffers) if buffer.is_cuda][:1]
+    devices = [tensor.device.index for tensor in model.parameters() if tensor.is_cuda][:1]
     with torch.random.fork_rng(devices):
         try:
             model.eval()
@@ -48,9 +48,24 @@ def unchanged(model: nn.Module) -> Iterator[None]:
             with torch.no_grad():
                 for buffer, value in buffers.items():
                     buffer.copy_(value)
-            for module, kept in attributes.items():
-                module._buffers.clear()
-                module._buffers.update(names[module])
-                for name in vars(module).keys() - _MACHINERY - kept.keys():
-                    delattr(module, name)
-                vars(module).update(kept)
+            for module, attributes in modules.items():
+                _put_back(module, attributes)
+
+
+def _attributes(module: nn.Module) -> dict[str, tuple[Any, Any]]:
+    """What stands in a module's __dict__, and the content of the dicts there: hooks and names of buffers."""
+    return {
+        name: (value, dict(value) if isinstance(value, dict) else None)
+        for name, value in vars(module).items()
+        if name not in _KEPT
+    }
+
+
+def _put_back(module: nn.Module, attributes: dict[str, tuple[Any, Any]]) -> None:
+    for name in vars(module).keys() - attributes.keys() - _KEPT:
+        del vars(module)[name]
+    for name, (value, content) in attributes.items():
+        if content is not None:  # the same dict, because handles of hooks point to it
+            value.clear()
+            value.update(content)
+        vars(module)[name] = value

@@ -21,6 +21,7 @@ from schemas.cache.kinds.top_k import TopKConfig
 from schemas.cache.reader import Cache
 from schemas.configs.states import StatesConfig
 from schemas.errors import CacheError, ConfigError, ModelError
+from schemas.models.logits import LogitTransform
 from tests.caches import build_cache, extraction, write_corpus
 from tests.pipeline.teacher.test_run import CAUSAL, edit_weights, load, random_samples, run, sample
 from tests.schemas.cache.test_reader import as_recorded
@@ -156,15 +157,16 @@ def test_logits_stay_within_their_budget(llama: Path, monkeypatch: pytest.Monkey
     samples = random_samples(400)
     whole = run(load(llama, states), samples, 10_000)
     heights = []
-    inner = pipeline.teacher.logits.head_logits
+    inner = LogitTransform.of_states
 
-    def watched(hidden_Td: torch.Tensor, *rest: object) -> torch.Tensor:
+    def watched(transform: LogitTransform, hidden_Td: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
         heights.append(len(hidden_Td))
-        return inner(hidden_Td, *rest)  # type: ignore[arg-type]
+        return inner(transform, hidden_Td, *rest)
 
-    monkeypatch.setattr(pipeline.teacher.logits, "head_logits", watched)
     monkeypatch.setattr(pipeline.teacher.logits, "LOGITS_BYTES", 3 * 400 * pipeline.teacher.logits.BYTES_PER_LOGIT)
-    pieces = run(load(llama, states), samples, 10_000)
+    teacher = load(llama, states)
+    monkeypatch.setattr(LogitTransform, "of_states", watched)
+    pieces = run(teacher, samples, 10_000)
     assert max(heights) == 3 and sum(heights) == sum(len(one.token_ids) for one in samples)
     np.testing.assert_array_equal(pieces["top_k/ids"], whole["top_k/ids"])
     np.testing.assert_array_equal(pieces["sampled/ids"], whole["sampled/ids"])

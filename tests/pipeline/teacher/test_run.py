@@ -235,7 +235,7 @@ def test_overflow_on_disk_is_told_apart(llama: Path, tmp_path: Path) -> None:
 
 
 def test_tokens_of_another_tokenizer(llama: Path) -> None:
-    with pytest.raises(ModelError, match=r"sample 'x' has token 400, but the teacher knows 400; `teacher.tokenizer`"):
+    with pytest.raises(ModelError, match=r"sample 'x' has token 400, but LlamaForCausalLM knows 400; give"):
         run(load(llama), [sample("x", [1, 400])])
 
 
@@ -289,7 +289,7 @@ def test_only_the_first_batch_of_a_teacher_is_proven(llama: Path, monkeypatch: p
 
 def test_an_encoder_as_a_causal_model_is_refused(tmp_path: Path) -> None:
     tf.BertLMHeadModel(tf.BertConfig(**SMALL)).save_pretrained(tmp_path / "head")
-    with pytest.raises(ModelError, match="states depend on padding or on what follows; for an encoder, set `kind"):
+    with pytest.raises(ModelError, match="its tokens see what follows them; for an encoder, set `kind: encoder`"):
         load(tmp_path / "head")
     tiny_bert(tmp_path / "body", tiny_tokenizer(tmp_path / "t", "wordpiece"))
     with pytest.raises(ModelError, match=r"lacks 6 weights of BertLMHeadModel, .* is this an encoder\?"):
@@ -297,8 +297,8 @@ def test_an_encoder_as_a_causal_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_wrong_layers_are_caught_by_the_check(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.teacher.run.find_blocks", lambda model: model.model.layers[1:])
-    with pytest.raises(ModelError, match="layer 0 of the teacher differs by"):
+    monkeypatch.setattr("pipeline.teacher.forward.find_blocks", lambda model: model.model.layers[1:])
+    with pytest.raises(ModelError, match=r"layer 0 of LlamaForCausalLM is not its hidden_states\[0\]: a relative"):
         load(llama)
 
 

@@ -65,6 +65,20 @@ def test_a_rotary_embedding_that_grows_shrinks_again() -> None:
     assert model.rotary_emb.max_seq_len_cached == 8
 
 
+def test_hidden_states_are_asked_for_again_after_a_check() -> None:
+    """transformers hooks every block when they are first asked for: hooked twice, each would be there twice."""
+    config = tf.LlamaConfig(
+        vocab_size=31, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2
+    )
+    model, ids_1T = tf.LlamaForCausalLM(config).eval(), torch.arange(5)[None]
+    with unchanged(model):
+        first = model(ids_1T, output_hidden_states=True).hidden_states
+    assert not any(module._forward_hooks for module in model.modules())
+    again = model(ids_1T, output_hidden_states=True).hidden_states
+    assert len(first) == len(again) == 3
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
 def test_errors_are_one_message() -> None:
     with pytest.raises(ModelError, match=r"^Keeping cannot be run over 9 tokens: index 9 is out of range$"):  # noqa: SIM117
         with forward_errors(Keeping(), "over 9 tokens"):
