@@ -1,21 +1,27 @@
 """Folders as a table's first column shows them: told apart at a glance, on a terminal of 80 columns too."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 WIDTH = 23  # of a column of names, beside five of figures
 
+_WORDS = re.compile(r".+[-_./]")
+
 
 def short_names(folders: Sequence[Path], width: int = WIDTH) -> list[str]:
-    """What tells the folders apart: each without the parent that all share, and shortened in the middle to `width`.
-
-    Those that would then look alike are shown whole.
+    """What tells the folders apart: each without the parent that all share. Where one is longer than `width`, the words
+    that all begin with are left out, and then its middle; those that would still look alike are shown whole.
     """
     paths = [str(folder) for folder in folders]
     parent = os.path.commonpath([os.path.dirname(path) or "." for path in map(os.path.abspath, paths)])
     own = [os.path.relpath(path, parent) for path in paths] if len(set(paths)) > 1 else paths
-    short = [shorten(name, width) for name in own]
+    short = own
+    if len(own) > 1 and max(map(len, own)) > width:
+        shared = _WORDS.match(os.path.commonprefix(own))
+        short = [f"…{name[shared.end() :]}" for name in own] if shared else own
+    short = [shorten(name, width) for name in short]
     return [name if short.count(cut) > 1 else cut for name, cut in zip(own, short, strict=True)]
 
 

@@ -46,7 +46,7 @@ def test_rows_of_one_table_are_measured_in_windows_of_one_length(
     assert f"{len(texts)} texts, in windows of 16 tokens, the shortest of these models' own" in said
     table = said.split(f"{len(texts)} texts")[0].splitlines()
     assert max(map(len, table)) <= 80 and len([line for line in table if re.search(r"\d\.\d{4}", line)]) == 2
-    assert "3-and-seed-0" in said and "4-and-seed-0" in said
+    assert "…3-and-seed-0" in said and "…4-and-seed-0" in said
 
 
 def test_a_window_that_was_asked_for_is_every_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,4 +64,5 @@ def test_names_lose_what_all_share_and_their_middle() -> None:
 
 def test_names_that_would_look_alike_are_shown_whole() -> None:
     one, two = "a" * 30 + "1" + "b" * 30, "a" * 30 + "2" + "b" * 30
+    assert short_names([Path("a-run-of-many-words-1e-3"), Path("a-run-of-many-words-2e-3")], 10) == ["…1e-3", "…2e-3"]
     assert short_names([Path("x") / one, Path("x") / two], width=20) == [one, two]
