@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
+from os.path import commonpath
 from pathlib import Path
 
 WIDTH = 23  # of a column of names, beside five of figures
@@ -19,7 +20,7 @@ def short_names(folders: Sequence[Path], width: int = WIDTH) -> list[str]:
     own = [os.path.relpath(path, parent) for path in paths] if len(set(paths)) > 1 else paths
     short = own
     if len(own) > 1 and max(map(len, own)) > width:
-        shared = _WORDS.match(os.path.commonprefix(own))
+        shared = _WORDS.match(commonpath(own))
         short = [f"…{name[shared.end() :]}" for name in own] if shared else own
     short = [shorten(name, width) for name in short]
     return [name if short.count(cut) > 1 else cut for name, cut in zip(own, short, strict=True)]
