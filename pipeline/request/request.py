@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from pipeline.annotation.spans import load_annotator
+from pipeline.annotation.annotator import load_annotator
 from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.plan import Plan, make_plan
 from pipeline.request.identity import make_identity
 from pipeline.teacher.record import describe_teacher
 from pipeline.teacher.wanted import WantedStates
+from schemas.cache.annotator import UNANNOTATED
 from schemas.cache.arrays import keeps_tokens
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.records import nest_records
@@ -25,7 +26,6 @@ from schemas.models.teacher_tokenizer import OF_THE_FILE, RULES
 from schemas.models.tokenizer import LoadedTokenizer, read_tokenizer, tokenizer_files
 from schemas.storage.fingerprint import fingerprint, hash_files
 
-UNANNOTATED = "nobody"  # the annotator of a cache that keeps no tokens, and so no spans
 LIBRARIES = ("numpy", "pyarrow", "ray", "tokenizers", "torch", "transformers", "zarr")
 # Name, inode, size and time of change of every file of a teacher.
 Stamps = tuple[tuple[str, int, int, int], ...]

@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.annotation.spans import Annotator, load_annotator
+from pipeline.annotation.annotator import Annotator, load_annotator
 from pipeline.annotation.tokens import Counts, TokenizedSample, tokenize
 from pipeline.corpus.sample import NO_SPANS, AnnotatedSample, Sample, Spans
 from pipeline.output.resume import LOCK

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.annotation.spans import load_annotator
+from pipeline.annotation.annotator import load_annotator
 from tests.benchmarks.treebank import Document, read_documents
 from tests.material import MATERIAL
 

@@ -51,8 +51,7 @@ class EnglishAnnotator:
 
     def __init__(self) -> None:
         self._lexicon = load_lexicon()
-        # A line break ends a phrase, but not before a small letter: there it only wraps a line.
-        self._token = re.compile(rf"(?P<word>{word_pattern()})|[\r\n]\s*(?=[^\sa-z])|\S")
+        self._token = re.compile(rf"(?P<word>{word_pattern()})|[\r\n]\s*+|\S")
         self.version = f"english {_VERSION} (lexicon {self._lexicon.digest}, Unicode {unicodedata.unidata_version})"
 
     def annotate(self, texts: Sequence[str]) -> list[Spans]:
@@ -78,6 +77,8 @@ class EnglishAnnotator:
         for match in self._token.finditer(text):
             start, end = match.span()
             token = match.group()
+            if token[0] in "\r\n" and _wraps(text[end : end + 1]):
+                continue
             starts.append(start)
             if match.lastgroup:
                 words.append((start, end))
@@ -98,6 +99,12 @@ class EnglishAnnotator:
             ends.append(end)
             previous, previous_end = token, end
         return words, _Tokens(starts, ends, "".join(tags))
+
+
+def _wraps(after: str) -> bool:
+    """Whether white space that begins with a line break only wraps a line: a small letter follows, or nothing. Every
+    other line break ends a phrase."""
+    return after == "" or "a" <= after <= "z"
 
 
 def _split(word: str) -> int:

@@ -24,6 +24,7 @@ from functools import lru_cache
 import numpy as np
 
 from pipeline.corpus.sample import Spans
+from schemas.cache.annotator import WORDS_ALONE
 
 _VERSION = 1
 
@@ -66,7 +67,7 @@ def span_array(spans: Iterable[tuple[int, int]]) -> np.ndarray:
 class WordAnnotator:
     """Words alone, in any language: MTA's word level without its phrase level. `annotator: none`."""
 
-    version = f"words {_VERSION} (Unicode {unicodedata.unidata_version})"
+    version = f"{WORDS_ALONE} {_VERSION} (Unicode {unicodedata.unidata_version})"
 
     def annotate(self, texts: Sequence[str]) -> list[Spans]:
         """Words of each text; no phrases."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.annotation.spans import Annotator, load_annotator
+from pipeline.annotation.annotator import Annotator, load_annotator
 from pipeline.annotation.spans.patterns import TAG_OF_UPOS, find_noun_phrases, find_verb_phrases
 from pipeline.annotation.spans.words import find_words
 from schemas.errors import AnnotatorError
@@ -133,7 +133,7 @@ def test_an_unknown_annotator_is_refused_with_the_known_ones(spec: str) -> None:
 
 def test_the_built_in_annotators_load_neither_spacy_nor_nltk_and_warn_of_nothing() -> None:
     script = (
-        "import sys; from pipeline.annotation.spans import load_annotator; "
+        "import sys; from pipeline.annotation.annotator import load_annotator; "
         "[load_annotator(spec).annotate(['A dog barked.']) for spec in ('english', 'none')]; "
         "print(sorted({'spacy', 'nltk', 'textblob', 'torch', 'ray'} & set(sys.modules)))"
     )

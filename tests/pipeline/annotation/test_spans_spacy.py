@@ -9,7 +9,7 @@ import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.annotation.spans import load_annotator
+from pipeline.annotation.annotator import load_annotator
 from pipeline.annotation.spans.spacy import SpacyAnnotator, load_spacy
 from schemas.errors import AnnotatorError
 from tests.benchmarks.annotators import evaluate

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from schemas.cache.annotator import marks_phrases
 from schemas.errors import RunError
 from schemas.models.teacher_head import TeacherHead
 from trainer.data.teacher_states import SparseTeacher, TeacherHidden, TeacherMass
@@ -70,11 +71,8 @@ def require_same_tokenizer(context: LossContext, loss: str, otherwise: str) -> N
 
 
 def require_phrases(context: LossContext, loss: str, otherwise: str) -> None:
-    """Raises RunError, ending in `otherwise`, if no phrases were marked.
-
-    The annotator `none` finds words only, and its version says so.
-    """
-    if context.manifest.annotator.split()[0] == "words":
+    """Raises RunError, ending in `otherwise`, if no phrases were marked."""
+    if not marks_phrases(context.manifest.annotator):
         raise RunError(
             f"{loss} compares phrases, and this cache was extracted with words alone. "
             f"Extract with spans.annotator: english, or {otherwise}"
