@@ -43,6 +43,7 @@ def tiny_tokenizer(folder: Path, kind: Kind = "bytelevel", vocab: int = 400) -> 
     if kind == "wordpiece":
         special = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
     names = list(special.values())
+    trainer: trainers.Trainer
     if kind == "bytelevel":
         raw = Tokenizer(models.BPE())
         raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -18,7 +18,7 @@ from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_bert, tiny_llama, tiny_tokenizer
 
 Config = dict[str, Any]
-Break = Callable[[Path, Config], None]
+Break = Callable[[Path, Config], object]
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +117,15 @@ def without_id(here: Path, config: Config) -> None:
 
 
 def lines(*texts: str | bytes) -> Break:
-    return lambda here, config: [append(here / "corpus.jsonl", text) for text in texts] and None
+    def change(here: Path, config: Config) -> None:
+        for text in texts:
+            append(here / "corpus.jsonl", text)
+
+    return change
 
 
 def only(text: str) -> Break:
-    return lambda here, config: (here / "corpus.jsonl").write_text(text) and None
+    return lambda here, config: (here / "corpus.jsonl").write_text(text)
 
 
 def teacher(**changes: Any) -> Break:
@@ -133,7 +137,7 @@ def states(**changes: Any) -> Break:
 
 
 def broken(change: Callable[[Path], Any]) -> Break:
-    return lambda here, config: change(here / "teacher") and None
+    return lambda here, config: change(here / "teacher")
 
 
 def foreign_output(here: Path, config: Config) -> None:
@@ -148,7 +152,7 @@ EXTRACTIONS: dict[str, tuple[Break, str]] = {
     "two ways to a text": (corpus(text="text"), "exactly one of text, prompt, template"),
     "prompt without response": (corpus(response=None), "`response` goes with"),
     "output is a foreign folder": (foreign_output, "new"),
-    "output is a file": (lambda here, config: (here / "new").write_text("x") and None, "new"),
+    "output is a file": (lambda here, config: (here / "new").write_text("x"), "new"),
     "no such corpus": (corpus(files=["/no/such.jsonl"]), "/no/such.jsonl"),
     "a corpus of too long a name": (corpus(files=["x" * 300]), "File name too long"),
     "no match": (corpus(files=["/no/such/*.jsonl"]), "no file matches"),
@@ -349,10 +353,21 @@ def test_training_refuses(
     assert snapshot(here) == before
 
 
-def generation(here: Path) -> None:
+def compare_bytes(here: Path) -> list[str]:
+    (here / "run.json").write_bytes(b"\xff")
+    return ["compare", str(here)]
+
+
+def picture_over_a_folder(here: Path) -> list[str]:
+    (here / "x.png").mkdir()
+    return ["compare", str(here), "--picture", str(here / "x.png")]
+
+
+def generation(here: Path) -> list[str]:
     config = {"cache": str(here / "cache"), "model": str(here / "teacher"), "max_new_tokens": 4, "device": "cpu"}
     config["output"] = str(here / "corpus.jsonl" / "o.jsonl")
     (here / "generate.yaml").write_text(yaml.safe_dump(config))
+    return ["generate", str(here / "generate.yaml")]
 
 
 COMMANDS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
@@ -379,7 +394,7 @@ COMMANDS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     ),
     "evaluate no model": (
         lambda here: ["evaluate", str(here), "--text", str(here / "corpus.jsonl")],
-        "no model folder",
+        "not a model folder",
     ),
     "evaluate a model of too long a name": (
         lambda here: ["evaluate", "x" * 300, "--text", str(here / "corpus.jsonl")],
@@ -388,12 +403,12 @@ COMMANDS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "evaluate no text": (lambda here: ["evaluate", str(here / "teacher"), "--text", str(here / "no.txt")], "no.txt"),
     "compare no runs": (lambda here: ["compare", str(here)], "run.json"),
     "compare runs that are not text": (
-        lambda here: (here / "run.json").write_bytes(b"\xff") and ["compare", str(here)],
+        compare_bytes,
         "run.json is damaged",
     ),
     "a picture that is no PNG": (lambda here: ["compare", str(here), "--picture", "x.xyz"], "x.xyz: the picture is a"),
     "a picture that is a folder": (
-        lambda here: (here / "x.png").mkdir() or ["compare", str(here), "--picture", str(here / "x.png")],
+        picture_over_a_folder,
         "x.png is a folder",
     ),
     "a picture below a file": (
@@ -401,7 +416,7 @@ COMMANDS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         "corpus.jsonl is a file",
     ),
     "generate to below a file": (
-        lambda here: generation(here) or ["generate", str(here / "generate.yaml")],
+        generation,
         "corpus.jsonl is a file",
     ),
     "schema of nothing": (lambda here: ["schema", "student"], "'student'"),

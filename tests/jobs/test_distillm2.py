@@ -121,7 +121,10 @@ def test_the_objective_is_the_sum_of_its_two_parts(made: Path, tmp_path: Path) -
 def test_resumed_at_any_step_it_is_the_same_student(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    both = {"student_cache": made / "student_cache", "objective": [{"loss": "ce", "weight": 0.1}, CORPUS, STUDENT]}
+    both: dict[str, Any] = {
+        "student_cache": made / "student_cache",
+        "objective": [{"loss": "ce", "weight": 0.1}, CORPUS, STUDENT],
+    }
     train(config(made, tmp_path / "whole", **both))
     original = Loop.step
     for step in (1, 3):

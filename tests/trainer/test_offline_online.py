@@ -212,7 +212,7 @@ def test_a_teacher_that_is_its_own_student_has_nothing_to_learn(cache: Cache) ->
     """Same states, same masses, same logits: geometry, span logits and structure agree, end of sequence or not."""
     tokenizer = AutoTokenizer.from_pretrained(cache.path / "teacher")
     model = AutoModelForCausalLM.from_pretrained(cache.path.parent / "teacher", dtype=torch.float32).eval()
-    losses = [{"loss": "sra", "cos": 0}, {"loss": "kd"}, {"loss": "mta", "hid": 0}]
+    losses: list[dict[str, Any]] = [{"loss": "sra", "cos": 0}, {"loss": "kd"}, {"loss": "mta", "hid": 0}]
     context = GivenContext(
         manifest=cache.manifest,
         head=load_teacher_head(cache.path, cache.manifest),

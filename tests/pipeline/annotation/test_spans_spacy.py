@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spacy
+import spacy.about
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spacy.pipeline import AttributeRuler
 
 from pipeline.annotation.annotator import load_annotator
 from pipeline.annotation.spans.spacy import SpacyAnnotator, load_spacy
@@ -39,6 +41,7 @@ def tagged_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved pipeline with coarse tags by rule, and no parser."""
     nlp = spacy.blank("en")
     ruler = nlp.add_pipe("attribute_ruler")
+    assert isinstance(ruler, AttributeRuler)
     for upos, words in _UPOS.items():
         ruler.add([[{"LOWER": word.lower()}] for word in words.split()], {"POS": upos})
     ruler.add([[{"LOWER": "'s"}]], {"POS": "PART", "TAG": "POS"})
@@ -117,13 +120,15 @@ def test_spans_are_sound_and_alike_in_any_company(parser: SpacyAnnotator, texts:
 
 def test_the_version_follows_the_files_and_not_the_place(tagged_folder: Path, tmp_path: Path) -> None:
     version = load_annotator(f"spacy:{tagged_folder}").version
-    assert version.startswith("spacy:en_pipeline 0.0.0 sha=") and f"spacy {spacy.__version__}" in version
+    assert version.startswith("spacy:en_pipeline 0.0.0 sha=") and f"spacy {spacy.about.__version__}" in version
     assert str(tagged_folder) not in version
     shutil.copytree(tagged_folder, tmp_path / "elsewhere")
     assert load_annotator(f"spacy:{tmp_path / 'elsewhere'}").version == version
     patterns = next((tmp_path / "elsewhere" / "attribute_ruler").iterdir())
     changed = load_spacy(str(tagged_folder))._nlp
-    changed.get_pipe("attribute_ruler").add([[{"LOWER": "cat"}]], {"POS": "NOUN"})
+    ruler = changed.get_pipe("attribute_ruler")
+    assert isinstance(ruler, AttributeRuler)
+    ruler.add([[{"LOWER": "cat"}]], {"POS": "NOUN"})
     changed.to_disk(tmp_path / "changed")
     assert patterns.read_bytes() != (tmp_path / "changed" / "attribute_ruler" / patterns.name).read_bytes()
     assert load_annotator(f"spacy:{tmp_path / 'changed'}").version != version

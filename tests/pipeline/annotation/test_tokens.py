@@ -3,29 +3,30 @@
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Encoding
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from pipeline.annotation.tokens import Counts, tokenize
+from pipeline.annotation.tokens import Counts, TokenizedSample, tokenize
 from pipeline.corpus.sample import Sample
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import CorpusError, TokenizerError
 from tests.material import MATERIAL, needs_material
-from tests.tiny import TEXTS, tiny_tokenizer
+from tests.tiny import TEXTS, Kind, tiny_tokenizer
 
-KINDS = ["bytelevel", "bpe", "unigram", "wordpiece"]
+KINDS: list[Kind] = ["bytelevel", "bpe", "unigram", "wordpiece"]
 PIECES = [*TEXTS[:3], *TEXTS[-5:], "e\u0301", "👩‍👩‍👧‍👦", "ﬁ", "\u00a0", "</s>", "[SEP]", "ÅÅ", "\u200b", "İ", "漢"]
 texts = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=6)), min_size=1, max_size=6).map("".join)
 texts = texts.filter(lambda text: text.strip() != "")
 
 
 @cache
-def tokenizer_of(kind: str):
+def tokenizer_of(kind: Kind) -> PreTrainedTokenizerFast:
     return tiny_tokenizer(Path(mkdtemp()), kind)
 
 
@@ -33,7 +34,13 @@ def config(max_tokens: int, append_eos: bool = False) -> TeacherConfig:
     return TeacherConfig(model="x", max_tokens=max_tokens, append_eos=append_eos)
 
 
-def check(sample: Sample, tokenizer, settings: TeacherConfig, kept, counts: Counts) -> None:
+def check(
+    sample: Sample,
+    tokenizer: PreTrainedTokenizerFast,
+    settings: TeacherConfig,
+    kept: list[TokenizedSample],
+    counts: Counts,
+) -> None:
     whole = sample.prompt + sample.response
     eos = tokenizer.eos_token_id if settings.append_eos else None
     if not kept:
@@ -142,7 +149,7 @@ def test_bad_tokenizers_are_named() -> None:
     class Backwards:
         """What a broken tokenizer would give: real encodings, swapped."""
 
-        def __call__(self, batch, **options):
+        def __call__(self, batch: list[str], **options: Any) -> Any:
             encodings = tokenizer_of("bytelevel")(batch, **options).encodings
             return type("Encoded", (), {"encodings": [Swapped(e) for e in encodings]})
 

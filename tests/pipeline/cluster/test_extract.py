@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import ray
 import torch
 from ray.exceptions import (
     ActorUnschedulableError,
@@ -52,7 +53,7 @@ LOCAL = WorkersConfig(count=2, cpus=0.25, annotator_cpus=0.25)
 def ray_here() -> Iterator[str]:
     """One local Ray for the module; its address."""
     with cluster(LOCAL):
-        yield pipeline.cluster.extract.ray.get_runtime_context().gcs_address
+        yield ray.get_runtime_context().gcs_address
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +257,7 @@ def test_killed_workers_cost_a_try_and_no_byte(whole: Path, folder: Path) -> Non
 @contextmanager
 def deaths_named(name: Callable[[str], RayError]) -> Iterator[None]:
     """Ray as it is, but for the name that it gives to the death of an actor."""
-    get = pipeline.cluster.extract.ray.get
+    get = ray.get
 
     def renamed(*arguments: Any, **options: Any) -> Any:
         try:
@@ -265,7 +266,7 @@ def deaths_named(name: Callable[[str], RayError]) -> Iterator[None]:
             raise name(str(error)) from None
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.cluster.extract.ray, "get", renamed)
+        patch.setattr(ray, "get", renamed)
         yield
 
 

@@ -4,17 +4,18 @@ import gzip
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.corpus.corpus import UniqueIds, content_id, read_corpus
+from pipeline.corpus.corpus import Corpus, UniqueIds, content_id, read_corpus
 from pipeline.corpus.sample import Sample
 from schemas.configs.extraction import CorpusConfig
 from schemas.errors import ConfigError, CorpusError
 
-RECORDS = [
+RECORDS: list[dict[str, Any]] = [
     {"n": 1, "q": "Why?", "a": "Because é.", "topic": "x"},
     {"n": 2, "q": "", "a": "No question.", "topic": "y"},
     {"n": 3, "q": "How?", "a": "漢字 🙂", "topic": "z"},
@@ -22,7 +23,7 @@ RECORDS = [
 SAMPLES = [Sample(str(r["n"]), r["q"], r["a"]) for r in RECORDS]
 
 
-def write_lines(path: Path, records: list) -> Path:
+def write_lines(path: Path, records: list[dict[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
@@ -38,7 +39,7 @@ def read(*files: Path | str, **fields: object) -> list[Sample]:
     return list(read_corpus(config(*files, **fields)))
 
 
-def check_unique(corpus) -> None:
+def check_unique(corpus: Corpus) -> None:
     ids = UniqueIds()
     for sample in corpus:
         ids.add(sample.id)

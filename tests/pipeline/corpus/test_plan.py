@@ -3,11 +3,13 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from transformers import PreTrainedTokenizerFast
 
 from pipeline.cluster.progress import ExtractionProgress
 from pipeline.corpus.corpus import Corpus, read_corpus
@@ -26,7 +28,7 @@ from tests.tiny import TEXTS, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory):
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFast:
     return tiny_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
@@ -40,7 +42,9 @@ def corpus_of(path: Path, texts: list[str]) -> Corpus:
     texts=st.lists(st.text(st.characters(exclude_categories=["C"]), max_size=40), min_size=1, max_size=30),
     unit_tokens=st.integers(1, 60),
 )
-def test_units_are_the_corpus_in_order(tokenizer, tmp_path_factory, texts: list[str], unit_tokens: int) -> None:
+def test_units_are_the_corpus_in_order(
+    tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory, texts: list[str], unit_tokens: int
+) -> None:
     texts = [*texts, "never blank"]
     corpus = corpus_of(tmp_path_factory.mktemp("c") / "c.jsonl", texts)
     plan = make_plan(corpus, tokenizer, BatchingConfig(unit_tokens=unit_tokens), max_tokens=8)
@@ -60,7 +64,9 @@ def test_units_are_the_corpus_in_order(tokenizer, tmp_path_factory, texts: list[
     assert list(plan.read_units(corpus, skip=every_second)) == [u for u in units if u[0].number not in every_second]
 
 
-def test_tokens_are_estimated_well_and_units_are_of_about_one_size(tokenizer, tmp_path: Path) -> None:
+def test_tokens_are_estimated_well_and_units_are_of_about_one_size(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
     corpus = corpus_of(tmp_path / "c.jsonl", TEXTS * 8)
     plan = make_plan(corpus, tokenizer, BatchingConfig(unit_tokens=500))
     truth = sum(len(ids) for ids in tokenizer([s.response for s in corpus])["input_ids"])
@@ -68,7 +74,7 @@ def test_tokens_are_estimated_well_and_units_are_of_about_one_size(tokenizer, tm
     assert all(400 <= unit.tokens <= 500 for unit in plan.units[:-1])
 
 
-def test_the_hash_knows_content_and_not_its_cut(tokenizer, tmp_path: Path) -> None:
+def test_the_hash_knows_content_and_not_its_cut(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     def plan(name: str, texts: list[str], unit_tokens: int = 100) -> Plan:
         return make_plan(corpus_of(tmp_path / name, texts), tokenizer, BatchingConfig(unit_tokens=unit_tokens))
 
@@ -79,7 +85,7 @@ def test_the_hash_knows_content_and_not_its_cut(tokenizer, tmp_path: Path) -> No
     assert plan("e.jsonl", TEXTS[::-1]).corpus.sha256 != base.corpus.sha256
 
 
-def test_a_corpus_that_changes_under_the_plan_is_noticed(tokenizer, tmp_path: Path) -> None:
+def test_a_corpus_that_changes_under_the_plan_is_noticed(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path / "c.jsonl", TEXTS)
     plan = make_plan(corpus, tokenizer, BatchingConfig(unit_tokens=200))
     corpus_of(tmp_path / "c.jsonl", [*TEXTS[:-1], "changed"])
@@ -91,14 +97,14 @@ def test_a_corpus_that_changes_under_the_plan_is_noticed(tokenizer, tmp_path: Pa
     assert len(list(plan.read_units(corpus, skip={last.number}))) == len(plan.units) - 1
 
 
-def test_a_corpus_without_samples_is_refused(tokenizer, tmp_path: Path) -> None:
+def test_a_corpus_without_samples_is_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"holds no records: .*c\.jsonl"):
         make_plan(corpus_of(tmp_path / "c.jsonl", []), tokenizer, BatchingConfig())
     with pytest.raises(CorpusError, match="every record of the corpus is blank in 't'"):
         make_plan(corpus_of(tmp_path / "c.jsonl", [" ", "\n"]), tokenizer, BatchingConfig())
 
 
-def test_an_id_given_twice_stops_the_plan(tokenizer, tmp_path: Path) -> None:
+def test_an_id_given_twice_stops_the_plan(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "c.jsonl", [{"id": "x", "t": "a"}, {"id": "x", "t": "b"}])
     with pytest.raises(CorpusError, match=rf"{path}:2 has the id 'x' that {path}:1 has already"):
         make_plan(read_corpus(CorpusConfig(files=[str(path)], text="t", id="id")), tokenizer, BatchingConfig())
@@ -126,9 +132,13 @@ def test_predicted_bytes_add_up() -> None:
 def identity(
     hidden: int = 5,
     records: dict[str, Strict] | None = None,
-    **changes: object,
-) -> dict:
-    sections = {"output": "/o", "corpus": {"files": ["c.jsonl"], "text": "t"}, "teacher": {"model": "m"}}
+    **changes: Any,
+) -> dict[str, Any]:
+    sections: dict[str, Any] = {
+        "output": "/o",
+        "corpus": {"files": ["c.jsonl"], "text": "t"},
+        "teacher": {"model": "m"},
+    }
     for name, section in changes.items():
         sections[name] = {**sections.get(name, {}), **section} if isinstance(section, dict) else section
     return make_identity(
@@ -151,7 +161,7 @@ def identity(
         {"workers": {"count": 4, "cpus": 2, "retries": 0}},
     ],
 )
-def test_where_it_runs_is_no_part_of_the_identity(changes: dict) -> None:
+def test_where_it_runs_is_no_part_of_the_identity(changes: dict[str, Any]) -> None:
     assert fingerprint(identity(**changes)) == fingerprint(identity())
 
 
@@ -176,20 +186,21 @@ def test_where_it_runs_is_no_part_of_the_identity(changes: dict) -> None:
         ),
     ],
 )
-def test_what_changes_a_byte_changes_the_identity(changes: dict, line: str) -> None:
+def test_what_changes_a_byte_changes_the_identity(changes: dict[str, Any], line: str) -> None:
     assert line in list(differences(identity(), identity(**changes)))
     json.dumps(identity(**changes))
 
 
 def test_progress_lines_count_from_the_first_batch() -> None:
     now = [0.0]
-    console = Console(file=io.StringIO(), width=200)
+    written = io.StringIO()
+    console = Console(file=written, width=200)
     with ExtractionProgress(1000, console=console, clock=lambda: now[0]) as progress:
         progress.start(done=100)
         for moment, samples, tokens in [(60, 0, 0), (90, 50, 1_000), (95, 60, 1_200), (110, 250, 5_000)]:
             now[0] = moment
             progress.update(samples, tokens, 2_000_000)
-    assert console.file.getvalue().splitlines() == [
+    assert written.getvalue().splitlines() == [
         "150/1,000 samples · 1,000 tokens · 2.0 MB",
         "350/1,000 samples · 5,000 tokens · 2.0 MB · 200 tokens/s · 0:01:05 left",
     ]

@@ -9,7 +9,7 @@ import torch
 import transformers as tf
 
 from pipeline.teacher.check import TIES, compare_rows
-from schemas.configs.extraction import StatesConfig
+from schemas.configs.states import StatesConfig
 from schemas.errors import ModelError
 from tests.pipeline.teacher.test_run import SMALL, load, random_samples, run
 from tests.tiny import tiny_llama, tiny_tokenizer

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from trainer.alignment.student_text import StudentTokenizer
 from trainer.data.loader import BatchBuilder
 from trainer.data.teacher_states import SparseTeacher
 
-NO_STATES = {"hidden": [], "mass": []}
+NO_STATES: dict[str, Any] = {"hidden": [], "mass": []}
 
 
 def live_logp(model: tf.PreTrainedModel, samples: list[AnnotatedSample], temperature: float) -> torch.Tensor:
@@ -52,7 +53,7 @@ def test_top_k_is_that_of_the_models_own_logits(name: str, tmp_path: Path) -> No
     states = StatesConfig.model_validate({**NO_STATES, "top_k": {"k": 7, "temperature": 2.0}})
     found = run(load(tmp_path, states), samples)
     assert list(found) == ["top_k/ids", "top_k/logprobs"]
-    assert (found["top_k/ids"].dtype, found["top_k/logprobs"].dtype) == (np.int32, np.float32)
+    assert found["top_k/ids"].dtype == np.int32 and found["top_k/logprobs"].dtype == np.float32
     truth = live_logp(model, samples, 2.0)
     values, ids = truth.topk(7)
     ids_found, values_found = torch.from_numpy(found["top_k/ids"]).long(), torch.from_numpy(found["top_k/logprobs"])
@@ -140,7 +141,7 @@ def test_a_samples_draws_depend_on_its_id_and_the_seed_alone(llama: Path) -> Non
             alone = run(load(llama, states), [one])
             np.testing.assert_array_equal(alone["sampled/ids"], together["sampled/ids"][rows])
             np.testing.assert_allclose(alone["sampled/weights"], together["sampled/weights"][rows], rtol=1e-3)
-    renamed = [sample(f"other{s.id}", s.token_ids) for s in samples]
+    renamed = [sample(f"other{s.id}", s.token_ids.tolist()) for s in samples]
     assert (run(load(llama, states), renamed)["sampled/ids"] != together["sampled/ids"]).mean() > 0.3
     reseeded = sampled(draws=30, proposal=0.7, seed=6)
     assert (run(load(llama, reseeded), samples)["sampled/ids"] != together["sampled/ids"]).mean() > 0.3
@@ -156,7 +157,7 @@ def test_logits_stay_within_their_budget(llama: Path, monkeypatch: pytest.Monkey
     states = StatesConfig(hidden=[], mass=[], top_k=TopKConfig(k=5), sampled=SampledConfig(draws=5))
     samples = random_samples(400)
     whole = run(load(llama, states), samples, 10_000)
-    heights = []
+    heights = list[int]()
     inner = LogitTransform.of_states
 
     def watched(transform: LogitTransform, hidden_Td: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
@@ -197,7 +198,7 @@ def test_distributions_that_cannot_be(llama: Path, tmp_path: Path) -> None:
 
 # --- In a cache -------------------------------------------------------------------------------------------------------
 
-SPARSE = {
+SPARSE: dict[str, Any] = {
     **NO_STATES,
     "top_k": {"k": 6, "temperature": 2.0},
     "sampled": {"draws": 9, "temperature": 1.0, "proposal": 0.8, "seed": 4},
@@ -232,7 +233,7 @@ def test_a_cache_of_distributions_alone(made: Path, llama: Path) -> None:
     for row, position in enumerate((3, 40, 0)):
         kept = cache.sample(position)
         assert kept.text == TEXTS[position] and len(kept.words)
-        one = [sample(kept.id, kept.token_ids)]
+        one = [sample(kept.id, kept.token_ids.tolist())]
         length = len(kept.token_ids)
         softened, plain = live_logp(model, one, 2.0), live_logp(model, one, 1.0)
         values, ids = likeliest.values_BTn[row, :length].double(), likeliest.ids_BTn[row, :length]
@@ -255,12 +256,12 @@ def test_what_is_not_there_is_named(made: Path, llama: Path, tmp_path: Path) -> 
 
 
 def test_what_is_asked_for_changes_the_fingerprint(made: Path, llama: Path) -> None:
-    def fingerprint(**changes: dict[str, object]) -> str:
+    def fingerprint(**changes: dict[str, Any]) -> str:
         states = {**SPARSE, **{kind: {**SPARSE[kind], **change} for kind, change in changes.items()}}
         return make_request(extraction(made, llama, made.parent / "corpus.jsonl", states=states)).manifest.fingerprint
 
     assert fingerprint() == Cache(made).manifest.fingerprint
-    changes = [
+    changes: list[dict[str, dict[str, Any]]] = [
         {"top_k": {"temperature": 1.0}},
         {"top_k": {"k": 5}},
         {"sampled": {"proposal": 1.0}},

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -265,10 +266,10 @@ def test_saved_states_that_do_not_give_the_logits_are_refused(
         run(teacher, [sample("short", [5, 6, 7]), sample("long", range(3, 33))])
 
 
-def louder_beyond_the_check(forward: Callable[..., object]) -> Callable[..., object]:
+def louder_beyond_the_check(forward: Callable[..., Any]) -> Callable[..., Any]:
     """A forward pass whose logits grow after as many tokens as loading looks at."""
 
-    def altered(*args: object, **kwargs: object) -> object:
+    def altered(*args: Any, **kwargs: Any) -> Any:
         output = forward(*args, **kwargs)
         output.logits[:, MAX_LENGTH:] *= 1.5
         return output
@@ -281,7 +282,12 @@ def test_only_the_first_batch_of_a_teacher_is_proven(llama: Path, monkeypatch: p
     teacher = load(llama, StatesConfig(hidden=["last"], mass=["last"], dtype=dtype))
     checked: list[str] = []
     inner = teacher._check_saved
-    monkeypatch.setattr(teacher, "_check_saved", lambda a, one, saved: (checked.append(one.id), inner(a, one, saved)))
+
+    def watched(states: Any, one: AnnotatedSample, saved: Any) -> None:
+        checked.append(one.id)
+        inner(states, one, saved)
+
+    monkeypatch.setattr(teacher, "_check_saved", watched)
     for _ in range(2):
         run(teacher, random_samples())
     assert checked == ["s7"]

@@ -3,11 +3,11 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import zarr
 from pydantic import ValidationError
 
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
@@ -19,6 +19,7 @@ from schemas.cache.states import map_array, write_states
 from schemas.cache.teacher import EmbeddingRecord, TeacherRecord
 from schemas.errors import CacheError
 from schemas.storage.fingerprint import differences, fingerprint, hash_file
+from tests.stored import opened, stored
 
 IDENTITY = {"teacher": {"weights": "ab", "layers": [1, 2]}, "dtype": "bfloat16"}
 
@@ -54,13 +55,14 @@ def test_manifest_round_trip_and_alterations(tmp_path: Path) -> None:
     good = manifest().model_dump(mode="json")
     (tmp_path / "cache.json").write_text(json.dumps(good))
     assert read_manifest(tmp_path) == manifest()
-    for change, said in [
+    changes: list[tuple[dict[str, Any], str]] = [
         ({"version": 2}, "version 2"),
         ({"format": "parquet"}, "'parquet'"),
         ({"identity": {"dtype": "float32"}}, "does not hash to its fingerprint"),
         ({"units": 0}, "units"),
         ({"surplus": 1}, "surplus"),
-    ]:
+    ]
+    for change, said in changes:
         (tmp_path / "cache.json").write_text(json.dumps(good | change))
         with pytest.raises(CacheError, match=said):
             read_manifest(tmp_path)
@@ -103,11 +105,11 @@ def test_states_are_plain_zarr_and_plain_bytes(tmp_path: Path) -> None:
     arrays = {"hidden/2": half.view(torch.uint16).numpy(), "mass/2": np.zeros(7, np.float32)}
     write_states(tmp_path / "s.zarr", arrays, records)
 
-    group = zarr.open_group(tmp_path / "s.zarr", mode="r")
-    assert group["hidden/2"].attrs["dtype"] == "bfloat16"
-    assert torch.equal(torch.from_numpy(group["hidden/2"][...]).view(torch.bfloat16), half)
+    assert opened(tmp_path / "s.zarr", "hidden/2").attrs["dtype"] == "bfloat16"
+    bits = stored(tmp_path / "s.zarr", "hidden/2")
+    assert torch.equal(torch.from_numpy(bits).view(torch.bfloat16), half)
     # float32 is bfloat16 with sixteen more bits: what the README tells a NumPy user to do.
-    widened = (group["hidden/2"][...].astype(np.uint32) << 16).view(np.float32)
+    widened = (bits.astype(np.uint32) << 16).view(np.float32)
     np.testing.assert_array_equal(widened, half.float().numpy())
 
     mapped = map_array(tmp_path / "s.zarr", records[0], 7)
@@ -125,14 +127,13 @@ def test_compressed_rows_of_samples_and_whole_numbers(tmp_path: Path) -> None:
     assert [record.path for record in records] == ["pooled/2", "top_k/ids"]
     assert [record.rows for record in records] == ["samples", "tokens"]
     assert keeps_tokens(records) and not keeps_tokens(records[:1])
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "pooled/2": np.linspace(-1, 1, 320, dtype=np.float16).reshape(5, 64),
         "top_k/ids": np.arange(21, dtype=np.int32).reshape(7, 3),
     }
     write_states(tmp_path / "s.zarr", arrays, records)
-    group = zarr.open_group(tmp_path / "s.zarr", mode="r")
     for record, rows in zip(records, (5, 7), strict=True):
-        np.testing.assert_array_equal(group[record.path][...], arrays[record.path])
+        np.testing.assert_array_equal(stored(tmp_path / "s.zarr", record.path), arrays[record.path])
         mapped = map_array(tmp_path / "s.zarr", record, rows)
         np.testing.assert_array_equal(mapped, arrays[record.path])
         mapped[:] = 0  # of the reader's own, as every array is
@@ -145,7 +146,7 @@ def test_compressed_rows_of_samples_and_whole_numbers(tmp_path: Path) -> None:
 def test_a_unit_without_tokens_is_a_valid_group(tmp_path: Path) -> None:
     record = ArrayRecord(kind="hidden", layer=0, width=4, dtype="float32")
     write_states(tmp_path / "s.zarr", {"hidden/0": np.empty((0, 4), np.float32)}, [record])
-    assert zarr.open_group(tmp_path / "s.zarr", mode="r")["hidden/0"].shape == (0, 4)
+    assert stored(tmp_path / "s.zarr", "hidden/0").shape == (0, 4)
 
 
 def test_wrong_numbers_are_never_written(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-import zarr
 
 from jobs.verify import verify_cache
 from schemas.cache.reader import Cache
 from tests.caches import build_cache, extraction, write_corpus
+from tests.stored import opened
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "cache-1"
@@ -32,11 +32,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_zarr_and_pyarrow_alone_read_a_cache(cache: Path) -> None:
     """The README's snippet, held against our own reader."""
     samples = pa.ipc.open_file(str(cache / "shards/00000/samples.arrow")).read_all()
-    states = zarr.open_group(str(cache / "shards/00000/states.zarr"), mode="r")["hidden/2"]
+    states = opened(cache / "shards/00000/states.zarr", "hidden/2")
     ours = Cache(cache)
     for row in range(len(samples)):
         start, count = samples["row_start"][row].as_py(), samples["row_count"][row].as_py()
-        bits = states[start : start + count]
+        bits = np.asarray(states[start : start + count])
         assert states.attrs["dtype"] == "bfloat16"
         hidden = (bits.astype(np.uint32) << 16).view(np.float32)
         position = ours.position(samples["sample_id"][row].as_py())
@@ -63,7 +63,7 @@ def test_that_needs_nothing_of_ours(cache: Path) -> None:
 
 
 def test_duckdb_reads_the_index(cache: Path) -> None:
-    found = duckdb.sql(
+    found = duckdb.execute(
         f"SELECT shard, count(*), sum(tokens) FROM '{cache / 'index.parquet'}' GROUP BY shard ORDER BY shard"
     ).fetchall()
     records = [json.loads(path.read_text()) for path in sorted(cache.glob("shards/*/shard.json"))]

@@ -334,7 +334,7 @@ def test_bfloat16_of_any_bits_is_judged_right(made: Path) -> None:
     record = ArrayRecord(kind="mass", layer=1, width=None, dtype="bfloat16")
     every = np.arange(1 << 16, dtype=np.uint16)
     finite = torch.from_numpy(every).view(torch.bfloat16).isfinite().numpy()
-    values = every[finite]
+    values: np.ndarray = every[finite]
     _check_finite(OneArray(), [record][0])  # type: ignore[arg-type]
     for bits in every[~finite]:
         values = np.array([0, bits], np.uint16)

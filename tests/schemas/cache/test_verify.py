@@ -68,7 +68,7 @@ def may_pass(path: Path, sound: dict[str, Path]) -> bool:
     if path.name == "cache.json":
         return without_information(path) == without_information(sound[path.name])
     if path.name == "index.parquet":
-        return pq.read_table(path).equals(pq.read_table(sound[path.name]))
+        return bool(pq.read_table(path).equals(pq.read_table(sound[path.name])))
     return False
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.configs.losses import SRAConfig
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config, load_config
 from schemas.errors import ConfigError
@@ -40,7 +41,9 @@ def test_defaults_are_filled_in_and_survive_a_round_trip(tmp_path: Path) -> None
 def test_overrides_reach_into_lists_and_sections(tmp_path: Path) -> None:
     overrides = ["optimizer.lr=3e-4", "objective.1.mass_exponent=0.5", "seed=7"]
     config = load_config(write(tmp_path, GOOD), TrainingConfig, overrides)
-    assert (config.optimizer.lr, config.objective[1].mass_exponent, config.seed) == (3e-4, 0.5, 7)
+    sra = config.objective[1]
+    assert isinstance(sra, SRAConfig)
+    assert (config.optimizer.lr, sra.mass_exponent, config.seed) == (3e-4, 0.5, 7)
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ import csv
 import io
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import transformers as tf
-import zarr
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -29,13 +29,14 @@ from tests.caches import build_cache, extraction, write_corpus
 from tests.material import MATERIAL, needs_material
 from tests.pipeline.teacher.test_run import random_samples, run, sample
 from tests.schemas.cache.test_reader import as_recorded
+from tests.stored import stored
 from tests.teachers import make_teacher
 from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.data.loader import BatchBuilder
 from trainer.data.teacher_states import PooledTeacher, TeacherHidden
 
-POOLED_ONLY = {"hidden": [], "mass": []}
+POOLED_ONLY: dict[str, Any] = {"hidden": [], "mass": []}
 
 
 def load(folder: Path, kind: str, states: StatesConfig) -> Teacher:
@@ -46,7 +47,7 @@ def load(folder: Path, kind: str, states: StatesConfig) -> Teacher:
 def naive(states_Td: np.ndarray, pooling: str, normalise: bool) -> np.ndarray:
     """In float64, token by token."""
     tokens = states_Td.astype(np.float64)
-    pooled = {"mean": sum(tokens) / len(tokens), "cls": tokens[0], "last": tokens[-1]}[pooling]
+    pooled: np.ndarray = {"mean": sum(tokens) / len(tokens), "cls": tokens[0], "last": tokens[-1]}[pooling]
     return pooled / np.sqrt(sum(x * x for x in pooled)) if normalise else pooled
 
 
@@ -159,16 +160,16 @@ def test_every_command_takes_a_cache_without_tokens(made: Path, capsys: pytest.C
     said = capsys.readouterr().out
     assert f"{len(TEXTS)} samples, 0 tokens; every checksum, row and number is good" in said
     assert "none are kept" in said and "bytes a sample" in said and f"[{len(TEXTS)}, 32]" in said
-    console = Console(file=io.StringIO(), width=200)
-    _show_sample(console, Cache(made).sample(3))
-    assert TEXTS[3] in console.file.getvalue()
+    written = io.StringIO()
+    _show_sample(Console(file=written, width=200), Cache(made).sample(3))
+    assert TEXTS[3] in written.getvalue()
 
 
 def test_any_zarr_reader_opens_compressed_embeddings(made: Path) -> None:
     cache = Cache(made)
     shard = cache.shard(0)
-    stored = zarr.open_group(shard.path / "states.zarr", mode="r")["pooled/2"]
-    np.testing.assert_array_equal(stored[...], shard.array(cache.arrays_of("pooled")[0]))
+    found = stored(shard.path / "states.zarr", "pooled/2")
+    np.testing.assert_array_equal(found, shard.array(cache.arrays_of("pooled")[0]))
 
 
 def test_damage_of_compressed_embeddings_is_named(made: Path, tmp_path: Path) -> None:

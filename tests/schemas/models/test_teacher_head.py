@@ -10,22 +10,24 @@ from schemas.models.teacher_head import ROWS, TeacherHead
 @pytest.mark.parametrize("vocabulary", [1, ROWS - 1, ROWS, ROWS + 1])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("scale", "softcap"), [(1.0, None), (0.25, None), (1.0, 3.0), (4.0, 3.0)])
-def test_logits(vocabulary, bias, scale, softcap):
+def test_logits(vocabulary: int, bias: bool, scale: float, softcap: float | None) -> None:
     g = torch.Generator().manual_seed(0)
     weight, hidden = torch.randn(vocabulary, 5, generator=g), torch.randn(2, 3, 5, generator=g)
-    bias_V = torch.randn(vocabulary, generator=g) if bias else None
-    head = TeacherHead(weight, bias_V, HeadRecord(dtype="float32", bias=bias, scale=scale, softcap=softcap))
-    right = scale * (hidden.double() @ weight.double().T + (bias_V.double() if bias else 0))
+    bias_V = torch.randn(vocabulary, generator=g)
+    head = TeacherHead(
+        weight, bias_V if bias else None, HeadRecord(dtype="float32", bias=bias, scale=scale, softcap=softcap)
+    )
+    right = scale * (hidden.double() @ weight.double().T + bias * bias_V.double())
     right = right if softcap is None else softcap * torch.tanh(right / softcap)
     assert torch.equal(head.weight_Vd, weight)
-    assert head.bias_V is None if bias_V is None else torch.equal(head.bias_V, bias_V)
+    assert torch.equal(head.bias_V, bias_V) if head.bias_V is not None else not bias
     torch.testing.assert_close(head(hidden).double(), right, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(head(hidden, temperature=2.5).double(), right / 2.5, rtol=1e-5, atol=1e-6)
     ids = torch.tensor([vocabulary - 1, 0])
     torch.testing.assert_close(head(hidden, ids).double(), right[..., ids], rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_reach_the_states_through_a_soft_cap():
+def test_gradients_reach_the_states_through_a_soft_cap() -> None:
     head = TeacherHead(torch.randn(3, 5), None, HeadRecord(dtype="float32", bias=False, softcap=2.0))
     hidden = torch.randn(2, 5, requires_grad=True)
     head(hidden).sum().backward()

@@ -35,7 +35,7 @@ def test_every_known_version_is_read(tmp_path: Path) -> None:
     for version in (1, 2):
         path = write(tmp_path, json.dumps(GOOD | {"version": version, "names": {"é": [1, {"a": None}]}}))
         found = read_record(path, Example, CacheError, "no example")
-        assert found == Example(version=version, rows=3, names={"é": [1, {"a": None}]})  # type: ignore[arg-type]
+        assert found == Example(version=version, rows=3, names={"é": [1, {"a": None}]})
 
 
 @pytest.mark.parametrize("raises", [CacheError, RunError])

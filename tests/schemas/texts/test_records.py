@@ -214,7 +214,7 @@ class Shouting:
 
     name, suffixes, compressible = "shouting", (".loud",), True
 
-    def read(self, source: Source) -> list[tuple[int, Record]]:  # type: ignore[override]
+    def read(self, source: Source) -> list[tuple[int, Record]]:
         return [(number, {"text": line.decode().strip("!\n")}) for number, line in enumerate(source.stream, start=1)]
 
 

@@ -9,6 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from schemas.cache.reader import Cache
+from schemas.cache.samples import CachedSample
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from tests.caches import build_cache, extraction, write_corpus
@@ -101,7 +102,12 @@ def test_one_tokenizer_aligns_token_by_token(cache: Cache) -> None:
 
 def test_a_part_of_the_samples_is_drawn_by_the_seed(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     read, drawn = cache.sample, list[int]()
-    monkeypatch.setattr(cache, "sample", lambda position: drawn.append(position) or read(position))
+
+    def watched(position: int) -> CachedSample:
+        drawn.append(position)
+        return read(position)
+
+    monkeypatch.setattr(cache, "sample", watched)
     first, again, other = (measure_alignment(cache, encoder(cache, "other"), 20, seed) for seed in (3, 3, 4))
     assert first.samples == 20 and first == again
     assert drawn[:20] == drawn[20:40] == sorted(set(drawn[:20]))

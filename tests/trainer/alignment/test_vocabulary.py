@@ -40,7 +40,8 @@ def decoded(tokenizer: PreTrainedTokenizerFast, token: int) -> str:
     anchor = tokenizer("e", add_special_tokens=False)["input_ids"][-1:]
     before, after = (tokenizer.decode(ids, clean_up_tokenization_spaces=False) for ids in (anchor, [*anchor, token]))
     assert after.startswith(before)
-    return after.removeprefix(before)
+    added: str = after.removeprefix(before)
+    return added
 
 
 def assert_decodes_alike(student: PreTrainedTokenizerFast, teacher: PreTrainedTokenizerFast, step: int = 1) -> int:

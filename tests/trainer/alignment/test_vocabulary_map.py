@@ -1,69 +1,40 @@
 """Edit distances against recursion, and the vocabulary map against a search through all of the student's tokens."""
 
-from functools import cache
 from itertools import combinations
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
 
-from tests.tiny import tiny_tokenizer
-from tests.trainer.alignment.spelling import spelt
+from tests.tiny import Kind, tiny_tokenizer
+from tests.trainer.alignment.edits import distance, nearest
 from trainer.alignment.vocabulary import SharedVocabulary, share_vocabulary
 from trainer.alignment.vocabulary_map import NOT_LOOKED_UP, VocabularyMap, edit_distances
 
-
-def distance(first, second):
-    """Levenshtein's recursion over the last letters."""
-
-    @cache
-    def least(i, j):
-        if not i or not j:
-            return i + j
-        replaced = least(i - 1, j - 1) + (first[i - 1] != second[j - 1])
-        return min(replaced, least(i - 1, j) + 1, least(i, j - 1) + 1)
-
-    return least(len(first), len(second))
-
-
+KINDS: tuple[Kind, ...] = ("bpe", "bytelevel", "unigram", "wordpiece")
 strings = st.lists(st.binary(max_size=6) | st.text("ab c", max_size=7).map(str.encode), max_size=5)
 
 
 @given(strings, strings)
 @settings(deadline=None)
-def test_edit_distances(first, second):
+def test_edit_distances(first: list[bytes], second: list[bytes]) -> None:
     found = edit_distances(first, second)
     assert found.shape == (len(first), len(second))
     assert found.tolist() == [[distance(a, b) for b in second] for a in first]
 
 
-def nearest(tokenizers, token):
-    """The student's token for one of the teacher's, -1 for none, by trying all."""
-    student, teacher = tokenizers
-    pieces, piece = spelt(student), spelt(teacher)[token]
-    if token == teacher.eos_token_id and student.eos_token_id is not None:
-        return student.eos_token_id
-    if piece is None:
-        return -1
-    if piece in pieces:
-        return pieces.index(piece)
-    tries = [
-        (distance(piece, other), len(other), other, place) for place, other in enumerate(pieces) if other is not None
-    ]
-    return min(tries)[-1]
-
-
 @pytest.fixture(scope="module")
-def tokenizers(tmp_path_factory):
+def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, PreTrainedTokenizerFast]:
     folder = tmp_path_factory.mktemp("tokenizers")
-    return {kind: tiny_tokenizer(folder / kind, kind, 300) for kind in ("bpe", "bytelevel", "unigram", "wordpiece")}
+    return {kind: tiny_tokenizer(folder / kind, kind, 300) for kind in KINDS}
 
 
-def test_every_token_goes_to_its_nearest(tokenizers):
+def test_every_token_goes_to_its_nearest(tokenizers: dict[Kind, PreTrainedTokenizerFast]) -> None:
     for first, second in combinations(tokenizers, 2):
         for pair in ((first, second), (second, first)):
-            both = tuple(tokenizers[kind] for kind in pair)
+            both = (tokenizers[pair[0]], tokenizers[pair[1]])
             size = len(both[1]) + 5  # a head that is padded to a round size
             found = VocabularyMap(both, share_vocabulary(*both), False, size)
             found.look_up_all()
@@ -72,7 +43,7 @@ def test_every_token_goes_to_its_nearest(tokenizers):
             assert found.student_W[-5:].tolist() == [-1] * 5
 
 
-def test_only_what_is_asked_for_is_looked_up(tokenizers):
+def test_only_what_is_asked_for_is_looked_up(tokenizers: dict[Kind, PreTrainedTokenizerFast]) -> None:
     both = (tokenizers["bytelevel"], tokenizers["bpe"])
     lazy = VocabularyMap(both, share_vocabulary(*both), False, len(both[1]))
     whole = VocabularyMap(both, share_vocabulary(*both), False, len(both[1]))
@@ -86,7 +57,7 @@ def test_only_what_is_asked_for_is_looked_up(tokenizers):
         assert len(left)
 
 
-def test_one_tokenizer_maps_to_itself(tokenizers):
+def test_one_tokenizer_maps_to_itself(tokenizers: dict[Kind, PreTrainedTokenizerFast]) -> None:
     both = (tokenizers["bpe"], tokenizers["bpe"])
     found = VocabularyMap(both, SharedVocabulary.empty(), True, len(both[1]) + 3)
     assert found(torch.arange(len(both[1]))).tolist() == list(range(len(both[1])))

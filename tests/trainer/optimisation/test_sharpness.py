@@ -165,7 +165,8 @@ class Visits:
 
 def bowl(w: nn.ParameterDict) -> torch.Tensor:
     """Convex, so the climb goes up however long it is."""
-    return (w["weight"].logsumexp(0) ** 2).sum() + (w["bias"] ** 2).sum() + ((w["zero"] - 1) ** 2).sum()
+    curved: torch.Tensor = (w["weight"].logsumexp(0) ** 2).sum() + (w["bias"] ** 2).sum() + ((w["zero"] - 1) ** 2).sum()
+    return curved
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -162,6 +162,7 @@ def test_an_output_that_may_not_be_written_is_refused_before_the_work(
 def test_a_finished_run_holds_the_tokenizer_that_it_trained_with(cache: Path, tmp_path: Path) -> None:
     """AutoTokenizer replaces a tokenizer's rules by Qwen2's in a Qwen2's folder, unless the folder says otherwise."""
     run = config(cache, tmp_path / "run", steps=1)
+    assert run.student.architecture is not None
     run.student.architecture.update(model_type="qwen2", num_key_value_heads=2)
     train(run)
     found, trained = load_tokenizer(tmp_path / "run" / "model"), load_tokenizer(cache / "teacher")

@@ -317,7 +317,7 @@ def test_caches_without_what_a_student_needs(made: Path, tmp_path: Path) -> None
     with pytest.raises(RunError, match=r"teacher\.keep_embeddings: true"):
         train(config(made, tmp_path / "run", cache=tmp_path / "cache", student={"embeddings": "teacher_pca"}))
     with pytest.raises(CacheError, match="pooled"):
-        BatchBuilder(Cache(tmp_path / "cache"), SentenceTexts(None, 8), [PooledTeacher()])  # type: ignore[arg-type]
+        BatchBuilder(Cache(tmp_path / "cache"), SentenceTexts(None, 8), [PooledTeacher()])
 
 
 @pytest.mark.parametrize(
