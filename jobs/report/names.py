@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Sequence
-from os.path import commonpath
 from pathlib import Path
 
 WIDTH = 23  # of a column of names, beside five of figures
@@ -20,7 +19,7 @@ def short_names(folders: Sequence[Path], width: int = WIDTH) -> list[str]:
     own = [os.path.relpath(path, parent) for path in paths] if len(set(paths)) > 1 else paths
     short = own
     if len(own) > 1 and max(map(len, own)) > width:
-        shared = _WORDS.match(commonpath(own))
+        shared = _WORDS.match(_beginning(own))
         short = [f"…{name[shared.end() :]}" for name in own] if shared else own
     short = [shorten(name, width) for name in short]
     return [name if short.count(cut) > 1 else cut for name, cut in zip(own, short, strict=True)]
@@ -32,3 +31,10 @@ def shorten(name: str, width: int) -> str:
         return name
     tail = (width - 1) // 2
     return f"{name[: width - 1 - tail]}…{name[len(name) - tail :]}"
+
+
+def _beginning(names: Sequence[str]) -> str:
+    """The characters that all names begin with: those of the first and last in order."""
+    first, last = min(names), max(names)
+    differ = (place for place, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
+    return first[: next(differ, len(first))]
