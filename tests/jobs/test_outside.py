@@ -1,0 +1,156 @@
+"""A kind of states and a codec that another package brings: extracted on a real Ray, inspected, verified, read."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from schemas.cache.reader import Cache
+from schemas.cache.shard import ShardRecord, list_files
+from schemas.errors import CacheError
+from tests.caches import write_corpus
+from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+OUTSIDE = ROOT / "tests" / "outside"
+SPARE: dict[str, list[int]] = {"hidden": [], "mass": []}
+
+
+def install(package: str, target: Path) -> None:
+    """What an installer makes of `tests/outside`: the package beside a record that names its entry points."""
+    project = tomllib.loads((OUTSIDE / "pyproject.toml").read_text())["project"]
+    shutil.copytree(OUTSIDE / package, target / package)
+    record = target / f"{package}-{project['version']}.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    groups = ((group, *entry) for group, entries in project["entry-points"].items() for entry in entries.items())
+    (record / "entry_points.txt").write_text("".join(f"[{group}]\n{name} = {value}\n" for group, name, value in groups))
+
+
+class Machine:
+    """A machine on which the package is installed."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.packages = folder, folder / "packages"
+        self.packages.mkdir()
+        install("stillroom_entropy", self.packages)
+
+    def run(self, module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join([str(self.packages), str(ROOT)])
+        return subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+
+    def stillroom(self, *arguments: object) -> str:
+        done = self.run("jobs.cli", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+def write_config(folder: Path, **states: object) -> Path:
+    config = {
+        "output": str(folder / "cache"),
+        "corpus": {"files": [str(folder / "corpus.jsonl")], "id": "id", "text": "text"},
+        "teacher": {"model": str(folder / "model"), "max_tokens": 96},
+        "states": states,
+        "batching": {"unit_tokens": 300, "batch_tokens": 128},
+    }
+    path = folder / "extract.yaml"
+    path.write_text(json.dumps(config))  # JSON is YAML
+    return path
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    folder = tmp_path_factory.mktemp("outside")
+    tiny_llama(folder / "model", tiny_tokenizer(folder / "model"))
+    write_corpus(folder / "corpus.jsonl", [f" {text}" for text in TEXTS[:24]])
+    return Machine(folder)
+
+
+@pytest.fixture(scope="module")
+def cache(machine: Machine) -> Path:
+    machine.stillroom("extract", write_config(machine.folder, **SPARE, entropy={"temperature": 2.0}))
+    return machine.folder / "cache"
+
+
+def true_entropies(model: Path, token_ids: Mapping[str, list[int]]) -> dict[str, np.ndarray]:
+    """H of softmax(z / 2) after every token, in float64, each text alone."""
+    teacher = AutoModelForCausalLM.from_pretrained(model)
+    found = {}
+    for name, ids in token_ids.items():
+        with torch.inference_mode():
+            logp_TV = (teacher(input_ids=torch.tensor([ids])).logits[0].double() / 2.0).log_softmax(-1)
+        found[name] = -(logp_TV.exp() * logp_TV).sum(-1).numpy()
+    return found
+
+
+def test_a_batch_holds_what_the_teacher_computes(machine: Machine, cache: Path) -> None:
+    import pyarrow as pa
+
+    token_ids: dict[str, list[int]] = {}
+    for shard in sorted((cache / "shards").iterdir()):
+        rows = pa.ipc.open_file(shard / "samples.arrow").read_all().select(["sample_id", "token_ids"]).to_pylist()
+        token_ids |= {row["sample_id"]: row["token_ids"] for row in rows}
+    done = machine.run("stillroom_entropy", cache, machine.folder / "model")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found.keys() == token_ids.keys() and len(found) == 24
+    for name, truth in true_entropies(machine.folder / "model", token_ids).items():
+        np.testing.assert_allclose(found[name], truth, atol=np.log(len(TEXTS) * 100) / 65535)
+
+
+def test_commands_know_it(machine: Machine, cache: Path) -> None:
+    config = json.loads((cache / "cache.json").read_text())
+    assert config["entropy"] == config["identity"]["entropy"] == {"temperature": 2.0}
+    assert list(config["identity"]["states"]) == ["entropy/3"]
+    assert "│entropy/3 │ [480] │ float32 │ float32 coarse │ 976 bytes│" in machine.stillroom("inspect", cache)
+    assert "every checksum, row and number is good" in machine.stillroom("verify", cache)
+    schema = json.loads(machine.stillroom("schema", "extract"))["$defs"]
+    assert schema["StatesConfig"]["properties"]["entropy"]["description"].startswith("Entropies of the next token")
+    assert "EntropyRecord" in json.loads(machine.stillroom("schema", "cache"))["$defs"]
+    unbelievable = {"top_k": {"k": 0}, "entropy": {"temperature": -1}}
+    done = machine.run("jobs.cli", "plan", write_config(machine.folder, **unbelievable))
+    assert done.returncode == 2
+    assert "states.top_k.k" in done.stderr and "states.entropy.temperature: Input should be greater" in done.stderr
+
+
+def test_verify_asks_the_kind_itself(machine: Machine, cache: Path, tmp_path: Path) -> None:
+    """Numbers of a sound shape under a sound checksum, and yet no entropies: 9 nats of 400 tokens."""
+    damaged = Path(shutil.copytree(cache, tmp_path / "cache"))
+    shard = damaged / "shards" / "00001"
+    unit = shard / "states.zarr" / "entropy" / "3" / "unit" / "c" / "0"
+    (np.fromfile(unit, "<f8") * 3).tofile(unit)
+    record = ShardRecord.model_validate_json((shard / "shard.json").read_text())
+    record = record.model_copy(update={"files": list_files(shard)})
+    (shard / "shard.json").write_text(record.model_dump_json(indent=1) + "\n")
+    done = machine.run("jobs.cli", "verify", damaged)
+    assert done.returncode == 2
+    assert "1 of" in done.stderr and "entropy/3: row 0 is an entropy of 1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_the_package_the_cache_and_the_config_are_refused_by_name(machine: Machine, cache: Path) -> None:
+    with pytest.raises(CacheError, match=r"cache\.json: unknown state kind 'entropy'; available: hidden, mass, pooled"):
+        Cache(cache)
+    shutil.move(machine.packages, machine.folder / "elsewhere")
+    try:
+        done = machine.run("jobs.cli", "plan", write_config(machine.folder, entropy={}))
+    finally:
+        shutil.move(machine.folder / "elsewhere", machine.packages)
+    assert done.returncode == 2 and "states.entropy: there is no such field" in done.stderr

@@ -1,0 +1,20 @@
+"""How a loss reads entropies."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from schemas.cache.reader import Cache
+from trainer.data.request import BatchRequest, Drawn
+
+
+@dataclass(frozen=True)
+class TeacherEntropy(BatchRequest[Tensor]):
+    """[B, T], in nats; 0 on padding."""
+
+    def require(self, cache: Cache) -> None:
+        cache.arrays_of("entropy")
+
+    def collate(self, drawn: Drawn) -> Tensor:
+        (array,) = drawn.cache.arrays_of("entropy")
+        return drawn.states(array)

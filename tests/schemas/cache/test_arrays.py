@@ -1,0 +1,71 @@
+"""The kinds of states as a whole: the format's order, and what no kind may be called."""
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.teacher.maker import MAKERS
+from schemas.cache.arrays import KINDS, RESERVED, ArrayRecord, by_kind, keeps_tokens
+from schemas.cache.codec import CODECS
+from schemas.cache.kinds.next_token import SparseRecord
+from schemas.cache.kinds.pooled import PooledRecord
+from schemas.cache.manifest import CacheManifest
+from schemas.cache.records import nest_records
+from schemas.configs.states import StatesConfig
+from schemas.errors import ConfigError
+
+
+def record(kind: str, width: int | None = 4, layer: int = 2) -> ArrayRecord:
+    return ArrayRecord(kind=kind, layer=layer, width=width, dtype="float32")
+
+
+def test_format_1_has_these_kinds_in_this_order() -> None:
+    """The order of arrays in cache.json and in a shard: to change it is to change the format."""
+    found = {name: (kind.array_kinds, kind.rows, kind.group) for name, kind in KINDS.items()}
+    assert list(found.items()) == [
+        ("hidden", (("hidden",), "tokens", None)),
+        ("mass", (("mass",), "tokens", None)),
+        ("pooled", (("pooled",), "samples", None)),
+        ("top_k", (("top_k/ids", "top_k/logprobs"), "tokens", "sparse")),
+        ("sampled", (("sampled/ids", "sampled/weights"), "tokens", "sparse")),
+    ]
+    assert list(CODECS) == ["raw", "zstd"]
+
+
+def test_every_kind_has_its_other_halves() -> None:
+    assert set(MAKERS) == set(KINDS)
+    assert set(StatesConfig.model_fields) == {"dtype", *KINDS}
+
+
+def test_reserved_names_are_those_of_cache_json_and_of_states() -> None:
+    assert (set(CacheManifest.model_fields) | {"dtype"}) - {"pooled"} <= RESERVED
+    assert not RESERVED & set(KINDS)
+
+
+def test_paths_and_rows_follow_from_the_kind() -> None:
+    arrays = [record("hidden", layer=0), record("pooled"), record("top_k/ids"), record("hidden")]
+    assert [array.path for array in arrays] == ["hidden/0", "pooled/2", "top_k/ids", "hidden/2"]
+    assert [array.rows for array in arrays] == ["tokens", "samples", "tokens", "tokens"]
+    assert by_kind(arrays) == {"hidden": [arrays[0], arrays[3]], "pooled": [arrays[1]], "top_k": [arrays[2]]}
+    assert keeps_tokens(arrays) and not keeps_tokens(arrays[1:2])
+    assert record("mass", None).shape(3) == (3,) and record("hidden").shape(3) == (3, 4)
+
+
+@pytest.mark.parametrize("kind", ["hidden/ids", "top_k", "top_k/weights", "sampled/logprobs"])
+def test_arrays_that_no_kind_has_are_refused(kind: str) -> None:
+    with pytest.raises(ValidationError, match="has no arrays"):
+        record(kind)
+
+
+def test_kinds_that_nobody_knows_are_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown state kind 'hiddem'; available: hidden, mass, pooled"):
+        record("hiddem")
+
+
+def test_records_lie_where_format_1_has_them() -> None:
+    pooled, sparse = PooledRecord(pooling="last", normalise=True, layer=2), SparseRecord(temperature=2.0, entries=3)
+    assert nest_records({"pooled": pooled, "top_k": sparse, "sampled": sparse}) == {
+        "pooled": {"pooling": "last", "normalise": True, "layer": 2},
+        "sparse": {
+            name: {"temperature": 2.0, "entries": 3, "proposal": None, "seed": None} for name in ("top_k", "sampled")
+        },
+    }
