@@ -12,6 +12,7 @@ from pipeline.annotation.annotator import load_annotator
 from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.plan import Plan, make_plan
 from pipeline.request.identity import make_identity
+from pipeline.teacher.recipe import require_recipe
 from pipeline.teacher.record import describe_teacher
 from pipeline.teacher.wanted import WantedStates
 from schemas.cache.annotator import UNANNOTATED
@@ -68,6 +69,7 @@ def make_request(config: ExtractionConfig) -> Request:
     folders = find_folders(config)
     record = describe_teacher(teacher, folders.model)
     wanted = WantedStates.of_config(config.states, record)
+    require_recipe(folders.model, teacher, wanted)
     loaded = read_tokenizer(folders.tokenizer, teacher.trust_remote_code)
     annotator = load_annotator(config.spans.annotator).version if keeps_tokens(wanted.arrays) else UNANNOTATED
     plan = make_plan(corpus, loaded.tokenizer, config.batching, teacher.max_tokens)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import ModelError
+from schemas.storage.regular import read_text
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -26,6 +27,7 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 _FETCHED = ["*.safetensors", "*.json", "*.py", *(name for name in TOKENIZER_FILES if not name.endswith(".json"))]
+_FETCHED_OF_MODULES = ["[0-9]_*/config.json"]
 _NOT_FETCHED = ["*/*", "consolidated*"]  # other formats of the same weights
 
 
@@ -47,22 +49,25 @@ def resolve_model(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_FETCHED, ignore_patterns=_NOT_FETCHED))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=_FETCHED, ignore_patterns=_NOT_FETCHED))
+        if (folder / "modules.json").is_file():  # a sentence encoder, which says in folders below how it pools
+            folder = Path(snapshot_download(name, revision=folder.name, allow_patterns=_FETCHED_OF_MODULES))
+        return folder
     # The client passes on errors of whatever HTTP library it uses, so no narrower class will do.
     except Exception as error:
         at = "" if revision is None else f" at revision {revision}"
         raise ModelError(
-            f"{name} is no local folder, and the hub gave no model {name}{at} ({brief(error)}); "
+            f"{name} is not a local folder, and the hub gave no model {name}{at} ({brief(error)}); "
             "check the name and, for a gated model, your login; without network, give a local folder"
         ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a model folder. Raises ModelError."""
+    """A JSON object of a model folder, of bounded size. Raises ModelError."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"cannot read {path}: {error}") from error
+        raise ModelError(f"cannot read {path}: {brief(error)}") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path} is damaged: not a JSON object")
     return value

@@ -11,16 +11,20 @@ https://sbert.net/docs/sentence_transformer/usage/custom_models.html#structure-o
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from schemas.cache.kinds.pooled import Pooling
 from schemas.errors import ModelError
-from schemas.models.files import read_json
+from schemas.models.files import brief, read_json
+from schemas.storage.regular import read_text
 
 MODULES = "modules.json"
 _POOLING, _NORMALISE, _LENGTH = "1_Pooling", "2_Normalize", "sentence_bert_config.json"
+_COMPARED = "config_sentence_transformers.json"
+_PLAIN_NAME = re.compile(r"(\w[\w.-]*)?", re.ASCII)
 _MODULE = "sentence_transformers.models."
 # Our name, and that of sentence-transformers since 5.4; before, each mode was a switch of its own.
 _MODES: dict[Pooling, tuple[str, str]] = {
@@ -59,40 +63,64 @@ def write_layout(folder: Path, layout: SentenceLayout, width: int) -> None:
     _write(folder / MODULES, described)
     _write(folder / _POOLING / "config.json", pooling)
     _write(folder / _LENGTH, {"max_seq_length": layout.max_tokens, "do_lower_case": False})
-    _write(folder / "config_sentence_transformers.json", compared)
+    _write(folder / _COMPARED, compared)
 
 
 def read_layout(folder: Path, longest: int) -> SentenceLayout:
     """What the files in `folder` say; texts are cut at `longest` if they don't say, or say more.
 
-    Raises ModelError: no such files, damaged, or a module or a way of pooling that is not known here.
+    Raises ModelError: no such files, damaged ones, or a module, a way of pooling or a treatment of texts that cannot be
+    honoured here.
     """
-    try:
-        modules = json.loads((folder / MODULES).read_text(encoding="utf-8"))
-        found = [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in modules]
-    except FileNotFoundError as error:
+    if not (folder / MODULES).exists():
         raise ModelError(
-            f"{folder} is no sentence encoder: there is no {MODULES} in it that says how states are pooled"
-        ) from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{folder / MODULES} is damaged: {error!r}") from error
-    names = [name for name, _ in found]
-    if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise ModelError(
-            f"{folder / MODULES} lists {', '.join(names) or 'nothing'}; only Transformer, Pooling and then perhaps "
-            "Normalize are known here"
+            f"{folder} is not a sentence encoder: there is no {MODULES} in it that says how states are pooled"
         )
+    names, paths = zip(*_modules(folder / MODULES), strict=True)
+    if names not in (("Transformer", "Pooling"), ("Transformer", "Pooling", "Normalize")):
+        raise ModelError(
+            f"{folder / MODULES} lists {', '.join(names)}; only Transformer, Pooling and then perhaps Normalize are "
+            "known here, and without the others its embeddings would be others"
+        )
+    if paths[0]:
+        raise ModelError(
+            f"{folder / MODULES}: the transformer lies in {paths[0]}, and is only read from the folder itself"
+        )
+    _require_plain_texts(folder)
     return SentenceLayout(
-        pooling=_pooling(folder / found[1][1] / "config.json"),
-        normalise=len(found) == 3,
+        pooling=_pooling(folder / paths[1] / "config.json"),
+        normalise=len(names) == 3,
         max_tokens=min(_max_tokens(folder) or longest, longest),
     )
+
+
+def _modules(path: Path) -> list[tuple[str, str]]:
+    """The name of each module's class, and its folder below. Raises ModelError."""
+    try:
+        modules = json.loads(read_text(path))
+        found = [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in modules]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged: {brief(error)}") from error
+    if not found or not all(_PLAIN_NAME.fullmatch(folder) for _, folder in found):
+        raise ModelError(f"{path} is damaged: it lists no modules, or modules outside its own folder")
+    return found
+
+
+def _require_plain_texts(folder: Path) -> None:
+    """Raises ModelError if texts are changed before they are tokenized: lower-cased, or behind a prompt."""
+    for name, key in ((_LENGTH, "do_lower_case"), (_COMPARED, "default_prompt_name")):
+        value = read_json(folder / name).get(key) if (folder / name).exists() else None
+        if value:
+            raise ModelError(
+                f"{folder / name} sets {key} to {value!r}: it changes texts before they are tokenized, which is not "
+                "done here. Do so in your corpus and take it out of that file"
+            )
 
 
 def _max_tokens(folder: Path) -> int | None:
     # Since version 6 it is the tokenizer's alone.
     for name, key in ((_LENGTH, "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
-        value = read_json(folder / name).get(key) if (folder / name).is_file() else None
+        value = read_json(folder / name).get(key) if (folder / name).exists() else None
         if isinstance(value, int):
             return value
     return None

@@ -69,8 +69,22 @@ def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> A
         _require_causal(model)
     prove_positions(model, config.max_tokens, "student.max_tokens")
     if config.kind == "encoder":
+        if config.model is not None:
+            _require_recipe(resolve_model(config.model, config.revision), config)
         model = SentenceEncoder(model, SentenceLayout(config.pooling, config.normalise, config.max_tokens))
     return model.train()
+
+
+def _require_recipe(folder: Path, config: StudentConfig) -> None:
+    """Raises ModelError if a sentence encoder in `folder` makes its embeddings in another way than is to be trained."""
+    if not (folder / MODULES).exists():
+        return
+    layout = read_layout(folder, config.max_tokens)
+    if layout.pooling != config.pooling:
+        raise ModelError(
+            f"student.pooling is {config.pooling}, but {folder} makes its embeddings by {layout.pooling} ({MODULES}): "
+            f"set it to {layout.pooling}"
+        )
 
 
 @torch.no_grad()

@@ -52,7 +52,7 @@ def test_offline_names_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=r"no model nobody/none at revision v1 .*give a local folder"):
         resolve_model("nobody/none", "v1")
-    with pytest.raises(ModelError, match="not! an id is no local folder"):
+    with pytest.raises(ModelError, match="not! an id is not a local folder"):
         resolve_model("not! an id", None)
 
 

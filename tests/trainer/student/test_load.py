@@ -1,5 +1,6 @@
 """Students that cannot be trained are refused before a step, in one message."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import transformers as tf
 
 from schemas.configs.training import StudentConfig
 from schemas.errors import ModelError
-from tests.tiny import tiny_tokenizer
+from schemas.models.sentence_layout import SentenceLayout, write_layout
+from tests.tiny import tiny_bert, tiny_tokenizer
 from trainer.data.batch import Batch
 from trainer.student.load import forward, load_student
 
@@ -71,3 +73,19 @@ def test_two_students_of_one_seed_start_alike_whatever_is_checked(tmp_path: Path
     torch.manual_seed(5)
     load_student(architecture(tmp_path, 64, "encoder", model_type="bert"), tokenizer)
     assert torch.equal(torch.random.get_rng_state(), after)
+
+
+def test_a_sentence_encoder_is_trained_as_it_pools(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer(tmp_path, "wordpiece")
+    tiny_bert(tmp_path, tokenizer)
+    write_layout(tmp_path, SentenceLayout("cls", True, 48), 32)
+    settings = {"kind": "encoder", "model": str(tmp_path), "max_tokens": 32}
+    with pytest.raises(ModelError, match=r"student\.pooling is mean, but .* by cls \(modules\.json\): set it to cls"):
+        load_student(StudentConfig.model_validate(settings), tokenizer)
+    student = load_student(StudentConfig.model_validate(settings | {"pooling": "cls"}), tokenizer)
+    assert student.layout == SentenceLayout("cls", True, 32)
+    modules = json.loads((tmp_path / "modules.json").read_text())
+    modules.insert(2, {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ModelError, match="lists Transformer, Pooling, Dense, Normalize; only"):
+        load_student(StudentConfig.model_validate(settings | {"pooling": "cls"}), tokenizer)

@@ -270,7 +270,7 @@ def test_layouts_written_by_others_and_what_is_not_known(made: Path, tmp_path: P
     (tmp_path / "modules.json").write_text("[{]")
     with pytest.raises(ModelError, match=r"modules\.json is damaged"):
         read_layout(tmp_path, 99)
-    with pytest.raises(ModelError, match="no sentence encoder"):
+    with pytest.raises(ModelError, match="is not a sentence encoder"):
         load_sentence_encoder(made / "teacher")
 
 
