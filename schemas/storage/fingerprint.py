@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from schemas.storage.regular import open_regular
 from schemas.strict import canonical_json
 
 
@@ -15,7 +16,7 @@ def fingerprint(identity: dict[str, Any]) -> str:
 
 def hash_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes (what `sha256sum` prints), read in bounded memory."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -1,5 +1,6 @@
 """Paths are of this machine: a URL would become a folder of that name, in silence."""
 
+import os
 import re
 
 from schemas.shown import quoted
@@ -9,7 +10,9 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def require_local(path: object) -> None:
-    """Raises ValueError if `path` is a URL, as s3://bucket/cache is; it says the way out."""
+    """Raises ValueError: a URL, as s3://bucket/cache is, with the way out; a name that no file can have."""
+    if b"\0" in os.fsencode(str(path)):  # which raises for half a character, as a ValueError too
+        raise ValueError(f"{quoted(str(path))} holds a zero byte, which no name can")
     if _URL.match(str(path)):
         raise ValueError(
             f"{quoted(str(path))} is a URL, and a path of this machine is wanted: mount the storage and give its "

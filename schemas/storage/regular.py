@@ -7,8 +7,9 @@ they are opened.
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import cast
 
 RECORD_BYTES = 64 << 20  # of one small file: a config of a model, a record of a cache or of a run
 _KINDS = {
@@ -31,10 +32,10 @@ def require_regular(path: Path) -> None:
         raise OSError(errno.EINVAL, f"it is {kind}, and a regular file is wanted", str(path))
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """The file opened for reading bytes. Raises OSError as `require_regular` does, or as opening does."""
     require_regular(path)
-    return path.open("rb", buffering=1 << 20)
+    return cast(BufferedReader, path.open("rb", buffering=1 << 20))
 
 
 def read_bytes(path: Path, limit: int = RECORD_BYTES) -> bytes:

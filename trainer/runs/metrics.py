@@ -7,8 +7,10 @@ from types import TracebackType
 
 from schemas.errors import RunError
 from schemas.storage.atomic import disk_full, write_text
+from schemas.storage.regular import read_text
 
 FILE = "metrics.jsonl"
+METRICS_BYTES = 1 << 30  # at most
 
 
 class MetricsLog:
@@ -54,7 +56,7 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
     out. Raises RunError that names the line."""
     path = run / FILE
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        lines = read_text(path, METRICS_BYTES).split("\n")[:-1]
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}; is {run} the folder of a training run?") from error
     except UnicodeDecodeError as error:

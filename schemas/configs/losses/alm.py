@@ -12,7 +12,10 @@ class ALMConfig(WeightedLoss):
 
     loss: Literal["alm"] = "alm"
     temperature: Annotated[
-        float, Field(gt=0, description="tau: likelihoods are compared as p^(1/tau), and the loss is multiplied by tau.")
+        float,
+        Field(
+            gt=0, le=1e6, description="tau: likelihoods are compared as p^(1/tau), and the loss is multiplied by tau."
+        ),
     ] = 100.0
     divergence: Annotated[
         Literal["kl", "reverse_kl", "tvd"],

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from schemas.strict import Strict
 
-Weight = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
 Texts = Literal["corpus", "student"]
 StudentKind = Literal["causal", "encoder"]
 
@@ -33,4 +33,6 @@ class Projection(Strict):
     """P in R^{d_S x d_T}: learned, without bias or weight decay, at a rate of its own (SRA, reference code)."""
 
     init: Annotated[Literal["orthogonal", "xavier"], Field(description="How the projection starts.")] = "orthogonal"
-    lr: Annotated[float, Field(gt=0, description="Its peak learning rate; it follows the student's schedule.")] = 5e-4
+    lr: Annotated[
+        float, Field(gt=0, le=1e6, description="Its peak learning rate; it follows the student's schedule.")
+    ] = 5e-4

@@ -16,7 +16,9 @@ class Projectors(Strict):
         Field(description="How they start; linear is what torch gives a linear layer (reference)."),
     ] = "linear"
     bias: Annotated[bool, Field(description="Whether they have a bias.")] = True
-    lr: Annotated[float, Field(gt=0, description="Their peak learning rate; it follows the student's schedule.")] = 1e-3
+    lr: Annotated[
+        float, Field(gt=0, le=1e6, description="Their peak learning rate; it follows the student's schedule.")
+    ] = 1e-3
 
 
 class DSKDConfig(WeightedLoss):
@@ -28,7 +30,9 @@ class DSKDConfig(WeightedLoss):
         Weight, Field(description="Weight of t2s_kd, and of t2s_ce, which trains the projector that t2s_kd reads.")
     ] = 1.0
     teacher_space: Annotated[Weight, Field(description="Weight of s2t_kd.")] = 1.0
-    temperature: Annotated[float, Field(gt=0, description="tau of both KLs; they are not multiplied by tau^2.")] = 2.0
+    temperature: Annotated[
+        float, Field(gt=0, le=1e6, description="tau of both KLs; they are not multiplied by tau^2.")
+    ] = 2.0
     mask_wrong: Annotated[
         Literal["auto", "always", "never"],
         Field(

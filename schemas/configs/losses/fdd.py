@@ -17,7 +17,8 @@ class FDDConfig(WeightedLoss):
         Weight, Field(description="Weight of 1 - cos between the layer-to-layer changes of log-probabilities.")
     ] = 1.0
     temperature: Annotated[
-        float, Field(gt=0, description="tau of the trajectory; the loss is not multiplied by tau^2 (reference).")
+        float,
+        Field(gt=0, le=1e6, description="tau of the trajectory; the loss is not multiplied by tau^2 (reference)."),
     ] = 2.0
     student_layers: Annotated[LayerSelection, Field(description="Key layers of the student.")] = Top(top=3)
     teacher_layers: Annotated[

@@ -27,7 +27,7 @@ class KDConfig(WeightedLoss):
     divergence: Annotated[
         Divergence, Field(description="p is the teacher's distribution, q the student's; forward_kl is KL(p || q).")
     ] = "forward_kl"
-    temperature: Annotated[float, Field(gt=0, description="tau; the loss is multiplied by tau^2.")] = 1.0
+    temperature: Annotated[float, Field(gt=0, le=1e6, description="tau; the loss is multiplied by tau^2.")] = 1.0
     logits: Annotated[
         Logits,
         Field(

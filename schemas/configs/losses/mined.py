@@ -11,11 +11,12 @@ class MinEDConfig(WeightedLoss):
     """Forward KL to the teacher's distribution, mapped by minimum edit distance; any two tokenizers (2401.10491)."""
 
     loss: Literal["mined"] = "mined"
-    temperature: Annotated[float, Field(gt=0, description="tau of both distributions.")] = 1.0
+    temperature: Annotated[float, Field(gt=0, le=1e6, description="tau of both distributions.")] = 1.0
     top_k: Annotated[
         int | None,
         Field(
             ge=1,
+            le=1_000_000,
             description="So many of the teacher's likeliest tokens are mapped (10: FuseLLM's scripts). null: all of "
             "its vocabulary (DSKD's reimplementation), for which every token is looked up when a run starts.",
         ),

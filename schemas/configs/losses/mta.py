@@ -20,7 +20,10 @@ class MTAConfig(WeightedLoss):
         Field(description="Their teacher layers, ascending; left out, phi(l) = round(l * L_T / L_S)."),
     ] = None
     word_layers: Annotated[
-        int | None, Field(ge=0, description="How many of the lowest key layers are at word level; left out, a third.")
+        int | None,
+        Field(
+            ge=0, le=1_000_000, description="How many of the lowest key layers are at word level; left out, a third."
+        ),
     ] = None
     phrases: Annotated[list[Literal["noun", "verb"]], Field(min_length=1, description="What counts as a phrase.")] = [
         "noun",

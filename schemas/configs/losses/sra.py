@@ -18,7 +18,7 @@ class SRAConfig(WeightedLoss):
     span_kd: Annotated[
         Weight, Field(description="Weight of L_span-KD, KL of span logits over the shared vocabulary.")
     ] = 1.0
-    temperature: Annotated[float, Field(gt=0, description="tau of L_span-KD.")] = 2.0
+    temperature: Annotated[float, Field(gt=0, le=1e6, description="tau of L_span-KD.")] = 2.0
     spans: Annotated[
         Literal["aligned", "word", "phrase"],
         Field(description="The finest spans both tokenizers agree on (the paper), words, or noun and verb phrases."),
@@ -31,13 +31,20 @@ class SRAConfig(WeightedLoss):
     span_weights: Annotated[
         Literal["mass", "equal"], Field(description="Spans weigh by their teacher mass, or all the same (no WSL).")
     ] = "mass"
-    mass_exponent: Annotated[float, Field(ge=0, description="p of m^p / sum m^p; 0 equals `span_weights: equal`.")] = (
-        1.0
-    )
+    mass_exponent: Annotated[
+        float, Field(ge=0, le=1e6, description="p of m^p / sum m^p; 0 equals `span_weights: equal`.")
+    ] = 1.0
     ignore_first: Annotated[
-        int, Field(ge=0, description="So many leading tokens get no mass on either side: attention sinks sit there.")
+        int,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="So many leading tokens get no mass on either side: attention sinks sit there.",
+        ),
     ] = 0
-    max_spans: Annotated[int, Field(ge=2, description="More spans than this are merged uniformly.")] = 1024
+    max_spans: Annotated[int, Field(ge=2, le=1_000_000, description="More spans than this are merged uniformly.")] = (
+        1024
+    )
     span_kd_reduction: Annotated[
         Literal["sum", "mean"], Field(description="L_span-KD sums a sample's spans (the reference) or averages them.")
     ] = "sum"

@@ -23,9 +23,14 @@ class TALASConfig(WeightedLoss):
         Weight, Field(description="lambda_3, weight of L_LASD, the change of in-batch similarity between layers.")
     ] = 1.0
     anchored_layers: Annotated[
-        int, Field(ge=1, description="K: so many layers, counted down from the last, are held against the teacher.")
+        int,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="K: so many layers, counted down from the last, are held against the teacher.",
+        ),
     ] = 2
-    temperature: Annotated[float, Field(gt=0, description="Of InfoNCE.")] = 0.1
+    temperature: Annotated[float, Field(gt=0, le=1e6, description="Of InfoNCE.")] = 0.1
     lasd_reduction: Annotated[
         Literal["sum", "mean"],
         Field(description="A matrix of differences counts by its sum (the paper) or its mean entry (the reference)."),

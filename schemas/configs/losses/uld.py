@@ -12,7 +12,7 @@ class ULDConfig(WeightedLoss):
 
     loss: Literal["uld"] = "uld"
     weight: Annotated[Weight, Field(description="lambda of the paper, where ce has weight 1.")] = 1.0
-    temperature: Annotated[float, Field(gt=0, description="tau of both distributions.")] = 1.0
+    temperature: Annotated[float, Field(gt=0, le=1e6, description="tau of both distributions.")] = 1.0
     pairs: Annotated[
         Literal["order", "span"],
         Field(

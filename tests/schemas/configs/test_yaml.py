@@ -1,5 +1,7 @@
 """Configs are read with the file, the line and the field of everything that is wrong with them."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,56 @@ def test_no_text_brings_a_traceback(tmp_path_factory: pytest.TempPathFactory, te
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.yaml"):
         load_config(tmp_path / "nothing.yaml", TrainingConfig)
+
+
+def laughs(levels: int) -> str:
+    """A few hundred bytes whose last line stands for ten to the power of `levels` values."""
+    lines = ["a0: &a0 [x,x,x,x,x,x,x,x,x,x]"]
+    lines += [f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]" for i in range(1, levels)]
+    return "\n".join(lines)
+
+
+def test_aliases_are_bounded_and_ordinary_ones_work(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match="more than 100,000 values, with its aliases unfolded"):
+        load_config(write(tmp_path, laughs(10)), TrainingConfig)
+    flow = "{" + laughs(9).replace("\n", ", ") + "}"
+    with pytest.raises(ConfigError, match="more than 100,000 values"):
+        load_config(write(tmp_path, GOOD), TrainingConfig, [f"student.architecture={flow}"])
+    assert time.monotonic() - started < 5
+    with pytest.raises(ConfigError, match="an alias in it stands within its own anchor"):
+        load_config(write(tmp_path, "a: &a [*a]\n"), TrainingConfig)
+    shared = GOOD.replace(
+        "weight: 0.5\n  - loss: sra\n    weight: 0.5", "weight: &w 0.5\n  - loss: sra\n    weight: *w"
+    )
+    assert load_config(write(tmp_path, shared), TrainingConfig) == load_config(write(tmp_path, GOOD), TrainingConfig)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD.replace("/runs/b", '"a\\uD800b"'), r"config\.yaml:2: 'a\\ud800b' holds an unpaired surrogate"),
+        (GOOD.replace("/runs/b", '"a\\0b"'), r"config\.yaml:2: .* holds a zero byte"),
+        (GOOD + '"a\\uD800b": 1\n', r"config\.yaml:12: .* holds an unpaired surrogate"),
+        (
+            GOOD.replace("steps: 10", "steps: " + "9" * 5_000),
+            r"not valid YAML: '9999.*'…'99.*5,000 characters",
+        ),
+        (GOOD.replace("steps: 10", 'steps: "\\e[31m' + "x" * 5_000 + '"'), r"given: '\\x1b\[31mxxx.*5,005 characters"),
+        ("[" * 50_000, "nested too deeply"),
+        ("a: " * 50_000, "not valid YAML"),
+        ("x" * (300 << 10), "larger than the 262,144 bytes"),
+    ],
+)
+def test_hostile_texts_have_one_short_message(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as refused:
+        load_config(write(tmp_path, text), TrainingConfig)
+    assert len(str(refused.value)) < 2_000
+
+
+def test_a_config_is_a_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
+    for name, said in (("pipe.yaml", "it is a pipe"), ("zero.yaml", "it is a device"), (".", "it is a folder")):
+        with pytest.raises(ConfigError, match=f"cannot read the config .*: {said}, and a regular file is wanted"):
+            load_config(tmp_path / name, TrainingConfig)

@@ -1,0 +1,115 @@
+"""Whatever a user or a machine does to a command, it ends in one message and an exit code."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from jobs.cli import app
+from jobs.guard import INTERRUPTED, NOTHING_KEPT, guard
+from schemas.errors import CorpusError
+from tests.caches import build_cache, extraction, write_corpus
+from tests.tiny import tiny_llama, tiny_tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def ended(error: BaseException, capsys: pytest.CaptureFixture[str], command: str | None = None) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as exit_, guard(SimpleNamespace(invoked_subcommand=command)):
+        raise error
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return int(str(exit_.value.code)), captured.err
+
+
+def test_errors_become_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(CorpusError("bad \x1b[31m\ud800\ntwo"), capsys) == (2, "stillroom: bad \\x1b[31m\\ud800\ntwo\n")
+    assert ended(MemoryError(), capsys)[0] == 2
+    code, said = ended(OSError(28, "No space left on device", "/a/b"), capsys)
+    assert code == 2 and said.startswith("stillroom: no space left to write /a/b (No space left")
+    assert "TMPDIR" in ended(OSError(28, "No space left on device"), capsys)[1]
+    code, said = ended(PermissionError(13, "Permission denied", "/a/b"), capsys)
+    assert (code, said) == (2, "stillroom: cannot read or write /a/b: Permission denied\n")
+    with pytest.raises(ZeroDivisionError), guard():  # an error of the program keeps its traceback
+        raise ZeroDivisionError
+
+
+def test_every_command_says_what_an_interrupt_keeps(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = {str(command.callback.__name__) for command in app.registered_commands if command.callback}
+    assert set(INTERRUPTED) <= commands
+    for command in commands:
+        code, said = ended(KeyboardInterrupt(), capsys, command)
+        assert (code, said) == (130, f"stillroom: interrupted; {INTERRUPTED.get(command, NOTHING_KEPT)}\n")
+
+
+def stillroom(*arguments: str, **options: object) -> "subprocess.CompletedProcess[str]":
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | dict(options.pop("env", {}))  # type: ignore[call-overload]
+    command = [sys.executable, "-m", "jobs.cli", *arguments]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.run(command, text=True, timeout=120, check=False, env=environment, **streams)  # type: ignore[call-overload,no-any-return]
+
+
+def test_a_closed_pipe_and_a_full_output(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        found = stillroom("schema", "train", stdout=writer)
+    finally:
+        os.close(writer)
+    assert (found.returncode, found.stderr) == (141, "")
+    with open("/dev/full", "w") as full:
+        found = stillroom("schema", "train", stdout=full)
+    assert (
+        found.returncode == 2 and found.stderr.startswith("stillroom: no space left") and found.stderr.count("\n") == 1
+    )
+
+
+def test_a_console_that_is_not_utf8(tmp_path: Path) -> None:
+    for encoding in ("latin-1", "ascii"):
+        environment = {"PYTHONIOENCODING": encoding}
+        found = stillroom("plan", str(tmp_path / "漢字 👩‍👩‍👧.yaml"), env=environment)
+        assert found.returncode == 2 and found.stderr.count("\n") == 1 and "\\u6f22" in found.stderr
+        assert stillroom("presets", env=environment).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sound")
+    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"), hidden=16, layers=2, heads=2)
+    corpus = write_corpus(folder / "corpus.jsonl")
+    build_cache(extraction(folder / "cache", folder / "teacher", corpus, states={"hidden": [2], "mass": [2]}))
+    (folder / "train.yaml").write_text(
+        f"cache: {folder / 'cache'}\noutput: {folder / 'run'}\nsteps: 100000\ncheckpoint_every: 5\ndevice: cpu\n"
+        "loader_workers: 1\nbatch_size: 2\nthreads: 1\nstudent:\n  tokenizer: teacher\n  max_tokens: 32\n"
+        "  architecture: {model_type: llama, hidden_size: 8, intermediate_size: 8, num_hidden_layers: 1,"
+        " num_attention_heads: 2}\n"
+    )
+    return folder
+
+
+def test_shown_text_of_a_cache_on_a_console_that_is_not_utf8(sound: Path) -> None:
+    for command in (["inspect", str(sound / "cache")], ["verify", str(sound / "cache")]):
+        found = stillroom(*command, env={"PYTHONIOENCODING": "latin-1"})
+        assert found.returncode == 0 and "Traceback" not in found.stderr
+
+
+def test_ctrl_c_during_a_training(sound: Path) -> None:
+    """A terminal sends it to the whole group, the loader's workers too: one message, and the checkpoints stay."""
+    command = [sys.executable, "-m", "jobs.cli", "train", str(sound / "train.yaml")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, start_new_session=True, env=environment, **pipes) as process:  # type: ignore[call-overload]
+        deadline = time.monotonic() + 120
+        while not list((sound / "run" / "checkpoints").glob("[!.]*")) and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1] == f"stillroom: interrupted; {INTERRUPTED['train']}" and "Traceback" not in said
+    assert list((sound / "run" / "checkpoints").glob("[!.]*"))

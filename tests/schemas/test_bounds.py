@@ -1,0 +1,76 @@
+"""Every number of a config has a lower and an upper bound, and no path is a URL."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from jobs.schema import SCHEMAS
+from schemas.bounds import require_bounded
+from schemas.configs.generation import GenerationConfig
+from schemas.configs.training import TrainingConfig
+
+CONFIGS = ("extract", "train", "generate")
+
+
+def numbers(schema: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every number of a JSON schema, with the names of what it stands in."""
+    if isinstance(schema, dict):
+        if schema.get("type") in ("integer", "number"):
+            yield place, schema
+        for name, part in schema.items():
+            if name not in ("default", "description"):
+                yield from numbers(part, f"{place}.{name}")
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from numbers(part, place)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_number_is_bounded(name: str) -> None:
+    found = dict(numbers(SCHEMAS[name].model_json_schema()))
+    assert len(found) > 3
+    low, high = {"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"}
+    assert [place for place, schema in found.items() if not (low & schema.keys() and high & schema.keys())] == []
+
+
+TRAINING: dict[str, Any] = {
+    "cache": "c",
+    "output": "o",
+    "steps": 1,
+    "student": {"architecture": {"model_type": "llama"}, "tokenizer": "teacher"},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seed": -1}, "seed"),
+        ({"seed": 1 << 63}, "seed"),
+        ({"seed": 10**5000}, "seed"),
+        ({"threads": 10_000_000}, "threads"),
+        ({"steps": None, "epochs": 1e300}, "epochs"),
+        ({"optimizer": {"betas": [0.9, 1.0]}}, "betas"),
+        ({"output": "s3://bucket/run"}, "is a URL, and a path of this machine is wanted"),
+        ({"cache": "gs://bucket/cache"}, "is a URL"),
+        ({"student": {"model": "https://huggingface.co/org/name"}}, "hub id alone, as in org/name"),
+        ({"student": {**TRAINING["student"], "architecture": {"hidden_size": 1 << 40}}}, "below 2\\^31"),
+        ({"student": {**TRAINING["student"], "architecture": {"a": [[[[[[[[[1]]]]]]]]]}}}, "nested too deeply"),
+    ],
+)
+def test_what_is_beyond_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        TrainingConfig.model_validate(TRAINING | changes)
+
+
+def test_a_url_is_no_output_of_any_command() -> None:
+    with pytest.raises(ValidationError, match="is a URL"):
+        GenerationConfig.model_validate({"cache": "c", "model": "m", "output": "s3://bucket/a.jsonl"})
+
+
+def test_free_settings_are_plain_values() -> None:
+    require_bounded({"a": [1, 2.5, True, None, "x"], "rope": {"factor": 8}}, "architecture")
+    for value in (float("inf"), float("nan"), b"bytes", {1, 2}):
+        with pytest.raises(ValueError, match=r"architecture\.a"):
+            require_bounded({"a": value}, "architecture")
