@@ -22,7 +22,8 @@ from schemas.bounds import (
     require_bounded,
 )
 from schemas.cache.kinds.pooled import Pooling
-from schemas.configs.losses import CrossEntropyConfig, LossConfig
+from schemas.configs.losses.ce import CrossEntropyConfig
+from schemas.configs.losses.registry import LOSSES, LossConfig
 from schemas.strict import Strict
 
 
@@ -193,12 +194,13 @@ class TrainingConfig(Strict):
     @model_validator(mode="after")
     def _fits_the_student(self) -> "TrainingConfig":
         kind = self.student.kind
-        misfits = [loss.loss for loss in self.objective if loss.student != kind]
+        misfits = [loss.name for loss in self.objective if loss.student != kind]
         if misfits:
             other = "encoder" if kind == "causal" else "causal"
+            fitting = ", ".join(name for name, loss in LOSSES.items() if loss.student == kind)
             raise ValueError(
                 f"{', '.join(misfits)} cannot teach a student of `kind: {kind}`: set student.kind to {other}, or take "
-                f"{'a loss over tokens' if kind == 'causal' else '`loss: talas`'}"
+                f"a loss for it: {fitting}"
             )
         if self.evaluation is not None and (self.evaluation.pairs is not None) != (kind == "encoder"):
             raise ValueError("an evaluation of a causal student has `texts`, one of an encoder has `pairs`")

@@ -185,4 +185,6 @@ def _all_fields(model: type[BaseModel], seen: set[type[BaseModel]]) -> list[str]
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):
                 names += _all_fields(annotation, seen)
             stack += getattr(annotation, "__args__", ())
+            for mark in getattr(annotation, "__metadata__", ()):
+                stack += getattr(mark, "choices", ())
     return names

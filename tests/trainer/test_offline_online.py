@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from schemas.cache.reader import Cache
 from schemas.cache.teacher import HeadRecord
-from schemas.configs.losses import LossConfig
+from schemas.configs.losses.registry import LossConfig
 from schemas.configs.training import StudentConfig
 from schemas.models.teacher_head import TeacherHead, load_teacher_embedding, load_teacher_head
 from schemas.models.tokenizer_rules import same_tokenizer

@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerBase
 
-from schemas.configs.losses import ALMConfig
+from schemas.configs.losses.alm import ALMConfig
 from schemas.errors import RunError
 from trainer.alignment.vocabulary import canonical_pieces
 from trainer.data.batch import Batch
@@ -209,3 +209,6 @@ def _boundaries(tokenizer: PreTrainedTokenizerBase, side: str) -> Tensor:
             "where a word ends. Set debias_threshold: null"
         )
     return found
+
+
+LOSS = ALM

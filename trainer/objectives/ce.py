@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from schemas.configs.losses import CrossEntropyConfig
+from schemas.configs.losses.ce import CrossEntropyConfig
 from trainer.data.batch import Batch
 from trainer.numerics.geometry import at_least_float32
 from trainer.objectives.context import LossContext
@@ -52,3 +52,6 @@ class CrossEntropy(Loss):
         """The same, for another loss to carry; both scales are those of `CarriedCrossEntropy`."""
         labels = next_tokens(batch.tokens_BS, batch.target_BS)
         return CarriedCrossEntropy(*labels, scale, carrier_scale, student[StudentLogits()])
+
+
+LOSS = CrossEntropy

@@ -36,7 +36,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from schemas.configs.losses import DSKDConfig
+from schemas.configs.losses.dskd import DSKDConfig
 from schemas.errors import RunError
 from trainer.data.batch import Batch
 from trainer.data.teacher_states import TeacherHidden
@@ -261,3 +261,6 @@ def _teacher_embedding(context: LossContext) -> Tensor:
             f"{width} wide and states {teacher.hidden_size}. Use sra, or give the student the tokenizer 'teacher'"
         )
     return embedding_Vd.float()
+
+
+LOSS = DSKD

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from schemas.configs.losses import FDDConfig
+from schemas.configs.losses.fdd import FDDConfig
 from schemas.errors import RunError
 from schemas.models.logits import LogitTransform
 from trainer.data.batch import Batch
@@ -202,3 +202,6 @@ class FDD(Loss):
             "trajectory": Term(trajectory, 0.0),
             "derivative": Term(derivative, 0.0),
         }
+
+
+LOSS = FDD

@@ -7,7 +7,7 @@ at a time. Stored ones, the likeliest or drawn, spare that product, and the fina
 import torch
 from torch import Tensor
 
-from schemas.configs.losses import KDConfig
+from schemas.configs.losses.kd import KDConfig
 from schemas.models.teacher_head import TeacherHead
 from trainer.data.batch import Batch
 from trainer.data.teacher_states import SparseTeacher, TeacherHidden
@@ -133,3 +133,6 @@ class KD(Carrier):
         if self.config.logits == "top_k":
             return vocabulary, top_k_rows(ids_Pk, values_Pk, shared, self.temperature, self.divergence)
         return vocabulary, sampled_rows(ids_Pk, values_Pk, shared, self.temperature)
+
+
+LOSS = KD

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from schemas.configs.losses import WeightedLoss
+from schemas.configs.losses.base import WeightedLoss
 from trainer.data.batch import Batch, Unit
 from trainer.data.request import BatchRequest
 from trainer.objectives.kernels.carried import CarriedCrossEntropy

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from schemas.configs.losses import MinEDConfig
+from schemas.configs.losses.mined import MinEDConfig
 from trainer.alignment.vocabulary_map import NOWHERE, VocabularyMap, edit_distances
 from trainer.data.batch import Batch
 from trainer.data.teacher_states import TeacherHidden
@@ -158,3 +158,6 @@ def _rows(predicts_BX: Tensor, tokens_BX: Tensor) -> list[tuple[np.ndarray, np.n
     """For each sample, the positions that predict and the tokens there."""
     predicts, tokens = predicts_BX.cpu().numpy(), tokens_BX.cpu().numpy()
     return [(np.flatnonzero(row), ids[row]) for row, ids in zip(predicts, tokens, strict=True)]
+
+
+LOSS = MinED

@@ -20,7 +20,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from schemas.configs.losses import MTAConfig
+from schemas.configs.losses.mta import MTAConfig
 from schemas.errors import RunError
 from trainer.data.batch import Batch
 from trainer.data.teacher_states import TeacherHidden
@@ -215,3 +215,6 @@ def key_layers(config: MTAConfig, context: LossContext) -> tuple[KeyLayer, ...]:
     return tuple(
         KeyLayer(student, teacher, word if i < num_words else phrase) for i, (student, teacher) in enumerate(pairs)
     )
+
+
+LOSS = MTA

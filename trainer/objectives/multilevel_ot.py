@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from schemas.configs.losses import MultiLevelOTConfig
+from schemas.configs.losses.multilevel_ot import MultiLevelOTConfig
 from trainer.data.batch import Batch
 from trainer.data.teacher_states import TeacherHidden
 from trainer.objectives.context import LossContext
@@ -150,3 +150,6 @@ def _by_sample(log_p_ZRk: Tensor, predicts_BX: Tensor) -> Predictions:
     empty_BMk = token_Rk.new_zeros(*mask_BM.shape, token_Rk.shape[1])
     where = mask_BM.nonzero(as_tuple=True)
     return Predictions(empty_BMk.index_put(where, token_Rk), empty_BMk.index_put(where, smooth_Rk), mask_BM)
+
+
+LOSS = MultiLevelOT

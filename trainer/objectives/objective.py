@@ -1,44 +1,20 @@
 """The objective: a weighted sum of losses, each term a sum over its units divided once by a count of the whole step."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from schemas.configs.losses import LossConfig
+from schemas.configs.losses.registry import LossConfig
 from schemas.errors import RunError
 from trainer.data.batch import Batch, Unit
 from trainer.data.request import BatchRequest
-from trainer.objectives.alm import ALM
 from trainer.objectives.ce import CrossEntropy
 from trainer.objectives.context import LossContext
-from trainer.objectives.dskd import DSKD
-from trainer.objectives.fdd import FDD
-from trainer.objectives.kd import KD
 from trainer.objectives.loss import Carrier, Loss, Term
-from trainer.objectives.mined import MinED
-from trainer.objectives.mta import MTA
-from trainer.objectives.multilevel_ot import MultiLevelOT
-from trainer.objectives.sra import SRA
-from trainer.objectives.talas import TALAS
-from trainer.objectives.uld import ULD
+from trainer.objectives.registry import find_loss
 from trainer.student.states import StudentRequest, StudentStates
-
-# What binds each kind of config; which fields it has, schemas.configs.losses says.
-LOSSES: dict[str, Callable[[Any, LossContext], Loss]] = {
-    "alm": ALM,
-    "ce": CrossEntropy,
-    "dskd": DSKD,
-    "fdd": FDD,
-    "kd": KD,
-    "mined": MinED,
-    "mta": MTA,
-    "multilevel_ot": MultiLevelOT,
-    "sra": SRA,
-    "talas": TALAS,
-    "uld": ULD,
-}
 
 
 class Objective(nn.Module):
@@ -104,7 +80,7 @@ def build_objective(configs: Sequence[LossConfig], context: LossContext) -> Obje
 
     Raises RunError if the cache lacks what a loss needs, naming the way out; ConfigError if there is no such layer.
     """
-    losses = [LOSSES[config.loss](config, context) for config in configs if config.weight > 0]
+    losses = [find_loss(type(config))(config, context) for config in configs if config.weight > 0]
     if not losses:
         raise RunError("the objective is empty: no loss has a weight above 0. Give one, e.g. `- loss: ce`")
     return Objective(losses)

@@ -17,7 +17,7 @@ R spans of all samples end to end, V student vocabulary; d_S and d_T wide, as su
 import torch
 from torch import Tensor
 
-from schemas.configs.losses import SRAConfig
+from schemas.configs.losses.sra import SRAConfig
 from schemas.errors import RunError
 from schemas.layers import resolve_layer
 from schemas.models.teacher_head import TeacherHead
@@ -242,3 +242,6 @@ class SRA(Carrier):
 
 def _either(first: bool, first_layer: int, second: bool, second_layer: int) -> frozenset[int]:
     return frozenset(layer for wanted, layer in ((first, first_layer), (second, second_layer)) if wanted)
+
+
+LOSS = SRA

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from schemas.configs.losses import TALASConfig
+from schemas.configs.losses.talas import TALASConfig
 from schemas.errors import ConfigError
 from trainer.data.batch import Batch
 from trainer.data.teacher_states import PooledTeacher
@@ -109,3 +109,6 @@ class TALAS(Loss):
 
     def parameter_groups(self) -> list[dict[str, object]]:
         return projection_groups(self.projections.values(), self.config.projection)
+
+
+LOSS = TALAS

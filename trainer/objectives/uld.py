@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from schemas.configs.losses import ULDConfig
+from schemas.configs.losses.uld import ULDConfig
 from trainer.data.batch import Batch
 from trainer.data.teacher_states import TeacherHidden
 from trainer.data.tied_tokens import Spans
@@ -96,3 +96,6 @@ class ULD(Loss):
         sample_R = student_R // student_BS.shape[1]
         pairs_B = torch.bincount(sample_R, minlength=len(student_BS))
         return {"distance": Term((distance_R / pairs_B[sample_R]).sum())}
+
+
+LOSS = ULD

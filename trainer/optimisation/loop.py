@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from schemas.configs.losses import Texts
+from schemas.configs.losses.base import Texts
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from trainer.data.batch import Batch

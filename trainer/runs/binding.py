@@ -3,7 +3,7 @@
 from typing import Any
 
 from schemas.cache.arrays import keeps_tokens
-from schemas.configs.losses import Texts
+from schemas.configs.losses.base import Texts
 from schemas.configs.training import TrainingConfig
 from trainer.alignment.quality import MEASURED, measure_alignment, require_alignment
 from trainer.alignment.student_text import TextEncoder

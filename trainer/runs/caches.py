@@ -3,7 +3,7 @@
 import math
 
 from schemas.cache.reader import Cache
-from schemas.configs.losses import Texts
+from schemas.configs.losses.base import Texts
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from schemas.storage.fingerprint import differences

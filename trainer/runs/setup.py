@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from schemas.configs.losses import Texts
+from schemas.configs.losses.base import Texts
 from schemas.configs.training import StudentConfig, TrainingConfig
 from schemas.models.teacher_head import load_teacher_embedding
 from trainer.alignment.student_text import StudentTokenizer, TextEncoder

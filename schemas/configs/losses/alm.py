@@ -30,3 +30,6 @@ class ALMConfig(WeightedLoss):
             "until the teacher gives one more than this; 0 merges none, null compares plain chunks.",
         ),
     ] = 0.1
+
+
+LOSS = ALMConfig

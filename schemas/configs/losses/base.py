@@ -15,6 +15,7 @@ class WeightedLoss(Strict):
     """One item of the objective."""
 
     name: ClassVar[str]  # what `loss` says
+    module: ClassVar[str | None] = None  # where its `LOSS` is; left out, trainer.objectives.NAME
     student: ClassVar[StudentKind] = "causal"  # the kind of student that can learn from it
 
     weight: Annotated[Weight, Field(description="Factor of this loss in the objective.")] = 1.0

@@ -9,3 +9,6 @@ class CrossEntropyConfig(WeightedLoss):
     """Next-token cross-entropy on the response, a mean over its tokens."""
 
     loss: Literal["ce"] = "ce"
+
+
+LOSS = CrossEntropyConfig

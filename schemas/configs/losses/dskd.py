@@ -47,3 +47,6 @@ class DSKDConfig(WeightedLoss):
         if self.student_space == self.teacher_space == 0:
             raise ValueError("student_space and teacher_space are both 0: the loss would be nothing")
         return self
+
+
+LOSS = DSKDConfig

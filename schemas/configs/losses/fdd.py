@@ -31,3 +31,6 @@ class FDDConfig(WeightedLoss):
         if self.trajectory == self.derivative == 0:
             raise ValueError("trajectory and derivative are both 0: the loss would be nothing")
         return self
+
+
+LOSS = FDDConfig

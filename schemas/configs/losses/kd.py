@@ -58,3 +58,6 @@ class KDConfig(WeightedLoss):
                 "set logits: top_k or exact"
             )
         return self
+
+
+LOSS = KDConfig

@@ -32,3 +32,6 @@ class MinEDConfig(WeightedLoss):
         Literal["one_hot", "skip"],
         Field(description="Predictions without a counterpart learn the text's own token (the references), or nothing."),
     ] = "one_hot"
+
+
+LOSS = MinEDConfig

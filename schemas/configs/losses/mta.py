@@ -57,3 +57,6 @@ class MTAConfig(WeightedLoss):
         if self.dsa == self.hid == 0:
             raise ValueError("dsa and hid are both 0: the loss would be nothing")
         return self
+
+
+LOSS = MTAConfig

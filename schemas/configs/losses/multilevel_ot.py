@@ -31,3 +31,6 @@ class MultiLevelOTConfig(WeightedLoss):
         if self.absolute == self.logarithmic == self.sinkhorn == 0:
             raise ValueError("absolute, logarithmic and sinkhorn are all 0: the loss would be nothing")
         return self
+
+
+LOSS = MultiLevelOTConfig

@@ -55,3 +55,6 @@ class SRAConfig(WeightedLoss):
         if self.cos == self.geo == self.span_kd == 0:
             raise ValueError("cos, geo and span_kd are all 0: the loss would be nothing")
         return self
+
+
+LOSS = SRAConfig

@@ -51,3 +51,6 @@ class TALASConfig(WeightedLoss):
         if self.contrastive == self.tamd == self.lasd == 0:
             raise ValueError("contrastive, tamd and lasd are all 0: the loss would be nothing")
         return self
+
+
+LOSS = TALASConfig

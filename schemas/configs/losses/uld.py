@@ -24,3 +24,6 @@ class ULDConfig(WeightedLoss):
         Literal["token", "sample"],
         Field(description="A mean over the student's tokens (the paper's sum, as ce), or of sample means (reference)."),
     ] = "token"
+
+
+LOSS = ULDConfig

@@ -54,7 +54,7 @@ def test_overrides_reach_into_lists_and_sections(tmp_path: Path) -> None:
         (GOOD.replace("steps: 10", "stpes: 10"), 3, "did you mean `steps`"),
         (GOOD.replace("weight: 0.5\n  - loss: sra", "wieght: 0.5\n  - loss: sra"), 9, "did you mean `weight`"),
         (GOOD.replace("steps: 10", "steps: ten"), 3, "steps"),
-        (GOOD.replace("loss: sra", "loss: sar"), 10, "'kd', "),
+        (GOOD.replace("loss: sra", "loss: sar"), 10, "unknown loss 'sar'; did you mean `sra`? available: alm, ce, "),
         (GOOD.replace("steps: 10", "steps: 10\nsteps: 11"), 4, "given twice (first on line 3)"),
         (GOOD + "    mass_exponent: .nan\n", 12, "mass_exponent"),
         (GOOD.replace("  tokenizer: teacher\n", ""), 4, "tokenizer"),

@@ -10,19 +10,16 @@ import torch
 from torch import nn
 
 from schemas.cache.kinds.next_token import SparseRecord
-from schemas.configs.losses import (
-    ALMConfig,
-    CrossEntropyConfig,
-    DSKDConfig,
-    FDDConfig,
-    KDConfig,
-    MinEDConfig,
-    MTAConfig,
-    MultiLevelOTConfig,
-    SRAConfig,
-    ULDConfig,
-)
-from schemas.configs.losses.kd import Divergence
+from schemas.configs.losses.alm import ALMConfig
+from schemas.configs.losses.ce import CrossEntropyConfig
+from schemas.configs.losses.dskd import DSKDConfig
+from schemas.configs.losses.fdd import FDDConfig
+from schemas.configs.losses.kd import Divergence, KDConfig
+from schemas.configs.losses.mined import MinEDConfig
+from schemas.configs.losses.mta import MTAConfig
+from schemas.configs.losses.multilevel_ot import MultiLevelOTConfig
+from schemas.configs.losses.sra import SRAConfig
+from schemas.configs.losses.uld import ULDConfig
 from tests.trainer.objectives.answers import by_layer, with_answers
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.test_alm import STUDENT, TEACHER

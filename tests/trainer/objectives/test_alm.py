@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from schemas.cache.reader import Cache
 from schemas.cache.teacher import HeadRecord
-from schemas.configs.losses import ALMConfig
+from schemas.configs.losses.alm import ALMConfig
 from schemas.configs.training import StudentConfig
 from schemas.errors import RunError
 from schemas.models.teacher_head import load_teacher_head

@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
-from schemas.configs.losses import CrossEntropyConfig, MinEDConfig, MultiLevelOTConfig, ULDConfig
+from schemas.configs.losses.ce import CrossEntropyConfig
+from schemas.configs.losses.mined import MinEDConfig
+from schemas.configs.losses.multilevel_ot import MultiLevelOTConfig
+from schemas.configs.losses.uld import ULDConfig
 from schemas.errors import RunError
 from tests.trainer.objectives.answers import by_layer, in_dtype, moved
 from tests.trainer.objectives.test_mined import Truth

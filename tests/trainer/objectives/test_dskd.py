@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from schemas.cache.reader import Cache
 from schemas.cache.teacher import HeadRecord
-from schemas.configs.losses import DSKDConfig
+from schemas.configs.losses.dskd import DSKDConfig
 from schemas.configs.training import StudentConfig, TrainingConfig
 from schemas.errors import RunError
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head

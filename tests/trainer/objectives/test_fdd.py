@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from schemas.cache.reader import Cache
 from schemas.cache.teacher import HeadRecord
-from schemas.configs.losses import FDDConfig
+from schemas.configs.losses.fdd import FDDConfig
 from schemas.configs.training import StudentConfig
 from schemas.errors import RunError
 from schemas.layers import Top

@@ -13,7 +13,12 @@ import torch
 from torch import nn
 
 from schemas.cache.kinds.next_token import SparseRecord
-from schemas.configs.losses import DSKDConfig, KDConfig, MinEDConfig, MultiLevelOTConfig, SRAConfig, ULDConfig
+from schemas.configs.losses.dskd import DSKDConfig
+from schemas.configs.losses.kd import KDConfig
+from schemas.configs.losses.mined import MinEDConfig
+from schemas.configs.losses.multilevel_ot import MultiLevelOTConfig
+from schemas.configs.losses.sra import SRAConfig
+from schemas.configs.losses.uld import ULDConfig
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.answers import by_layer, with_answers
 from tests.trainer.objectives.precision import close

@@ -5,7 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from schemas.configs.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
+from schemas.configs.losses.ce import CrossEntropyConfig
+from schemas.configs.losses.kd import KDConfig
+from schemas.configs.losses.mta import MTAConfig
+from schemas.configs.losses.sra import SRAConfig
 from tests.trainer.objectives.answers import by_layer, in_dtype, moved
 from tests.trainer.objectives.world import counts_of, gradients, leaves, make_batch, make_context, pick
 from trainer.data.teacher_states import TeacherHidden, TeacherMass

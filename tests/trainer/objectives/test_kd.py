@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from pipeline.teacher.kinds.top_k import top_k
 from schemas.cache.kinds.next_token import NO_TAIL, SparseRecord
-from schemas.configs.losses import KDConfig
+from schemas.configs.losses.kd import KDConfig
 from schemas.errors import RunError
 from tests.trainer.objectives.answers import by_layer, with_answers
 from tests.trainer.objectives.world import L_T, V_S, V_T, counts_of, make_batch, make_context, pick

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from schemas.configs.losses import MinEDConfig
+from schemas.configs.losses.mined import MinEDConfig
 from tests.trainer.alignment.spelling import spelt
 from tests.trainer.alignment.test_vocabulary_map import distance, nearest
 from tests.trainer.objectives.answers import by_layer

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.cache.teacher import HeadRecord
-from schemas.configs.losses import MultiLevelOTConfig
+from schemas.configs.losses.multilevel_ot import MultiLevelOTConfig
 from schemas.models.teacher_head import TeacherHead
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.precision import TOLERANCE, close

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from schemas.configs.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
+from schemas.configs.losses.ce import CrossEntropyConfig
+from schemas.configs.losses.kd import KDConfig
+from schemas.configs.losses.mta import MTAConfig
+from schemas.configs.losses.sra import SRAConfig
 from schemas.errors import ConfigError, RunError
 from tests.trainer.objectives.world import D_S, D_T, counts_of, make_batch, make_context
 from trainer.data.teacher_states import TeacherHidden, TeacherMass

@@ -8,7 +8,9 @@ import torch
 import transformers as tf
 from torch import nn
 
-from schemas.configs.losses import DSKDConfig, FDDConfig, SRAConfig
+from schemas.configs.losses.dskd import DSKDConfig
+from schemas.configs.losses.fdd import FDDConfig
+from schemas.configs.losses.sra import SRAConfig
 from schemas.errors import ModelError, RunError
 from schemas.models.logits import LogitTransform
 from tests.trainer.objectives import naive

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
+from schemas.configs.losses.registry import LOSSES
 from schemas.models.teacher_head import TeacherHead
 from tests.trainer.objectives.answers import moved, with_answers
 from tests.trainer.objectives.every import EVERY, ONE_TOKENIZER, World, make_world
@@ -19,7 +20,7 @@ from tests.trainer.objectives.world import V_S, V_T, pick, to_double
 from trainer.alignment.vocabulary import SharedVocabulary
 from trainer.data.teacher_states import SparseLogits, SparseTeacher, TeacherHidden, TeacherMass
 from trainer.data.tied_tokens import SameTokenPositions, Spans, SpanSet
-from trainer.objectives.objective import LOSSES, build_objective
+from trainer.objectives.objective import build_objective
 from trainer.student.states import StudentEmbedding, StudentHidden, StudentLogits, StudentMass, StudentUnembedding
 
 # The teacher's head computes in float32, and products of other shapes may round otherwise.

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from schemas.cache.arrays import ArrayRecord
-from schemas.configs.losses import TALASConfig
+from schemas.configs.losses.talas import TALASConfig
 from schemas.errors import ConfigError, RunError
 from tests.trainer.objectives.answers import by_layer, moved, of_kind, with_answers
 from tests.trainer.objectives.world import D_S, D_T, L_S, L_T, counts_of, make_batch, make_context, to_double

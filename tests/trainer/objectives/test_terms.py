@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from schemas.cache.teacher import HeadRecord
-from schemas.configs.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
+from schemas.configs.losses.ce import CrossEntropyConfig
+from schemas.configs.losses.kd import KDConfig
+from schemas.configs.losses.mta import MTAConfig
+from schemas.configs.losses.sra import SRAConfig
 from schemas.layers import Top
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.precision import assert_as_precise, in_double, numbered

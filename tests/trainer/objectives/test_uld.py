@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from schemas.cache.teacher import HeadRecord
-from schemas.configs.losses import ULDConfig
+from schemas.configs.losses.uld import ULDConfig
 from schemas.models.teacher_head import TeacherHead
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.answers import by_layer

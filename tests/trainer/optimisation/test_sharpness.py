@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from schemas.configs.losses import CrossEntropyConfig
+from schemas.configs.losses.ce import CrossEntropyConfig
 from schemas.configs.training import OptimizerConfig, SharpnessConfig, TrainingConfig
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from schemas.configs.losses import KDConfig
+from schemas.configs.losses.kd import KDConfig
 
 Divergence = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # log p, log q [n, E] -> values [n], pull [n, E]
 

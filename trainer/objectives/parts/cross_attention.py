@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from schemas.configs.losses import Projectors
+from schemas.configs.losses.dskd import Projectors
 from trainer.numerics.geometry import ZERO_NORM
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from schemas.configs.losses import Projection
+from schemas.configs.losses.base import Projection
 
 
 def projection_matrix(student_width: int, teacher_width: int, config: Projection) -> nn.Parameter:

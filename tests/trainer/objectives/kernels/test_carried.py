@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from schemas.configs.losses import CrossEntropyConfig, KDConfig, MTAConfig, SRAConfig
+from schemas.configs.losses.ce import CrossEntropyConfig
+from schemas.configs.losses.kd import KDConfig
+from schemas.configs.losses.mta import MTAConfig
+from schemas.configs.losses.sra import SRAConfig
 from tests.trainer.objectives.answers import moved
 from tests.trainer.objectives.world import counts_of, gradients, make_batch, make_context, to_double
 from trainer.data.tied_tokens import Spans

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.configs.losses import KDConfig
+from schemas.configs.losses.kd import KDConfig
 from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.kernels.divergences import choose_divergence
 from trainer.objectives.kernels.forward_kl import forward_kl, kl_and_gradient
