@@ -66,7 +66,7 @@ def test_ready_made_configs_are_valid(path: Path) -> None:
         assert str(config.cache) in {
             str(load_config(p, ExtractionConfig).output) for p in CONFIGS if "extract" in p.stem
         }
-        named = {loss.loss for loss in config.objective} | ({"distillm2"} if config.student_cache else set())
+        named = {loss.name for loss in config.objective} | ({"distillm2"} if config.student_cache else set())
         assert path.stem.removeprefix("train-") in named
     assert f"jobs/configs/{path.name}" in path.read_text(encoding="utf-8")  # says how it is run
 

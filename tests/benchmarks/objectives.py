@@ -14,30 +14,29 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.table import Table
 
+from schemas.configs.losses.kd import Divergence
+from schemas.configs.losses.registry import LOSSES
 from tests.benchmarks.step import make_cache, make_loop
+from tests.trainer.objectives.every import ONE_TOKENIZER, TWO_TOKENIZERS
 
 HALF = {"loss": "ce", "weight": 0.5}
 TOP_K, SAMPLED = {"k": 64}, {"draws": 50}
+WITH_CE = {name: [HALF, {"loss": name, "weight": 0.5}] for name, kind in LOSSES.items() if kind.student == "causal"}
 BOTH: dict[str, list[dict[str, Any]]] = {
     "ce": [{"loss": "ce"}],
-    "ce + sra": [HALF, {"loss": "sra", "weight": 0.5}],
+    **{f"ce + {name}": WITH_CE[name] for name in TWO_TOKENIZERS if name in WITH_CE and name != "ce"},
     "ce + sra, cos and geo": [HALF, {"loss": "sra", "weight": 0.5, "span_kd": 0}],
     "ce + mta": [{"loss": "ce"}, {"loss": "mta"}],
-    "ce + alm": [HALF, {"loss": "alm", "weight": 0.5}],
-    "ce + uld": [HALF, {"loss": "uld", "weight": 0.5}],
-    "ce + multilevel_ot": [HALF, {"loss": "multilevel_ot", "weight": 0.5}],
-    "ce + mined": [HALF, {"loss": "mined", "weight": 0.5}],
-    "ce + dskd": [HALF, {"loss": "dskd", "weight": 0.5}],
 }
-DIVERGENCES = ("forward_kl", "reverse_kl", "js", "total_variation", "skew_forward_kl", "skew_reverse_kl", "adaptive_kl")
-SAME = BOTH | {f"ce + kd, {name}": [HALF, {"loss": "kd", "weight": 0.5, "divergence": name}] for name in DIVERGENCES}
-SAME |= {f"ce + kd, {kind}": [HALF, {"loss": "kd", "weight": 0.5, "logits": kind}] for kind in ("top_k", "sampled")}
-SAME |= {"ce + fdd": [HALF, {"loss": "fdd", "weight": 0.5}]}
+KD = {"loss": "kd", "weight": 0.5}
+SAME = BOTH | {f"ce + {name}": WITH_CE[name] for name in ONE_TOKENIZER if name in WITH_CE}
+SAME |= {f"ce + kd, {name}": [HALF, KD | {"divergence": name}] for name in get_args(Divergence)}
+SAME |= {f"ce + kd, {kind}": [HALF, KD | {"logits": kind}] for kind in ("top_k", "sampled")}
 
 
 def cpu_seconds(loops: dict[str, Any], rounds: int) -> dict[str, list[float]]:

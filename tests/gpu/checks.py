@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from schemas.cache.reader import Cache
+from schemas.configs.losses.registry import LOSSES
 from tests.caches import build_cache
 from tests.gpu.models import extraction_config, training_config
 from trainer.optimisation.loop import Loop, StepReport
@@ -21,16 +22,12 @@ from trainer.runs.setup import set_up
 from trainer.runs.train import train
 
 OBJECTIVES: dict[str, list[dict[str, Any]]] = {
+    **{name: [{"loss": "ce"}, {"loss": name}] for name, kind in LOSSES.items() if kind.student == "causal"},
     "ce": [{"loss": "ce"}],
     "kd": [{"loss": "ce", "weight": 0.5}, {"loss": "kd", "weight": 0.5}],
     "sra": [{"loss": "ce", "weight": 0.5}, {"loss": "sra", "weight": 0.5}],
     "mta": [{"loss": "ce"}, {"loss": "mta", "teacher_layers": [6, 8, 12], "student_layers": [3, 4, 6]}],
     "fdd": [{"loss": "ce"}, {"loss": "fdd", "teacher_layers": [6, 8, 12], "student_layers": [3, 4, 6]}],
-    "dskd": [{"loss": "ce"}, {"loss": "dskd"}],
-    "alm": [{"loss": "ce"}, {"loss": "alm"}],
-    "uld": [{"loss": "ce"}, {"loss": "uld"}],
-    "mined": [{"loss": "ce"}, {"loss": "mined"}],
-    "multilevel_ot": [{"loss": "ce"}, {"loss": "multilevel_ot"}],
 }
 FIRST_LOSS = 2e-4  # relative: the same sums in another order, through six layers
 STATES = 2e-3  # of a state's largest entry: the GPU multiplies in float32 in another order, too

@@ -24,7 +24,7 @@ def load(folder: Path, text: str) -> TrainingConfig:
 
 
 def loss(config: TrainingConfig, kind: str) -> dict[str, object]:
-    (found,) = (item for item in config.objective if item.loss == kind)
+    (found,) = (item for item in config.objective if item.name == kind)
     return found.model_dump()
 
 
@@ -69,7 +69,7 @@ def test_what_the_config_says_goes_before_the_preset(tmp_path: Path) -> None:
     assert (config.optimizer.lr, config.optimizer.min_lr, config.optimizer.warmup) == (5e-5, 5e-6, 0.1)
     assert config.batch_size == 16
     config = load(tmp_path, f"{text}objective: [{{loss: ce}}]\nbatch_size: 4\n")
-    assert [item.loss for item in config.objective] == ["ce"]
+    assert [item.name for item in config.objective] == ["ce"]
     assert config.batch_size == 4
 
 

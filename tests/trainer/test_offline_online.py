@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from schemas.cache.reader import Cache
 from schemas.cache.teacher import HeadRecord
-from schemas.configs.losses.registry import LossConfig
+from schemas.configs.losses.registry import LOSSES, LossConfig
 from schemas.configs.training import StudentConfig
 from schemas.models.teacher_head import TeacherHead, load_teacher_embedding, load_teacher_head
 from schemas.models.tokenizer_rules import same_tokenizer
@@ -34,7 +34,7 @@ from trainer.student.load import forward, load_student, prepare
 from trainer.student.states import StudentLogits
 
 OBJECTIVES: dict[str, list[dict[str, Any]]] = {
-    "ce": [{"loss": "ce"}],
+    **{name: [{"loss": name}] for name, kind in LOSSES.items() if kind.student == "causal"},
     "kd": [{"loss": "kd", "temperature": 2.0}],
     "kd, reverse": [{"loss": "kd", "divergence": "reverse_kl"}],
     "kd, js": [{"loss": "kd", "divergence": "js", "beta": 0.3, "temperature": 2.0}],
@@ -44,21 +44,14 @@ OBJECTIVES: dict[str, list[dict[str, Any]]] = {
         {"loss": "kd", "divergence": "skew_reverse_kl", "weight": 0.5},
     ],
     "kd, adaptive": [{"loss": "kd", "divergence": "adaptive_kl"}],
-    "sra": [{"loss": "sra"}],
     "sra, inner layer": [{"loss": "sra", "teacher_layer": 2, "student_layer": 1, "mass_exponent": 0.5}],
     "sra, words": [{"loss": "sra", "spans": "word"}],
     "sra, phrases": [{"loss": "sra", "spans": "phrase", "mass_exponent": 0.5}],
-    "mta": [{"loss": "mta"}],
     "mta, one layer of words": [{"loss": "mta", "student_layers": ["last"], "word_layers": 1}],
     "mta, words": [{"loss": "mta", "word_layers": 2, "student_layers": {"top": 2}, "hid_pairs": "word"}],
     "all": [{"loss": "ce", "weight": 0.3}, {"loss": "sra"}, {"loss": "mta"}],
-    "fdd": [{"loss": "fdd"}],
     "dskd": [{"loss": "dskd", "mask_wrong": "never"}],
     "sra, span-KD alone": [{"loss": "sra", "cos": 0, "geo": 0}],
-    "alm": [{"loss": "alm"}],
-    "uld": [{"loss": "uld"}],
-    "multilevel_ot": [{"loss": "multilevel_ot"}],
-    "mined": [{"loss": "mined"}],
 }
 ONE_TOKENIZER = ("kd", "fdd")
 # These read the teacher's states through its head alone, so that online its logits take their place.
@@ -150,9 +143,7 @@ def loss_and_gradients(model: Any, objective: Objective, batch: Batch) -> tuple[
     total, _ = objective(
         forward(model, batch, objective.of_student),
         batch,
-        counts_of(
-            batch,
-        ),
+        counts_of(batch),
     )
     total.backward()
     gradients = [[p.grad.flatten() for p in module.parameters() if p.grad is not None] for module in (model, objective)]

@@ -26,7 +26,7 @@ def test_students_of_one_tokenizer_differ_in_their_objective_alone(tmp_path: Pat
     settings: dict[str, set[str]] = {}
     for student in students:
         tokenizer = str(student.student.tokenizer)
-        losses.setdefault(tokenizer, []).append({loss.loss for loss in student.objective})
+        losses.setdefault(tokenizer, []).append({loss.name for loss in student.objective})
         settings.setdefault(tokenizer, set()).add(student.model_dump_json(exclude={"objective", "output"}))
     assert losses == {"teacher": [{"ce"}, {"ce", "mta"}], str(tmp_path / "pieces"): [{"ce"}, {"ce", "sra"}]}
     assert all(len(texts) == 1 for texts in settings.values())

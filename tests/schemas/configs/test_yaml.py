@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.configs.losses import SRAConfig
+from schemas.configs.losses.sra import SRAConfig
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config, load_config
 from schemas.errors import ConfigError

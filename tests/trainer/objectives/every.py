@@ -1,25 +1,28 @@
 """Every objective over causal students in one small world: its loss, a batch of all that it reads, and a student.
 
-TALAS is not among them: it sees pooled states alone, without tokens, padding or a vocabulary.
+The losses are those of the registry, each with every choice that it has. Those of encoders are not among them: they see
+pooled states alone, without tokens, padding or a vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Literal, get_args, get_origin
 
 import torch
 from torch import nn
 
 from schemas.cache.kinds.next_token import SparseRecord
 from schemas.configs.losses.alm import ALMConfig
+from schemas.configs.losses.base import WeightedLoss
 from schemas.configs.losses.ce import CrossEntropyConfig
-from schemas.configs.losses.dskd import DSKDConfig
-from schemas.configs.losses.fdd import FDDConfig
 from schemas.configs.losses.kd import Divergence, KDConfig
 from schemas.configs.losses.mined import MinEDConfig
 from schemas.configs.losses.mta import MTAConfig
 from schemas.configs.losses.multilevel_ot import MultiLevelOTConfig
+from schemas.configs.losses.registry import LOSSES
 from schemas.configs.losses.sra import SRAConfig
 from schemas.configs.losses.uld import ULDConfig
+from schemas.errors import RunError
 from tests.trainer.objectives.answers import by_layer, with_answers
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.test_alm import STUDENT, TEACHER
@@ -32,32 +35,63 @@ from trainer.objectives.objective import Objective, build_objective
 from trainer.student.states import StudentEmbedding, StudentHidden, StudentLogits, StudentStates, StudentUnembedding
 
 ENTRIES = 3  # stored tokens of a teacher's distribution
-SOFT = {"temperature": 2.0}
-ONE_TOKENIZER = {
-    **{f"kd, {name}": [KDConfig(divergence=name, **SOFT)] for name in get_args(Divergence)},
-    **{f"kd, top_k, {name}": [KDConfig(divergence=name, logits="top_k", **SOFT)] for name in get_args(Divergence)},
-    "kd, sampled": [KDConfig(logits="sampled", **SOFT)],
-    "kd with ce": [CrossEntropyConfig(weight=0.5), KDConfig(**SOFT)],
-    "fdd": [FDDConfig()],
-    "dskd, one tokenizer": [DSKDConfig(mask_wrong="always")],
+# Found here are the defaults; of a projected teacher that is right of some tokens alone, all terms must say something.
+ALSO: dict[str, list[WeightedLoss]] = {
+    **{f"kd, top_k, {name}": [KDConfig(divergence=name, logits="top_k")] for name in get_args(Divergence)},
+    "kd, hot": [KDConfig(temperature=2.0)],
+    "kd with ce": [CrossEntropyConfig(weight=0.5), KDConfig(temperature=2.0)],
     "mta, by token": [MTAConfig(normalise="batch", pooling_weights="teacher")],
-}
-TWO_TOKENIZERS = {
-    "ce": [CrossEntropyConfig()],
-    "sra": [SRAConfig(mass_exponent=0.5, ignore_first=1)],
+    "sra, softened": [SRAConfig(mass_exponent=0.5, ignore_first=1)],
     "sra, means": [SRAConfig(pooling="mean", span_weights="equal", span_kd_reduction="mean", spans="phrase")],
     "sra with ce": [CrossEntropyConfig(weight=0.5), SRAConfig()],
-    "mta": [MTAConfig()],
-    "dskd": [DSKDConfig(mask_wrong="always")],
-    "alm": [ALMConfig()],
     "alm, plain chunks": [ALMConfig(debias_threshold=None)],
-    "uld": [ULDConfig(temperature=1.5)],
-    "uld, spans": [ULDConfig(pairs="span", normalise="sample")],
-    "multilevel_ot": [MultiLevelOTConfig(top_k=4)],
-    "mined": [MinEDConfig(top_k=4)],
+    "uld, span means": [ULDConfig(pairs="span", normalise="sample", temperature=1.5)],
+    "multilevel_ot, few": [MultiLevelOTConfig(top_k=4)],
     "mined, whole vocabulary": [MinEDConfig(top_k=None, merge="sum")],
-    "mined, skip": [MinEDConfig(unaligned="skip")],
 }
+BOTH_WAYS = ("dskd", "mta")  # computed otherwise where the tokenizers are one
+
+
+def variants(kind: type[WeightedLoss]) -> dict[str, list[WeightedLoss]]:
+    """A loss as it is by default, and with every other choice of each of its own fields alone."""
+    found: dict[str, list[WeightedLoss]] = {kind.name: [kind()]}
+    for field, info in kind.model_fields.items():
+        own = field not in WeightedLoss.model_fields and field != "loss"
+        for choice in get_args(info.annotation) if own and get_origin(info.annotation) is Literal else ():
+            if choice != info.default:
+                found[f"{kind.name}, {field}: {choice}"] = [kind.model_validate({"loss": kind.name, field: choice})]
+    return found
+
+
+def needs_one_tokenizer(configs: Sequence[WeightedLoss]) -> bool:
+    """Whether these losses refuse a student with another tokenizer."""
+    try:
+        build_objective(configs, _context(configs, 0, same=False))
+    except RunError as error:
+        assert "pairs tokens one to one" in str(error)
+        return True
+    return False
+
+
+def _context(configs: Sequence[WeightedLoss], seed: int, same: bool) -> GivenContext:
+    tokenizers = (STUDENT, STUDENT if same else TEACHER)
+    context = replace(
+        make_context(seed, same=same),
+        tokenizers=tokenizers,
+        vocabulary=share_vocabulary(*tokenizers),
+        embedding_Vd=torch.randn(V_T, D_T),
+    )
+    (temperature,) = {config.temperature for config in configs if isinstance(config, KDConfig)} or {1.0}
+    stored = SparseRecord(temperature=temperature, entries=ENTRIES)
+    record = {"sparse": {"top_k": stored, "sampled": stored}}
+    return replace(context, manifest=context.manifest.model_copy(update=record))
+
+
+_FOUND = {name: each for kind in LOSSES.values() if kind.student == "causal" for name, each in variants(kind).items()}
+_FOUND |= ALSO
+ONE_TOKENIZER = {name: configs for name, configs in _FOUND.items() if needs_one_tokenizer(configs)}
+ONE_TOKENIZER |= {f"{name}, one tokenizer": _FOUND[name] for name in BOTH_WAYS}
+TWO_TOKENIZERS = {name: configs for name, configs in _FOUND.items() if name not in ONE_TOKENIZER}
 EVERY = ONE_TOKENIZER | TWO_TOKENIZERS
 
 
@@ -89,17 +123,8 @@ class World:
 def make_world(name: str, seed: int = 0) -> World:
     """The objective `name` of EVERY and a batch. Of one sample the end of sequence is a target and no text."""
     same = name in ONE_TOKENIZER
-    tokenizers = (STUDENT, STUDENT if same else TEACHER)
     torch.manual_seed(seed)
-    context = replace(
-        make_context(seed, same=same),
-        tokenizers=tokenizers,
-        vocabulary=share_vocabulary(*tokenizers),
-        embedding_Vd=torch.randn(V_T, D_T),
-    )
-    stored = SparseRecord(temperature=SOFT["temperature"], entries=ENTRIES)
-    record = {"sparse": {"top_k": stored, "sampled": stored}}
-    context = replace(context, manifest=context.manifest.model_copy(update=record))
+    context = _context(EVERY[name], seed, same)
     objective = to_double(build_objective(EVERY[name], context))
     student, batch = make_batch(objective, seed, samples=5, same=same)
     batch.target_BS[0, int(batch.mask_BS[0].sum())] = True

@@ -28,9 +28,7 @@ def assert_matches(config, context, seed, dtype, truth, same=False, silent=()):
     if dtype == torch.float64:
         to_double(objective)
     student, batch = make_batch(objective, seed, same=same, dtype=dtype)
-    counts = counts_of(
-        batch,
-    )
+    counts = counts_of(batch)
     (loss,) = objective.losses
     terms = loss(student, batch)
     assert all(term.weight == 0 for name, term in terms.items() if name in silent)

@@ -46,9 +46,7 @@ def test_the_objective_is_the_sum_of_its_losses(carrier, same, block, seed):
     for loss in objective.losses:
         loss.chunks = replace(ON_CPU, block=block)
     student, batch = make_batch(objective, seed, same=same)
-    counts = counts_of(
-        batch,
-    )
+    counts = counts_of(batch)
     counts = {unit: 3 * count + 1 for unit, count in counts.items()}  # of a step with other batches too
     total, parts = objective(student, batch, counts)
     found = gradients(total, student, objective)
