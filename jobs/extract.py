@@ -29,6 +29,8 @@ def run_extraction(path: Path, overrides: Sequence[str]) -> None:
     held = f"{result.samples:,} samples, {tokens}{decimal(result.bytes)} in {result.units} shards"
     left_out = f"left out: {result.empty:,} empty, {result.overlong:,} overlong; cut: {result.truncated:,}"
     console.print(f"{held}; {left_out}", soft_wrap=True)
+    if result.begin_twice:
+        console.print(_begin_twice(result.begin_twice), soft_wrap=True)
     if not result.already_done:
         rate = "" if result.tokens_per_second is None else f", {result.tokens_per_second:,.0f} tokens/s"
         console.print(f"{result.new_tokens:,} tokens in {result.seconds:.0f} s{rate}; {result.cache}", soft_wrap=True)
@@ -46,6 +48,7 @@ def show_plan(path: Path, overrides: Sequence[str]) -> None:
         "output": str(request.config.output),
         "files": _files(request.corpus.files),
         **_left_out(request.corpus.left_out),
+        **({"note": _begin_twice(plan.begin_twice)} if plan.begin_twice else {}),
         "teacher": f"{manifest.teacher.model} ({manifest.teacher.kind}), {manifest.teacher.num_layers} layers",
         "arrays": arrays,
         "annotator": manifest.annotator,
@@ -60,6 +63,13 @@ def show_plan(path: Path, overrides: Sequence[str]) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     make_console().print(table)
+
+
+def _begin_twice(samples: int) -> str:
+    return (
+        f"{samples:,} samples begin twice: their text spells out the beginning of sequence (BOS) that the teacher's "
+        "tokenizer adds as well; take it out of the template or the texts"
+    )
 
 
 MOST_FILES = 8  # that are named

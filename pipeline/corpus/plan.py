@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.corpus.corpus import Corpus, UniqueIds
 from pipeline.corpus.sample import Sample
+from pipeline.corpus.special_tokens import SpecialTokens
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
 from schemas.cache.codec import CODECS
 from schemas.cache.manifest import CorpusRecord
@@ -49,6 +50,8 @@ class Plan:
 
     units: tuple[Unit, ...]
     corpus: CorpusRecord
+    begin_twice: int = 0  # samples that spell out the token that the tokenizer puts before every text
+    spell_special: bool = False  # whether any sample spells out a special token
 
     @property
     def samples(self) -> int:
@@ -99,6 +102,7 @@ def make_plan(
     limit = max_tokens if max_tokens is not None else 1 << 62
     ids, whole = UniqueIds(), hashlib.sha256()
     units: list[Unit] = []
+    special, begin_twice, spell_special = SpecialTokens(tokenizer), 0, False
     num_samples = num_empty = first = text_bytes = tokens = 0
     digest = hashlib.sha256()
 
@@ -110,6 +114,9 @@ def make_plan(
             num_empty += 1
             continue
         content, size = _hash_sample(sample)
+        text = sample.prompt + sample.response
+        begin_twice += special.begin(text)
+        spell_special = spell_special or special.are_in(text)
         estimate = min(limit, -(-size * tokens_measured // bytes_measured))
         if num_samples > first and tokens + estimate > batching.unit_tokens:
             close()
@@ -120,7 +127,8 @@ def make_plan(
         num_samples, text_bytes, tokens = num_samples + 1, text_bytes + size, tokens + estimate
     close()
     ids.check(corpus)
-    return Plan(tuple(units), CorpusRecord(samples=num_samples, empty=num_empty, sha256=whole.hexdigest()))
+    record = CorpusRecord(samples=num_samples, empty=num_empty, sha256=whole.hexdigest())
+    return Plan(tuple(units), record, begin_twice, spell_special)
 
 
 def predict_bytes(plan: Plan, arrays: Sequence[ArrayRecord], units: Iterable[Unit] | None = None) -> int:

@@ -22,6 +22,7 @@ class ExtractionResult:
     truncated: int
     overlong: int
     empty: int
+    begin_twice: int  # that spell out the token which the tokenizer puts before every text
     already_done: bool
     new_units: int
     new_tokens: int  # that went through the teacher
@@ -48,6 +49,7 @@ def make_result(
         truncated=sum(shard.truncated for shard in shards),
         overlong=sum(shard.overlong for shard in shards),
         empty=request.plan.corpus.empty,
+        begin_twice=request.plan.begin_twice,
         already_done=not reports,
         new_units=len(reports),
         new_tokens=sum(report.tokens for report in reports.values()),

@@ -7,8 +7,9 @@ rounded: pipeline.output.resume refuses to finish under others what was begun.)
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from schemas.cache.arrays import ArrayRecord
-from schemas.cache.manifest import FORMAT, VERSION, CorpusRecord
+from pipeline.corpus.plan import Plan
+from schemas.cache.arrays import ArrayRecord, keeps_tokens
+from schemas.cache.manifest import FORMAT, VERSION
 from schemas.cache.records import nest_records
 from schemas.configs.extraction import CorpusConfig, ExtractionConfig
 from schemas.strict import Strict
@@ -21,7 +22,7 @@ def make_identity(
     arrays: Sequence[ArrayRecord],
     records: Mapping[str, Strict],
     annotator_version: str,
-    corpus: CorpusRecord,
+    plan: Plan,
 ) -> dict[str, Any]:
     """The identity as nested JSON values, ready for `schemas.storage.fingerprint.fingerprint`.
 
@@ -41,12 +42,14 @@ def make_identity(
             "append_eos": teacher.append_eos,
         },
         "states": {a.path: {"width": a.width, "dtype": a.dtype, "encoding": a.encoding} for a in arrays},
-        "corpus": {"sha256": corpus.sha256, "samples": corpus.samples, **_mapping(config.corpus)},
+        "corpus": {"sha256": plan.corpus.sha256, "samples": plan.corpus.samples, **_mapping(config.corpus)},
         "annotator": annotator_version,
         "batching": config.batching.model_dump(mode="json"),
     }
     # What came later stands there only if it is asked for: the fingerprints of before hold.
     identity |= nest_records(records)
+    if plan.spell_special and keeps_tokens(arrays):  # without such texts, the spans are those of before
+        identity["spans"] = "outside special tokens"
     if teacher.keep_embeddings:  # apart from the teacher: with or without, its states are the same
         identity["keep_embeddings"] = True
     return identity

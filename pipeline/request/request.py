@@ -80,7 +80,7 @@ def make_request(config: ExtractionConfig) -> Request:
         arrays=wanted.arrays,
         records=wanted.records,
         annotator_version=annotator,
-        corpus=plan.corpus,
+        plan=plan,
     )
     manifest = CacheManifest(
         fingerprint=fingerprint(identity),

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.annotation.annotator import Annotator, load_annotator
 from pipeline.annotation.tokens import Counts, TokenizedSample, tokenize
 from pipeline.corpus.sample import NO_SPANS, AnnotatedSample, Sample, Spans
+from pipeline.corpus.special_tokens import SpecialTokens
 from pipeline.output.resume import LOCK
 from pipeline.output.shards import as_cached
 from pipeline.request.request import ModelFolders, Request, Stamps, find_folders, hash_teacher, hash_tokenizer
@@ -89,7 +90,8 @@ def annotate_unit(job: Job, number: int, samples: list[Sample]) -> AnnotatedUnit
     wanted = job.manifest.identity["teacher"]["tokenizer"]
     tokenizer = _tokenizer(_local_folders(job).tokenizer, teacher.trust_remote_code, wanted)
     tokenized, counts = tokenize(samples, tokenizer, teacher, job.config.corpus.overlong)
-    spans = _find_spans(job, tokenized) if keeps_tokens(job.manifest.arrays) else [NO_SPANS] * len(tokenized)
+    special = SpecialTokens(tokenizer)
+    spans = _find_spans(job, tokenized, special) if keeps_tokens(job.manifest.arrays) else [NO_SPANS] * len(tokenized)
     annotated = [
         AnnotatedSample(t.id, t.text, t.prompt_end, t.truncated, t.token_ids, t.token_offsets, s)
         for t, s in zip(tokenized, spans, strict=True)
@@ -196,13 +198,14 @@ def _absolute(name: str) -> str:
     return str(path.absolute()) if name and path.is_dir() else name
 
 
-def _find_spans(job: Job, samples: list[TokenizedSample]) -> list[Spans]:
+def _find_spans(job: Job, samples: list[TokenizedSample], special: SpecialTokens) -> list[Spans]:
     annotator = _annotator(job.config.spans.annotator)
     if annotator.version != job.manifest.annotator:
         raise AnnotatorError(
             f"this worker's annotator is {annotator.version}, the cache's {job.manifest.annotator}; install one on all"
         )
-    return annotator.annotate([sample.text for sample in samples])
+    found = annotator.annotate([special.hide(sample.text) for sample in samples])
+    return [special.outside(spans, sample.text) for spans, sample in zip(found, samples, strict=True)]
 
 
 @lru_cache(maxsize=2)

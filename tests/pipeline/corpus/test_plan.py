@@ -147,7 +147,7 @@ def identity(
         arrays=[ArrayRecord(kind="hidden", layer=hidden, width=4, dtype="bfloat16")],
         records=records or {},
         annotator_version="english 1",
-        corpus=CorpusRecord(samples=1, empty=0, sha256="s"),
+        plan=Plan((), CorpusRecord(samples=1, empty=0, sha256="s")),
     )
 
 
