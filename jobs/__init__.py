@@ -1,1 +1,26 @@
-"""The front door: one command line, one module per command, ready-made configs."""
+"""The front door: one command line, one module for each command, ready-made configs."""
+
+import os
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def _leave_out_working_directory() -> None:
+    """`python -m` puts the working directory first on the path, and Ray does so for a job: what happens to lie there
+    must not be imported in the place of ours, or of a library. Python looks for a module under the name `-m`."""
+    command = sys.argv[0] if sys.argv else ""
+    if command == "-m" or Path(command).stem == "stillroom":
+        sys.path[:] = [place for place in sys.path if Path(place or os.curdir).resolve() not in _foreign()]
+
+
+def _foreign() -> set[Path]:
+    """The working directory, if there is one and it is not the one that this file is imported from."""
+    try:
+        return {Path.cwd().resolve()} - {PROJECT}
+    except FileNotFoundError:
+        return set()
+
+
+_leave_out_working_directory()

@@ -19,7 +19,7 @@ ALLOWED = {
 }
 # Where a library may be imported at all; one that is not named may be imported anywhere.
 HOMES = {
-    "ray": {"pipeline/cluster/extract.py"},
+    "ray": {"pipeline/cluster/"},
     "spacy": {"pipeline/"},
     "textblob": {"pipeline/"},
     "torch": {"pipeline/", "trainer/", "jobs/", "schemas/models/"},

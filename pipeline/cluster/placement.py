@@ -11,7 +11,7 @@ from schemas.errors import ResourceError
 TEN_THOUSANDTHS = 10_000  # Ray counts so, and in whole numbers; so sums are exact here, too
 
 
-def require_places(workers: WorkersConfig, nodes: Sequence[Mapping[str, float]]) -> None:
+def require_schedulable(workers: WorkersConfig, nodes: Sequence[Mapping[str, float]]) -> None:
     """Raises ResourceError: some actor, or every annotation, might wait for ever. `nodes` are resources by name.
 
     Actors are alike, so that all fit, in whatever order, if what the machines can hold adds up. An annotation needs its

@@ -20,7 +20,7 @@ import pytest
 
 from schemas.configs.yaml import dump_config
 from tests.caches import build_cache, extraction, write_corpus
-from tests.pipeline.cluster.test_extract import shard_files
+from tests.pipeline.cluster.running import shard_files
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 pytestmark = [

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,20 +30,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import pipeline.cluster.extract
 import pipeline.output.disk
-from pipeline.cluster.extract import cluster, extract
+from pipeline.cluster.connection import connected
+from pipeline.cluster.extract import extract
 from pipeline.corpus.plan import UNIT_BYTES, predict_bytes
 from pipeline.output.resume import locked
 from pipeline.request.request import make_request
 from schemas.cache.manifest import read_manifest
 from schemas.cache.reader import Cache
 from schemas.cache.shard import shard_path
-from schemas.configs.extraction import ExtractionConfig, WorkersConfig
+from schemas.configs.extraction import WorkersConfig
 from schemas.errors import CacheError, ConfigError, CorpusError, ResourceError
-from tests.pipeline.corpus.test_corpus import write_lines
-from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from tests.pipeline.cluster.running import ROOT, config, descendants, make_inputs, num_shards, shard_files, when
+from tests.tiny import TEXTS
 
 pytestmark = pytest.mark.timeout(600)  # every start of an actor imports torch and transformers
-ROOT = Path(__file__).resolve().parents[3]
 # Room for two actors, an annotating task, and a second driver beside the first, whatever the machine has.
 LOCAL = WorkersConfig(count=2, cpus=0.25, annotator_cpus=0.25)
 
@@ -52,35 +51,14 @@ LOCAL = WorkersConfig(count=2, cpus=0.25, annotator_cpus=0.25)
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[str]:
     """One local Ray for the module; its address."""
-    with cluster(LOCAL):
+    with connected(LOCAL):
         yield ray.get_runtime_context().gcs_address
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher and a corpus of some 13,000 tokens: 23 units, enough to die in the middle of."""
-    folder = tmp_path_factory.mktemp("extract")
-    tiny_llama(folder / "model", tiny_tokenizer(folder / "model", "bpe"))
-    records = [{"id": i, "q": f"{i}. ", "a": f"{text} {i}"} for i, text in enumerate(TEXTS * 10)]
-    records[7]["a"] = " ".join(TEXTS[:12])  # too long, and cut
-    records[9]["q"] = " ".join(TEXTS[:12])  # too long, and nothing would be left
-    records[11]["a"] = " "
-    write_lines(folder / "corpus.jsonl", records)
-    return folder
-
-
-def config(folder: Path, output: str, **changes: Any) -> ExtractionConfig:
-    workers = {"cpus": 0.25, "annotator_cpus": 0.25} | changes.pop("workers", {})
-    corpus = {"files": [str(folder / "corpus.jsonl")], "prompt": "q", "response": "a", "id": "id"}
-    given = {
-        "output": folder / output,  # an absolute `output` stands for itself
-        "corpus": corpus | changes.pop("corpus", {}),
-        "teacher": {"model": str(folder / "model"), "max_tokens": 128} | changes.pop("teacher", {}),
-        "states": {"hidden": [0, "last"], "mass": ["last"], "dtype": "bfloat16"},
-        "batching": {"unit_tokens": 600, "batch_tokens": 512},
-        "workers": workers,
-    }
-    return ExtractionConfig.model_validate(given | changes)
+    return make_inputs(tmp_path_factory.mktemp("extract"))
 
 
 @pytest.fixture(scope="module")
@@ -96,43 +74,9 @@ def whole(ray_here: str, folder: Path) -> Path:
     return folder / "whole"
 
 
-def shard_files(cache: Path) -> dict[str, bytes]:
-    """All bytes that must not depend on how they came about."""
-    paths = [p for part in ("shards", "teacher") for p in (cache / part).rglob("*") if p.is_file()]
-    return {str(p.relative_to(cache)): p.read_bytes() for p in [*paths, cache / "index.parquet"]}
-
-
-def num_shards(cache: Path) -> int:
-    return len(list((cache / "shards").glob("[0-9]*"))) if cache.exists() else 0
-
-
 def teacher_processes() -> list[psutil.Process]:
     """The teacher actors of this process's Ray, and of nobody else's."""
-    own = [child for child in psutil.Process().children(recursive=True) if child.is_running()]
-    return [child for child in own if child.status() != psutil.STATUS_ZOMBIE and "ray::TeacherActor" in _title(child)]
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
-
-
-def when(condition: Callable[[], bool], action: Callable[[], None]) -> threading.Thread:
-    """Do `action` in another thread as soon as `condition` holds."""
-
-    def watch() -> None:
-        limit = time.monotonic() + 120
-        while not condition():
-            if time.monotonic() > limit:
-                return
-            time.sleep(0.01)
-        action()
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
+    return descendants(os.getpid(), "ray::TeacherActor")
 
 
 def test_the_cache_holds_the_teachers_states(whole: Path, folder: Path) -> None:
@@ -159,7 +103,7 @@ def test_the_cache_holds_the_teachers_states(whole: Path, folder: Path) -> None:
 
 def test_a_finished_cache_needs_no_ray(whole: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = shard_files(whole)
-    monkeypatch.setattr(pipeline.cluster.extract, "cluster", None)
+    monkeypatch.setattr(pipeline.cluster.extract, "connected", None)
     done = extract(config(folder, "whole", workers={"count": 2}, states={"hidden": [0, 3], "mass": [-1]}))
     assert done.already_done and done.new_units == 0 and done.samples == len(TEXTS) * 10 - 2
     assert shard_files(whole) == before

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.cluster.placement import require_places
+from pipeline.cluster.placement import require_schedulable
 from schemas.configs.extraction import WorkersConfig
 from schemas.errors import ResourceError
 
@@ -38,7 +38,7 @@ def test_what_may_wait_for_ever_is_refused_and_nothing_else() -> None:
         cpus = random.integers(1, 5, random.integers(1, 4)).tolist()
         asked = workers(*(random.choice(size).item() for size in sizes))
         try:
-            require_places(asked, [{"CPU": float(size)} for size in cpus])
+            require_schedulable(asked, [{"CPU": float(size)} for size in cpus])
             refused = False
         except ResourceError:
             refused = True
@@ -49,20 +49,20 @@ def test_what_may_wait_for_ever_is_refused_and_nothing_else() -> None:
 
 def test_processors_of_two_machines_are_not_one_machines() -> None:
     with pytest.raises(ResourceError, match=r"2 machines with 2 CPUs .*, of 1 CPUs at most, .* may leave no machine"):
-        require_places(workers(2, 0.5, 1), [{"CPU": 1.0}, {"CPU": 1.0}])
-    require_places(workers(2, 0.5, 0.5), [{"CPU": 1.0}, {"CPU": 1.0}, {"CPU": 1.0}])
+        require_schedulable(workers(2, 0.5, 1), [{"CPU": 1.0}, {"CPU": 1.0}])
+    require_schedulable(workers(2, 0.5, 0.5), [{"CPU": 1.0}, {"CPU": 1.0}, {"CPU": 1.0}])
 
 
 def test_an_annotator_larger_than_every_machine_is_refused() -> None:
     with pytest.raises(ResourceError, match=r"with 5 CPUs free for annotation, .* lower workers\.annotator_cpus"):
-        require_places(workers(1, 0, 5), [{"CPU": 4.0}, {"CPU": 4.0}])
+        require_schedulable(workers(1, 0, 5), [{"CPU": 4.0}, {"CPU": 4.0}])
 
 
 def test_parts_of_a_gpu_are_of_one_gpu() -> None:
     machine = {"CPU": 16.0, "GPU": 2.0}
-    require_places(workers(2, 1, 1, gpus=0.6), [machine])
+    require_schedulable(workers(2, 1, 1, gpus=0.6), [machine])
     with pytest.raises(ResourceError, match=r"3 teacher actors of 1 CPUs and 0\.6 GPUs each do not fit .* only 2 do"):
-        require_places(workers(3, 1, 1, gpus=0.6), [machine])
-    require_places(workers(6, 1, 1, gpus=1 / 3), [machine])
+        require_schedulable(workers(3, 1, 1, gpus=0.6), [machine])
+    require_schedulable(workers(6, 1, 1, gpus=1 / 3), [machine])
     with pytest.raises(ResourceError, match="only 0 do"):
-        require_places(workers(1, 1, 1, gpus=1), [{"CPU": 16.0}])
+        require_schedulable(workers(1, 1, 1, gpus=1), [{"CPU": 16.0}])

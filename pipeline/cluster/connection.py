@@ -1,0 +1,208 @@
+"""Ray, reached: a local one of our own, a cluster at an address, or the one that runs this job. And its end.
+
+No worker imports what happens to lie in the user's working directory. Ray puts the driver's working directory, and the
+folder of its script, before everything else on a worker's path: so it is started from an empty folder. A job's working
+directory stands there too, and is taken off for our workers, unless it is stillroom's own.
+"""
+
+import atexit
+import logging
+import os
+import secrets
+import shlex
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import ray
+
+from pipeline.cluster.placement import require_schedulable
+from pipeline.cluster.processes import Cluster, LocalRay, Watched
+from schemas.configs.extraction import WorkersConfig
+from schemas.errors import ResourceError
+
+OBJECT_STORE_BYTES = 512 * 2**20  # of a local Ray: texts and tokens pass through it, never states
+MOST_ANNOTATORS = 16  # for each actor, so that a slow annotator does not starve a GPU
+WATCH_SECONDS = 0.1  # between two looks at a Ray that starts
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it where a submitted job runs
+PROJECT = Path(__file__).resolve().parents[2]
+# Ray has a worker's bash change to the job's working directory, puts that first on PYTHONPATH, and then runs this.
+WITHOUT_WORKING_DIRECTORY = 'env PYTHONPATH="${PYTHONPATH/#"$PWD"//dev/null}" '
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A Ray that answers. `runtime_env` is for tasks and actors."""
+
+    runtime_env: Mapping[str, Any]
+    watched: Watched
+
+    def require_alive(self) -> None:
+        """Raises ResourceError if Ray is dead."""
+        if part := self.watched.dead():
+            raise ResourceError(
+                f"Ray has died: {part} is gone, most often because memory ran out; what is committed stays, and the "
+                "same command goes on from there"
+            )
+
+
+@contextmanager
+def connected(workers: WorkersConfig) -> Iterator[Connection]:
+    """The Ray that this process has already, the one at an address, the one this job runs on, or one of our own.
+
+    Raises ResourceError: nobody answers, or it dies, or it is too small, which would mean waiting for ever.
+    """
+    if ray.is_initialized():
+        _require_resources(workers)
+        yield Connection(_runtime_env(), Cluster(_gcs_address()))
+        return
+    address = workers.address or os.environ.get("RAY_ADDRESS") or "local"
+    if address.startswith("ray://"):
+        raise ResourceError(f"workers.address {address}: a Ray client does not share the cluster's disks; submit a job")
+    ended = threading.Event()
+    with _empty_folder() as folder:
+        with _standing_in(folder):
+            watched = _start(address, ended)
+        connection = Connection(_runtime_env(), watched)
+        try:
+            _require_resources(workers)
+            yield connection
+        except Exception:
+            connection.require_alive()  # its death explains every other error
+            raise
+        finally:
+            if watched.dead():
+                watched.kill()
+            ray.shutdown()
+            ended.set()
+
+
+def most_annotators(workers: WorkersConfig) -> int:
+    """How many annotations the processors left over can work on at once."""
+    left = ray.cluster_resources().get("CPU", 0) - workers.count * workers.cpus
+    return max(workers.count, min(MOST_ANNOTATORS * workers.count, int(left / workers.annotator_cpus)))
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM, as a job's stop sends it, ends like Ctrl-C: actors killed, Ray shut down, committed shards kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _require_resources(workers: WorkersConfig) -> None:
+    require_schedulable(workers, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+
+
+def _gcs_address() -> str:
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def _start(address: str, ended: threading.Event) -> Watched:
+    """Start or join Ray, in a thread that is left behind if Ray dies, when it would wait for what never comes.
+
+    Linux ends Ray's processes together with the thread that started them: so it stays until `ended` is set.
+    """
+    options, local = _options(address), LocalRay()
+    started: Future[None] = Future()
+
+    def start() -> None:
+        try:
+            ray.init(**options)
+            started.set_result(None)
+        except BaseException as error:  # noqa: BLE001 - it is raised by the thread that waits
+            started.set_exception(error)
+        ended.wait()
+
+    threading.Thread(target=start, name="ray", daemon=True).start()
+    try:
+        _wait_for(started, local)
+    except Exception as error:
+        ended.set()  # the rest of it ends with the thread; ended sooner, it would make Ray complain
+        if isinstance(error, ResourceError):
+            raise
+        raise ResourceError(_not_started(address, error)) from error
+    return local if address == "local" else Cluster(_gcs_address())
+
+
+def _wait_for(started: Future[None], local: LocalRay) -> None:
+    while True:
+        try:
+            return started.result(WATCH_SECONDS)
+        except FutureTimeout:
+            if part := local.dead():
+                atexit.unregister(ray.shutdown)  # it would wait for the thread that starts
+                raise ResourceError(
+                    f"Ray has died while it started: {part} is gone; run the same command again"
+                ) from None
+
+
+def _not_started(address: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:500] or type(error).__name__
+    if address == "local":
+        return f"cannot start Ray: {reason}; it needs a writable folder with free space: name one in RAY_TMPDIR"
+    return f"cannot reach Ray at {address}: {reason}"
+
+
+def _options(address: str) -> dict[str, Any]:
+    """How Ray is to be started or joined."""
+    options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        # Ray would leave a token under the home directory, and every later `ray start` would ask for it.
+        if "RAY_AUTH_MODE" not in os.environ and not (Path.home() / ".ray" / "auth_token").exists():
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+        options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        options |= {"runtime_env": {"env_vars": {"PYTHONPATH": path}}}
+    elif JOB not in os.environ:  # a submitted job brings its own working directory
+        options |= {"runtime_env": {"py_modules": [str(PROJECT / "pipeline"), str(PROJECT / "schemas")]}}
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    return options
+
+
+def _runtime_env() -> dict[str, Any]:
+    """Beside what Ray was started with. A job's machines hold the same Python as the one it was started on."""
+    if JOB not in os.environ or Path.cwd().resolve() == PROJECT:
+        return {}
+    return {"py_executable": WITHOUT_WORKING_DIRECTORY + shlex.quote(sys.executable)}
+
+
+@contextmanager
+def _empty_folder() -> Iterator[Path]:
+    """Raises ResourceError if there is no place for one."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="stillroom-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise ResourceError(f"cannot make a temporary folder: {error}; name a writable place in TMPDIR") from error
+    with folder as name:
+        yield Path(name)
+
+
+@contextmanager
+def _standing_in(folder: Path) -> Iterator[None]:
+    """Makes `folder` this process's working directory, and its script's, for a while."""
+    script, sys.argv[0] = sys.argv[0], str(folder / "stillroom")
+    try:
+        with chdir(folder):
+            yield
+    finally:
+        sys.argv[0] = script

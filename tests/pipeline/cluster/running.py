@@ -1,0 +1,105 @@
+"""Small extractions on a real Ray, as processes of their own, and what of them must not depend on how they went."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from schemas.configs.extraction import ExtractionConfig
+from schemas.configs.yaml import dump_config
+from tests.pipeline.corpus.test_corpus import write_lines
+from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def make_inputs(folder: Path) -> Path:
+    """A teacher and a corpus of some 13,000 tokens, which make 23 units: enough to die in the middle of."""
+    tiny_llama(folder / "model", tiny_tokenizer(folder / "model", "bpe"))
+    records = [{"id": i, "q": f"{i}. ", "a": f"{text} {i}"} for i, text in enumerate(TEXTS * 10)]
+    records[7]["a"] = " ".join(TEXTS[:12])  # too long, and cut
+    records[9]["q"] = " ".join(TEXTS[:12])  # too long, and nothing would be left
+    records[11]["a"] = " "
+    write_lines(folder / "corpus.jsonl", records)
+    return folder
+
+
+def config(folder: Path, output: str, **changes: Any) -> ExtractionConfig:
+    """For the inputs in `folder`; an absolute `output` stands for itself."""
+    workers = {"cpus": 0.25, "annotator_cpus": 0.25} | changes.pop("workers", {})
+    corpus = {"files": [str(folder / "corpus.jsonl")], "prompt": "q", "response": "a", "id": "id"}
+    given = {
+        "output": folder / output,
+        "corpus": corpus | changes.pop("corpus", {}),
+        "teacher": {"model": str(folder / "model"), "max_tokens": 128} | changes.pop("teacher", {}),
+        "states": {"hidden": [0, "last"], "mass": ["last"], "dtype": "bfloat16"},
+        "batching": {"unit_tokens": 600, "batch_tokens": 512},
+        "workers": workers,
+    }
+    return ExtractionConfig.model_validate(given | changes)
+
+
+def start_command(asked: ExtractionConfig, working_directory: Path, **environment: str) -> "subprocess.Popen[str]":
+    """`stillroom extract` as a process of its own, with a Ray of its own."""
+    file = asked.output.with_name(f"{asked.output.name}.yaml")
+    file.write_text(dump_config(asked), encoding="utf-8")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "jobs.cli", "extract", str(file)],
+        cwd=working_directory,
+        env=inherited | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def shard_files(cache: Path) -> dict[str, bytes]:
+    """All bytes that must not depend on how they came about."""
+    paths = [p for part in ("shards", "teacher") for p in (cache / part).rglob("*") if p.is_file()]
+    return {str(p.relative_to(cache)): p.read_bytes() for p in [*paths, cache / "index.parquet"]}
+
+
+def num_shards(cache: Path) -> int:
+    """How many shards are committed."""
+    return len(list((cache / "shards").glob("[0-9]*"))) if cache.exists() else 0
+
+
+def descendants(of: int, named: str) -> list[psutil.Process]:
+    """The living processes below `of` whose name or command line begins with `named`."""
+    try:
+        found = psutil.Process(of).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return [process for process in found if _matches(process, named)]
+
+
+def _matches(process: psutil.Process, named: str) -> bool:
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return process.name().startswith(named) or " ".join(process.cmdline()).startswith(named)
+    except psutil.Error:
+        return False
+
+
+def when(condition: Callable[[], bool], action: Callable[[], None]) -> threading.Thread:
+    """Do `action` in another thread as soon as `condition` holds, within two minutes."""
+
+    def watch() -> None:
+        limit = time.monotonic() + 120
+        while not condition():
+            if time.monotonic() > limit:
+                return
+            time.sleep(0.01)
+        action()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread

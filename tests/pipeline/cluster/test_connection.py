@@ -1,0 +1,78 @@
+"""A Ray that dies, and one that is started in a folder full of traps: as commands of their own."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.cluster.running import config, descendants, make_inputs, num_shards, shard_files, start_command
+
+pytestmark = pytest.mark.timeout(600)
+FOREIGN = ("schemas", "pipeline", "jobs", "numpy", "pyarrow", "torch", "zarr", "yaml", "psutil", "schedule", "typing")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_inputs(tmp_path_factory.mktemp("connection"))
+
+
+def test_nothing_in_the_working_directory_is_imported(folder: Path, tmp_path: Path) -> None:
+    """Modules and packages named as ours, our libraries and the standard library's, which write if they are run."""
+    for name in FOREIGN:
+        (tmp_path / f"{name}.py").write_text("open(__file__ + '.executed', 'w').close()\n")
+    (tmp_path / "transformers").mkdir()
+    (tmp_path / "transformers" / "__init__.py").write_text("open(__file__ + '.executed', 'w').close()\n")
+    asked = config(folder, str(folder / "traps"))
+    # An empty entry on PYTHONPATH, as `$UNSET:/somewhere` leaves one, is the working directory, too.
+    command = start_command(asked, tmp_path)
+    said, _ = command.communicate(timeout=300)
+    assert command.returncode == 0, said
+    assert list(tmp_path.rglob("*.executed")) == []
+    assert num_shards(asked.output) > 20
+
+
+def kill_when(condition: Callable[[], bool], command: int, named: str) -> float:
+    """Kill the process `named` below `command` as soon as it is there and `condition` holds. The moment."""
+    limit = time.monotonic() + 120
+    while time.monotonic() < limit:
+        found = descendants(command, named)
+        if found and condition():
+            found[0].kill()
+            return time.monotonic()
+        time.sleep(0.02)
+    pytest.fail(f"no {named} in two minutes")
+
+
+@pytest.mark.parametrize("process", ["raylet", "gcs_server"])
+def test_a_ray_that_dies_while_it_starts_is_said_within_seconds(process: str, folder: Path, tmp_path: Path) -> None:
+    command = start_command(config(folder, str(tmp_path / "cache")), tmp_path)
+    # Before the GCS has told its port Ray waits for it in a way that stops all of Python, up to 30 seconds.
+    killed = kill_when(lambda: bool(descendants(command.pid, "raylet")), command.pid, process)
+    said, _ = command.communicate(timeout=120)
+    assert time.monotonic() - killed < 20  # Ray waits for 30 or 60
+    assert command.returncode == 2, said
+    assert said == f"stillroom: Ray has died while it started: its {process} is gone; run the same command again\n"
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("process", ["raylet", "gcs_server"])
+def test_a_ray_that_dies_amid_the_units_is_said_and_gone_on_from(process: str, folder: Path, tmp_path: Path) -> None:
+    asked = config(folder, str(tmp_path / "cache"))
+    command = start_command(asked, tmp_path)
+    killed = kill_when(lambda: num_shards(asked.output) >= 3, command.pid, process)
+    said, _ = command.communicate(timeout=120)
+    assert time.monotonic() - killed < 30  # Ray ends the process after 60
+    assert command.returncode == 2, said
+    messages = [line for line in said.splitlines() if not line.startswith("extracting: ")]
+    assert len(messages) == 1 and messages[0].startswith(f"stillroom: Ray has died: its {process} is gone"), said
+    before = num_shards(asked.output)
+    assert before >= 3
+    again = start_command(asked, tmp_path)
+    said, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, said
+    whole = config(folder, str(tmp_path / "whole"))
+    undisturbed = start_command(whole, tmp_path)
+    said, _ = undisturbed.communicate(timeout=240)
+    assert undisturbed.returncode == 0, said
+    assert shard_files(asked.output) == shard_files(whole.output)
