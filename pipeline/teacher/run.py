@@ -29,12 +29,13 @@ from pipeline.teacher.forward import TeacherForward, pad
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.logits import LogitStates
 from pipeline.teacher.maker import BatchStates, LogitsMaker, StatesMaker, build_makers
+from pipeline.teacher.memory import OneSampleTooLarge, run_in_parts
 from pipeline.teacher.record import find_embedding
 from pipeline.teacher.wanted import WantedStates
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.dtypes import STORED
 from schemas.configs.extraction import TeacherConfig
-from schemas.errors import ModelError
+from schemas.errors import ModelError, ResourceError
 from schemas.models.forward import unchanged
 from schemas.models.logits import find_head
 from schemas.models.positions import require_tokens
@@ -90,12 +91,17 @@ class Teacher:
         return find_embedding(self._model)
 
     def run(
-        self, samples: Sequence[AnnotatedSample], batch_tokens: int, on_batch: Callable[[int, int], None]
+        self,
+        samples: Sequence[AnnotatedSample],
+        batch_tokens: int,
+        on_batch: Callable[[int, int], None],
+        on_halved: Callable[[int, int], None] = lambda samples, tokens: None,
     ) -> dict[str, np.ndarray]:
         """Arrays by `ArrayRecord.path` in their stored dtype; rows are samples, or their tokens end to end, in order.
 
-        `on_batch(samples, tokens)` is told of every batch done. Raises ModelError naming sample and layer for a state
-        that is not finite, or overflows the dtype on disk, and for a token that the model does not know.
+        `on_batch(samples, tokens)` is told of every batch done, `on_halved` of every one that memory did not suffice
+        for. Raises ModelError naming sample and layer for a state that is not finite, or overflows the dtype on disk,
+        and for a token that the model does not know; ResourceError naming a sample that is too large for memory alone.
         """
         torch.set_num_threads(self.config.threads)  # a thread of its own may come with a number of its own
         self._check_tokens(samples)
@@ -103,7 +109,8 @@ class Teacher:
         starts = np.cumsum([0, *lengths])
         num_rows = {"tokens": int(starts[-1]), "samples": len(samples)}
         stored = {a.path: np.empty(a.shape(num_rows[a.rows]), STORED[a.dtype]) for a in self.arrays}
-        for batch in batches(lengths, batch_tokens):
+
+        def run_batch(batch: list[int]) -> None:
             tokens_N = torch.from_numpy(np.concatenate([np.arange(starts[i], starts[i + 1]) for i in batch]))
             rows = {"tokens": tokens_N, "samples": torch.tensor(batch)}
             for array, values_Nx in self._run_batch([samples[i] for i in batch]):
@@ -118,6 +125,12 @@ class Teacher:
                 self._check_saved(array, samples[batch[0]], stored[array.path][starts[batch[0]] :])
             self._unproven = []
             on_batch(len(batch), len(tokens_N))
+
+        for batch in batches(lengths, batch_tokens):
+            try:
+                run_in_parts(batch, run_batch, lambda part: on_halved(len(part), sum(lengths[i] for i in part)))
+            except OneSampleTooLarge as error:
+                raise ResourceError(_too_large(samples[error.index], error)) from error
         return stored
 
     def _run_batch(self, samples: list[AnnotatedSample]) -> Iterator[tuple[ArrayRecord, Tensor]]:
@@ -203,4 +216,12 @@ def _not_finite(sample_id: str, array: ArrayRecord, overflow: bool) -> str:
     return (
         f"sample {sample_id!r}: {array.path} of the teacher is not finite (NaN or infinity); "
         "are its weights sound, and is teacher.dtype one it can be run in (float16 overflows where bfloat16 does not)?"
+    )
+
+
+def _too_large(sample: AnnotatedSample, error: Exception) -> str:
+    return (
+        f"sample {sample.id!r}: memory does not suffice for its {len(sample.token_ids):,} tokens alone ({error}); give "
+        "every worker a GPU of its own (workers.gpus: 1) or a larger one and run the same command again, or lower "
+        "teacher.max_tokens and name a new output"
     )

@@ -10,8 +10,8 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.annotation.annotator import Annotator, load_annotator
@@ -25,10 +25,11 @@ from pipeline.teacher.files import save_teacher_files
 from pipeline.teacher.run import Teacher
 from pipeline.teacher.wanted import WantedStates
 from schemas.cache.arrays import keeps_tokens
+from schemas.cache.halved import HalvedBatch
 from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, read_manifest
 from schemas.cache.shard import ShardRecord, read_shard, shard_path
 from schemas.cache.writer import write_shard
-from schemas.configs.extraction import ExtractionConfig
+from schemas.configs.extraction import ExtractionConfig, TeacherConfig
 from schemas.errors import AnnotatorError, CacheError, ModelError, ResourceError
 from schemas.models.tokenizer import load_tokenizer
 from schemas.storage.lock import read_token
@@ -78,6 +79,7 @@ class UnitReport:
     last_batch: float = 0.0
     forward_seconds: float = 0.0
     write_seconds: float = 0.0
+    halved: int = 0  # batches that memory did not suffice for
 
 
 def annotate_unit(job: Job, number: int, samples: list[Sample]) -> AnnotatedUnit:
@@ -129,6 +131,7 @@ class TeacherWorker:
             record = read_shard(shard, job.manifest.fingerprint)
             return UnitReport(record, record.tokens)
         moments: list[tuple[float, int]] = []
+        halved: list[HalvedBatch] = []
 
         def on_batch(samples: int, tokens: int) -> None:
             before = self._batches.get(unit.number, (0, 0))
@@ -138,7 +141,12 @@ class TeacherWorker:
         try:
             with self._forward:
                 started = time.monotonic()
-                arrays = self._run_teacher(unit, on_batch)
+                arrays = self._load().run(
+                    unit.samples,
+                    job.config.batching.batch_tokens,
+                    on_batch,
+                    lambda samples, tokens: halved.append(HalvedBatch(samples=samples, tokens=tokens)),
+                )
                 forward_seconds = time.monotonic() - started
             started = time.monotonic()
             record = write_shard(
@@ -150,27 +158,19 @@ class TeacherWorker:
                 job.manifest.fingerprint,
                 unit.counts.overlong,
                 self._owner,
+                halved,
             )
         finally:
             self._batches.pop(unit.number, None)
         first, last = (moments[0], moments[-1]) if moments else ((0.0, 0), (0.0, 0))
         tokens = sum(tokens for _, tokens in moments)
-        return UnitReport(record, tokens, first[0], first[1], last[0], forward_seconds, time.monotonic() - started)
+        return UnitReport(
+            record, tokens, first[0], first[1], last[0], forward_seconds, time.monotonic() - started, len(halved)
+        )
 
     def progress(self) -> dict[int, tuple[int, int]]:
         """Samples and tokens of the units at work, by unit. Costs nothing."""
         return dict(self._batches)
-
-    def _run_teacher(self, unit: AnnotatedUnit, on_batch: Any) -> dict[str, Any]:
-        import torch
-
-        try:
-            return self._load().run(unit.samples, self._job.config.batching.batch_tokens, on_batch)
-        except torch.OutOfMemoryError as error:
-            raise ResourceError(
-                f"unit {unit.number}: the GPU has no memory left for a batch; lower batching.batch_tokens "
-                f"(now {self._job.config.batching.batch_tokens}) and name a new output ({error})"
-            ) from error
 
     def _load(self) -> Teacher:
         if self._teacher is None:
@@ -178,8 +178,8 @@ class TeacherWorker:
             folders, teacher = _local_folders(job), job.config.teacher
             if teacher.device == "auto":  # where Ray assigned no GPU, one may still be visible
                 teacher = teacher.model_copy(update={"device": "cuda" if job.config.workers.gpus else "cpu"})
-            _require_drivers(folders, job)
-            self._teacher = Teacher(teacher, WantedStates.of_cache(job.manifest), folders.model, folders.adapter)
+            _require_same_teacher_files(folders, job)
+            self._teacher = _load_teacher(teacher, job.manifest, folders)
         return self._teacher
 
     def _check_cache(self) -> None:
@@ -191,6 +191,16 @@ class TeacherWorker:
             ) from error
         if found != self._job.manifest.fingerprint:
             raise ResourceError(f"a worker sees another {self._job.cache}; the output must lie on shared storage")
+
+
+def _load_teacher(config: TeacherConfig, manifest: CacheManifest, folders: ModelFolders) -> Teacher:
+    try:
+        return Teacher(config, WantedStates.of_cache(manifest), folders.model, folders.adapter)
+    except torch.OutOfMemoryError as error:
+        raise ResourceError(
+            f"the GPU has no memory for the teacher, or for one sample of {config.max_tokens:,} tokens ({error}); give "
+            "every worker a GPU of its own (workers.gpus: 1) or a larger one and run the same command again"
+        ) from error
 
 
 def _absolute(name: str) -> str:
@@ -211,7 +221,7 @@ def _find_spans(job: Job, samples: list[TokenizedSample], special: SpecialTokens
 @lru_cache(maxsize=2)
 def _tokenizer(folder: Path, trust_remote_code: bool, wanted: str) -> PreTrainedTokenizerBase:
     if hash_tokenizer(folder) != wanted:
-        raise _not_the_drivers(folder, ["tokenizer"])
+        raise _differs_from_driver(folder, ["tokenizer"])
     return load_tokenizer(folder, trust_remote_code)
 
 
@@ -233,7 +243,7 @@ def _fetch(config: str) -> ModelFolders:
     return find_folders(ExtractionConfig.model_validate_json(config))
 
 
-def _require_drivers(folders: ModelFolders, job: Job) -> None:
+def _require_same_teacher_files(folders: ModelFolders, job: Job) -> None:
     """Raises ModelError if the files here are not those that the driver hashed, with the parts that differ.
 
     To hash gigabytes again in each actor takes as long as to load them. Where every file has the driver's path, inode,
@@ -245,10 +255,10 @@ def _require_drivers(folders: ModelFolders, job: Job) -> None:
     wanted = job.manifest.identity["teacher"]
     found = hash_teacher(folders, job.config.teacher.trust_remote_code)
     if wrong := [part for part in TEACHER_PARTS if found.get(part) != wanted.get(part)]:
-        raise _not_the_drivers(folders.model, wrong)
+        raise _differs_from_driver(folders.model, wrong)
 
 
-def _not_the_drivers(folder: Path, parts: list[str]) -> ModelError:
+def _differs_from_driver(folder: Path, parts: list[str]) -> ModelError:
     return ModelError(
         f"{folder} on {platform.node()} is not the driver's teacher: {', '.join(parts)} differ; "
         "put the same files on every machine, or give `teacher.revision`"

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
+from schemas.cache.halved import HalvedBatch, write_halved
 from schemas.cache.manifest import MANIFEST, CacheManifest
 from schemas.cache.samples import SAMPLES_SCHEMA, CachedSample, Offsets
 from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord, check_named, list_files, read_shard, shard_path
@@ -38,12 +39,13 @@ def write_shard(
     fingerprint: str,
     overlong: int,
     owner: str = "",
+    halved: Sequence[HalvedBatch] = (),
 ) -> ShardRecord:
     """Write and commit one shard. `arrays` is keyed by record path, [rows] or [rows, width] in the stored dtype.
 
     Where no array has a row a token, tokens and spans are left out too, and samples.arrow is compressed. If the shard
-    is there already, it stays and its record is returned. Raises ResourceError if the disk is full; then nothing of
-    this shard is left behind.
+    is there already, it stays and its record is returned. `halved` are batches that memory did not suffice for.
+    Raises ResourceError if the disk is full; then nothing of this shard is left behind.
     """
     target = shard_path(cache, unit)
     options = pa.ipc.IpcWriteOptions()
@@ -53,6 +55,8 @@ def write_shard(
     with disk_full(f"shard {unit}", cache), folder_beside(target, owner) as folder:
         tokens = _write_samples(folder / SAMPLES, samples, options)
         write_states(folder / STATES, arrays, list(records))
+        if halved:
+            write_halved(folder, halved)
         record = ShardRecord(
             fingerprint=fingerprint,
             unit=unit,

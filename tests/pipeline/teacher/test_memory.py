@@ -1,0 +1,130 @@
+"""Memory that runs out: batches are halved, the shard says so, and the states are the same to rounding."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.request.request import make_request
+from pipeline.teacher.memory import OneSampleTooLarge, run_in_parts
+from pipeline.work.worker import Job, TeacherWorker, UnitReport, annotate_unit
+from schemas.cache.index import write_index
+from schemas.cache.reader import Cache
+from schemas.cache.shard import shard_path
+from schemas.cache.verify import verify_shard
+from schemas.cache.writer import write_manifest
+from schemas.errors import ResourceError
+from tests.caches import extraction, write_corpus
+from tests.tiny import tiny_llama, tiny_tokenizer
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(50, 120))
+def test_every_sample_is_run_once_in_the_order_of_the_batch(lengths: list[int], memory: int) -> None:
+    done: list[int] = []
+    parts: list[int] = []
+    halved: list[int] = []
+
+    def run(part: list[int]) -> None:
+        if sum(lengths[i] for i in part) > memory:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        done.extend(part)
+        parts.append(len(part))
+
+    run_in_parts(list(range(len(lengths))), run, lambda part: halved.append(len(part)))
+    assert done == list(range(len(lengths)))
+    assert len(parts) == len(halved) + 1  # a batch is cut once for every halving
+    assert bool(halved) == (sum(lengths) > memory)
+
+
+def test_one_sample_that_is_too_large_is_named_after_the_others_were_tried() -> None:
+    def run(part: list[int]) -> None:
+        if 2 in part:
+            raise torch.OutOfMemoryError("no more")
+
+    with pytest.raises(OneSampleTooLarge, match="no more") as caught:
+        run_in_parts([0, 1, 2, 3], run, lambda part: None)
+    assert caught.value.index == 2
+
+
+def test_another_error_passes() -> None:
+    def run(part: list[int]) -> None:
+        raise RuntimeError("a shape is wrong")
+
+    with pytest.raises(RuntimeError, match="a shape is wrong"):
+        run_in_parts([0, 1], run, lambda part: None)
+
+
+def refuse_above(tokens: int) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], None]:
+    """A hook that lets a model run out of memory in any pass over more than so many tokens, padding counted."""
+
+    def hook(module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        ids = keywords.get("input_ids", arguments[0] if arguments else None)
+        if ids is not None and ids.numel() > tokens:
+            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried {ids.numel()} tokens")
+
+    return hook
+
+
+def extract_within(folder: Path, output: str, tokens: int | None) -> tuple[Path, list[UnitReport]]:
+    """A cache made in this process by a real teacher, with memory for so many tokens in a pass."""
+    config = extraction(folder / output, folder / "model", folder / "corpus.jsonl", batching={"batch_tokens": 256})
+    request = make_request(config)
+    cache = config.output
+    cache.mkdir()
+    write_manifest(cache, request.manifest)
+    job = Job(config, request.folders, request.manifest, cache)
+    worker = TeacherWorker(job)
+    worker.prepare(save_files=True)
+    if tokens is not None:
+        body = worker._load()._model.base_model
+        body.register_forward_pre_hook(refuse_above(tokens), with_kwargs=True)
+    reports = [
+        worker.run(annotate_unit(job, unit.number, samples))
+        for unit, samples in request.plan.read_units(request.corpus)
+    ]
+    write_index(cache, request.manifest)
+    return cache, reports
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("memory")
+    tiny_llama(folder / "model", tiny_tokenizer(folder / "model", "bpe"))
+    write_corpus(folder / "corpus.jsonl")
+    return folder
+
+
+def test_a_cache_made_with_too_little_memory_is_whole_and_says_so(folder: Path) -> None:
+    plain, plain_reports = extract_within(folder, "plain", None)
+    small, reports = extract_within(folder, "small", 100)
+    assert all(report.halved == 0 for report in plain_reports)
+    assert sum(report.halved for report in reports) > len(reports)
+    assert sum(report.tokens for report in reports) == sum(report.tokens for report in plain_reports)
+    caches = Cache(plain), Cache(small)
+    worst = 0.0
+    for position in range(len(caches[0])):
+        rows = [cache.states(position, cache.manifest.arrays) for cache in caches]
+        for one, other in zip(*rows, strict=True):
+            worst = max(worst, float(np.abs(np.asarray(one) - np.asarray(other)).max() / np.abs(one).max()))
+    assert worst < 1e-5
+    for number, report in enumerate(reports):
+        shard = shard_path(small, number)
+        assert verify_shard(small, number, caches[1].manifest) == report.record
+        assert not (shard_path(plain, number) / "halved.json").exists()
+        if report.halved:
+            said = json.loads((shard / "halved.json").read_text())
+            assert len(said["batches"]) == report.halved and "halved.json" in report.record.files
+            assert all(batch["samples"] > 1 and batch["tokens"] > 0 for batch in said["batches"])
+
+
+def test_a_sample_that_is_too_large_alone_ends_with_its_name_and_leaves_nothing(folder: Path) -> None:
+    said = r"^sample 's\d+': memory does not suffice for its \d+ tokens alone \(CUDA out of memory\. .*\); give every"
+    with pytest.raises(ResourceError, match=said):
+        extract_within(folder, "one", 10)
+    assert list((folder / "one" / "shards").rglob("*")) == []
