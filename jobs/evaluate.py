@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from rich.box import SIMPLE_HEAD
-from rich.progress import track
 from rich.table import Table
 
 from jobs.report.console import make_console
@@ -15,6 +14,7 @@ from schemas.errors import ModelError
 from schemas.models.load import build_on_meta
 from schemas.models.positions import usable_positions
 from schemas.models.tokenizer import load_tokenizer
+from schemas.progress import track
 from trainer.evaluation.bits_per_byte import Evaluation, evaluate, load_for_evaluation
 from trainer.evaluation.held_out_texts import read_texts
 from trainer.evaluation.sentence_pairs import read_pairs
@@ -77,9 +77,8 @@ def _device() -> torch.device:
 
 
 def track_models(folders: Sequence[tuple[Path, Path]]) -> Iterator[tuple[Path, Path]]:
-    """The same, with a bar on a terminal."""
-    progress = make_console(stderr=True)
-    yield from track(folders, "evaluating", console=progress, transient=True, disable=not progress.is_terminal)
+    """The same, with their progress."""
+    yield from track("evaluating", "models", folders)
 
 
 def _folders(models: Sequence[Path]) -> Iterator[tuple[Path, Path]]:

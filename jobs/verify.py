@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
 from schemas.cache.index import require_index
 from schemas.cache.manifest import MANIFEST, TEACHER, read_manifest
 from schemas.cache.reader import Cache
@@ -13,11 +10,11 @@ from schemas.cache.teacher_files import check_teacher_files
 from schemas.cache.verify import check_copies, check_index, verify_shard
 from schemas.errors import CacheError, StillroomError
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
+from schemas.progress import track
 
 
 def verify_cache(path: Path) -> None:
     """Print a summary if all is well. Raises CacheError with one line for every damaged shard."""
-    console = Console(stderr=True)
     manifest = read_manifest(path)
     check_copies(path, manifest)
     require_index(path, manifest)
@@ -26,7 +23,7 @@ def verify_cache(path: Path) -> None:
     load_teacher_head(path, manifest)
     load_teacher_embedding(path, manifest)
     problems, records = list[str](), list[ShardRecord]()
-    for unit in track(range(manifest.units), "verifying", console=console, disable=not console.is_terminal):
+    for unit in track("verifying", "shards", range(manifest.units)):
         try:
             records.append(verify_shard(path, unit, manifest))
         except StillroomError as error:

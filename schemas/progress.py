@@ -4,20 +4,21 @@ A bar on a terminal, a plain line now and then everywhere else.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 LINE_SECONDS = 15.0  # between two lines of a log file
+Item = TypeVar("Item")
 
 
 class Progress:
-    """Counts what is done of `total`, in `unit`s. Where tokens are told too, the rate is theirs."""
+    """Counts what is done of `total`, in `unit`s. Where tokens are told too, there is a rate of tokens."""
 
     def __init__(
         self,
@@ -32,14 +33,14 @@ class Progress:
         """`done` of `total` were done before this call."""
         # A user's names are no markup, and no emoji codes.
         self.console = console or Console(stderr=True, markup=False, emoji=False)
-        self._name, self._unit, self._total = name, unit, total
-        self._clock = clock
+        self._name, self._unit, self._clock = name, unit, clock
         self._bar: Bar | None = None
-        self.begin(done)
+        self._lines = 0
+        self.begin(done, total)
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
-            columns = (TextColumn("{task.fields[title]}", markup=False), BarColumn())
+            columns = (TextColumn("{task.fields[title]}", markup=False), BarColumn(40))
             text = TextColumn("{task.description}", markup=False)
             self._bar = Bar(*columns, text, console=self.console, transient=True)
             self._bar.add_task("", total=1.0, title=self._name)
@@ -54,28 +55,27 @@ class Progress:
 
     def say(self, message: str) -> None:
         """One line that stays."""
-        self.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
-    def begin(self, done: int, total_tokens: int | None = None) -> None:
-        """The work itself begins, with `done` done before: what came first, such as loading, is not its rate.
+    def begin(self, done: int, total: int, total_tokens: int | None = None) -> None:
+        """The work itself begins, with `done` of `total` done before: loading, say, is not its rate.
 
         Time left follows tokens if `total_tokens`, those still to come, is given; it may be an estimate.
         """
         self._first = self._done = done
-        self._total_tokens = total_tokens
-        self._said = -1  # done, by the last line
+        self._total, self._total_tokens = total, total_tokens
         self._began = self._last_line = self._clock()
 
     def update(self, done: int, state: str = "", tokens: int = 0) -> None:
         """`done` of the total are done, after `tokens` since `begin`. Cheap: call it as often as you like."""
-        self._done, seconds = done, self._clock() - self._began
-        fraction = self._fraction(tokens)
+        before, self._done = self._done, done
+        seconds, fraction = self._clock() - self._began, self._fraction(tokens)
         parts = [f"{done:,}/{self._total:,} {self._unit}", state]
         if tokens:
             parts += [f"{tokens:,} tokens", f"{tokens / max(seconds, 1e-9):,.0f} tokens/s"]
         if 0 < fraction < 1 and done < self._total:
             parts.append(f"{timedelta(seconds=round(seconds * (1 - fraction) / fraction))} left")
-        self._show(" · ".join(filter(None, parts)), fraction)
+        self._show(" · ".join(filter(None, parts)), fraction, at_end=before < done == self._total)
 
     def _fraction(self, tokens: int) -> float:
         """How much of this call's work is done."""
@@ -83,11 +83,20 @@ class Progress:
             return min(1.0, tokens / max(1, self._total_tokens))
         return (self._done - self._first) / max(1, self._total - self._first)
 
-    def _show(self, text: str, fraction: float) -> None:
+    def _show(self, text: str, fraction: float, at_end: bool) -> None:
         before = self._first / max(1, self._total)
         now = self._clock()
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=before + (1 - before) * fraction, description=text)
-        elif now - self._last_line >= LINE_SECONDS or self._done >= self._total > self._said:
-            self._last_line, self._said = now, self._done
+        elif now - self._last_line >= LINE_SECONDS or (at_end and self._lines):  # a short job needs no lines
+            self._last_line, self._lines = now, self._lines + 1
             self.say(f"{self._name}: {text}")
+
+
+def track(name: str, unit: str, items: Sequence[Item]) -> Iterator[Item]:
+    """The items, one after another, with their progress."""
+    with Progress(name, unit, len(items)) as progress:
+        for done, item in enumerate(items):
+            progress.update(done)
+            yield item
+        progress.update(len(items))

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from rich.progress import track
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from schemas.progress import track
 
 
 def byte_level_tokenizer(texts: Sequence[str], vocab: int = 1024) -> PreTrainedTokenizerFast:
@@ -83,7 +84,7 @@ def train_teacher(folder: Path, tokenizer: PreTrainedTokenizerFast, texts: Seque
     batches = [rows[start : start + batch_size] for start in range(0, len(rows) - batch_size + 1, batch_size)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.95), weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _one_cycle(step, len(batches)))
-    for batch in track(batches, "training a teacher", transient=True):
+    for batch in track("training a teacher", "steps", batches):
         loss = _loss(model, batch)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -117,9 +117,13 @@ class _Driver:
 
     def _begin(self) -> None:
         self._done_before = sum(shard.samples + shard.overlong for shard in self._output.done.values())
-        self._progress.begin(self._done_before, sum(unit.tokens for unit in self._missing))
+        self._begin_work()
         actors = max(1, min(self._request.config.workers.count, len(self._missing)))
         self._output.log("start", units=len(self._missing), actors=actors)
+
+    def _begin_work(self) -> None:
+        tokens = sum(unit.tokens for unit in self._missing)
+        self._progress.begin(self._done_before, self._request.plan.samples, tokens)
 
     def _perform(self, actions: Iterable[Action]) -> None:
         """Do what the schedule says; its questions are answered at once."""
@@ -179,7 +183,7 @@ class _Driver:
     def _note(self, event: Event) -> None:
         if isinstance(event, Loaded) and not self._loaded:
             self._loaded = True
-            self._progress.begin(self._done_before, sum(unit.tokens for unit in self._missing))
+            self._begin_work()
         if isinstance(event, Done):
             report = self._actors.reports[event.unit]
             halved = {"halved": report.halved} if report.halved else {}

@@ -10,12 +10,13 @@ import torch
 
 from schemas.cache.reader import Cache
 from schemas.configs.training import TrainingConfig
+from schemas.progress import Progress
 from trainer.evaluation.held_out import Result, read_result
 from trainer.runs.caches import count_steps, join_fingerprints, open_caches
 from trainer.runs.checkpoint import CheckpointRecord, find_start, save_checkpoint
 from trainer.runs.folder import RunFolder
 from trainer.runs.metrics import MetricsLog
-from trainer.runs.progress import TrainingProgress
+from trainer.runs.progress import describe_step
 from trainer.runs.setup import Training, set_up
 
 
@@ -71,7 +72,8 @@ def _finish(config: TrainingConfig, folder: RunFolder, training: Training, steps
     folder.begin()
     last: Result | None = None
     loop, done, held_out = training.loop, training.done, training.held_out
-    with MetricsLog(folder.path, done) as log, TrainingProgress(folder.path.name, done, steps) as progress:
+    progress = Progress(folder.path.name, "steps", steps, done=done)
+    with MetricsLog(folder.path, done) as log, progress:
         if training.alignment and done == 0:
             log.write(0, training.alignment)
         for step in range(done + 1, steps + 1):
@@ -82,7 +84,7 @@ def _finish(config: TrainingConfig, folder: RunFolder, training: Training, steps
             if config.evaluation and held_out and (step % config.evaluation.every == 0 or is_last):
                 last = held_out(loop.model, training.tokenizer, loop.device)
                 log.write(step, last.metrics())
-            progress.update(step, report, last)
+            progress.update(step, describe_step(report, last))
             if step % config.checkpoint_every == 0 and not is_last:
                 _save(config, folder, training, step)
     folder.finish(loop.model, training.tokenizer, asdict(last) if last else None)

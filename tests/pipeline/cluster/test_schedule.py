@@ -39,6 +39,17 @@ from pipeline.cluster.schedule import (
 TROUBLE = Trouble("it died", "see to it", "no more")
 
 
+@dataclass(frozen=True)
+class Odds:
+    """How likely each trouble is, each time that it may come."""
+
+    annotator_dies: float = 0.0
+    worker_dies: float = 0.0
+    unit_lost: float = 0.0
+    load_fails: float = 0.0
+    no_room: float = 0.0
+
+
 @dataclass
 class Cluster:
     """Machines that take random times and die at random, and a watch over what the schedule asks of them."""
@@ -46,11 +57,7 @@ class Cluster:
     units: int
     limits: Limits
     seed: int
-    annotator_dies: float = 0.0
-    worker_dies: float = 0.0
-    unit_lost: float = 0.0
-    load_fails: float = 0.0
-    no_room: float = 0.0
+    odds: Odds
     teacher_saved: bool = False
     done: list[int] = field(default_factory=list)
     done_once: set[int] = field(default_factory=set)
@@ -123,20 +130,20 @@ class Cluster:
                 self.workers[worker] = []
                 if saves_files:
                     self.saving.add(worker)
-                fails = self.random.random() < self.load_fails
+                fails = self.random.random() < self.odds.load_fails
                 self.later(30, Died(worker, TROUBLE) if fails else Loaded(worker))
             case StopWorker(worker):
                 assert worker not in self.workers, "only the dead are replaced"
             case Annotate(unit):
                 assert unit not in self.annotating and unit not in self.annotated and unit not in self.done_once
                 self.annotating.add(unit)
-                fails = self.random.random() < self.annotator_dies
+                fails = self.random.random() < self.odds.annotator_dies
                 self.later(3, AnnotationLost(unit, TROUBLE) if fails else Annotated(unit))
             case Run(worker, unit):
                 self.give(worker, unit)
             case AskRoom(units):
                 assert len(set(units)) == len(units) and self.done_once.isdisjoint(units)
-                return Room(self.random.random() >= self.no_room)
+                return Room(self.random.random() >= self.odds.no_room)
             case NoRoom():
                 return Waited()
             case Retry(unit, tries):
@@ -151,9 +158,9 @@ class Cluster:
         assert not any(unit in held for held in self.workers.values())
         self.workers[worker].append(unit)
         fate = self.random.random()
-        if fate < self.worker_dies:
+        if fate < self.odds.worker_dies:
             self.later(5, Died(worker, TROUBLE))
-        elif fate < self.worker_dies + self.unit_lost:
+        elif fate < self.odds.worker_dies + self.odds.unit_lost:
             self.later(5, Lost(worker, unit, TROUBLE))
         else:
             self.later(10, Done(worker, unit))
@@ -163,19 +170,18 @@ class Cluster:
         limits = self.limits
         assert len(self.workers) <= limits.workers
         assert all(len(held) <= UNITS_A_WORKER for held in self.workers.values())
-        # Lost units are annotated again at once, however many are at it: each worker may have lost what it held.
-        again = UNITS_A_WORKER * limits.workers
-        assert len(self.annotating) <= limits.most_annotators + again
         in_flight = {*self.annotating, *self.annotated}
         assert set(self.schedule.in_flight) == in_flight
-        assert len(in_flight) <= limits.most_annotators + 2 * again
+        # What waits or is annotated, and what the workers hold; only units that were lost or died come on top, and they
+        # were held before.
+        assert len(in_flight) <= limits.most_annotators + 2 * UNITS_A_WORKER * limits.workers
 
 
 def test_ten_thousand_units_with_workers_and_annotators_dying_at_random() -> None:
     limits = Limits(workers=16, retries=12, most_annotators=64)
-    deaths = {"annotator_dies": 0.05, "worker_dies": 0.05, "unit_lost": 0.02, "load_fails": 0.2, "no_room": 0.01}
+    odds = Odds(annotator_dies=0.05, worker_dies=0.05, unit_lost=0.02, load_fails=0.2, no_room=0.01)
     started = time.process_time()
-    cluster = Cluster(10_000, limits, seed=0, **deaths).run()
+    cluster = Cluster(10_000, limits, 0, odds).run()
     seconds = time.process_time() - started
     assert cluster.ended == Finish()
     assert sorted(cluster.done) == list(range(10_000))
@@ -187,7 +193,7 @@ def test_ten_thousand_units_with_workers_and_annotators_dying_at_random() -> Non
 def test_the_same_events_give_the_same_actions() -> None:
     def trace(seed: int) -> list[Action]:
         limits = Limits(workers=3, retries=50, most_annotators=6)
-        return Cluster(300, limits, seed, annotator_dies=0.1, worker_dies=0.1, load_fails=0.3).run().trace
+        return Cluster(300, limits, seed, Odds(annotator_dies=0.1, worker_dies=0.1, load_fails=0.3)).run().trace
 
     assert trace(1) == trace(1)
     assert trace(1) != trace(2)
@@ -206,7 +212,7 @@ def test_small_runs_end_with_every_unit_done_once_or_too_many_tries(
     units: int, workers: int, spare: int, retries: int, seed: int, dies: list[float], teacher_saved: bool
 ) -> None:
     limits = Limits(workers, retries, workers + spare)
-    cluster = Cluster(units, limits, seed, *dies, teacher_saved=teacher_saved).run()
+    cluster = Cluster(units, limits, seed, Odds(*dies), teacher_saved).run()
     assert len(set(cluster.done)) == len(cluster.done)
     assert max(cluster.retries.values(), default=0) <= retries
     if isinstance(cluster.ended, GiveUp):

@@ -1,6 +1,5 @@
 """The plan: units are runs of the corpus in order, a pure function of it; identity: what makes two caches one."""
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.cluster.progress import ExtractionProgress
 from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.plan import Plan, Unit, make_plan, predict_bytes
 from pipeline.request.identity import make_identity
@@ -189,18 +186,3 @@ def test_where_it_runs_is_no_part_of_the_identity(changes: dict[str, Any]) -> No
 def test_what_changes_a_byte_changes_the_identity(changes: dict[str, Any], line: str) -> None:
     assert line in list(differences(identity(), identity(**changes)))
     json.dumps(identity(**changes))
-
-
-def test_progress_lines_count_from_the_first_batch() -> None:
-    now = [0.0]
-    written = io.StringIO()
-    console = Console(file=written, width=200)
-    with ExtractionProgress(1000, console=console, clock=lambda: now[0]) as progress:
-        progress.start(done=100)
-        for moment, samples, tokens in [(60, 0, 0), (90, 50, 1_000), (95, 60, 1_200), (110, 250, 5_000)]:
-            now[0] = moment
-            progress.update(samples, tokens, 2_000_000)
-    assert written.getvalue().splitlines() == [
-        "150/1,000 samples · 1,000 tokens · 2.0 MB",
-        "350/1,000 samples · 5,000 tokens · 2.0 MB · 200 tokens/s · 0:01:05 left",
-    ]
