@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from schemas.models.tokenizer_rules import backend_state, components
 
+_IDEOGRAPHS = ("CJK UNIFIED IDEOGRAPH", "CJK COMPATIBILITY IDEOGRAPH")  # radicals and strokes are letters
 _BYTE_FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -138,17 +139,17 @@ def _stands_alone(piece: str) -> bool:
     if len(piece) != 1:
         return False
     punctuation = unicodedata.category(piece).startswith("P") or (piece.isascii() and not piece.isalnum())
-    return punctuation or unicodedata.name(piece, "").startswith("CJK ")
+    return punctuation or unicodedata.name(piece, "").startswith(_IDEOGRAPHS)
 
 
-def _alphabet() -> dict[str, int]:
+def byte_level_alphabet() -> dict[str, int]:
     """GPT-2's letters for bytes: printable Latin-1 stands for itself, the rest for U+0100 onwards in order."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = sorted(set(range(256)) - set(printable))
     return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
 
 
-_BYTE_OF_LETTER = _alphabet()
+_BYTE_OF_LETTER = byte_level_alphabet()
 
 
 def _undo_byte_level(piece: str) -> bytes:

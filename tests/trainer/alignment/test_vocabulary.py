@@ -1,6 +1,7 @@
 """Token identity across spellings, against what the tokenizers themselves decode and encode."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AddedToken, AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -17,8 +18,9 @@ from schemas.errors import TokenizerError
 from schemas.models.tokenizer_rules import same_tokenizer
 from tests.material import MATERIAL, needs_material
 from tests.tiny import TEXTS, Kind, tiny_tokenizer
+from tests.trainer.alignment.samples import word_tokenizer
 from tests.trainer.alignment.spelling import spelt
-from trainer.alignment.vocabulary import canonical_pieces, share_vocabulary
+from trainer.alignment.vocabulary import SharedVocabulary, byte_level_alphabet, canonical_pieces, share_vocabulary
 
 TINY: list[Kind] = ["bpe", "bytelevel", "unigram", "wordpiece"]
 Tokenizers = dict[str, PreTrainedTokenizerFast]
@@ -147,17 +149,191 @@ def test_word_ends_and_plain_words() -> None:
     assert canonical_pieces(PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>")) == expected
 
 
-def test_slow_tokenizers_are_refused(tiny: Tokenizers) -> None:
+@pytest.mark.parametrize(("name", "said"), [("", "this model"), ("/models/byt5", "/models/byt5")])
+def test_slow_tokenizers_are_refused(tiny: Tokenizers, name: str, said: str) -> None:
     slow = ByT5Tokenizer()
+    slow.name_or_path = name
     for use in (canonical_pieces, lambda t: share_vocabulary(t, tiny["bpe"]), lambda t: same_tokenizer(t, tiny["bpe"])):
-        with pytest.raises(TokenizerError, match="ByT5Tokenizer of this model is a slow tokenizer"):
+        with pytest.raises(TokenizerError) as refused:
             use(slow)
+        assert str(refused.value) == (
+            f"ByT5Tokenizer of {said} is a slow tokenizer, without character offsets: convert it to a tokenizer.json"
+        )
+
+
+def pieces_of(model: dict[str, Any], **parts: Any) -> list[bytes | None]:
+    """Of a tokenizer.json with these parts; its unknown token is `?`, number 0."""
+    state: dict[str, Any] = {
+        "version": "1.0",
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": None,
+        "post_processor": None,
+    }
+    state |= {"decoder": None, "model": {"unk_token": "?", **model}} | parts
+    backend = Tokenizer.from_str(json.dumps(state))
+    return canonical_pieces(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="?"))
+
+
+def numbered(*pieces: str) -> dict[str, int]:
+    return {piece: number for number, piece in enumerate(("?", *pieces))}
+
+
+def bpe(*pieces: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "BPE", "vocab": numbered(*pieces), "merges": [], **fields}
+
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+FALLBACK = {"type": "ByteFallback"}
+
+
+def metaspace(letter: str) -> dict[str, Any]:
+    return {"type": "Metaspace", "replacement": letter, "prepend_scheme": "always", "split": True}
+
+
+def to_space(pattern: dict[str, str], content: str = " ") -> dict[str, Any]:
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+def in_sequence(name: str, *parts: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Sequence", name: list(parts)}
+
+
+@pytest.mark.parametrize(
+    ("part", "component"),
+    [
+        ("decoder", BYTE_LEVEL),
+        ("pre_tokenizer", BYTE_LEVEL),
+        ("normalizer", {"type": "ByteLevel"}),
+        ("decoder", in_sequence("decoders", {"type": "Fuse"}, BYTE_LEVEL)),
+        ("pre_tokenizer", in_sequence("pretokenizers", {"type": "Whitespace"}, BYTE_LEVEL)),
+        ("normalizer", in_sequence("normalizers", {"type": "NFC"}, {"type": "ByteLevel"})),
+        ("normalizer", in_sequence("normalizers", in_sequence("normalizers", {"type": "ByteLevel"}))),
+    ],
+)
+def test_the_byte_alphabet_is_undone_where_any_component_uses_it(part: str, component: dict[str, Any]) -> None:
+    assert pieces_of(bpe("Ġthe", "æ", "漢"), **{part: component}) == [None, b" the", b"\xe6", "漢".encode()]
+    assert pieces_of(bpe("Ġthe"))[1] == "Ġthe".encode()
+
+
+def test_the_byte_alphabet_is_gpt2s() -> None:
+    assert byte_level_alphabet() == {letter: byte for byte, letter in bytes_to_unicode().items()}
+
+
+@pytest.mark.parametrize(
+    ("parts", "wanted"),
+    [
+        ({}, "_a^b"),
+        ({"pre_tokenizer": metaspace("_")}, " a^b"),
+        ({"decoder": metaspace("_")}, " a^b"),
+        ({"pre_tokenizer": in_sequence("pretokenizers", metaspace("^"))}, "_a b"),
+        ({"decoder": to_space({"String": "_"})}, " a^b"),
+        ({"decoder": to_space({"String": "_"}, content="-")}, "_a^b"),
+        ({"decoder": to_space({"Regex": "_"})}, "_a^b"),
+        ({"decoder": in_sequence("decoders", to_space({"Regex": "_"}), to_space({"String": "^"}))}, "_a b"),
+        ({"normalizer": to_space({"String": "^"})}, "_a^b"),  # what a normaliser makes a space never was one
+        ({"decoder": to_space({"String": "_"}), "pre_tokenizer": metaspace("^")}, "_a b"),
+    ],
+)
+def test_a_space_is_what_the_components_say(parts: dict[str, Any], wanted: str) -> None:
+    assert pieces_of(bpe("_a^b"), **parts) == [None, wanted.encode()]
+
+
+@pytest.mark.parametrize(
+    ("fields", "parts", "falls_back"),
+    [
+        ({}, {}, False),
+        ({"byte_fallback": True}, {}, True),
+        ({}, {"decoder": FALLBACK}, True),
+        ({"byte_fallback": False}, {"decoder": in_sequence("decoders", FALLBACK, {"type": "Fuse"})}, True),
+        ({"byte_fallback": True}, {"decoder": FALLBACK}, True),
+    ],
+)
+def test_bytes_of_fallback(fields: dict[str, Any], parts: dict[str, Any], falls_back: bool) -> None:
+    found = pieces_of(bpe("<0x0A>", "<0xe6>", "<0x41>B", "<0x41>", "A", **fields), **parts)
+    read = [b"\n", b"<0xe6>", b"<0x41>B", None, b"A"]
+    assert found[1:] == (read if falls_back else [b"<0x0A>", b"<0xe6>", b"<0x41>B", b"<0x41>", b"A"])
+
+
+def test_word_ends_are_spaces_behind() -> None:
+    assert pieces_of(bpe("the</w>", "the", "</w>", end_of_word_suffix="</w>"))[1:] == [b"the ", b"the", b" "]
+    assert pieces_of(bpe("the</w>", "æ</w>", end_of_word_suffix="</w>"), decoder=BYTE_LEVEL)[1:] == [b"the ", b"\xe6 "]
+    assert pieces_of(bpe("the</w>"))[1:] == [b"the</w>"]
+
+
+def test_continuations_give_way_to_pieces_of_the_same_bytes() -> None:
+    vocabulary = numbered("##s", "s", "##", "##.", ".", "##,", "!", "##!", "a.")
+    model = {"type": "WordPiece", "vocab": vocabulary, "continuing_subword_prefix": "##"}
+    found = pieces_of({**model, "max_input_chars_per_word": 9})
+    assert found[1:] == [b"s", b" s", b" ##", None, b".", b",", b"!", None, b" a."]
+
+
+def test_of_two_tokens_with_the_same_bytes_the_lowest_id_is_kept() -> None:
+    """Whatever order the file names them in."""
+    for order in (("a^", "a_"), ("a_", "a^")):
+        ids = {"a^": 1, "a_": 2}
+        vocabulary = {"?": 0} | {piece: ids[piece] for piece in order}
+        decoder = in_sequence("decoders", to_space({"String": "^"}), to_space({"String": "_"}))
+        found = pieces_of({"type": "BPE", "vocab": vocabulary, "merges": []}, decoder=decoder)
+        assert found == [None, b"a ", b"a_"]
+        levels = {"?": 0, "é": 1, "Ã©": 2} if order[0] == "a^" else {"?": 0, "Ã©": 2, "é": 1}
+        found = pieces_of({"type": "BPE", "vocab": levels, "merges": []}, decoder=BYTE_LEVEL)
+        assert found == [None, b"\xe9", "é".encode()]
+
+
+def test_a_piece_of_nothing_stands_for_nothing() -> None:
+    assert pieces_of({"type": "WordLevel", "vocab": {"?": 0, "": 1, "a": 3}}) == [None, None, None, b"a"]
+
+
+def test_words_begin_with_a_space_unless_berts_rules_cut_them_off() -> None:
+    """Every character of these blocks, against BERT's own normaliser and pre-tokenizer."""
+    blocks = [(0x21, 0x600), (0x2010, 0x2C00), (0x2E80, 0x2FE0), (0x3001, 0x9FEB), (0xE000, 0xE100), (0xF900, 0xFB00)]
+    blocks += [(0xFF00, 0xFFEF), (0x1F600, 0x1F650)]
+    normalise = normalizers.BertNormalizer(lowercase=False, strip_accents=False).normalize_str
+    cut = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+    letters = [chr(code) for first, last in blocks for code in range(first, last)]
+    # Without those that it drops, and those that no version of Unicode had assigned when Python and BERT's rules came.
+    letters = [x for x in letters if normalise(x).strip() == x and unicodedata.category(x) != "Cn" and x != "?"]
+    model = {"type": "WordPiece", "vocab": numbered(*letters), "continuing_subword_prefix": "##"}
+    found = pieces_of({**model, "max_input_chars_per_word": 9})[1:]
+    assert len(letters) > 30_000
+    for letter, piece in zip(letters, found, strict=True):
+        alone = [word for word, _ in cut(normalise(f"a{letter}a"))] == ["a", letter, "a"]
+        assert piece == (letter if alone else " " + letter).encode(), (letter, hex(ord(letter)))
+
+
+def test_nothing_in_common() -> None:
+    first, second = word_tokenizer(["a", "b"]), word_tokenizer(["c"])
+    for shared in (share_vocabulary(first, second), SharedVocabulary.empty()):
+        assert shared.size == 0
+        for ids in (shared.student_ids, shared.teacher_ids):
+            assert ids.shape == (0,) and ids.dtype == torch.long
+
+
+def test_ends_of_sequence_are_paired_where_both_sides_have_one() -> None:
+    plain, ending = word_tokenizer(["a", "c"]), word_tokenizer(["b", "c", "a"], eos_token="<end>")
+    other = word_tokenizer(["c"], eos_token="</s>")
+    assert as_set(plain, ending) == {(1, 4), (2, 3)} and as_set(ending, plain) == {(4, 1), (3, 2)}
+    assert as_set(ending, other) == {(0, 0), (3, 2)}
 
 
 def altered(tokenizer: PreTrainedTokenizerFast, change: Callable[[dict[str, Any]], None]) -> PreTrainedTokenizerFast:
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     change(state)
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)), eos_token="</s>")
+
+
+def template(*before: str) -> dict[str, Any]:
+    """A post-processor that puts special tokens, if any, before the text."""
+    return {
+        "type": "TemplateProcessing",
+        "single": [
+            *({"SpecialToken": {"id": token, "type_id": 0}} for token in before),
+            {"Sequence": {"id": "A", "type_id": 0}},
+        ],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {token: {"id": token, "ids": [0], "tokens": [token]} for token in before},
+    }
 
 
 SAME: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -181,6 +357,9 @@ SAME: dict[str, Callable[[dict[str, Any]], None]] = {
         truncation={"direction": "Right", "max_length": 7, "strategy": "LongestFirst", "stride": 0}
     ),
     "empty prefix": lambda state: state["model"].update(continuing_subword_prefix=""),
+    "what is called special": lambda state: state["added_tokens"][0].update(special=False),
+    "a template without tokens": lambda state: state.update(post_processor=template()),
+    "the order of added tokens": lambda state: state["added_tokens"].reverse(),
     "a sequence of one": lambda state: state.update(
         pre_tokenizer={"type": "Sequence", "pretokenizers": [state["pre_tokenizer"]]}
     ),
@@ -189,13 +368,12 @@ OTHER: dict[str, Callable[[dict[str, Any]], None]] = {
     "order of merges": lambda state: state["model"]["merges"].reverse(),
     "normalizer": lambda state: state.update(normalizer={"type": "NFC"}),
     "prefix space": lambda state: state["pre_tokenizer"].update(add_prefix_space=True),
-    "begins with a token": lambda state: state.update(
-        post_processor={
-            "type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}},
-        }
+    "begins with a token": lambda state: state.update(post_processor=template("<s>")),
+    "falls back to bytes": lambda state: state["model"].update(byte_fallback=True),
+    "ignores merges": lambda state: state["model"].update(ignore_merges=True),
+    "drops merges": lambda state: state["model"].update(dropout=0.5),
+    "begins with a token, in a sequence": lambda state: state.update(
+        post_processor=in_sequence("processors", state["post_processor"] or template(), template("<s>"))
     ),
     "two ids exchanged": lambda state: state["model"]["vocab"].update(
         {"a": state["model"]["vocab"]["b"], "b": state["model"]["vocab"]["a"]}
@@ -217,6 +395,26 @@ def test_what_changes_no_id_is_the_same_tokenizer(tiny: Tokenizers, change: str)
 @pytest.mark.parametrize("change", OTHER)
 def test_what_changes_ids_is_another_tokenizer(tiny: Tokenizers, change: str) -> None:
     assert not same_tokenizer(tiny["bytelevel"], altered(tiny["bytelevel"], OTHER[change]))
+
+
+def test_sequences_are_compared_part_by_part_however_deep(tiny: Tokenizers) -> None:
+    nfc, lower, begins = {"type": "NFC"}, {"type": "Lowercase"}, template("<s>")
+
+    def normalised(*parts: dict[str, Any]) -> PreTrainedTokenizerFast:
+        sequence = parts[0] if len(parts) == 1 else in_sequence("normalizers", *parts)
+        return altered(tiny["bytelevel"], lambda state: state.update(normalizer=sequence))
+
+    def processed(component: dict[str, Any] | None) -> PreTrainedTokenizerFast:
+        return altered(tiny["bytelevel"], lambda state: state.update(post_processor=component))
+
+    assert same_tokenizer(normalised(nfc), normalised(in_sequence("normalizers", in_sequence("normalizers", nfc))))
+    assert same_tokenizer(normalised(nfc, lower), normalised(in_sequence("normalizers", nfc), lower))
+    assert not same_tokenizer(normalised(nfc, lower), normalised(lower, nfc))
+    assert not same_tokenizer(normalised(nfc, lower), normalised(nfc))
+    nested = in_sequence("processors", BYTE_LEVEL, in_sequence("processors", begins))
+    assert same_tokenizer(processed(begins), processed(nested))
+    assert same_tokenizer(processed(None), processed(in_sequence("processors", BYTE_LEVEL, template())))
+    assert not same_tokenizer(processed(None), processed(begins))
 
 
 def test_a_saved_tokenizer_is_the_same_and_a_retrained_one_is_not(tiny: Tokenizers, tmp_path: Path) -> None:
