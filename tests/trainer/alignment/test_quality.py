@@ -14,7 +14,14 @@ from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
-from trainer.alignment.quality import AlignmentQuality, UnitQuality, measure_alignment, measure_vocabulary
+from trainer.alignment.labels import SpanChoice, label_spans
+from trainer.alignment.quality import (
+    AlignmentQuality,
+    UnitQuality,
+    measure_alignment,
+    measure_vocabulary,
+    require_alignment,
+)
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.alignment.vocabulary import canonical_pieces
 from trainer.runs.metrics import read_metrics
@@ -92,6 +99,70 @@ def test_why_a_sample_has_no_span(cache: Cache, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(cache, "sample", without_response)  # extraction leaves such records out
     quality = measure_alignment(cache, encoder(cache, "other"), 10**6, 0)
     assert (quality.skipped, quality.coverage_min) == ({"empty_response": 2}, 0.0)
+
+
+def test_responses_that_are_all_empty(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = cache.sample
+
+    def without_response(position: int) -> CachedSample:
+        sample = read(position)
+        return replace(sample, prompt_end=len(sample.text))
+
+    monkeypatch.setattr(cache, "sample", without_response)
+    found = measure_alignment(cache, encoder(cache, "other"), 3, 0)
+    assert found == AlignmentQuality(3, 0.0, 0.0, 0.0, {"empty_response": 3}, 0.0, {})
+
+
+def test_units_are_named_by_what_was_asked_for(cache: Cache) -> None:
+    asked: dict[str, SpanChoice] = {
+        "word": SpanChoice("word", "response"),
+        "word/text": SpanChoice("word", "text"),
+        "phrase": SpanChoice("phrase", "response", ("noun", "verb")),
+        "phrase/noun": SpanChoice("phrase", "response", ("noun",)),
+        "phrase/verb/text": SpanChoice("phrase", "text", ("verb",)),
+        "aligned": SpanChoice("aligned", "response"),
+    }
+    student = encoder(cache, "other")
+    found = measure_alignment(cache, student, 10**6, 0, asked.values()).units
+    assert list(found) == ["phrase", "phrase/noun", "phrase/verb/text", "word", "word/text"]
+    for name, unit in found.items():
+        counts = []
+        for position in range(len(cache)):
+            sample = cache.sample(position)
+            counts.append(label_spans(asked[name], sample, *student([sample]))[2])
+        assert unit.spans_mean == pytest.approx(sum(counts) / len(counts)) and unit.without == counts.count(0)
+    assert found["word/text"].spans_mean > found["word"].spans_mean > found["phrase/noun"].spans_mean > 0
+
+
+def quality(coverage: float = 0.9, agreement: float = 0.6, **without: int) -> AlignmentQuality:
+    units = {name: UnitQuality(1.0, count) for name, count in without.items()}
+    return AlignmentQuality(2000, coverage, 0.1, 3.0, {}, agreement, units)
+
+
+def test_what_is_enough_is_accepted() -> None:
+    require_alignment(quality(), Path("/c"), 0.9, 0.6)
+    require_alignment(quality(word=1999), Path("/c"), 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("coverage", "agreement", "name"), [(0.91, 0.6, "min_coverage"), (0.9, 0.61, "min_agreement")])
+def test_too_little_is_refused_in_one_message(coverage: float, agreement: float, name: str) -> None:
+    with pytest.raises(RunError) as refused:
+        require_alignment(quality(), Path("/c"), coverage, agreement)
+    least = "91%" if name == "min_coverage" else "61%"
+    assert str(refused.value) == (
+        f"the tokens of student and teacher hardly align over /c: {quality()}. Training refuses below {least} "
+        f"({name}). Raise student.max_tokens if samples are cut, give the student a tokenizer that keeps the text as "
+        f"it is and cuts it more alike, take losses without a teacher, or lower {name}"
+    )
+
+
+def test_a_unit_that_is_nowhere_is_refused_in_one_message() -> None:
+    with pytest.raises(RunError) as refused:
+        require_alignment(quality(word=0, phrase=2000), Path("/c"), 0.0, 0.0)
+    assert str(refused.value) == (
+        "a loss asks for spans of unit phrase, and none of 2,000 samples of /c has one with tokens on both sides: it "
+        "would learn nothing. Extract with another annotator, or raise student.max_tokens"
+    )
 
 
 def test_one_tokenizer_aligns_token_by_token(cache: Cache) -> None:

@@ -2,6 +2,7 @@
 
 from itertools import combinations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.tiny import Kind, tiny_tokenizer
 from tests.trainer.alignment.edits import distance, nearest
+from tests.trainer.alignment.samples import word_tokenizer
 from trainer.alignment.vocabulary import SharedVocabulary, share_vocabulary
 from trainer.alignment.vocabulary_map import NOT_LOOKED_UP, VocabularyMap, edit_distances
 
@@ -62,3 +64,36 @@ def test_one_tokenizer_maps_to_itself(tokenizers: dict[Kind, PreTrainedTokenizer
     found = VocabularyMap(both, SharedVocabulary.empty(), True, len(both[1]) + 3)
     assert found(torch.arange(len(both[1]))).tolist() == list(range(len(both[1])))
     assert found.student_W[-3:].tolist() == [-1] * 3
+
+
+def test_a_head_of_fewer_rows_than_tokens_maps_what_it_has(tokenizers: dict[Kind, PreTrainedTokenizerFast]) -> None:
+    both = (tokenizers["bpe"], tokenizers["bpe"])
+    assert VocabularyMap(both, SharedVocabulary.empty(), True, 7).student_W.tolist() == list(range(7))
+    apart = (tokenizers["bytelevel"], tokenizers["bpe"])
+    whole = VocabularyMap(apart, share_vocabulary(*apart), False, len(apart[1]))
+    whole.look_up_all()
+    shared = share_vocabulary(*apart)
+    few = SharedVocabulary(*(ids[shared.teacher_ids < 270] for ids in (shared.student_ids, shared.teacher_ids)))
+    part = VocabularyMap(apart, few, False, 270)
+    part.look_up_all()
+    assert part.student_W.tolist() == whole.student_W[:270].tolist()
+
+
+def test_the_table_is_no_weight_of_the_loss(tokenizers: dict[Kind, PreTrainedTokenizerFast]) -> None:
+    both = (tokenizers["bpe"], tokenizers["bytelevel"])
+    found = VocabularyMap(both, share_vocabulary(*both), False, len(both[1]))
+    assert (
+        not found.state_dict() and not list(found.parameters()) and dict(found.named_buffers()).keys() == {"student_W"}
+    )
+    assert found.student_W.dtype == found(torch.arange(3)).dtype == torch.long
+
+
+def test_of_equally_near_tokens_the_shortest_then_the_first_in_byte_order() -> None:
+    student = word_tokenizer(["cap", "cab", "cart", "at", "bat"])
+    teacher = word_tokenizer(["cat", "bab"])
+    pieces = [student.convert_ids_to_tokens(token) for token in range(len(student))]
+    found = VocabularyMap((student, teacher), share_vocabulary(student, teacher), False, len(teacher))
+    found.look_up_all()
+    assert [pieces[token] for token in found.student_W.tolist()[1:]] == ["at", "bat"]
+    assert found.student_W[0] == -1  # of unknown words
+    assert edit_distances([b"cat"], [b"cap", b"cab", b"cart", b"at", b"bat"]).dtype == np.uint16
