@@ -48,7 +48,10 @@ class Cache:
         self.shard = lru_cache(maxsize=texts)(self._open_shard)
         self._mapped = lru_cache(maxsize=maps - maps // 4)(self._open_array)
         self._in_memory = lru_cache(maxsize=IN_MEMORY)(self._open_array)
-        self._arrays = {array.path: array for array in self.manifest.arrays}
+        self._arrays = {(array.kind, array.layer): array for array in self.manifest.arrays}
+        # Found once: to ask the registries at every read would cost as much again as to slice a map.
+        self._per_sample = {key for key, array in self._arrays.items() if array.rows == "samples"}
+        self._decoded = {key for key, array in self._arrays.items() if not CODECS.find(array.encoding).mapped}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -100,8 +103,9 @@ class Cache:
         start, count = self.shard(unit).rows(row)
         found = []
         for array in arrays:
-            values = (self._mapped if CODECS[array.encoding].mapped else self._in_memory)(unit, array.path)
-            found.append(values[row : row + 1] if array.rows == "samples" else values[start : start + count])
+            key = array.kind, array.layer
+            values = (self._in_memory if key in self._decoded else self._mapped)(unit, key)
+            found.append(values[row : row + 1] if key in self._per_sample else values[start : start + count])
         return found
 
     def _check_shard(self, unit: int) -> ShardRecord:
@@ -111,8 +115,8 @@ class Cache:
     def _open_shard(self, unit: int) -> Shard:
         return Shard(shard_path(self.path, unit), self._record(unit))
 
-    def _open_array(self, unit: int, path: str) -> np.ndarray:
-        return self.shard(unit).array(self._arrays[path])
+    def _open_array(self, unit: int, key: tuple[str, int]) -> np.ndarray:
+        return self.shard(unit).array(self._arrays[key])
 
 
 def _most_maps() -> int:
