@@ -6,6 +6,7 @@ from rich.table import Table
 
 from jobs.report.console import make_console
 from schemas.errors import ConfigError
+from schemas.shown import quoted
 
 PRESETS = Path(__file__).parent / "configs" / "presets"
 
@@ -21,12 +22,11 @@ def show_presets(name: str | None) -> None:
         title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
         table.add_row(path.stem, title)
     console.print(table)
-    console.print("\nWrite `preset: NAME` into a training config; what the config says itself goes before the preset.")
+    console.print("\nWrite `preset: NAME` into a training config; the config's own values override the preset's.")
 
 
 def _read(name: str) -> str:
-    path = PRESETS / f"{name}.yaml"
-    if not path.is_file():
-        names = ", ".join(sorted(path.stem for path in PRESETS.glob("*.yaml")))
-        raise ConfigError(f"there is no preset {name!r}; there are {names}")
-    return path.read_text(encoding="utf-8")
+    names = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    if name not in names:
+        raise ConfigError(f"unknown preset {quoted(name)}; available: {', '.join(names)}")
+    return (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")

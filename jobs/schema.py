@@ -8,6 +8,7 @@ from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.generation import GenerationConfig
 from schemas.configs.training import TrainingConfig
 from schemas.errors import ConfigError
+from schemas.shown import quoted
 from schemas.strict import Strict
 
 SCHEMAS: dict[str, type[Strict]] = {
@@ -22,5 +23,5 @@ SCHEMAS: dict[str, type[Strict]] = {
 def show_schema(which: str) -> None:
     """Print one schema as JSON. Raises ConfigError for an unknown name."""
     if which not in SCHEMAS:
-        raise ConfigError(f"there is no schema {which!r}; choose one of {', '.join(SCHEMAS)}")
+        raise ConfigError(f"unknown schema {quoted(which)}; available: {', '.join(SCHEMAS)}")
     print(json.dumps(SCHEMAS[which].model_json_schema(), indent=2))

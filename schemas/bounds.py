@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 from schemas.shown import quoted
 from schemas.storage.local import require_local
 
+MOST_LAYERS = 1_000
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 Threads = Annotated[int, Field(ge=1, le=1_024)]
 Processes = Annotated[int, Field(ge=0, le=256)]
@@ -47,6 +48,8 @@ def require_bounded(value: Any, place: str, levels: int = 8) -> None:
         raise ValueError(f"{place} is nested too deeply")
     if isinstance(value, dict):
         for key, item in value.items():
+            if "layer" in str(key) and isinstance(item, int) and item > MOST_LAYERS:  # each takes time to build
+                raise ValueError(f"{place}.{key} is {quoted(item)}; a model has up to {MOST_LAYERS:,} layers")
             require_bounded(item, f"{place}.{key}", levels - 1)
     elif isinstance(value, list):
         for number, item in enumerate(value):

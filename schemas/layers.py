@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from schemas.bounds import MOST_LAYERS
 from schemas.errors import ConfigError
 from schemas.strict import Strict
 
-MOST_LAYERS = 100_000
 Layer = Annotated[int, Field(ge=-MOST_LAYERS, le=MOST_LAYERS)] | Literal["last"]
 
 

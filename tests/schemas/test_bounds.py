@@ -56,6 +56,7 @@ TRAINING: dict[str, Any] = {
         ({"cache": "gs://bucket/cache"}, "is a URL"),
         ({"student": {"model": "https://huggingface.co/org/name"}}, "hub id alone, as in org/name"),
         ({"student": {**TRAINING["student"], "architecture": {"hidden_size": 1 << 40}}}, "below 2\\^31"),
+        ({"student": {**TRAINING["student"], "architecture": {"num_hidden_layers": 10**8}}}, "up to 1,000 layers"),
         ({"student": {**TRAINING["student"], "architecture": {"a": [[[[[[[[[1]]]]]]]]]}}}, "nested too deeply"),
     ],
 )
