@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+from trainer.optimisation.memory import keep_freed_memory
 
 PROGRAM = """
 import resource, sys
@@ -35,6 +38,21 @@ print(faults() - before)
 def faults(what: str) -> int:
     found = subprocess.run([sys.executable, "-c", PROGRAM, what], capture_output=True, text=True, check=True)
     return int(found.stdout)
+
+
+def test_what_is_asked_of_malloc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers of glibc's malloc.h: M_MMAP_MAX 0, M_TRIM_THRESHOLD without end, M_TOP_PAD of 64 MiB."""
+    asked = dict[int, int]()
+    monkeypatch.setattr("ctypes.CDLL", lambda name: SimpleNamespace(mallopt=asked.__setitem__))
+    keep_freed_memory()
+    assert asked == {-4: 0, -1: -1, -2: 67_108_864}
+
+
+def test_without_glibc_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = list[object]()
+    monkeypatch.setattr("ctypes.CDLL", lambda name: opened.append(name) or SimpleNamespace())  # type: ignore[func-returns-value]
+    keep_freed_memory()
+    assert opened == [None]  # the program itself, with the C library that it runs on
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt is glibc's")
