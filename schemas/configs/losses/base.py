@@ -18,11 +18,10 @@ class WeightedLoss(Strict):
     module: ClassVar[str | None] = None  # where its `LOSS` is; left out, trainer.objectives.NAME
     student: ClassVar[StudentKind] = "causal"  # the kind of student that can learn from it
 
-    weight: Annotated[Weight, Field(description="Factor of this loss in the objective.")] = 1.0
-    texts: Annotated[
-        Texts,
-        Field(description="Over the texts of `cache`, or over those of `student_cache`, which the student wrote."),
-    ] = "corpus"
+    weight: Weight = 1.0
+    """Factor of this loss in the objective."""
+    texts: Texts = "corpus"
+    """Over the texts of `cache`, or over those of `student_cache`, which the student wrote."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **arguments: Any) -> None:
@@ -33,7 +32,7 @@ class WeightedLoss(Strict):
 class Projection(Strict):
     """P in R^{d_S x d_T}: learned, without bias or weight decay, at a rate of its own (SRA, reference code)."""
 
-    init: Annotated[Literal["orthogonal", "xavier"], Field(description="How the projection starts.")] = "orthogonal"
-    lr: Annotated[
-        float, Field(gt=0, le=1e6, description="Its peak learning rate; it follows the student's schedule.")
-    ] = 5e-4
+    init: Literal["orthogonal", "xavier"] = "orthogonal"
+    """How the projection starts."""
+    lr: Annotated[float, Field(gt=0, le=1e6)] = 5e-4
+    """Its peak learning rate; it follows the student's schedule."""

@@ -11,35 +11,29 @@ from schemas.strict import Strict
 class Projectors(Strict):
     """DSKD's linear maps between the two spaces, without weight decay; the defaults are those of the reference code."""
 
-    init: Annotated[
-        Literal["linear", "orthogonal", "xavier"],
-        Field(description="How they start; linear is what torch gives a linear layer (reference)."),
-    ] = "linear"
-    bias: Annotated[bool, Field(description="Whether they have a bias.")] = True
-    lr: Annotated[
-        float, Field(gt=0, le=1e6, description="Their peak learning rate; it follows the student's schedule.")
-    ] = 1e-3
+    init: Literal["linear", "orthogonal", "xavier"] = "linear"
+    """How they start; linear is what torch gives a linear layer (reference)."""
+    bias: bool = True
+    """Whether they have a bias."""
+    lr: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
+    """Their peak learning rate; it follows the student's schedule."""
 
 
 class DSKDConfig(WeightedLoss):
     """Dual-space knowledge distillation (arXiv 2406.17328), with cross-model attention if the tokenizers differ."""
 
     loss: Literal["dskd"] = "dskd"
-    weight: Annotated[Weight, Field(description="The paper halves the objective: ce and dskd have 0.5 each.")] = 1.0
-    student_space: Annotated[
-        Weight, Field(description="Weight of t2s_kd, and of t2s_ce, which trains the projector that t2s_kd reads.")
-    ] = 1.0
-    teacher_space: Annotated[Weight, Field(description="Weight of s2t_kd.")] = 1.0
-    temperature: Annotated[
-        float, Field(gt=0, le=1e6, description="tau of both KLs; they are not multiplied by tau^2.")
-    ] = 2.0
-    mask_wrong: Annotated[
-        Literal["auto", "always", "never"],
-        Field(
-            description="Leave out of t2s_kd the tokens that the projected teacher gets wrong; auto: where the "
-            "tokenizers differ (reference)."
-        ),
-    ] = "auto"
+    weight: Weight = 1.0
+    """The paper halves the objective: ce and dskd have 0.5 each."""
+    student_space: Weight = 1.0
+    """Weight of t2s_kd, and of t2s_ce, which trains the projector that t2s_kd reads."""
+    teacher_space: Weight = 1.0
+    """Weight of s2t_kd."""
+    temperature: Annotated[float, Field(gt=0, le=1e6)] = 2.0
+    """tau of both KLs; they are not multiplied by tau^2."""
+    mask_wrong: Literal["auto", "always", "never"] = "auto"
+    """Leave out of t2s_kd the tokens that the projected teacher gets wrong; auto: where the tokenizers differ
+    (reference)."""
     projectors: Projectors = Projectors()
 
     @model_validator(mode="after")

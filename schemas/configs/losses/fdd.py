@@ -12,19 +12,16 @@ class FDDConfig(WeightedLoss):
     """Feature dynamics distillation: what the key layers would predict, and how it changes; one tokenizer."""
 
     loss: Literal["fdd"] = "fdd"
-    trajectory: Annotated[Weight, Field(description="Weight of the KL between intermediate predictions.")] = 1.0
-    derivative: Annotated[
-        Weight, Field(description="Weight of 1 - cos between the layer-to-layer changes of log-probabilities.")
-    ] = 1.0
-    temperature: Annotated[
-        float,
-        Field(gt=0, le=1e6, description="tau of the trajectory; the loss is not multiplied by tau^2 (reference)."),
-    ] = 2.0
-    student_layers: Annotated[LayerSelection, Field(description="Key layers of the student.")] = Top(top=3)
-    teacher_layers: Annotated[
-        list[Layer] | None,
-        Field(description="Their teacher layers, ascending; left out, phi(l) = round(l * L_T / L_S)."),
-    ] = None
+    trajectory: Weight = 1.0
+    """Weight of the KL between intermediate predictions."""
+    derivative: Weight = 1.0
+    """Weight of 1 - cos between the layer-to-layer changes of log-probabilities."""
+    temperature: Annotated[float, Field(gt=0, le=1e6)] = 2.0
+    """tau of the trajectory; the loss is not multiplied by tau^2 (reference)."""
+    student_layers: LayerSelection = Top(top=3)
+    """Key layers of the student."""
+    teacher_layers: list[Layer] | None = None
+    """Their teacher layers, ascending; left out, phi(l) = round(l * L_T / L_S)."""
 
     @model_validator(mode="after")
     def _has_a_term(self) -> "FDDConfig":

@@ -24,27 +24,19 @@ class KDConfig(WeightedLoss):
     tokens."""
 
     loss: Literal["kd"] = "kd"
-    divergence: Annotated[
-        Divergence, Field(description="p is the teacher's distribution, q the student's; forward_kl is KL(p || q).")
-    ] = "forward_kl"
-    temperature: Annotated[float, Field(gt=0, le=1e6, description="tau; the loss is multiplied by tau^2.")] = 1.0
-    logits: Annotated[
-        Logits,
-        Field(
-            description="exact: from the cached final states. top_k: the stored likeliest tokens, and all others as "
-            "one. sampled: stored draws, whose cross-entropy has forward KL's gradient without bias."
-        ),
-    ] = "exact"
-    skew: Annotated[
-        float, Field(ge=0, lt=1, description="How much of the other distribution is mixed in (DistiLLM: 0.1).")
-    ] = 0.1
-    beta: Annotated[
-        float,
-        Field(gt=0, lt=1, description="js: beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q."),
-    ] = 0.5
-    head: Annotated[
-        float, Field(gt=0, lt=1, description="adaptive_kl: the likeliest tokens that hold so much of p are the head.")
-    ] = 0.5
+    divergence: Divergence = "forward_kl"
+    """p is the teacher's distribution, q the student's; forward_kl is KL(p || q)."""
+    temperature: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """tau; the loss is multiplied by tau^2."""
+    logits: Logits = "exact"
+    """exact: from the cached final states. top_k: the stored likeliest tokens, and all others as one. sampled: stored
+    draws, whose cross-entropy has forward KL's gradient without bias."""
+    skew: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """How much of the other distribution is mixed in (DistiLLM: 0.1)."""
+    beta: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """js: beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q."""
+    head: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """adaptive_kl: the likeliest tokens that hold so much of p are the head."""
 
     @model_validator(mode="after")
     def _fits(self) -> "KDConfig":

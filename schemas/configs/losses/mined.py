@@ -11,27 +11,16 @@ class MinEDConfig(WeightedLoss):
     """Forward KL to the teacher's distribution, mapped by minimum edit distance; any two tokenizers (2401.10491)."""
 
     loss: Literal["mined"] = "mined"
-    temperature: Annotated[float, Field(gt=0, le=1e6, description="tau of both distributions.")] = 1.0
-    top_k: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=1_000_000,
-            description="So many of the teacher's likeliest tokens are mapped (10: FuseLLM's scripts). null: all of "
-            "its vocabulary (DSKD's reimplementation), for which every token is looked up when a run starts.",
-        ),
-    ] = 10
-    merge: Annotated[
-        Literal["max", "sum"],
-        Field(
-            description="Where several teacher tokens map to one of the student's: the likeliest counts and the "
-            "rest is dropped (the references), or their probabilities add up."
-        ),
-    ] = "max"
-    unaligned: Annotated[
-        Literal["one_hot", "skip"],
-        Field(description="Predictions without a counterpart learn the text's own token (the references), or nothing."),
-    ] = "one_hot"
+    temperature: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """tau of both distributions."""
+    top_k: Annotated[int | None, Field(ge=1, le=1_000_000)] = 10
+    """So many of the teacher's likeliest tokens are mapped (10: FuseLLM's scripts). null: all of its vocabulary (DSKD's
+    reimplementation), for which every token is looked up when a run starts."""
+    merge: Literal["max", "sum"] = "max"
+    """Where several teacher tokens map to one of the student's: the likeliest counts and the rest is dropped (the
+    references), or their probabilities add up."""
+    unaligned: Literal["one_hot", "skip"] = "one_hot"
+    """Predictions without a counterpart learn the text's own token (the references), or nothing."""
 
 
 LOSS = MinEDConfig

@@ -12,44 +12,33 @@ class MTAConfig(WeightedLoss):
     """Multi-granular trajectory alignment over words and phrases (arXiv 2605.01374); any two tokenizers."""
 
     loss: Literal["mta"] = "mta"
-    dsa: Annotated[Weight, Field(description="lambda_DSA, weight of dynamic structural alignment.")] = 2.0
-    hid: Annotated[Weight, Field(description="lambda_Hid, weight of hidden-state alignment.")] = 0.2
-    student_layers: Annotated[LayerSelection, Field(description="Key layers of the student.")] = Top(top=3)
-    teacher_layers: Annotated[
-        list[Layer] | None,
-        Field(description="Their teacher layers, ascending; left out, phi(l) = round(l * L_T / L_S)."),
-    ] = None
-    word_layers: Annotated[
-        int | None,
-        Field(
-            ge=0, le=1_000_000, description="How many of the lowest key layers are at word level; left out, a third."
-        ),
-    ] = None
-    phrases: Annotated[list[Literal["noun", "verb"]], Field(min_length=1, description="What counts as a phrase.")] = [
+    dsa: Weight = 2.0
+    """lambda_DSA, weight of dynamic structural alignment."""
+    hid: Weight = 0.2
+    """lambda_Hid, weight of hidden-state alignment."""
+    student_layers: LayerSelection = Top(top=3)
+    """Key layers of the student."""
+    teacher_layers: list[Layer] | None = None
+    """Their teacher layers, ascending; left out, phi(l) = round(l * L_T / L_S)."""
+    word_layers: Annotated[int | None, Field(ge=0, le=1_000_000)] = None
+    """How many of the lowest key layers are at word level; left out, a third."""
+    phrases: Annotated[list[Literal["noun", "verb"]], Field(min_length=1)] = [
         "noun",
         "verb",
     ]
-    token_weights: Annotated[
-        Literal["attention", "uniform"], Field(description="Tokens weigh by eq. 5-7, or all the same.")
-    ] = "attention"
-    pooling_weights: Annotated[
-        Literal["student", "teacher"],
-        Field(description="Whose token weights pool the student's spans; teacher needs one tokenizer."),
-    ] = "student"
-    normalise: Annotated[
-        Literal["sample", "batch"],
-        Field(description="L_DSA and L_Hid are weighted means within a sample, or over the batch (reference)."),
-    ] = "sample"
-    hid_reduction: Annotated[
-        Literal["sum", "mean"], Field(description="L_Hid over key layers: sum (the paper) or mean (the reference).")
-    ] = "sum"
-    hid_pairs: Annotated[
-        Literal["auto", "token", "word"],
-        Field(description="L_Hid pairs tokens or words; auto: tokens if the tokenizers are one."),
-    ] = "auto"
-    scope: Annotated[
-        Literal["text", "response"], Field(description="Spans of the whole text, or of the response only.")
-    ] = "text"
+    """What counts as a phrase."""
+    token_weights: Literal["attention", "uniform"] = "attention"
+    """Tokens weigh by eq. 5-7, or all the same."""
+    pooling_weights: Literal["student", "teacher"] = "student"
+    """Whose token weights pool the student's spans; teacher needs one tokenizer."""
+    normalise: Literal["sample", "batch"] = "sample"
+    """L_DSA and L_Hid are weighted means within a sample, or over the batch (reference)."""
+    hid_reduction: Literal["sum", "mean"] = "sum"
+    """L_Hid over key layers: sum (the paper) or mean (the reference)."""
+    hid_pairs: Literal["auto", "token", "word"] = "auto"
+    """L_Hid pairs tokens or words; auto: tokens if the tokenizers are one."""
+    scope: Literal["text", "response"] = "text"
+    """Spans of the whole text, or of the response only."""
     projection: Projection = Projection()
 
     @model_validator(mode="after")

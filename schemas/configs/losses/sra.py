@@ -12,42 +12,34 @@ class SRAConfig(WeightedLoss):
     """Span representation alignment, any two tokenizers (arXiv 2605.01205)."""
 
     loss: Literal["sra"] = "sra"
-    weight: Annotated[Weight, Field(description="(1 - alpha) of the paper, where ce has weight alpha.")] = 1.0
-    cos: Annotated[Weight, Field(description="Weight of L_cos, cosine distance of projected centres of mass.")] = 1.0
-    geo: Annotated[Weight, Field(description="Weight of L_geo, pairwise span geometry.")] = 1.0
-    span_kd: Annotated[
-        Weight, Field(description="Weight of L_span-KD, KL of span logits over the shared vocabulary.")
-    ] = 1.0
-    temperature: Annotated[float, Field(gt=0, le=1e6, description="tau of L_span-KD.")] = 2.0
-    spans: Annotated[
-        Literal["aligned", "word", "phrase"],
-        Field(description="The finest spans both tokenizers agree on (the paper), words, or noun and verb phrases."),
-    ] = "aligned"
-    teacher_layer: Annotated[Layer, Field(description="Teacher layer pooled by L_cos and L_geo.")] = "last"
-    student_layer: Annotated[Layer, Field(description="Student layer pooled by L_cos and L_geo.")] = "last"
-    pooling: Annotated[
-        Literal["mass", "mean"], Field(description="Centre of mass, or the plain mean of a span's tokens (no WSP).")
-    ] = "mass"
-    span_weights: Annotated[
-        Literal["mass", "equal"], Field(description="Spans weigh by their teacher mass, or all the same (no WSL).")
-    ] = "mass"
-    mass_exponent: Annotated[
-        float, Field(ge=0, le=1e6, description="p of m^p / sum m^p; 0 equals `span_weights: equal`.")
-    ] = 1.0
-    ignore_first: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=1_000_000,
-            description="So many leading tokens get no mass on either side: attention sinks sit there.",
-        ),
-    ] = 0
-    max_spans: Annotated[int, Field(ge=2, le=1_000_000, description="More spans than this are merged uniformly.")] = (
-        1024
-    )
-    span_kd_reduction: Annotated[
-        Literal["sum", "mean"], Field(description="L_span-KD sums a sample's spans (the reference) or averages them.")
-    ] = "sum"
+    weight: Weight = 1.0
+    """(1 - alpha) of the paper, where ce has weight alpha."""
+    cos: Weight = 1.0
+    """Weight of L_cos, cosine distance of projected centres of mass."""
+    geo: Weight = 1.0
+    """Weight of L_geo, pairwise span geometry."""
+    span_kd: Weight = 1.0
+    """Weight of L_span-KD, KL of span logits over the shared vocabulary."""
+    temperature: Annotated[float, Field(gt=0, le=1e6)] = 2.0
+    """tau of L_span-KD."""
+    spans: Literal["aligned", "word", "phrase"] = "aligned"
+    """The finest spans both tokenizers agree on (the paper), words, or noun and verb phrases."""
+    teacher_layer: Layer = "last"
+    """Teacher layer pooled by L_cos and L_geo."""
+    student_layer: Layer = "last"
+    """Student layer pooled by L_cos and L_geo."""
+    pooling: Literal["mass", "mean"] = "mass"
+    """Centre of mass, or the plain mean of a span's tokens (no WSP)."""
+    span_weights: Literal["mass", "equal"] = "mass"
+    """Spans weigh by their teacher mass, or all the same (no WSL)."""
+    mass_exponent: Annotated[float, Field(ge=0, le=1e6)] = 1.0
+    """p of m^p / sum m^p; 0 equals `span_weights: equal`."""
+    ignore_first: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """So many leading tokens get no mass on either side: attention sinks sit there."""
+    max_spans: Annotated[int, Field(ge=2, le=1_000_000)] = 1024
+    """More spans than this are merged uniformly."""
+    span_kd_reduction: Literal["sum", "mean"] = "sum"
+    """L_span-KD sums a sample's spans (the reference) or averages them."""
     projection: Projection = Projection()
 
     @model_validator(mode="after")

@@ -13,37 +13,22 @@ class TALASConfig(WeightedLoss):
     student: ClassVar[StudentKind] = "encoder"
 
     loss: Literal["talas"] = "talas"
-    contrastive: Annotated[
-        Weight, Field(description="lambda_1, weight of InfoNCE between two dropout views; 0 saves a forward pass.")
-    ] = 0.001
-    tamd: Annotated[
-        Weight, Field(description="lambda_2, weight of L_TAMD, cosine distance to the teacher's embedding.")
-    ] = 0.75
-    lasd: Annotated[
-        Weight, Field(description="lambda_3, weight of L_LASD, the change of in-batch similarity between layers.")
-    ] = 1.0
-    anchored_layers: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=1_000_000,
-            description="K: so many layers, counted down from the last, are held against the teacher.",
-        ),
-    ] = 2
-    temperature: Annotated[float, Field(gt=0, le=1e6, description="Of InfoNCE.")] = 0.1
-    lasd_reduction: Annotated[
-        Literal["sum", "mean"],
-        Field(description="A matrix of differences counts by its sum (the paper) or its mean entry (the reference)."),
-    ] = "sum"
-    lasd_guide: Annotated[
-        Literal["detached", "trained"],
-        Field(
-            description="The upper layer of a pair guides and gets no gradient (the paper), or learns too (reference)."
-        ),
-    ] = "detached"
-    lasd_embeddings: Annotated[
-        bool, Field(description="Layer 0, the embeddings, is the lowest of the layers that L_LASD compares.")
-    ] = True
+    contrastive: Weight = 0.001
+    """lambda_1, weight of InfoNCE between two dropout views; 0 saves a forward pass."""
+    tamd: Weight = 0.75
+    """lambda_2, weight of L_TAMD, cosine distance to the teacher's embedding."""
+    lasd: Weight = 1.0
+    """lambda_3, weight of L_LASD, the change of in-batch similarity between layers."""
+    anchored_layers: Annotated[int, Field(ge=1, le=1_000_000)] = 2
+    """K: so many layers, counted down from the last, are held against the teacher."""
+    temperature: Annotated[float, Field(gt=0, le=1e6)] = 0.1
+    """Of InfoNCE."""
+    lasd_reduction: Literal["sum", "mean"] = "sum"
+    """A matrix of differences counts by its sum (the paper) or its mean entry (the reference)."""
+    lasd_guide: Literal["detached", "trained"] = "detached"
+    """The upper layer of a pair guides and gets no gradient (the paper), or learns too (reference)."""
+    lasd_embeddings: bool = True
+    """Layer 0, the embeddings, is the lowest of the layers that L_LASD compares."""
     projection: Projection = Projection()
 
     @model_validator(mode="after")
