@@ -80,7 +80,10 @@ class SharpnessConfig(Strict):
     rho: Annotated[float, Field(gt=0, le=1_000)] = 0.05
     """Size of the perturbation, relative to the weights."""
     eta: Factor = 0.01
-    """Added to every |w|, so that weights at 0 are perturbed too."""
+    """Added to every |w|, so that weights at 0 are perturbed too; 0 for TALAS (pytorch_optimizer 4.1.0)."""
+    scale_biases: bool = False
+    """Perturb biases by their size too (reference: sonho4ng/Teacher-Anchor-KD @ 1cd570f by pytorch_optimizer), or, as
+    ASAM's authors do, as they are."""
 
 
 class OptimizerConfig(Strict):
@@ -100,6 +103,8 @@ class OptimizerConfig(Strict):
     """On matrices only; never on biases, norms or projections."""
     clip: Annotated[float, Field(gt=0, le=1e6)] | None = 1.0
     """Largest global gradient norm; null switches clipping off."""
+    decay: Literal["matrices", "all"] = "matrices"
+    """What of the student decays; all: biases and norms too (reference: sonho4ng/Teacher-Anchor-KD @ 1cd570f)."""
     sharpness: SharpnessConfig | None = None
     """Take the gradient at the worst weights nearby; {} does so with the defaults."""
 

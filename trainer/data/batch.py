@@ -15,7 +15,7 @@ from trainer.data.request import BatchRequest, answer_of
 from trainer.data.tied_tokens import SameTokenPositions
 
 T = TypeVar("T")
-Unit = Literal["token", "pair", "sample"]
+Unit = Literal["token", "pair", "shared", "sample"]
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,20 @@ class Batch(OnDevice):
     def count(self, unit: Unit) -> int:
         """How many terms a loss with this unit sums over: the divisor, known before any forward pass.
 
-        token: cross-entropy targets. pair: those that the teacher predicts at the same place. sample: samples.
+        token: cross-entropy targets. pair: those that the teacher predicts at the same place. shared: tokens of the
+        text that are the same on both sides. sample: samples.
         """
         if unit == "token":
             return int(self.target_BS.sum())
         if unit == "pair":
             return int(self.shared_predictions().sum())
+        if unit == "shared":
+            return int(self.shared_tokens().sum())
         return len(self.sample_ids)
+
+    def shared_tokens(self) -> Tensor:
+        """[B, S] bool: a token of the text that the teacher has at a place of its own. Needs `SameTokenPositions`."""
+        return self.mask_BS & (self[SameTokenPositions()] >= 0)
 
     def shared_predictions(self) -> Tensor:
         """[B, S] bool, at s: the state at s predicts a target, and the teacher's state at the same token predicts it.

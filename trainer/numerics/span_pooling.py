@@ -55,14 +55,17 @@ def span_mass(members: Members, weight_BX: Tensor) -> Tensor:
     return members.sum(weight_BX[:, :, None]).squeeze(-1)
 
 
-def within_span(members: Members, weight_BX: Tensor) -> Tensor:
+def within_span(members: Members, weight_BX: Tensor, floor: float = 0.0) -> Tensor:
     """Each token's share of its span, w_x / m_k, [B, X]: 1 in sum over a span, 0 outside all spans.
 
-    A span whose tokens have no weight at all (attention that underflowed, or leading tokens that were stripped of it)
+    With a `floor`, w_x / max(m_k, floor): a span of less mass has shares of less than 1 in sum. Without one,
+    a span whose tokens have no weight at all (attention that underflowed, or leading tokens that were stripped of it)
     shares evenly: its centre of mass is the plain mean.
     """
     per_span_BK2 = members.sum(torch.stack([weight_BX, torch.ones_like(weight_BX)], -1))
     mass_BX, tokens_BX = members.look_up(per_span_BK2).unbind(-1)
+    if floor > 0:
+        return torch.where(members.inside_BX, weight_BX / mass_BX.clamp_min(floor), 0.0)
     # Below the smallest normal number a quotient is no longer a share to rely on.
     even_BX = mass_BX < torch.finfo(mass_BX.dtype).tiny
     whole_BX = torch.where(members.inside_BX, torch.where(even_BX, tokens_BX, mass_BX), 1.0)

@@ -243,7 +243,8 @@ class DSKD(Loss):
         return {"s2t_kd": Term(kl, self.config.teacher_space)}
 
     def parameter_groups(self) -> list[dict[str, object]]:
-        return [{"params": list(self.parameters()), "lr": self.config.projectors.lr, "weight_decay": 0.0}]
+        decay = {"weight_decay": self.config.projectors.weight_decay}
+        return [{"params": list(self.parameters()), "lr": self.config.projectors.lr} | decay]
 
 
 def _teacher_embedding(context: LossContext) -> Tensor:

@@ -7,7 +7,8 @@ and the gradient is computed on the way: what waits for the backward pass is one
 like W_U^S and one like the logits. On a CPU, with M = 3, V = 32,000 and 400 tokens, it takes 0.6 of the time and 0.3 of
 the memory of plain autograd; checkpointing each chunk takes more of both than this does.
 
-Decisions, all but the last as a public implementation (in code for MTA) has them:
+Decisions, all but the last as wind123mountain/MTA @ 37298fc has them, a baseline of MTA's authors (FDD's own have
+published no code):
 - The trajectory's KL at temperature tau is not multiplied by tau^2; the derivative's log-probabilities are at tau = 1.
 - An intermediate state meets the unembedding as it is, without the final norm. Either model's head scales and soft-caps
   it as it does a final state.
@@ -154,7 +155,7 @@ class FDD(Loss):
 
     def __init__(self, config: FDDConfig, context: LossContext):
         super().__init__(config)
-        self.config, self.unit = config, "pair"
+        self.config, self.unit = config, "pair" if config.positions == "response" else "shared"
         require_same_tokenizer(
             context, "fdd", "Use mta, which aligns words and phrases, or give the student the tokenizer 'teacher'"
         )
@@ -169,7 +170,8 @@ class FDD(Loss):
         self.requests = frozenset([SameTokenPositions(), *of_teacher, *of_student])
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
-        sample_P, position_P = batch.shared_predictions().nonzero(as_tuple=True)
+        where_BS = batch.shared_predictions() if self.config.positions == "response" else batch.shared_tokens()
+        sample_P, position_P = where_BS.nonzero(as_tuple=True)
         teacher_P = batch[SameTokenPositions()][sample_P, position_P]
         logits_BSV, unembedding = student[StudentLogits()], student[StudentUnembedding()]
 

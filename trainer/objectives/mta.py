@@ -8,7 +8,8 @@ Decisions where the paper is silent:
 - A single token attends to nothing but itself; its weight is 1.
 - L_Hid by tokens takes the tokens in the layer's own spans; by words, all words of the scope at every key layer, phrase
   layers too. A word weighs as much as its teacher tokens together.
-- `normalise: batch` is over the samples of one forward pass: with gradient accumulation it is a mean of such means.
+- `normalise: batch` is for L_DSA, over the samples of one forward pass: with gradient accumulation it is a mean of
+  such means. L_Hid is a mean of sample means in the authors' code too.
 
 Shapes: B samples, S student tokens, T teacher tokens, X tokens of either side, K spans; d_S and d_T wide, as suffixes d
 and e.
@@ -30,7 +31,7 @@ from trainer.numerics.span_pooling import centres_of_mass, membership, span_mass
 from trainer.objectives.context import LossContext
 from trainer.objectives.loss import Loss, Request, Term
 from trainer.objectives.parts.layer_pairs import layer_pairs
-from trainer.objectives.parts.projection import projection_groups, projection_matrix
+from trainer.objectives.parts.projection import project, projection_biases, projection_groups, projection_matrix
 from trainer.objectives.parts.requirements import require_hidden, require_phrases, require_same_tokenizer
 from trainer.student.states import StudentHidden, StudentStates
 
@@ -77,11 +78,15 @@ def structure_loss(student_BKd: Tensor, teacher_BKe: Tensor, weight_BK: Tensor, 
 
 
 def hidden_loss(
-    student_BXd: Tensor, teacher_BXe: Tensor, weight_BX: Tensor, projection_de: Tensor, over_batch: bool = False
+    student_BXd: Tensor,
+    teacher_BXe: Tensor,
+    weight_BX: Tensor,
+    projection_de: Tensor,
+    bias_e: Tensor | None = None,
 ) -> Tensor:
-    """L_Hid^(l) = sum_t w^T_t d(H^S_t W_l, H^T_t) / sum_t w^T_t over paired tokens or words, by `weighted_mean`."""
-    distance_BX = cosine_distance(student_BXd @ projection_de, teacher_BXe)
-    return weighted_mean((weight_BX * distance_BX).sum(1), weight_BX.sum(1), over_batch)
+    """L_Hid^(l) = sum_t w^T_t d(H^S_t W_l, H^T_t) / sum_t w^T_t over paired tokens or words, summed over samples."""
+    distance_BX = cosine_distance(project(student_BXd, projection_de, bias_e), teacher_BXe)
+    return weighted_mean((weight_BX * distance_BX).sum(1), weight_BX.sum(1), over_batch=False)
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ class MTA(Loss):
         self.projections = nn.ParameterDict(
             {str(key.student): projection_matrix(context.student.width, width, config.projection) for key in layers}
         )
+        self.biases = projection_biases(self.projections, context.student.width, width, config.projection)
         self.requests = self._requests(context)
 
     def _requests(self, context: LossContext) -> frozenset[Request]:
@@ -133,9 +139,9 @@ class MTA(Loss):
             if self.config.dsa > 0:
                 dsa.append(self._structure(view, batch[key.spans]))
             if self.config.hid > 0:
-                projection = self.projections[str(key.student)]
-                compare = self._hidden_by_token if self.by_token else self._hidden_by_word
-                hid.append(compare(view, batch, key, projection))
+                hid.append(
+                    self._hidden_by_token(view, batch, key) if self.by_token else self._hidden_by_word(view, batch, key)
+                )
         terms = {}
         if dsa:
             terms["dsa"] = Term(torch.stack(dsa).mean(), self.config.dsa)
@@ -149,20 +155,24 @@ class MTA(Loss):
         student_BKd, teacher_BKe, weight_BK = view.pool(spans)
         return structure_loss(student_BKd, teacher_BKe, weight_BK, self.over_batch)
 
-    def _hidden_by_token(self, view: "_View", batch: Batch, key: KeyLayer, projection_de: Tensor) -> Tensor:
+    def _hidden_by_token(self, view: "_View", batch: Batch, key: KeyLayer) -> Tensor:
         spans, position_BS = batch[key.spans], batch[SameTokenPositions()]
         in_span_BS = membership(spans.student_BS, spans.mask_BK).inside_BX
         weight_BS = in_span_BS * at_student(view.teacher_weight_BT, position_BS)
         index_BSe = position_BS.clamp_min(0)[:, :, None].expand(-1, -1, view.teacher_BTe.shape[-1])
         teacher_BSe = view.teacher_BTe.gather(1, index_BSe)
-        return hidden_loss(view.student_BSd, teacher_BSe, weight_BS, projection_de, self.over_batch)
+        return hidden_loss(view.student_BSd, teacher_BSe, weight_BS, *self._projection(key))
 
-    def _hidden_by_word(self, view: "_View", batch: Batch, key: KeyLayer, projection_de: Tensor) -> Tensor:
+    def _hidden_by_word(self, view: "_View", batch: Batch, key: KeyLayer) -> Tensor:
         student_BKd, teacher_BKe, weight_BK = view.pool(batch[self.words])
-        return hidden_loss(student_BKd, teacher_BKe, weight_BK, projection_de, self.over_batch)
+        return hidden_loss(student_BKd, teacher_BKe, weight_BK, *self._projection(key))
+
+    def _projection(self, key: KeyLayer) -> tuple[Tensor, Tensor | None]:
+        name = str(key.student)
+        return self.projections[name], self.biases.get(name)
 
     def parameter_groups(self) -> list[dict[str, object]]:
-        return projection_groups(self.projections.values(), self.config.projection)
+        return projection_groups([*self.projections.values(), *self.biases.values()], self.config.projection)
 
 
 class _View:

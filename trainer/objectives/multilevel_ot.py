@@ -18,7 +18,7 @@ What the paper and the authors' code (2018cx/Multi-Level-OT) do, and we:
 - The paper has one length T. Ours differ: L_HAD and L_SL pair the i-th predictions up to the shorter response, as the
   code's L_HAD does; L_SD moves all of one side to all of the other, by a plan whose columns, the student's positions,
   sum to 1. The code pads both to the batch's longest with rows of zeros, and takes N = 10 and a factor of 0.001.
-- Pairs are predictions of the response's tokens; the code takes the logits at those tokens, one place further on.
+- Pairs are predictions of the response's tokens, as in the code.
 - The paper sums over tokens beside a sum of cross-entropies: the unit of all three is the token, the student's targets.
 
 Costs one [T, d_T] x [d_T, V_T] product, a softmax of every prediction on either side, and a [T, S] kernel a sample.

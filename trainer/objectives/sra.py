@@ -32,9 +32,9 @@ from trainer.objectives.kernels.chunks import Chunks
 from trainer.objectives.kernels.forward_kl import forward_kl
 from trainer.objectives.kernels.pooled_rows import Columns, Rows
 from trainer.objectives.loss import Carrier, Request, Term
-from trainer.objectives.parts.projection import projection_groups, projection_matrix
+from trainer.objectives.parts.projection import project, projection_biases, projection_groups, projection_matrix
 from trainer.objectives.parts.requirements import require_head, require_hidden, require_mass, require_phrases
-from trainer.student.states import StudentHidden, StudentLogits, StudentMass, StudentStates
+from trainer.student.states import StudentHidden, StudentLogits, StudentMass, StudentStates, StudentUnembedding
 
 
 def relative_mass(mass_BK: Tensor, mask_BK: Tensor, exponent: float) -> Tensor:
@@ -43,9 +43,15 @@ def relative_mass(mass_BK: Tensor, mask_BK: Tensor, exponent: float) -> Tensor:
     return ratio(raised_BK, raised_BK.sum(1, keepdim=True))
 
 
-def span_cosine_loss(student_BKd: Tensor, teacher_BKe: Tensor, weight_BK: Tensor, projection_de: Tensor) -> Tensor:
+def span_cosine_loss(
+    student_BKd: Tensor,
+    teacher_BKe: Tensor,
+    weight_BK: Tensor,
+    projection_de: Tensor,
+    bias_e: Tensor | None = None,
+) -> Tensor:
     """L_cos = sum over samples of sum_i m~_i d(C^S_i P, C^T_i)."""
-    return (weight_BK * cosine_distance(student_BKd @ projection_de, teacher_BKe)).sum()
+    return (weight_BK * cosine_distance(project(student_BKd, projection_de, bias_e), teacher_BKe)).sum()
 
 
 def span_geometry_loss(student_BKd: Tensor, teacher_BKe: Tensor, weight_BK: Tensor) -> Tensor:
@@ -66,13 +72,14 @@ def span_kd_loss(
     mean: bool = False,
     carried: CarriedCrossEntropy | None = None,
     weight: float = 1.0,
+    whole: bool = True,
     chunks: Chunks | None = None,
 ) -> Tensor:
     """L_span-KD = sum over samples of sum_i KL(softmax(z^T_i / tau) || softmax(z^S_i / tau)), shared vocabulary only.
 
     z^T_i = head(C^T_i), where `head` has the shared tokens alone. z^S_i = sum over tokens s of span i of share_s z^S_s,
     in the `columns` of the same tokens. `mean` divides a sample's sum by its number of spans. `weight`
-    is that of the term, for what is `carried`.
+    is that of the term, for what is `carried`; shares that are `whole` are 1 in sum over a span.
     """
     row_BK = mask_BK.flatten().cumsum(0).view_as(mask_BK) - 1
     span_BS = label_BS.clamp_min(0)
@@ -80,7 +87,7 @@ def span_kd_loss(
     row_P, order_P = row_BK.gather(1, span_BS).flatten()[position_P].sort(stable=True)
     position_P = position_P[order_P]
     teacher_Re, share_P = teacher_BKe[mask_BK], share_BS.flatten()[position_P]
-    rows = Rows(position_P, row_P, share_P, num_rows=len(teacher_Re))
+    rows = Rows(position_P, row_P, share_P, num_rows=len(teacher_Re), whole=whole)
     spans_B1 = mask_BK.sum(1, keepdim=True) if mean else torch.ones_like(row_BK[:, :1])
     factor_R = (1.0 / spans_B1.clamp_min(1)).expand_as(mask_BK)[mask_BK]
 
@@ -124,7 +131,9 @@ class SRA(Carrier):
         self.spans = chosen_spans(config, context)
         self.requests = self._requests(context)
         if config.cos > 0:
-            self.projection = projection_matrix(context.student.width, teacher.hidden_size, config.projection)
+            widths = context.student.width, teacher.hidden_size
+            self.projection = projection_matrix(*widths, config.projection)
+            self.biases = projection_biases(["projection"], *widths, config.projection)
         if self.carries:
             self._restrict_to_shared_vocabulary(context)
 
@@ -141,7 +150,8 @@ class SRA(Carrier):
         of_teacher = require_hidden(context, self.teacher_layers, "sra") | require_mass(context, teacher_mass, "sra")
         aligned = [StudentHidden(self.student_layer)] if self.aligns else []
         masses = (StudentMass(layer) for layer in student_mass)
-        return frozenset([self.spans, StudentLogits(), *of_teacher, *aligned, *masses])
+        head = [StudentUnembedding()] if self.carries and self.config.mass_floor > 0 else []
+        return frozenset([self.spans, StudentLogits(), *of_teacher, *aligned, *masses, *head])
 
     def _restrict_to_shared_vocabulary(self, context: LossContext) -> None:
         """A head of the shared tokens alone, copied once; if the vocabularies are one, the teacher's head itself."""
@@ -184,6 +194,7 @@ class SRA(Carrier):
             weight_BK = self._span_weights(of_teacher, batch, spans).to(hidden_BSd.dtype)
             terms |= self._align(student_BKd, centres[self.teacher_layer], weight_BK)
         if self.carries:
+            self._require_no_bias(student)
             # Always of the final states and their masses: no other layer has logits.
             weight = self.config.span_kd
             span_kd = span_kd_loss(
@@ -198,6 +209,7 @@ class SRA(Carrier):
                 mean=self.config.span_kd_reduction == "mean",
                 carried=carried,
                 weight=weight,
+                whole=self.config.mass_floor == 0,
                 chunks=self.chunks,
             )
             terms["span_kd"] = Term(span_kd, weight)
@@ -206,25 +218,36 @@ class SRA(Carrier):
     def _align(self, student_BKd: Tensor, teacher_BKe: Tensor, weight_BK: Tensor) -> dict[str, Term]:
         terms = {"effective_spans": Term(ratio(weight_BK.sum(1), weight_BK.square().sum(1)).sum(), 0.0)}
         if self.config.cos > 0:
-            cos = span_cosine_loss(student_BKd, teacher_BKe, weight_BK, self.projection)
+            bias_e = self.biases.get("projection")
+            cos = span_cosine_loss(student_BKd, teacher_BKe, weight_BK, self.projection, bias_e)
             terms["cos"] = Term(cos, self.config.cos)
         if self.config.geo > 0:
             terms["geo"] = Term(span_geometry_loss(student_BKd, teacher_BKe, weight_BK), self.config.geo)
         return terms
 
+    def _require_no_bias(self, student: StudentStates) -> None:
+        """Shares below a floor do not sum to 1, and a head's bias is not to be shared out."""
+        if self.config.mass_floor > 0 and student[StudentUnembedding()].bias is not None:
+            raise RunError(
+                "sra.mass_floor: the student's head has a bias, so a span centre's logits cannot be had from its "
+                "logits. Set mass_floor: 0, or span_kd: 0"
+            )
+
     @torch.no_grad()
     def _student_shares(self, members: Members, student: StudentStates, batch: Batch, layer: int) -> Tensor:
-        dtype = torch.promote_types(student[StudentLogits()].dtype, torch.float32)
+        dtype, floor = torch.promote_types(student[StudentLogits()].dtype, torch.float32), self.config.mass_floor
         if self.config.pooling == "mean":
-            return within_span(members, batch.mask_BS.to(dtype))
+            return within_span(members, batch.mask_BS.to(dtype), floor)
         mass_BS = without_leading(student[StudentMass(layer)], batch.mask_BS, self.config.ignore_first)
-        return within_span(members, mass_BS.to(dtype))
+        return within_span(members, mass_BS.to(dtype), floor)
 
     @torch.no_grad()
     def _teacher_centres(self, members: Members, batch: Batch, layer: int) -> Tensor:
         hidden_BTe = batch[TeacherHidden(layer)]
         mass_BT = batch.teacher_mask_BT if self.config.pooling == "mean" else self._teacher_mass(batch, layer)
-        return centres_of_mass(members, within_span(members, mass_BT.to(hidden_BTe.dtype)), hidden_BTe)
+        return centres_of_mass(
+            members, within_span(members, mass_BT.to(hidden_BTe.dtype), self.config.mass_floor), hidden_BTe
+        )
 
     @torch.no_grad()
     def _span_weights(self, members: Members, batch: Batch, spans: SpanSet) -> Tensor:

@@ -27,15 +27,14 @@ from trainer.data.teacher_states import PooledTeacher
 from trainer.numerics.geometry import at_least_float32, cosine_distance, cosines, unit
 from trainer.objectives.context import LossContext
 from trainer.objectives.loss import Loss, Request, Term
-from trainer.objectives.parts.projection import projection_groups, projection_matrix
+from trainer.objectives.parts.projection import project, projection_biases, projection_groups, projection_matrix
 from trainer.objectives.parts.requirements import require_pooled
 from trainer.student.states import SecondView, StudentPooled, StudentStates
 
 
-def anchor_loss(pooled_KBd: Sequence[Tensor], projection_Kde: Sequence[Tensor], teacher_Be: Tensor) -> Tensor:
+def anchor_loss(projected_KBe: Sequence[Tensor], teacher_Be: Tensor) -> Tensor:
     """B * L_TAMD = sum over samples n of 1/K sum over layers l of d(e^S_{l,n} W_l, e^T_n)."""
-    pairs = zip(pooled_KBd, projection_Kde, strict=True)
-    return torch.stack([cosine_distance(pooled @ projection, teacher_Be).sum() for pooled, projection in pairs]).mean()
+    return torch.stack([cosine_distance(projected_Be, teacher_Be).sum() for projected_Be in projected_KBe]).mean()
 
 
 def layer_change_loss(pooled_LBd: Tensor, reduction: str, guide: str) -> Tensor:
@@ -72,6 +71,7 @@ class TALAS(Loss):
         self.projections = nn.ParameterDict(
             {str(layer): projection_matrix(context.student.width, width, config.projection) for layer in anchored}
         )
+        self.biases = projection_biases(self.projections, context.student.width, width, config.projection)
         self.requests = self._requests({*anchored, *self.compared, self.last})
 
     def _requests(self, layers: set[int]) -> frozenset[Request]:
@@ -98,9 +98,11 @@ class TALAS(Loss):
             total = contrastive_loss(pooled(self.last), second_Bd, self.config.temperature)
             terms["contrastive"] = Term(total, self.config.contrastive)
         if self.config.tamd > 0:
-            layers = [pooled(int(layer)) for layer in self.projections]
-            total = anchor_loss(layers, list(self.projections.values()), batch[PooledTeacher()])
-            terms["tamd"] = Term(total, self.config.tamd)
+            projected = [
+                project(pooled(int(layer)), matrix, self.biases.get(layer))
+                for layer, matrix in self.projections.items()
+            ]
+            terms["tamd"] = Term(anchor_loss(projected, batch[PooledTeacher()]), self.config.tamd)
         if self.config.lasd > 0:
             compared_LBd = torch.stack([pooled(layer) for layer in self.compared])
             value = layer_change_loss(compared_LBd, self.config.lasd_reduction, self.config.lasd_guide)
@@ -108,7 +110,7 @@ class TALAS(Loss):
         return terms
 
     def parameter_groups(self) -> list[dict[str, object]]:
-        return projection_groups(self.projections.values(), self.config.projection)
+        return projection_groups([*self.projections.values(), *self.biases.values()], self.config.projection)
 
 
 LOSS = TALAS

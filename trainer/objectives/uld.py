@@ -8,8 +8,8 @@ probabilities are, whichever tokens they belong to. Any two tokenizers.
 What the others do, and we:
 - The k-th prediction of the student meets the k-th of the teacher, up to the shorter response (both references); the
   two may have read different text. `pairs: span` holds predictions against each other that follow the same text [ours].
-- Pairs are predictions of the response's tokens, as in DSKD's reimplementation (songmzhang/DSKD). The authors' own code
-  (Nicolas-BZRD/llm-recipes) takes the logits *at* those tokens: the first is left out, and what follows the last is in.
+- Pairs are predictions of the response's tokens, as in DSKD's reimplementation (songmzhang/DSKD @ 077337a) and in the
+  authors' own code (Nicolas-BZRD/llm-recipes @ ab6e798).
 - The paper sums over tokens, as it does for cross-entropy, so the unit is the token: the sum is divided by the
   student's targets, with or without a partner, as DSKD's code does. The authors' code averages a sample's pairs, then
   samples: `normalise: sample`.

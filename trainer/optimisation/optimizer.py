@@ -11,14 +11,16 @@ from schemas.configs.training import OptimizerConfig
 
 
 def make_optimizer(model: nn.Module, extra: Iterable[dict[str, Any]], config: OptimizerConfig) -> torch.optim.AdamW:
-    """Student matrices decay, its biases and norms don't; the losses' own parameters bring their groups along.
+    """Student matrices decay, and its biases and norms if `decay` is all; the losses' own parameters bring their groups
+    along.
 
     Each group carries `peak`, the learning rate that the schedule scales.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    of_vectors = config.weight_decay if config.decay == "all" else 0.0
     groups: list[dict[str, Any]] = [
         {"params": [p for p in trained if p.ndim >= 2], "lr": config.lr, "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "lr": config.lr, "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim < 2], "lr": config.lr, "weight_decay": of_vectors},
         *extra,
     ]
     groups = [group | {"peak": group["lr"]} for group in groups if group["params"]]

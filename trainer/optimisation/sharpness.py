@@ -5,8 +5,8 @@ Kwon et al., ASAM (arXiv 2102.11600), for p = 2 and element-wise normalisation:
     eps = rho * T_w^2 g / ||T_w g||,   T_w = diag(|w| + eta),   so that ||T_w^-1 eps|| = rho
 
 over all trained parameters as one vector, the losses' own among them. Biases have T_w = 1, as in the authors' code
-(they call it ASAM "without bias normalisation"); norm scales are weights. Costs a second forward and backward pass of
-the whole step, and a copy of the weights and of the gradient while it runs.
+(they call it ASAM "without bias normalisation"), unless `scale_biases` is set; norm scales are weights. Costs a second
+forward and backward pass of the whole step, and a copy of the weights and of the gradient while it runs.
 """
 
 import math
@@ -29,7 +29,11 @@ class Sharpness:
     def __init__(self, config: SharpnessConfig, named: Iterable[tuple[str, nn.Parameter]], skipped: int = 0):
         """`named`: all trained parameters. `skipped`: steps of this run that went without a perturbation so far."""
         self.config, self.skipped = config, skipped
-        self._is_bias = {weight: name.rpartition(".")[2] == "bias" for name, weight in named if weight.requires_grad}
+        self._is_plain = {
+            weight: not config.scale_biases and name.rpartition(".")[2] == "bias"
+            for name, weight in named
+            if weight.requires_grad
+        }
 
     def gradient(self, accumulate: Accumulate) -> tuple[float, dict[str, float]]:
         """Leave the gradient at w + eps in the parameters, and the parameters as they were, bit for bit.
@@ -41,7 +45,7 @@ class Sharpness:
         """
         start = generator_states()
         loss, terms = accumulate()
-        plain = {weight: weight.grad for weight in self._is_bias}
+        plain = {weight: weight.grad for weight in self._is_plain}
         rise = math.nan
         with self._perturbed(plain) as moved:
             if moved:
@@ -81,7 +85,7 @@ class Sharpness:
 
     def _scale(self, weight: nn.Parameter) -> Tensor:
         """The diagonal of T_w."""
-        return torch.ones_like(weight) if self._is_bias[weight] else weight.abs() + self.config.eta
+        return torch.ones_like(weight) if self._is_plain[weight] else weight.abs() + self.config.eta
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:

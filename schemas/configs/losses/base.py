@@ -30,9 +30,14 @@ class WeightedLoss(Strict):
 
 
 class Projection(Strict):
-    """P in R^{d_S x d_T}: learned, without bias or weight decay, at a rate of its own (SRA, reference code)."""
+    """P in R^{d_S x d_T}: learned, at a rate of its own and by default without bias or weight decay (SRA)."""
 
-    init: Literal["orthogonal", "xavier"] = "orthogonal"
-    """How the projection starts."""
+    init: Literal["orthogonal", "xavier", "linear", "small"] = "orthogonal"
+    """How the projection starts. linear: as torch starts a linear layer (reference: wind123mountain/MTA @ 37298fc).
+    small: normal, with a standard deviation of 0.001 (reference: sonho4ng/Teacher-Anchor-KD @ 1cd570f)."""
+    bias: bool = False
+    """Whether it has a bias (reference: wind123mountain/MTA @ 37298fc)."""
     lr: Annotated[float, Field(gt=0, le=1e6)] = 5e-4
     """Its peak learning rate; it follows the student's schedule."""
+    weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    """Its weight decay; 0.01 (reference: wind123mountain/MTA @ 37298fc, sonho4ng/Teacher-Anchor-KD @ 1cd570f)."""

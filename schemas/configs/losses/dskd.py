@@ -9,7 +9,7 @@ from schemas.strict import Strict
 
 
 class Projectors(Strict):
-    """DSKD's linear maps between the two spaces, without weight decay; the defaults are those of the reference code."""
+    """DSKD's linear maps between the two spaces. Start, bias and rate are those of songmzhang/DSKD @ 077337a."""
 
     init: Literal["linear", "orthogonal", "xavier"] = "linear"
     """How they start; linear is what torch gives a linear layer (reference)."""
@@ -17,6 +17,8 @@ class Projectors(Strict):
     """Whether they have a bias."""
     lr: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
     """Their peak learning rate; it follows the student's schedule."""
+    weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    """Their weight decay; 0.01 (reference: songmzhang/DSKD @ 077337a, whose optimiser decays all alike)."""
 
 
 class DSKDConfig(WeightedLoss):

@@ -16,6 +16,7 @@ OPTIONS: dict[str, tuple[Divergence, ...]] = {
     "skew": ("skew_forward_kl", "skew_reverse_kl"),
     "beta": ("js",),
     "head": ("adaptive_kl",),
+    "mixture": ("skew_reverse_kl",),
 }
 
 
@@ -37,6 +38,9 @@ class KDConfig(WeightedLoss):
     """js: beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q."""
     head: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """adaptive_kl: the likeliest tokens that hold so much of p are the head."""
+
+    mixture: Literal["trained", "detached"] = "trained"
+    """skew_reverse_kl: m learns too (DistiLLM), or is a constant (reference: jongwooko/distillm-2 @ fe4cf9b)."""
 
     @model_validator(mode="after")
     def _fits(self) -> "KDConfig":

@@ -32,9 +32,10 @@ class MTAConfig(WeightedLoss):
     pooling_weights: Literal["student", "teacher"] = "student"
     """Whose token weights pool the student's spans; teacher needs one tokenizer."""
     normalise: Literal["sample", "batch"] = "sample"
-    """L_DSA and L_Hid are weighted means within a sample, or over the batch (reference)."""
+    """L_DSA is a weighted mean within a sample, or over the batch (reference: wind123mountain/MTA @ 37298fc,
+    span_utils.py); L_Hid is one within a sample."""
     hid_reduction: Literal["sum", "mean"] = "sum"
-    """L_Hid over key layers: sum (the paper) or mean (the reference)."""
+    """L_Hid over key layers: sum (the paper) or mean (reference: wind123mountain/MTA @ 37298fc, span_utils.py)."""
     hid_pairs: Literal["auto", "token", "word"] = "auto"
     """L_Hid pairs tokens or words; auto: tokens if the tokenizers are one."""
     scope: Literal["text", "response"] = "text"

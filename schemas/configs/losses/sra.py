@@ -40,6 +40,8 @@ class SRAConfig(WeightedLoss):
     """More spans than this are merged uniformly."""
     span_kd_reduction: Literal["sum", "mean"] = "sum"
     """L_span-KD sums a sample's spans (the reference) or averages them."""
+    mass_floor: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """A centre is sum w h / max(m, floor); 0 is the paper, 1e-5 the reference (sonho4ng/SRAv4 @ d74a664, utils.py)."""
     projection: Projection = Projection()
 
     @model_validator(mode="after")

@@ -5,15 +5,17 @@ pooled states alone, without tokens, padding or a vocabulary.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal, get_args, get_origin
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from schemas.cache.kinds.next_token import SparseRecord
 from schemas.configs.losses.alm import ALMConfig
-from schemas.configs.losses.base import WeightedLoss
+from schemas.configs.losses.base import Projection, WeightedLoss
 from schemas.configs.losses.ce import CrossEntropyConfig
 from schemas.configs.losses.kd import Divergence, KDConfig
 from schemas.configs.losses.mined import MinEDConfig
@@ -38,6 +40,9 @@ ENTRIES = 3  # stored tokens of a teacher's distribution
 # Found here are the defaults; of a projected teacher that is right of some tokens alone, all terms must say something.
 ALSO: dict[str, list[WeightedLoss]] = {
     **{f"kd, top_k, {name}": [KDConfig(divergence=name, logits="top_k")] for name in get_args(Divergence)},
+    "kd, detached mixture": [KDConfig(divergence="skew_reverse_kl", mixture="detached")],
+    "mta, projections with a bias": [MTAConfig(projection=Projection(init="linear", bias=True))],
+    "sra, a projection with a bias": [SRAConfig(projection=Projection(init="small", bias=True))],
     "kd, hot": [KDConfig(temperature=2.0)],
     "kd with ce": [CrossEntropyConfig(weight=0.5), KDConfig(temperature=2.0)],
     "mta, by token": [MTAConfig(normalise="batch", pooling_weights="teacher")],
@@ -59,7 +64,8 @@ def variants(kind: type[WeightedLoss]) -> dict[str, list[WeightedLoss]]:
         own = field not in WeightedLoss.model_fields and field != "loss"
         for choice in get_args(info.annotation) if own and get_origin(info.annotation) is Literal else ():
             if choice != info.default:
-                found[f"{kind.name}, {field}: {choice}"] = [kind.model_validate({"loss": kind.name, field: choice})]
+                with suppress(ValidationError):  # a choice that needs another to go with it stands in ALSO
+                    found[f"{kind.name}, {field}: {choice}"] = [kind.model_validate({"loss": kind.name, field: choice})]
     return found
 
 

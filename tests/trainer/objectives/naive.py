@@ -64,8 +64,10 @@ def spans_of(spans, b):
     ]
 
 
-def centre(hidden, weights, tokens):
+def centre(hidden, weights, tokens, floor=0.0):
     total = sum(weights[t] for t in tokens)
+    if floor > 0:
+        return sum(weights[t] * hidden[t] for t in tokens) / max(total, floor)
     if total == 0:
         return sum(hidden[t] for t in tokens) / len(tokens)
     return sum(weights[t] / total * hidden[t] for t in tokens)
@@ -131,11 +133,11 @@ def sra(student, batch, spans, config, layers, lasts, projection, head, vocabula
             states, weights = side(
                 layers[0], by_layer(student, StudentHidden), by_layer(student, StudentMass), batch.mask_BS
             )
-            own = [centre(states, weights, tokens) for tokens, _ in pairs]
+            own = [centre(states, weights, tokens, config.mass_floor) for tokens, _ in pairs]
             states, weights = side(
                 layers[1], by_layer(batch, TeacherHidden), by_layer(batch, TeacherMass), batch.teacher_mask_BT
             )
-            theirs = [centre(states, weights, tokens) for _, tokens in pairs]
+            theirs = [centre(states, weights, tokens, config.mass_floor) for _, tokens in pairs]
             if config.span_weights == "equal" or config.mass_exponent == 0:
                 raised = [1.0] * len(pairs)
             else:
@@ -158,8 +160,10 @@ def sra(student, batch, spans, config, layers, lasts, projection, head, vocabula
             )
             part = 0.0
             for own_tokens, their_tokens in pairs:
-                z_student = centre(student[StudentLogits()][b], weights, own_tokens)[vocabulary.student_ids]
-                z_teacher = head_logits(head, centre(states, masses, their_tokens))[vocabulary.teacher_ids]
+                z_student = centre(student[StudentLogits()][b], weights, own_tokens, config.mass_floor)
+                z_student = z_student[vocabulary.student_ids]
+                z_teacher = head_logits(head, centre(states, masses, their_tokens, config.mass_floor))
+                z_teacher = z_teacher[vocabulary.teacher_ids]
                 part = part + kl(z_teacher, z_student, config.temperature)
             total["span_kd"] = total["span_kd"] + (part / len(pairs) if config.span_kd_reduction == "mean" else part)
     return total
@@ -225,7 +229,7 @@ def mta(student, batch, config, key_layers, projections, by_token):
                     up, down = up + weight * (1 - cos(project(u, matrix), v)), down + weight
             hid_parts.append((up, down))
         dsa.append(_reduce(dsa_parts, config.normalise))
-        hid.append(_reduce(hid_parts, config.normalise))
+        hid.append(_reduce(hid_parts, "sample"))
     hid_total = sum(hid) if config.hid_reduction == "sum" else sum(hid) / len(hid)
     return {"dsa": sum(dsa) / len(dsa), "hid": hid_total}
 

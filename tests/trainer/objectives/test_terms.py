@@ -87,6 +87,7 @@ SRA_SWITCHES = {
     "ignore 3, mean pooling": {"ignore_first": 3, "pooling": "mean"},
     "ignore all": {"ignore_first": 100},
     "mean of spans": {"span_kd_reduction": "mean"},
+    "mass floor": {"mass_floor": 0.2},
     "temperature": {"temperature": 0.7},
     "inner layers": {"student_layer": 3, "teacher_layer": -4},
     "embeddings": {"student_layer": 0, "teacher_layer": 0, "pooling": "mean", "span_weights": "equal"},

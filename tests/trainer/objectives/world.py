@@ -16,7 +16,14 @@ from trainer.data.teacher_states import SparseLogits, TeacherHidden, TeacherMass
 from trainer.data.tied_tokens import SameTokenPositions, Spans, SpanSet
 from trainer.objectives.context import StudentSize
 from trainer.objectives.objective import Objective
-from trainer.student.states import StudentHidden, StudentLogits, StudentMass, StudentStates, layers_of
+from trainer.student.states import (
+    StudentHidden,
+    StudentLogits,
+    StudentMass,
+    StudentStates,
+    StudentUnembedding,
+    layers_of,
+)
 
 L_S, L_T, D_S, D_T, V_S, V_T = 6, 9, 5, 4, 7, 9
 
@@ -93,6 +100,9 @@ def make_batch(objective: Objective, seed=0, samples=4, same=False, dtype=torch.
     hidden, masses = (layers_of(kind, objective.of_student) for kind in (StudentHidden, StudentMass))
     states = {StudentLogits(): (2 * randn(samples, S, V_S)).requires_grad_()}
     states |= {StudentHidden(layer): randn(samples, S, D_S).requires_grad_() for layer in sorted(hidden)}
+    if StudentUnembedding() in objective.of_student:
+        with torch.random.fork_rng():
+            states[StudentUnembedding()] = torch.nn.Linear(D_S, V_S, bias=False, dtype=dtype)
     states |= {StudentMass(layer): _mass(g, mask_BS, dtype) for layer in sorted(masses)}
     return StudentStates(states), batch
 
@@ -129,7 +139,7 @@ def _labels(g, lengths, width, K):
 
 def counts_of(*batches):
     paired = all(SameTokenPositions() in batch.answers for batch in batches)
-    units = ("token", "pair", "sample") if paired else ("token", "sample")
+    units = ("token", "pair", "shared", "sample") if paired else ("token", "sample")
     return {unit: sum(batch.count(unit) for batch in batches) for unit in units}
 
 

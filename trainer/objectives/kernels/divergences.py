@@ -55,11 +55,12 @@ def skew_forward_kl(log_p_nE: Tensor, log_q_nE: Tensor, skew: float) -> tuple[Te
     return (p_nE * (log_p_nE - log_m_nE)).sum(-1), -(1 - skew) * p_nE * (log_q_nE - log_m_nE).exp()
 
 
-def skew_reverse_kl(log_p_nE: Tensor, log_q_nE: Tensor, skew: float) -> tuple[Tensor, Tensor]:
-    """KL(q || m), m = (1 - skew) p + skew q (DistiLLM, arXiv 2402.03898, eq. 5)."""
+def skew_reverse_kl(log_p_nE: Tensor, log_q_nE: Tensor, skew: float, detached: bool = False) -> tuple[Tensor, Tensor]:
+    """KL(q || m), m = (1 - skew) p + skew q (DistiLLM, arXiv 2402.03898, eq. 5); a `detached` m is a constant."""
     log_m_nE = _mixture(log_p_nE, log_q_nE, 1 - skew)
     q_nE, log_ratio_nE = log_q_nE.exp(), log_q_nE - log_m_nE
-    return (q_nE * log_ratio_nE).sum(-1), q_nE * (log_ratio_nE - skew * log_ratio_nE.exp())
+    of_m_nE = 0.0 if detached else skew * log_ratio_nE.exp()
+    return (q_nE * log_ratio_nE).sum(-1), q_nE * (log_ratio_nE - of_m_nE)
 
 
 def adaptive_kl(log_p_nE: Tensor, log_q_nE: Tensor, head: float) -> tuple[Tensor, Tensor]:
@@ -97,7 +98,7 @@ def choose_divergence(config: KDConfig) -> Divergence:
         case "skew_forward_kl":
             return lambda log_p, log_q: skew_forward_kl(log_p, log_q, config.skew)
         case "skew_reverse_kl":
-            return lambda log_p, log_q: skew_reverse_kl(log_p, log_q, config.skew)
+            return lambda log_p, log_q: skew_reverse_kl(log_p, log_q, config.skew, config.mixture == "detached")
         case "adaptive_kl":
             return lambda log_p, log_q: adaptive_kl(log_p, log_q, config.head)
 

@@ -18,8 +18,9 @@ class Rows:
 
     position_P: Tensor  # long, without repeats
     row_P: Tensor  # long, ascending, every row at least once
-    share_P: Tensor  # 1 in sum over a row
+    share_P: Tensor
     num_rows: int
+    whole: bool = True  # shares are 1 in sum over every row
 
     @property
     def single(self) -> bool:
@@ -56,8 +57,8 @@ class Rows:
         return (~named_X).nonzero().squeeze(1)
 
     def row_of(self, rows: slice, members: slice) -> Tensor | None:
-        """[p], which of these rows each member is in; None where each row is its one member."""
-        if members.stop - members.start == rows.stop - rows.start:
+        """[p], which of these rows each member is in; None where each row is its one member, whole."""
+        if self.whole and members.stop - members.start == rows.stop - rows.start:
             return None
         row_p: Tensor = self.row_P[members] - rows.start
         return row_p
