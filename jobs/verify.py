@@ -2,42 +2,41 @@
 
 from pathlib import Path
 
+from schemas.cache.checksums import CHECKSUMS, open_manifest
 from schemas.cache.index import require_index
-from schemas.cache.manifest import MANIFEST, TEACHER, read_manifest
-from schemas.cache.reader import Cache
-from schemas.cache.shard import ShardRecord
+from schemas.cache.manifest import TEACHER
 from schemas.cache.teacher_files import check_teacher_files
-from schemas.cache.verify import check_copies, check_index, verify_shard
-from schemas.errors import CacheError, StillroomError
+from schemas.cache.verify import ProvenShard, verify_index, verify_shards
+from schemas.errors import CacheError
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
-from schemas.progress import track
+from schemas.progress import Progress
 
 
 def verify_cache(path: Path) -> None:
     """Print a summary if all is well. Raises CacheError with one line for every damaged shard."""
-    manifest = read_manifest(path)
-    check_copies(path, manifest)
+    manifest, sealed = open_manifest(path)
     require_index(path, manifest)
     if not check_teacher_files(path):
         print(f"{path / TEACHER} was written without checksums: only its shapes and numbers are checked")
     load_teacher_head(path, manifest)
     load_teacher_embedding(path, manifest)
-    problems, records = list[str](), list[ShardRecord]()
-    for unit in track("verifying", "shards", range(manifest.units)):
-        try:
-            records.append(verify_shard(path, unit, manifest))
-        except StillroomError as error:
-            problems.append(str(error))
+    shards, problems = list[ProvenShard](), list[str]()
+    with Progress("verifying", "shards", manifest.units) as progress:
+        for number, shard in enumerate(verify_shards(path, manifest, sealed), 1):
+            if isinstance(shard, ProvenShard):
+                shards.append(shard)
+            else:
+                problems.append(str(shard))
+            progress.update(number)
     if problems:
         raise CacheError(f"{len(problems)} of {manifest.units} shards are damaged:\n  " + "\n  ".join(problems))
-    planned = sum(record.samples + record.overlong for record in records)
-    if planned != manifest.corpus.samples:
-        raise CacheError(
-            f"{path}: the shards account for {planned} samples, {MANIFEST} says {manifest.corpus.samples}; "
-            "extract again"
+    verify_index(path, manifest, sealed, shards)
+    if sealed is None:
+        print(
+            f"{path} was sealed without {CHECKSUMS}: what its shards and its identity do not tell is not checked (the "
+            f"teacher's name, counts of what was left out, versions); `stillroom reindex {path}` seals it as it is"
         )
-    check_index(Cache(path), records)
     print(
-        f"{path}: {manifest.units} shards, {sum(record.samples for record in records):,} samples, "
-        f"{sum(record.tokens for record in records):,} tokens; every checksum, row and number is good"
+        f"{path}: {manifest.units} shards, {sum(shard.record.samples for shard in shards):,} samples, "
+        f"{sum(shard.record.tokens for shard in shards):,} tokens; every checksum, row and number is good"
     )

@@ -7,9 +7,12 @@ from typing import Any
 
 from pipeline.request.request import make_request
 from pipeline.work.worker import Job, TeacherWorker, annotate_unit
+from schemas.cache.checksums import CHECKSUMS
 from schemas.cache.index import write_index
+from schemas.cache.teacher_files import FILES
 from schemas.cache.writer import write_manifest
 from schemas.configs.extraction import ExtractionConfig
+from schemas.storage.file_record import describe_file
 from tests.tiny import TEXTS
 
 
@@ -50,3 +53,18 @@ def build_cache(config: ExtractionConfig) -> Path:
         worker.run(annotate_unit(job, unit.number, samples))
     write_index(cache, request.manifest)
     return cache
+
+
+def without_checksums(cache: Path) -> Path:
+    """The cache as one of before there were checksums.json and teacher/files.json."""
+    (cache / CHECKSUMS).unlink()
+    (cache / "teacher" / FILES).unlink(missing_ok=True)
+    return cache
+
+
+def as_recorded(shard: Path, name: str) -> None:
+    """Record the checksum that a file has now: what follows is damage from before it was taken."""
+    record = json.loads((shard / "shard.json").read_text())
+    record["files"][name] = describe_file(shard / name).model_dump()
+    (shard / "shard.json").write_text(json.dumps(record))
+    (shard.parents[1] / CHECKSUMS).unlink(missing_ok=True)

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline.output.shards import check_shards, remove_temporaries
+from schemas.cache.checksums import CHECKSUMS, Checksums, read_checksums
 from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, TEACHER, CacheManifest, read_manifest
 from schemas.cache.shard import ShardRecord, shard_path
 from schemas.cache.writer import write_manifest
 from schemas.errors import CacheError, StillroomError
+from schemas.storage.file_record import describe_file
 from schemas.storage.fingerprint import differences
 from schemas.storage.lock import STALE_SECONDS, Lock, acquire
 from schemas.storage.writable import require_writable
@@ -42,11 +44,13 @@ def find_complete(cache: Path, manifest: CacheManifest) -> dict[int, ShardRecord
 
     Raises CacheError if the folder holds something else, or another request's cache, with the fields that differ.
     """
-    if _find_manifest(cache, manifest) is None:
+    found = _find_manifest(cache, manifest)
+    if found is None:
         return None
-    whole, _ = check_shards(cache, manifest)
-    complete = len(whole) == manifest.units and (cache / TEACHER).is_dir() and (cache / INDEX).is_file()
-    return whole if complete else None
+    sealed = read_checksums(cache, manifest)
+    whole, _ = check_shards(cache, manifest, sealed)
+    complete = len(whole) == manifest.units and (cache / TEACHER).is_dir() and _is_indexed(cache, sealed)
+    return whole if complete and not _alterations(cache, found, manifest, sealed) else None
 
 
 @contextmanager
@@ -62,15 +66,22 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
     is_new = not cache.exists()
     with locked(cache, say) as lock, _open_log(cache) as log_file:
         found = _find_manifest(cache, manifest)  # asked again under the lock
-        whole, damaged = ({}, {}) if found is None else check_shards(cache, manifest)
+        sealed = None if found is None else read_checksums(cache, manifest)
+        whole, damaged = ({}, {}) if found is None else check_shards(cache, manifest, sealed)
         if found is not None and 0 < len(whole) < manifest.units:
             _require_versions(cache, found, manifest)
+        if found is not None and (altered := _alterations(cache, found, manifest, sealed)):
+            say(f"{cache / MANIFEST} was altered and is written anew: {altered}")
+            write_manifest(cache, manifest.model_copy(update={"provenance": found.provenance}))
+            _unseal(cache)
         if not whole:  # also where the first start, under whatever versions, wrote no shard
             write_manifest(cache, manifest)
         remove_temporaries(cache, lock.owners)
         for unit, problem in damaged.items():
             say(f"shard {unit} is damaged and will be redone: {problem}")
             shutil.rmtree(shard_path(cache, unit))
+        if len(whole) < manifest.units:
+            _unseal(cache)
         try:
             yield Output(cache, whole, log_file)
         except StillroomError:
@@ -101,6 +112,32 @@ def _find_manifest(cache: Path, manifest: CacheManifest) -> CacheManifest | None
             "name another output, or delete that folder to replace it"
         )
     return found
+
+
+def _is_indexed(cache: Path, sealed: Checksums | None) -> bool:
+    """Whether the index is there and, as far as can be told, the one that was written."""
+    path = cache / INDEX
+    return path.is_file() and (sealed is None or describe_file(path) == sealed.index)
+
+
+def _alterations(cache: Path, found: CacheManifest, wanted: CacheManifest, sealed: Checksums | None) -> str:
+    """What in cache.json is neither what this request writes nor information; empty if nothing is."""
+    left, right = (_without_information(manifest) for manifest in (found, wanted))
+    if altered := "; ".join(differences(left, right)):
+        return altered
+    return "it does not have its checksum" if sealed and describe_file(cache / MANIFEST) != sealed.manifest else ""
+
+
+def _without_information(manifest: CacheManifest) -> dict[str, Any]:
+    return manifest.model_dump(
+        mode="json", exclude={"identity": True, "provenance": True, "teacher": {"model"}, "corpus": {"empty"}}
+    )
+
+
+def _unseal(cache: Path) -> None:
+    """Shards are to be written: until they are, the cache is not complete."""
+    for name in (INDEX, CHECKSUMS):
+        (cache / name).unlink(missing_ok=True)
 
 
 def _require_versions(cache: Path, found: CacheManifest, manifest: CacheManifest) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pipeline.corpus.sample import AnnotatedSample
+from schemas.cache.checksums import Checksums
 from schemas.cache.manifest import SHARDS, CacheManifest
 from schemas.cache.samples import CachedSample
 from schemas.cache.shard import ShardRecord, check_shard, shard_path
@@ -26,7 +27,9 @@ def as_cached(sample: AnnotatedSample) -> CachedSample:
     )
 
 
-def check_shards(cache: Path, manifest: CacheManifest) -> tuple[dict[int, ShardRecord], dict[int, str]]:
+def check_shards(
+    cache: Path, manifest: CacheManifest, sealed: Checksums | None = None
+) -> tuple[dict[int, ShardRecord], dict[int, str]]:
     """The committed shards by unit, and what is wrong with those that are damaged. Looks at records and file sizes."""
     whole: dict[int, ShardRecord] = {}
     damaged: dict[int, str] = {}
@@ -35,7 +38,7 @@ def check_shards(cache: Path, manifest: CacheManifest) -> tuple[dict[int, ShardR
         if not shard.exists():
             continue
         try:
-            whole[unit] = check_shard(shard, manifest)
+            whole[unit] = check_shard(shard, manifest, sealed.shards[unit] if sealed else None)
         except CacheError as error:
             damaged[unit] = str(error)
     return whole, damaged

@@ -10,6 +10,7 @@ from schemas.cache.arrays import ArrayRecord
 from schemas.cache.dtypes import STORED
 from schemas.errors import CacheError
 from schemas.registry import Registry
+from schemas.storage.record import parse_object, read_content
 
 
 class Codec(ABC):
@@ -35,6 +36,10 @@ class Codec(ABC):
     def files(self, array: ArrayRecord) -> list[str]:
         """The files below a shard's Zarr group without which an array of at least one row cannot be read."""
 
+    def check(self, states: Path, array: ArrayRecord, rows: int) -> None:
+        """What the array's metadata says to other readers is what is stored. Raises CacheError."""
+        return
+
     @abstractmethod
     def bytes_per_row(self, array: ArrayRecord) -> float:
         """About how many bytes a row takes on disk."""
@@ -42,6 +47,9 @@ class Codec(ABC):
 
 class OneChunk(Codec):
     """A codec that stores one Zarr array in one chunk, so that all its numbers lie in one file."""
+
+    zarr_codecs: ClassVar[tuple[str, ...]] = ("bytes",)
+    """Names of Zarr's codecs in the array's metadata."""
 
     def compressor(self) -> Any:
         """Of Zarr, or None."""
@@ -60,7 +68,7 @@ class OneChunk(Codec):
             compressors=self.compressor(),
             filters=None,
             fill_value=0,
-            attributes={"dtype": array.dtype, "encoding": array.encoding, "kind": array.kind, "layer": array.layer},
+            attributes=_attributes(array),
             # A chunk of zeros is left out by default, and a missing file is nothing one could map.
             config={"write_empty_chunks": True},
         )
@@ -77,8 +85,31 @@ class OneChunk(Codec):
     def files(self, array: ArrayRecord) -> list[str]:
         return [f"{array.path}/c/{'/'.join('0' for _ in array.shape(1))}"]
 
+    def check(self, states: Path, array: ArrayRecord, rows: int) -> None:
+        path, shape = states / array.path / "zarr.json", list(array.shape(rows))
+        found = parse_object(read_content(path, CacheError, f"{path.parent} is not a Zarr array"), path, CacheError)
+        wanted: dict[str, Any] = {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": shape,
+            "data_type": STORED[array.dtype].name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [max(1, size) for size in shape]}},
+            "codecs": list(self.zarr_codecs),
+            "attributes": _attributes(array),
+        }
+        if isinstance(codecs := found.get("codecs"), list):
+            found["codecs"] = [codec.get("name") if isinstance(codec, dict) else codec for codec in codecs]
+        for name, value in wanted.items():
+            if found.get(name) != value:
+                said = f"{found.get(name)!r:.200}"
+                raise CacheError(f"{path} says {name} {said}, and it is {value}; remove its shard and extract again")
+
     def bytes_per_row(self, array: ArrayRecord) -> float:
         return STORED[array.dtype].itemsize * (array.width or 1)
+
+
+def _attributes(array: ArrayRecord) -> dict[str, Any]:
+    return {"dtype": array.dtype, "encoding": array.encoding, "kind": array.kind, "layer": array.layer}
 
 
 CODECS: Registry[Codec] = Registry("codec", "schemas.cache.codecs", "CODEC", "stillroom.codecs")

@@ -6,33 +6,41 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.cache.manifest import INDEX, CacheManifest
+from schemas.cache.checksums import Checksums, read_checksums, write_checksums
+from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, CacheManifest
 from schemas.cache.samples import INDEX_SCHEMA
-from schemas.cache.shard import SAMPLES, check_shard, shard_path
+from schemas.cache.shard import RECORD, SAMPLES, check_shard, redo, shard_path
 from schemas.errors import CacheError
 from schemas.storage.atomic import disk_full, file_beside
+from schemas.storage.file_record import check_file
 from schemas.storage.fingerprint import hash_file
 
 INDEX_KEY = b"stillroom-index"
 
 
 def write_index(cache: Path, manifest: CacheManifest) -> int:
-    """Make index.parquet anew from the shards and return how many samples there are.
+    """Make index.parquet anew from the shards, seal the cache, and return how many samples there are.
 
-    Raises CacheError if a shard is missing or damaged, ResourceError if the disk is full.
+    Raises CacheError if a shard is missing or damaged, or if something was altered since the cache was sealed;
+    ResourceError if the disk is full.
     """
+    sealed = read_checksums(cache, manifest)
+    if sealed is not None:
+        sealed.check_manifest(cache)
+        sealed.check_teacher(cache)
     with disk_full(INDEX, cache), file_beside(cache / INDEX) as path:
-        samples = 0
+        samples, shards = 0, list[str]()
         with pq.ParquetWriter(path, INDEX_SCHEMA, compression="zstd") as index:
             for unit in range(manifest.units):
                 shard = shard_path(cache, unit)
-                record = check_shard(shard, manifest)
+                record = check_shard(shard, manifest, sealed.shards[unit] if sealed else None)
                 # Hashed before it is opened: Arrow may crash on what is damaged.
-                if hash_file(shard / SAMPLES) != record.files[SAMPLES].sha256:
-                    raise CacheError(f"{shard / SAMPLES} does not have its checksum; remove {shard} and extract again")
+                check_file(shard / SAMPLES, record.files[SAMPLES], redo(shard))
                 rows = _index_rows(shard / SAMPLES, unit)
                 index.write_batch(rows)
                 samples += len(rows)
+                shards.append(hash_file(shard / RECORD))
+        write_checksums(cache, path, shards)
     return samples
 
 
@@ -48,9 +56,16 @@ def require_index(cache: Path, manifest: CacheManifest) -> Path:
     return path
 
 
-def read_index(cache: Path, manifest: CacheManifest) -> pa.Table:
-    """The rows of index.parquet. Raises CacheError: not complete, not readable, not of this format, empty."""
+def read_index(cache: Path, manifest: CacheManifest, sealed: Checksums | None) -> pa.Table:
+    """The rows of index.parquet, in order of shard and row.
+
+    Raises CacheError: not complete, altered, not readable, not of this format, empty, out of order.
+    """
     path = require_index(cache, manifest)
+    if sealed is None:
+        require_shards(cache, manifest)
+    else:
+        check_file(path, sealed.index, f"run `stillroom reindex {cache}`")
     try:
         table = pq.read_table(path, memory_map=True)
         table.validate(full=True)  # or an id that is damaged is found to be no text only where it is used
@@ -62,7 +77,32 @@ def read_index(cache: Path, manifest: CacheManifest) -> pa.Table:
         raise CacheError(f"{path} is not an index of this format; run `stillroom reindex {cache}`")
     if len(table) == 0:
         raise CacheError(f"{cache} holds no samples")
+    if not _is_in_order(table, manifest.units):
+        raise CacheError(
+            f"{path} does not list every row of a shard once and in order; run `stillroom reindex {cache}`"
+        )
     return table
+
+
+def require_shards(cache: Path, manifest: CacheManifest) -> None:
+    """As many folders are in shards/ as cache.json says: nothing else proves that number in a cache without checksums.
+
+    Raises CacheError.
+    """
+    held = sum(1 for _ in (cache / SHARDS).glob("[!.]*"))
+    if held != manifest.units:
+        raise CacheError(f"{cache / SHARDS} holds {held} shards, {MANIFEST} says {manifest.units}; extract again")
+
+
+def _is_in_order(table: pa.Table, units: int) -> bool:
+    """Whether shards ascend, and the rows of each count up from 0."""
+    if any(column.null_count for column in table.columns):
+        return False
+    shards, rows, tokens = (table.column(name).to_numpy() for name in ("shard", "row", "tokens"))
+    starts = np.flatnonzero(np.diff(shards, prepend=-1))
+    wanted = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
+    in_range = shards[0] >= 0 and shards[-1] < units and (tokens >= 0).all()
+    return bool(in_range and (np.diff(shards) >= 0).all() and np.array_equal(rows, wanted))
 
 
 def _index_rows(samples: Path, unit: int) -> pa.RecordBatch:

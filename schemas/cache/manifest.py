@@ -7,10 +7,10 @@ from pydantic import Field, create_model, model_validator
 
 from schemas.cache.arrays import KINDS, ArrayRecord, by_kind
 from schemas.cache.codec import CODECS
-from schemas.cache.records import read_records, record_fields
+from schemas.cache.records import nest_records, read_records, record_fields
 from schemas.cache.teacher import TeacherRecord
 from schemas.errors import CacheError
-from schemas.storage.fingerprint import fingerprint
+from schemas.storage.fingerprint import differences, fingerprint
 from schemas.storage.record import read_record
 from schemas.strict import Strict
 
@@ -79,6 +79,37 @@ class CacheManifest(_WithRecords):
     def array(self, kind: str, layer: int) -> ArrayRecord | None:
         """The record of one array, or None if the cache does not hold it."""
         return next((a for a in self.arrays if a.kind == kind and a.layer == layer), None)
+
+    def check_copies(self, cache: Path) -> None:
+        """What stands beside `identity`, which alone is under the fingerprint, agrees with it.
+
+        Raises CacheError with the fields that differ.
+        """
+        copies = self._copies()
+        wrong = list(differences(copies, {name: self.identity.get(name) for name in copies}))
+        last = self.teacher.num_layers
+        wrong += [f"{array.path} is of layer {array.layer} of {last}" for array in self.arrays if array.layer > last]
+        if wrong:
+            raise CacheError(f"{cache / MANIFEST} contradicts its own identity ({'; '.join(wrong)}); extract again")
+
+    def _copies(self) -> dict[str, Any]:
+        """What the identity would be in the fields that have copies."""
+        teacher, corpus = self.identity.get("teacher"), self.identity.get("corpus")
+        head, embedding = self.teacher.head, self.teacher.embedding
+        dtypes = sorted({matrix.dtype for matrix in (head, embedding) if matrix is not None})
+        return {
+            "format": f"{self.format} {self.version}",
+            "annotator": self.annotator,
+            "corpus": (corpus if isinstance(corpus, dict) else {})
+            | self.corpus.model_dump(include={"sha256", "samples"}),
+            "states": {a.path: a.model_dump(include={"width", "dtype", "encoding"}) for a in self.arrays},
+            "teacher": (teacher if isinstance(teacher, dict) else {})
+            | self.teacher.model_dump(include={"kind", "max_tokens"})
+            | ({"dtype": " and ".join(dtypes)} if dtypes else {}),
+            "keep_embeddings": None if embedding is None else True,
+            **dict.fromkeys(record_fields()),
+            **nest_records(self.records),
+        }
 
     def to_json(self) -> str:
         """The text of cache.json. What came after the format was released is left out where it says nothing, so that

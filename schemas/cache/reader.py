@@ -1,8 +1,10 @@
 """Reading a teacher cache: samples by position or id, states as memory maps of exactly the layers asked for.
 
-Opening costs the manifest and the index. A shard is checked (record, fingerprint, file sizes) when it is first touched;
-its numbers are read when they are used, at the speed of a plain memory map. Compressed sentence embeddings, and the
-texts of a cache of nothing else, are read into memory then: bytes a sample, not a token.
+Nothing is read unchecked. Opening costs the manifest, the index and the small files of teacher/, which are all hashed.
+A file of a shard is hashed when it is first touched by one of the processes that were forked from the one that opened
+the cache, and the samples are proven; from then on numbers are read when they are used, at the speed of a plain memory
+map. Compressed sentence embeddings, and the texts of a cache of nothing else, are read into memory then: bytes per
+sample, not per token.
 
 What was touched stays open as long as the system lets it, at some 13 KB a shard and 1 KB a map: to open a shard takes
 as long as to read dozens of warm samples, and in random order every read beyond what is open opens one.
@@ -15,18 +17,24 @@ from pathlib import Path
 import numpy as np
 
 from schemas.cache.arrays import ArrayRecord, by_kind, keeps_tokens
+from schemas.cache.checked_files import CheckedFiles
+from schemas.cache.checksums import open_manifest
 from schemas.cache.codec import CODECS
 from schemas.cache.index import read_index
-from schemas.cache.manifest import CacheManifest, read_manifest
 from schemas.cache.open_shard import Shard
+from schemas.cache.proof import prove_samples
 from schemas.cache.samples import CachedSample
-from schemas.cache.shard import ShardRecord, check_shard, shard_path
+from schemas.cache.shard import SAMPLES, STATES, ShardRecord, check_shard, redo, shard_path
+from schemas.cache.states import array_files
+from schemas.cache.teacher_files import check_teacher_files
 from schemas.errors import CacheError, PairingError
+from schemas.storage.file_record import check_file
 
 # A map holds no file descriptor and no memory. What is scarce are the maps themselves: Linux lets a process have so
 # many. A quarter is for one cache, for a run may read two, and libraries, heaps and threads take maps, too.
 MAX_MAP_COUNT = Path("/proc/sys/vm/max_map_count")
 USUAL_MAP_COUNT = 65_530
+IN_HAND = 8  # records of shards with all their checksums: a shard's arrays are touched one after the other
 IN_MEMORY = 512  # of what is compressed, and so held in memory
 
 
@@ -34,10 +42,11 @@ class Cache:
     """A sealed teacher cache. Positions run over the index, in corpus order."""
 
     def __init__(self, path: Path):
-        """Raises CacheError: no cache, unknown format, not sealed, an index that does not fit."""
+        """Raises CacheError: no cache, unknown format, not sealed, altered, an index that does not fit."""
         self.path = path
-        self.manifest: CacheManifest = read_manifest(path)
-        index = read_index(path, self.manifest)
+        self.manifest, self._sealed = open_manifest(path)
+        index = read_index(path, self.manifest, self._sealed)
+        check_teacher_files(path, weights=False)
         self._ids = index.column("sample_id").combine_chunks()
         self.shards: np.ndarray = index.column("shard").to_numpy()  # [samples] int32: where each lies
         self.rows: np.ndarray = index.column("row").to_numpy()  # [samples] int32: and in which row of samples.arrow
@@ -45,6 +54,7 @@ class Cache:
         maps = _most_maps()
         texts = maps // 4 if keeps_tokens(self.manifest.arrays) else IN_MEMORY
         self._record = cache(self._check_shard)
+        self._whole_record = lru_cache(maxsize=IN_HAND)(self._read_record)
         self.shard = lru_cache(maxsize=texts)(self._open_shard)
         self._mapped = lru_cache(maxsize=maps - maps // 4)(self._open_array)
         self._in_memory = lru_cache(maxsize=IN_MEMORY)(self._open_array)
@@ -52,6 +62,7 @@ class Cache:
         # Found once: to ask the registries at every read would cost as much again as to slice a map.
         self._per_sample = {key for key, array in self._arrays.items() if array.rows == "samples"}
         self._decoded = {key for key, array in self._arrays.items() if not CODECS.find(array.encoding).mapped}
+        self._checked = CheckedFiles(self.manifest)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -108,15 +119,46 @@ class Cache:
             found.append(values[row : row + 1] if key in self._per_sample else values[start : start + count])
         return found
 
+    def _read_record(self, unit: int) -> ShardRecord:
+        sha256 = None if self._sealed is None else self._sealed.shards[unit]
+        return check_shard(shard_path(self.path, unit), self.manifest, sha256)
+
     def _check_shard(self, unit: int) -> ShardRecord:
         """What stays of a shard's record once it is checked: its names and checksums would be most of it."""
-        return check_shard(shard_path(self.path, unit), self.manifest).model_copy(update={"files": {}})
+        return self._whole_record(unit).model_copy(update={"files": {}})
 
     def _open_shard(self, unit: int) -> Shard:
-        return Shard(shard_path(self.path, unit), self._record(unit))
+        path, record = shard_path(self.path, unit), self._record(unit)
+        if (unit, SAMPLES) in self._checked:
+            return Shard(path, record)
+        self._check_file(unit, SAMPLES)  # before it is opened: Arrow may crash on what is damaged
+        shard = Shard(path, record)
+        prove_samples(shard, self.manifest.teacher)
+        self._compare_with_index(unit, shard)
+        self._checked.add((unit, SAMPLES))
+        return shard
 
     def _open_array(self, unit: int, key: tuple[str, int]) -> np.ndarray:
-        return self.shard(unit).array(self._arrays[key])
+        array, shard = self._arrays[key], self.shard(unit)
+        if (unit, array.path) not in self._checked and shard.record.rows(array):
+            for file in array_files(array):
+                self._check_file(unit, f"{STATES}/{file}")
+            self._checked.add((unit, array.path))
+        return shard.array(array)
+
+    def _check_file(self, unit: int, name: str) -> None:
+        shard = shard_path(self.path, unit)
+        check_file(shard / name, self._whole_record(unit).files[name], redo(shard))
+
+    def _compare_with_index(self, unit: int, shard: Shard) -> None:
+        """The index lists this shard's samples, all of them, with their tokens. Raises PairingError."""
+        start, end = np.searchsorted(self.shards, [unit, unit + 1]).tolist()
+        ids, tokens = self._ids.slice(start, end - start), self.tokens[start:end]
+        if not (ids.equals(shard.columns["sample_id"]) and np.array_equal(tokens, shard.row_count)):
+            raise PairingError(
+                f"the index does not list the samples of {shard.path} as they lie there; run `stillroom reindex "
+                f"{self.path}`"
+            )
 
 
 def _most_maps() -> int:

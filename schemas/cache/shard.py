@@ -1,5 +1,6 @@
 """A shard: one work unit on disk. It exists if and only if its shard.json does, which is written last."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,20 +11,13 @@ from schemas.cache.arrays import ArrayRecord
 from schemas.cache.manifest import SHARDS, CacheManifest
 from schemas.cache.states import array_files
 from schemas.errors import CacheError
-from schemas.storage.fingerprint import hash_file
-from schemas.storage.record import read_record
+from schemas.storage.file_record import FileRecord, check_size
+from schemas.storage.record import parse_record, read_content
 from schemas.strict import Strict
 
 RECORD = "shard.json"
 SAMPLES = "samples.arrow"
 STATES = "states.zarr"
-
-
-class FileRecord(Strict):
-    """Size and checksum of one file of a shard."""
-
-    bytes: Annotated[int, Field(ge=0)]
-    sha256: Annotated[str, Field(description="Hex, as `sha256sum` prints it.")]
 
 
 class ShardRecord(Strict):
@@ -49,9 +43,16 @@ def shard_path(cache: Path, unit: int) -> Path:
     return cache / SHARDS / f"{unit:05d}"
 
 
-def read_shard(shard: Path, fingerprint: str) -> ShardRecord:
-    """shard.json of one shard. Raises CacheError: none there, damaged, or of another cache."""
-    record = read_record(shard / RECORD, ShardRecord, CacheError, f"there is no complete shard at {shard}")
+def read_shard(shard: Path, fingerprint: str, sha256: str | None = None) -> ShardRecord:
+    """shard.json of one shard, which hashes to `sha256` if that is known.
+
+    Raises CacheError: none there, damaged, altered, or of another cache.
+    """
+    path = shard / RECORD
+    content = read_content(path, CacheError, f"there is no complete shard at {shard}")
+    record = parse_record(content, ShardRecord, path, CacheError)
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise CacheError(f"{path} does not have its checksum; {redo(shard)}")
     if record.fingerprint != fingerprint:
         raise CacheError(
             f"{shard} belongs to another cache ({record.fingerprint[:12]}, not {fingerprint[:12]}); remove it"
@@ -59,14 +60,15 @@ def read_shard(shard: Path, fingerprint: str) -> ShardRecord:
     return record
 
 
-def check_shard(shard: Path, manifest: CacheManifest) -> ShardRecord:
+def check_shard(shard: Path, manifest: CacheManifest, sha256: str | None = None) -> ShardRecord:
     """shard.json of a shard whose files are all named in it and have their sizes. Raises CacheError.
 
-    Reads shard.json and asks for the sizes: cheap enough for every opening.
+    Reads shard.json, which hashes to `sha256` if that is known, and asks for the sizes: cheap enough for every opening.
     """
-    record = read_shard(shard, manifest.fingerprint)
+    record = read_shard(shard, manifest.fingerprint, sha256)
     check_named(shard, record, manifest.arrays)
-    check_sizes(shard, record)
+    for name, file in record.files.items():
+        check_size(shard / name, file, redo(shard))
     return record
 
 
@@ -75,26 +77,9 @@ def check_named(shard: Path, record: ShardRecord, arrays: Sequence[ArrayRecord])
     numbers = [f"{STATES}/{file}" for array in arrays if record.rows(array) for file in array_files(array)]
     missing = [name for name in (SAMPLES, *numbers) if name not in record.files]
     if missing:
-        raise CacheError(
-            f"{shard / RECORD} does not name {', '.join(missing)}; remove {shard} and extract again: "
-            "only that shard is redone"
-        )
+        raise CacheError(f"{shard / RECORD} does not name {', '.join(missing)}; {redo(shard)}")
 
 
-def list_files(folder: Path) -> dict[str, FileRecord]:
-    """Size and checksum of every file below `folder` but shard.json, by relative path."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
-    return {
-        path.relative_to(folder).as_posix(): FileRecord(bytes=path.stat().st_size, sha256=hash_file(path))
-        for path in paths
-    }
-
-
-def check_sizes(shard: Path, record: ShardRecord) -> None:
-    """Every recorded file is there and has its size: cheap enough for every opening. Raises CacheError."""
-    for name, file in record.files.items():
-        path = shard / name
-        size = path.stat().st_size if path.is_file() else None
-        if size != file.bytes:
-            state = "is missing" if size is None else f"has {size} bytes instead of {file.bytes}"
-            raise CacheError(f"{path} {state}; remove {shard} and extract again: only that shard is redone")
+def redo(shard: Path) -> str:
+    """The way out of damage to one shard."""
+    return f"remove {shard} and extract again: only that shard is redone"

@@ -44,6 +44,11 @@ def check_group(states: Path) -> None:
         raise CacheError(f"{path} says {found}; this stillroom reads {ATTRIBUTES}; use the one that wrote it")
 
 
+def check_array(states: Path, record: ArrayRecord, rows: int) -> None:
+    """What an array's metadata says to other readers is what it holds. Raises CacheError."""
+    CODECS.find(record.encoding).check(states, record, rows)
+
+
 def map_array(states: Path, record: ArrayRecord, rows: int) -> np.ndarray:
     """The numbers of one array, [rows] or [rows, width] in the stored dtype; writes to them stay private.
 

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.cache.manifest import TEACHER
-from schemas.cache.shard import FileRecord, list_files
 from schemas.errors import CacheError
-from schemas.storage.fingerprint import hash_file
+from schemas.storage.file_record import FileRecord, check_file, list_files
 from schemas.storage.record import read_record
 from schemas.strict import Strict
 
 FILES = "files.json"
+WEIGHTS = ".safetensors"
 
 
 class TeacherFiles(Strict):
@@ -29,18 +29,29 @@ def record_teacher_files(teacher: Path) -> None:
     (teacher / FILES).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def check_teacher_files(cache: Path) -> bool:
-    """Whether CACHE/teacher has checksums; caches made before there was files.json have none.
+def read_teacher_files(cache: Path) -> TeacherFiles | None:
+    """teacher/files.json, None in a cache of before there was one. Raises CacheError if it is damaged."""
+    path = cache / TEACHER / FILES
+    return read_record(path, TeacherFiles, CacheError, f"cannot check {path.parent}") if path.exists() else None
+
+
+def check_teacher_files(cache: Path, weights: bool = True) -> bool:
+    """Whether CACHE/teacher has checksums, and all is well. Reads every file of it, or all except `weights`.
 
     Raises CacheError: a file is missing or altered, files.json is damaged or of an unknown version.
     """
+    record = read_teacher_files(cache)
+    for name in [] if record is None else record.files:
+        if weights or not name.endswith(WEIGHTS):
+            check_teacher_file(cache, name, record)
+    return record is not None
+
+
+def check_teacher_file(cache: Path, name: str, record: TeacherFiles | None) -> None:
+    """Raises CacheError if teacher/NAME is not what `record` says of it; a folder without record says nothing."""
     teacher = cache / TEACHER
-    if not (teacher / FILES).exists():
-        return False
-    record = read_record(teacher / FILES, TeacherFiles, CacheError, f"cannot check {teacher}")
-    for name, file in record.files.items():
-        path = teacher / name
-        if not path.is_file() or (path.stat().st_size, hash_file(path)) != (file.bytes, file.sha256):
-            state = "does not have its checksum" if path.is_file() else "is missing"
-            raise CacheError(f"{path} {state}; remove {teacher} and extract again: no shard is redone")
-    return True
+    way_out = f"remove {teacher} and extract again: no shard is redone"
+    if record is not None:
+        if name not in record.files:
+            raise CacheError(f"{teacher / FILES} does not name {name}; {way_out}")
+        check_file(teacher / name, record.files[name], way_out)

@@ -1,75 +1,79 @@
-"""Proving a cache: everything that can be checked without the teacher."""
+"""Proving a cache: everything that can be checked without the teacher. Reads every byte once, on all cores.
 
+What cannot be: whether the numbers are the teacher's, and whether spans are what they are called.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.cache.arrays import KINDS, ArrayRecord, StoredStates, by_kind
-from schemas.cache.manifest import MANIFEST, CacheManifest
+from schemas.cache.checksums import Checksums
+from schemas.cache.index import read_index
+from schemas.cache.manifest import INDEX, MANIFEST, CacheManifest
 from schemas.cache.open_shard import Shard
-from schemas.cache.reader import Cache
-from schemas.cache.records import nest_records
-from schemas.cache.shard import RECORD, STATES, ShardRecord, check_shard, shard_path
-from schemas.cache.states import check_group
-from schemas.errors import CacheError
-from schemas.storage.fingerprint import differences, hash_file
+from schemas.cache.proof import prove_samples
+from schemas.cache.shard import RECORD, STATES, ShardRecord, check_shard, redo, shard_path
+from schemas.cache.states import check_array, check_group
+from schemas.errors import CacheError, StillroomError
+from schemas.storage.file_record import check_file
 
 ROWS_AT_ONCE = 65_536
 
 
-def check_copies(path: Path, manifest: CacheManifest) -> None:
-    """What cache.json says beside its identity, which alone is under its fingerprint, agrees with it.
+@dataclass(frozen=True)
+class ProvenShard:
+    """A shard in which nothing is wrong, and what the index must say of it."""
 
-    Raises CacheError with the fields that differ.
-    """
-    identity = manifest.identity
-    copies = {
-        "annotator": manifest.annotator,
-        "corpus": identity["corpus"] | manifest.corpus.model_dump(include={"sha256", "samples"}),
-        "states": {a.path: a.model_dump(include={"width", "dtype", "encoding"}) for a in manifest.arrays},
-        "teacher": identity["teacher"] | manifest.teacher.model_dump(include={"kind", "max_tokens"}),
-        **nest_records(manifest.records),
-    }
-    if wrong := list(differences(copies, {name: identity.get(name) for name in copies})):
-        raise CacheError(f"{path / MANIFEST} contradicts its own identity ({'; '.join(wrong)}); extract again")
+    record: ShardRecord
+    ids: pa.Array  # [samples]
+    tokens: np.ndarray  # [samples]
 
 
-def verify_shard(cache: Path, unit: int, manifest: CacheManifest) -> ShardRecord:
+def verify_shards(
+    cache: Path, manifest: CacheManifest, sealed: Checksums | None, threads: int | None = None
+) -> Iterator[ProvenShard | StillroomError]:
+    """Every shard or what is wrong with it, in order. On as many threads as this process may use cores: hashing and
+    NumPy leave the others alone."""
+
+    def prove(unit: int) -> ProvenShard | StillroomError:
+        try:
+            return verify_shard(cache, unit, manifest, None if sealed is None else sealed.shards[unit])
+        except StillroomError as error:
+            return error
+
+    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+        yield from pool.map(prove, range(manifest.units))
+
+
+def verify_shard(cache: Path, unit: int, manifest: CacheManifest, sha256: str | None) -> ProvenShard:
     """Checksums, then format, rows and numbers. Raises CacheError at the first that is wrong.
 
     No file is opened before its checksum is known to be right: Arrow may crash on what is damaged.
     """
     path = shard_path(cache, unit)
-    record = check_shard(path, manifest)
+    record = check_shard(path, manifest, sha256)
     for name, file in record.files.items():
-        if hash_file(path / name) != file.sha256:
-            raise CacheError(f"{path / name} does not have its checksum; remove {path} and extract again")
+        check_file(path / name, file, redo(path))
+    if record.unit != unit:
+        raise CacheError(f"{path / RECORD} says unit {record.unit}, and it is {unit}; {redo(path)}")
     check_group(path / STATES)
     shard = Shard(path, record)
-    next_row = truncated = 0
-    for row in range(record.samples):
-        sample = shard.sample(row)
-        start, count = shard.rows(row)
-        if start != next_row or count != len(sample.token_ids) or count != len(sample.token_offsets):
-            raise CacheError(
-                f"{path} row {row}, sample {sample.id!r}: {count} states for {len(sample.token_ids)} tokens"
-            )
-        next_row += count
-        truncated += sample.truncated
-    for name, recorded, found in (
-        ("unit", record.unit, unit),
-        ("tokens", record.tokens, next_row),
-        ("truncated", record.truncated, truncated),
-    ):
-        if recorded != found:
-            raise CacheError(
-                f"{path / RECORD} says {name} {recorded}, and it is {found}; remove {path} and extract again"
-            )
+    prove_samples(shard, manifest.teacher)
     for array in manifest.arrays:
+        check_array(path / STATES, array, record.rows(array))
         if array.dtype != "int32":
             _check_finite(shard, array)
     _check_kinds(shard, manifest)
-    return record
+    # Copies, for the shard's map goes with it.
+    ids = pa.array(shard.columns["sample_id"].to_pylist(), pa.string())
+    return ProvenShard(record.model_copy(update={"files": {}}), ids, shard.row_count.copy())
 
 
 def _check_finite(shard: Shard, array: ArrayRecord) -> None:
@@ -80,30 +84,41 @@ def _check_finite(shard: Shard, array: ArrayRecord) -> None:
         finite = (block & 0x7F80) != 0x7F80 if array.dtype == "bfloat16" else np.isfinite(block)
         if not finite.all():
             row = start + int(np.flatnonzero(~finite.reshape(len(block), -1).all(axis=1))[0])
-            raise CacheError(f"{shard.path}: {array.path} row {row} is not finite; remove the shard and extract again")
+            raise CacheError(f"{shard.path}: {array.path} row {row} is not finite; {redo(shard.path)}")
 
 
 def _check_kinds(shard: Shard, manifest: CacheManifest) -> None:
     """What each kind of states says of its own numbers. Raises CacheError."""
-    row_counts = np.array([shard.rows(row)[1] for row in range(shard.record.samples)], np.int64)
+    row_counts = shard.row_count.astype(np.int64)
     for name, arrays in by_kind(manifest.arrays).items():
         kind, record = KINDS[name], manifest.records.get(name)
         for group in [arrays] if kind.parts else [[array] for array in arrays]:
             values = tuple(shard.array(array) for array in group)
             if fault := kind.find_fault(StoredStates(values, row_counts, manifest.teacher, record)):
                 place = name if kind.parts else group[0].path
-                raise CacheError(f"{shard.path}: {place}: {fault}; remove the shard and extract again")
+                raise CacheError(f"{shard.path}: {place}: {fault}; {redo(shard.path)}")
 
 
-def check_index(cache: Cache, records: list[ShardRecord]) -> None:
-    """Every row of every shard stands in it once, in order, with its own sample. Raises CacheError or PairingError."""
-    samples = [record.samples for record in records]
-    shards = np.repeat(np.arange(len(records)), samples)
-    rows = np.concatenate([np.arange(count) for count in samples])
-    if not (np.array_equal(cache.shards, shards) and np.array_equal(cache.rows, rows)):
+def verify_index(cache: Path, manifest: CacheManifest, sealed: Checksums | None, shards: Sequence[ProvenShard]) -> None:
+    """The shards are the whole plan, and the index lists every row of them once, in order, with its sample.
+
+    Raises CacheError.
+    """
+    planned = sum(shard.record.samples + shard.record.overlong for shard in shards)
+    if planned != manifest.corpus.samples:
         raise CacheError(
-            f"the index of {len(cache)} samples does not list each of the shards' {len(rows)} rows once and in order; "
-            f"run `stillroom reindex {cache.path}`"
+            f"{cache}: the shards account for {planned} samples, {MANIFEST} says {manifest.corpus.samples}; "
+            "extract again"
         )
-    for position in range(len(cache)):
-        cache.sample(position)
+    index = read_index(cache, manifest, sealed)
+    ids = pa.chunked_array([shard.ids for shard in shards], pa.string())
+    counts = np.concatenate([shard.tokens for shard in shards])
+    units = np.repeat(np.arange(len(shards)), [shard.record.samples for shard in shards])
+    same = index.column("sample_id").equals(ids) and np.array_equal(index.column("tokens").to_numpy(), counts)
+    if not (same and np.array_equal(index.column("shard").to_numpy(), units)):
+        raise CacheError(
+            f"{cache / INDEX} of {len(index)} samples does not list each of the shards' {len(ids)} rows once and in "
+            f"order; run `stillroom reindex {cache}`"
+        )
+    if (different := pc.count_distinct(ids).as_py()) != len(ids):
+        raise CacheError(f"{cache}: {len(ids)} samples have {different} ids; name every sample once and extract again")

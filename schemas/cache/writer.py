@@ -15,9 +15,10 @@ from schemas.cache.arrays import ArrayRecord, keeps_tokens
 from schemas.cache.halved import HalvedBatch, write_halved
 from schemas.cache.manifest import MANIFEST, CacheManifest
 from schemas.cache.samples import SAMPLES_SCHEMA, CachedSample, Offsets
-from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord, check_named, list_files, read_shard, shard_path
+from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord, check_named, read_shard, shard_path
 from schemas.cache.states import write_states
 from schemas.storage.atomic import commit_folder, disk_full, folder_beside, write_text
+from schemas.storage.file_record import list_files
 
 NO_SPANS = np.empty((0, 2), np.int32)
 # Of texts without tokens, where the text is most of what lies beside the states: 33 bytes of 92, level 3 makes 40.
@@ -64,7 +65,7 @@ def write_shard(
             tokens=tokens,
             truncated=sum(sample.truncated for sample in samples),
             overlong=overlong,
-            files=list_files(folder),
+            files=list_files(folder, {RECORD}),
         )
         check_named(folder, record, records)
         (folder / RECORD).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")

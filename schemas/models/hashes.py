@@ -22,10 +22,15 @@ def hash_model(folder: Path, trust_remote_code: bool = False) -> dict[str, str]:
     if weights := list_weights(folder):
         hashes["weights"] = hash_files(folder, weights)
     if (folder / "config.json").is_file():
-        config = read_json(folder / "config.json")
-        hashes["config"] = fingerprint({key: value for key, value in config.items() if key not in _VOLATILE})
+        hashes["config"] = hash_config(folder)
     if tokenizer := tokenizer_files(folder):
         hashes["tokenizer"] = hash_files(folder, tokenizer)
     if trust_remote_code and (code := sorted(folder.glob("*.py"))):
         hashes["code"] = hash_files(folder, code)
     return hashes
+
+
+def hash_config(folder: Path) -> str:
+    """The hash of a model's config.json alone, as `hash_model` has it. Raises ModelError."""
+    config = read_json(folder / "config.json")
+    return fingerprint({key: value for key, value in config.items() if key not in _VOLATILE})

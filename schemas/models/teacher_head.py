@@ -11,8 +11,10 @@ from torch.nn.functional import pad
 
 from schemas.cache.manifest import EMBEDDINGS, TEACHER, UNEMBEDDING, CacheManifest
 from schemas.cache.teacher import HeadRecord
+from schemas.cache.teacher_files import check_teacher_file, read_teacher_files
 from schemas.errors import CacheError
 from schemas.models.logits import LogitTransform
+from schemas.models.teacher_proof import prove_teacher
 
 # W_U is kept with zeros up to a multiple of so many rows: a product whose result has rows of, say, 6,844 numbers takes
 # 1.4 times as long on a CPU as one of 6,848.
@@ -57,11 +59,15 @@ def _padded(x_V: Tensor) -> Tensor:
 
 
 def load_teacher_head(cache: Path, manifest: CacheManifest) -> TeacherHead | None:
-    """The head kept in `cache`/teacher, or None for an encoder. Raises CacheError: missing, misshapen, not finite."""
+    """The head kept in `cache`/teacher, or None for an encoder.
+
+    Raises CacheError: missing, altered, misshapen, not finite.
+    """
     record = manifest.teacher.head
     if record is None:
         return None
     shape = (manifest.teacher.vocab_size, manifest.teacher.hidden_size)
+    prove_teacher(cache, manifest)
     tensors = _load(cache / TEACHER / UNEMBEDDING, "unembedding", shape, record.bias)
     return TeacherHead(tensors["weight"], tensors.get("bias"), record)
 
@@ -69,7 +75,7 @@ def load_teacher_head(cache: Path, manifest: CacheManifest) -> TeacherHead | Non
 def load_teacher_embedding(cache: Path, manifest: CacheManifest) -> Tensor | None:
     """The input embeddings kept in `cache`/teacher, [V, width] float32, or None if they are not.
 
-    Raises CacheError: missing, misshapen, not finite.
+    Raises CacheError: missing, altered, misshapen, not finite.
     """
     record = manifest.teacher.embedding
     if record is None:
@@ -79,6 +85,7 @@ def load_teacher_embedding(cache: Path, manifest: CacheManifest) -> Tensor | Non
 
 
 def _load(path: Path, what: str, shape: tuple[int, int], bias: bool) -> dict[str, Tensor]:
+    check_teacher_file(path.parents[1], path.name, read_teacher_files(path.parents[1]))
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -15,8 +15,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from schemas.cache.reader import Cache
-from schemas.cache.shard import ShardRecord, list_files
+from schemas.cache.shard import ShardRecord
 from schemas.errors import CacheError
+from schemas.storage.file_record import list_files
 from tests.caches import write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
@@ -137,8 +138,9 @@ def test_verify_asks_the_kind_itself(machine: Machine, cache: Path, tmp_path: Pa
     unit = shard / "states.zarr" / "entropy" / "3" / "unit" / "c" / "0"
     (np.fromfile(unit, "<f8") * 3).tofile(unit)
     record = ShardRecord.model_validate_json((shard / "shard.json").read_text())
-    record = record.model_copy(update={"files": list_files(shard)})
+    record = record.model_copy(update={"files": list_files(shard, {"shard.json"})})
     (shard / "shard.json").write_text(record.model_dump_json(indent=1) + "\n")
+    (damaged / "checksums.json").unlink()
     done = machine.run("jobs.cli", "verify", damaged)
     assert done.returncode == 2
     assert "1 of" in done.stderr and "entropy/3: row 0 is an entropy of 1" in done.stderr

@@ -24,10 +24,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from schemas.cache.shard import FileRecord, list_files
 from schemas.errors import RunError
 from schemas.models.files import quiet_transformers
 from schemas.storage.atomic import commit_folder, disk_full, folder_beside
+from schemas.storage.file_record import FileRecord, list_files
 from schemas.storage.fingerprint import hash_file
 from schemas.storage.record import read_record
 from schemas.strict import Strict

@@ -21,12 +21,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from schemas.cache.shard import FileRecord, list_files
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config
 from schemas.errors import RunError
 from schemas.models.files import quiet_transformers
 from schemas.storage.atomic import commit_folder, disk_full, folder_beside, remove_temporaries, write_text
+from schemas.storage.file_record import FileRecord, list_files
 from schemas.storage.fingerprint import differences
 from schemas.storage.lock import STALE_SECONDS, Lock, acquire
 from schemas.storage.record import read_record

@@ -17,6 +17,7 @@ class Zstd(OneChunk):
     """One compressed chunk."""
 
     name = "zstd"
+    zarr_codecs = ("bytes", "zstd")
 
     def compressor(self) -> Any:
         from zarr.codecs import ZstdCodec  # half a second, and only for who writes

@@ -12,7 +12,7 @@ from pipeline.request.request import make_request
 from schemas.cache.manifest import CacheManifest, read_manifest
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import CacheError
-from tests.caches import build_cache, extraction, write_corpus
+from tests.caches import build_cache, extraction, without_checksums, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 
@@ -36,6 +36,7 @@ def cache(config: ExtractionConfig, tmp_path: Path) -> Path:
 
 
 def begun_with(cache: Path, **versions: str) -> None:
+    without_checksums(cache)
     content: dict[str, Any] = json.loads((cache / "cache.json").read_text())
     content["provenance"] |= versions
     (cache / "cache.json").write_text(json.dumps(content))

@@ -14,10 +14,11 @@ from schemas.cache.arrays import ArrayRecord, keeps_tokens
 from schemas.cache.kinds.next_token import SparseRecord
 from schemas.cache.kinds.pooled import PooledRecord
 from schemas.cache.manifest import CacheManifest, CorpusRecord, read_manifest
-from schemas.cache.shard import FileRecord, ShardRecord, check_sizes, list_files, read_shard
+from schemas.cache.shard import ShardRecord, read_shard
 from schemas.cache.states import map_array, write_states
 from schemas.cache.teacher import EmbeddingRecord, TeacherRecord
-from schemas.errors import CacheError
+from schemas.errors import CacheError, RunError
+from schemas.storage.file_record import FileRecord, check_file, check_size, describe_file, list_files
 from schemas.storage.fingerprint import differences, fingerprint, hash_file
 from tests.stored import opened, stored
 
@@ -163,16 +164,29 @@ def test_a_shard_knows_its_files(tmp_path: Path) -> None:
     files = list_files(shard)
     assert files["samples.arrow"] == FileRecord(bytes=3, sha256=hashlib.sha256(b"abc").hexdigest())
     assert list(files) == ["samples.arrow", "states.zarr/zarr.json"]
-    assert hash_file(shard / "samples.arrow") == files["samples.arrow"].sha256
     record = ShardRecord(fingerprint="f", unit=0, samples=1, tokens=2, truncated=0, overlong=0, files=files)
     (shard / "shard.json").write_text(record.model_dump_json())
-    assert read_shard(shard, "f") == record
+    assert read_shard(shard, "f") == read_shard(shard, "f", hash_file(shard / "shard.json")) == record
+    assert list_files(shard, {"shard.json"}) == files
     with pytest.raises(CacheError, match="another cache"):
         read_shard(shard, "g")
-    check_sizes(shard, record)
-    (shard / "samples.arrow").write_bytes(b"ab")
-    with pytest.raises(CacheError, match="2 bytes instead of 3"):
-        check_sizes(shard, record)
-    (shard / "samples.arrow").unlink()
-    with pytest.raises(CacheError, match="is missing"):
-        check_sizes(shard, record)
+    with pytest.raises(CacheError, match=r"shard\.json does not have its checksum; remove .*00000 and extract again"):
+        read_shard(shard, "f", "0" * 64)
+
+
+def test_a_file_is_compared_with_what_is_recorded_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    file = describe_file(path)
+    check_file(path, file, "way out")
+    path.write_bytes(b"abd")
+    check_size(path, file, "way out")
+    with pytest.raises(RunError, match=r"a does not have its checksum; way out$"):
+        check_file(path, file, "way out", RunError)
+    path.write_bytes(b"ab")
+    for check in (check_size, check_file):
+        with pytest.raises(CacheError, match=r"a has 2 bytes instead of 3; way out$"):
+            check(path, file, "way out")
+    path.unlink()
+    with pytest.raises(CacheError, match=r"a is missing; way out$"):
+        check_file(path, file, "way out")

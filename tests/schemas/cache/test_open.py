@@ -11,12 +11,18 @@ import pyarrow as pa
 import pytest
 
 from jobs.verify import verify_cache
+from schemas.cache.arrays import KINDS, ArrayRecord
+from schemas.cache.manifest import CacheManifest
 from schemas.cache.reader import Cache
+from schemas.cache.samples import INDEX_SCHEMA, SAMPLES_SCHEMA
+from schemas.cache.shard import ShardRecord
+from schemas.cache.teacher import TeacherRecord
 from tests.caches import build_cache, extraction, write_corpus
 from tests.stored import opened
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
-GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "cache-1"
+ROOT = Path(__file__).resolve().parents[3]
+GOLDEN = ROOT / "tests" / "golden" / "cache-1"
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +52,38 @@ def test_zarr_and_pyarrow_alone_read_a_cache(cache: Path) -> None:
         assert text == ours.sample(position).text
         for start, end in samples["words"][row].as_py():
             assert text[start:end].strip() == text[start:end] != ""
+
+
+def test_the_readme_of_the_format_reads_a_sample(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its code as it stands there, in a process that has nothing of ours."""
+    text = (ROOT / "schemas/cache/README.md").read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    assert len(code.strip().splitlines()) <= 15
+    ours = Cache(cache)
+    position = len(ours) - 1
+    sample = ours.sample(position)
+    given = f"CACHE, SAMPLE, ARRAY = {str(cache)!r}, {sample.id!r}, 'hidden/2'\n"
+    shown = "\nimport sys\nprint(sum(map(float, state)), 'schemas' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", given + code + shown],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    bits = ours.states(position, [ours.array("hidden", 2)])[0]
+    last = (bits.astype(np.uint32) << 16).view(np.float32)[-1]
+    lines = done.stdout.splitlines()
+    assert lines[-1] == f"{sum(map(float, last))} False"
+    start, end = sample.token_offsets[0].tolist()
+    assert lines[0].startswith(repr(sample.text[start:end]))
+
+
+def test_the_readme_of_the_format_names_every_file_and_field(cache: Path) -> None:
+    text = (ROOT / "schemas/cache/README.md").read_text(encoding="utf-8")
+    names = {path.name for path in cache.rglob("*") if path.suffix in (".json", ".arrow", ".parquet", ".safetensors")}
+    names |= {*SAMPLES_SCHEMA.names, *INDEX_SCHEMA.names, *CacheManifest.model_fields, *TeacherRecord.model_fields}
+    names |= {*ShardRecord.model_fields, *ArrayRecord.model_fields, *KINDS}
+    assert {name for name in names - {"tokenizer_config.json", "special_tokens_map.json"} if name not in text} == set()
 
 
 def test_that_needs_nothing_of_ours(cache: Path) -> None:

@@ -18,13 +18,12 @@ from safetensors.torch import load_file, save_file
 import schemas.cache.reader
 from jobs.verify import verify_cache
 from schemas.cache.arrays import ArrayRecord
-from schemas.cache.manifest import CacheManifest
 from schemas.cache.reader import Cache
-from schemas.cache.shard import ShardRecord, check_shard
+from schemas.cache.states import array_files
 from schemas.errors import CacheError, PairingError
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
-from schemas.storage.fingerprint import hash_file
-from tests.caches import build_cache, extraction, write_corpus
+from schemas.storage.file_record import FileRecord, check_file
+from tests.caches import as_recorded, build_cache, extraction, without_checksums, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what is mapped")
@@ -41,6 +40,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made, tmp_path / "cache")
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def older(copy: Path) -> Path:
+    return without_checksums(copy)
 
 
 def test_samples_are_the_corpus(made: Path) -> None:
@@ -141,21 +145,25 @@ def test_a_shard_is_checked_once_however_often_it_is_opened(made: Path, monkeypa
     everything = Cache(made)
     units = range(everything.manifest.units)
     assert all(everything.shard(unit).record.samples for unit in units)
+    for position in range(len(everything)):
+        everything.states(position, everything.manifest.arrays)
     monkeypatch.setattr(schemas.cache.reader, "_most_maps", lambda: 8)
     checked = list[str]()
 
-    def check(shard: Path, manifest: CacheManifest) -> ShardRecord:
-        checked.append(shard.name)
-        return check_shard(shard, manifest)
+    def check(path: Path, file: FileRecord, way_out: str) -> None:
+        checked.append(path.relative_to(made / "shards").as_posix())
+        check_file(path, file, way_out)
 
-    monkeypatch.setattr(schemas.cache.reader, "check_shard", check)
+    monkeypatch.setattr(schemas.cache.reader, "check_file", check)
     cache = Cache(made)
     for position in np.random.default_rng(0).integers(0, len(cache), 200).tolist():
         assert cache.sample(position).text == everything.sample(position).text
         found, wanted = (c.states(position, c.manifest.arrays) for c in (cache, everything))
         assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
     assert cache.shard.cache_info().misses > 10 * len(units) and cache.shard.cache_info().currsize == 2
-    assert sorted(checked) == [f"{unit:05d}" for unit in units]
+    chunks = [file for array in cache.manifest.arrays for file in array_files(array)]
+    files = ["samples.arrow", *(f"states.zarr/{file}" for file in chunks)]
+    assert sorted(checked) == sorted(f"{unit:05d}/{name}" for unit in units for name in files)
 
 
 def test_as_much_stays_open_as_the_system_lets_it(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,32 +193,32 @@ def test_a_cache_without_its_index_is_not_complete(copy: Path) -> None:
         Cache(copy)
 
 
-def test_an_index_of_another_order_is_caught(copy: Path) -> None:
-    table = pq.read_table(copy / "index.parquet")
+def test_an_index_of_another_order_is_caught(older: Path) -> None:
+    table = pq.read_table(older / "index.parquet")
     ids = table.column("sample_id").to_pylist()
     ids[0], ids[1] = ids[1], ids[0]
     table = table.set_column(0, table.schema.field(0), pa.array(ids))
-    pq.write_table(table, copy / "index.parquet")
+    pq.write_table(table, older / "index.parquet")
     with pytest.raises(PairingError, match="reindex"):
-        Cache(copy).sample(0)
+        Cache(older).sample(0)
 
 
 @pytest.mark.parametrize("metadata", [{b"stillroom-index": b"2"}, {}])
-def test_an_index_of_another_version_is_refused(copy: Path, metadata: dict[bytes, bytes]) -> None:
-    table = pq.read_table(copy / "index.parquet")
-    pq.write_table(table.replace_schema_metadata(metadata), copy / "index.parquet")
+def test_an_index_of_another_version_is_refused(older: Path, metadata: dict[bytes, bytes]) -> None:
+    table = pq.read_table(older / "index.parquet")
+    pq.write_table(table.replace_schema_metadata(metadata), older / "index.parquet")
     with pytest.raises(CacheError, match="not an index of this format; run `stillroom reindex"):
-        Cache(copy)
+        Cache(older)
 
 
 @pytest.mark.parametrize("name", ["samples.arrow", "states.zarr/hidden/1/c/0/0", "states.zarr/mass/3/c/0"])
-def test_a_file_that_its_record_does_not_name_is_refused(copy: Path, name: str) -> None:
-    path = copy / "shards" / "00000" / "shard.json"
+def test_a_file_that_its_record_does_not_name_is_refused(older: Path, name: str) -> None:
+    path = older / "shards" / "00000" / "shard.json"
     record = json.loads(path.read_text())
     del record["files"][name]
     path.write_text(json.dumps(record))
     with pytest.raises(CacheError, match=rf"shard.json does not name {name}; remove .*00000 and extract again"):
-        Cache(copy).sample(0)
+        Cache(older).sample(0)
 
 
 @pytest.mark.parametrize("name", ["samples.arrow", "states.zarr/hidden/1/c/0/0", "states.zarr/mass/3/c/0"])
@@ -232,21 +240,14 @@ def test_verify_reads_everything(copy: Path, capsys: pytest.CaptureFixture[str])
         verify_cache(copy)
 
 
-def as_recorded(shard: Path, name: str) -> None:
-    """Record the checksum that a file has now: what follows is damage from before it was taken."""
-    record = json.loads((shard / "shard.json").read_text())
-    record["files"][name] = {"bytes": (shard / name).stat().st_size, "sha256": hash_file(shard / name)}
-    (shard / "shard.json").write_text(json.dumps(record))
-
-
-def test_verify_finds_states_of_another_version(copy: Path) -> None:
-    path = copy / "shards" / "00002" / "states.zarr" / "zarr.json"
+def test_verify_finds_states_of_another_version(older: Path) -> None:
+    path = older / "shards" / "00002" / "states.zarr" / "zarr.json"
     group = json.loads(path.read_text())
     group["attributes"]["version"] = 2
     path.write_text(json.dumps(group))
     as_recorded(path.parents[1], "states.zarr/zarr.json")
     with pytest.raises(CacheError, match=r"00002/states.zarr/zarr.json says .*'version': 2"):
-        verify_cache(copy)
+        verify_cache(older)
 
 
 def alter(path: Path) -> None:
@@ -267,22 +268,22 @@ def test_verify_checks_what_is_kept_of_the_teacher(
         verify_cache(copy)
 
 
-def test_a_teacher_without_checksums_is_said_and_accepted(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (copy / "teacher" / "files.json").unlink()
-    verify_cache(copy)
+def test_a_teacher_without_checksums_is_said_and_accepted(older: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    verify_cache(older)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and lines[0].startswith(f"{copy / 'teacher'} was written without checksums")
+    assert len(lines) == 3 and lines[0].startswith(f"{older / 'teacher'} was written without checksums")
+    assert lines[1].startswith(f"{older} was sealed without checksums.json")
 
 
-def test_a_head_that_is_not_finite_is_refused(copy: Path) -> None:
-    path = copy / "teacher" / "unembedding.safetensors"
+def test_a_head_that_is_not_finite_is_refused(older: Path) -> None:
+    path = older / "teacher" / "unembedding.safetensors"
     sound = load_file(path)["weight"]
     for value in (float("nan"), float("-inf")):
         weight = sound.clone()
         weight[5, 3] = value
         save_file({"weight": weight}, path)
         with pytest.raises(CacheError, match=r"unembedding\.safetensors holds numbers that are not finite"):
-            load_teacher_head(copy, Cache(copy).manifest)
+            load_teacher_head(older, Cache(older).manifest)
 
 
 def test_input_embeddings_are_kept_and_checked(made: Path, tmp_path: Path) -> None:
@@ -293,7 +294,7 @@ def test_input_embeddings_are_kept_and_checked(made: Path, tmp_path: Path) -> No
         made.parent / "corpus.jsonl",
         teacher={"keep_embeddings": True, "dtype": "bfloat16"},
     )
-    cache = Cache(build_cache(asked))
+    cache = Cache(without_checksums(build_cache(asked)))
     embedding = load_teacher_embedding(cache.path, cache.manifest)
     truth = load_file(made.parent / "teacher" / "model.safetensors")["model.embed_tokens.weight"]
     assert embedding is not None and torch.equal(embedding, truth.bfloat16().float())
@@ -310,16 +311,16 @@ def test_input_embeddings_are_kept_and_checked(made: Path, tmp_path: Path) -> No
         load_teacher_embedding(cache.path, cache.manifest)
 
 
-def test_verify_finds_numbers_that_are_not(copy: Path) -> None:
+def test_verify_finds_numbers_that_are_not(older: Path) -> None:
     """A shard whose checksums are right but whose numbers are not finite: damage from before the checksum was taken."""
-    shard = copy / "shards" / "00000"
+    shard = older / "shards" / "00000"
     path = shard / "states.zarr" / "hidden" / "3" / "c" / "0" / "0"
     values = np.fromfile(path, "<f4")
     values[5] = np.nan
     values.tofile(path)
     as_recorded(shard, "states.zarr/hidden/3/c/0/0")
     with pytest.raises(CacheError, match="hidden/3 row 0 is not finite"):
-        verify_cache(copy)
+        verify_cache(older)
 
 
 def test_bfloat16_of_any_bits_is_judged_right(made: Path) -> None:

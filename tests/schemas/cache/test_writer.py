@@ -77,6 +77,7 @@ def test_an_empty_unit_is_a_shard_too(tmp_path: Path) -> None:
 def test_the_index_finds_every_sample(tmp_path: Path) -> None:
     write(tmp_path, 0)
     write(tmp_path, 1, lengths=(1, 2, 3))
+    write_manifest(tmp_path, manifest(2))
     assert write_index(tmp_path, manifest(2)) == 5
     table = pq.read_table(tmp_path / "index.parquet")
     assert table.schema.equals(INDEX_SCHEMA, check_metadata=True)
@@ -89,9 +90,9 @@ def test_the_index_finds_every_sample(tmp_path: Path) -> None:
     before = (tmp_path / "index.parquet").read_bytes()
     write_index(tmp_path, manifest(2))
     assert (tmp_path / "index.parquet").read_bytes() == before
-    with pytest.raises(CacheError, match="no complete shard"):
+    with pytest.raises(CacheError, match=r"knows 2 shards, cache\.json says 3"):
         write_index(tmp_path, manifest(3))
-    assert sorted(os.listdir(tmp_path)) == ["index.parquet", "shards"]
+    assert sorted(os.listdir(tmp_path)) == ["cache.json", "checksums.json", "index.parquet", "shards"]
 
 
 FULL = """

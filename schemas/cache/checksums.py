@@ -1,0 +1,92 @@
+"""checksums.json: what a complete cache's small files hash to. Every other file's checksum stands in one of them.
+
+    checksums.json -> cache.json, index.parquet
+                   -> teacher/files.json   -> every file of teacher/
+                   -> shards/*/shard.json  -> every file of a shard
+
+Written when a cache is sealed, before its index takes its place. A cache of before there was this file has none, and
+is read without: what follows from its identity and its shards is checked all the same.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, read_manifest
+from schemas.cache.teacher_files import FILES
+from schemas.errors import CacheError
+from schemas.storage.atomic import write_text
+from schemas.storage.file_record import FileRecord, check_file, describe_file
+from schemas.storage.record import read_record
+from schemas.strict import Strict
+
+CHECKSUMS = "checksums.json"
+
+
+class Checksums(Strict):
+    """The whole of checksums.json."""
+
+    format: Literal["stillroom-checksums"] = "stillroom-checksums"
+    version: Literal[1] = 1
+    manifest: FileRecord
+    """Of cache.json."""
+    index: FileRecord
+    """Of index.parquet."""
+    teacher: FileRecord | None
+    """Of teacher/files.json; null where teacher/ was made before there was that."""
+    shards: list[str]
+    """SHA-256 of every shard.json, by the number of its unit."""
+
+    def check_manifest(self, cache: Path) -> None:
+        """Raises CacheError if cache.json is not the one that was sealed."""
+        way_out = f"run `stillroom extract` with the config of {cache}: it writes that file anew, and no shard"
+        check_file(cache / MANIFEST, self.manifest, way_out)
+
+    def check_teacher(self, cache: Path) -> None:
+        """Raises CacheError if teacher/files.json is not the one that was sealed."""
+        way_out = f"remove {cache / TEACHER} and extract again: no shard is redone"
+        if self.teacher is not None:
+            check_file(cache / TEACHER / FILES, self.teacher, way_out)
+
+
+def read_checksums(cache: Path, manifest: CacheManifest) -> Checksums | None:
+    """checksums.json of a cache, None where there is none. Raises CacheError if it is damaged."""
+    path = cache / CHECKSUMS
+    if not path.exists():
+        return None
+    try:
+        found = read_record(path, Checksums, CacheError, f"cannot check {cache}")
+    except CacheError as error:
+        raise CacheError(f"{error}; remove it and run `stillroom reindex {cache}`, which makes it anew") from error
+    if len(found.shards) != manifest.units:
+        raise CacheError(
+            f"{path} knows {len(found.shards)} shards, {MANIFEST} says {manifest.units}; remove the former and run "
+            f"`stillroom reindex {cache}`"
+        )
+    return found
+
+
+def open_manifest(cache: Path) -> tuple[CacheManifest, Checksums | None]:
+    """cache.json and what the cache was sealed with, each agreeing with itself and with the other.
+
+    Raises CacheError: no cache, damaged, altered, of an unknown version.
+    """
+    manifest = read_manifest(cache)
+    sealed = read_checksums(cache, manifest)
+    if sealed is not None:
+        sealed.check_manifest(cache)
+        sealed.check_teacher(cache)
+    manifest.check_copies(cache)
+    return manifest, sealed
+
+
+def write_checksums(cache: Path, index: Path, shards: Sequence[str]) -> None:
+    """Seal `cache`, whose new index lies at `index` and whose shard.json files hash to `shards`."""
+    files = cache / TEACHER / FILES
+    record = Checksums(
+        manifest=describe_file(cache / MANIFEST),
+        index=describe_file(index),
+        teacher=describe_file(files) if files.exists() else None,
+        shards=list(shards),
+    )
+    write_text(cache / CHECKSUMS, record.model_dump_json(indent=1) + "\n")

@@ -1,0 +1,76 @@
+"""What becomes of bit flips and cuts over every file of a cache: a table by file.
+
+    python -m tests.benchmarks.flips [COUNT] [CACHE]
+
+500 on a cache of 5 samples that it makes, or on a copy of CACHE; `silent` and `traceback` must be 0. A minute or two.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from tests.caches import build_cache, extraction, write_corpus
+from tests.flips import damaged, outcome, read_all, sample_damage
+from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+
+OUTCOMES = ("refused", "identical", "silent", "traceback")
+
+
+def make_cache(folder: Path) -> Path:
+    """Every kind of states, input embeddings, three shards."""
+    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe", 300), hidden=8, layers=2, heads=2)
+    kept = {"hidden": [1, 2], "mass": [2], "top_k": {"k": 4}, "sampled": {"draws": 4}, "pooled": {"pooling": "last"}}
+    return build_cache(
+        extraction(
+            folder / "cache",
+            folder / "teacher",
+            write_corpus(folder / "corpus.jsonl", TEXTS[:5]),
+            states=kept,
+            teacher={"keep_embeddings": True},
+            batching={"unit_tokens": 50},
+        )
+    )
+
+
+def count_outcomes(cache: Path, count: int, seed: int) -> dict[str, Counter[str]]:
+    """Outcomes by the name of the damaged file; of shards, what lies in them counts as one."""
+    truth = read_all(cache)
+    found: dict[str, Counter[str]] = {}
+    for damage in track(sample_damage(cache, count, seed), "flipping", total=count, console=Console(stderr=True)):
+        parts = damage.path.parts
+        name = "/".join(("shards/*", *parts[2:])) if parts[0] == "shards" else damage.path.as_posix()
+        with damaged(cache, damage):
+            try:
+                result = outcome(cache, truth)
+            except AssertionError as error:
+                result = "traceback"
+                print(f"{damage}: {error}", file=sys.stderr)
+        if result == "silent":
+            print(f"{damage}: silent", file=sys.stderr)
+        found.setdefault(name, Counter())[result] += 1
+    return found
+
+
+def main() -> None:
+    """Print the table."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cache = shutil.copytree(sys.argv[2], folder / "cache") if len(sys.argv) > 2 else make_cache(folder)
+        found = count_outcomes(Path(cache), count, seed=2026)
+    table = Table("file", *OUTCOMES, title=f"{count} flips and cuts")
+    for file, outcomes in sorted(found.items()):
+        table.add_row(file, *(str(outcomes[name]) for name in OUTCOMES))
+    total = sum(found.values(), Counter[str]())
+    table.add_row("all", *(str(total[name]) for name in OUTCOMES), style="bold")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

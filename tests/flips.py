@@ -1,0 +1,88 @@
+"""Damage to a cache, one bit or one cut at a time, and what a training would read of it."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.cache.reader import Cache
+from schemas.errors import StillroomError
+from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
+from schemas.models.tokenizer import load_tokenizer
+
+Truth = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One bit of a file turned, or, if `bit` is None, all behind a place cut off."""
+
+    path: Path  # below the cache
+    place: int
+    bit: int | None
+
+    def __str__(self) -> str:
+        what = "cut at" if self.bit is None else f"bit {self.bit} of"
+        return f"{self.path}: {what} byte {self.place}"
+
+
+def sample_damage(cache: Path, count: int, seed: int) -> Iterator[Damage]:
+    """`count` damages, spread evenly over the files, at random places; every seventh is a cut."""
+    generator = random.Random(seed)
+    files = sorted(path for path in cache.rglob("*") if path.is_file())
+    for number in range(count):
+        path = files[number % len(files)]
+        place = generator.randrange(path.stat().st_size)
+        yield Damage(path.relative_to(cache), place, None if number % 7 == 6 else generator.randrange(8))
+
+
+@contextmanager
+def damaged(cache: Path, damage: Damage) -> Iterator[None]:
+    """The cache with that damage, and as it was afterwards. Each time by a new file: an old map may still be open."""
+    path = cache / damage.path
+    sound = path.read_bytes()
+    content = bytearray(sound[: damage.place] if damage.bit is None else sound)
+    if damage.bit is not None:
+        content[damage.place] ^= 1 << damage.bit
+    path.unlink()
+    path.write_bytes(content)
+    try:
+        yield
+    finally:
+        path.unlink()
+        path.write_bytes(sound)
+
+
+def read_all(path: Path) -> Truth:
+    """Everything that a training reads: texts, tokens, spans, states, the head, the tokenizer, the manifest."""
+    cache = Cache(path)
+    found: Truth = {"manifest": cache.manifest.model_dump_json()}
+    for position in range(len(cache)):
+        sample = cache.sample(position)
+        columns = (sample.token_ids, sample.token_offsets, sample.words, sample.noun_phrases, sample.verb_phrases)
+        found[f"sample {position}"] = (sample.id, sample.text, sample.prompt_end, sample.truncated)
+        found[f"columns {position}"] = [column.tobytes() for column in columns]
+        states = cache.states(position, cache.manifest.arrays)
+        found[f"states {position}"] = [(values.dtype.str, values.shape, values.tobytes()) for values in states]
+    head = load_teacher_head(path, cache.manifest)
+    if head is not None:
+        bias = None if head.bias_V is None else head.bias_V.numpy().tobytes()
+        found["head"] = (head.weight_Vd.numpy().tobytes(), bias, repr(head))
+    embedding = load_teacher_embedding(path, cache.manifest)
+    found["embedding"] = None if embedding is None else embedding.numpy().tobytes()
+    found["tokenizer"] = load_tokenizer(path / "teacher").backend_tokenizer.to_str()
+    return found
+
+
+def outcome(cache: Path, truth: Truth) -> str:
+    """`refused`, `identical`, or `silent` where something else is read.
+
+    Raises AssertionError for an error that is not ours, which a user would see as a traceback.
+    """
+    try:
+        return "identical" if read_all(cache) == truth else "silent"
+    except StillroomError:
+        return "refused"
+    except Exception as error:
+        raise AssertionError(f"{type(error).__name__}: {error}") from error

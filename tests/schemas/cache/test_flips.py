@@ -1,0 +1,59 @@
+"""No student learns from a flipped bit: a damaged cache is refused, or reads as if nothing had happened to it."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.caches import build_cache, extraction, without_checksums, write_corpus
+from tests.flips import damaged, outcome, read_all, sample_damage
+from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+
+FLIPS = 160
+SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("flips")
+    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe", 300), hidden=8, layers=2, heads=2)
+    kept = {"hidden": [1, 2], "mass": [2], "top_k": {"k": 4}, "pooled": {"pooling": "last"}, "dtype": "bfloat16"}
+    return build_cache(
+        extraction(
+            folder / "cache",
+            folder / "teacher",
+            write_corpus(folder / "corpus.jsonl", TEXTS[:5]),
+            states=kept,
+            teacher={"keep_embeddings": True},
+            batching={"unit_tokens": 50},
+        )
+    )
+
+
+def test_no_damage_is_learnt_from_in_silence(made: Path, tmp_path: Path) -> None:
+    cache = Path(shutil.copytree(made, tmp_path / "cache"))
+    truth, started = read_all(cache), time.monotonic()
+    found: dict[str, list[str]] = {}
+    for damage in sample_damage(cache, FLIPS, seed=0):
+        with damaged(cache, damage):
+            found.setdefault(outcome(cache, truth), []).append(str(damage))
+    assert found.keys() <= {"refused", "identical"}, found
+    # What reads as before is what no training reads: descriptions for other Zarr readers.
+    assert all(line.partition(":")[0].endswith("zarr.json") for line in found.get("identical", []))
+    assert len(found["refused"]) > FLIPS // 3 and time.monotonic() - started < SECONDS
+    assert outcome(cache, truth) == "identical"
+
+
+def test_of_a_cache_without_checksums_what_can_be_told_is(made: Path, tmp_path: Path) -> None:
+    """Of the version before: identity, index, shards and head prove each other; what is left over is information."""
+    cache = without_checksums(Path(shutil.copytree(made, tmp_path / "cache")))
+    truth = read_all(cache)
+    silent = []
+    for damage in sample_damage(cache, FLIPS, seed=1):
+        if damage.path.suffix == ".safetensors" or damage.path.name == "config.json":
+            continue  # of which such a cache knows nothing
+        with damaged(cache, damage):
+            if outcome(cache, truth) == "silent":
+                silent.append(str(damage))
+    assert all(line.startswith("cache.json: bit") for line in silent), silent
