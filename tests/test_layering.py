@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,15 @@ ALLOWED = {
     "trainer": {"trainer", "schemas"},
     "jobs": {"jobs", "pipeline", "trainer", "schemas"},
 }
+# The rooms of each floor, from the general to the specific: a room imports those before it.
+ROOMS = {
+    "schemas": ("storage", "texts", "cache", "configs", "models"),
+    "pipeline": ("corpus", "annotation", "teacher", "request", "output", "work", "cluster"),
+    "trainer": (
+        "numerics", "alignment", "data", "student", "objectives", "optimisation", "evaluation", "runs", "generation",
+    ),
+    "jobs": ("report", "demo"),
+}  # fmt: skip
 # Where a library may be imported at all; one that is not named may be imported anywhere.
 HOMES = {
     "ray": {"pipeline/cluster/"},
@@ -63,6 +73,41 @@ def test_imports_run_one_way() -> None:
         for other in sorted((imported(path) & {*PACKAGES, "tests"}) - ALLOWED[path.relative_to(ROOT).parts[0]])
     ]
     assert wrong == []
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """`schemas.cache` for every room of its own floor that a file imports, and `schemas.errors` for single modules."""
+    floor = path.relative_to(ROOT).parts[0]
+    modules = imports(ast.parse(path.read_text(encoding="utf-8")))
+    return {".".join(module.split(".")[:2]) for module in modules if module.split(".")[0] == floor}
+
+
+def room(path: Path) -> str:
+    """`schemas.cache` of a file in that folder, `schemas.errors` of the module itself."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts[:2]).removesuffix(".__init__")
+
+
+def test_every_room_has_its_place() -> None:
+    found = {floor: {path.parent.name for path in (ROOT / floor).glob("*/__init__.py")} for floor in PACKAGES}
+    assert found == {floor: set(rooms) for floor, rooms in ROOMS.items()}
+
+
+def test_rooms_import_one_way() -> None:
+    places = {f"{floor}.{name}": place for floor, rooms in ROOMS.items() for place, name in enumerate(rooms)}
+    wrong = [
+        f"{name(path)} imports {other}"
+        for path in files()
+        for other in sorted(rooms_imported(path))
+        if room(path) in places and other in places and places[other] > places[room(path)]
+    ]
+    assert wrong == []
+
+
+def test_no_room_or_module_imports_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in files():
+        graph.setdefault(room(path), set()).update(rooms_imported(path) - {room(path)})
+    assert len(list(TopologicalSorter(graph).static_order())) >= len(graph)
 
 
 def test_heavy_libraries_stay_at_home() -> None:
