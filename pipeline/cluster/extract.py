@@ -14,6 +14,7 @@ from rich.filesize import decimal
 
 from pipeline.cluster.actors import Actors
 from pipeline.cluster.connection import JOB, Connection, connected, most_annotators, terminable
+from pipeline.cluster.result import ExtractionResult, make_result, shard_bytes
 from pipeline.cluster.schedule import (
     Action,
     Annotate,
@@ -35,7 +36,6 @@ from pipeline.cluster.schedule import (
 )
 from pipeline.corpus.plan import Unit
 from pipeline.output.disk import has_room, require_room, teacher_bytes
-from pipeline.output.result import ExtractionResult, make_result, shard_bytes
 from pipeline.output.resume import Output, find_complete, open_output
 from pipeline.request.request import Request, make_request
 from pipeline.work.worker import UnitReport, make_job
