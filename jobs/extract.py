@@ -16,9 +16,9 @@ from schemas.texts.files import find_files
 
 def run_extraction(path: Path, overrides: Sequence[str]) -> None:
     """Extract, then say what the cache holds and how fast it went."""
+    config = load_config(path, ExtractionConfig, overrides)  # first: a mistake in it is told before seconds of imports
     from pipeline.cluster.extract import extract
 
-    config = load_config(path, ExtractionConfig, overrides)
     result = extract(config)
     console = make_console()
     for name, files in _left_out(find_files(config.corpus.files).left_out).items():
@@ -38,10 +38,11 @@ def run_extraction(path: Path, overrides: Sequence[str]) -> None:
 
 def show_plan(path: Path, overrides: Sequence[str]) -> None:
     """Print what `extract` would do. Runs no teacher, starts no Ray, writes nothing."""
+    config = load_config(path, ExtractionConfig, overrides)
     from pipeline.corpus.plan import predict_bytes
     from pipeline.request.request import make_request
 
-    request = make_request(load_config(path, ExtractionConfig, overrides))
+    request = make_request(config)
     plan, manifest = request.plan, request.manifest
     arrays = ", ".join(f"{array.path} ({array.dtype})" for array in manifest.arrays)
     rows = {

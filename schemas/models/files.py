@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import ModelError
+from schemas.errors import ModelError, StillroomError
 from schemas.storage.regular import read_text
 
 TOKENIZER_FILES = (
@@ -62,6 +62,9 @@ def resolve_model(name: str, revision: str | None) -> Path:
         ) from error
 
 
+MODEL_FILE_BYTES = 256 << 20  # a large vocabulary takes 35 MB
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a model folder, of bounded size. Raises ModelError."""
     try:
@@ -71,6 +74,15 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{path} is damaged: not a JSON object")
     return value
+
+
+def require_small_files(folder: Path, raises: type[StillroomError]) -> None:
+    """Raises `raises` if a file that transformers would read whole is not a regular one, or above 256 MiB."""
+    for path in sorted(path for path in folder.glob("*") if path.suffix in (".json", ".txt", ".model", ".jinja")):
+        if path.exists() and not path.is_file():
+            raise raises(f"cannot read {path}: it is not a regular file")
+        if path.exists() and path.stat().st_size > MODEL_FILE_BYTES:
+            raise raises(f"cannot read {path}: it is larger than the {MODEL_FILE_BYTES:,} bytes such a file may have")
 
 
 @contextmanager

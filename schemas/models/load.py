@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrained
 from transformers.integrations import hub_kernels
 
 from schemas.errors import ModelError
-from schemas.models.files import brief, quiet_transformers, read_json
+from schemas.models.files import brief, quiet_transformers, read_json, require_small_files
 from schemas.models.weights import find_weights
 
 Kind = Literal["causal", "encoder"]
@@ -29,6 +29,7 @@ def read_config(folder: Path, kind: Kind, trust_remote_code: bool) -> PreTrained
     """The folder's config. Raises ModelError: none, damaged, of an unknown model, or it needs code of its own."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is not a model folder: there is no config.json")
+    require_small_files(folder, ModelError)
     stored = read_json(folder / "config.json")
     if stored.get("transformers_weights") is not None:
         raise ModelError(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import TokenizerError
-from schemas.models.files import TOKENIZER_FILES, brief, quiet_transformers, read_json
+from schemas.models.files import TOKENIZER_FILES, brief, quiet_transformers, read_json, require_small_files
 from schemas.models.tokenizer_rules import same_tokenizer
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def load_chosen_tokenizer(folder: Path, trust_remote_code: bool = False) -> "Pre
     """What AutoTokenizer makes of `folder`, and so whoever opens it with transformers. Raises TokenizerError."""
     from transformers import AutoTokenizer
 
+    require_small_files(folder, TokenizerError)
     if not any((folder / name).is_file() for name in _VOCABULARIES):
         raise TokenizerError(
             f"there is no tokenizer in {folder}: it has no tokenizer.json; name its folder in `tokenizer`"

@@ -120,7 +120,7 @@ def test_lengths_are_the_papers_where_the_config_gives_none(tmp_path: Path) -> N
 def test_an_unknown_preset_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.yaml: unknown preset 'sra'; available: .*sra-paper"):
         load(tmp_path, f"preset: sra\n{OWN}")
-    with pytest.raises(ConfigError, match="there is no preset 'sra'"):
+    with pytest.raises(ConfigError, match="unknown preset 'sra'"):
         show_presets("sra")
 
 
