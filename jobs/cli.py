@@ -112,7 +112,7 @@ def evaluate(
         Path | None, typer.Option(help="For sentence encoders: JSONL, CSV or TSV of sentence1, sentence2, score.")
     ] = None,
     field: Annotated[str, typer.Option(help="Field of a JSONL record that holds the text.")] = "text",
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first so many texts or pairs.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N texts or pairs.")] = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=2, help="Window; left out, the shortest of the models' own, up to 1024.")
     ] = None,

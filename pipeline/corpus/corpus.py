@@ -1,6 +1,6 @@
 """A corpus: records become samples, each with an id that no other has. It can be read again and again.
 
-Costs one record of memory while it is read, and 8 bytes a sample for the proof that ids are unique.
+Costs one record of memory while it is read, and 8 bytes per sample for the proof that ids are unique.
 """
 
 import hashlib

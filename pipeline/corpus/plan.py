@@ -1,8 +1,9 @@
 """The plan: the corpus cut into work units, each of which becomes one shard.
 
 Units are runs of samples in corpus order, so they depend on corpus and config alone: never on workers, tries or time.
-How many tokens a sample has is estimated from its bytes, for tokenizing a corpus twice would cost more than units of
-uneven size do. One pass over the corpus, at about 30 MB/s on one core; memory grows by 8 bytes a sample and 200 a unit.
+How many tokens a sample has is estimated from its bytes, because tokenizing a corpus twice would cost more than
+units of uneven size do. One pass over the corpus, at about 30 MB/s on one core; memory grows by 8 bytes per sample and
+200 per unit.
 """
 
 import hashlib
@@ -23,10 +24,10 @@ from schemas.configs.extraction import BatchingConfig
 from schemas.errors import CorpusError
 
 MEASURED_SAMPLES = 256  # tokenized to learn how many bytes a token has
-# Of samples.arrow, beside the text: 4 bytes of id and 8 of offsets a token; a word or phrase has 8, and there is about
-# one a token; ids, lengths and row ranges come to some 100 a sample.
-ARROW_BYTES_A_TOKEN = 20
-ARROW_BYTES_A_SAMPLE = 100
+# Of samples.arrow, beside the text: 4 bytes of id and 8 of offsets per token; a word or phrase has 8, and there is
+# about one per token; ids, lengths and row ranges come to some 100 per sample.
+ARROW_BYTES_PER_TOKEN = 20
+ARROW_BYTES_PER_SAMPLE = 100
 # What compression leaves where no tokens are kept: of English, of an id that is a hash.
 TEXT_COMPRESSED, SAMPLE_COMPRESSED = 0.36, 20
 UNIT_BYTES = 8_192  # what an empty shard takes: zarr.json files, Arrow's schema, shard.json
@@ -133,20 +134,20 @@ def make_plan(
 
 def predict_bytes(plan: Plan, arrays: Sequence[ArrayRecord], units: Iterable[Unit] | None = None) -> int:
     """About how many bytes the shards of `units` (all of them, if left out) will take on disk, teacher/ not counted."""
-    a_token, a_sample, a_text_byte = 0.0, 0.0, 1.0
+    per_token, per_sample, per_text_byte = 0.0, 0.0, 1.0
     for array in arrays:
         size = CODECS.find(array.encoding).bytes_per_row(array)
         if array.rows == "tokens":
-            a_token += size
+            per_token += size
         else:
-            a_sample += size
+            per_sample += size
     if keeps_tokens(arrays):
-        a_token, a_sample = a_token + ARROW_BYTES_A_TOKEN, a_sample + ARROW_BYTES_A_SAMPLE
+        per_token, per_sample = per_token + ARROW_BYTES_PER_TOKEN, per_sample + ARROW_BYTES_PER_SAMPLE
     else:
-        a_sample, a_text_byte = a_sample + SAMPLE_COMPRESSED, TEXT_COMPRESSED
+        per_sample, per_text_byte = per_sample + SAMPLE_COMPRESSED, TEXT_COMPRESSED
     return round(
         sum(
-            UNIT_BYTES + unit.tokens * a_token + unit.samples * a_sample + unit.text_bytes * a_text_byte
+            UNIT_BYTES + unit.tokens * per_token + unit.samples * per_sample + unit.text_bytes * per_text_byte
             for unit in (plan.units if units is None else units)
         )
     )

@@ -1,1 +1,1 @@
-"""What the commands may be asked for: one model a config, and how its YAML is read."""
+"""What the commands may be asked for: one model per config, and how its YAML is read."""

@@ -27,7 +27,7 @@ class CorpusConfig(Strict):
     id: FieldName | None = None
     """Field that holds a unique id; left out, ids are hashes of the content."""
     limit: Samples | None = None
-    """Use only the first so many samples."""
+    """Use only the first N samples."""
     empty: Literal["skip", "error"] = "skip"
     """A record whose text or response is blank: leave it out and count it, or stop."""
     overlong: Literal["truncate", "skip", "error"] = "truncate"
@@ -83,13 +83,13 @@ class BatchingConfig(Strict):
     """How the corpus is cut. All of it is part of the fingerprint: units, not workers, decide the bytes."""
 
     unit_tokens: Tokens = 65_536
-    """About so many tokens a work unit, which is one shard. Smaller loses less if a worker dies."""
+    """About how many tokens a work unit has, which is one shard. Smaller loses less if a worker dies."""
     batch_tokens: Tokens = 8_192
-    """At most so many tokens a forward pass, padding counted."""
+    """Up to how many tokens a forward pass takes, padding counted."""
 
 
 class WorkersConfig(Strict):
-    """Where it runs. Nothing here changes a byte of the cache, but for GPU or none."""
+    """Where it runs. None of this changes the cache's bytes, except whether a GPU is used."""
 
     address: Name | None = None
     """Ray address; left out, the cluster this job runs on, or else a local Ray."""

@@ -22,9 +22,9 @@ class GenerationConfig(Strict):
     trust_remote_code: bool = False
     """Run Python code that ships with the model."""
     prompt_words: Samples | None = None
-    """Of a text that has no prompt, the first so many words are continued; left out, it is written from nothing."""
+    """A text that has no prompt is continued from its first N words; left out, it is written from nothing."""
     limit: Samples | None = None
-    """Use only the first so many samples."""
+    """Use only the first N samples."""
     max_new_tokens: Tokens = 512
     """Longest response, in the student's tokens."""
     temperature: Factor = 0.8

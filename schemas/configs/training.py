@@ -127,7 +127,7 @@ class EvaluationConfig(Strict):
     every: Steps = 100
     """Steps between two evaluations; the last step is always one."""
     limit: Samples | None = None
-    """Use only the first so many texts or pairs."""
+    """Use only the first N texts or pairs."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "EvaluationConfig":
@@ -177,7 +177,7 @@ class TrainingConfig(Strict):
     """Where a loss reads the teacher: training refuses below this share of response characters covered by aligned
     spans."""
     min_agreement: Share = 0.1
-    """Where a loss reads the teacher: training refuses below this number of aligned spans for a token of the side
+    """Where a loss reads the teacher: training refuses below this number of aligned spans per token of the side
     that has fewer."""
     evaluation: EvaluationConfig | None = None
 

@@ -34,7 +34,7 @@ def read_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[tupl
 
 
 def _find_unreadable(path: Path, before: int, batch: pa.RecordBatch) -> str | None:
-    """The place of the first value that is no Python value; Parquet does not check that its strings are UTF-8."""
+    """The place of the first value that is not a Python value; Parquet does not check that its strings are UTF-8."""
     for row in range(batch.num_rows):
         for field, column in zip(batch.schema.names, batch.columns, strict=True):
             try:

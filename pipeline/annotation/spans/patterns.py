@@ -1,4 +1,4 @@
-"""Phrases as patterns over parts of speech, one letter a token: one regular expression matches a whole text, in C."""
+"""Phrases as patterns over parts of speech, one letter per token: one regular expression matches a whole text, in C."""
 
 import re
 

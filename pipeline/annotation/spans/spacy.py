@@ -103,7 +103,7 @@ class SpacyAnnotator:
                 "samples, or set `spans.annotator` to 'english' or 'none'."
             )
         doc = self._nlp(text)
-        # A line break stays, as a mark that no phrase crosses; other white space is no token to the patterns.
+        # A line break stays, as a mark that no phrase crosses; other white space is not a token to the patterns.
         tokens = [token for token in doc if not token.is_space or "\n" in token.text]
         tags = "".join(_letter(token) for token in tokens)
         chunks = sorted(self._chunks(doc)) if self._has_chunks else _pick(tokens, find_noun_phrases(tags))
