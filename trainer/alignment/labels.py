@@ -39,7 +39,7 @@ def _linguistic(choice: SpanChoice, sample: CachedSample, text: StudentText) -> 
     spans = sample.words if choice.unit == "word" else np.concatenate([kinds[kind]() for kind in choice.phrases])
     if choice.scope == "response":
         spans = spans[spans[:, 0] >= sample.prompt_end]
-    if text.cut:  # a word cut in half is no match for the whole of it
+    if text.cut:  # a word cut in half is not a match for the whole of it
         spans = spans[spans[:, 1] <= text.offsets[:, 1].max(initial=0)]
     spans = resolve_overlaps(spans)
     return common_spans(span_labels(sample.token_offsets, spans), span_labels(text.offsets, spans), len(spans))

@@ -42,7 +42,7 @@ REASONS: dict[Reason, str] = {
 class UnitQuality:
     """Words, phrases or other spans that a loss asks for, with tokens on both sides."""
 
-    spans_mean: float  # a sample
+    spans_mean: float  # per sample
     without: int  # samples that have none
 
 
@@ -53,7 +53,7 @@ class AlignmentQuality:
     samples: int
     coverage_mean: float  # share of the response's characters that spans cover; 0 where it is empty
     coverage_min: float
-    spans_mean: float  # a sample
+    spans_mean: float  # per sample
     skipped: Mapping[Reason, int]  # samples without any span
     agreement: float = 1.0  # spans by the response's tokens of the side that has fewer
     units: Mapping[str, UnitQuality] = field(default_factory=dict)  # by name, e.g. "phrase"
@@ -74,7 +74,7 @@ class AlignmentQuality:
         }
 
     def __str__(self) -> str:
-        """One line, e.g. `99.8% of the response covered (worst sample 61.2%), 57.3 spans a sample, ...`."""
+        """One line, e.g. `99.8% of the response covered (worst sample 61.2%), 57.3 spans per sample, ...`."""
         without = f"all of {self.samples:,} samples have spans"
         if self.skipped:
             why = ", ".join(
@@ -82,7 +82,7 @@ class AlignmentQuality:
             )
             without = f"{sum(self.skipped.values()):,} of {self.samples:,} samples without any: {why}"
         covered = f"{self.coverage_mean:.1%} of the response covered (worst sample {self.coverage_min:.1%})"
-        spans = f"{self.spans_mean:.1f} spans a sample, {self.agreement:.2f} for a token of the coarser side"
+        spans = f"{self.spans_mean:.1f} spans per sample, {self.agreement:.2f} per token of the coarser side"
         return f"{covered}, {spans}, {without}"
 
 

@@ -44,7 +44,7 @@ def aligned_spans(
     (E_{i-1}, E_i]. Ends decide, never starts: tokenizers differ in who owns a leading space. Every span has tokens on
     both sides; labels are int64, ascend from 0 to K-1, and are -1 for special tokens and past the last common end.
 
-    - An end inside another token is no boundary. Byte-level BPE may close a token in the middle of a character and
+    - An end inside another token is not a boundary. Byte-level BPE may close a token in the middle of a character and
       open the next one there; normalisers spread one character over two tokens. A character so stands in one span only.
     - `start` (characters, e.g. prompt_end) keeps out tokens that end at or before it. A token across it ends in the
       response and belongs to it, as it does among cross-entropy's targets, with the prompt characters that it holds

@@ -22,7 +22,7 @@ class StudentText:
     ids: np.ndarray  # [S] int64
     offsets: np.ndarray  # [S, 2] int32; special tokens have an empty range
     target: np.ndarray  # [S] bool: ends in the response, or is the end-of-sequence token
-    length: int  # tokens that count as text: all, but for an end of sequence that the teacher's tokens don't have
+    length: int  # tokens that count as text: all except an end of sequence that the teacher's tokens don't have
     cut: bool  # longer than max_tokens: characters at the end have no token here
 
 

@@ -2,7 +2,7 @@
 
 A token is known by its bytes: `Ġthe` of byte-level BPE and `▁the` of SentencePiece are both b" the"; `Ċ` and `<0x0A>`
 are both a newline. How a tokenizer spells bytes is read from its own components, never guessed from names. Costs one to
-two seconds for a vocabulary of 150,000, once a run.
+two seconds for a vocabulary of 150,000, once per run.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Where a teacher's token goes in the student's vocabulary: to the token of the same text, else to the nearest.
 
-Looking one up takes about a millisecond, so only tokens that are asked for are looked up, and once a run.
+Looking one up takes about a millisecond, so only tokens that are asked for are looked up, and once per run.
 
 Shapes: W teacher vocabulary.
 """
@@ -67,5 +67,5 @@ class VocabularyMap(nn.Module):
         return self.student_W[teacher_ids]
 
     def look_up_all(self) -> None:
-        """Every token of the teacher's, at one go."""
+        """Every token of the teacher's, at once."""
         self(torch.arange(len(self.student_W), device=self.student_W.device))

@@ -1,6 +1,6 @@
 """Directions and the angles between them: cosines that are safe at zero, and the geometry of a set of spans.
 
-The geometry of K spans is a K x K matrix of cosines a sample, one batched matrix product; at 1,024 spans and 16
+The geometry of K spans is a K x K matrix of cosines per sample, one batched matrix product; at 1,024 spans and 16
 samples that is 64 MB, at 256 spans 4 MB.
 
 Shapes: B samples, K spans, d width; `...` is any number of leading axes.

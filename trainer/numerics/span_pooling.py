@@ -66,7 +66,7 @@ def within_span(members: Members, weight_BX: Tensor, floor: float = 0.0) -> Tens
     mass_BX, tokens_BX = members.look_up(per_span_BK2).unbind(-1)
     if floor > 0:
         return torch.where(members.inside_BX, weight_BX / mass_BX.clamp_min(floor), 0.0)
-    # Below the smallest normal number a quotient is no longer a share to rely on.
+    # Below the smallest normal number a quotient is not a share to rely on any more.
     even_BX = mass_BX < torch.finfo(mass_BX.dtype).tiny
     whole_BX = torch.where(members.inside_BX, torch.where(even_BX, tokens_BX, mass_BX), 1.0)
     return torch.where(members.inside_BX, torch.where(even_BX, 1.0, weight_BX) / whole_BX, 0.0)

@@ -1,7 +1,7 @@
 """MTA, multi-granular trajectory alignment (arXiv 2605.01374): words at the lower key layers, phrases at the upper.
 
-Costs, beyond CE and for each key layer: a T x T and an S x S matrix of token scores a sample (forward only), a K x K
-matrix of cosines a sample, and one [tokens, d_S] x [d_S, d_T] product for the projection.
+Costs, beyond CE and for each key layer: a T x T and an S x S matrix of token scores per sample (forward only), a K x K
+matrix of cosines per sample, and one [tokens, d_S] x [d_S, d_T] product for the projection.
 
 Decisions where the paper is silent:
 - Token weights are detached on both sides (as in the authors' code): the student moves its states, not the weights.

@@ -21,7 +21,7 @@ What the paper and the authors' code (2018cx/Multi-Level-OT) do, and we:
 - Pairs are predictions of the response's tokens, as in the code.
 - The paper sums over tokens beside a sum of cross-entropies: the unit of all three is the token, the student's targets.
 
-Costs one [T, d_T] x [d_T, V_T] product, a softmax of every prediction on either side, and a [T, S] kernel a sample.
+Costs one [T, d_T] x [d_T, V_T] product, a softmax of every prediction on either side, and a [T, S] kernel per sample.
 
 Shapes: B samples, S and T positions of student and teacher, V student vocabulary, R rows (predictions, sample after
 sample), M predictions of the longest sample, Z temperatures, k tokens.

@@ -1,7 +1,7 @@
 """SRA, span representation alignment (arXiv 2605.01205): aligned spans as centres of mass, for any two tokenizers.
 
-Costs, beyond CE: one [tokens, d_S] x [d_S, d_T] product for the projection, a K x K matrix of cosines a sample, and for
-span-KD, the dearest, one [spans, d_T] x [d_T, N] product with the shared part of the teacher's unembedding.
+Costs, beyond CE: one [tokens, d_S] x [d_S, d_T] product for the projection, a K x K matrix of cosines per sample, and
+for span-KD, the dearest, one [spans, d_T] x [d_T, N] product with the shared part of the teacher's unembedding.
 
 Decisions where the paper is silent:
 - A span without any mass (underflow, `ignore_first`) is pooled as a plain mean, and its span weight is 0; at mass

@@ -12,7 +12,8 @@ class Projectors(Strict):
     """DSKD's linear maps between the two spaces. Start, bias and rate are those of songmzhang/DSKD @ 077337a."""
 
     init: Literal["linear", "orthogonal", "xavier"] = "linear"
-    """How they start; linear is what torch gives a linear layer (reference)."""
+    """How they start; linear is what torch gives a linear layer (reference: songmzhang/DSKD @ 077337a,
+    distiller.py)."""
     bias: bool = True
     """Whether they have a bias."""
     lr: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
@@ -35,7 +36,7 @@ class DSKDConfig(WeightedLoss):
     """tau of both KLs; they are not multiplied by tau^2."""
     mask_wrong: Literal["auto", "always", "never"] = "auto"
     """Leave out of t2s_kd the tokens that the projected teacher gets wrong; auto: where the tokenizers differ
-    (reference)."""
+    (reference: songmzhang/DSKD @ 077337a, its two dual-space criteria)."""
     projectors: Projectors = Projectors()
 
     @model_validator(mode="after")

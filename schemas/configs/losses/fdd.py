@@ -17,7 +17,8 @@ class FDDConfig(WeightedLoss):
     derivative: Weight = 1.0
     """Weight of 1 - cos between the layer-to-layer changes of log-probabilities."""
     temperature: Annotated[float, Field(gt=0, le=1e6)] = 2.0
-    """tau of the trajectory; the loss is not multiplied by tau^2 (reference)."""
+    """tau of the trajectory; the loss is not multiplied by tau^2 (reference: wind123mountain/MTA @ 37298fc,
+    span_fdd_finetune.py)."""
     positions: Literal["response", "text"] = "response"
     """Where the two are compared: at the predictions of the response, or at every token that both have (reference:
     wind123mountain/MTA @ 37298fc, span_fdd_finetune.py; FDD's own authors have published no code)."""

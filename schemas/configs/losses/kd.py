@@ -37,7 +37,7 @@ class KDConfig(WeightedLoss):
     beta: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """js: beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q."""
     head: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """adaptive_kl: the likeliest tokens that hold so much of p are the head."""
+    """adaptive_kl: the likeliest tokens that hold this share of p are the head."""
 
     mixture: Literal["trained", "detached"] = "trained"
     """skew_reverse_kl: m learns too (DistiLLM), or is a constant (reference: jongwooko/distillm-2 @ fe4cf9b)."""

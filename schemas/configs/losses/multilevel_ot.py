@@ -20,7 +20,7 @@ class MultiLevelOTConfig(WeightedLoss):
     sinkhorn: Weight = 0.1
     """gamma, weight of L_SD, the Sinkhorn distance of sequences."""
     top_k: Annotated[int, Field(ge=1, le=1_000_000)] = 50
-    """k: so many tokens of either vocabulary are compared."""
+    """k: how many tokens of either vocabulary are compared."""
     temperature: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """tau_SL, of L_HAD, L_SL and the ranking."""
     sinkhorn_temperature: Annotated[float, Field(gt=0, le=1e6)] = 2.0

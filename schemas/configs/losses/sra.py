@@ -35,11 +35,11 @@ class SRAConfig(WeightedLoss):
     mass_exponent: Annotated[float, Field(ge=0, le=1e6)] = 1.0
     """p of m^p / sum m^p; 0 equals `span_weights: equal`."""
     ignore_first: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    """So many leading tokens get no mass on either side: attention sinks sit there."""
+    """How many leading tokens get no mass on either side: attention sinks sit there."""
     max_spans: Annotated[int, Field(ge=2, le=1_000_000)] = 1024
     """More spans than this are merged uniformly."""
     span_kd_reduction: Literal["sum", "mean"] = "sum"
-    """L_span-KD sums a sample's spans (the reference) or averages them."""
+    """L_span-KD sums a sample's spans (reference: sonho4ng/SRAv4 @ d74a664, llm_train.py) or averages them."""
     mass_floor: Annotated[float, Field(ge=0, le=1)] = 0.0
     """A centre is sum w h / max(m, floor); 0 is the paper, 1e-5 the reference (sonho4ng/SRAv4 @ d74a664, utils.py)."""
     projection: Projection = Projection()

@@ -20,13 +20,15 @@ class TALASConfig(WeightedLoss):
     lasd: Weight = 1.0
     """lambda_3, weight of L_LASD, the change of in-batch similarity between layers."""
     anchored_layers: Annotated[int, Field(ge=1, le=1_000_000)] = 2
-    """K: so many layers, counted down from the last, are held against the teacher."""
+    """K: how many layers, counted down from the last, are held against the teacher."""
     temperature: Annotated[float, Field(gt=0, le=1e6)] = 0.1
     """Of InfoNCE."""
     lasd_reduction: Literal["sum", "mean"] = "sum"
-    """A matrix of differences counts by its sum (the paper) or its mean entry (the reference)."""
+    """A matrix of differences counts by its sum (the paper) or its mean entry (reference: sonho4ng/Teacher-Anchor-KD @
+    1cd570f, src/loss.py)."""
     lasd_guide: Literal["detached", "trained"] = "detached"
-    """The upper layer of a pair guides and gets no gradient (the paper), or learns too (reference)."""
+    """The upper layer of a pair guides and gets no gradient (the paper), or learns too (reference:
+    sonho4ng/Teacher-Anchor-KD @ 1cd570f, teacher_anchor_kd.py)."""
     lasd_embeddings: bool = True
     """Layer 0, the embeddings, is the lowest of the layers that L_LASD compares."""
     projection: Projection = Projection()

@@ -209,8 +209,8 @@ def test_one_line() -> None:
     units = {"phrase": UnitQuality(3.5, 7)}
     quality = AlignmentQuality(1200, 0.98765, 0.25, 41.26, {"cut": 3, "no_common_end": 1}, 0.75, units)
     assert str(quality) == (
-        "98.8% of the response covered (worst sample 25.0%), 41.3 spans a sample, "
-        "0.75 for a token of the coarser side, 4 of 1,200 samples without any: 3 are cut by max_tokens before it, "
+        "98.8% of the response covered (worst sample 25.0%), 41.3 spans per sample, "
+        "0.75 per token of the coarser side, 4 of 1,200 samples without any: 3 are cut by max_tokens before it, "
         "1 have no end of a token in common"
     )
     assert str(replace(quality, skipped={})).endswith("of the coarser side, all of 1,200 samples have spans")

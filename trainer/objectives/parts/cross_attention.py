@@ -2,7 +2,7 @@
 
 What a token is to the attention is the pair (token read, token to be predicted) in its own model's input embeddings, so
 the links depend on the texts alone, never on states. They are learned through what is carried along them. Costs, for
-each of the two directions, an S x T matrix a sample.
+each of the two directions, an S x T matrix per sample.
 
 Shapes: B samples, S student tokens, T teacher tokens, X and Y tokens of either side, d any width.
 """

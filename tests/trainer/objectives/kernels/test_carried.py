@@ -116,3 +116,34 @@ def test_a_label_of_no_probability_has_a_finite_loss():
     carried.add(torch.tensor([0]), logits, gradient)
     assert carried.total.item() == 1e4
     assert gradient.tolist() == [[1.0, -1.0]]
+
+
+@pytest.mark.parametrize("carrier", [SRAConfig(weight=0.3, span_kd=0.4), KDConfig(temperature=1.5)])
+def test_another_scale_than_the_one_handed_down_is_refused(carrier):
+    """Counts that are not the step's, or a weight that changes between the passes, would rescale cross-entropy."""
+    objective = to_double(build_objective([CE, carrier], make_context(same=True)))
+    student, batch = make_batch(objective, same=True)
+    counts = counts_of(batch)
+    entropy, loss = objective.losses
+    name = "span_kd" if isinstance(carrier, SRAConfig) else "kl"
+    scale, carrier_scale = CE.weight / counts["token"], loss.weight / counts[loss.unit]
+
+    def total(factor):
+        carried = entropy.carried(student, batch, scale, carrier_scale)
+        term = loss(student, batch, carried)[name]
+        return carrier_scale * term.weight * term.total + factor * scale * carried.total
+
+    (once,) = torch.autograd.grad(total(1.0), student[StudentLogits()])
+    (thrice,) = torch.autograd.grad(3 * total(1.0), student[StudentLogits()])
+    torch.testing.assert_close(thrice, 3 * once)
+    with pytest.raises(RuntimeError, match="carried at 2 of the scale"):
+        total(0.5).backward()
+
+
+def test_cross_entropy_that_is_left_out_is_refused():
+    objective = to_double(build_objective([CE, SRAConfig()], make_context()))
+    student, batch = make_batch(objective)
+    entropy, loss = objective.losses
+    terms = loss(student, batch, entropy.carried(student, batch, 1.0, 1.0))
+    with pytest.raises(RuntimeError, match="both values are part"):
+        terms["span_kd"].total.backward()
