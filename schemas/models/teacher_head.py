@@ -27,7 +27,7 @@ class TeacherHead(nn.Module):
     _weight: Tensor
     _bias: Tensor | None
 
-    def __init__(self, weight_Vd: Tensor, bias_V: Tensor | None, record: HeadRecord):
+    def __init__(self, weight_Vd: Tensor, bias_V: Tensor | None, record: HeadRecord | LogitTransform):
         super().__init__()
         self.vocabulary = len(weight_Vd)
         self.register_buffer("_weight", _padded(weight_Vd.float()), persistent=False)

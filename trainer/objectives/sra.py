@@ -14,8 +14,10 @@ Shapes: B samples, S student tokens, T teacher tokens, X tokens of either side, 
 R spans of all samples end to end, V student vocabulary; d_S and d_T wide, as suffixes d and e.
 """
 
+from collections.abc import Mapping
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from schemas.configs.losses.sra import SRAConfig
 from schemas.errors import RunError
@@ -125,30 +127,57 @@ class SRA(Carrier):
         self.student_layer = resolve_layer(config.student_layer, layers, "sra.student_layer")
         self.teacher_last, self.student_last = teacher.num_layers, layers
         self.aligns, self.carries = config.cos > 0 or config.geo > 0, config.span_kd > 0
-        self.student_layers = _either(self.aligns, self.student_layer, self.carries, self.student_last)
-        self.teacher_layers = _either(self.aligns, self.teacher_layer, self.carries, self.teacher_last)
+        self.pairs = self._pairs(teacher.num_layers, layers)
+        aligned = [(self.student_layer, self.teacher_layer), *self.pairs] if self.aligns else []
+        self.of_student, self.of_teacher = ({pair[side] for pair in aligned} for side in (0, 1))
+        self.student_layers = self.of_student | ({self.student_last} if self.carries else set())
+        self.teacher_layers = self.of_teacher | ({self.teacher_last} if self.carries else set())
         self.exponent = 0.0 if config.span_weights == "equal" else config.mass_exponent
         self.spans = chosen_spans(config, context)
         self.requests = self._requests(context)
         if config.cos > 0:
-            widths = context.student.width, teacher.hidden_size
-            self.projection = projection_matrix(*widths, config.projection)
-            self.biases = projection_biases(["projection"], *widths, config.projection)
+            self._draw_projections((context.student.width, teacher.hidden_size))
         if self.carries:
             self._restrict_to_shared_vocabulary(context)
 
+    def _pairs(self, num_teacher: int, num_student: int) -> tuple[tuple[int, int], ...]:
+        """The pairs of layers of L_cos."""
+        if self.config.cos == 0:
+            return ()
+        if self.config.cos_layers is None:
+            return ((self.student_layer, self.teacher_layer),)
+        where = "sra.cos_layers"
+        return tuple(
+            (resolve_layer(student, num_student, where), resolve_layer(teacher, num_teacher, where))
+            for student, teacher in self.config.cos_layers
+        )
+
+    def _draw_projections(self, widths: tuple[int, int]) -> None:
+        """One for each pair of L_cos. That of the only pair has a name of its own in checkpoints."""
+        config, names = self.config.projection, [str(number) for number in range(len(self.pairs))]
+        if self.config.cos_layers is None:
+            self.projection = projection_matrix(*widths, config)
+        else:
+            self.projections = nn.ParameterDict({name: projection_matrix(*widths, config) for name in names})
+        self.biases = projection_biases(names, *widths, config)
+
+    def _maps(self) -> list[tuple[Tensor, Tensor | None]]:
+        """The projection of each pair of L_cos, and its bias."""
+        matrices = [self.projection] if self.config.cos_layers is None else list(self.projections.values())
+        return [(matrix, self.biases.get(str(number))) for number, matrix in enumerate(matrices)]
+
     def _requests(self, context: LossContext) -> frozenset[Request]:
         by_mass = self.config.pooling == "mass"
-        student_mass, teacher_mass = (self.student_layers, self.teacher_layers) if by_mass else (frozenset(),) * 2
-        if self.aligns and self.exponent > 0:
-            teacher_mass |= {self.teacher_layer}
+        student_mass, teacher_mass = (self.student_layers, self.teacher_layers) if by_mass else (set[int](), set[int]())
+        if self.exponent > 0:
+            teacher_mass = teacher_mass | self.of_teacher
         if 0 in student_mass:
             raise RunError(
                 "sra: student layer 0 is the embeddings, which no attention makes: it has no token masses. "
                 "Choose sra.student_layer from 1 up, or pooling: mean"
             )
         of_teacher = require_hidden(context, self.teacher_layers, "sra") | require_mass(context, teacher_mass, "sra")
-        aligned = [StudentHidden(self.student_layer)] if self.aligns else []
+        aligned = (StudentHidden(layer) for layer in self.of_student)
         masses = (StudentMass(layer) for layer in student_mass)
         head = [StudentUnembedding()] if self.carries and self.config.mass_floor > 0 else []
         return frozenset([self.spans, StudentLogits(), *of_teacher, *aligned, *masses, *head])
@@ -173,10 +202,8 @@ class SRA(Carrier):
         if len(head.weight_Vd) == self.num_shared and torch.equal(teacher_ids, whole):
             self.head = head
             return
-        record = context.manifest.teacher.head
-        assert record is not None  # there is a head
         bias = None if head.bias_V is None else head.bias_V[teacher_ids]
-        self.head = TeacherHead(head.weight_Vd[teacher_ids], bias, record)
+        self.head = TeacherHead(head.weight_Vd[teacher_ids], bias, head.transform)
 
     def forward(
         self, student: StudentStates, batch: Batch, carried: CarriedCrossEntropy | None = None
@@ -189,10 +216,12 @@ class SRA(Carrier):
         centres = {layer: self._teacher_centres(of_teacher, batch, layer) for layer in self.teacher_layers}
         terms: dict[str, Term] = {}
         if self.aligns:
-            hidden_BSd = at_least_float32(student[StudentHidden(self.student_layer)])
-            student_BKd = centres_of_mass(of_student, shares[self.student_layer], hidden_BSd)
-            weight_BK = self._span_weights(of_teacher, batch, spans).to(hidden_BSd.dtype)
-            terms |= self._align(student_BKd, centres[self.teacher_layer], weight_BK)
+            own = {layer: self._student_centres(of_student, shares, student, layer) for layer in self.of_student}
+            dtype = own[self.student_layer].dtype
+            weights = {
+                layer: self._span_weights(of_teacher, batch, spans, layer).to(dtype) for layer in self.of_teacher
+            }
+            terms |= self._align(own, centres, weights)
         if self.carries:
             self._require_no_bias(student)
             # Always of the final states and their masses: no other layer has logits.
@@ -215,14 +244,21 @@ class SRA(Carrier):
             terms["span_kd"] = Term(span_kd, weight)
         return terms
 
-    def _align(self, student_BKd: Tensor, teacher_BKe: Tensor, weight_BK: Tensor) -> dict[str, Term]:
+    def _align(
+        self, student: Mapping[int, Tensor], teacher: Mapping[int, Tensor], weights: Mapping[int, Tensor]
+    ) -> dict[str, Term]:
+        """The terms over centres [B, K, d] and span weights [B, K] by layer."""
+        weight_BK = weights[self.teacher_layer]
         terms = {"effective_spans": Term(ratio(weight_BK.sum(1), weight_BK.square().sum(1)).sum(), 0.0)}
         if self.config.cos > 0:
-            bias_e = self.biases.get("projection")
-            cos = span_cosine_loss(student_BKd, teacher_BKe, weight_BK, self.projection, bias_e)
-            terms["cos"] = Term(cos, self.config.cos)
+            cos = [
+                span_cosine_loss(student[s], teacher[t], weights[t], *projection)
+                for (s, t), projection in zip(self.pairs, self._maps(), strict=True)
+            ]
+            terms["cos"] = Term(torch.stack(cos).mean(), self.config.cos)
         if self.config.geo > 0:
-            terms["geo"] = Term(span_geometry_loss(student_BKd, teacher_BKe, weight_BK), self.config.geo)
+            geo = span_geometry_loss(student[self.student_layer], teacher[self.teacher_layer], weight_BK)
+            terms["geo"] = Term(geo, self.config.geo)
         return terms
 
     def _require_no_bias(self, student: StudentStates) -> None:
@@ -241,6 +277,10 @@ class SRA(Carrier):
         mass_BS = without_leading(student[StudentMass(layer)], batch.mask_BS, self.config.ignore_first)
         return within_span(members, mass_BS.to(dtype), floor)
 
+    @staticmethod
+    def _student_centres(members: Members, shares: Mapping[int, Tensor], student: StudentStates, layer: int) -> Tensor:
+        return centres_of_mass(members, shares[layer], at_least_float32(student[StudentHidden(layer)]))
+
     @torch.no_grad()
     def _teacher_centres(self, members: Members, batch: Batch, layer: int) -> Tensor:
         hidden_BTe = batch[TeacherHidden(layer)]
@@ -250,10 +290,10 @@ class SRA(Carrier):
         )
 
     @torch.no_grad()
-    def _span_weights(self, members: Members, batch: Batch, spans: SpanSet) -> Tensor:
+    def _span_weights(self, members: Members, batch: Batch, spans: SpanSet, layer: int) -> Tensor:
         if self.exponent == 0:
             return relative_mass(spans.mask_BK.float(), spans.mask_BK, 0.0)
-        mass_BT = self._teacher_mass(batch, self.teacher_layer)
+        mass_BT = self._teacher_mass(batch, layer)
         return relative_mass(span_mass(members, mass_BT), spans.mask_BK, self.exponent)
 
     def _teacher_mass(self, batch: Batch, layer: int) -> Tensor:
@@ -261,10 +301,6 @@ class SRA(Carrier):
 
     def parameter_groups(self) -> list[dict[str, object]]:
         return projection_groups(self.parameters(), self.config.projection)
-
-
-def _either(first: bool, first_layer: int, second: bool, second_layer: int) -> frozenset[int]:
-    return frozenset(layer for wanted, layer in ((first, first_layer), (second, second_layer)) if wanted)
 
 
 LOSS = SRA

@@ -28,6 +28,9 @@ class SRAConfig(WeightedLoss):
     """Teacher layer pooled by L_cos and L_geo."""
     student_layer: Layer = "last"
     """Student layer pooled by L_cos and L_geo."""
+    cos_layers: Annotated[list[tuple[Layer, Layer]], Field(min_length=1, max_length=1_000)] | None = None
+    """Pairs [student layer, teacher layer] over which L_cos is a mean, each with masses, weights and a projection of
+    its own (reference: sonho4ng/SRAv4 @ d74a664, llm_train.py); left out, student_layer and teacher_layer alone."""
     pooling: Literal["mass", "mean"] = "mass"
     """Centre of mass, or the plain mean of a span's tokens (no WSP)."""
     span_weights: Literal["mass", "equal"] = "mass"

@@ -90,9 +90,9 @@ def test_sra_mass_floor():
     same(terms["geo"], g.geo)
 
 
-def test_differs_sra_cos_layers():
-    """Their L_cos is a mean over pairs of layers, each pooled and weighted by its own layer's masses; ours is of one
-    pair. L_geo and L_span-KD are of the last pair on both sides."""
+def test_sra_cos_layers():
+    """`sra.cos_layers`: theirs is a mean over pairs of layers, each pooled and weighted by its own layer's masses. That
+    the loss takes them so, test_sra.py says."""
     g = golden("sra_layers")
     mask_BK = torch.ones(2, 3, dtype=torch.bool)
     of_student, of_teacher = membership(g.label_student, mask_BK), membership(g.label_teacher, mask_BK)
