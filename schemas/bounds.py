@@ -1,6 +1,6 @@
-"""Numbers and names of configs, each with bounds: far beyond what is of use, well within what a machine can count.
+"""Numbers and names of configs, each with bounds: far beyond any use, well within what a machine can count.
 
-Beyond them lie integers that overflow a library's, thread counts that a system refuses, and names that no file has.
+Beyond these bounds a library's integers overflow, a system refuses the threads, and no file can have the name.
 """
 
 from pathlib import Path

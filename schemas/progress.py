@@ -31,7 +31,7 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ):
         """`done` of `total` were done before this call."""
-        # A user's names are no markup, and no emoji codes.
+        # A user's names are not markup or emoji codes.
         self.console = console or Console(stderr=True, markup=False, emoji=False)
         self._name, self._unit, self._clock = name, unit, clock
         self._bar: Bar | None = None

@@ -1,7 +1,7 @@
-"""Finding what there is one object each of: in a package's own modules, and in packages that others have installed.
+"""Finding things that are one object each: losses, kinds of states, formats; built in or of other installed packages.
 
-Another's package names its objects as entry points of a group (`[project.entry-points."stillroom.state_kinds"]` in its
-pyproject.toml). So every process finds them, also a worker on another machine, and none imports what is not asked for.
+Another package names its objects as entry points of a group (`[project.entry-points."stillroom.state_kinds"]` in its
+pyproject.toml). So every process finds them, also a worker on another machine, and imports only what is asked for.
 """
 
 import pkgutil

@@ -17,7 +17,7 @@ from schemas.strict import Strict
 Rows = Literal["tokens", "samples"]
 Settings = TypeVar("Settings")
 ROWS_AT_ONCE = 65_536
-# What cache.json, its identity or the section `states` of a config call something else than a kind of states.
+# Names that mean something else in cache.json, in its identity or in the section `states` of a config.
 RESERVED = frozenset(
     (
         *("annotator", "arrays", "batching", "corpus", "dtype", "fingerprint", "format", "identity", "keep_embeddings"),
@@ -27,7 +27,7 @@ RESERVED = frozenset(
 
 
 class ArrayRecord(Strict):
-    """One array of every shard: rows are the shard's tokens, end to end, or its samples."""
+    """One array of every shard: a row per sample, or a row per token of the shard's samples, concatenated."""
 
     kind: str
     """The state kind, as `states` names it; of a kind that has several arrays, KIND/PART."""

@@ -4,8 +4,8 @@
                    -> teacher/files.json   -> every file of teacher/
                    -> shards/*/shard.json  -> every file of a shard
 
-Written when a cache is sealed, before its index takes its place. A cache of before there was this file has none, and
-is read without: what follows from its identity and its shards is checked all the same.
+Written when a cache is sealed, before its index takes its place. Caches made before this file existed have none and are
+read without it: what follows from their identity and shards is checked all the same.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Checksums(Strict):
     index: FileRecord
     """Of index.parquet."""
     teacher: FileRecord | None
-    """Of teacher/files.json; null where teacher/ was made before there was that."""
+    """Of teacher/files.json; null if teacher/ was made before that file existed."""
     shards: list[str]
     """SHA-256 of every shard.json, by the number of its unit."""
 

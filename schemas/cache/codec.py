@@ -29,7 +29,7 @@ class Codec(ABC):
     def read(self, states: Path, array: ArrayRecord, rows: int) -> np.ndarray:
         """The array's `rows` rows, at least one, in the stored dtype; writes to them stay private.
 
-        Raises CacheError if a file is missing, damaged or not of so many rows.
+        Raises CacheError if a file is missing, damaged or of another number of rows.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Batches that memory did not suffice for, and that were halved: in a file of the shard that is there only if any were.
+"""Batches that were halved because memory ran out, in a file that a shard has only if there were any.
 
 Their samples' states agree with those of the whole batch to rounding. It is one more of "every other file" that
 shard.json names with its checksum, so that readers which do not know it pass over it.

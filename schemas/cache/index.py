@@ -68,7 +68,7 @@ def read_index(cache: Path, manifest: CacheManifest, sealed: Checksums | None) -
         check_file(path, sealed.index, f"run `stillroom reindex {cache}`")
     try:
         table = pq.read_table(path, memory_map=True)
-        table.validate(full=True)  # or an id that is damaged is found to be no text only where it is used
+        table.validate(full=True)  # otherwise a damaged id fails only where it is used
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last, of a column's name
         raise CacheError(f"cannot read {path}: {error}; run `stillroom reindex {cache}`") from error
     # Not the whole metadata: Parquet writers add keys of their own.
@@ -85,9 +85,9 @@ def read_index(cache: Path, manifest: CacheManifest, sealed: Checksums | None) -
 
 
 def require_shards(cache: Path, manifest: CacheManifest) -> None:
-    """As many folders are in shards/ as cache.json says: nothing else proves that number in a cache without checksums.
+    """Raises CacheError unless shards/ holds as many folders as cache.json says.
 
-    Raises CacheError.
+    Nothing else proves that number in a cache without checksums.
     """
     held = sum(1 for _ in (cache / SHARDS).glob("[!.]*"))
     if held != manifest.units:

@@ -6,8 +6,8 @@ the cache, and the samples are proven; from then on numbers are read when they a
 map. Compressed sentence embeddings, and the texts of a cache of nothing else, are read into memory then: bytes per
 sample, not per token.
 
-What was touched stays open as long as the system lets it, at some 13 KB a shard and 1 KB a map: to open a shard takes
-as long as to read dozens of warm samples, and in random order every read beyond what is open opens one.
+What was touched stays open as long as the system lets it, at some 13 KB per shard and 1 KB per map. Opening a shard
+takes as long as reading dozens of warm samples, and in random order every read beyond the open shards opens one.
 """
 
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ from schemas.cache.teacher_files import check_teacher_files
 from schemas.errors import CacheError, PairingError
 from schemas.storage.file_record import check_file
 
-# A map holds no file descriptor and no memory. What is scarce are the maps themselves: Linux lets a process have so
-# many. A quarter is for one cache, for a run may read two, and libraries, heaps and threads take maps, too.
+# A map holds no file descriptor and no memory. The maps themselves are scarce: Linux limits how many a process has.
+# One cache takes a quarter, because a run may read two, and libraries, heaps and threads take maps, too.
 MAX_MAP_COUNT = Path("/proc/sys/vm/max_map_count")
 USUAL_MAP_COUNT = 65_530
 IN_HAND = 8  # records of shards with all their checksums: a shard's arrays are touched one after the other
@@ -69,7 +69,7 @@ class Cache:
 
     @cached_property
     def positions(self) -> dict[str, int]:
-        """Position by sample id; built on first use, one entry a sample."""
+        """Position by sample id; built on first use, one entry per sample."""
         return {name: position for position, name in enumerate(self._ids.to_pylist())}
 
     def position(self, sample_id: str) -> int:

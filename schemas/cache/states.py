@@ -1,4 +1,4 @@
-"""states.zarr: a Zarr v3 group, an array per kind and layer, or per part of a kind. Any Zarr reader opens it.
+"""states.zarr: a Zarr v3 group with an array per kind and layer, or per part of a kind. Any Zarr reader opens it.
 
 zarr-python has no bfloat16, so those bits lie on disk as uint16, and the array's attribute `dtype` says what they are.
 """
@@ -52,8 +52,8 @@ def check_array(states: Path, record: ArrayRecord, rows: int) -> None:
 def map_array(states: Path, record: ArrayRecord, rows: int) -> np.ndarray:
     """The numbers of one array, [rows] or [rows, width] in the stored dtype; writes to them stay private.
 
-    What the codec does not map is read into memory. Raises CacheError if a file is missing, damaged or not of so many
-    rows.
+    What the codec does not map is read into memory. Raises CacheError if a file is missing, damaged or of another
+    number of rows.
     """
     if rows == 0:  # every sample was left out: such a shard has no chunk
         return np.empty(record.shape(0), STORED[record.dtype])

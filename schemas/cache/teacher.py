@@ -13,7 +13,7 @@ class EmbeddingRecord(Strict):
 
     dtype: Annotated[Dtype, Field(description="Dtype of the saved matrix: the compute dtype.")]
     rows: Annotated[int, Field(ge=1, description="Tokens; may exceed the tokenizer's.")]
-    width: Annotated[int, Field(ge=1, description="d_T, but for models that widen their embeddings.")]
+    width: Annotated[int, Field(ge=1, description="d_T, except in models that widen their embeddings.")]
 
 
 class HeadRecord(Strict):

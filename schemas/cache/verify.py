@@ -39,8 +39,8 @@ class ProvenShard:
 def verify_shards(
     cache: Path, manifest: CacheManifest, sealed: Checksums | None, threads: int | None = None
 ) -> Iterator[ProvenShard | StillroomError]:
-    """Every shard or what is wrong with it, in order. On as many threads as this process may use cores: hashing and
-    NumPy leave the others alone."""
+    """Every shard or what is wrong with it, in order. Uses one thread per core that this process may use, because
+    hashing and NumPy let threads run side by side."""
 
     def prove(unit: int) -> ProvenShard | StillroomError:
         try:
@@ -71,7 +71,7 @@ def verify_shard(cache: Path, unit: int, manifest: CacheManifest, sha256: str | 
         if array.dtype != "int32":
             _check_finite(shard, array)
     _check_kinds(shard, manifest)
-    # Copies, for the shard's map goes with it.
+    # Copies, because the shard's map goes with it.
     ids = pa.array(shard.columns["sample_id"].to_pylist(), pa.string())
     return ProvenShard(record.model_copy(update={"files": {}}), ids, shard.row_count.copy())
 

@@ -44,8 +44,8 @@ def write_shard(
 ) -> ShardRecord:
     """Write and commit one shard. `arrays` is keyed by record path, [rows] or [rows, width] in the stored dtype.
 
-    Where no array has a row a token, tokens and spans are left out too, and samples.arrow is compressed. If the shard
-    is there already, it stays and its record is returned. `halved` are batches that memory did not suffice for.
+    If no array has a row per token, tokens and spans are left out too, and samples.arrow is compressed. If the shard
+    exists already, it stays and its record is returned. `halved` are batches for which memory ran out.
     Raises ResourceError if the disk is full; then nothing of this shard is left behind.
     """
     target = shard_path(cache, unit)

@@ -63,7 +63,7 @@ class TeacherConfig(Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where Ray assigns one."""
     threads: Threads = 1
-    """CPU threads of one worker; fixed, for the bytes may depend on it."""
+    """CPU threads of one worker; fixed, because the bytes may depend on it."""
     max_tokens: MaxTokens = 1024
     """Longest sample, in teacher tokens."""
     append_eos: bool = False

@@ -30,7 +30,7 @@ class GenerationConfig(Strict):
     temperature: Factor = 0.8
     """0 takes the likeliest token every time."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """Draw from the fewest likeliest tokens that hold so much probability."""
+    """Draw from the fewest likeliest tokens whose probabilities reach this sum."""
     seed: Seed = 0
     """With a sample's id, it decides every draw of its response."""
     batch_size: BatchSize = 32

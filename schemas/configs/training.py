@@ -193,7 +193,7 @@ class TrainingConfig(Strict):
         if all(loss.texts == "student" for loss in self.objective if loss.weight > 0):
             raise ValueError("every loss has `texts: student`: give one over the corpus, or swap the two caches")
         if self.evaluation is not None and self.evaluation.texts is not None and self.student.max_tokens < 4:
-            raise ValueError("an evaluation needs student.max_tokens of 4 or more, for context and something to score")
+            raise ValueError("an evaluation needs student.max_tokens of 4 or more: context, and something to score")
         return self
 
     @model_validator(mode="after")

@@ -24,7 +24,7 @@ INSTEAD = {"steps": "epochs", "epochs": "steps"}  # one displaces the other of a
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader with one kind of error; its own for a date or number that is none is whatever came up."""
+    """YAML's safe loader with one kind of error; by itself it lets any error of an invalid date or number through."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -122,7 +122,7 @@ def _lay_over(data: dict[str, Any], override: str) -> None:
             target = target[int(parent)] if isinstance(target, list) else target.setdefault(parent, {})
         target[int(last) if isinstance(target, list) else last] = given
     except (ValueError, IndexError, TypeError, AttributeError) as error:
-        raise ConfigError(f"--set {quoted(override)}: there is no such place in the config ({error})") from error
+        raise ConfigError(f"--set {quoted(override)}: the config has no such place ({error})") from error
 
 
 def _describe(problem: Any, root: yaml.Node | None, path: Path, model: type[BaseModel]) -> str:
@@ -137,7 +137,7 @@ def _describe(problem: Any, root: yaml.Node | None, path: Path, model: type[Base
     where = f"{path}:{line}" if line is not None else str(path)
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        message = "there is no such field" + _suggestion(str(problem["loc"][-1]), model, problem["loc"][:-1])
+        message = "unknown field" + _suggestion(str(problem["loc"][-1]), model, problem["loc"][:-1])
     elif problem["type"] == "missing":
         message = "this field is required"
     given = problem.get("input")

@@ -19,7 +19,7 @@ from schemas.models.weights import find_weights
 Kind = Literal["causal", "encoder"]
 AUTO: dict[Kind, Any] = {"causal": AutoModelForCausalLM, "encoder": AutoModel}
 NAMES: dict[Kind, str] = {"causal": "a causal language model", "encoder": "an encoder"}
-# What transformers implements itself. Anything else is a package's or the hub's.
+# What transformers implements itself. Anything else comes from a package or the hub.
 _ATTENTION = (None, "eager", "sdpa", "flex_attention")
 _EXPERTS = (None, "eager", "grouped_mm", "batched_mm")
 _HUB_KERNELS_ENABLED = hub_kernels._kernels_enabled  # as the environment has it

@@ -27,7 +27,7 @@ def usable_positions(model: Any) -> int | None:
 
 
 def steady_positions(model: Any) -> int | None:
-    """Up to how many tokens a text's states depend on that text alone; None if on any length.
+    """The longest text, in tokens, whose states depend on that text alone; None if there is no such limit.
 
     LongRoPE (Phi-3) changes its position encoding for a whole batch if one text in it is longer.
     """

@@ -1,6 +1,6 @@
 """Sentence embeddings: the hidden states of a text's tokens made one vector, as sentence-transformers makes it.
 
-Special tokens such as [CLS] and [SEP] are tokens like any other; padding is none. Shapes: B samples, T tokens, d width.
+Special tokens such as [CLS] and [SEP] count as tokens; padding does not. Shapes: B samples, T tokens, d width.
 """
 
 import torch

@@ -16,8 +16,8 @@ from schemas.errors import CacheError
 from schemas.models.logits import LogitTransform
 from schemas.models.teacher_proof import prove_teacher
 
-# W_U is kept with zeros up to a multiple of so many rows: a product whose result has rows of, say, 6,844 numbers takes
-# 1.4 times as long on a CPU as one of 6,848.
+# W_U is padded with rows of zeros up to a multiple of this: a product whose result has rows of, say, 6,844 numbers
+# takes 1.4 times as long on a CPU as one of 6,848.
 ROWS = 16
 
 

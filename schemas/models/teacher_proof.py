@@ -1,4 +1,4 @@
-"""What cache.json says of the teacher, proven by what is kept of it, in a cache of before there were checksums."""
+"""What cache.json says of the teacher, proven by what is kept of it, in caches made before checksums existed."""
 
 from pathlib import Path
 from typing import Any

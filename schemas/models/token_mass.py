@@ -1,6 +1,6 @@
 """Token mass: how much attention the end of a text pays to each of its tokens (SRA, section 3).
 
-The one torch module of the contract, because the teacher's and the student's mass must be one definition.
+The pipeline and the trainer share it, because the teacher's and the student's mass must be one definition.
 
 Reading it from `output_attentions` would materialise [B, H, T, T] in every layer. Instead the model is switched to an
 attention function that calls SDPA as before and, in the chosen layers of a forward pass inside `collect_token_mass`,
@@ -33,7 +33,7 @@ Mode = Literal["last", "received"]
 
 _SDPA, _EAGER = "token_mass", "token_mass_eager"
 _SITE = "_token_mass_site"  # on every module of a block: the model's class and the block's layer
-# Scores held at a time in mode "received". On a CPU 4 MB, which stay in its cache: 1.4 times as fast as 64 MB.
+# Scores held at a time in mode "received". On a CPU, 4 MB stay in its cache and are 1.4 times as fast as 64 MB.
 _CPU_BLOCK, _GPU_BLOCK = 2**20, 2**25
 
 
@@ -132,7 +132,7 @@ class _Collector:
         for start in range(0, T, block):
             rows_R = torch.arange(start, min(start + block, T), device=self.mask_BT.device)
             weights_BHRT = source.rows(rows_R.expand(B, -1), self.mask_BT)
-            # As a product, for it reads the weights once; rows of padding count 0.
+            # As a product, because it reads the weights once; rows of padding count 0.
             total_BT += torch.einsum("bhrt,br->bt", weights_BHRT, self.mask_BT[:, rows_R].float())
         return total_BT
 

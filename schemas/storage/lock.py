@@ -1,8 +1,8 @@
 """One writer per folder, also where flock does not hold: NFS, object stores mounted as folders, several machines.
 
 The lock is a small file that is created exclusively and removed at the end. It names host, process and token, and its
-holder touches it every few seconds. Who finds it takes it over, and says so, if the process is gone from this host, or
-if nobody has touched it for a minute. Ages are those of the file system's own clock, so hosts need not agree on a time.
+holder touches it every few seconds. A process that finds it takes it over, and says so, if the holder is gone from this
+host or has not touched it for a minute. Ages are by the file system's own clock, so hosts need not agree on a time.
 """
 
 import os
@@ -130,14 +130,14 @@ def _create(path: Path, record: LockRecord) -> bool:
 
 
 def _is_left_behind(found: LockRecord | None, age: float) -> bool:
-    """Of a process of this host the system knows whether it lives; of another, its touch tells."""
+    """Whether its holder is gone: for a process of this host the system knows, for another the last touch tells."""
     if found is not None and found.host == _host() and found.started:
         return _started(found.pid) != found.started
     return age > STALE_SECONDS
 
 
 def _remove(path: Path, seen: _Seen) -> bool:
-    """Remove the lock that was judged, and no other. It is renamed first, which one process alone succeeds in."""
+    """Remove the lock that was judged, and no other. It is renamed first, and only one process can succeed in that."""
     beside = _beside(path)
     try:
         if _look(path) != seen:

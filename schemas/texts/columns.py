@@ -14,7 +14,7 @@ def require_columns(path: Path, present: Sequence[str], wanted: Sequence[str]) -
     """Raises CorpusError: a wanted column is missing, or any is there twice, where the last would win in silence."""
     missing = next((name for name in wanted if name not in present), None)
     if missing is not None:
-        raise CorpusError(f"{path}: there is no column {quoted(missing)} (there are {listed(present)})")
+        raise CorpusError(f"{path}: no column {quoted(missing)}; available: {listed(present)}")
     twice = next((name for name in present if list(present).count(name) > 1), None)
     if twice is not None:
         raise CorpusError(f"{path}: two columns have the name {quoted(twice)}; rename one")

@@ -13,7 +13,7 @@ def field_of(record: Record, field: str, place: str) -> Any:
     try:
         return record[field]
     except KeyError:
-        raise CorpusError(f"{place}: there is no field {quoted(field)} (there are {listed(record)})") from None
+        raise CorpusError(f"{place}: no field {quoted(field)}; available: {listed(record)}") from None
 
 
 def text_of(record: Record, field: str, place: str) -> str:

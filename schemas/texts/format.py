@@ -32,7 +32,7 @@ class Format(Protocol):
 
     @property
     def name(self) -> str:
-        """An identifier, for the registry."""
+        """The name by which the registry knows it."""
         ...
 
     @property

@@ -155,4 +155,4 @@ def test_without_the_package_the_cache_and_the_config_are_refused_by_name(machin
         done = machine.run("jobs.cli", "plan", write_config(machine.folder, entropy={}))
     finally:
         shutil.move(machine.folder / "elsewhere", machine.packages)
-    assert done.returncode == 2 and "states.entropy: there is no such field" in done.stderr
+    assert done.returncode == 2 and "states.entropy: unknown field" in done.stderr

@@ -114,7 +114,7 @@ def test_a_null_text_or_response_is_blank(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b'{"n": 2, "q": "x"}', "there is no field 'a'"),
+        (b'{"n": 2, "q": "x"}', "no field 'a'"),
         (b'{"n": 2, "q": null, "a": "y"}', "field 'q' is null, not a string"),
         (b'{"n": 2, "q": ["x"], "a": "y"}', "field 'q' is a list"),
         (b'{"n": true, "q": "x", "a": "y"}', "the id in 'n' is a boolean"),
@@ -153,7 +153,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"cannot read .*c\.parquet"):
         read(tmp_path / "c.parquet")
     pq.write_table(pa.Table.from_pylist([{"n": 1, "a": "x"}]), tmp_path / "d.parquet")
-    with pytest.raises(CorpusError, match=r"d\.parquet: there is no column 'q' \(there are 'n', 'a'\)"):
+    with pytest.raises(CorpusError, match=r"d\.parquet: no column 'q'; available: 'n', 'a'"):
         read(tmp_path / "d.parquet")
 
 
@@ -164,7 +164,7 @@ def test_csv_is_read_by_its_header(tmp_path: Path) -> None:
     corpus = read_corpus(config(path, id=""))
     assert list(corpus) == [Sample("1", 'Why, "then"?', "Because\né."), Sample("2", "", "No question.")]
     assert [place for place, _ in corpus.read()] == [f"{path}:3", f"{path}:5"]
-    with pytest.raises(CorpusError, match=rf"{path}:3: there is no field 'n' \(there are '', 'q', 'a'\)"):
+    with pytest.raises(CorpusError, match=rf"{path}:3: no field 'n'; available: '', 'q', 'a'"):
         read(path)
 
 

@@ -140,7 +140,7 @@ def test_reading_texts(tmp_path: Path) -> None:
     [
         (b'{"text": "a"}\n{"text": ', r"bad\.jsonl:2: not JSON"),
         (b'["a"]\n', r"bad\.jsonl:1: a record is a JSON object, this is a list"),
-        (b'{"story": "a"}\n', r"bad\.jsonl:1: there is no field 'text' \(there are 'story'\)"),
+        (b'{"story": "a"}\n', r"bad\.jsonl:1: no field 'text'; available: 'story'"),
         (b'{"text": 3}\n', r"bad\.jsonl:1: field 'text' is a number, not a string"),
         (b'{"text": "\xff"}\n', r"bad\.jsonl:1: byte 11 is not UTF-8"),
         (b"\n\n", r"bad\.jsonl holds no text"),

@@ -123,7 +123,7 @@ def test_quotes_in_a_tsv_are_characters(tmp_path: Path) -> None:
         ("a.csv", "a,b,1\nc,d,nan\n", r"a\.csv:2: the score 'nan'"),
         ("a.csv", "a,b,1\nc,d,1\n", "not two different scores"),
         ("a.csv", "", "0 pairs"),
-        ("a.jsonl", '{"sentence1": "a", "score": 1}\n', r"a\.jsonl:1: there is no field 'sentence2'"),
+        ("a.jsonl", '{"sentence1": "a", "score": 1}\n', r"a\.jsonl:1: no field 'sentence2'"),
         ("a.jsonl", "[1, 2]\n", r"a\.jsonl:1: a record is a JSON object"),
         ("a.jsonl", "{\n", r"a\.jsonl:1: not JSON"),
         ("a.jsonl", "[" * 100_000 + "\n", r"a\.jsonl:1: nested too deeply"),

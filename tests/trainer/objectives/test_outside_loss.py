@@ -131,7 +131,7 @@ def test_a_run_learns_from_it_and_reports_it(made: Path) -> None:
 
 WRONG = {
     "{loss: warmht}": "15: objective.1: unknown loss 'warmht'; did you mean `warmth`? available: alm, ce, dskd, ",
-    "{loss: warmth, goal_facto: 2}": "objective.1.goal_facto: there is no such field; did you mean `goal_factor`?",
+    "{loss: warmth, goal_facto: 2}": "objective.1.goal_facto: unknown field; did you mean `goal_factor`?",
     "{loss: warmth, goal_factor: hot}": "15: objective.1.goal_factor: Input should be a valid number",
     "{loss: [warmth]}": "15: objective.1: unknown loss ['warmth']",
     "{weight: 1}": "15: objective.1: a loss is a mapping with `loss`, one of alm, ce, dskd, ",
