@@ -11,17 +11,17 @@ from schemas.cache.manifest import read_manifest
 from schemas.cache.teacher import TeacherRecord
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import load_config
-from schemas.texts.files import find_files
+from schemas.texts.files import FoundFiles, find_files
 
 
 def run_extraction(path: Path, overrides: Sequence[str]) -> None:
     """Extract, then say what the cache holds and how fast it went."""
-    config = load_config(path, ExtractionConfig, overrides)  # first: a mistake in it is told before seconds of imports
+    config, found = _read(path, overrides)
     from pipeline.cluster.extract import extract
 
     result = extract(config)
     console = make_console()
-    for name, files in _left_out(find_files(config.corpus.files).left_out).items():
+    for name, files in _left_out(found.left_out).items():
         console.print(f"{name}: {files}", soft_wrap=True)
     if result.already_done:
         console.print(f"{result.cache} is complete already; nothing to do", soft_wrap=True)
@@ -38,7 +38,7 @@ def run_extraction(path: Path, overrides: Sequence[str]) -> None:
 
 def show_plan(path: Path, overrides: Sequence[str]) -> None:
     """Print what `extract` would do. Runs no teacher, starts no Ray, writes nothing."""
-    config = load_config(path, ExtractionConfig, overrides)
+    config, _ = _read(path, overrides)
     from pipeline.corpus.plan import predict_bytes
     from pipeline.request.request import make_request
 
@@ -71,6 +71,12 @@ def _begin_twice(samples: int) -> str:
         f"{samples:,} samples begin twice: their text spells out the beginning of sequence (BOS) that the teacher's "
         "tokenizer adds as well; take it out of the template or the texts"
     )
+
+
+def _read(path: Path, overrides: Sequence[str]) -> tuple[ExtractionConfig, FoundFiles]:
+    """The config and its corpus files: mistakes in them are told before seconds of importing libraries."""
+    config = load_config(path, ExtractionConfig, overrides)
+    return config, find_files(config.corpus.files)
 
 
 MOST_FILES = 8  # that are named

@@ -12,6 +12,7 @@ from pathlib import Path
 from schemas.errors import CorpusError
 from schemas.shown import listed, quoted
 from schemas.storage.local import require_local
+from schemas.storage.regular import require_regular
 from schemas.texts.format import find_format, known_suffixes
 
 # Beside the data of a data set, and not data themselves.
@@ -115,6 +116,10 @@ def _is_other(path: Path, left_out: dict[Path, str]) -> bool:
 def _require_known(path: Path) -> Path:
     if find_format(path) is None:
         raise CorpusError(f"{path}: not a kind of corpus file that is read here ({known_suffixes()})")
+    try:
+        require_regular(path)
+    except OSError as error:
+        raise CorpusError(f"cannot read {path}: {error.strerror}") from error
     return path
 
 

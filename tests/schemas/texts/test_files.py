@@ -72,6 +72,8 @@ def test_special_files_and_broken_links_of_a_folder_are_refused(tmp_path: Path) 
     (tmp_path / "b.jsonl").symlink_to(tmp_path / "none")
     with pytest.raises(CorpusError, match=r"cannot be read as records .*'a\.jsonl', 'b\.jsonl'"):
         find_files([str(tmp_path)])
+    with pytest.raises(CorpusError, match=r"a\.jsonl: it is a pipe, and a regular file is wanted"):
+        find_files([str(tmp_path / "a.jsonl")])
 
 
 def test_linked_folders_are_entered_once(tmp_path: Path) -> None:
