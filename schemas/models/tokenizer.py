@@ -82,7 +82,11 @@ def _usable(tokenizer: Any, folder: Path) -> "PreTrainedTokenizerFast":
             f"{type(tokenizer).__name__} in {folder} is a slow tokenizer and gives no character offsets; "
             "convert it to a fast one, with a tokenizer.json"
         )
-    probe = tokenizer("A b", return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+    try:
+        probe = tokenizer("A b", return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+    # A setting of another type than transformers expects shows here, as whatever its code raises; passed on, named.
+    except Exception as error:
+        raise TokenizerError(f"the tokenizer in {folder} cannot tokenize 'A b': {brief(error)}") from error
     if any(not 0 <= start <= end <= 3 for start, end in probe):
         raise TokenizerError(f"the tokenizer in {folder} gives no usable character offsets ({probe} for 'A b')")
     return tokenizer

@@ -1,12 +1,15 @@
 """What transformers would read whole is a regular file of bounded size: said before it reads."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from schemas.errors import ModelError
+from schemas.errors import ModelError, TokenizerError
 from schemas.models.files import MODEL_FILE_BYTES, require_small_files
+from schemas.models.tokenizer import load_tokenizer
+from tests.tiny import tiny_tokenizer
 
 
 def test_large_and_special_files_are_refused(tmp_path: Path) -> None:
@@ -22,3 +25,12 @@ def test_large_and_special_files_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "vocab.txt")
     with pytest.raises(ModelError, match=r"vocab\.txt: it is not a regular file"):
         require_small_files(tmp_path, ModelError)
+
+
+def test_a_setting_of_another_type_is_refused(tmp_path: Path) -> None:
+    """A found case of the fuzz test: transformers compares the number of tokens with it."""
+    tiny_tokenizer(tmp_path, "bpe")
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": {"a": None}}))
+    with pytest.raises(TokenizerError, match=r"cannot (tokenize|load)"):
+        load_tokenizer(tmp_path)
