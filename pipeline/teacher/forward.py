@@ -44,7 +44,7 @@ class TeacherForward:
         arguments = {"use_cache": False} if causal else {"attention_mask": mask_BT.long()}
         model = find_body(self.model) if causal else self.model
         collecting: Any = collect_token_mass(self.mass_layers, mask_BT, mode) if self.mass_layers else nullcontext({})
-        doing = "over {} texts of up to {} tokens".format(*ids_BT.shape)
+        doing = "over a batch of {} × {} tokens".format(*ids_BT.shape)
         with forward_errors(self.model, doing), torch.inference_mode(), self._hooks() as hidden, collecting as mass:
             hidden[self.record.num_layers] = model(input_ids=ids_BT, **arguments).last_hidden_state
         for layer in self.hidden_layers:
@@ -58,7 +58,7 @@ class TeacherForward:
         if list(state_BTd.shape) != wanted:
             raise ModelError(
                 f"inside its blocks, layer {layer} of {type(self.model).__name__} has the shape {list(state_BTd.shape)}"
-                f" where {wanted} is needed for {wanted[0]} texts of up to {wanted[1]} tokens: its rows cannot be told "
+                f" where {wanted} is needed for a batch of {wanted[0]} × {wanted[1]} tokens: its rows cannot be told "
                 "apart; choose the layer 'last'"
             )
 

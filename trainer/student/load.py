@@ -160,7 +160,7 @@ def forward(model: Any, batch: Batch, requests: Collection[StudentRequest[Any]])
     real never sees what is not.
     """
     answer = model.states if isinstance(model, SentenceEncoder) else partial(_causal_states, model)
-    with forward_errors(model, "over a batch of {} texts of up to {} tokens".format(*batch.tokens_BS.shape)):
+    with forward_errors(model, "over a batch of {} × {} tokens".format(*batch.tokens_BS.shape)):
         states: StudentStates = answer(batch, requests)
     return states
 

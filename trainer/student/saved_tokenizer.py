@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from schemas.errors import TokenizerError
+from schemas.errors import ResourceError, TokenizerError
 from schemas.models.files import quiet_transformers, read_json
 from schemas.models.tokenizer import load_chosen_tokenizer
 from schemas.models.tokenizer_rules import same_tokenizer
@@ -40,8 +40,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def _pin(folder: Path) -> None:
-    """Name the class in `auto_map`. Who runs no remote code gets `tokenizer_class`, which does the same: AutoTokenizer
-    prefers the class of the model's type to the latter alone, but not where there is the former."""
+    """Name the class. AutoTokenizer ignores `tokenizer_class` alone but heeds it beside `auto_map`; both are written."""
     path = folder / "tokenizer_config.json"
     plain = [None, f"{PLAIN.stem}.PlainTokenizer"]  # no slow one
     pinned = {"tokenizer_class": "TokenizersBackend", "auto_map": {"AutoTokenizer": plain}}
@@ -57,7 +56,14 @@ def _opens_as(tokenizer: PreTrainedTokenizerBase, folder: Path) -> bool:
 
 
 def require_savable(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
-    """Raises TokenizerError if `save_tokenizer` would, beside a model of this transformers config."""
-    with TemporaryDirectory() as folder:
-        config.save_pretrained(folder)
-        save_tokenizer(tokenizer, Path(folder))
+    """Raises TokenizerError if `save_tokenizer` would, beside a model of this transformers config; ResourceError if no
+    temporary file can be written."""
+    try:
+        with TemporaryDirectory() as folder:
+            config.save_pretrained(folder)
+            save_tokenizer(tokenizer, Path(folder))
+    except OSError as error:
+        raise ResourceError(
+            f"cannot write the student's tokenizer to a temporary folder to open it again: {error}; free space there, "
+            "or let TMPDIR name another folder"
+        ) from error

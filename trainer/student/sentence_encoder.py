@@ -1,6 +1,6 @@
 """A student that embeds sentences: an encoder by AutoModel, and how its token states are pooled.
 
-Attention is masked, for it sees both ways: what a sentence gives does not depend on its batch. A second view of a
+Attention is masked, because it sees both ways: what a sentence gives does not depend on its batch. A second view of a
 sentence, under other dropout, costs a second forward pass.
 
 Shapes: B samples, S tokens, d width.
@@ -24,7 +24,7 @@ class SentenceEncoder(nn.Module):
 
     def __init__(self, model: Any, layout: SentenceLayout):
         super().__init__()
-        # A pooler, if it has one, gets no gradient. It is kept, for a model without would be loaded with a warning.
+        # A pooler, if it has one, gets no gradient. It is kept, because a model without one would be loaded with a warning.
         self.model, self.layout = model, layout
 
     @property

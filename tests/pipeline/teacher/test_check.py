@@ -104,7 +104,7 @@ def test_a_text_of_max_tokens_is_run_before_the_corpus(llama: Path, monkeypatch:
 
     monkeypatch.setattr(tf.LlamaModel, "forward", limited)
     load(llama, max_tokens=31)
-    wanted = r"^LlamaForCausalLM cannot be run over 1 texts of up to 32 tokens: index 31 is out of bounds$"
+    wanted = r"^LlamaForCausalLM cannot be run over a batch of 1 × 32 tokens: index 31 is out of bounds$"
     with pytest.raises(ModelError, match=wanted):
         load(llama, max_tokens=32)
 

@@ -60,7 +60,7 @@ def test_errors_of_a_step_are_one_message(tmp_path: Path) -> None:
     tokens_BS = torch.full((2, 3), 100_000)
     mask_BS = torch.ones_like(tokens_BS, dtype=torch.bool)
     batch = Batch(("a", "b"), tokens_BS, mask_BS, mask_BS, tokens_BS, mask_BS, mask_BS, {})
-    with pytest.raises(ModelError, match=r"^\w+ cannot be run over a batch of 2 texts of up to 3 tokens: "):
+    with pytest.raises(ModelError, match=r"^\w+ cannot be run over a batch of 2 × 3 tokens: "):
         forward(student, batch, [])
 
 

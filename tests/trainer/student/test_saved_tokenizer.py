@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from schemas.configs.training import StudentConfig
-from schemas.errors import TokenizerError
+from schemas.errors import ResourceError, TokenizerError
 from schemas.models.tokenizer import load_tokenizer
 from tests.tiny import TEXTS, Kind, tiny_tokenizer
 from trainer.evaluation.bits_per_byte import evaluate, load_for_evaluation
@@ -98,4 +98,11 @@ def test_what_cannot_be_saved_is_refused_before_training(tmp_path: Path, monkeyp
     tokenizer = tiny_tokenizer(tmp_path / "tokenizer", "bpe")
     monkeypatch.setattr(saved_tokenizer, "_pin", lambda folder: None)
     with pytest.raises(TokenizerError, match="AutoTokenizer does not open"):
+        load_student(student(tmp_path / "tokenizer"), tokenizer)
+
+
+def test_no_place_for_temporary_files_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = tiny_tokenizer(tmp_path / "tokenizer", "bpe")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "there is none"))
+    with pytest.raises(ResourceError, match="cannot write the student's tokenizer to a temporary folder .*TMPDIR"):
         load_student(student(tmp_path / "tokenizer"), tokenizer)
