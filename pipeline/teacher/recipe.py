@@ -10,7 +10,7 @@ from schemas.models.sentence_layout import MODULES, read_layout
 
 
 def require_recipe(folder: Path, config: TeacherConfig, wanted: WantedStates) -> None:
-    """Embeddings of the last layer must be those that sentence-transformers makes of the folder, except for their length.
+    """Embeddings of the last layer must be those that sentence-transformers makes of the folder, up to their length.
 
     Length 1 is left to `states.pooled.normalise`, because scaling changes no direction. An inner layer has no recipe,
     and neither has a folder without modules.json. Raises ModelError naming the setting that differs, or the module that

@@ -24,7 +24,7 @@ class SentenceEncoder(nn.Module):
 
     def __init__(self, model: Any, layout: SentenceLayout):
         super().__init__()
-        # A pooler, if it has one, gets no gradient. It is kept, because a model without one would be loaded with a warning.
+        # A pooler, if it has one, gets no gradient. It is kept, because loading a model without one gives a warning.
         self.model, self.layout = model, layout
 
     @property

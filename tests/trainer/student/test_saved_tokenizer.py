@@ -104,5 +104,5 @@ def test_what_cannot_be_saved_is_refused_before_training(tmp_path: Path, monkeyp
 def test_no_place_for_temporary_files_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = tiny_tokenizer(tmp_path / "tokenizer", "bpe")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "there is none"))
-    with pytest.raises(ResourceError, match="cannot write the student's tokenizer to a temporary folder .*TMPDIR"):
+    with pytest.raises(ResourceError, match=r"cannot write the student's tokenizer to a temporary folder .*TMPDIR"):
         load_student(student(tmp_path / "tokenizer"), tokenizer)
