@@ -40,7 +40,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def _pin(folder: Path) -> None:
-    """Name the class: AutoTokenizer ignores `tokenizer_class` alone and heeds it beside `auto_map`. Both are written."""
+    """Name the class. AutoTokenizer heeds `tokenizer_class` only beside `auto_map`, so both are written."""
     path = folder / "tokenizer_config.json"
     plain = [None, f"{PLAIN.stem}.PlainTokenizer"]  # no slow one
     pinned = {"tokenizer_class": "TokenizersBackend", "auto_map": {"AutoTokenizer": plain}}
