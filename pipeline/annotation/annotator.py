@@ -50,11 +50,11 @@ ANNOTATORS: Registry[AnnotatorKind] = Registry(
 def load_annotator(spec: str) -> Annotator:
     """The annotator that a config names.
 
-    Raises AnnotatorError if there is none such, or it is not installed, or lacks what it needs.
+    Raises AnnotatorError if it is unknown or not installed, or lacks what it needs.
     """
     name, colon, argument = spec.partition(":")
     kind = ANNOTATORS.get(name)
     if kind is None or bool(argument) != bool(kind.argument) or bool(colon) != bool(kind.argument):
         known = ", ".join(f"'{kind.usage}' ({kind.about})" for kind in ANNOTATORS.values())
-        raise AnnotatorError(f"There is no span annotator {quoted(spec)}. Set `spans.annotator` to one of {known}.")
+        raise AnnotatorError(f"Unknown span annotator {quoted(spec)}. Set `spans.annotator` to one of {known}.")
     return kind.load(argument)

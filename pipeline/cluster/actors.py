@@ -19,7 +19,7 @@ from ray.exceptions import (
 )
 
 from pipeline.cluster.schedule import (
-    UNITS_A_WORKER,
+    UNITS_PER_WORKER,
     Annotated,
     AnnotationLost,
     Died,
@@ -41,7 +41,7 @@ def _annotate(job: Job, number: int, samples: list[Sample]) -> tuple[int, Annota
     return number, annotate_unit(job, number, samples)
 
 
-@ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"units": UNITS_A_WORKER, "progress": 1})
+@ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"units": UNITS_PER_WORKER, "progress": 1})
 class TeacherActor:
     """A TeacherWorker behind Ray, which can be asked for its progress while both its threads are busy."""
 

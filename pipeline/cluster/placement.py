@@ -1,6 +1,6 @@
 """Whether teacher actors and annotation find room on a cluster's machines, however Ray may place them.
 
-What Ray cannot place it lets wait, for ever: so it is asked before. Machines are as `ray.nodes` describes them.
+Ray lets whatever it cannot place wait for ever, so this asks before. Machines are as `ray.nodes` describes them.
 """
 
 from collections.abc import Mapping, Sequence

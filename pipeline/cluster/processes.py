@@ -14,7 +14,7 @@ import psutil
 
 CORE = ("gcs_server", "raylet")  # without one of these nothing goes on
 LOOK_SECONDS = 2.0  # between two looks at a cluster's address
-ABSENT_SECONDS = 20.0  # a GCS that is restarted may be away for so long
+ABSENT_SECONDS = 20.0  # for this long a GCS that is restarted may be away
 
 
 class Watched(Protocol):

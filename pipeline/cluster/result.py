@@ -59,7 +59,7 @@ def make_result(
 
 
 def _steady_rate(reports: list[UnitReport]) -> float | None:
-    """Tokens a second from the end of the first batch to the end of the last: no start-up, no loading."""
+    """Tokens per second from the end of the first batch to the end of the last: no start-up, no loading."""
     if not reports:
         return None
     first = min(reports, key=lambda report: report.first_batch)

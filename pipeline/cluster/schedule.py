@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-UNITS_A_WORKER = 2  # one in the forward pass, one being written
+UNITS_PER_WORKER = 2  # one in the forward pass, one being written
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ class Schedule:
 
     def handle(self, event: Event) -> list[Action]:
         """What follows from one event. Late news of a worker that died before is ignored."""
-        self._full = False  # whatever happened, it may have made room
+        self._full = False  # whatever happened may have made room
         return [*self._note(event), *self._advance()]
 
     def _note(self, event: Event) -> Iterator[Action]:
@@ -290,7 +290,7 @@ class Schedule:
             free = [
                 (len(worker.units), number)
                 for number, worker in self._workers.items()
-                if worker.loaded and len(worker.units) < UNITS_A_WORKER
+                if worker.loaded and len(worker.units) < UNITS_PER_WORKER
             ]
             if not free:
                 return
@@ -301,7 +301,7 @@ class Schedule:
 
     def _may_annotate(self) -> bool:
         """As many at a time as `_annotators`, and no more waiting than the workers can take at once."""
-        most = self._annotators + UNITS_A_WORKER * self._limits.workers
+        most = self._annotators + UNITS_PER_WORKER * self._limits.workers
         waiting = len(self._annotating) + len(self._ready)
         return bool(self._missing) and not (
             self._asked or self._full or len(self._annotating) >= self._annotators or waiting >= most

@@ -23,7 +23,7 @@ from schemas.cache.manifest import CorpusRecord
 from schemas.configs.extraction import BatchingConfig
 from schemas.errors import CorpusError
 
-MEASURED_SAMPLES = 256  # tokenized to learn how many bytes a token has
+MEASURED_SAMPLES = 256  # tokenized to learn how many bytes there are per token
 # Of samples.arrow, beside the text: 4 bytes of id and 8 of offsets per token; a word or phrase has 8, and there is
 # about one per token; ids, lengths and row ranges come to some 100 per sample.
 ARROW_BYTES_PER_TOKEN = 20

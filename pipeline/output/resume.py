@@ -100,7 +100,7 @@ def _find_manifest(cache: Path, manifest: CacheManifest) -> CacheManifest | None
         strangers += [f"{SHARDS}/{p.name}" for p in sorted((cache / SHARDS).glob("[!.]*"))]
         if strangers:
             raise CacheError(
-                f"the output {cache} is no stillroom cache, and it is not empty (it holds {', '.join(strangers[:5])}); "
+                f"the output {cache} is not a stillroom cache and not empty (it holds {', '.join(strangers[:5])}); "
                 "name another folder"
             )
         return None

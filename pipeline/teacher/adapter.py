@@ -38,7 +38,7 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
 def require_plain_lora(adapter: Path) -> None:
     """Raises ModelError unless the folder holds one LoRA adapter in safetensors.
 
-    peft reads a pickle where there are no safetensors, and for X-LoRA whatever other folders its config names.
+    Where there are no safetensors, peft reads a pickle; for X-LoRA it reads whatever folders its config names.
     """
     for name in (CONFIG, WEIGHTS):
         if not (adapter / name).is_file():

@@ -10,7 +10,7 @@ def batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Indices of `lengths` in batches, longest first, equal lengths in their order; empty samples are left out.
 
     A batch padded to its longest sample has at most `batch_tokens` tokens, unless one sample alone has more. Longest
-    first, so that a batch for which memory does not suffice fails at once. A pure function: units decide the bytes.
+    first, so that a batch that memory cannot hold fails at once. A pure function: units decide the bytes.
     """
     order = sorted((i for i, length in enumerate(lengths) if length > 0), key=lambda i: -lengths[i])
     result: list[list[int]] = []

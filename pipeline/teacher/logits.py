@@ -32,7 +32,7 @@ class LogitStates:
         self._rows = max(1, LOGITS_BYTES // (BYTES_PER_LOGIT * len(weight_Vd)))
 
     def make(self, hidden_Nd: Tensor, samples: Sequence[AnnotatedSample]) -> Iterator[tuple[ArrayRecord, Tensor]]:
-        """Every array, [N] or [N, width], for the final states of the tokens of `samples`, end to end."""
+        """Every array, [N] or [N, width], for the final states of the tokens of `samples`, concatenated."""
         cuts = [maker.begin(samples, hidden_Nd.device) for maker in self._makers]
         arrays = [array for maker in self._makers for array in maker.arrays]
         parts: list[list[Tensor]] = [[] for _ in arrays]

@@ -31,7 +31,7 @@ class BatchStates:
     real_N: Tensor  # long: where they lie in [B * T], in order
 
     def real(self, states_BTx: Tensor) -> Tensor:
-        """[N, x]: the rows of real tokens, end to end."""
+        """[N, x]: the rows of real tokens, concatenated."""
         return states_BTx.flatten(0, 1).index_select(0, self.real_N)
 
 

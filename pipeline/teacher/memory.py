@@ -1,4 +1,4 @@
-"""Where memory does not suffice for a batch, the batch is halved and tried again, down to one sample.
+"""A batch for which memory runs out is halved and tried again, down to one sample.
 
 A sample's states agree with those of another batch to rounding, but not always to the bit: a batch of another size may
 take other kernels. So every halving is told, and a shard records it.
@@ -10,7 +10,7 @@ import torch
 
 
 class OneSampleTooLarge(Exception):
-    """Memory does not suffice for one sample alone. `index` is the sample's; the message is the allocator's."""
+    """Memory cannot hold even one sample alone. `index` is the sample's; the message is the allocator's."""
 
     def __init__(self, index: int, said: str):
         super().__init__(said)
@@ -18,7 +18,7 @@ class OneSampleTooLarge(Exception):
 
 
 def run_in_parts(batch: list[int], run: Callable[[list[int]], None], on_halved: Callable[[list[int]], None]) -> None:
-    """`run` a batch, or its halves in their order where memory does not suffice, and so on.
+    """`run` a batch or, if memory runs out, its halves in their order, and so on.
 
     `run` must leave nothing behind when it fails that it does not overwrite when it is called again; `on_halved` is
     told of every batch that was too large. Raises OneSampleTooLarge.

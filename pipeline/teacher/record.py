@@ -62,7 +62,7 @@ def _check_positions(config: TeacherConfig, model: Any) -> None:
 
 
 def find_embedding(model: Any) -> torch.Tensor:
-    """The input embeddings [V, d], before any scale. Raises ModelError if they are no table."""
+    """The input embeddings [V, d], before any scale. Raises ModelError if they are not a table."""
     table = model.get_input_embeddings()
     if not isinstance(table, nn.Embedding):
         raise ModelError(f"{type(model).__name__} looks no tokens up in a table; set teacher.keep_embeddings to false")

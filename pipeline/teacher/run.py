@@ -97,10 +97,10 @@ class Teacher:
         on_batch: Callable[[int, int], None],
         on_halved: Callable[[int, int], None] = lambda samples, tokens: None,
     ) -> dict[str, np.ndarray]:
-        """Arrays by `ArrayRecord.path` in their stored dtype; rows are samples, or their tokens end to end, in order.
+        """Arrays by `ArrayRecord.path` in their stored dtype; rows are samples, or their tokens, concatenated in order.
 
-        `on_batch(samples, tokens)` is told of every batch done, `on_halved` of every one that memory did not suffice
-        for. Raises ModelError naming sample and layer for a state that is not finite, or overflows the dtype on disk,
+        `on_batch(samples, tokens)` is told of every batch done, `on_halved` of every one for which memory ran out.
+        Raises ModelError naming sample and layer for a state that is not finite, or overflows the dtype on disk,
         and for a token that the model does not know; ResourceError naming a sample that is too large for memory alone.
         """
         torch.set_num_threads(self.config.threads)  # a thread of its own may come with a number of its own

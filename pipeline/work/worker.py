@@ -1,7 +1,7 @@
 """What runs on a worker: annotating a unit, and running the teacher over it. Knows nothing of Ray.
 
 The states of a unit are held once, in memory, between the forward pass and the disk:
-unit_tokens * (sum of all array widths) * bytes a number; twice that, for writing overlaps the next forward pass.
+unit_tokens * (sum of all array widths) * bytes per number; twice that, because writing overlaps the next pass.
 """
 
 import platform
@@ -70,7 +70,7 @@ class AnnotatedUnit:
 
 @dataclass(frozen=True)
 class UnitReport:
-    """A committed unit and where its time went. Moments are seconds since 1970, for clocks of several machines."""
+    """A committed unit and where its time went. Moments are seconds since 1970, to compare machines."""
 
     record: ShardRecord
     tokens: int  # that went through the teacher, kept or not
@@ -79,11 +79,11 @@ class UnitReport:
     last_batch: float = 0.0
     forward_seconds: float = 0.0
     write_seconds: float = 0.0
-    halved: int = 0  # batches that memory did not suffice for
+    halved: int = 0  # batches for which memory ran out
 
 
 def annotate_unit(job: Job, number: int, samples: list[Sample]) -> AnnotatedUnit:
-    """Tokens and spans of a unit's samples; no spans where no tokens are kept. Tools are loaded once a process.
+    """Tokens and spans of a unit's samples; no spans where no tokens are kept. Tools are loaded once per process.
 
     Raises ModelError or AnnotatorError if this machine's tokenizer or annotator is not the driver's, and whatever
     `tokenize` raises.

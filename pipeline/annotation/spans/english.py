@@ -1,4 +1,4 @@
-"""The built-in annotator of English: no model, no download, more than 100,000 words a second.
+"""The built-in annotator of English: no model, no download, more than 100,000 words per second.
 
 Words are those of `words`; for the phrases their contractions are taken apart (`do|n't`, `John|'s`), every piece and
 every punctuation mark gets one letter (`english_lexicon`), the letters are settled by context (`english_context`),
@@ -108,7 +108,7 @@ def _wraps(after: str) -> bool:
 
 
 def _split(word: str) -> int:
-    """Where a contraction falls into two; 0 if it is none."""
+    """Where a contraction falls into two; 0 if it is not one."""
     if "'" in word or "’" in word:
         match = _CLITIC.search(word)
         return match.start() if match else 0

@@ -2,7 +2,7 @@
 
 Rules run in order, each over the whole text, each keeping the length; `english_lexicon` says what a letter means.
 They were written by hand, looking at the training part of a treebank and never at the part that measures them. All of
-them together cost about 2 µs a word.
+them together cost about 2 µs per word.
 """
 
 import re
@@ -108,7 +108,7 @@ def find_noun_phrases(settled: str) -> list[tuple[int, int]]:
     """Token spans [start, end) of base noun phrases and pronouns.
 
     Finer than the pattern over coarse tags: it knows possessives, participles, degree adverbs, hyphens, abbreviations,
-    and leaves out nouns of time that stand as adverbs ("last week").
+    and leaves out nouns of time that serve as adverbs ("last week").
     """
     return [match.span() for match in _NOUN_PHRASE.finditer(settled)]
 

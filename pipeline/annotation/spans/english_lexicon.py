@@ -2,7 +2,7 @@
 
 The lexicon (94,000 words of the Brown corpus and the Wall Street Journal with their most frequent tag; MIT licence)
 is a data file of the package textblob. It is read from where that package lies, and the package itself is never
-imported: that would load nltk. Loading takes half a second, once a process.
+imported: that would load nltk. Loading takes half a second, once per process.
 
 Tags are single letters. The settled ones are those of `patterns` (J adjective, N noun, ...) and
     M possessive   p subject pronoun   Q participle before a noun   W when, where, how   U adverbial noun of time
@@ -131,11 +131,11 @@ class Lexicon:
         self.digest = hashlib.sha256(content).hexdigest()[:12]
         self._closed = {word: tag for tag, words in _CLOSED.items() for word in words.split()}
         self._open = _ambiguous(_read(content))
-        # Words repeat: the memory of the last quarter of a million kinds answers nearly every question.
+        # Words repeat: remembering the last quarter of a million different ones answers nearly every question.
         self.tag = lru_cache(maxsize=1 << 18)(self._tag)
 
     def _tag(self, word: str, opens_sentence: bool) -> str:
-        """Tag of a word (with plain apostrophes). A capital says "name", but for the first word of a sentence."""
+        """Tag of a word (with plain apostrophes). A capital says "name", except in the first word of a sentence."""
         lower = word.lower()
         shouted = len(word) > 1 and word.isupper()
         tag = self._closed.get(lower)
@@ -174,7 +174,7 @@ def load_lexicon() -> Lexicon:
 
 
 def _read(content: bytes) -> dict[str, str]:
-    """Penn tags: `word TAG` a line, comments by `;;;`. Where a line has alternatives (`NN|JJ`) the first counts."""
+    """Penn tags: `word TAG` on a line, comments by `;;;`. Where a line has alternatives (`NN|JJ`) the first counts."""
     tags = {}
     for line in content.decode("utf-8").splitlines():
         word, _, tag = line.strip().partition(" ")
@@ -235,7 +235,7 @@ def _with_s(word: str) -> str:
 
 
 def _guess(word: str) -> str:
-    """Tag of a word that the lexicon has not, by its ending."""
+    """Tag of a word that the lexicon lacks, by its ending."""
     if word[0].isdigit():
         if not word[-1].isalpha():
             return "C"

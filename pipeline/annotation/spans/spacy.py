@@ -5,7 +5,7 @@ see `words` for why). Noun phrases are its noun chunks where it has a parser and
 pattern over its coarse tags. Verb phrases are MTA's pattern over its coarse tags, as that pipeline gives them:
 pipelines differ in whether a copula is AUX or VERB and whether "not" is PART or ADV.
 
-Cost: on one CPU core 4,000 to 10,000 words a second for a small pipeline. Components whose results are not used
+Cost: on one CPU core 4,000 to 10,000 words per second for a small pipeline. Components whose results are not used
 (entities, lemmas, categories) are not loaded.
 """
 

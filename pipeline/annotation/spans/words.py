@@ -1,19 +1,19 @@
 """Words of any language, as character spans, and the annotator that finds nothing else.
 
 The rule is Unicode's (UAX #29, word boundaries), simplified:
-- a word is a run of letters, digits and the marks upon them (accents, vowel signs), so punctuation, symbols and emoji
-  are none;
+- a word is a run of letters, digits and the marks upon them (accents, vowel signs); punctuation, symbols and emoji are
+  not words;
 - an apostrophe, full stop, underscore, @, zero-width joiner or soft hyphen between two letters or digits, and a comma
   or colon between two digits, stay inside: `don't`, `U.S`, `foo_bar`, `me@home.org`, `3.14`, `1,000`, `10:30`.
   Hyphens and slashes part words: `well-known` is two. A web address that begins with `http://`, `https://` or `www.`
   is one word;
-- a Chinese character or a hiragana is a word of its own, for only a dictionary can tell more. Thai, Lao, Khmer and
+- a Chinese character or a hiragana is a word of its own: only a dictionary can tell more. Thai, Lao, Khmer and
   Burmese, which write no spaces either, come out as whole runs. A spaCy pipeline of the language does better.
 
 A contraction is one word because tokenizers cut it in different places ("don" + "'t", "don" + "'" + "t"): with "do"
 and "n't" as words of their own, one of them would often have no token that ends inside it, and so no state.
 
-Cost: about half a million words a second; the first call takes 0.2 s to collect the marks.
+Cost: about half a million words per second; the first call takes 0.2 s to collect the marks.
 """
 
 import re

@@ -120,7 +120,7 @@ def test_another_request_is_refused_and_the_fields_named(whole: Path, folder: Pa
 
 def test_a_folder_that_is_no_cache_is_left_alone(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(CacheError, match=r"no stillroom cache, and it is not empty \(it holds thesis.tex\)"):
+    with pytest.raises(CacheError, match=r"not a stillroom cache and not empty \(it holds thesis.tex\)"):
         extract(config(folder, str(tmp_path)))
     with pytest.raises(CacheError, match="is a file"):
         extract(config(folder, str(tmp_path / "thesis.tex")))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.cluster.schedule import (
-    UNITS_A_WORKER,
+    UNITS_PER_WORKER,
     Action,
     Annotate,
     Annotated,
@@ -169,12 +169,12 @@ class Cluster:
         """Bounds that hold whatever happens."""
         limits = self.limits
         assert len(self.workers) <= limits.workers
-        assert all(len(held) <= UNITS_A_WORKER for held in self.workers.values())
+        assert all(len(held) <= UNITS_PER_WORKER for held in self.workers.values())
         in_flight = {*self.annotating, *self.annotated}
         assert set(self.schedule.in_flight) == in_flight
         # What waits or is annotated, and what the workers hold; only units that were lost or died come on top, and they
         # were held before.
-        assert len(in_flight) <= limits.most_annotators + 2 * UNITS_A_WORKER * limits.workers
+        assert len(in_flight) <= limits.most_annotators + 2 * UNITS_PER_WORKER * limits.workers
 
 
 def test_ten_thousand_units_with_workers_and_annotators_dying_at_random() -> None:
