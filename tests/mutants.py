@@ -30,7 +30,8 @@ ROOMS = {
     "schedule": "pipeline/cluster/schedule",
 }
 # What mutmut records of a mutant: the exit code of pytest, or its own.
-OUTCOMES = {0: "survived", 5: "no tests", 33: "no tests", 36: "timeout", 24: "timeout", -24: "timeout", 255: "timeout"}
+OUTCOMES = {0: "survived", 5: "no tests", 33: "no tests", 36: "timeout", 24: "timeout", -24: "timeout"}
+NOT_RUN = (-1, 255)  # pytest could not even begin: nothing was noticed
 AT_ONCE = 400  # names in one call
 
 
@@ -76,6 +77,8 @@ def main() -> None:
         for first in track(range(0, len(picked), AT_ONCE), room, console=Console(stderr=True)):
             mutmut("run", "--max-children", "2", *picked[first : first + AT_ONCE])
         found = {name: code for name, code in outcomes(room).items() if name in set(picked) and code is not None}
+        if broken := [name for name, code in found.items() if code in NOT_RUN]:
+            sys.exit(f"pytest could not begin for {len(broken)} mutants of {room}, e.g. {broken[0]}")
         counts = Counter(map(outcome, found.values()))
         noticed = counts["killed"] + counts["timeout"]
         row = [counts[name] for name in ("killed", "timeout", "survived", "no tests")]
