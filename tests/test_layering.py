@@ -110,6 +110,13 @@ def test_no_room_or_module_imports_in_a_circle() -> None:
     assert len(list(TopologicalSorter(graph).static_order())) >= len(graph)
 
 
+def test_what_tests_share_is_in_plain_modules() -> None:
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        shared = imports(ast.parse(path.read_text(encoding="utf-8")))
+        found = [module for module in shared if module.startswith("tests.") and ".test_" in module]
+        assert not found, f"{name(path)} imports {', '.join(found)}"
+
+
 def test_heavy_libraries_stay_at_home() -> None:
     wrong = [
         f"{name(path)} imports {library}"

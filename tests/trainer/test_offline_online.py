@@ -3,23 +3,20 @@
 Online has nothing of the cache but its texts: states, masses, unembedding and embeddings are the live model's own.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from pydantic import TypeAdapter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from schemas.cache.reader import Cache
 from schemas.cache.teacher import HeadRecord
-from schemas.configs.losses.registry import LOSSES, LossConfig
-from schemas.configs.training import StudentConfig
-from schemas.models.teacher_head import TeacherHead, load_teacher_embedding, load_teacher_head
-from schemas.models.tokenizer_rules import same_tokenizer
+from schemas.configs.losses.registry import LOSSES
+from schemas.models.teacher_head import TeacherHead, load_teacher_head
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.trainer.live import POSITIONS, assert_equal, build, live_teacher, loss_and_gradients, setting
 from tests.trainer.objectives.answers import by_layer, with_answers
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.world import counts_of
@@ -29,8 +26,7 @@ from trainer.data.batch import Batch
 from trainer.data.loader import BatchBuilder
 from trainer.data.teacher_states import TeacherHidden, TeacherMass
 from trainer.objectives.context import StudentSize
-from trainer.objectives.objective import Objective, build_objective
-from trainer.student.load import forward, load_student, prepare
+from trainer.student.load import forward, prepare
 from trainer.student.states import StudentLogits
 
 OBJECTIVES: dict[str, list[dict[str, Any]]] = {
@@ -56,7 +52,6 @@ OBJECTIVES: dict[str, list[dict[str, Any]]] = {
 ONE_TOKENIZER = ("kd", "fdd")
 # These read the teacher's states through its head alone, so that online its logits take their place.
 BY_LOGITS = ("kd", "sra, span-KD alone", "alm", "uld", "multilevel_ot", "mined")
-POSITIONS = [0, 5, 11, 30, 51, 54]
 
 
 @pytest.fixture(scope="module")
@@ -73,40 +68,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 @pytest.fixture(scope="module")
 def teacher(cache: Cache) -> Any:
     return live_teacher(cache)
-
-
-def live_teacher(cache: Cache) -> Any:
-    """The model itself, with eager attention, which is the one that gives its weights."""
-    folder = cache.path.parent / "teacher"
-    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
-
-
-def setting(cache: Cache, losses: Sequence[dict[str, Any]], cross: bool) -> tuple[Any, GivenContext, Objective, Batch]:
-    """Student, context, objective and one cached batch."""
-    teacher = AutoTokenizer.from_pretrained(cache.path / "teacher")
-    tokenizer = AutoTokenizer.from_pretrained(cache.path.parent / "other") if cross else teacher
-    torch.manual_seed(1)
-    architecture = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3}
-    config = StudentConfig(architecture=architecture | {"num_attention_heads": 2}, tokenizer="teacher", max_tokens=64)
-    model = load_student(config, tokenizer)
-    context = GivenContext(
-        manifest=cache.manifest,
-        head=load_teacher_head(cache.path, cache.manifest),
-        student=StudentSize(3, 16),
-        vocabulary=share_vocabulary(tokenizer, teacher),
-        same_tokenizer=same_tokenizer(tokenizer, teacher),
-        embedding_Vd=load_teacher_embedding(cache.path, cache.manifest),
-        tokenizers=(tokenizer, teacher),
-    )
-    assert context.same_tokenizer is not cross
-    objective = build(losses, context)
-    prepare(model, objective.of_student)
-    builder = BatchBuilder(cache, StudentTokenizer(tokenizer, 64, append_eos=True), objective.of_batch)
-    return model, context, objective, builder[POSITIONS]
-
-
-def build(losses: Sequence[dict[str, Any]], context: GivenContext) -> Objective:
-    return build_objective([TypeAdapter(LossConfig).validate_python(loss) for loss in losses], context)
 
 
 def live(
@@ -135,29 +96,6 @@ def live(
     }
     batch = replace(batch, teacher_tokens_BT=encoded["input_ids"], teacher_mask_BT=mask)
     return online, with_answers(batch, {**hidden, **masses})
-
-
-def loss_and_gradients(model: Any, objective: Objective, batch: Batch) -> tuple[float, list[torch.Tensor]]:
-    """The value and its gradient: to the student and, if it learns anything itself, to the objective."""
-    model.zero_grad()
-    total, _ = objective(
-        forward(model, batch, objective.of_student),
-        batch,
-        counts_of(batch),
-    )
-    total.backward()
-    gradients = [[p.grad.flatten() for p in module.parameters() if p.grad is not None] for module in (model, objective)]
-    return total.item(), [torch.cat(parts) for parts in gradients if parts]
-
-
-def assert_equal(
-    offline: tuple[float, list[torch.Tensor]], online: tuple[float, list[torch.Tensor]], learners: int
-) -> None:
-    assert offline[0] == pytest.approx(online[0], rel=1e-5)
-    assert len(offline[1]) == len(online[1]) == learners
-    for cached, right in zip(offline[1], online[1], strict=True):
-        assert (cached - right).norm() <= 1e-5 * right.norm()
-        assert right.norm() > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from transformers import AutoTokenizer
 from schemas.cache.reader import Cache
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.trainer.live import POSITIONS, assert_equal, live_teacher, loss_and_gradients, setting
 from tests.trainer.objectives.answers import of_kind, with_answers
-from tests.trainer.test_offline_online import POSITIONS, assert_equal, live_teacher, loss_and_gradients, setting
 from trainer.data.batch import Batch
 from trainer.data.teacher_states import SparseLogits, SparseTeacher
 

@@ -17,7 +17,7 @@ from schemas.errors import AnnotatorError
 from tests.benchmarks.annotators import evaluate
 from tests.benchmarks.treebank import read_documents
 from tests.material import MATERIAL, needs_material
-from tests.pipeline.annotation.test_spans import MESSY, assert_sound
+from tests.pipeline.annotation.texts import MESSY, assert_sound
 
 PARSER = MATERIAL / "models" / "en_ewt_small"
 

@@ -13,7 +13,7 @@ import psutil
 
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import dump_config
-from tests.pipeline.corpus.test_corpus import write_lines
+from tests.corpora import write_lines
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from pipeline.corpus.corpus import Corpus, UniqueIds, content_id, read_corpus
 from pipeline.corpus.sample import Sample
 from schemas.configs.extraction import CorpusConfig
 from schemas.errors import ConfigError, CorpusError
+from tests.corpora import write_lines
 
 RECORDS: list[dict[str, Any]] = [
     {"n": 1, "q": "Why?", "a": "Because é.", "topic": "x"},
@@ -21,13 +21,6 @@ RECORDS: list[dict[str, Any]] = [
     {"n": 3, "q": "How?", "a": "漢字 🙂", "topic": "z"},
 ]
 SAMPLES = [Sample(str(r["n"]), r["q"], r["a"]) for r in RECORDS]
-
-
-def write_lines(path: Path, records: list[dict[str, Any]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
-    return path
 
 
 def config(*files: Path | str, **fields: object) -> CorpusConfig:

@@ -20,7 +20,7 @@ from schemas.configs.extraction import BatchingConfig, CorpusConfig, ExtractionC
 from schemas.errors import CorpusError
 from schemas.storage.fingerprint import differences, fingerprint
 from schemas.strict import Strict
-from tests.pipeline.corpus.test_corpus import write_lines
+from tests.corpora import write_lines
 from tests.tiny import TEXTS, tiny_tokenizer
 
 

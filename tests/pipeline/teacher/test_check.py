@@ -11,7 +11,7 @@ import transformers as tf
 from pipeline.teacher.check import TIES, compare_rows
 from schemas.configs.states import StatesConfig
 from schemas.errors import ModelError
-from tests.pipeline.teacher.test_run import SMALL, load, random_samples, run
+from tests.pipeline.teacher.tiny_models import SMALL, load, random_samples, run
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 SIZES = {"vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}

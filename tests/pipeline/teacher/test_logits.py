@@ -24,7 +24,7 @@ from schemas.configs.states import StatesConfig
 from schemas.errors import CacheError, ConfigError, ModelError
 from schemas.models.logits import LogitTransform
 from tests.caches import as_recorded, build_cache, extraction, write_corpus
-from tests.pipeline.teacher.test_run import CAUSAL, edit_weights, load, random_samples, run, sample
+from tests.pipeline.teacher.tiny_models import CAUSAL, edit_weights, load, random_samples, run, sample
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.data.loader import BatchBuilder

@@ -13,43 +13,25 @@ import torch
 import transformers as tf
 from safetensors.torch import load_file, save_file
 
-from pipeline.corpus.sample import AnnotatedSample, Spans
+from pipeline.corpus.sample import AnnotatedSample
 from pipeline.teacher.check import MAX_LENGTH
-from pipeline.teacher.run import Teacher
-from schemas.configs.extraction import TeacherConfig
 from schemas.configs.states import StatesConfig
 from schemas.errors import ConfigError, ModelError
 from schemas.models.tokenizer import load_tokenizer
 from tests.material import MATERIAL, needs_material
-from tests.teachers import make_teacher
+from tests.pipeline.teacher.tiny_models import (
+    CAUSAL,
+    FLOAT32,
+    SMALL,
+    TINY,
+    VOCAB,
+    edit_weights,
+    load,
+    random_samples,
+    run,
+    sample,
+)
 from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
-
-NONE = np.empty((0, 2), np.int32)
-VOCAB = 61
-TINY = {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
-SMALL = {**TINY, "intermediate_size": 48, "max_position_embeddings": 64, "initializer_range": 0.3}
-FLOAT32 = StatesConfig(hidden=[0, 1, "last"], mass=[1, "last"], dtype="float32")
-
-
-def sample(name: str, ids: Sequence[int]) -> AnnotatedSample:
-    offsets = np.zeros((len(ids), 2), np.int32)
-    return AnnotatedSample(name, "", 0, False, np.array(ids, np.int32), offsets, Spans(NONE, NONE, NONE))
-
-
-def random_samples(vocab: int = VOCAB, lengths: Sequence[int] = (5, 17, 1, 9, 0, 17, 2, 30)) -> list[AnnotatedSample]:
-    torch.manual_seed(3)
-    return [sample(f"s{i}", torch.randint(3, vocab, (n,)).tolist()) for i, n in enumerate(lengths)]
-
-
-def load(
-    folder: Path, states: StatesConfig = FLOAT32, adapter: Path | None = None, kind: str = "causal", **config: object
-) -> Teacher:
-    settings = TeacherConfig.model_validate({"model": str(folder), "kind": kind, "max_tokens": 32, **config})
-    return make_teacher(settings, states, folder, adapter)
-
-
-def run(teacher: Teacher, samples: Sequence[AnnotatedSample], batch_tokens: int = 64) -> dict[str, np.ndarray]:
-    return teacher.run(samples, batch_tokens, lambda samples, tokens: None)
 
 
 def alone(model: tf.PreTrainedModel, samples: Sequence[AnnotatedSample]) -> dict[str, np.ndarray]:
@@ -79,32 +61,6 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-CAUSAL = {
-    "llama": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**SMALL, num_key_value_heads=2)),
-    "mistral": lambda: tf.MistralForCausalLM(tf.MistralConfig(**SMALL, num_key_value_heads=2, sliding_window=4)),
-    "gpt2": lambda: tf.GPT2LMHeadModel(
-        tf.GPT2Config(vocab_size=VOCAB, n_embd=32, n_layer=3, n_head=4, n_positions=64, initializer_range=0.3)
-    ),
-    "opt": lambda: tf.OPTForCausalLM(
-        tf.OPTConfig(**TINY, ffn_dim=48, max_position_embeddings=64, word_embed_proj_dim=32, init_std=0.3)
-    ),
-    "gpt_neox": lambda: tf.GPTNeoXForCausalLM(tf.GPTNeoXConfig(**SMALL)),
-    "phi": lambda: tf.PhiForCausalLM(tf.PhiConfig(**SMALL)),  # its head has a bias
-    "gemma2": lambda: tf.Gemma2ForCausalLM(
-        tf.Gemma2Config(
-            **SMALL, num_key_value_heads=2, head_dim=8, sliding_window=4, attn_logit_softcapping=2.0,
-            final_logit_softcapping=1.5,
-        )
-    ),
-    "llama4": lambda: tf.Llama4ForCausalLM(
-        tf.Llama4TextConfig(
-            **SMALL, intermediate_size_mlp=48, num_key_value_heads=2, head_dim=8, num_local_experts=2,
-            pad_token_id=None,
-        )
-    ),
-    "cohere": lambda: tf.CohereForCausalLM(tf.CohereConfig(**SMALL, logit_scale=0.25)),
-    "granite": lambda: tf.GraniteForCausalLM(tf.GraniteConfig(**SMALL, logits_scaling=8.0)),
-}  # fmt: skip
 ENCODERS = {
     "bert": lambda: tf.BertModel(tf.BertConfig(**SMALL), add_pooling_layer=False),
     "roberta": lambda: tf.RobertaModel(tf.RobertaConfig(**SMALL, pad_token_id=1), add_pooling_layer=False),
@@ -408,14 +364,6 @@ def test_requests_that_cannot_be(llama: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"beyond 32 tokens .* set at most 32"):
         load(tmp_path / "phi3", max_tokens=33)
     assert load(tmp_path / "phi3", max_tokens=32).record.max_tokens == 32
-
-
-def edit_weights(source: Path, target: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Path:
-    folder = Path(shutil.copytree(source, target / "model"))
-    weights = load_file(folder / "model.safetensors")
-    change(weights)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
 
 
 def edit_config(source: Path, target: Path, **changes: object) -> Path:

@@ -27,7 +27,7 @@ from schemas.errors import CacheError, ConfigError, ModelError
 from schemas.models.sentence_pooling import pool
 from tests.caches import as_recorded, build_cache, extraction, write_corpus
 from tests.material import MATERIAL, needs_material
-from tests.pipeline.teacher.test_run import random_samples, run, sample
+from tests.pipeline.teacher.tiny_models import random_samples, run, sample
 from tests.stored import stored
 from tests.teachers import make_teacher
 from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer

@@ -13,13 +13,10 @@ import pytest
 
 from schemas.errors import CacheError
 from schemas.storage import lock as module
-from schemas.storage.lock import STALE_SECONDS, Lock, acquire, read_token
+from schemas.storage.lock import STALE_SECONDS, read_token
+from tests.schemas.storage.locks import take
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def take(path: Path, said: list[str] | None = None) -> Lock:
-    return acquire(path, lambda holder: CacheError(f"busy: {holder}"), (said if said is not None else []).append)
 
 
 def left_by(path: Path, age: float, **changes: Any) -> str:
@@ -50,7 +47,7 @@ def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path: Path) -> None:
 def test_a_killed_process_of_this_host_is_followed_at_once(tmp_path: Path) -> None:
     path = tmp_path / ".writer"
     code = (
-        "import sys, os, signal; from pathlib import Path; from tests.schemas.storage.test_lock import take\n"
+        "import sys, os, signal; from pathlib import Path; from tests.schemas.storage.locks import take\n"
         "print(take(Path(sys.argv[1])).token, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True)

@@ -26,9 +26,9 @@ from schemas.configs.losses.sra import SRAConfig
 from schemas.configs.losses.uld import ULDConfig
 from schemas.errors import RunError
 from tests.trainer.objectives.answers import by_layer, with_answers
+from tests.trainer.objectives.divergences import with_tail
 from tests.trainer.objectives.given import GivenContext
-from tests.trainer.objectives.test_alm import STUDENT, TEACHER
-from tests.trainer.objectives.test_kd import with_tail
+from tests.trainer.objectives.words import STUDENT, TEACHER
 from tests.trainer.objectives.world import D_S, D_T, V_S, V_T, counts_of, make_batch, make_context, to_double
 from trainer.alignment.vocabulary import share_vocabulary
 from trainer.data.batch import Batch

@@ -5,10 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 from torch.nn.functional import pad
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from schemas.cache.reader import Cache
 from schemas.cache.teacher import HeadRecord
@@ -22,6 +20,7 @@ from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.answers import by_layer, moved, with_answers
 from tests.trainer.objectives.given import GivenContext
+from tests.trainer.objectives.words import STUDENT, TEACHER, word_tokenizer
 from tests.trainer.objectives.world import counts_of, gradients, make_batch, make_context, pick
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.alignment.vocabulary import share_vocabulary
@@ -41,13 +40,6 @@ SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-5}
 
 
-def word_tokenizer(pieces, **special):
-    vocabulary = {piece: token for token, piece in enumerate(pieces)}
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(vocabulary)), **special)
-
-
-STUDENT = word_tokenizer(["</s>", " a", "b", "c", "\nd", "e", "f"], eos_token="</s>")
-TEACHER = word_tokenizer(["a", "b", " c", "\td", "e", "f", "g", "<s>", "h"], bos_token="<s>")
 STUDENT_BOUNDARIES, TEACHER_BOUNDARIES = [0, 1, 4], [2, 3, 7]
 
 

@@ -12,9 +12,9 @@ from schemas.configs.losses.multilevel_ot import MultiLevelOTConfig
 from schemas.configs.losses.uld import ULDConfig
 from schemas.errors import RunError
 from tests.trainer.objectives.answers import by_layer, in_dtype, moved
-from tests.trainer.objectives.test_mined import Truth
-from tests.trainer.objectives.test_multilevel_ot import multilevel_ot
-from tests.trainer.objectives.test_uld import uld
+from tests.trainer.objectives.naive_mined import Truth
+from tests.trainer.objectives.naive_multilevel_ot import multilevel_ot
+from tests.trainer.objectives.naive_uld import uld
 from tests.trainer.objectives.two_texts import counts_of, live_logits, make_cache, make_context, make_setting
 from tests.trainer.objectives.world import make_context as make_world
 from tests.trainer.objectives.world import pick

@@ -21,8 +21,19 @@ from tests.trainer.objectives import naive
 from tests.trainer.objectives.answers import by_layer, with_answers
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.precision import assert_as_precise, in_double, numbered
-from tests.trainer.objectives.test_terms import SEEDS
-from tests.trainer.objectives.world import D_S, D_T, L_S, L_T, V_S, V_T, counts_of, make_batch, make_context, pick
+from tests.trainer.objectives.world import (
+    D_S,
+    D_T,
+    L_S,
+    L_T,
+    SEEDS,
+    V_S,
+    V_T,
+    counts_of,
+    make_batch,
+    make_context,
+    pick,
+)
 from tests.trainer.objectives.world import to_double as projectors_to_double
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.alignment.vocabulary import share_vocabulary

@@ -21,10 +21,10 @@ from schemas.configs.losses.sra import SRAConfig
 from schemas.configs.losses.uld import ULDConfig
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.answers import by_layer, with_answers
+from tests.trainer.objectives.divergences import DIVERGENCES, with_tail
 from tests.trainer.objectives.precision import close
 from tests.trainer.objectives.predicting import student_positions, teacher_positions
-from tests.trainer.objectives.test_alm import STUDENT, TEACHER
-from tests.trainer.objectives.test_kd import DIVERGENCES, with_tail
+from tests.trainer.objectives.words import STUDENT, TEACHER
 from tests.trainer.objectives.world import D_S, L_S, L_T, V_S, V_T, make_batch, make_context, to_double
 from trainer.alignment.vocabulary import share_vocabulary
 from trainer.data.teacher_states import SparseLogits, SparseTeacher, TeacherHidden, TeacherMass

@@ -12,6 +12,7 @@ from schemas.cache.kinds.next_token import NO_TAIL, SparseRecord
 from schemas.configs.losses.kd import KDConfig
 from schemas.errors import RunError
 from tests.trainer.objectives.answers import by_layer, with_answers
+from tests.trainer.objectives.divergences import DIVERGENCES, with_tail
 from tests.trainer.objectives.world import L_T, V_S, V_T, counts_of, make_batch, make_context, pick
 from trainer.data.teacher_states import SparseLogits, SparseTeacher, TeacherHidden
 from trainer.data.tied_tokens import SameTokenPositions
@@ -22,15 +23,6 @@ from trainer.objectives.kernels.teacher_rows import exact_rows, sampled_rows, to
 from trainer.objectives.objective import build_objective
 from trainer.student.states import StudentLogits
 
-DIVERGENCES = {
-    "forward_kl": {},
-    "reverse_kl": {},
-    "js": {"beta": 0.3},
-    "total_variation": {},
-    "skew_forward_kl": {"skew": 0.2},
-    "skew_reverse_kl": {"skew": 0.2},
-    "adaptive_kl": {"head": 0.4},
-}
 each = pytest.mark.parametrize("name", DIVERGENCES)
 
 
@@ -89,13 +81,6 @@ def setting(name, logits="exact", temperature=1.0, k=3, seed=0, dtype=torch.floa
             batch, {SparseTeacher("sampled"): SparseLogits(ids, torch.full(ids.shape, 1 / k, dtype=dtype))}
         )
     return objective, student, batch, p
-
-
-def with_tail(p, k):
-    """The logarithms of the k largest and of the sum of all others, and which they are."""
-    values, ids = p.sort(dim=-1, descending=True)
-    tail = values[..., k:].sum(-1, keepdim=True)
-    return torch.cat([values[..., :k], tail], -1).log().clamp_min(NO_TAIL), ids[..., :k]
 
 
 def naive(name, logits, student, batch, p, temperature):

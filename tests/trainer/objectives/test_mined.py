@@ -6,11 +6,9 @@ import pytest
 import torch
 
 from schemas.configs.losses.mined import MinEDConfig
-from tests.trainer.alignment.spelling import spelt
-from tests.trainer.alignment.test_vocabulary_map import distance, nearest
 from tests.trainer.objectives.answers import by_layer
+from tests.trainer.objectives.naive_mined import Truth
 from tests.trainer.objectives.precision import assert_as_precise, close, in_double
-from tests.trainer.objectives.predicting import student_positions, teacher_positions
 from tests.trainer.objectives.two_texts import (
     LAST,
     counts_of,
@@ -30,89 +28,6 @@ from trainer.student.states import StudentLogits, StudentStates
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return make_cache(tmp_path_factory.mktemp("mined"))
-
-
-def walk(first, second):
-    """Which tokens of `first` each of `second` meets, by the matrix and the way back of the references."""
-    rows, columns = range(len(first)), range(len(second))
-    total = {(-1, -1): 0}
-    for i in rows:
-        for j in columns:
-            before = [total.get(place, float("inf")) for place in ((i - 1, j - 1), (i - 1, j), (i, j - 1))]
-            total[i, j] = distance(first[i], second[j]) + min(before)
-    met = {j: [] for j in columns}
-    i, j = len(first) - 1, len(second) - 1
-    met[j].append(i)
-    while (i, j) != (0, 0):
-        options = [(i - 1, j - 1), (i - 1, j), (i, j - 1)]
-        i, j = min(options, key=lambda place: total.get(place, float("inf")))
-        met[j].append(i)
-    return met
-
-
-class Truth:
-    """The loss of one pair, token by token."""
-
-    def __init__(self, context, config):
-        self.context, self.config, self.found = context, config, {}
-        self.own, self.theirs = (spelt(tokenizer) for tokenizer in context.tokenizers)
-
-    def student_token(self, token):
-        if token not in self.found:
-            within = token < len(self.theirs)
-            same = token if within else -1
-            self.found[token] = (
-                same if self.context.same_tokenizer or not within else nearest(self.context.tokenizers, token)
-            )
-        return self.found[token]
-
-    def letters(self, pieces, tokens):
-        return [(pieces[token] or b"").replace(b" ", b"") for token in tokens]
-
-    def mapped(self, logits, width):
-        """The teacher's likeliest tokens as probabilities of the student's."""
-        order = torch.argsort(logits, descending=True)[: self.config.top_k or len(logits)]
-        p = torch.softmax(logits[order] / self.config.temperature, 0)
-        moved = [0.0] * width
-        for token, probability in zip(order.tolist(), p.tolist(), strict=True):
-            place = self.student_token(token)
-            if place >= 0:
-                joined = moved[place] + probability
-                moved[place] = joined if self.config.merge == "sum" else max(moved[place], probability)
-        moved = torch.tensor(moved, dtype=logits.dtype)
-        return moved / moved.sum()
-
-    def partner(self, tokens, their_tokens):
-        """For each of the student's tokens its one counterpart, or None."""
-        if not tokens or not their_tokens:
-            return [None] * len(tokens)
-        met = walk(self.letters(self.theirs, their_tokens), self.letters(self.own, tokens))
-        partners = []
-        for place, token in enumerate(tokens):
-            other = their_tokens[met[place][0]]
-            silent = self.own[token] is None and self.theirs[other] is None
-            agreed = len(met[place]) == 1 and (silent or self.student_token(other) == token)
-            partners.append(met[place][0] if agreed else None)
-        return partners
-
-    def __call__(self, student, batch, logits):
-        """Totals, computed in the dtype of the student's logits, whatever that of the teacher's."""
-        dtype = student[StudentLogits()].dtype
-        kl, nll, aligned = torch.zeros((), dtype=dtype), torch.zeros((), dtype=dtype), 0
-        for b in range(len(batch.sample_ids)):
-            own, theirs = student_positions(batch, b), teacher_positions(batch, b)
-            tokens = [batch.tokens_BS[b, s].item() for s in own]
-            partners = self.partner(tokens, [batch.teacher_tokens_BT[b, t].item() for t in theirs])
-            for s, partner in zip(own, partners, strict=True):
-                log_q = torch.log_softmax(student[StudentLogits()][b, s] / self.config.temperature, 0)
-                if partner is None:
-                    nll = nll - log_q[batch.tokens_BS[b, s + 1]]
-                    continue
-                p = self.mapped(logits[b][theirs[partner]].to(dtype), len(log_q))
-                said = p > 0
-                kl = kl + (p[said] * (torch.log(p[said]) - log_q[said])).sum()
-                aligned += 1
-        return {"kl": kl, "nll": nll, "aligned": aligned}
 
 
 SWITCHES = {

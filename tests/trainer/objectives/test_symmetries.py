@@ -15,7 +15,7 @@ from schemas.models.teacher_head import TeacherHead
 from tests.trainer.objectives.answers import moved, with_answers
 from tests.trainer.objectives.every import EVERY, ONE_TOKENIZER, World, make_world
 from tests.trainer.objectives.precision import error
-from tests.trainer.objectives.test_alm import word_tokenizer
+from tests.trainer.objectives.words import word_tokenizer
 from tests.trainer.objectives.world import V_S, V_T, pick, to_double
 from trainer.alignment.vocabulary import SharedVocabulary
 from trainer.data.teacher_states import SparseLogits, SparseTeacher, TeacherHidden, TeacherMass

@@ -13,13 +13,12 @@ from schemas.configs.losses.sra import SRAConfig
 from schemas.layers import Top
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.precision import assert_as_precise, in_double, numbered
-from tests.trainer.objectives.world import L_S, L_T, counts_of, gradients, make_batch, make_context, to_double
+from tests.trainer.objectives.world import L_S, L_T, SEEDS, counts_of, gradients, make_batch, make_context, to_double
 from trainer.data.tied_tokens import Spans
 from trainer.objectives.objective import build_objective
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-SEEDS = {torch.float64: (0, 1), torch.float32: (2,)}
 
 
 def assert_matches(config, context, seed, dtype, truth, same=False, silent=()):

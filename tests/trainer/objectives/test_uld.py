@@ -8,49 +8,18 @@ import torch
 from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses.uld import ULDConfig
 from schemas.models.teacher_head import TeacherHead
-from tests.trainer.objectives import naive
 from tests.trainer.objectives.answers import by_layer
+from tests.trainer.objectives.naive_uld import distance, pairs_of, uld
 from tests.trainer.objectives.precision import TOLERANCE, close
-from tests.trainer.objectives.predicting import student_positions, teacher_logits, teacher_positions
-from tests.trainer.objectives.test_terms import SEEDS
-from tests.trainer.objectives.world import L_T, counts_of, make_batch, make_context
+from tests.trainer.objectives.predicting import student_positions, teacher_logits
+from tests.trainer.objectives.world import L_T, SEEDS, counts_of, make_batch, make_context
 from trainer.data.teacher_states import TeacherHidden
-from trainer.data.tied_tokens import Spans
 from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.objective import build_objective
 from trainer.objectives.uld import sorted_distance
 from trainer.student.states import StudentLogits, StudentStates
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
-
-
-def distance(student, teacher, temperature):
-    """sum_i |q^(i) - p^(i)| of two vectors of logits."""
-    sides = [torch.exp(naive.log_softmax(z / temperature)) for z in (student, teacher)]
-    q, p = (sorted(side, key=torch.Tensor.item, reverse=True) for side in sides)
-    total = torch.zeros((), dtype=student.dtype)
-    for i in range(max(len(q), len(p))):
-        total = total + abs((q[i] if i < len(q) else 0.0) - (p[i] if i < len(p) else 0.0))
-    return total
-
-
-def pairs_of(batch, config, b):
-    own, theirs = student_positions(batch, b), teacher_positions(batch, b)
-    if config.pairs == "order":
-        return list(zip(own, theirs, strict=False))
-    spans = naive.spans_of(batch[Spans("aligned", "text")], b)
-    ends = [(tokens[-1], their_tokens[-1]) for tokens, their_tokens in spans]
-    return [(s, t) for s, t in ends if s in own and t in theirs]
-
-
-def uld(student, batch, logits, config):
-    total = torch.zeros((), dtype=torch.float64)
-    for b in range(len(batch.sample_ids)):
-        pairs = pairs_of(batch, config, b)
-        for s, t in pairs:
-            part = distance(student[StudentLogits()][b, s].double(), logits[b][t], config.temperature)
-            total = total + (part / len(pairs) if config.normalise == "sample" else part)
-    return total
 
 
 SWITCHES = {

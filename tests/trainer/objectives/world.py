@@ -26,6 +26,7 @@ from trainer.student.states import (
 )
 
 L_S, L_T, D_S, D_T, V_S, V_T = 6, 9, 5, 4, 7, 9
+SEEDS = {torch.float64: (0, 1), torch.float32: (2,)}
 
 
 def manifest(hidden=range(L_T + 1), mass=range(1, L_T + 1), kind="causal", annotator="english 1", record=None):

@@ -1,0 +1,37 @@
+"""ULD by loops over sorted probabilities."""
+
+import torch
+
+from tests.trainer.objectives import naive
+from tests.trainer.objectives.predicting import student_positions, teacher_positions
+from trainer.data.tied_tokens import Spans
+from trainer.student.states import StudentLogits
+
+
+def distance(student, teacher, temperature):
+    """sum_i |q^(i) - p^(i)| of two vectors of logits."""
+    sides = [torch.exp(naive.log_softmax(z / temperature)) for z in (student, teacher)]
+    q, p = (sorted(side, key=torch.Tensor.item, reverse=True) for side in sides)
+    total = torch.zeros((), dtype=student.dtype)
+    for i in range(max(len(q), len(p))):
+        total = total + abs((q[i] if i < len(q) else 0.0) - (p[i] if i < len(p) else 0.0))
+    return total
+
+
+def pairs_of(batch, config, b):
+    own, theirs = student_positions(batch, b), teacher_positions(batch, b)
+    if config.pairs == "order":
+        return list(zip(own, theirs, strict=False))
+    spans = naive.spans_of(batch[Spans("aligned", "text")], b)
+    ends = [(tokens[-1], their_tokens[-1]) for tokens, their_tokens in spans]
+    return [(s, t) for s, t in ends if s in own and t in theirs]
+
+
+def uld(student, batch, logits, config):
+    total = torch.zeros((), dtype=torch.float64)
+    for b in range(len(batch.sample_ids)):
+        pairs = pairs_of(batch, config, b)
+        for s, t in pairs:
+            part = distance(student[StudentLogits()][b, s].double(), logits[b][t], config.temperature)
+            total = total + (part / len(pairs) if config.normalise == "sample" else part)
+    return total
