@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from schemas.cache.teacher import EmbeddingRecord, HeadRecord, TeacherRecord
@@ -37,17 +38,21 @@ def describe_teacher(config: TeacherConfig, folder: Path) -> TeacherRecord:
                 f"{folder}: the final states are {weight.shape[1]} wide, the blocks' {text_config.hidden_size}; "
                 "all layers need one width: choose another size of this model"
             )
-    return TeacherRecord(
-        # A snapshot's folder is named after a commit, the hub id says more.
-        model=config.model if folder.parent.name == "snapshots" else folder.name,
-        kind=config.kind,
-        num_layers=text_config.num_hidden_layers,
-        hidden_size=text_config.hidden_size,
-        vocab_size=text_config.vocab_size if weight is None else weight.shape[0],
-        max_tokens=config.max_tokens,
-        head=None if weight is None else _head_record(config, text_config, bias is not None),
-        embedding=_embedding_record(config, model) if config.keep_embeddings else None,
-    )
+    try:
+        return TeacherRecord(
+            # A snapshot's folder is named after a commit, the hub id says more.
+            model=config.model if folder.parent.name == "snapshots" else folder.name,
+            kind=config.kind,
+            num_layers=text_config.num_hidden_layers,
+            hidden_size=text_config.hidden_size,
+            vocab_size=text_config.vocab_size if weight is None else weight.shape[0],
+            max_tokens=config.max_tokens,
+            head=None if weight is None else _head_record(config, text_config, bias is not None),
+            embedding=_embedding_record(config, model) if config.keep_embeddings else None,
+        )
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))} is {e['input']!r:.80}: {e['msg']}" for e in error.errors())
+        raise ModelError(f"{folder / 'config.json'} describes no model: {wrong}") from error
 
 
 def _check_positions(config: TeacherConfig, model: Any) -> None:

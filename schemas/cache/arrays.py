@@ -33,7 +33,7 @@ class ArrayRecord(Strict):
     """The state kind, as `states` names it; of a kind that has several arrays, KIND/PART."""
     layer: Annotated[int, Field(ge=0)]
     """Index into the model's hidden_states; the last for a next-token distribution."""
-    width: int | None
+    width: Annotated[int | None, Field(ge=1)]
     """Columns; null for an array of one number per row."""
     dtype: ArrayDtype
     """What the numbers are; bfloat16 lies on disk as uint16."""

@@ -57,7 +57,7 @@ class CacheManifest(_WithRecords):
     """The whole of cache.json. Between `arrays` and `corpus` stands how states were made, where their kind says it."""
 
     corpus: CorpusRecord
-    units: Annotated[int, Field(ge=1, description="Shards that a complete cache has.")]
+    units: Annotated[int, Field(ge=1, le=2**31 - 1, description="Shards that a complete cache has.")]
     provenance: Annotated[
         dict[str, str], Field(description="Versions of Python and of the libraries; not part of the identity.")
     ]

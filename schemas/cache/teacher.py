@@ -22,8 +22,8 @@ class HeadRecord(Strict):
 
     dtype: Annotated[Dtype, Field(description="Dtype of the saved matrix: the compute dtype.")]
     bias: Annotated[bool, Field(description="Whether a bias is saved with it.")]
-    scale: Annotated[float, Field(description="Factor on the logits, before the soft-cap.")] = 1.0
-    softcap: Annotated[float | None, Field(description="Gemma-style soft-cap of the logits.")] = None
+    scale: Annotated[float, Field(gt=0, description="Factor on the logits, before the soft-cap.")] = 1.0
+    softcap: Annotated[float | None, Field(gt=0, description="Gemma-style soft-cap of the logits.")] = None
 
 
 class TeacherRecord(Strict):

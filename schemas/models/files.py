@@ -4,14 +4,13 @@ Pipeline and trainer load models of their own, but find and judge folders alike.
 huggingface_hub are imported where they are used.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import ModelError, StillroomError
-from schemas.storage.regular import read_text
+from schemas.storage.record import parse_object, read_content
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -66,14 +65,8 @@ MODEL_FILE_BYTES = 256 << 20  # a large vocabulary takes 35 MB
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a model folder, of bounded size. Raises ModelError."""
-    try:
-        value = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"cannot read {path}: {brief(error)}") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} is damaged: not a JSON object")
-    return value
+    """A JSON object of a model folder, of bounded size and depth. Raises ModelError."""
+    return parse_object(read_content(path, ModelError, f"{path.parent} is not a whole model"), path, ModelError)
 
 
 def require_small_files(folder: Path, raises: type[StillroomError]) -> None:

@@ -1,17 +1,21 @@
 """Going on with a cache under other versions of the libraries than began it."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.output.resume import find_complete, open_output
+from pipeline.output.resume import find_complete, locked, open_output
 from pipeline.request.request import make_request
+from schemas.cache.index import write_index
 from schemas.cache.manifest import CacheManifest, read_manifest
+from schemas.cache.reader import Cache
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import CacheError
+from schemas.storage.lock import read_token
 from tests.caches import build_cache, extraction, without_checksums, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 
@@ -85,3 +89,74 @@ def test_what_has_no_shard_yet_takes_the_versions_of_now(cache: Path, manifest: 
     with open_output(cache, manifest, print) as output:
         assert output.done == {}
     assert read_manifest(cache).provenance == manifest.provenance
+
+
+def test_an_altered_manifest_is_written_anew(cache: Path, manifest: CacheManifest) -> None:
+    path = cache / "cache.json"
+    sound = path.read_bytes()
+    path.write_text(path.read_text().replace('"scale": 1.0', '"scale": 3.0'))
+    assert find_complete(cache, manifest) is None
+    said: list[str] = []
+    with open_output(cache, manifest, said.append) as output:
+        assert len(output.done) == manifest.units and path.read_bytes() == sound
+        write_index(cache, manifest)
+    assert said == [f"{path} was altered and is written anew: teacher.head.scale: found 3.0, wanted 1.0"]
+    assert find_complete(cache, manifest) is not None
+    Cache(cache)
+
+
+def test_information_that_was_altered_is_sealed_anew(cache: Path, manifest: CacheManifest) -> None:
+    path = cache / "cache.json"
+    path.write_text(path.read_text().replace('"zarr": "', '"zarr": "9'))
+    assert find_complete(cache, manifest) is None
+    said: list[str] = []
+    with open_output(cache, manifest, said.append):
+        write_index(cache, manifest)
+    assert said == [f"{path} was altered and is written anew: it does not have its checksum"]
+    assert find_complete(cache, manifest) is not None
+
+
+def test_an_altered_record_costs_its_shard_and_the_seal(cache: Path, manifest: CacheManifest) -> None:
+    path = cache / "shards/00001/shard.json"
+    path.write_text(path.read_text().replace('"overlong": 0', '"overlong": 1'))
+    said: list[str] = []
+    with open_output(cache, manifest, said.append) as output:
+        assert 1 not in output.done and len(output.done) == manifest.units - 1
+        assert not (cache / "index.parquet").exists() and not (cache / "checksums.json").exists()
+    assert len(said) == 1 and "shard 1 is damaged and will be redone" in said[0]
+    with pytest.raises(CacheError, match="is not complete"):
+        Cache(cache)
+
+
+def test_a_damaged_index_is_made_anew(cache: Path, manifest: CacheManifest) -> None:
+    path = cache / "index.parquet"
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-9])
+    assert find_complete(cache, manifest) is None
+    with open_output(cache, manifest, print):
+        write_index(cache, manifest)
+    assert path.read_bytes() == sound and find_complete(cache, manifest) is not None
+
+
+def test_temporaries_of_others_stay(cache: Path, manifest: CacheManifest) -> None:
+    """Of a driver that was killed they go with its lock; of one that is not known they may be in use."""
+    lock = cache / ".writer"
+    record = {"format": "stillroom-lock", "version": 1, "token": "deadbeef", "host": "elsewhere", "pid": 1}
+    lock.write_text(json.dumps(record | {"started": "", "at": 0.0}))
+    os.utime(lock, (0, 0))
+    for owner in ("deadbeef", "01234567"):
+        (cache / f"shards/.00007-abcd0123@{owner}.tmp").mkdir()
+    said: list[str] = []
+    with open_output(cache, manifest, said.append):
+        (cache / f"shards/.00008-abcd0123@{read_token(lock)}.tmp").mkdir()
+    assert len(said) == 1 and "was left behind by process 1 on elsewhere" in said[0]
+    assert [path.name for path in cache.glob("**/.*")] == [".00007-abcd0123@01234567.tmp"]
+
+
+def test_a_refused_driver_changes_nothing(cache: Path, manifest: CacheManifest) -> None:
+    (cache / "shards/.00007-abcd0123.tmp").mkdir()
+    with locked(cache, print):
+        before = sorted(cache.rglob("*"))
+        with pytest.raises(CacheError, match=r"another extraction is writing to .*: process \d+ on \S+, seen"):
+            open_output(cache, manifest, print).__enter__()
+        assert sorted(cache.rglob("*")) == before
