@@ -44,9 +44,9 @@ def show_student(path: Path, student: str, max_tokens: int | None) -> None:
     tokenizer, longest = _tokenizer(student, path)
     max_tokens = max_tokens or longest
     teacher_tokenizer = load_teacher_tokenizer(path, cache.manifest)
-    encoder = StudentTokenizer(tokenizer, max_tokens, append_eos=False)
-    vocabulary = measure_vocabulary(cache, encoder, teacher_tokenizer, MEASURED, seed=0)
-    quality = measure_alignment(cache, encoder, MEASURED, seed=0)
+    text_tokenizer = StudentTokenizer(tokenizer, max_tokens, append_eos=False)
+    vocabulary = measure_vocabulary(cache, text_tokenizer, teacher_tokenizer, MEASURED, seed=0)
+    quality = measure_alignment(cache, text_tokenizer, MEASURED, seed=0)
     measured = f"{quality.samples:,} of {len(cache):,} samples, cut at {max_tokens:,} student tokens"
     kind = "the teacher's" if same_tokenizer(tokenizer, teacher_tokenizer) else "another than the teacher's"
     rows = {"student": f"{student}; its tokenizer is {kind}", "measured": measured}

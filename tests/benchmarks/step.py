@@ -138,7 +138,7 @@ def time_parts(loop: Loop, rounds: int) -> dict[str, float]:
         now = part("read", now)
         states = forward(loop.model, batch, source.objective.of_student)
         now = part("forward", now)
-        counts = {unit: batch.count(unit) for unit in source.objective.units}
+        counts = {each: batch.count(each) for each in source.objective.divisors}
         total, _ = source.objective(states, batch, counts)
         now = part("objective", now)
         total.backward()

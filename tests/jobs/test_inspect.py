@@ -62,9 +62,9 @@ def test_a_student_is_shown_by_what_it_shares(made: Path, inspect: Command, max_
 
     cache = Cache(made / "cache")
     student, teacher = (AutoTokenizer.from_pretrained(made / name) for name in ("other", "teacher"))
-    encoder = StudentTokenizer(student, max_tokens, append_eos=False)
-    quality = measure_alignment(cache, encoder, 1000, 0)
-    vocabulary = measure_vocabulary(cache, encoder, teacher, 1000, 0)
+    text_tokenizer = StudentTokenizer(student, max_tokens, append_eos=False)
+    quality = measure_alignment(cache, text_tokenizer, 1000, 0)
+    vocabulary = measure_vocabulary(cache, text_tokenizer, teacher, 1000, 0)
     shown = inspect(made / "cache", "--student", made / "other", "--max-tokens", max_tokens)
     assert "its tokenizer is another than the teacher's" in shown
     assert f"measured {len(cache)} of {len(cache)} samples, cut at {max_tokens:,} student tokens" in shown

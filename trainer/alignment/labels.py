@@ -15,15 +15,15 @@ from trainer.alignment.student_text import StudentText
 class SpanChoice:
     """Which spans of a sample."""
 
-    unit: Literal["aligned", "word", "phrase"]
+    level: Literal["aligned", "word", "phrase"]
     scope: Literal["text", "response"]
-    phrases: tuple[str, ...] = ()  # of "noun", "verb"; for unit "phrase"
-    max_spans: int | None = None  # more are merged uniformly; for unit "aligned"
+    phrases: tuple[str, ...] = ()  # of "noun", "verb"; at level "phrase"
+    max_spans: int | None = None  # more are merged uniformly; at level "aligned"
 
 
 def label_spans(choice: SpanChoice, sample: CachedSample, text: StudentText) -> tuple[np.ndarray, np.ndarray, int]:
     """Labels of the teacher's tokens [T] and of the student's [S], and the number of spans K."""
-    return (_aligned if choice.unit == "aligned" else _linguistic)(choice, sample, text)
+    return (_aligned if choice.level == "aligned" else _linguistic)(choice, sample, text)
 
 
 def _aligned(choice: SpanChoice, sample: CachedSample, text: StudentText) -> tuple[np.ndarray, np.ndarray, int]:
@@ -36,7 +36,7 @@ def _linguistic(choice: SpanChoice, sample: CachedSample, text: StudentText) -> 
         "noun": lambda: sample.noun_phrases,
         "verb": lambda: sample.verb_phrases,
     }
-    spans = sample.words if choice.unit == "word" else np.concatenate([kinds[kind]() for kind in choice.phrases])
+    spans = sample.words if choice.level == "word" else np.concatenate([kinds[kind]() for kind in choice.phrases])
     if choice.scope == "response":
         spans = spans[spans[:, 0] >= sample.prompt_end]
     if text.cut:  # a word cut in half is not a match for the whole of it

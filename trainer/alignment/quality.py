@@ -24,7 +24,7 @@ from schemas.cache.samples import CachedSample
 from schemas.errors import RunError
 from trainer.alignment.labels import SpanChoice, label_spans
 from trainer.alignment.spans import aligned_spans, coverage
-from trainer.alignment.student_text import StudentText, StudentTokenizer, TextEncoder
+from trainer.alignment.student_text import StudentText, StudentTokenizer, TextTokenizer
 from trainer.alignment.vocabulary import share_vocabulary
 
 MEASURED = 1000  # samples, drawn without replacement
@@ -39,7 +39,7 @@ REASONS: dict[Reason, str] = {
 
 
 @dataclass(frozen=True)
-class UnitQuality:
+class LevelQuality:
     """Words, phrases or other spans that a loss asks for, with tokens on both sides."""
 
     spans_mean: float  # per sample
@@ -56,21 +56,21 @@ class AlignmentQuality:
     spans_mean: float  # per sample
     skipped: Mapping[Reason, int]  # samples without any span
     agreement: float = 1.0  # spans by the response's tokens of the side that has fewer
-    units: Mapping[str, UnitQuality] = field(default_factory=dict)  # by name, e.g. "phrase"
+    levels: Mapping[str, LevelQuality] = field(default_factory=dict)  # by name, e.g. "phrase"
 
     def metrics(self) -> dict[str, float]:
         """What a run reports at step 0."""
         skipped = {f"align/skipped/{reason}": float(self.skipped.get(reason, 0)) for reason in REASONS}
-        units: dict[str, float] = {}
-        for name, unit in self.units.items():
-            units |= {f"align/{name}/spans": unit.spans_mean, f"align/{name}/without": float(unit.without)}
+        levels: dict[str, float] = {}
+        for name, level in self.levels.items():
+            levels |= {f"align/{name}/spans": level.spans_mean, f"align/{name}/without": float(level.without)}
         return {
             "align/coverage": self.coverage_mean,
             "align/coverage_min": self.coverage_min,
             "align/agreement": self.agreement,
             "align/spans": self.spans_mean,
             **skipped,
-            **units,
+            **levels,
         }
 
     def __str__(self) -> str:
@@ -98,9 +98,9 @@ class VocabularyCoverage:
 
 
 def measure_alignment(
-    cache: Cache, encoder: TextEncoder, limit: int, seed: int, requests: Iterable[SpanChoice] = ()
+    cache: Cache, text_tokenizer: TextTokenizer, limit: int, seed: int, requests: Iterable[SpanChoice] = ()
 ) -> AlignmentQuality:
-    """Align at most `limit` samples, drawn by `seed`, and label the units that are asked for.
+    """Align at most `limit` samples, drawn by `seed`, and label the spans that `requests` ask for.
 
     Raises TokenizerError or PairingError that names a sample.
     """
@@ -108,13 +108,13 @@ def measure_alignment(
     spans: list[int] = []
     agreements: list[float] = []
     skipped: Counter[Reason] = Counter()
-    units = {_name(request): request for request in requests if request.unit != "aligned"}
-    counts: dict[str, list[int]] = {name: [] for name in sorted(units)}
-    for sample, text in _drawn(cache, encoder, limit, seed):
+    levels = {_name(request): request for request in requests if request.level != "aligned"}
+    counts: dict[str, list[int]] = {name: [] for name in sorted(levels)}
+    for sample, text in _drawn(cache, text_tokenizer, limit, seed):
         on_teacher, _, count = aligned_spans(sample.token_offsets, text.offsets, sample.prompt_end)
         fewer = min(_tokens_after(offsets, sample.prompt_end) for offsets in (sample.token_offsets, text.offsets))
         agreements += [count / fewer] if fewer else []
-        for name, request in units.items():
+        for name, request in levels.items():
             counts[name].append(label_spans(request, sample, text)[2])
         empty = sample.prompt_end >= len(sample.text)
         covered.append(
@@ -124,12 +124,12 @@ def measure_alignment(
         if not count:
             skipped["empty_response" if empty else "cut" if text.cut else "no_common_end"] += 1
     agreement = fmean(agreements) if agreements else 0.0
-    found = {name: UnitQuality(fmean(each), each.count(0)) for name, each in counts.items()}
+    found = {name: LevelQuality(fmean(each), each.count(0)) for name, each in counts.items()}
     return AlignmentQuality(len(covered), fmean(covered), min(covered), fmean(spans), dict(skipped), agreement, found)
 
 
 def require_alignment(quality: AlignmentQuality, cache: Path, min_coverage: float, min_agreement: float) -> None:
-    """Raises RunError if spans cover too little, are too few, or a unit that a loss asks for is nowhere."""
+    """Raises RunError if spans cover too little, are too few, or a level that a loss asks for has none."""
     for found, least, name in (
         (quality.coverage_mean, min_coverage, "min_coverage"),
         (quality.agreement, min_agreement, "min_agreement"),
@@ -140,27 +140,27 @@ def require_alignment(quality: AlignmentQuality, cache: Path, min_coverage: floa
                 f"{least:.0%} ({name}). Raise student.max_tokens if samples are cut, give the student a tokenizer that "
                 f"keeps the text as it is and cuts it more alike, take losses without a teacher, or lower {name}"
             )
-    for name, unit in quality.units.items():
-        if unit.without == quality.samples:
+    for name, level in quality.levels.items():
+        if level.without == quality.samples:
             raise RunError(
-                f"a loss asks for spans of unit {name}, and none of {quality.samples:,} samples of {cache} has one "
+                f"a loss asks for spans at level {name}, and none of {quality.samples:,} samples of {cache} has one "
                 "with tokens on both sides: it would learn nothing. Extract with another annotator, or raise "
                 "student.max_tokens"
             )
 
 
 def measure_vocabulary(
-    cache: Cache, encoder: StudentTokenizer, teacher_tokenizer: PreTrainedTokenizerBase, limit: int, seed: int
+    cache: Cache, text_tokenizer: StudentTokenizer, teacher_tokenizer: PreTrainedTokenizerBase, limit: int, seed: int
 ) -> VocabularyCoverage:
     """What two tokenizers share, and how much of at most `limit` samples that is. Raises TokenizerError."""
-    shared = share_vocabulary(encoder.tokenizer, teacher_tokenizer)
+    shared = share_vocabulary(text_tokenizer.tokenizer, teacher_tokenizer)
     of_student, of_teacher = [], []
-    for sample, text in _drawn(cache, encoder, limit, seed):
+    for sample, text in _drawn(cache, text_tokenizer, limit, seed):
         of_student.append(_of_text(text.ids, text.offsets))
         of_teacher.append(_of_text(sample.token_ids, sample.token_offsets))
     return VocabularyCoverage(
         shared=shared.size,
-        student_size=len(encoder.tokenizer),
+        student_size=len(text_tokenizer.tokenizer),
         teacher_size=len(teacher_tokenizer),
         student_tokens=_share(np.concatenate(of_student), shared.student_ids.numpy()),
         teacher_tokens=_share(np.concatenate(of_teacher), shared.teacher_ids.numpy()),
@@ -170,7 +170,7 @@ def measure_vocabulary(
 def _name(request: SpanChoice) -> str:
     """word, phrase, or phrase/noun; words of the whole text are word/text."""
     kinds = "" if len(request.phrases) != 1 else f"/{request.phrases[0]}"
-    return f"{request.unit}{kinds}" if request.scope == "response" else f"{request.unit}{kinds}/text"
+    return f"{request.level}{kinds}" if request.scope == "response" else f"{request.level}{kinds}/text"
 
 
 def _tokens_after(offsets: np.ndarray, start: int) -> int:
@@ -186,11 +186,13 @@ def _of_text(ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return ids[offsets[:, 0] < offsets[:, 1]]
 
 
-def _drawn(cache: Cache, encoder: TextEncoder, limit: int, seed: int) -> Iterator[tuple[CachedSample, StudentText]]:
+def _drawn(
+    cache: Cache, text_tokenizer: TextTokenizer, limit: int, seed: int
+) -> Iterator[tuple[CachedSample, StudentText]]:
     """At most `limit` samples in the cache's order, as teacher and student cut them into tokens."""
     positions = np.arange(len(cache))
     if len(cache) > limit:
         positions = np.sort(np.random.default_rng(seed).choice(len(cache), limit, replace=False))
     for start in range(0, len(positions), _AT_ONCE):
         samples = [cache.sample(int(position)) for position in positions[start : start + _AT_ONCE]]
-        yield from zip(samples, encoder(samples), strict=True)
+        yield from zip(samples, text_tokenizer(samples), strict=True)

@@ -26,7 +26,7 @@ class StudentText:
     cut: bool  # longer than max_tokens: characters at the end have no token here
 
 
-TextEncoder = Callable[[Sequence[CachedSample]], list[StudentText]]
+TextTokenizer = Callable[[Sequence[CachedSample]], list[StudentText]]
 
 
 class StudentTokenizer:

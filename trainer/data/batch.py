@@ -15,7 +15,7 @@ from trainer.data.request import BatchRequest, answer_of
 from trainer.data.tied_tokens import SameTokenPositions
 
 T = TypeVar("T")
-Unit = Literal["token", "pair", "shared", "sample"]
+Divisor = Literal["token", "pair", "shared", "sample"]
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class Batch(OnDevice):
         answer: T = answer_of(self.answers, request)
         return answer
 
-    def count(self, unit: Unit) -> int:
-        """How many terms a loss with this unit sums over: the divisor, known before any forward pass.
+    def count(self, divisor: Divisor) -> int:
+        """How many of these the batch has, which is known before any forward pass: a loss is divided by them.
 
         token: cross-entropy targets. pair: those that the teacher predicts at the same place. shared: tokens of the
         text that are the same on both sides. sample: samples.
         """
-        if unit == "token":
+        if divisor == "token":
             return int(self.target_BS.sum())
-        if unit == "pair":
+        if divisor == "pair":
             return int(self.shared_predictions().sum())
-        if unit == "shared":
+        if divisor == "shared":
             return int(self.shared_tokens().sum())
         return len(self.sample_ids)
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
-from trainer.alignment.student_text import TextEncoder, ends_with_special
+from trainer.alignment.student_text import TextTokenizer, ends_with_special
 from trainer.data.batch import Batch
 from trainer.data.padding import lengths_mask, pad_rows
 from trainer.data.request import BatchRequest, Drawn
@@ -22,9 +22,9 @@ from trainer.data.sampler import BatchOrder
 class BatchBuilder(Dataset[Batch]):
     """Positions in, a Batch out. Used as a map-style dataset whose index is a whole batch of positions."""
 
-    def __init__(self, cache: Cache, encoder: TextEncoder, requests: Iterable[BatchRequest[Any]]):
+    def __init__(self, cache: Cache, text_tokenizer: TextTokenizer, requests: Iterable[BatchRequest[Any]]):
         """Raises CacheError if the cache lacks an array that is asked for."""
-        self.cache, self.encoder = cache, encoder
+        self.cache, self.tokenize = cache, text_tokenizer
         self.requests = sorted(set(requests), key=repr)  # a set has an order of its own in every process
         for request in self.requests:
             request.require(cache)
@@ -32,7 +32,7 @@ class BatchBuilder(Dataset[Batch]):
     def __getitem__(self, positions: Sequence[int]) -> Batch:
         """Raises PairingError that names the sample whose tokens or states do not fit together."""
         samples = [self.cache.sample(position) for position in positions]
-        texts = self.encoder(samples)
+        texts = self.tokenize(samples)
         drawn = Drawn(self.cache, positions, samples, texts)
         teacher_tokens = [len(sample.token_ids) for sample in samples]
         return Batch(

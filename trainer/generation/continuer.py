@@ -44,7 +44,7 @@ class Response:
     ended: bool  # by an end of sequence, not by max_new_tokens
 
 
-class Writer:
+class Continuer:
     """The model of a config, with its own tokenizer, drawing as the config says."""
 
     def __init__(self, config: GenerationConfig):

@@ -16,7 +16,7 @@ from schemas.configs.generation import GenerationConfig
 from schemas.errors import CorpusError, RunError
 from schemas.storage.atomic import disk_full, file_beside
 from schemas.storage.writable import require_writable
-from trainer.generation.continuer import Prompt, Response, Writer
+from trainer.generation.continuer import Continuer, Prompt, Response
 
 Report = Callable[[int, int, int], None]  # samples done, of how many, tokens written
 
@@ -46,13 +46,13 @@ def generate(config: GenerationConfig, report: Report) -> Generated:
     if config.output.exists():
         raise RunError(f"{config.output} exists; remove it, or give another `output`")
     cache = Cache(config.cache)
-    writer = Writer(config)
+    continuer = Continuer(config)
     samples = range(len(cache))[: config.limit]
-    prompts = _prompts((cache.sample(position) for position in samples), writer, config)
+    prompts = _prompts((cache.sample(position) for position in samples), continuer, config)
     responses: dict[str, Response] = {}
     tokens = 0
     for batch in _batches(prompts, config.batch_size):
-        for prompt, response in zip(batch, writer.write(batch), strict=True):
+        for prompt, response in zip(batch, continuer.write(batch), strict=True):
             responses[prompt.id] = response
             tokens += response.tokens
         report(len(responses), len(prompts), tokens)
@@ -74,11 +74,11 @@ def generate(config: GenerationConfig, report: Report) -> Generated:
     )
 
 
-def _prompts(samples: Iterator[CachedSample], writer: Writer, config: GenerationConfig) -> list[Prompt]:
+def _prompts(samples: Iterator[CachedSample], continuer: Continuer, config: GenerationConfig) -> list[Prompt]:
     """In the order of the cache. Raises CorpusError if there is none."""
     texts = ((sample.id, _prompt_text(sample, config.prompt_words)) for sample in samples)
-    prompts = [writer.encode(name, text) for name, text in texts if text is not None]
-    prompts = [prompt for prompt in prompts if writer.can_continue(prompt)]
+    prompts = [continuer.encode(name, text) for name, text in texts if text is not None]
+    prompts = [prompt for prompt in prompts if continuer.can_continue(prompt)]
     if not prompts:
         raise CorpusError(
             f"no sample of {config.cache} has a prompt that {config.model} can continue: give plain texts one by "

@@ -133,7 +133,7 @@ class ALM(Loss):
 
     def __init__(self, config: ALMConfig, context: LossContext):
         super().__init__(config)
-        self.config, self.unit = config, "sample"
+        self.config, self.divisor = config, "sample"
         self.head = require_head(context, "alm", "Use mta, or sra with span_kd: 0")
         self.hidden = TeacherHidden(context.manifest.teacher.num_layers)
         self.spans = Spans("aligned", "response")

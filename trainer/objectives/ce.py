@@ -39,7 +39,7 @@ class CrossEntropy(Loss):
 
     def __init__(self, config: CrossEntropyConfig, context: LossContext):
         super().__init__(config)
-        self.unit, self.requests = "token", frozenset([StudentLogits()])
+        self.divisor, self.requests = "token", frozenset([StudentLogits()])
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         return self.term(cross_entropy(student[StudentLogits()], batch.tokens_BS, batch.target_BS))

@@ -134,7 +134,7 @@ class DSKD(Loss):
     def __init__(self, config: DSKDConfig, context: LossContext):
         super().__init__(config)
         self.config, self.same_tokenizer = config, context.same_tokenizer
-        self.unit = "pair" if self.same_tokenizer else "token"
+        self.divisor = "pair" if self.same_tokenizer else "token"
         self.head = require_head(context, "dskd", "Use sra with span_kd: 0")
         self.student_logits = context.student.logits
         self.hidden, self.student_hidden = self._last_layers(context)

@@ -155,7 +155,7 @@ class FDD(Loss):
 
     def __init__(self, config: FDDConfig, context: LossContext):
         super().__init__(config)
-        self.config, self.unit = config, "pair" if config.positions == "response" else "shared"
+        self.config, self.divisor = config, "pair" if config.positions == "response" else "shared"
         require_same_tokenizer(
             context, "fdd", "Use mta, which aligns words and phrases, or give the student the tokenizer 'teacher'"
         )

@@ -81,7 +81,7 @@ class KD(Carrier):
 
     def __init__(self, config: KDConfig, context: LossContext):
         super().__init__(config)
-        self.config, self.temperature, self.unit = config, config.temperature, "pair"
+        self.config, self.temperature, self.divisor = config, config.temperature, "pair"
         self.term = "kl" if config.divergence == "forward_kl" else config.divergence
         self.divergence = choose_divergence(config)
         self.teacher_vocabulary = context.manifest.teacher.vocab_size

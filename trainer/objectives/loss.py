@@ -1,4 +1,4 @@
-"""The interface of a loss: what it asks for, the parameters it learns, and its terms as sums over a countable unit."""
+"""The interface of a loss: what it asks for, the parameters it learns, and its terms as sums over things to count."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from schemas.configs.losses.base import WeightedLoss
-from trainer.data.batch import Batch, Unit
+from trainer.data.batch import Batch, Divisor
 from trainer.data.request import BatchRequest
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
 from trainer.objectives.kernels.chunks import Chunks
@@ -17,20 +17,20 @@ Request = BatchRequest[Any] | StudentRequest[Any]
 
 @dataclass(frozen=True)
 class Term:
-    """One term of a loss over one batch, unweighted. The objective adds weight * total / count(unit of the loss), where
-    the count is that of the whole optimiser step: accumulated batches weigh as one large batch would."""
+    """One term of a loss over one batch, unweighted. The objective adds weight * total / count(divisor of the loss),
+    where the count is that of the whole optimiser step: accumulated batches weigh as one large batch would."""
 
     total: Tensor  # scalar, a sum
     weight: float = 1.0
 
 
 class Loss(nn.Module):
-    """A loss of the objective, built of its config and a LossContext. The constructor sets `unit` and `requests`, and
-    raises RunError for what the cache lacks."""
+    """A loss of the objective, built of its config and a LossContext. The constructor sets `divisor` and `requests`,
+    and raises RunError for what the cache lacks."""
 
     name: str
     weight: float
-    unit: Unit  # what each term is a sum over
+    divisor: Divisor  # each term is a sum, which the objective divides by the count of these
     requests: frozenset[Request]  # what `forward` reads, of the batch and of the student
     chunks: Chunks | None = None  # of its passes over logits; None: what suits the device
 

@@ -16,7 +16,7 @@ What the others do, and we:
 - Both compare the spelling of tokens, in GPT-2's alphabet or SentencePiece's; we compare bytes, so `Ġ`, `▁` and byte
   fallback are seen through. Of equally near tokens they take the first in the vocabulary's order; see `VocabularyMap`.
 - Both warp the response's tokens, as the states that predict: from the last token of the prompt to the last but one.
-- No factor tau^2; neither has one. Both sum over tokens beside cross-entropy: the unit is the token, the student's
+- No factor tau^2; neither has one. Both sum over tokens beside cross-entropy. So ours is per token: the student's
   targets, whether they have a counterpart or not.
 - The teacher's special tokens but the end of sequence have no text, and their probability is dropped.
 - On a GPU, `merge: sum` adds in no fixed order: runs agree to the last bits only with `max`.
@@ -73,7 +73,7 @@ class MinED(Loss):
 
     def __init__(self, config: MinEDConfig, context: LossContext):
         super().__init__(config)
-        self.config, self.unit = config, "token"
+        self.config, self.divisor = config, "token"
         self.head = require_head(context, "mined", "Use sra with span_kd: 0")
         self.hidden = TeacherHidden(context.manifest.teacher.num_layers)
         self.requests = frozenset([StudentLogits(), *require_hidden(context, [self.hidden.layer], "mined")])

@@ -103,7 +103,7 @@ class MTA(Loss):
 
     def __init__(self, config: MTAConfig, context: LossContext):
         super().__init__(config)
-        self.config, self.unit = config, "sample"
+        self.config, self.divisor = config, "sample"
         self.key_layers = key_layers(config, context)
         self.words = Spans("word", config.scope)
         self.by_token = config.hid_pairs == "token" or (config.hid_pairs == "auto" and context.same_tokenizer)
@@ -123,7 +123,7 @@ class MTA(Loss):
     def _requests(self, context: LossContext) -> frozenset[Request]:
         by_word = self.config.hid > 0 and not self.by_token
         spans = {key.spans for key in self.key_layers} if self.config.dsa > 0 or not by_word else set[Spans]()
-        if any(choice.unit == "phrase" for choice in spans):
+        if any(choice.level == "phrase" for choice in spans):
             require_phrases(context, "mta", "set mta.word_layers to the number of key layers")
         requests: set[Request] = {StudentHidden(key.student) for key in self.key_layers}
         requests |= require_hidden(context, (key.teacher for key in self.key_layers), "mta")

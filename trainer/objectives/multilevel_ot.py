@@ -19,7 +19,7 @@ What the paper and the authors' code (2018cx/Multi-Level-OT) do, and we:
   code's L_HAD does; L_SD moves all of one side to all of the other, by a plan whose columns, the student's positions,
   sum to 1. The code pads both to the batch's longest with rows of zeros, and takes N = 10 and a factor of 0.001.
 - Pairs are predictions of the response's tokens, as in the code.
-- The paper sums over tokens beside a sum of cross-entropies: the unit of all three is the token, the student's targets.
+- The paper sums over tokens beside a sum of cross-entropies: all three are per token, the student's targets.
 
 Costs one [T, d_T] x [d_T, V_T] product, a softmax of every prediction on either side, and a [T, S] kernel per sample.
 
@@ -76,7 +76,7 @@ class MultiLevelOT(Loss):
 
     def __init__(self, config: MultiLevelOTConfig, context: LossContext):
         super().__init__(config)
-        self.config, self.unit = config, "token"
+        self.config, self.divisor = config, "token"
         self.head = require_head(context, "multilevel_ot", "Use sra with span_kd: 0")
         self.hidden = TeacherHidden(context.manifest.teacher.num_layers)
         self.temperatures = (config.temperature, config.sinkhorn_temperature)

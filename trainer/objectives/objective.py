@@ -1,4 +1,4 @@
-"""The objective: a weighted sum of losses, each term a sum over its units divided once by a count of the whole step."""
+"""The objective: a weighted sum of losses. Each term is a sum, divided once by a count of the whole step."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from schemas.configs.losses.registry import LossConfig
 from schemas.errors import RunError
-from trainer.data.batch import Batch, Unit
+from trainer.data.batch import Batch, Divisor
 from trainer.data.request import BatchRequest
 from trainer.objectives.ce import CrossEntropy
 from trainer.objectives.context import LossContext
@@ -18,7 +18,7 @@ from trainer.student.states import StudentRequest, StudentStates
 
 
 class Objective(nn.Module):
-    """L = sum over losses of weight * sum over terms of weight * total / count(unit)."""
+    """L = sum over losses of weight * sum over terms of weight * total / count(divisor)."""
 
     def __init__(self, losses: Sequence[Loss]):
         super().__init__()
@@ -29,11 +29,11 @@ class Objective(nn.Module):
         self.of_student: frozenset[StudentRequest[Any]] = frozenset(
             r for r in requests if isinstance(r, StudentRequest)
         )
-        self.units = frozenset(loss.unit for loss in losses)
+        self.divisors = frozenset(loss.divisor for loss in losses)
         self._names = _distinct([loss.name for loss in losses])
 
     def forward(
-        self, student: StudentStates, batch: Batch, counts: Mapping[Unit, int]
+        self, student: StudentStates, batch: Batch, counts: Mapping[Divisor, int]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar to send backward, and each term's unweighted part of the step's mean, detached: {"sra/cos": ...}.
 
@@ -47,20 +47,24 @@ class Objective(nn.Module):
         with torch.autocast(device.type, enabled=False):
             for loss, name, terms in zip(self._bound, self._names, self._terms(student, batch, counts), strict=True):
                 for term_name, term in terms.items():
-                    part = term.total / divisor(loss, counts)
+                    part = term.total / divisor_of(loss, counts)
                     parts[f"{name}/{term_name}"] = part.detach()
                     if term.weight > 0:
                         total = total + loss.weight * term.weight * part
         return total, parts
 
-    def _terms(self, student: StudentStates, batch: Batch, counts: Mapping[Unit, int]) -> Sequence[Mapping[str, Term]]:
+    def _terms(
+        self, student: StudentStates, batch: Batch, counts: Mapping[Divisor, int]
+    ) -> Sequence[Mapping[str, Term]]:
         """Each loss's terms. The only cross-entropy is carried by the first loss that can."""
         carriers = [loss for loss in self._bound if isinstance(loss, Carrier) and loss.carries]
         entropies = [loss for loss in self._bound if isinstance(loss, CrossEntropy)]
         if not carriers or len(entropies) != 1:
             return [loss(student, batch) for loss in self._bound]
         carrier, entropy = carriers[0], entropies[0]
-        carried = entropy.carried(student, batch, *(loss.weight / divisor(loss, counts) for loss in (entropy, carrier)))
+        carried = entropy.carried(
+            student, batch, *(loss.weight / divisor_of(loss, counts) for loss in (entropy, carrier))
+        )
         of_carrier = carrier(student, batch, carried)
         given = {carrier: of_carrier, entropy: entropy.term(carried.total)}
         return [given[loss] if loss in given else loss(student, batch) for loss in self._bound]
@@ -70,9 +74,9 @@ class Objective(nn.Module):
         return [group for loss in self._bound for group in loss.parameter_groups()]
 
 
-def divisor(loss: Loss, counts: Mapping[Unit, int]) -> int:
+def divisor_of(loss: Loss, counts: Mapping[Divisor, int]) -> int:
     """What the terms of `loss` are divided by; of nothing at all, 1."""
-    return max(1, counts[loss.unit])
+    return max(1, counts[loss.divisor])
 
 
 def build_objective(configs: Sequence[LossConfig], context: LossContext) -> Objective:

@@ -121,7 +121,7 @@ class SRA(Carrier):
 
     def __init__(self, config: SRAConfig, context: LossContext):
         super().__init__(config)
-        self.config, self.unit = config, "sample"
+        self.config, self.divisor = config, "sample"
         teacher, layers = context.manifest.teacher, context.student.layers
         self.teacher_layer = resolve_layer(config.teacher_layer, teacher.num_layers, "sra.teacher_layer")
         self.student_layer = resolve_layer(config.student_layer, layers, "sra.student_layer")

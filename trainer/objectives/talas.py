@@ -61,7 +61,7 @@ class TALAS(Loss):
 
     def __init__(self, config: TALASConfig, context: LossContext):
         super().__init__(config)
-        self.config, self.unit, self.last = config, "sample", context.student.layers
+        self.config, self.divisor, self.last = config, "sample", context.student.layers
         lowest = 0 if config.lasd_embeddings else 1
         anchored = self._anchored(config, self.last) if config.tamd > 0 else range(0)
         self.compared = range(lowest, self.last + 1) if config.lasd > 0 else range(0)

@@ -10,7 +10,7 @@ What the others do, and we:
   two may have read different text. `pairs: span` holds predictions against each other that follow the same text [ours].
 - Pairs are predictions of the response's tokens, as in DSKD's reimplementation (songmzhang/DSKD @ 077337a) and in the
   authors' own code (Nicolas-BZRD/llm-recipes @ ab6e798).
-- The paper sums over tokens, as it does for cross-entropy, so the unit is the token: the sum is divided by the
+- The paper sums over tokens, as it does for cross-entropy, so ours is per token: the sum is divided by the
   student's targets, with or without a partner, as DSKD's code does. The authors' code averages a sample's pairs, then
   samples: `normalise: sample`.
 - No factor tau^2; none of them has one.
@@ -66,7 +66,7 @@ class ULD(Loss):
 
     def __init__(self, config: ULDConfig, context: LossContext):
         super().__init__(config)
-        self.config, self.unit = config, config.normalise
+        self.config, self.divisor = config, config.normalise
         self.head = require_head(context, "uld", "Use sra with span_kd: 0")
         self.hidden, self.spans = TeacherHidden(context.manifest.teacher.num_layers), Spans("aligned", "text")
         requests: set[Request] = {StudentLogits(), *require_hidden(context, [self.hidden.layer], "uld")}

@@ -115,7 +115,7 @@ class Loop:
         for texts, window in windows.items():
             objective = self.sources[texts].objective
             # Divisors are those of the whole window, so accumulated batches weigh as one large batch would.
-            counts = {unit: sum(batch.count(unit) for batch in window) for unit in objective.units}
+            counts = {each: sum(batch.count(each) for batch in window) for each in objective.divisors}
             for batch in window:
                 on_device = batch.to(self.device)
                 with self.autocast:

@@ -6,7 +6,7 @@ from schemas.cache.arrays import keeps_tokens
 from schemas.configs.losses.base import Texts
 from schemas.configs.training import TrainingConfig
 from trainer.alignment.quality import MEASURED, measure_alignment, require_alignment
-from trainer.alignment.student_text import TextEncoder
+from trainer.alignment.student_text import TextTokenizer
 from trainer.data.tied_tokens import Spans
 from trainer.objectives.context import CachedContext
 from trainer.objectives.objective import Objective, build_objective
@@ -31,7 +31,7 @@ def bind_objectives(config: TrainingConfig, caches: Caches, model: Any, tokenize
 
 
 def prove_alignment(
-    config: TrainingConfig, caches: Caches, objectives: dict[Texts, Objective], encoder: TextEncoder
+    config: TrainingConfig, caches: Caches, objectives: dict[Texts, Objective], text_tokenizer: TextTokenizer
 ) -> dict[str, float]:
     """How well the student's tokens are aligned with each cache's, as metrics; nothing for an encoder.
 
@@ -43,7 +43,7 @@ def prove_alignment(
             continue
         requests = objectives[texts].of_batch
         spans = [request for request in requests if isinstance(request, Spans)]
-        quality = measure_alignment(cache, encoder, MEASURED, config.seed, spans)
+        quality = measure_alignment(cache, text_tokenizer, MEASURED, config.seed, spans)
         if requests:  # cross-entropy alone asks nothing of the teacher
             require_alignment(quality, cache.path, config.min_coverage, config.min_agreement)
         prefix = "" if texts == "corpus" else f"{texts}/"

@@ -14,7 +14,7 @@ from torch import nn
 from schemas.configs.losses.base import Texts
 from schemas.configs.training import StudentConfig, TrainingConfig
 from schemas.models.teacher_head import load_teacher_embedding
-from trainer.alignment.student_text import StudentTokenizer, TextEncoder
+from trainer.alignment.student_text import StudentTokenizer, TextTokenizer
 from trainer.data.loader import BatchBuilder, batches
 from trainer.evaluation.held_out import HeldOut
 from trainer.objectives.objective import Objective
@@ -47,23 +47,23 @@ def set_up(config: TrainingConfig, caches: Caches, start: Start, steps: int) -> 
     device = choose_device(config.device)
     held_out = HeldOut(config.evaluation, config.student.max_tokens) if config.evaluation else None
     tokenizer = load_student_tokenizer(config.student, caches["corpus"].path)
-    encoder = make_encoder(config.student, tokenizer)
+    text_tokenizer = make_text_tokenizer(config.student, tokenizer)
     torch.manual_seed(config.seed)
     model = make_student(config.student, caches, tokenizer, start)
     torch.manual_seed(config.seed + 1)
     objectives = bind_objectives(config, caches, model, tokenizer)
-    alignment = prove_alignment(config, caches, objectives, encoder)
+    alignment = prove_alignment(config, caches, objectives, text_tokenizer)
     model, losses = to_device(model, objectives, device)
     optimizer, sharpness = make_optimizers(config, model, objectives, losses, start.record.skipped)
     torch.manual_seed(config.seed + 2)
     if start.checkpoint is not None:
         restore(start.checkpoint, losses, optimizer)
-    sources = open_sources(config, caches, objectives, encoder, start.record.step * config.accumulation)
+    sources = open_sources(config, caches, objectives, text_tokenizer, start.record.step * config.accumulation)
     loop = Loop(config, model, sources, optimizer, device, steps, sharpness, empty=start.record.empty)
     return Training(loop, losses, tokenizer, held_out, alignment, start.record.step)
 
 
-def make_encoder(config: StudentConfig, tokenizer: Any) -> TextEncoder:
+def make_text_tokenizer(config: StudentConfig, tokenizer: Any) -> TextTokenizer:
     """What turns cached texts into the student's tokens. Raises TokenizerError."""
     if config.kind == "encoder":
         return SentenceTexts(tokenizer, config.max_tokens)
@@ -106,12 +106,16 @@ def make_optimizers(
 
 
 def open_sources(
-    config: TrainingConfig, caches: Caches, objectives: Mapping[Texts, Objective], encoder: TextEncoder, first: int
+    config: TrainingConfig,
+    caches: Caches,
+    objectives: Mapping[Texts, Objective],
+    text_tokenizer: TextTokenizer,
+    first: int,
 ) -> dict[Texts, Source]:
     """Endless batches of each cache from batch number `first`, with the losses over them."""
     sources = {}
     for texts, cache in caches.items():
-        builder = BatchBuilder(cache, encoder, objectives[texts].of_batch)
+        builder = BatchBuilder(cache, text_tokenizer, objectives[texts].of_batch)
         stream = iter(batches(builder, config.batch_size, config.seed, first, config.loader_workers))
         sources[texts] = Source(objectives[texts], stream)
     return sources

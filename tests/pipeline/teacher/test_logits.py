@@ -225,8 +225,8 @@ def test_a_cache_of_distributions_alone(made: Path, llama: Path) -> None:
     }
     model = tf.AutoModelForCausalLM.from_pretrained(llama)
     tokenizer = tf.AutoTokenizer.from_pretrained(llama)
-    encoder = StudentTokenizer(tokenizer, 96, append_eos=True)
-    batch = BatchBuilder(cache, encoder, [SparseTeacher("top_k"), SparseTeacher("sampled")])[[3, 40, 0]]
+    text_tokenizer = StudentTokenizer(tokenizer, 96, append_eos=True)
+    batch = BatchBuilder(cache, text_tokenizer, [SparseTeacher("top_k"), SparseTeacher("sampled")])[[3, 40, 0]]
     likeliest, drawn = batch[SparseTeacher("top_k")], batch[SparseTeacher("sampled")]
     assert (likeliest.ids_BTn.dtype, likeliest.values_BTn.dtype) == (torch.long, torch.float32)
     for row, position in enumerate((3, 40, 0)):

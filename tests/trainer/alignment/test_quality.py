@@ -17,7 +17,7 @@ from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.alignment.labels import SpanChoice, label_spans
 from trainer.alignment.quality import (
     AlignmentQuality,
-    UnitQuality,
+    LevelQuality,
     measure_alignment,
     measure_vocabulary,
     require_alignment,
@@ -42,7 +42,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     return Cache(build_cache(extraction(folder / "cache", folder / "teacher", corpus)))
 
 
-def encoder(cache: Cache, name: str, max_tokens: int = 1024) -> StudentTokenizer:
+def tokenizer_of(cache: Cache, name: str, max_tokens: int = 1024) -> StudentTokenizer:
     tokenizer = AutoTokenizer.from_pretrained(cache.path.parent / name)
     return StudentTokenizer(tokenizer, max_tokens, append_eos=False)
 
@@ -77,7 +77,7 @@ def plain(cache: Cache, name: str, max_tokens: int) -> AlignmentQuality:
 @pytest.mark.parametrize("max_tokens", [1024, 24, 8, 2])
 @pytest.mark.parametrize("name", ["other", "lower", "teacher"])
 def test_it_is_what_plain_loops_find(cache: Cache, name: str, max_tokens: int) -> None:
-    found = measure_alignment(cache, encoder(cache, name, max_tokens), 10**6, seed=0)
+    found = measure_alignment(cache, tokenizer_of(cache, name, max_tokens), 10**6, seed=0)
     wanted = plain(cache, name, max_tokens)
     assert (found.samples, found.skipped) == (wanted.samples, wanted.skipped)
     assert found.coverage_mean == pytest.approx(wanted.coverage_mean, abs=1e-12)
@@ -87,9 +87,9 @@ def test_it_is_what_plain_loops_find(cache: Cache, name: str, max_tokens: int) -
 
 
 def test_why_a_sample_has_no_span(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert measure_alignment(cache, encoder(cache, "other"), 10**6, 0).skipped == {}
-    assert measure_alignment(cache, encoder(cache, "other", 24), 10**6, 0).skipped == {"cut": 1}
-    assert measure_alignment(cache, encoder(cache, "lower"), 10**6, 0).skipped == {"no_common_end": 1}
+    assert measure_alignment(cache, tokenizer_of(cache, "other"), 10**6, 0).skipped == {}
+    assert measure_alignment(cache, tokenizer_of(cache, "other", 24), 10**6, 0).skipped == {"cut": 1}
+    assert measure_alignment(cache, tokenizer_of(cache, "lower"), 10**6, 0).skipped == {"no_common_end": 1}
     read = cache.sample
 
     def without_response(position: int) -> Any:
@@ -97,7 +97,7 @@ def test_why_a_sample_has_no_span(cache: Cache, monkeypatch: pytest.MonkeyPatch)
         return replace(sample, prompt_end=len(sample.text)) if position < 2 else sample
 
     monkeypatch.setattr(cache, "sample", without_response)  # extraction leaves such records out
-    quality = measure_alignment(cache, encoder(cache, "other"), 10**6, 0)
+    quality = measure_alignment(cache, tokenizer_of(cache, "other"), 10**6, 0)
     assert (quality.skipped, quality.coverage_min) == ({"empty_response": 2}, 0.0)
 
 
@@ -109,7 +109,7 @@ def test_responses_that_are_all_empty(cache: Cache, monkeypatch: pytest.MonkeyPa
         return replace(sample, prompt_end=len(sample.text))
 
     monkeypatch.setattr(cache, "sample", without_response)
-    found = measure_alignment(cache, encoder(cache, "other"), 3, 0)
+    found = measure_alignment(cache, tokenizer_of(cache, "other"), 3, 0)
     assert found == AlignmentQuality(3, 0.0, 0.0, 0.0, {"empty_response": 3}, 0.0, {})
 
 
@@ -122,21 +122,21 @@ def test_units_are_named_by_what_was_asked_for(cache: Cache) -> None:
         "phrase/verb/text": SpanChoice("phrase", "text", ("verb",)),
         "aligned": SpanChoice("aligned", "response"),
     }
-    student = encoder(cache, "other")
-    found = measure_alignment(cache, student, 10**6, 0, asked.values()).units
+    student = tokenizer_of(cache, "other")
+    found = measure_alignment(cache, student, 10**6, 0, asked.values()).levels
     assert list(found) == ["phrase", "phrase/noun", "phrase/verb/text", "word", "word/text"]
-    for name, unit in found.items():
+    for name, level in found.items():
         counts = []
         for position in range(len(cache)):
             sample = cache.sample(position)
             counts.append(label_spans(asked[name], sample, *student([sample]))[2])
-        assert unit.spans_mean == pytest.approx(sum(counts) / len(counts)) and unit.without == counts.count(0)
+        assert level.spans_mean == pytest.approx(sum(counts) / len(counts)) and level.without == counts.count(0)
     assert found["word/text"].spans_mean > found["word"].spans_mean > found["phrase/noun"].spans_mean > 0
 
 
 def quality(coverage: float = 0.9, agreement: float = 0.6, **without: int) -> AlignmentQuality:
-    units = {name: UnitQuality(1.0, count) for name, count in without.items()}
-    return AlignmentQuality(2000, coverage, 0.1, 3.0, {}, agreement, units)
+    levels = {name: LevelQuality(1.0, count) for name, count in without.items()}
+    return AlignmentQuality(2000, coverage, 0.1, 3.0, {}, agreement, levels)
 
 
 def test_what_is_enough_is_accepted() -> None:
@@ -160,13 +160,13 @@ def test_a_unit_that_is_nowhere_is_refused_in_one_message() -> None:
     with pytest.raises(RunError) as refused:
         require_alignment(quality(word=0, phrase=2000), Path("/c"), 0.0, 0.0)
     assert str(refused.value) == (
-        "a loss asks for spans of unit phrase, and none of 2,000 samples of /c has one with tokens on both sides: it "
+        "a loss asks for spans at level phrase, and none of 2,000 samples of /c has one with tokens on both sides: it "
         "would learn nothing. Extract with another annotator, or raise student.max_tokens"
     )
 
 
 def test_one_tokenizer_aligns_token_by_token(cache: Cache) -> None:
-    quality = measure_alignment(cache, encoder(cache, "teacher"), 10**6, 0)
+    quality = measure_alignment(cache, tokenizer_of(cache, "teacher"), 10**6, 0)
     assert (quality.coverage_mean, quality.coverage_min, quality.skipped) == (1.0, 1.0, {})
     assert 0.95 < quality.agreement < 1  # tokens that share a character share a span
 
@@ -179,7 +179,7 @@ def test_a_part_of_the_samples_is_drawn_by_the_seed(cache: Cache, monkeypatch: p
         return read(position)
 
     monkeypatch.setattr(cache, "sample", watched)
-    first, again, other = (measure_alignment(cache, encoder(cache, "other"), 20, seed) for seed in (3, 3, 4))
+    first, again, other = (measure_alignment(cache, tokenizer_of(cache, "other"), 20, seed) for seed in (3, 3, 4))
     assert first.samples == 20 and first == again
     assert drawn[:20] == drawn[20:40] == sorted(set(drawn[:20]))
     assert drawn[40:] != drawn[:20] and other.samples == 20
@@ -188,7 +188,7 @@ def test_a_part_of_the_samples_is_drawn_by_the_seed(cache: Cache, monkeypatch: p
 @pytest.mark.parametrize("name", ["other", "lower", "teacher"])
 def test_the_share_of_the_texts_that_both_vocabularies_can_say(cache: Cache, name: str) -> None:
     student, teacher = (AutoTokenizer.from_pretrained(cache.path.parent / side) for side in (name, "teacher"))
-    found = measure_vocabulary(cache, encoder(cache, name), teacher, 10**6, seed=0)
+    found = measure_vocabulary(cache, tokenizer_of(cache, name), teacher, 10**6, seed=0)
     pieces = [canonical_pieces(tokenizer) for tokenizer in (student, teacher)]
     both = {p for p in pieces[0] if p is not None} & {p for p in pieces[1] if p is not None}
     for tokenizer, spelt, share in zip(
@@ -206,8 +206,8 @@ def test_the_share_of_the_texts_that_both_vocabularies_can_say(cache: Cache, nam
 
 
 def test_one_line() -> None:
-    units = {"phrase": UnitQuality(3.5, 7)}
-    quality = AlignmentQuality(1200, 0.98765, 0.25, 41.26, {"cut": 3, "no_common_end": 1}, 0.75, units)
+    levels = {"phrase": LevelQuality(3.5, 7)}
+    quality = AlignmentQuality(1200, 0.98765, 0.25, 41.26, {"cut": 3, "no_common_end": 1}, 0.75, levels)
     assert str(quality) == (
         "98.8% of the response covered (worst sample 25.0%), 41.3 spans per sample, "
         "0.75 per token of the coarser side, 4 of 1,200 samples without any: 3 are cut by max_tokens before it, "
@@ -242,7 +242,7 @@ def short(cache: Cache, output: Path) -> dict[str, Any]:
 def test_a_run_reports_it_before_its_first_step(cache: Cache, tmp_path: Path) -> None:
     train(config(cache, tmp_path / "run"))
     lines = read_metrics(tmp_path / "run")
-    quality = measure_alignment(cache, encoder(cache, "other"), 1000, 0)
+    quality = measure_alignment(cache, tokenizer_of(cache, "other"), 1000, 0)
     assert lines[0] == {"step": 0} | quality.metrics()
     assert [line["step"] for line in lines] == [0, 1, 2, 3]
 
@@ -272,7 +272,7 @@ def test_it_is_reported_once_however_often_a_run_starts(
 
 def test_too_little_coverage_is_refused_with_the_numbers(cache: Cache, tmp_path: Path) -> None:
     cut = short(cache, tmp_path / "run")
-    quality = measure_alignment(cache, encoder(cache, "other", 8), 1000, 0)
+    quality = measure_alignment(cache, tokenizer_of(cache, "other", 8), 1000, 0)
     assert quality.coverage_mean < 0.5
     with pytest.raises(RunError) as caught:
         train(config(cache, tmp_path / "run", student=cut))
@@ -325,5 +325,5 @@ def test_the_units_of_a_loss_are_measured_too(cache: Cache, tmp_path: Path, monk
     monkeypatch.setattr(
         Cache, "sample", lambda self, place: replace(read(self, place), noun_phrases=none, verb_phrases=none)
     )
-    with pytest.raises(RunError, match=r"asks for spans of unit phrase/text, and none of 57 samples of .* has one"):
+    with pytest.raises(RunError, match=r"asks for spans at level phrase/text, and none of 57 samples of .* has one"):
         train(config(cache, tmp_path / "other", objective=objective))

@@ -188,7 +188,7 @@ def assert_equal_to_naive(config, same, seed, dtype=torch.float64, record=None):
     objective, student, batch, context = world(config, same, seed, dtype=dtype, record=record)
     counts = counts_of(batch)
     terms = objective.losses[0](student, batch)
-    assert objective.units == {"pair" if same else "token"}
+    assert objective.divisors == {"pair" if same else "token"}
     student_terms = ("t2s_ce", "t2s_kd", "t2s_acc") if config.student_space else ()
     assert set(terms) == {*student_terms, *(("s2t_kd",) if config.teacher_space else ())}
     weight = {"t2s_ce": config.student_space, "t2s_kd": config.student_space, "s2t_kd": config.teacher_space}
@@ -210,7 +210,7 @@ def assert_equal_to_naive(config, same, seed, dtype=torch.float64, record=None):
 def test_some_tokens_are_right_and_some_wrong_in_these_worlds(same):
     objective, student, batch, _ = world(DSKDConfig(), same)
     terms = objective.losses[0](student, batch)
-    assert 0 < terms["t2s_acc"].total < batch.count(objective.losses[0].unit)
+    assert 0 < terms["t2s_acc"].total < batch.count(objective.losses[0].divisor)
     assert terms["t2s_kd"].total > 0
 
 

@@ -116,7 +116,7 @@ def close(found, wanted, tolerance=1e-5):
 def evaluate(objective, student, batch):
     (loss,) = objective.losses
     (term,) = loss(student, batch).values()
-    assert loss.unit == "pair"
+    assert loss.divisor == "pair"
     return term.total, torch.autograd.grad(term.total, student[StudentLogits()])[0]
 
 

@@ -82,7 +82,7 @@ def test_an_objective_asks_for_what_any_of_its_losses_reads():
     objective = build_objective([CrossEntropyConfig(), KDConfig(), SRAConfig(), MTAConfig()], make_context(same=True))
     assert objective.of_batch == hidden(6, 8, 9) | mass(9) | {ALIGNED, WORD, PHRASE, SameTokenPositions()}
     assert objective.of_student == {StudentLogits()} | of_student(4, 5, 6) | student_mass(6)
-    assert objective.units == {"token", "pair", "sample"}
+    assert objective.divisors == {"token", "pair", "sample"}
 
 
 def test_what_was_not_asked_for_is_not_answered():
@@ -229,7 +229,7 @@ def test_the_shared_part_of_the_head_is_a_copy_only_where_it_is_a_part():
 @pytest.mark.parametrize("unit", ["word", "phrase"])
 def test_sra_over_words_or_phrases(unit):
     (loss,) = build_objective([SRAConfig(spans=unit)], make_context()).losses
-    assert (loss.spans.unit, loss.spans.scope) == (unit, "response")
+    assert (loss.spans.level, loss.spans.scope) == (unit, "response")
     if unit == "phrase":
         with pytest.raises(RunError, match=r"words alone.* set sra\.spans to word or aligned"):
             build_objective([SRAConfig(spans=unit)], make_context(annotator="words 1"))

@@ -51,7 +51,7 @@ class MeanActivation(BatchRequest[Tensor]):
 class Warmth(Loss):
     def __init__(self, config, context):
         super().__init__(config)
-        self.unit, self.goal_factor = "sample", config.goal_factor
+        self.divisor, self.goal_factor = "sample", config.goal_factor
         self.mean = MeanActivation(context.manifest.teacher.num_layers)
         self.hidden = StudentHidden(context.student.layers)
         self.requests = frozenset([self.mean, self.hidden])

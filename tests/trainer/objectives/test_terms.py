@@ -39,7 +39,7 @@ def assert_matches(config, context, seed, dtype, truth, same=False, silent=()):
         expected = truth(objective.losses[0], student, batch)
         values = {name: torch.as_tensor(expected[name]) for name in terms if name not in silent}
         parts = [
-            config.weight * terms[name].weight * x / counts[objective.losses[0].unit] for name, x in values.items()
+            config.weight * terms[name].weight * x / counts[objective.losses[0].divisor] for name, x in values.items()
         ]
         wanted = sum(parts, torch.zeros((), dtype=torch.float64))
         return {name: value.detach() for name, value in values.items()} | {

@@ -14,7 +14,7 @@ from schemas.configs.losses.base import Texts
 from schemas.configs.losses.ce import CrossEntropyConfig
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
-from trainer.data.batch import Batch, Unit
+from trainer.data.batch import Batch, Divisor
 from trainer.objectives.ce import CrossEntropy
 from trainer.objectives.loss import Loss, Term
 from trainer.objectives.objective import Objective
@@ -55,15 +55,15 @@ def cross_entropy() -> CrossEntropy:
 class Pull(Loss):
     """A toy: the sum over samples, or over tokens, of its own parameter's square root; and what it was shown."""
 
-    def __init__(self, start: float, unit: Unit = "sample", reads: bool = False):
+    def __init__(self, start: float, divisor: Divisor = "sample", reads: bool = False):
         super().__init__(CrossEntropyConfig(weight=2.0))
-        self.unit, self.requests = unit, frozenset([StudentLogits()] if reads else [])
+        self.divisor, self.requests = divisor, frozenset([StudentLogits()] if reads else [])
         self.own = nn.Parameter(torch.tensor([start], dtype=torch.float64))
         self.seen: list[torch.dtype] = []
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         self.seen += [student[StudentLogits()].dtype] if self.requests else []
-        return {"root": Term(batch.count(self.unit) * self.own.sqrt().sum())}
+        return {"root": Term(batch.count(self.divisor) * self.own.sqrt().sum())}
 
     def parameter_groups(self) -> list[dict[str, object]]:
         return [{"params": [self.own], "lr": 0.5, "weight_decay": 0.0}]

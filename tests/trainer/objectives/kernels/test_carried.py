@@ -32,7 +32,7 @@ def one_by_one(objective, student, batch, counts):
     total = 0.0
     for loss in objective.losses:
         for term in loss(student, batch).values():
-            total = total + loss.weight * term.weight * term.total / counts[loss.unit]
+            total = total + loss.weight * term.weight * term.total / counts[loss.divisor]
     return total.detach(), gradients(total, student, objective)
 
 
@@ -126,7 +126,7 @@ def test_another_scale_than_the_one_handed_down_is_refused(carrier):
     counts = counts_of(batch)
     entropy, loss = objective.losses
     name = "span_kd" if isinstance(carrier, SRAConfig) else "kl"
-    scale, carrier_scale = CE.weight / counts["token"], loss.weight / counts[loss.unit]
+    scale, carrier_scale = CE.weight / counts["token"], loss.weight / counts[loss.divisor]
 
     def total(factor):
         carried = entropy.carried(student, batch, scale, carrier_scale)
