@@ -8,8 +8,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 
 def _leave_out_working_directory() -> None:
-    """`python -m` puts the working directory first on the path, and Ray does so for a job: what happens to lie there
-    must not be imported in the place of ours, or of a library. Python looks for a module under the name `-m`."""
+    """`python -m` puts the working directory first on the path, and Ray does so for a job. What happens to lie
+    there must not be imported in place of our code or a library. Python looks for a module under the name `-m`."""
     command = sys.argv[0] if sys.argv else ""
     if command == "-m" or Path(command).stem == "stillroom":
         sys.path[:] = [place for place in sys.path if Path(place or os.curdir).resolve() not in _foreign()]

@@ -174,10 +174,10 @@ def demo(folder: Annotated[Path, typer.Argument(help="Where everything it makes 
 
 def main() -> None:
     """Entry point. What a user or a machine can cause ends in one message on stderr and an exit code (`jobs.guard`)."""
-    # Threads of torch that wait for each other spin for long by default. Where other programs want the same cores, one
-    # that was put aside is waited for in vain: two trainings on two cores took ten times as long. Asleep at once, they
-    # wake too late for short operations: a step with span-KD on two threads took an eighth longer. So those of libgomp
-    # spin for some microseconds, and then sleep; others know the policy alone.
+    # Waiting threads of torch spin for long by default. If other programs want the same cores, they wait in vain for a
+    # thread that lost its core: two trainings on two cores took ten times as long. If they sleep at once, they wake too
+    # late for short operations: a step with span-KD on two threads took an eighth longer. So libgomp's threads spin for
+    # some microseconds and then sleep; other libraries know the policy alone.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

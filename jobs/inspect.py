@@ -35,8 +35,8 @@ def _summary(cache: Cache, records: list[ShardRecord]) -> Table:
         file.stat().st_size for file in [cache.path / INDEX, *(cache.path / TEACHER).rglob("*")] if file.is_file()
     )
     tokens = int(cache.tokens.sum())
-    kept_tokens = f"{tokens:,}, at most {teacher.max_tokens:,} a sample (longest {int(cache.tokens.max()):,})"
-    a_unit = f"{shards / tokens:,.0f} bytes a token" if tokens else f"{shards / len(cache):,.0f} bytes a sample"
+    kept_tokens = f"{tokens:,}, at most {teacher.max_tokens:,} per sample (longest {int(cache.tokens.max()):,})"
+    rate = f"{shards / tokens:,.0f} bytes per token" if tokens else f"{shards / len(cache):,.0f} bytes per sample"
     head = teacher.head
     rows = {
         "cache": f"{manifest.format} {manifest.version}, fingerprint {manifest.fingerprint[:16]}",
@@ -50,7 +50,7 @@ def _summary(cache: Cache, records: list[ShardRecord]) -> Table:
         "samples": f"{len(cache):,} in {manifest.units} shards; left out: {manifest.corpus.empty} empty, "
         f"{sum(record.overlong for record in records)} overlong; cut: {sum(record.truncated for record in records)}",
         "tokens": kept_tokens if tokens else "none are kept",
-        "size": f"{decimal(shards)} in shards ({a_unit}), {decimal(kept)} beside",
+        "size": f"{decimal(shards)} in shards ({rate}), {decimal(kept)} beside",
     }
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():

@@ -78,7 +78,7 @@ def _vocabulary_rows(found: VocabularyCoverage) -> dict[str, str]:
 def _alignment_rows(found: AlignmentQuality) -> dict[str, str]:
     why = "".join(f"; {found.skipped[reason]:,} {said}" for reason, said in REASONS.items() if reason in found.skipped)
     return {
-        "aligned spans": f"{found.spans_mean:.1f} a sample",
+        "aligned spans": f"{found.spans_mean:.1f} per sample",
         "covered by spans": f"{found.coverage_mean:.1%} of the response, {found.coverage_min:.1%} in the worst sample",
         "samples without spans": f"{sum(found.skipped.values()):,}{why}",
     }

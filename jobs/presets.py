@@ -12,7 +12,7 @@ PRESETS = Path(__file__).parent / "configs" / "presets"
 
 
 def show_presets(name: str | None) -> None:
-    """List the presets, or print one as YAML. Raises ConfigError for a name that is none."""
+    """List the presets, or print one as YAML. Raises ConfigError for an unknown name."""
     console = make_console()
     if name is not None:
         console.print(_read(name), end="", soft_wrap=True)

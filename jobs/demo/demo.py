@@ -91,7 +91,7 @@ def _make_teacher(folder: Path) -> None:
 
 
 def write_configs(folder: Path) -> list[Path]:
-    """Write extract.yaml and one config a student; return the latter."""
+    """Write extract.yaml and one config per student; return the latter."""
     _write(folder / "extract.yaml", "The demo's cache: stillroom extract THIS", _extraction(folder))
     ce = {"loss": "ce"}
     mta = {"loss": "mta", "word_layers": 1}
@@ -118,7 +118,7 @@ def _extraction(folder: Path) -> dict[str, Any]:
         "output": str(folder / "cache"),
         "corpus": {"files": [str(folder / "corpus" / "train.jsonl")], "text": "text"},
         "teacher": {"model": str(folder / "teacher"), "max_tokens": 256},
-        "states": {"hidden": [1, 3, "last"], "mass": ["last"]},  # what the losses below read, and no more
+        "states": {"hidden": [1, 3, "last"], "mass": ["last"]},  # exactly what the losses below read
         "batching": {"unit_tokens": 16_384},
     }
 

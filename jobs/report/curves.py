@@ -41,7 +41,7 @@ def draw_curves(groups: Sequence[Group], references: Mapping[str, float], path: 
     axes.spines[["top", "right"]].set_visible(False)
     if len(groups) + len(references) <= len(COLOURS):
         axes.legend(frameon=False)
-    else:  # among the curves there is no room for it
+    else:  # there is no room for it among the curves
         figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     with disk_full("the picture", path), file_beside(path) as beside:
         figure.savefig(beside, metadata={"Software": None})  # no version in it: equal runs, equal bytes

@@ -1,6 +1,6 @@
 """Finished or unfinished runs as a comparison reads them, in groups that differ in nothing but their seed.
 
-Reads what training left behind (run.json, metrics.jsonl), loads no model, and costs milliseconds a run.
+Reads what training left behind (run.json, metrics.jsonl), loads no model, and costs milliseconds per run.
 """
 
 import re
@@ -118,13 +118,13 @@ def load_run(folder: Path) -> Run:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Runs of equal identity but for the seed, best mean first.
+    """Runs whose identities differ in nothing but the seed, best mean first.
 
     Raises RunError: no runs, one given as two, runs measured in different ways, or runs of a group that were never
     evaluated at the same step.
     """
     if not runs:
-        raise RunError("there are no runs to compare: name their folders")
+        raise RunError("no runs to compare: name their folders")
     other = next((run for run in runs if run.metric != runs[0].metric), None)
     if other is not None:
         raise RunError(

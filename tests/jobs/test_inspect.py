@@ -45,7 +45,7 @@ def test_a_cache_is_shown_with_its_first_sample(made: Path, inspect: Command) ->
     cache = Cache(made / "cache")
     shown = inspect(made / "cache")
     assert f"samples {len(cache)} in {cache.manifest.units} shards" in shown
-    assert f"tokens {int(cache.tokens.sum()):,}, at most 96 a sample" in shown
+    assert f"tokens {int(cache.tokens.sum()):,}, at most 96 per sample" in shown
     assert "sample s0:" in shown and "shared vocabulary" not in shown
 
 

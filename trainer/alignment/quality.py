@@ -88,7 +88,7 @@ class AlignmentQuality:
 
 @dataclass(frozen=True)
 class VocabularyCoverage:
-    """The shared vocabulary of two tokenizers, and how much of the texts it can say. Special tokens count for none."""
+    """The shared vocabulary of two tokenizers, and how much of the texts it can say. Special tokens do not count."""
 
     shared: int
     student_size: int

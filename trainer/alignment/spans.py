@@ -1,5 +1,5 @@
 """Tying a student's tokens to the teacher's by the characters they stand for. NumPy only: it runs for every sample of
-every batch, and costs about 0.05 ms for 300 tokens a side.
+every batch, and costs about 0.05 ms for 300 tokens per side.
 
 Offsets are character ranges [start, end) in the sample's text, as fast tokenizers give them; a zero-width range marks a
 special token. Labels say which span each token belongs to, -1 for none.

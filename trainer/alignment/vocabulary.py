@@ -43,8 +43,8 @@ def share_vocabulary(
 ) -> SharedVocabulary:
     """V_S ∩ V_T of SRA's L_span-KD, one to one, by bytes.
 
-    Special tokens are left out, for equal spelling is not equal use; the two end-of-sequence tokens are paired whatever
-    their spelling, for when to stop is part of what a teacher knows. Raises TokenizerError for a slow tokenizer.
+    Special tokens are left out, because equal spelling is not equal use. The two end-of-sequence tokens are paired
+    whatever their spelling, because a teacher also knows when to stop. Raises TokenizerError for a slow tokenizer.
     """
     teacher = {piece: token for token, piece in enumerate(canonical_pieces(teacher_tokenizer)) if piece is not None}
     student = enumerate(canonical_pieces(student_tokenizer))

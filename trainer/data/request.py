@@ -68,4 +68,4 @@ def answer_of(answers: Mapping[Any, Any], request: object) -> Any:
     try:
         return answers[request]
     except KeyError:
-        raise RunError(f"{request} was not asked for: a loss reads what is among its `requests`, and no more") from None
+        raise RunError(f"{request} was not asked for: a loss can read only what is in its `requests`") from None

@@ -28,7 +28,7 @@ class TeacherHidden(BatchRequest[Tensor]):
 
 @dataclass(frozen=True)
 class TeacherMass(BatchRequest[Tensor]):
-    """[B, T], the token masses of one layer: 1 in sum over a sample, 0 on padding."""
+    """[B, T], the token masses of one layer: they sum to 1 over a sample, and are 0 on padding."""
 
     layer: int
 

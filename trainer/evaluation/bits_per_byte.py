@@ -113,7 +113,7 @@ def evaluate(
 def _check_length(model: nn.Module, max_tokens: int) -> None:
     require_positions(model, max_tokens, "max_tokens", "the model")
     if max_tokens < 4:
-        raise ModelError(f"max_tokens is {max_tokens}; a window needs 4 at least, for context and something to score")
+        raise ModelError(f"max_tokens is {max_tokens}; a window needs at least 4: context, and something to score")
 
 
 def _encode(

@@ -1,4 +1,4 @@
-"""Semantic textual similarity: does a model find those sentences alike that people find alike?
+"""Semantic textual similarity: does a model find the sentences alike that people find alike?
 
 Spearman's rank correlation between the cosine of two sentences' embeddings and the score that people gave the pair,
 times 100, as the STS benchmark is reported. Costs one forward pass over every distinct sentence.
@@ -42,7 +42,7 @@ def evaluate_sentences(
 ) -> SentenceEvaluation:
     """Score `pairs`. The model must be on `device`; it is left in the mode it came in.
 
-    A model that gives every pair the same similarity ranks none: 0.
+    A model that gives every pair the same similarity does not rank them, and scores 0.
     """
     texts = list(dict.fromkeys(text for pair in pairs for text in (pair.first, pair.second)))
     row = {text: number for number, text in enumerate(texts)}

@@ -1,6 +1,6 @@
 """A model that continues prompts, many at a time, each as if it were alone.
 
-B prompts, S their tokens, N tokens written. Costs one forward pass a token and batch.
+B prompts, S their tokens, N tokens written. Costs one forward pass per token and batch.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from trainer.runs.folder import MODEL, RECORD
 from trainer.student.device import choose_device, use_bfloat16
 from trainer.student.load import load_causal
 
-HALF_A_CHARACTER = "\ufffd"  # what a tokenizer makes of bytes that are no UTF-8
+HALF_A_CHARACTER = "\ufffd"  # what a tokenizer makes of bytes that are not UTF-8
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Continuer:
             str(self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
             for tokens in (prompt.tokens, prompt.tokens + written, written)
         )
-        # Bytes that are no UTF-8 can spoil the end of the prompt, too; then a space is the lesser loss.
+        # Bytes that are not UTF-8 can spoil the end of the prompt, too; then a space is the lesser loss.
         return whole[len(head) :] if whole.startswith(head) else alone
 
 

@@ -1,6 +1,6 @@
-"""Drawing the next token by inverse transform from numbers of the sample's own: what it gets, no other sample changes.
+"""Drawing the next token by inverse transform, from a sample's own numbers: no other sample changes what it gets.
 
-B samples, V tokens, N numbers of one sample. Costs a sort of [B, V] a token, unless top_p is 1.
+B samples, V tokens, N numbers of one sample. Costs a sort of [B, V] per token, unless top_p is 1.
 """
 
 import hashlib

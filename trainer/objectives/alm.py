@@ -1,7 +1,7 @@
 """ALM, approximate likelihood matching (arXiv 2503.20083): how likely the same piece of text is to either model. For
 any two tokenizers and a causal teacher.
 
-Costs, beyond CE: one [tokens, d_T] x [d_T, V_T] product of the teacher a chunk at a time, and one matrix like the
+Costs, beyond CE: one [tokens, d_T] x [d_T, V_T] product of the teacher, chunk by chunk, and one matrix like the
 student's logits for their gradient.
 
 Chunks are the finest spans that both tokenizations agree on. A token that ends one may be cut short by its tokenizer:
@@ -15,7 +15,7 @@ Decisions, the first two as in the authors' code (tokenkit), which also has the 
   likelihood of 1 is known no better, and log(1 - p) stays finite.
 - Binarised cross-entropy differs from our KL by a constant.
 - The loss is multiplied by tau. As tau grows it would vanish; so it tends to a log(a/b) - a + b for KL, with
-  a = -log p^T and b = -log p^S. The authors balance losses by their gradients, to which a factor is nothing.
+  a = -log p^T and b = -log p^S. The authors balance losses by their gradients, so a factor changes nothing.
 - A mean over the chunks of a sample, then over samples (theirs: over all chunks). A sample without a chunk adds 0.
 - A chunk with a token at position 0 of either side is left out: nothing predicts it.
 - Where the text ends, a special token is among the boundaries. The student's own end of sequence is in no chunk; add
@@ -125,7 +125,7 @@ def boundary_tokens(tokenizer: PreTrainedTokenizerBase) -> Tensor:
 class ALM(Loss):
     """The divergence between chunk likelihoods, a mean over a sample's chunks. Any two tokenizers, causal teacher.
 
-    `chunks`, how many a sample has after merging, is reported alone: one or two mean that the threshold is too high.
+    `chunks`, how many a sample has after merging, is only reported: one or two mean that the threshold is too high.
     """
 
     student_I: Tensor | None

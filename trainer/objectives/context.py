@@ -18,7 +18,7 @@ from trainer.alignment.vocabulary import SharedVocabulary, share_vocabulary
 
 @dataclass(frozen=True)
 class StudentSize:
-    """How large the student is, and what it does to its head's product before it calls it logits."""
+    """How large the student is, and how it turns its head's product into logits."""
 
     layers: int  # L_S
     width: int  # d_S

@@ -1,7 +1,7 @@
 """Knowledge distillation, token by token: a divergence of the student's distribution from the teacher's.
 
-Exact logits are the cached final state times the unembedding: one [tokens, d_T] x [d_T, V] product a step, a few rows
-at a time. Stored ones, the likeliest or drawn, spare that product, and the final states.
+Exact logits are the cached final state times the unembedding: one [tokens, d_T] x [d_T, V] product per step, a few rows
+at a time. Stored ones, the likeliest or drawn, need neither that product nor the final states.
 """
 
 import torch

@@ -14,7 +14,7 @@ What the paper and the authors' code (2018cx/Multi-Level-OT) do, and we:
   another softmax to the k probabilities; neither is in the paper.
 - The student's order that the paper asks for (equation 11) is an assignment over the whole vocabulary. The code sorts
   each side by its own sums, and so do we.
-- The code sums over the batch. A sample's loss must not hang on its neighbours: ours is the sample's own order.
+- The code sums over the batch. A sample's loss must not depend on its neighbours: ours is the sample's own order.
 - The paper has one length T. Ours differ: L_HAD and L_SL pair the i-th predictions up to the shorter response, as the
   code's L_HAD does; L_SD moves all of one side to all of the other, by a plan whose columns, the student's positions,
   sum to 1. The code pads both to the batch's longest with rows of zeros, and takes N = 10 and a factor of 0.001.

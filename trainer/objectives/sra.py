@@ -1,7 +1,7 @@
 """SRA, span representation alignment (arXiv 2605.01205): aligned spans as centres of mass, for any two tokenizers.
 
 Costs, beyond CE: one [tokens, d_S] x [d_S, d_T] product for the projection, a K x K matrix of cosines per sample, and
-for span-KD, the dearest, one [spans, d_T] x [d_T, N] product with the shared part of the teacher's unembedding.
+for span-KD, which costs most, one [spans, d_T] x [d_T, N] product with the shared part of the teacher's unembedding.
 
 Decisions where the paper is silent:
 - A span without any mass (underflow, `ignore_first`) is pooled as a plain mean, and its span weight is 0; at mass
@@ -11,7 +11,7 @@ Decisions where the paper is silent:
   else, so span-KD refuses it.
 
 Shapes: B samples, S student tokens, T teacher tokens, X tokens of either side, K spans, P student tokens in spans,
-R spans of all samples end to end, V student vocabulary; d_S and d_T wide, as suffixes d and e.
+R spans of all samples concatenated, V student vocabulary; d_S and d_T wide, as suffixes d and e.
 """
 
 from collections.abc import Mapping
@@ -81,7 +81,7 @@ def span_kd_loss(
 
     z^T_i = head(C^T_i), where `head` has the shared tokens alone. z^S_i = sum over tokens s of span i of share_s z^S_s,
     in the `columns` of the same tokens. `mean` divides a sample's sum by its number of spans. `weight`
-    is that of the term, for what is `carried`; shares that are `whole` are 1 in sum over a span.
+    is that of the term, for what is `carried`; shares that are `whole` sum to 1 over a span.
     """
     row_BK = mask_BK.flatten().cumsum(0).view_as(mask_BK) - 1
     span_BS = label_BS.clamp_min(0)
@@ -194,7 +194,7 @@ class SRA(Carrier):
         student_ids, teacher_ids = context.vocabulary.student_ids, context.vocabulary.teacher_ids
         if len(student_ids) == 0:
             raise RunError(
-                "sra: student and teacher share not one token, so span_kd has nothing to compare. Set span_kd: 0"
+                "sra: student and teacher share no token, so span_kd has nothing to compare. Set span_kd: 0"
             )
         whole = torch.arange(len(student_ids))
         self.register_buffer("student_ids", None if torch.equal(student_ids, whole) else student_ids, persistent=False)

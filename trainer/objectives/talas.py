@@ -1,11 +1,11 @@
 """TALAS, teacher-anchored layer alignment of sentence embeddings (arXiv 2606.21851).
 
-All of it happens between pooled states: B x B similarities a layer, next to nothing beside a forward pass. The
+All of it happens between pooled states: B x B similarities per layer, next to nothing beside a forward pass. The
 contrastive term costs a second forward pass.
 
 L_LASD and L_con compare the sentences of one forward pass with each other. Accumulated batches are not compared across:
-a step's value is the mean of its batches' values, each weighing by its samples. So more accumulation is no larger batch
-to these two terms, as it is to L_TAMD and to every loss over single samples.
+a step's value is the mean of its batches' values, each weighing by its samples. So more accumulation does not
+act as a larger batch on these two terms, as it does on L_TAMD and on every loss over single samples.
 
 A detached guide is made of the very layer that it guides. From random weights the layers chase each other until all
 sentences are alike: Spearman on STS-B dev of a 2-layer, 128-wide student after 300 steps is 76.0 by L_TAMD alone, with

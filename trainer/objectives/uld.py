@@ -7,7 +7,7 @@ probabilities are, whichever tokens they belong to. Any two tokenizers.
 
 What the others do, and we:
 - The k-th prediction of the student meets the k-th of the teacher, up to the shorter response (both references); the
-  two may have read different text. `pairs: span` holds predictions against each other that follow the same text [ours].
+  two may have read different text. `pairs: span` compares predictions that follow the same text [ours].
 - Pairs are predictions of the response's tokens, as in DSKD's reimplementation (songmzhang/DSKD @ 077337a) and in the
   authors' own code (Nicolas-BZRD/llm-recipes @ ab6e798).
 - The paper sums over tokens, as it does for cross-entropy, so ours is per token: the sum is divided by the

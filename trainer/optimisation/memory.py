@@ -1,4 +1,4 @@
-"""Freed memory that is kept for the next step instead of being handed back to the system."""
+"""Keeping freed memory for the next step instead of handing it back to the system."""
 
 import ctypes
 

@@ -24,7 +24,7 @@ Gradient = Mapping[nn.Parameter, Tensor | None]
 
 
 class Sharpness:
-    """Stands between the gradient of a step and the optimiser, which it needs to know nothing of."""
+    """Stands between the gradient of a step and the optimiser, of which it knows nothing."""
 
     def __init__(self, config: SharpnessConfig, named: Iterable[tuple[str, nn.Parameter]], skipped: int = 0):
         """`named`: all trained parameters. `skipped`: steps of this run that went without a perturbation so far."""
@@ -61,14 +61,14 @@ class Sharpness:
 
     @contextmanager
     def _perturbed(self, gradient: Gradient) -> Iterator[bool]:
-        """The weights are at w + eps, without a gradient; False, and nothing happens, if there is no such direction."""
+        """Moves the weights to w + eps, without a gradient; gives False and moves nothing if there is no direction."""
         held = {weight: g for weight, g in gradient.items() if g is not None}
         with torch.no_grad():
             norm = _norm(self._scale(weight) * g for weight, g in held.items())
         if not 0 < norm < math.inf:
             yield False
             return
-        # Copies, for w + eps - eps is not w.
+        # Copies, because w + eps - eps is not w.
         before = [weight.detach().clone() for weight in held]
         try:
             with torch.no_grad():

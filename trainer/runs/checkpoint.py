@@ -8,8 +8,8 @@
       checkpoint.json         step, cache fingerprint, format, checksums of all files above; written last
 
 A checkpoint is written beside its place and renamed into it, so an interrupted save leaves the previous one intact. Its
-files are hashed when it is written and before it is read (a second per GB); one that is damaged is passed over for the
-one before. Version 1 had neither checksums nor `empty`; it is still read.
+files are hashed when it is written and before it is read (a second per GB); if one is damaged, the checkpoint before is
+used. Version 1 had neither checksums nor `empty`; it is still read.
 """
 
 import logging

@@ -79,7 +79,7 @@ class RunFolder:
     """The folder of one run."""
 
     def __init__(self, config: TrainingConfig, fingerprint: str, steps: int):
-        """Raises RunError: the folder holds another run or something that is no run, or it cannot be made."""
+        """Raises RunError: the folder holds another run or something else, or it cannot be made."""
         self.path, self.config = config.output, config
         self.record = RunRecord(
             fingerprint=fingerprint, identity=config.model_dump(mode="json", exclude=NOT_IDENTITY), steps=steps

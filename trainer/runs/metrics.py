@@ -1,4 +1,4 @@
-"""metrics.jsonl and TensorBoard events: what a run reported, one JSON object a line, no wall-clock times in it."""
+"""metrics.jsonl and TensorBoard events: what a run reported, one JSON object per line, without wall-clock times."""
 
 import json
 from contextlib import AbstractContextManager, closing
@@ -68,7 +68,7 @@ def _read_line(line: str, place: str) -> dict[str, float]:
     try:
         values = json.loads(line)
         if not isinstance(values, dict) or type(values.get("step")) is not int:
-            raise ValueError("no object with a whole number as `step`")
+            raise ValueError("not an object with a whole number as `step`")
     except (ValueError, RecursionError) as error:
         raise RunError(f"{place} is damaged: {error}") from error
     return values

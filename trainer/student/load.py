@@ -35,7 +35,7 @@ from trainer.student.states import (
     layers_of,
 )
 
-UNBOUNDED = 8192  # tokens of a text, for an encoder that has no limit of its own
+UNBOUNDED = 8192  # tokens of a text, if an encoder has no limit of its own
 
 
 def load_student_tokenizer(config: StudentConfig, cache: Path) -> PreTrainedTokenizerBase:

@@ -17,7 +17,7 @@ def test_what_is_built_in() -> None:
 
 @pytest.mark.parametrize("spec", ["englsh", "", "english:", "english:x", "none:x", "spacy", "spacy:", ":", "\x1b[31m"])
 def test_an_unknown_one_is_refused_with_those_there_are(spec: str) -> None:
-    with pytest.raises(AnnotatorError, match=r"no span annotator '.*'english' .*'none' .*'spacy:NAME_OR_PATH'"):
+    with pytest.raises(AnnotatorError, match=r"Unknown span annotator '.*'english' .*'none' .*'spacy:NAME_OR_PATH'"):
         load_annotator(spec)
 
 

@@ -158,7 +158,7 @@ def test_every_command_takes_a_cache_without_tokens(made: Path, capsys: pytest.C
     show_cache(made, "s3")
     said = capsys.readouterr().out
     assert f"{len(TEXTS)} samples, 0 tokens; every checksum, row and number is good" in said
-    assert "none are kept" in said and "bytes a sample" in said and f"[{len(TEXTS)}, 32]" in said
+    assert "none are kept" in said and "bytes per sample" in said and f"[{len(TEXTS)}, 32]" in said
     written = io.StringIO()
     _show_sample(Console(file=written, width=200), Cache(made).sample(3))
     assert TEXTS[3] in written.getvalue()

@@ -112,7 +112,7 @@ def test_what_was_not_asked_for_is_not_answered():
         (KDConfig(), {}, "kd pairs tokens one to one, and student and teacher have different tokenizers"),
         (KDConfig(), {"same": True, "kind": "encoder"}, "is an encoder. Use sra with span_kd: 0"),
         (SRAConfig(), {"kind": "encoder"}, "is an encoder. Set span_kd: 0"),
-        (SRAConfig(), {"shared": ([], [])}, "share not one token, so span_kd has nothing to compare. Set span_kd: 0"),
+        (SRAConfig(), {"shared": ([], [])}, "share no token, so span_kd has nothing to compare. Set span_kd: 0"),
         (SRAConfig(teacher_layer=0), {}, "teacher layer 0 is the embeddings, which no attention makes"),
         (SRAConfig(student_layer=0), {}, "student layer 0 is the embeddings, which no attention makes"),
         (MTAConfig(), {"annotator": "words 1 (Unicode 14.0.0)"}, "Extract with spans.annotator: english"),

@@ -71,7 +71,7 @@ class _ForwardKL(torch.autograd.Function):
         chunks: Chunks | None,
     ) -> tuple[Tensor, Tensor]:
         logits_XV = logits.flatten(0, -2)
-        # Multiplied already with what is expected to come from above: it spares a pass over the whole matrix.
+        # Multiplied already with the expected factor from above, which saves a pass over the whole matrix.
         gradient = _Gradient(logits, rows, expected * factor_R / temperature)  # always: nobody asks for the value alone
         total = at_least_float32(logits_XV.new_zeros(()))
         factor_R = factor_R.to(total.dtype)
@@ -118,7 +118,7 @@ class _ForwardKL(torch.autograd.Function):
         scale = upstream / ctx.expected
         if of_entropy is not None and not scale.is_cuda:
             _require_same_scale(scale, of_entropy / ctx.expected_entropy)
-        if scale.is_cuda or abs(float(scale) - 1) > ROUNDING:  # on a GPU, to ask would be to wait
+        if scale.is_cuda or abs(float(scale) - 1) > ROUNDING:  # on a GPU, asking would mean waiting
             gradient.whole.mul_(scale)
         return gradient.whole.to(ctx.dtype), *(None,) * 8
 
@@ -177,12 +177,12 @@ def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor, temperature: float, 
 
         KL = sum p (t - s) + log Z_s - log Z_t,    gradient = softmax(s) - softmax(t)
 
-    where s = student / tau, and t, the teacher's, has been divided already. log Z = max z - log max softmax(z), for
+    where s = student / tau, and t, the teacher's, has been divided already. log Z = max z - log max softmax(z), as
     softmax is the one fast pass with an exponential in it. Overwrites the teacher's. Memory is what it costs: each
     number is read and written as seldom as can be.
 
     Numbers far from 0, or apart, would lose digits of their difference: s is brought to the level of t as it is
-    divided, and t to 0 where it is not NEAR it. On a GPU always, for to ask would be to wait.
+    divided, and t to 0 where it is not NEAR it. On a GPU always, because asking would mean waiting.
     """
     top_n1, peak_n1 = teacher_nN.amax(-1, keepdim=True), student_nN.amax(-1, keepdim=True)
     if teacher_nN.is_cuda or top_n1.abs().max() > NEAR:

@@ -51,7 +51,7 @@ class Rows:
         return slice(first, first + len(run))
 
     def outside(self, positions: int) -> Tensor:
-        """Which of `positions` no row has as a member, ascending."""
+        """Which of 0..`positions` - 1 are not a member of any row, ascending."""
         named_X = torch.zeros(positions, dtype=torch.bool, device=self.position_P.device)
         named_X[self.position_P] = True
         return (~named_X).nonzero().squeeze(1)

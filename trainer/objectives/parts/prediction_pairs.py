@@ -1,4 +1,4 @@
-"""Which predictions of two models over one text are held against each other, when their tokenizers cut it differently.
+"""Which predictions of two models over one text are compared with each other, if their tokenizers cut it differently.
 
 A prediction is named by the state that makes it: position x predicts token x + 1.
 

@@ -28,7 +28,7 @@ def projection_matrix(student_width: int, teacher_width: int, config: Projection
 def projection_biases(
     names: Iterable[str], student_width: int, teacher_width: int, config: Projection
 ) -> nn.ParameterDict:
-    """One bias [d_T] for each projection, or none at all; it starts at 0, but with `init: linear` as torch has it."""
+    """One bias [d_T] for each projection, or none at all; it starts at 0, or with `init: linear` as torch has it."""
     found = nn.ParameterDict()
     for name in names if config.bias else ():
         found[name] = nn.Parameter(torch.zeros(teacher_width))

@@ -1,6 +1,6 @@
 """Dynamic time warping: two sequences are walked through together, each waiting for the other where that is cheaper.
 
-Costs T + S vector operations and as many steps back; about 4 ms for 300 tokens a side.
+Costs T + S vector operations and as many steps back; about 4 ms for 300 tokens per side.
 
 Shapes: T tokens of the first sequence, S of the second.
 """
