@@ -76,7 +76,7 @@ def test_a_student_is_shown_by_what_it_shares(made: Path, inspect: Command, max_
         f"shared in the texts {vocabulary.student_tokens:.1%} of the student's tokens, "
         f"{vocabulary.teacher_tokens:.1%} of the teacher's"
     ) in shown
-    assert f"aligned spans {quality.spans_mean:.1f} a sample" in shown
+    assert f"aligned spans {quality.spans_mean:.1f} per sample" in shown
     assert f"covered by spans {quality.coverage_mean:.1%} of the response, {quality.coverage_min:.1%} in" in shown
     without = re.search(r"samples without spans (\d+)(; \d+ are cut by max_tokens before it)?", shown)
     assert without is not None and int(without[1]) == sum(quality.skipped.values())

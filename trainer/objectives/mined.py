@@ -21,7 +21,7 @@ What the others do, and we:
 - The teacher's special tokens, except the end of sequence, have no text, and their probability is dropped.
 - On a GPU, `merge: sum` adds in no fixed order: runs agree to the last bits only with `max`.
 
-Costs one [aligned, d_T] x [d_T, V_T] product; per sample about 15 ms of warping on the CPU, at 300 tokens per side; and a
+Costs one [aligned, d_T] x [d_T, V_T] product; 15 ms of warping on the CPU per sample of 300 tokens per side; and a
 look-up of every teacher token that is new among the likeliest, about 1 ms each, all of them at once for `top_k: null`.
 
 Shapes: B samples, S student tokens, T teacher tokens, V and W student and teacher vocabulary, R predictions; n rows of

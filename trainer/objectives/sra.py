@@ -193,9 +193,7 @@ class SRA(Carrier):
             )
         student_ids, teacher_ids = context.vocabulary.student_ids, context.vocabulary.teacher_ids
         if len(student_ids) == 0:
-            raise RunError(
-                "sra: student and teacher share no token, so span_kd has nothing to compare. Set span_kd: 0"
-            )
+            raise RunError("sra: student and teacher share no token, so span_kd has nothing to compare. Set span_kd: 0")
         whole = torch.arange(len(student_ids))
         self.register_buffer("student_ids", None if torch.equal(student_ids, whole) else student_ids, persistent=False)
         self.num_shared = len(student_ids)
