@@ -5,7 +5,7 @@
 Teacher: a 15M-parameter Llama (6 layers, 288 wide, vocabulary 32,000) with random weights, one thread. Texts of 20 to
 400 tokens. The bare forward has its tokens ready, in batches of the same size sorted by length over the whole corpus,
 runs the body without the LM head, and keeps nothing. glibc keeps freed memory for it, as it does in a worker, whose
-forward pass runs beside the main thread: without, page faults take a quarter of the loop's time, and extraction looks
+forward pass runs beside the main thread. Otherwise page faults take a quarter of the loop's time, and extraction looks
 faster than it is. Extraction works in units of the default size, each sorted in itself, tokenizes, marks spans, keeps
 three layers and the masses of one, checksums and writes; its rate is from the first batch to the last. Each has a
 process of its own. They run in turn; the ratio is the median over rounds.
@@ -52,7 +52,7 @@ def make_inputs(folder: Path) -> None:
 
 
 def bare_rate(folder: Path) -> float:
-    """Tokens a second of the body alone."""
+    """Tokens per second of the body alone."""
     torch.set_num_threads(1)
     keep_freed_memory()
     model = LlamaForCausalLM.from_pretrained(folder / "teacher", dtype=torch.float32).eval().model
@@ -73,7 +73,7 @@ def bare_rate(folder: Path) -> float:
 
 
 def extraction_rate(folder: Path, number: int) -> tuple[float, float]:
-    """Tokens a second of an extraction in its own process: steady, and with Ray's start and the teacher's loading."""
+    """Tokens per second of an extraction in its own process: steady, and with Ray's start and the teacher's loading."""
     config = {
         "output": str(folder / f"cache-{number}"),
         "corpus": {"files": [str(folder / "corpus.jsonl")], "text": "text"},

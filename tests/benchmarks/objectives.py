@@ -1,10 +1,10 @@
-"""What every objective costs: step time as a ratio to cross-entropy's, and peak memory beyond the resting student's.
+"""What every objective costs: step time as a ratio to cross-entropy's, and peak memory beyond the student at rest.
 
     python -m tests.benchmarks.objectives [--rounds 3] [--threads 1]
 
 Student, teacher and texts are those of `tests.benchmarks.step`. Times are CPU seconds of whole steps, taken in turn in
-one process, for wall-clock time on a shared machine says more of the neighbours. Memory is the high-water mark of one
-step in a process of its own (Linux), in which freed memory is handed back, as it is not in training.
+one process, because wall-clock time on a shared machine mostly measures neighbours. Memory is the high-water mark of
+one step in a process of its own (Linux), in which freed memory is handed back, as it is not in training.
 """
 
 import argparse

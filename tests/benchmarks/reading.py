@@ -88,9 +88,9 @@ def first_touch(folder: Path, arrays: list[ArrayRecord]) -> tuple[float, float]:
 
 
 def compare(cache: Cache, arrays: list[ArrayRecord]) -> tuple[float, float | None, float]:
-    """Medians of paired rounds: cache / plain, cache / one file (above 1 is faster), and bytes a second.
+    """Medians of paired rounds: cache / plain, cache / one file (above 1 is faster), and bytes per second.
 
-    None for one file where there are many: np.memmap keeps each open, and a process may not have so many.
+    None for one file if there are many shards: np.memmap keeps each file open, and a process may not open that many.
     """
     order = np.random.default_rng(1).permutation(len(cache)).tolist()
     units = range(cache.manifest.units)

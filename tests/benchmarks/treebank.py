@@ -8,7 +8,7 @@ Gold noun phrases are what spaCy's `noun_chunks` would give on these trees in sp
   head. Adverbial nouns ("last week"), vocatives, expletives, list items and parataxis are none of these, and neither
   is what stands inside another chunk (compounds, possessors);
 - from the leftmost of its adjoining left dependents among determiners, adjectives, compounds, numbers, possessors,
-  other noun modifiers, participles and (but for predicates, whose adverbs belong to the clause) adverbs, each with
+  other noun modifiers, participles and (except of predicates, whose adverbs belong to the clause) adverbs, each with
   its whole subtree, up to the head and the rest of its name (`flat`, `goeswith`). No relative clause, no
   prepositional phrase; punctuation counts inside, never at an edge.
 

@@ -170,7 +170,7 @@ EXTRACTIONS: dict[str, tuple[Break, str]] = {
     "not an object": (lines("[1]"), "corpus.jsonl:56"),
     "not UTF-8": (lines(b'{"id": "z", "prompt": "\xff", "text": "b"}\n'), "corpus.jsonl:56"),
     "missing field": (lines('{"id": "z", "prompt": "a"}'), "'text'"),
-    "field is no string": (lines('{"id": "z", "prompt": "a", "text": 5}'), "corpus.jsonl:56"),
+    "field is not a string": (lines('{"id": "z", "prompt": "a", "text": 5}'), "corpus.jsonl:56"),
     "lone surrogate": (lines('{"id": "z", "prompt": "a", "text": "\\ud800"}'), "corpus.jsonl:56"),
     "an id twice": (lines('{"id": "s3", "prompt": "a", "text": "b"}'), "s3"),
     "a text twice, without ids": (without_id, "corpus.jsonl:56"),
@@ -190,7 +190,7 @@ EXTRACTIONS: dict[str, tuple[Break, str]] = {
     "a list for an index of weights": (broken(lambda model: index(model, [])), "model.safetensors.index.json"),
     "numbers for files of weights": (broken(lambda model: index(model, {"a": 1})), "model.safetensors.index.json"),
     "no config.json": (broken(lambda model: (model / "config.json").unlink()), "config.json"),
-    "config.json is no JSON": (broken(lambda model: (model / "config.json").write_text("{")), "config.json"),
+    "config.json is not JSON": (broken(lambda model: (model / "config.json").write_text("{")), "config.json"),
     "unknown model type": (
         broken(lambda model: edit(model / "config.json", lambda c: c | {"model_type": "llamma"})),
         "llamma",
@@ -311,7 +311,7 @@ TRAININGS: dict[str, tuple[Break, str]] = {
     ),
     "a student of no known kind": (architecture(model_type="lama"), "lama"),
     "a student with a typo": (architecture(hiden_size=8), "hiden_size"),
-    "a student of a size that is no number": (architecture(hidden_size="abc"), "hidden_size"),
+    "a student of a size that is not a number": (architecture(hidden_size="abc"), "hidden_size"),
     "a student whose sizes do not go together": (architecture(model_type="qwen2"), "cannot be run"),
     "a student too small for its tokenizer": (architecture(vocab_size=100), "100 embeddings"),
     "more tokens than positions": (architecture(max_position_embeddings=16), "16 positions"),
@@ -372,7 +372,7 @@ def generation(here: Path) -> list[str]:
 
 COMMANDS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "no such config": (lambda here: ["train", str(here / "no.yaml")], "no.yaml"),
-    "config is no YAML": (lambda here: ["extract", str(here / "teacher" / "model.safetensors")], "model.safetensors"),
+    "config is not YAML": (lambda here: ["extract", str(here / "teacher" / "model.safetensors")], "model.safetensors"),
     "override without a value": (
         lambda here: ["train", str(here / "ok.yaml"), "--set", "seed"],
         "--set 'seed': write it as",
@@ -406,7 +406,10 @@ COMMANDS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         compare_bytes,
         "run.json is damaged",
     ),
-    "a picture that is no PNG": (lambda here: ["compare", str(here), "--picture", "x.xyz"], "x.xyz: the picture is a"),
+    "a picture not named PNG": (
+        lambda here: ["compare", str(here), "--picture", "x.xyz"],
+        "x.xyz: the picture is a",
+    ),
     "a picture that is a folder": (
         picture_over_a_folder,
         "x.png is a folder",

@@ -1,4 +1,4 @@
-"""DistiLLM-2's way from end to end, on tiny models: a student writes, its teacher reads it, both texts teach."""
+"""The whole way of DistiLLM-2, on tiny models: a student writes, its teacher reads it, both texts teach."""
 
 import json
 from collections.abc import Sequence

@@ -90,7 +90,7 @@ def tags(upos: str) -> str:
 
 def test_verb_phrases_are_aux_adv_verb_adv() -> None:
     assert find_verb_phrases(tags("PRON AUX AUX ADV ADV VERB VERB ADV DET NOUN")) == [(1, 8)]
-    assert find_verb_phrases(tags("AUX ADJ PUNCT ADV NOUN")) == []  # a copula is no verb phrase
+    assert find_verb_phrases(tags("AUX ADJ PUNCT ADV NOUN")) == []  # a copula is not a verb phrase
     assert find_verb_phrases(tags("AUX PART VERB ADV AUX VERB")) == [(2, 4), (4, 6)]
     assert find_verb_phrases(tags("ADV AUX VERB")) == [(1, 3)]
 

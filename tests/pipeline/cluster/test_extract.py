@@ -200,7 +200,7 @@ def test_killed_workers_cost_a_try_and_no_byte(whole: Path, folder: Path) -> Non
 
 @contextmanager
 def deaths_named(name: Callable[[str], RayError]) -> Iterator[None]:
-    """Ray as it is, but for the name that it gives to the death of an actor."""
+    """Ray as it is, except for the name that it gives to the death of an actor."""
     get = ray.get
 
     def renamed(*arguments: Any, **options: Any) -> Any:

@@ -61,7 +61,7 @@ def test_another_error_passes() -> None:
 
 
 def refuse_above(tokens: int) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], None]:
-    """A hook that lets a model run out of memory in any pass over more than so many tokens, padding counted."""
+    """A hook that lets a model run out of memory in any pass over more than `tokens` tokens, padding included."""
 
     def hook(module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         ids = keywords.get("input_ids", arguments[0] if arguments else None)
@@ -72,7 +72,7 @@ def refuse_above(tokens: int) -> Callable[[Any, tuple[Any, ...], dict[str, Any]]
 
 
 def extract_within(folder: Path, output: str, tokens: int | None) -> tuple[Path, list[UnitReport]]:
-    """A cache made in this process by a real teacher, with memory for so many tokens in a pass."""
+    """A cache made in this process by a real teacher, with memory for `tokens` tokens in a pass."""
     config = extraction(folder / output, folder / "model", folder / "corpus.jsonl", batching={"batch_tokens": 256})
     request = make_request(config)
     cache = config.output

@@ -29,7 +29,7 @@ def pair(
 def naive_nats(
     model: nn.Module, tokenizer: PreTrainedTokenizerFast, texts: list[str], max_tokens: int
 ) -> tuple[float, int]:
-    """One forward pass a token, in float64, each with the context that the module's rules give it."""
+    """One forward pass per token, in float64, each with the context that the module's rules give it."""
     total, count = 0.0, 0
     model = model.double()
     for text in texts:
