@@ -1,4 +1,4 @@
-"""What a command ends in: whatever goes wrong with an input or a machine is one message and an exit code, no traceback.
+"""How a command ends: whatever goes wrong with an input or a machine gives one message and an exit code, no traceback.
 
 2: the message says what is wrong and the way out. 130: interrupted, and what is kept. 141: nobody reads the output.
 """
@@ -27,7 +27,7 @@ NOTHING_KEPT = "nothing was written; run the same command again"
 
 
 class GuardedGroup(TyperGroup):
-    """The commands, each under `guard`. Typer itself would end an interrupted one without a word."""
+    """The commands, each under `guard`. Typer itself would end an interrupted one without a message."""
 
     def invoke(self, context: Any) -> Any:
         """Run the command that the arguments name."""

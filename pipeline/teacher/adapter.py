@@ -29,7 +29,7 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
     except Exception as error:
         raise ModelError(f"the adapter {adapter} does not fit the teacher: {brief(error)}") from error
     for warning in caught:
-        # peft leaves out what it does not find: the adapter would have no effect there, without a word.
+        # peft silently leaves out what it does not find: the adapter would have no effect there.
         if "missing adapter keys" in str(warning.message):
             raise ModelError(f"the adapter {adapter} is incomplete: {str(warning.message)[:300]}")
     return merged

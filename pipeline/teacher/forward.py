@@ -85,7 +85,7 @@ def find_body(model: Any) -> Any:
 
 
 def pad(token_ids: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """ids and mask [B, T], padded on the right. What a padding token is does not matter: it is never seen."""
+    """ids and mask [B, T], padded on the right. Any padding token will do, because it is never seen."""
     ids_BT = np.zeros((len(token_ids), max(map(len, token_ids))), np.int64)
     mask_BT = np.zeros(ids_BT.shape, bool)
     for row, ids in enumerate(token_ids):

@@ -22,7 +22,7 @@ class CheckedFiles:
         return self._flags[self._place(file)] != 0
 
     def add(self, file: tuple[int, str]) -> None:
-        """What was checked is not checked again."""
+        """Record that a file was checked, so that it is not checked again."""
         self._flags[self._place(file)] = 1
 
     def _place(self, file: tuple[int, str]) -> int:

@@ -37,7 +37,7 @@ class Codec(ABC):
         """The files below a shard's Zarr group without which an array of at least one row cannot be read."""
 
     def check(self, states: Path, array: ArrayRecord, rows: int) -> None:
-        """What the array's metadata says to other readers is what is stored. Raises CacheError."""
+        """Raises CacheError unless the array's metadata tells other readers what is stored."""
         return
 
     @abstractmethod

@@ -81,9 +81,9 @@ class CacheManifest(_WithRecords):
         return next((a for a in self.arrays if a.kind == kind and a.layer == layer), None)
 
     def check_copies(self, cache: Path) -> None:
-        """What stands beside `identity`, which alone is under the fingerprint, agrees with it.
+        """Raises CacheError, naming the fields, if anything beside `identity` contradicts it.
 
-        Raises CacheError with the fields that differ.
+        The fingerprint covers only `identity`.
         """
         copies = self._copies()
         wrong = list(differences(copies, {name: self.identity.get(name) for name in copies}))

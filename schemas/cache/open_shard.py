@@ -22,7 +22,7 @@ class Shard:
     def __init__(self, path: Path, record: ShardRecord):
         """`record` is what `check_shard` gave. Raises CacheError: samples.arrow is not readable, or not as recorded.
 
-        What stands in it is trusted; `schemas.cache.proof` does not.
+        This trusts what the file says; `schemas.cache.proof` checks it.
         """
         self.path, self.record = path, record
         table = _read_samples(path / SAMPLES)

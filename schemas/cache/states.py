@@ -45,7 +45,7 @@ def check_group(states: Path) -> None:
 
 
 def check_array(states: Path, record: ArrayRecord, rows: int) -> None:
-    """What an array's metadata says to other readers is what it holds. Raises CacheError."""
+    """Raises CacheError unless an array's metadata tells other readers what it holds."""
     CODECS.find(record.encoding).check(states, record, rows)
 
 

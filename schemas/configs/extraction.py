@@ -83,7 +83,7 @@ class BatchingConfig(Strict):
     """How the corpus is cut. All of it is part of the fingerprint: units, not workers, decide the bytes."""
 
     unit_tokens: Tokens = 65_536
-    """About how many tokens a work unit has, which is one shard. Smaller loses less if a worker dies."""
+    """About how many tokens a work unit has; each unit is one shard. Smaller units lose less if a worker dies."""
     batch_tokens: Tokens = 8_192
     """Up to how many tokens a forward pass takes, padding counted."""
 

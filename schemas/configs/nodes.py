@@ -1,4 +1,4 @@
-"""What is refused of a YAML text before a value is made of it: what would be lost in silence, or never end."""
+"""Refusing YAML before values are made of it, if something would be lost in silence or never end."""
 
 import yaml
 

@@ -49,7 +49,7 @@ class StudentConfig(Strict):
     pooling: Pooling = "mean"
     """An encoder's sentence embedding: mean over tokens, the first (cls), or the last."""
     normalise: bool = True
-    """An encoder's embeddings have length 1; its losses learn directions alone."""
+    """An encoder's embeddings have length 1; its losses learn only directions."""
     embeddings: Literal["teacher_pca"] | None = None
     """How an architecture's word embeddings start: from the principal components of the teacher's, which the cache
     must hold (teacher.keep_embeddings), or at random."""

@@ -10,7 +10,7 @@ from torch import nn
 from schemas.errors import ModelError, StillroomError
 from schemas.models.files import brief
 
-# What a check may not change and so is not put back.
+# A check never changes these, so they are not put back.
 _KEPT = frozenset({"_parameters", "_modules"})
 
 

@@ -19,7 +19,7 @@ class LogitTransform:
 
     @classmethod
     def of(cls, text_config: Any) -> "LogitTransform":
-        """What a model's config says, by the names that configs have for it. `require_logits` proves that it is all."""
+        """The transform that a model's config names. `require_logits` proves that the model does nothing else."""
         scale = getattr(text_config, "logit_scale", None) or getattr(text_config, "lm_head_multiplier", None) or 1.0
         scaling = getattr(text_config, "logits_scaling", None) or 1.0
         # Granite divides by it, HyperCLOVA X multiplies.

@@ -67,7 +67,7 @@ def write_layout(folder: Path, layout: SentenceLayout, width: int) -> None:
 
 
 def read_layout(folder: Path, longest: int) -> SentenceLayout:
-    """What the files in `folder` say; texts are cut at `longest` if they don't say, or say more.
+    """The layout that the files in `folder` describe; texts are cut at `longest` if they name no limit or a longer one.
 
     Raises ModelError: no such files, damaged ones, or a module, a way of pooling or a treatment of texts that cannot be
     honoured here.

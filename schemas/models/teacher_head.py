@@ -1,5 +1,5 @@
-"""What is left of the teacher's body. Its unembedding: the final hidden state times W_U is its exact logits. And, on
-request, its input embeddings."""
+"""The teacher's unembedding, which a cache keeps: the final hidden state times W_U gives its exact logits. On request,
+also its input embeddings."""
 
 from pathlib import Path
 

@@ -114,7 +114,7 @@ def _sync(path: Path) -> None:
 
 
 def _system_error(error: Exception) -> int:
-    """The number of a system's error, 0 if it is none. Safetensors and tokenizers put it into the text alone."""
+    """The number of a system's error, 0 if it is none. Safetensors and tokenizers put it only into the text."""
     if isinstance(error, OSError):
         return error.errno or 0
     rust = re.search(r"\(os error (\d+)\)", str(error))

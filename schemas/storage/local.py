@@ -1,4 +1,4 @@
-"""Paths are of this machine: a URL would become a folder of that name, in silence."""
+"""Paths name places on this machine. A URL is refused, because it would silently become a folder of that name."""
 
 import os
 import re

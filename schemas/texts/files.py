@@ -1,4 +1,4 @@
-"""Which files a corpus has: names, globs and folders. No file is left out without a word.
+"""Which files a corpus has: names, globs and folders. No file is left out silently.
 
 A file of a folder or glob is read, or known not to be data, or hidden and named as left out, or refused.
 """

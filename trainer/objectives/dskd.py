@@ -126,7 +126,7 @@ class _SumOverChunks(torch.autograd.Function):
 class DSKD(Loss):
     """student_space * (t2s_ce + t2s_kd) + teacher_space * s2t_kd, each a sum over tokens by the student's tokens.
 
-    `t2s_acc`, the share of tokens that the projected teacher gets right, is reported alone: t2s_kd is worth as much.
+    `t2s_acc`, the share of tokens that the projected teacher gets right, is only reported: t2s_kd is worth as much.
     """
 
     embedding_Ve: Tensor

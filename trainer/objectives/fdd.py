@@ -59,7 +59,7 @@ def dynamics(student_MnN: Tensor, teacher_MnN: Tensor, temperature: float) -> tu
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the student is held to, where, and how much each term counts."""
+    """What the student is compared with, where, and how much each term counts."""
 
     position_P: Tensor  # long, without repeats, into the X positions of the student
     teacher_logits: Callable[[int, slice], Tensor]  # of a key layer, at a slice of the P positions: [n, V_T]
@@ -150,7 +150,7 @@ class _FeatureDynamics(torch.autograd.Function):
 class FDD(Loss):
     """trajectory * L_traj + derivative * L_der, means over the response positions that student and teacher share.
 
-    `dynamics` is both, weighted, and what is learned from; `trajectory` and `derivative` are reported alone.
+    `dynamics` is both, weighted, and what is learned from; `trajectory` and `derivative` are only reported.
     """
 
     def __init__(self, config: FDDConfig, context: LossContext):

@@ -68,7 +68,7 @@ def kl_to(p_nV: Tensor, student_nV: Tensor, temperature: float) -> tuple[Tensor,
 class MinED(Loss):
     """KL to the mapped teacher where tokens align (`kl`), to the text elsewhere (`nll`), by the student's targets.
 
-    `aligned`, the share of predictions that have a counterpart, is reported alone.
+    `aligned`, the share of predictions that have a counterpart, is only reported.
     """
 
     def __init__(self, config: MinEDConfig, context: LossContext):

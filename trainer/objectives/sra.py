@@ -113,8 +113,8 @@ def chosen_spans(config: SRAConfig, context: LossContext) -> Spans:
 class SRA(Carrier):
     """cos * L_cos + geo * L_geo + span_kd * L_span-KD, each a mean over the samples of the step.
 
-    `effective_spans`, 1 / sum m~^2, is reported alone: how many spans the weights really sit on. One or two of hundreds
-    means that attention sinks hold the mass; see `ignore_first` and `mass_exponent`.
+    `effective_spans`, 1 / sum m~^2, is only reported: how many spans the weights really rest on. One or two of hundreds
+    mean that attention sinks hold the mass; see `ignore_first` and `mass_exponent`.
     """
 
     student_ids: Tensor | None

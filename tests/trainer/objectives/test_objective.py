@@ -231,5 +231,5 @@ def test_sra_over_words_or_phrases(unit):
     (loss,) = build_objective([SRAConfig(spans=unit)], make_context()).losses
     assert (loss.spans.level, loss.spans.scope) == (unit, "response")
     if unit == "phrase":
-        with pytest.raises(RunError, match=r"words alone.* set sra\.spans to word or aligned"):
+        with pytest.raises(RunError, match=r"words only.* set sra\.spans to word or aligned"):
             build_objective([SRAConfig(spans=unit)], make_context(annotator="words 1"))

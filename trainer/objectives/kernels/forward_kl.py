@@ -140,7 +140,7 @@ class _Gradient:
         # Of the logits' own shape: to a view of something else, autograd cannot add another loss's in place.
         self.whole = torch.empty(logits.shape, dtype=dtype, device=logits.device)
         self.whole_XV = self.whole.flatten(0, -2)
-        # What a row's gradient is multiplied with at each position: its factor, and the position's share in it.
+        # At each position a row's gradient is multiplied with its factor and with the position's share in it.
         self.scale_X = torch.zeros(len(self.whole_XV), dtype=dtype, device=logits.device)
         self.scale_X[rows.position_P] = (factor_R[rows.row_P] * rows.share_P).to(dtype)
 

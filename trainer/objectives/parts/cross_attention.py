@@ -1,7 +1,7 @@
 """Cross-model attention (DSKD, arXiv 2406.17328, section 3.3): which tokens of the other model a token stands for.
 
-What a token is to the attention is the pair (token read, token to be predicted) in its own model's input embeddings, so
-the links depend on the texts alone, never on states. They are learned through what is carried along them. Costs, for
+The attention sees a token as the pair (token read, token to be predicted) in its own model's input embeddings, so the
+links depend only on the texts, never on states. They are learned through what is carried along them. Costs, for
 each of the two directions, an S x T matrix per sample.
 
 Shapes: B samples, S student tokens, T teacher tokens, X and Y tokens of either side, d any width.

@@ -74,7 +74,7 @@ def require_phrases(context: LossContext, loss: str, otherwise: str) -> None:
     """Raises RunError, ending in `otherwise`, if no phrases were marked."""
     if not marks_phrases(context.manifest.annotator):
         raise RunError(
-            f"{loss} compares phrases, and this cache was extracted with words alone. "
+            f"{loss} compares phrases, and this cache was extracted with words only. "
             f"Extract with spans.annotator: english, or {otherwise}"
         )
 
