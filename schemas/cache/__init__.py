@@ -1,1 +1,1 @@
-"""The cache on disk, whole: manifest, shards, samples, states, teacher files; how they are read and proven."""
+"""The cache on disk, whole: its format (README.md), how it is written, read and proven. No torch."""

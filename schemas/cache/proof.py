@@ -1,7 +1,7 @@
 """What must hold of a shard's samples, whoever wrote them. Proven once per process, when a shard is first touched.
 
-Whole columns are compared at once: some 40 ns per token, beside the 10 or so that the checksum of a token's numbers
-takes per hundred bytes.
+Whole columns are compared at once: 55 ns per token, where hashing samples.arrow takes 20, and a state of 768 bfloat16
+numbers 1,000.
 """
 
 import numpy as np
