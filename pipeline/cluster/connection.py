@@ -176,6 +176,8 @@ def _options(address: str) -> dict[str, Any]:
     elif JOB not in os.environ:  # a submitted job brings its own working directory
         options |= {"runtime_env": {"py_modules": [str(PROJECT / "pipeline"), str(PROJECT / "schemas")]}}
     logging.getLogger("ray").setLevel(logging.ERROR)
+    # `log_to_driver` leaves out what workers print, but not the last 20 lines of a dead raylet's log.
+    ray._private.worker._worker_logs_enabled = False
     return options
 
 
