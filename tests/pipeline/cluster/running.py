@@ -45,15 +45,20 @@ def config(folder: Path, output: str, **changes: Any) -> ExtractionConfig:
     return ExtractionConfig.model_validate(given | changes)
 
 
-def start_command(asked: ExtractionConfig, working_directory: Path, **environment: str) -> "subprocess.Popen[str]":
+def start_command(asked: ExtractionConfig, working_directory: Path) -> "subprocess.Popen[str]":
     """`stillroom extract` as a process of its own, with a Ray of its own."""
     file = asked.output.with_name(f"{asked.output.name}.yaml")
     file.write_text(dump_config(asked), encoding="utf-8")
+    return run_command(["extract", str(file)], working_directory)
+
+
+def run_command(arguments: list[str], working_directory: Path) -> "subprocess.Popen[str]":
+    """`stillroom` of this checkout as a process of its own; what it says on both streams is one text."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "jobs.cli", "extract", str(file)],
+        [sys.executable, "-P", "-m", "jobs.cli", *arguments],
         cwd=working_directory,
-        env=inherited | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
+        env=inherited | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,0 +1,186 @@
+"""Kills at random moments: what is resumed afterwards ends in the same bytes as what was never disturbed.
+
+    python -m tests.benchmarks.kills extract --kills 40
+    python -m tests.benchmarks.kills train --kills 40
+
+Each try is struck once by SIGKILL: the command itself, or for `extract` also a worker, the raylet or the GCS of its Ray.
+The same command is run again until it finishes, and then the next output is begun, until `--kills` have struck. Half of
+them strike at a random time, the others once some more has been committed. Exits 1 if a byte differs, if a try ends in
+another way than by the kill, with an error message (2) or well (0), or if it prints a traceback.
+"""
+
+import argparse
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import psutil
+
+from schemas.configs.training import TrainingConfig
+from schemas.configs.yaml import dump_config
+from tests.caches import build_cache, extraction, write_corpus
+from tests.pipeline.cluster.running import (
+    config,
+    descendants,
+    make_inputs,
+    num_shards,
+    run_command,
+    shard_files,
+    start_command,
+)
+from tests.tiny import tiny_llama, tiny_tokenizer
+
+LIMIT_SECONDS = 600.0  # for one try on a busy machine
+
+
+@dataclass
+class Job:
+    """A command that can be run into any output, how far one has come, and what of it must be the same."""
+
+    start: Callable[[Path], "subprocess.Popen[str]"]
+    committed: Callable[[Path], int]
+    result: Callable[[Path], dict[str, bytes]]
+    victims: tuple[str, ...]  # processes below the command, by their beginning; "" for the command itself
+
+
+@dataclass
+class Tally:
+    """What has happened so far."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    ends: Counter[int] = field(default_factory=Counter)
+    finished: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+def extract_job(folder: Path) -> Job:
+    """23 units, two workers."""
+    make_inputs(folder)
+    return Job(
+        start=lambda output: start_command(config(folder, str(output), workers={"count": 2}), folder),
+        committed=num_shards,
+        result=shard_files,
+        victims=("", "ray::TeacherActor", "ray::", "raylet", "gcs_server"),
+    )
+
+
+def train_job(folder: Path) -> Job:
+    """60 steps with dropout, a checkpoint every 3."""
+    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
+    build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
+
+    def start(output: Path) -> "subprocess.Popen[str]":
+        asked = {
+            "cache": folder / "cache",
+            "output": output,
+            "student": {
+                "architecture": {
+                    "model_type": "llama",
+                    "hidden_size": 16,
+                    "intermediate_size": 24,
+                    "num_hidden_layers": 3,
+                    "num_attention_heads": 2,
+                    "attention_dropout": 0.1,
+                },
+                "tokenizer": "teacher",
+                "max_tokens": 64,
+            },
+            "objective": [{"loss": "ce", "weight": 0.5}, {"loss": "sra", "weight": 0.5}],
+            "steps": 60,
+            "batch_size": 4,
+            "checkpoint_every": 3,
+            "threads": 1,
+            "device": "cpu",
+        }
+        file = output.with_name(f"{output.name}.yaml")
+        file.write_text(dump_config(TrainingConfig.model_validate(asked)), encoding="utf-8")
+        return run_command(["train", str(file)], folder)
+
+    return Job(start, _last_checkpoint, _student_files, ("",))
+
+
+def _last_checkpoint(run: Path) -> int:
+    return max((int(path.name) for path in (run / "checkpoints").glob("[0-9]*") if path.name.isdigit()), default=0)
+
+
+def _student_files(run: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(run)): path.read_bytes() for path in (run / "model").rglob("*") if path.is_file()}
+
+
+def strike(job: Job, output: Path, seconds: float, random: Random, tally: Tally) -> int:
+    """One try, killed at a random moment unless it ends before. Its exit status."""
+    command = job.start(output)
+    victim = random.choice(job.victims)
+    more = job.committed(output) + random.randint(1, 6) if random.random() < 0.5 else None
+    moment = time.monotonic() + random.uniform(0, seconds)
+    while command.poll() is None:
+        if time.monotonic() > moment if more is None else job.committed(output) >= more:
+            found = descendants(command.pid, victim) if victim else [psutil.Process(command.pid)]
+            if found:
+                random.choice(found).send_signal(signal.SIGKILL)
+                tally.kills[victim or "the command"] += 1
+                break
+        time.sleep(0.01)
+    said, _ = command.communicate(timeout=LIMIT_SECONDS)
+    tally.ends[command.returncode] += 1
+    if command.returncode not in (0, 2, -signal.SIGKILL) or "Traceback" in said:
+        tally.wrong.append(f"exit {command.returncode} after killing {victim or 'the command'}:\n{said[-3000:]}")
+    return command.returncode
+
+
+def disturb(job: Job, folder: Path, kills: int, seed: int) -> Tally:
+    """Kill, resume and compare until there were `kills` kills and the last output is finished."""
+    random, tally = Random(seed), Tally()
+    started = time.monotonic()
+    finish(job, folder / "undisturbed")
+    seconds, wanted = time.monotonic() - started, job.result(folder / "undisturbed")
+    print(f"undisturbed: {seconds:.0f} s, {len(wanted)} files of {sum(map(len, wanted.values())):,} bytes", flush=True)
+    while sum(tally.kills.values()) < kills:
+        output = folder / f"disturbed-{tally.finished}"
+        tries = 0
+        while sum(tally.kills.values()) < kills and strike(job, output, seconds, random, tally) != 0:
+            tries += 1
+        finish(job, output)
+        if job.result(output) != wanted:
+            tally.wrong.append(f"{output} differs from the undisturbed one")
+        tally.finished += 1
+        print(f"{sum(tally.kills.values())} kills, {tally.finished} outputs finished ({tries} tries)", flush=True)
+        shutil.rmtree(output)
+    return tally
+
+
+def finish(job: Job, output: Path) -> None:
+    """Run the command to its end; raises RuntimeError if it ends badly."""
+    command = job.start(output)
+    said, _ = command.communicate(timeout=LIMIT_SECONDS)
+    if command.returncode != 0:
+        raise RuntimeError(f"exit {command.returncode}:\n{said}")
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["extract", "train"])
+    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        job = extract_job(folder) if arguments.what == "extract" else train_job(folder)
+        tally = disturb(job, folder, arguments.kills, arguments.seed)
+    print(f"kills: {dict(tally.kills)}; exit statuses of the tries: {dict(tally.ends)}")
+    print(f"{tally.finished} outputs finished, {len(tally.wrong)} complaints")
+    print("\n".join(tally.wrong))
+    return 1 if tally.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
