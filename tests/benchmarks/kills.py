@@ -3,8 +3,8 @@
     python -m tests.benchmarks.kills extract --kills 40
     python -m tests.benchmarks.kills train --kills 40
 
-Each try is struck once by SIGKILL: the command itself, or for `extract` also a worker, the raylet or the GCS of its Ray.
-The same command is run again until it finishes, and then the next output is begun, until `--kills` have struck. Half of
+Each try is struck once by SIGKILL: the command itself, or for `extract` also a worker, raylet or GCS of its Ray. The
+same command is run again until it finishes, and then the next output is begun, until `--kills` have struck. Half of
 them strike at a random time, the others once some more has been committed. Exits 1 if a byte differs, if a try ends in
 another way than by the kill, with an error message (2) or well (0), or if it prints a traceback.
 """
@@ -73,7 +73,7 @@ def extract_job(folder: Path) -> Job:
 
 
 def train_job(folder: Path) -> Job:
-    """60 steps with dropout, a checkpoint every 3."""
+    """200 steps with dropout, a checkpoint every 5."""
     tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
     build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
 
@@ -94,9 +94,9 @@ def train_job(folder: Path) -> Job:
                 "max_tokens": 64,
             },
             "objective": [{"loss": "ce", "weight": 0.5}, {"loss": "sra", "weight": 0.5}],
-            "steps": 60,
+            "steps": 200,
             "batch_size": 4,
-            "checkpoint_every": 3,
+            "checkpoint_every": 5,
             "threads": 1,
             "device": "cpu",
         }

@@ -1,6 +1,7 @@
 """`ray job submit -- stillroom extract` on a real cluster, from the checkout as a user has it."""
 
 import importlib.util
+import json
 import os
 import secrets
 import shutil
@@ -31,6 +32,7 @@ pytestmark = [
 ]
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sysconfig.get_path("scripts")
+COMMAND = ["stillroom"] if shutil.which("stillroom", path=SCRIPTS) else ["python", "-m", "jobs.cli"]
 STARTS = 3
 MOST_UPLOADED = 20 * 2**20  # bytes; a virtual environment would be gigabytes, and Ray refuses 100 MB
 
@@ -40,11 +42,10 @@ def test_a_submitted_job_writes_the_bytes_of_this_process(tmp_path: Path) -> Non
     corpus = write_corpus(tmp_path / "corpus.jsonl")
     config = extraction(tmp_path / "submitted", tmp_path / "model", corpus, workers={"cpus": 0.5})
     (tmp_path / "extract.yaml").write_text(dump_config(config), encoding="utf-8")
-    command = ["stillroom"] if shutil.which("stillroom", path=SCRIPTS) else ["python", "-m", "jobs.cli"]
     with ray_head() as (address, environment, session):
         submit = ["ray", "job", "submit", "--address", address, "--working-dir", str(ROOT), "--"]
         job = subprocess.run(
-            [*submit, *command, "extract", str(tmp_path / "extract.yaml")],
+            [*submit, *COMMAND, "extract", str(tmp_path / "extract.yaml")],
             cwd=tmp_path,
             env=environment,
             stdout=subprocess.PIPE,
@@ -63,6 +64,32 @@ def test_a_submitted_job_writes_the_bytes_of_this_process(tmp_path: Path) -> Non
     found = shard_files(config.output)
     assert len([name for name in found if name.endswith("shard.json")]) > 1
     assert found == shard_files(here)
+
+
+def test_a_jobs_own_working_directory_is_not_imported(tmp_path: Path) -> None:
+    """Stillroom is installed, and the job's folder is the user's: Ray puts it before everything else."""
+    tiny_llama(tmp_path / "model", tiny_tokenizer(tmp_path / "model", "bpe"))
+    corpus = write_corpus(tmp_path / "corpus.jsonl")
+    config = extraction(tmp_path / "submitted", tmp_path / "model", corpus, workers={"cpus": 0.5})
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "extract.yaml").write_text(dump_config(config), encoding="utf-8")
+    for name in ("schemas", "pipeline", "torch", "transformers", "zarr"):  # pyarrow would already end Ray's own worker
+        trap = f"open({str(tmp_path / 'executed')!r}, 'a').write(__name__)\n"
+        (tmp_path / "mine" / f"{name}.py").write_text(trap)
+    with ray_head() as (address, environment, _):
+        installed = json.dumps({"env_vars": {"PYTHONPATH": str(ROOT)}})
+        submit = ["ray", "job", "submit", "--address", address, "--runtime-env-json", installed]
+        job = subprocess.run(
+            [*submit, "--working-dir", str(tmp_path / "mine"), "--", *COMMAND, "extract", "extract.yaml"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=240,
+        )
+        assert job.returncode == 0 and "succeeded" in job.stdout, job.stdout
+    assert not (tmp_path / "executed").exists()
+    assert (config.output / "index.parquet").exists()
 
 
 @contextmanager
