@@ -5,7 +5,6 @@ folder of its script, before everything else on a worker's path: so it is starte
 directory stands there too, and is taken off for our workers, unless it is stillroom's own.
 """
 
-import atexit
 import logging
 import os
 import secrets
@@ -15,8 +14,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +23,12 @@ from typing import Any, NoReturn
 import ray
 
 from pipeline.cluster.placement import require_schedulable
-from pipeline.cluster.processes import Cluster, LocalRay, Watched
+from pipeline.cluster.processes import Cluster, LocalRay, Watched, interrupted_by_death
 from schemas.configs.extraction import WorkersConfig
 from schemas.errors import ResourceError
 
 OBJECT_STORE_BYTES = 512 * 2**20  # of a local Ray: texts and tokens pass through it, never states
 MOST_ANNOTATORS = 16  # for each actor, so that a slow annotator does not starve a GPU
-WATCH_SECONDS = 0.1  # between two looks at a Ray that starts
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it where a submitted job runs
 PROJECT = Path(__file__).resolve().parents[2]
 # Ray has a worker's bash change to the job's working directory, puts that first on PYTHONPATH, and then runs this.
@@ -68,10 +64,9 @@ def connected(workers: WorkersConfig) -> Iterator[Connection]:
     address = workers.address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
         raise ResourceError(f"workers.address {address}: a Ray client does not share the cluster's disks; submit a job")
-    ended = threading.Event()
     with _empty_folder() as folder:
         with _standing_in(folder):
-            watched = _start(address, ended)
+            watched = _start(address)
         connection = Connection(_runtime_env(), watched)
         try:
             _require_resources(workers)
@@ -83,7 +78,6 @@ def connected(workers: WorkersConfig) -> Iterator[Connection]:
             if watched.dead():
                 watched.kill()
             ray.shutdown()
-            ended.set()
 
 
 def most_annotators(workers: WorkersConfig) -> int:
@@ -117,43 +111,18 @@ def _gcs_address() -> str:
     return str(ray.get_runtime_context().gcs_address)
 
 
-def _start(address: str, ended: threading.Event) -> Watched:
-    """Start or join Ray, in a thread that is left behind if Ray dies, when it would wait for what never comes.
-
-    Linux ends Ray's processes together with the thread that started them: so it stays until `ended` is set.
-    """
-    options, local = _options(address), LocalRay()
-    started: Future[None] = Future()
-
-    def start() -> None:
-        try:
-            ray.init(**options)
-            started.set_result(None)
-        except BaseException as error:  # noqa: BLE001 - it is raised by the thread that waits
-            started.set_exception(error)
-        ended.wait()
-
-    threading.Thread(target=start, name="ray", daemon=True).start()
+def _start(address: str) -> Watched:
+    """Start or join Ray."""
+    local = LocalRay()
     try:
-        _wait_for(started, local)
+        with interrupted_by_death(local, "Ray has died while it started: {} is gone; run the same command again"):
+            ray.init(**_options(address))
     except Exception as error:
-        ended.set()  # the rest of it ends with the thread; ended sooner, it would make Ray complain
+        local.kill()
         if isinstance(error, ResourceError):
             raise
         raise ResourceError(_not_started(address, error)) from error
     return local if address == "local" else Cluster(_gcs_address())
-
-
-def _wait_for(started: Future[None], local: LocalRay) -> None:
-    while True:
-        try:
-            return started.result(WATCH_SECONDS)
-        except FutureTimeout:
-            if part := local.dead():
-                atexit.unregister(ray.shutdown)  # it would wait for the thread that starts
-                raise ResourceError(
-                    f"Ray has died while it started: {part} is gone; run the same command again"
-                ) from None
 
 
 def _not_started(address: str, error: Exception) -> str:

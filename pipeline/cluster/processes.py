@@ -4,15 +4,24 @@ Ray itself waits 30 seconds for a raylet that died while it started, and 60 for 
 without a word that a user would understand.
 """
 
+import os
+import signal
 import socket
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from types import FrameType
+from typing import NoReturn, Protocol
 
 import psutil
 
+from schemas.errors import ResourceError
+
 CORE = ("gcs_server", "raylet")  # without one of these nothing goes on
+WATCH_SECONDS = 0.1  # between two looks at a Ray that starts
+GRACE_SECONDS = 5.0  # for the main thread to heed a signal
 LOOK_SECONDS = 2.0  # between two looks at a cluster's address
 ABSENT_SECONDS = 20.0  # for this long a GCS that is restarted may be away
 
@@ -79,6 +88,46 @@ class Cluster:
 
     def kill(self) -> None:
         """Nothing of it is ours."""
+
+
+class _Interrupted(BaseException):
+    """Passes through every `except Exception` of Ray."""
+
+
+@contextmanager
+def interrupted_by_death(ray: Watched, message: str) -> Iterator[None]:
+    """Ends what the main thread waits for if `ray` dies: raises ResourceError, `message` filled with what is dead.
+
+    Where the thread waits inside Ray, deaf to signals, the message is printed and the process exits with 2: Ray itself
+    would abort it a minute later. Other threads than the main one are not interrupted.
+    """
+    main = threading.main_thread()
+    if threading.current_thread() is not main:
+        yield
+        return
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(WATCH_SECONDS):
+            if part := ray.dead():
+                signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
+                if not over.wait(GRACE_SECONDS):
+                    sys.stderr.write(f"stillroom: {message.format(part)}\n")
+                    os._exit(2)
+                return
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise _Interrupted
+
+    previous = signal.signal(signal.SIGUSR1, interrupt)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    except _Interrupted:
+        raise ResourceError(message.format(ray.dead() or "it")) from None
+    finally:
+        over.set()
+        signal.signal(signal.SIGUSR1, previous)
 
 
 @contextmanager

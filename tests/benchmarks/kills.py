@@ -4,8 +4,8 @@
     python -m tests.benchmarks.kills train --kills 40
 
 Each try is struck once by SIGKILL: the command itself, or for `extract` also a worker, raylet or GCS of its Ray. The
-same command is run again until it finishes, and then the next output is begun, until `--kills` have struck. Half of
-them strike at a random time, the others once some more has been committed. Exits 1 if a byte differs, if a try ends in
+same command is run again until it finishes, and then the next output is begun, until `--kills` have struck. Three
+of ten strike at a random time, the others once some more has been committed. Exits 1 if a byte differs, if a try ends in
 another way than by the kill, with an error message (2) or well (0), or if it prints a traceback.
 """
 
@@ -48,6 +48,7 @@ class Job:
     start: Callable[[Path], "subprocess.Popen[str]"]
     committed: Callable[[Path], int]
     result: Callable[[Path], dict[str, bytes]]
+    most: int  # that is committed in the end
     victims: tuple[str, ...]  # processes below the command, by their beginning; "" for the command itself
 
 
@@ -67,6 +68,7 @@ def extract_job(folder: Path) -> Job:
     return Job(
         start=lambda output: start_command(config(folder, str(output), workers={"count": 2}), folder),
         committed=num_shards,
+        most=23,
         result=shard_files,
         victims=("", "ray::TeacherActor", "ray::", "raylet", "gcs_server"),
     )
@@ -104,7 +106,7 @@ def train_job(folder: Path) -> Job:
         file.write_text(dump_config(TrainingConfig.model_validate(asked)), encoding="utf-8")
         return run_command(["train", str(file)], folder)
 
-    return Job(start, _last_checkpoint, _student_files, ("",))
+    return Job(start, _last_checkpoint, _student_files, most=200, victims=("",))
 
 
 def _last_checkpoint(run: Path) -> int:
@@ -119,7 +121,7 @@ def strike(job: Job, output: Path, seconds: float, random: Random, tally: Tally)
     """One try, killed at a random moment unless it ends before. Its exit status."""
     command = job.start(output)
     victim = random.choice(job.victims)
-    more = job.committed(output) + random.randint(1, 6) if random.random() < 0.5 else None
+    more = random.randint(job.committed(output), job.most - 1) + 1 if random.random() < 0.7 else None
     moment = time.monotonic() + random.uniform(0, seconds)
     while command.poll() is None:
         if time.monotonic() > moment if more is None else job.committed(output) >= more:
@@ -139,9 +141,8 @@ def strike(job: Job, output: Path, seconds: float, random: Random, tally: Tally)
 def disturb(job: Job, folder: Path, kills: int, seed: int) -> Tally:
     """Kill, resume and compare until there were `kills` kills and the last output is finished."""
     random, tally = Random(seed), Tally()
-    started = time.monotonic()
-    finish(job, folder / "undisturbed")
-    seconds, wanted = time.monotonic() - started, job.result(folder / "undisturbed")
+    seconds = finish(job, folder / "undisturbed")
+    wanted = job.result(folder / "undisturbed")
     print(f"undisturbed: {seconds:.0f} s, {len(wanted)} files of {sum(map(len, wanted.values())):,} bytes", flush=True)
     while sum(tally.kills.values()) < kills:
         output = folder / f"disturbed-{tally.finished}"
@@ -157,12 +158,14 @@ def disturb(job: Job, folder: Path, kills: int, seed: int) -> Tally:
     return tally
 
 
-def finish(job: Job, output: Path) -> None:
-    """Run the command to its end; raises RuntimeError if it ends badly."""
+def finish(job: Job, output: Path) -> float:
+    """Run the command to its end, and tell the seconds; raises RuntimeError if it ends badly."""
+    started = time.monotonic()
     command = job.start(output)
     said, _ = command.communicate(timeout=LIMIT_SECONDS)
     if command.returncode != 0:
         raise RuntimeError(f"exit {command.returncode}:\n{said}")
+    return time.monotonic() - started
 
 
 def main() -> int:

@@ -113,7 +113,7 @@ def main() -> int:
         small = make_cache(folder, "small", fraction)
         manifest = Cache(small.cache).manifest
         for unit in range(manifest.units):
-            verify_shard(small.cache, unit, manifest)
+            verify_shard(small.cache, unit, manifest, None)
         worst = worst_difference(plain.cache, small.cache)
     found = {
         "device": torch.cuda.get_device_name(0),
