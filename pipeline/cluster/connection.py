@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import ray
+from rich.filesize import decimal
 
 from pipeline.cluster.placement import require_schedulable
 from pipeline.cluster.processes import Cluster, LocalRay, Watched, interrupted_by_death
@@ -28,6 +30,7 @@ from schemas.configs.extraction import WorkersConfig
 from schemas.errors import ResourceError
 
 OBJECT_STORE_BYTES = 512 * 2**20  # of a local Ray: texts and tokens pass through it, never states
+TEMPORARY_BYTES = 50 * 10**6  # that a local Ray needs for its logs
 MOST_ANNOTATORS = 16  # for each actor, so that a slow annotator does not starve a GPU
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it where a submitted job runs
 PROJECT = Path(__file__).resolve().parents[2]
@@ -114,6 +117,8 @@ def _gcs_address() -> str:
 def _start(address: str) -> Watched:
     """Start or join Ray."""
     local = LocalRay()
+    if address == "local":
+        _require_temporary_room()
     try:
         with interrupted_by_death(local, "Ray has died while it started: {} is gone; run the same command again"):
             ray.init(**_options(address))
@@ -123,6 +128,18 @@ def _start(address: str) -> Watched:
             raise
         raise ResourceError(_not_started(address, error)) from error
     return local if address == "local" else Cluster(_gcs_address())
+
+
+def _require_temporary_room() -> None:
+    """Where its folder is full, Ray waits for files that never come. Raises ResourceError."""
+    wanted = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp", "ray").absolute()
+    place = next(folder for folder in (wanted, *wanted.parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if free < TEMPORARY_BYTES:
+        raise ResourceError(
+            f"Ray keeps sockets and logs in {wanted}, where only {decimal(free)} are free; make room, or name another "
+            "folder in RAY_TMPDIR"
+        )
 
 
 def _not_started(address: str, error: Exception) -> str:

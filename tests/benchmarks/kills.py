@@ -5,8 +5,8 @@
 
 Each try is struck once by SIGKILL: the command itself, or for `extract` also a worker, raylet or GCS of its Ray. The
 same command is run again until it finishes, and then the next output is begun, until `--kills` have struck. Three
-of ten strike at a random time, the others once some more has been committed. Exits 1 if a byte differs, if a try ends in
-another way than by the kill, with an error message (2) or well (0), or if it prints a traceback.
+of ten strike at a random time, the others once some more has been committed. Exits 1 if a byte differs, if a try ends
+in another way than by the kill, with an error message (2) or well (0), or if it prints a traceback.
 """
 
 import argparse

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import pipeline.cluster.connection
+from pipeline.cluster.connection import connected
+from schemas.configs.extraction import WorkersConfig
+from schemas.errors import ResourceError
 from tests.pipeline.cluster.running import config, descendants, make_inputs, num_shards, shard_files, start_command
 
 pytestmark = pytest.mark.timeout(600)
@@ -30,6 +34,22 @@ def test_nothing_in_the_working_directory_is_imported(folder: Path, tmp_path: Pa
     assert command.returncode == 0, said
     assert list(tmp_path.rglob("*.executed")) == []
     assert num_shards(asked.output) > 20
+
+
+def test_a_place_that_ray_cannot_write_to_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file" / "below"))
+    said = r"^cannot start Ray: .*Not a directory.* name one in RAY_TMPDIR$"
+    with pytest.raises(ResourceError, match=said), connected(WorkersConfig()), connected(WorkersConfig()):
+        pass
+
+
+def test_a_place_that_is_full_is_said_before_ray_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr(pipeline.cluster.connection, "TEMPORARY_BYTES", 2**62)
+    said = rf"^Ray keeps sockets and logs in {tmp_path}/tmp/ray, where only .*B are free; make room, or name another"
+    with pytest.raises(ResourceError, match=said), connected(WorkersConfig()):
+        pass
 
 
 def kill_when(condition: Callable[[], bool], command: int, named: str) -> float:
