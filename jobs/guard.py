@@ -20,7 +20,7 @@ INTERRUPTED = {
     "extract": "every finished shard stays in the output; the same command goes on after it",
     "train": "the run's last checkpoint stays (`checkpoint_every` steps apart); the same command goes on from it",
     "generate": "nothing was written, because texts appear whole at the end; the same command starts again",
-    "reindex": "the index of before stays; run the same command again",
+    "reindex": "the earlier index stays; run the same command again",
     "demo": "every finished step stays; the same command goes on from there",
 }
 NOTHING_KEPT = "nothing was written; run the same command again"

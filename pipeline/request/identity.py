@@ -46,9 +46,9 @@ def make_identity(
         "annotator": annotator_version,
         "batching": config.batching.model_dump(mode="json"),
     }
-    # What came later stands there only if it is asked for: the fingerprints of before hold.
+    # Later settings stand here only if they are asked for, so earlier fingerprints stay the same.
     identity |= nest_records(records)
-    if plan.spell_special and keeps_tokens(arrays):  # without such texts, the spans are those of before
+    if plan.spell_special and keeps_tokens(arrays):  # without such texts, the spans are as before
         identity["spans"] = "outside special tokens"
     if teacher.keep_embeddings:  # apart from the teacher: with or without, its states are the same
         identity["keep_embeddings"] = True

@@ -97,7 +97,7 @@ def make_request(config: ExtractionConfig) -> Request:
 
 
 def _rules(loaded: LoadedTokenizer) -> dict[str, str | None]:
-    """Nothing where AutoTokenizer follows tokenizer.json: the fingerprints of before hold."""
+    """Nothing where AutoTokenizer follows tokenizer.json, so earlier fingerprints stay the same."""
     return {} if loaded.set_aside is None else {RULES: OF_THE_FILE}
 
 

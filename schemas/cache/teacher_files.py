@@ -30,7 +30,7 @@ def record_teacher_files(teacher: Path) -> None:
 
 
 def read_teacher_files(cache: Path) -> TeacherFiles | None:
-    """teacher/files.json, None in a cache of before there was one. Raises CacheError if it is damaged."""
+    """teacher/files.json, None in a cache made before it existed. Raises CacheError if it is damaged."""
     path = cache / TEACHER / FILES
     return read_record(path, TeacherFiles, CacheError, f"cannot check {path.parent}") if path.exists() else None
 
