@@ -195,7 +195,7 @@ EXTRACTIONS: dict[str, tuple[Break, str]] = {
         broken(lambda model: edit(model / "config.json", lambda c: c | {"model_type": "llamma"})),
         "llamma",
     ),
-    "only pickled weights": (broken(as_pickle), "no pickle is read"),
+    "only pickled weights": (broken(as_pickle), "pickles are not read"),
     "no weights": (broken(lambda model: (model / "model.safetensors").unlink()), "no weights"),
     "an encoder as causal": (teacher(model="ENCODER"), "encoder"),
     "layer that is not there": (states(hidden=[7]), "no layer 7"),

@@ -3,6 +3,7 @@
 Tokenizing and aligning cost well under a millisecond per sample, so they are done anew in every epoch.
 """
 
+import signal
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -56,9 +57,15 @@ def batches(builder: BatchBuilder, batch_size: int, seed: int, start: int, worke
         num_workers=workers,
         collate_fn=_as_is,
         multiprocessing_context=_context(workers),
+        worker_init_fn=_leave_interrupts,
         # Starting an iterator draws a number; from the global generator, a resumed run would miss one.
         generator=torch.Generator(),
     )
+
+
+def _leave_interrupts(worker: int) -> None:
+    # A terminal interrupts the workers too; the training answers for all, and they end with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _as_is(batch: Any) -> Any:
