@@ -110,7 +110,7 @@ def train_job(folder: Path) -> Job:
 
 
 def _last_checkpoint(run: Path) -> int:
-    return max((int(path.name) for path in (run / "checkpoints").glob("[0-9]*") if path.name.isdigit()), default=0)
+    return max((int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*")), default=0)
 
 
 def _student_files(run: Path) -> dict[str, bytes]:

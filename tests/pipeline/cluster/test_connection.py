@@ -40,7 +40,7 @@ def test_a_place_that_ray_cannot_write_to_is_said(tmp_path: Path, monkeypatch: p
     (tmp_path / "file").touch()
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file" / "below"))
     said = r"^cannot start Ray: .*Not a directory.* name one in RAY_TMPDIR$"
-    with pytest.raises(ResourceError, match=said), connected(WorkersConfig()), connected(WorkersConfig()):
+    with pytest.raises(ResourceError, match=said), connected(WorkersConfig()):
         pass
 
 
@@ -72,7 +72,8 @@ def test_a_ray_that_dies_while_it_starts_is_said_within_seconds(process: str, fo
     said, _ = command.communicate(timeout=120)
     assert time.monotonic() - killed < 20  # Ray waits for 30 or 60
     assert command.returncode == 2, said
-    assert said == f"stillroom: Ray has died while it started: its {process} is gone; run the same command again\n"
+    ours = [line for line in said.splitlines() if "rpc_client.h" not in line]  # a warning that Ray itself prints
+    assert ours == [f"stillroom: Ray has died while it started: its {process} is gone; run the same command again"]
     assert not (tmp_path / "cache").exists()
 
 
