@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from transformers import PreTrainedTokenizerBase
 
@@ -99,7 +99,9 @@ def make_plan(
     A sample counts bytes / r tokens, and never more than `max_tokens`, where r is the bytes a token has in the first
     MEASURED_SAMPLES samples. Raises CorpusError: no records, only blank ones, an id twice, or whatever reading raises.
     """
-    bytes_measured, tokens_measured = _measure(corpus, tokenizer)
+    samples = (sample for _, sample in corpus.read())
+    head = list(_head(samples))
+    bytes_measured, tokens_measured = _measure(corpus, head, tokenizer)
     limit = max_tokens if max_tokens is not None else 1 << 62
     ids, whole = UniqueIds(), hashlib.sha256()
     units: list[Unit] = []
@@ -110,7 +112,7 @@ def make_plan(
     def close() -> None:
         units.append(Unit(len(units), first, num_samples - first, text_bytes, tokens, digest.hexdigest()))
 
-    for _, sample in corpus.read():
+    for sample in chain(head, samples):
         if sample is None:
             num_empty += 1
             continue
@@ -153,14 +155,23 @@ def predict_bytes(plan: Plan, arrays: Sequence[ArrayRecord], units: Iterable[Uni
     )
 
 
-def _measure(corpus: Corpus, tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
+def _head(samples: Iterator[Sample | None]) -> Iterator[Sample | None]:
+    """The first MEASURED_SAMPLES samples, and the blank records among them."""
+    found = 0
+    for sample in samples:
+        found += sample is not None
+        yield sample
+        if found == MEASURED_SAMPLES:
+            return
+
+
+def _measure(corpus: Corpus, head: list[Sample | None], tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
     """Bytes and tokens of the first samples."""
-    texts = [sample.prompt + sample.response for sample in islice(corpus, MEASURED_SAMPLES)]
+    texts = [sample.prompt + sample.response for sample in head if sample is not None]
     if not texts:
-        blank = any(sample is None for _, sample in corpus.read())
         raise CorpusError(
             f"every record of the corpus is blank in {corpus.config.text or corpus.config.response!r}"
-            if blank
+            if head
             else f"the corpus holds no records: {', '.join(map(str, corpus.files))}"
         )
     ids = tokenizer(texts, add_special_tokens=True, truncation=False, padding=False, verbose=False)["input_ids"]
