@@ -1,6 +1,7 @@
 """The divergences of KD with settings that are not their defaults, and sparse teachers for them."""
 
 import torch
+from torch import Tensor
 
 from schemas.cache.kinds.next_token import NO_TAIL
 
@@ -15,7 +16,7 @@ DIVERGENCES = {
 }
 
 
-def with_tail(p, k):
+def with_tail(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The logarithms of the k largest and of the sum of all others, and which they are."""
     values, ids = p.sort(dim=-1, descending=True)
     tail = values[..., k:].sum(-1, keepdim=True)

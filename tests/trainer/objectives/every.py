@@ -114,7 +114,7 @@ class World:
         """Value, terms, and the gradient to everything that can learn, by name."""
         value, parts = self.objective(self.student, self.batch, counts_of(self.batch))
         leaves = self.leaves()
-        found = torch.autograd.grad(value, leaves.values(), allow_unused=True)
+        found = torch.autograd.grad(value, tuple(leaves.values()), allow_unused=True)
         gradients = [torch.zeros_like(x) if g is None else g for x, g in zip(leaves.values(), found, strict=True)]
         return {"value": value.detach(), **parts, **dict(zip(leaves, gradients, strict=True))}
 

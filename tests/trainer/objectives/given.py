@@ -1,12 +1,11 @@
 """A context of two models that need not exist."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from schemas.cache.manifest import CacheManifest
-from schemas.models.teacher_head import TeacherHead
 from trainer.alignment.vocabulary import SharedVocabulary
 from trainer.objectives.context import LossContext, StudentSize
 
@@ -16,11 +15,11 @@ class GivenContext:
     """What the tests say of both models. Whoever asks for tokenizers that were not given finds none."""
 
     manifest: CacheManifest
-    head: TeacherHead | None
+    head: Any  # a TeacherHead; None of an encoder
     student: StudentSize
     vocabulary: SharedVocabulary
     same_tokenizer: bool
-    embedding_Vd: Tensor | None = None
+    embedding_Vd: Any = None  # a Tensor, where the cache keeps one
     tokenizers: tuple[PreTrainedTokenizerBase, ...] = ()  # the student's, the teacher's
 
     @property

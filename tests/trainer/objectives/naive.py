@@ -4,40 +4,47 @@ Everything is a 0-d or 1-d tensor so that autograd gives the gradients too; noth
 """
 
 import math
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from schemas.configs.losses.mta import MTAConfig
+from schemas.configs.losses.sra import SRAConfig
 from tests.trainer.objectives.answers import by_layer
+from trainer.alignment.vocabulary import SharedVocabulary
+from trainer.data.batch import Batch
 from trainer.data.teacher_states import TeacherHidden, TeacherMass
-from trainer.data.tied_tokens import SameTokenPositions
-from trainer.student.states import StudentHidden, StudentLogits, StudentMass
+from trainer.data.tied_tokens import SameTokenPositions, SpanSet
+from trainer.student.states import StudentHidden, StudentLogits, StudentMass, StudentStates
 
 
-def dot(u, v):
+def dot(u: Any, v: Any) -> Any:
     return sum((u[i] * v[i] for i in range(len(u))), torch.zeros((), dtype=u.dtype))
 
 
-def cos(u, v):
+def cos(u: Any, v: Any) -> Any:
     if dot(u, u) <= 1e-12 or dot(v, v) <= 1e-12:
         return torch.zeros((), dtype=u.dtype)
     return dot(u, v) / (torch.sqrt(dot(u, u)) * torch.sqrt(dot(v, v)))
 
 
-def project(u, matrix):
+def project(u: Any, matrix: Tensor) -> Any:
     return torch.stack([dot(u, matrix[:, j]) for j in range(matrix.shape[1])])
 
 
-def log_softmax(z):
+def log_softmax(z: Tensor) -> Tensor:
     top = float(z.detach().max())
-    return z - top - torch.log(sum(torch.exp(x - top) for x in z))
+    total: Any = sum(torch.exp(x - top) for x in z)
+    return z - top - torch.log(total)
 
 
-def kl(teacher, student, temperature):
+def kl(teacher: Any, student: Any, temperature: float) -> Any:
     log_p, log_q = log_softmax(teacher / temperature), log_softmax(student / temperature)
     return sum(torch.exp(log_p[v]) * (log_p[v] - log_q[v]) for v in range(len(teacher)))
 
 
-def head_logits(head, state):
+def head_logits(head: Any, state: Tensor) -> Tensor:
     z = [
         head.transform.scale * (dot(state, row.to(state.dtype)) + bias)
         for row, bias in zip(head.weight_Vd, _bias(head), strict=True)
@@ -47,15 +54,15 @@ def head_logits(head, state):
     return torch.stack(z)
 
 
-def _bias(head):
+def _bias(head: Any) -> Any:
     return head.bias_V.tolist() if head.bias_V is not None else [0.0] * len(head.weight_Vd)
 
 
-def tokens_of(labels, k):
+def tokens_of(labels: Tensor, k: int) -> list[int]:
     return [t for t, label in enumerate(labels.tolist()) if label == k]
 
 
-def spans_of(spans, b):
+def spans_of(spans: SpanSet, b: int) -> list[tuple[list[int], list[int]]]:
     """(student tokens, teacher tokens) of every span that counts."""
     return [
         (tokens_of(spans.student_BS[b], k), tokens_of(spans.teacher_BT[b], k))
@@ -64,7 +71,7 @@ def spans_of(spans, b):
     ]
 
 
-def centre(hidden, weights, tokens, floor=0.0):
+def centre(hidden: Any, weights: Any, tokens: list[int], floor: float = 0.0) -> Any:
     total = sum(weights[t] for t in tokens)
     if floor > 0:
         return sum(weights[t] * hidden[t] for t in tokens) / max(total, floor)
@@ -73,8 +80,8 @@ def centre(hidden, weights, tokens, floor=0.0):
     return sum(weights[t] / total * hidden[t] for t in tokens)
 
 
-def ce(student, batch):
-    total = 0.0
+def ce(student: StudentStates, batch: Batch) -> Any:
+    total: Any = 0.0
     for b in range(len(batch.sample_ids)):
         for s in range(1, batch.tokens_BS.shape[1]):
             if batch.target_BS[b, s]:
@@ -82,7 +89,7 @@ def ce(student, batch):
     return {"nll": total}
 
 
-def kd(student, batch, head, layer, temperature):
+def kd(student: StudentStates, batch: Batch, head: Any, layer: int, temperature: float) -> Any:
     total = 0.0
     for b in range(len(batch.sample_ids)):
         for s in range(batch.tokens_BS.shape[1] - 1):
@@ -96,7 +103,7 @@ def kd(student, batch, head, layer, temperature):
     return {"kl": total}
 
 
-def strip(mass, mask, count):
+def strip(mass: Any, mask: Any, count: int) -> Any:
     kept, seen = [], 0
     for m, real in zip(mass.tolist(), mask.tolist(), strict=True):
         seen += real
@@ -104,7 +111,7 @@ def strip(mass, mask, count):
     return kept
 
 
-def pairwise(student, teacher, weights):
+def pairwise(student: Any, teacher: Any, weights: Any) -> Any:
     """Numerator and denominator of the weighted mean over ordered pairs."""
     up, down = 0.0, 0.0
     for i in range(len(weights)):
@@ -116,7 +123,17 @@ def pairwise(student, teacher, weights):
     return up, down
 
 
-def sra(student, batch, spans, config, layers, lasts, projection, head, vocabulary):
+def sra(
+    student: StudentStates,
+    batch: Batch,
+    spans: Any,
+    config: SRAConfig,
+    layers: Any,
+    lasts: Any,
+    projection: Any,
+    head: Any,
+    vocabulary: SharedVocabulary,
+) -> Any:
     """`layers`, `lasts`: (student, teacher) layer of cos and geo, and the last ones."""
     total = {"cos": 0.0, "geo": 0.0, "span_kd": 0.0}
     for b in range(len(batch.sample_ids)):
@@ -124,7 +141,7 @@ def sra(student, batch, spans, config, layers, lasts, projection, head, vocabula
         if not pairs:
             continue
 
-        def side(layer, hidden, mass, mask, ignore=config.ignore_first, b=b):
+        def side(layer: int, hidden: Any, mass: Any, mask: Any, ignore: int = config.ignore_first, b: int = b) -> Any:
             if config.pooling == "mean":
                 return hidden[layer][b], [1.0] * len(mask[b])
             return hidden[layer][b], strip(mass[layer][b], mask[b], ignore)
@@ -169,7 +186,7 @@ def sra(student, batch, spans, config, layers, lasts, projection, head, vocabula
     return total
 
 
-def token_weights(hidden, mask):
+def token_weights(hidden: Any, mask: Any) -> Any:
     """w_t = mean over u of softmax over t != u of H^_u . H^_t / sqrt(d); a list of floats, 0 for padding."""
     real = [t for t, m in enumerate(mask.tolist()) if m]
     if len(real) == 1:
@@ -193,7 +210,9 @@ def token_weights(hidden, mask):
     return weights
 
 
-def mta(student, batch, config, key_layers, projections, by_token):
+def mta(
+    student: StudentStates, batch: Batch, config: MTAConfig, key_layers: Any, projections: Any, by_token: bool
+) -> Any:
     """`key_layers`: (student layer, teacher layer, spans of that level, words)."""
     dsa, hid = [], []
     for l_student, l_teacher, spans, words in key_layers:
@@ -234,13 +253,13 @@ def mta(student, batch, config, key_layers, projections, by_token):
     return {"dsa": sum(dsa) / len(dsa), "hid": hid_total}
 
 
-def _weights(config, hidden, mask):
+def _weights(config: MTAConfig, hidden: Any, mask: Any) -> Any:
     if config.token_weights == "uniform":
         return [float(m) / int(mask.sum()) for m in mask.tolist()]
     return token_weights(hidden, mask)
 
 
-def _reduce(parts, normalise):
+def _reduce(parts: Any, normalise: str) -> Any:
     if normalise == "sample":
         return sum(up / down for up, down in parts if down > 0)
     down = sum(d for _, d in parts)

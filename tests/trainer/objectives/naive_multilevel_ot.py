@@ -1,24 +1,29 @@
 """MultiLevelOT by loops over tokens, positions and the Sinkhorn matrix."""
 
-import torch
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from schemas.configs.losses.multilevel_ot import MultiLevelOTConfig
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.predicting import student_positions, teacher_positions
-from trainer.student.states import StudentLogits
+from trainer.data.batch import Batch
+from trainer.student.states import StudentLogits, StudentStates
 
 
-def leading(rows, k, temperature):
+def leading(rows: list[Tensor], k: int, temperature: float) -> Any:
     """The k tokens with the largest sum of probabilities over the rows, largest first."""
-    favour = sum(torch.exp(naive.log_softmax(row.detach() / temperature)) for row in rows)
+    favour: Any = sum(torch.exp(naive.log_softmax(row.detach() / temperature)) for row in rows)
     return sorted(range(len(favour)), key=lambda v: -favour[v].item())[:k]
 
 
-def chosen(rows, tokens, temperature):
+def chosen(rows: list[Tensor], tokens: list[int], temperature: float) -> Any:
     """log-probabilities of the tokens, over the whole vocabulary."""
     return [naive.log_softmax(row / temperature)[tokens] for row in rows]
 
 
-def sinkhorn(cost, regularisation, iterations):
+def sinkhorn(cost: Any, regularisation: float, iterations: int) -> Any:
     """<P, C>, with the kernel itself divided by its row sums and then by its column sums (equation 19)."""
     rows, columns = range(len(cost)), range(len(cost[0]))
     kernel = [[torch.exp(-cost[i][j] / regularisation) for j in columns] for i in rows]
@@ -30,7 +35,7 @@ def sinkhorn(cost, regularisation, iterations):
     return sum(kernel[i][j] * cost[i][j] for i in rows for j in columns)
 
 
-def multilevel_ot(student, batch, logits, config):
+def multilevel_ot(student: StudentStates, batch: Batch, logits: list[Tensor], config: MultiLevelOTConfig) -> Any:
     total = dict.fromkeys(("absolute", "logarithmic", "sinkhorn"), torch.zeros((), dtype=torch.float64))
     for b in range(len(batch.sample_ids)):
         own = [student[StudentLogits()][b, s].double() for s in student_positions(batch, b)]

@@ -1,14 +1,19 @@
 """ULD by loops over sorted probabilities."""
 
-import torch
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from schemas.configs.losses.uld import ULDConfig
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.predicting import student_positions, teacher_positions
+from trainer.data.batch import Batch
 from trainer.data.tied_tokens import Spans
-from trainer.student.states import StudentLogits
+from trainer.student.states import StudentLogits, StudentStates
 
 
-def distance(student, teacher, temperature):
+def distance(student: Tensor, teacher: Tensor, temperature: float) -> Any:
     """sum_i |q^(i) - p^(i)| of two vectors of logits."""
     sides = [torch.exp(naive.log_softmax(z / temperature)) for z in (student, teacher)]
     q, p = (sorted(side, key=torch.Tensor.item, reverse=True) for side in sides)
@@ -18,7 +23,7 @@ def distance(student, teacher, temperature):
     return total
 
 
-def pairs_of(batch, config, b):
+def pairs_of(batch: Batch, config: ULDConfig, b: int) -> list[tuple[int, int]]:
     own, theirs = student_positions(batch, b), teacher_positions(batch, b)
     if config.pairs == "order":
         return list(zip(own, theirs, strict=False))
@@ -27,7 +32,7 @@ def pairs_of(batch, config, b):
     return [(s, t) for s, t in ends if s in own and t in theirs]
 
 
-def uld(student, batch, logits, config):
+def uld(student: StudentStates, batch: Batch, logits: list[Tensor], config: ULDConfig) -> Any:
     total = torch.zeros((), dtype=torch.float64)
     for b in range(len(batch.sample_ids)):
         pairs = pairs_of(batch, config, b)

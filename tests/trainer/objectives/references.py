@@ -16,7 +16,8 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "references"
 class Golden(dict[str, Any]):
     """The arrays of one file, as attributes too."""
 
-    __getattr__ = dict.__getitem__
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
 
 
 def golden(name: str) -> Golden:

@@ -2,11 +2,14 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from schemas.cache.reader import Cache
 from schemas.cache.teacher import HeadRecord
@@ -21,9 +24,10 @@ from tests.trainer.objectives import naive
 from tests.trainer.objectives.answers import by_layer, moved, with_answers
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.words import STUDENT, TEACHER, word_tokenizer
-from tests.trainer.objectives.world import counts_of, gradients, make_batch, make_context, pick
+from tests.trainer.objectives.world import counts_of, gradients, losses_of, make_batch, make_context, pick
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.alignment.vocabulary import share_vocabulary
+from trainer.data.batch import Batch
 from trainer.data.loader import BatchBuilder
 from trainer.data.teacher_states import TeacherHidden
 from trainer.data.tied_tokens import Spans, SpanSet
@@ -31,11 +35,12 @@ from trainer.objectives.alm import binarised_divergence, boundary_tokens, log1me
 from trainer.objectives.context import StudentSize
 from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.kernels.next_token import next_token_logprobs, next_token_logprobs_of
-from trainer.objectives.objective import build_objective
+from trainer.objectives.objective import Objective, build_objective
 from trainer.student.load import forward, load_student
-from trainer.student.states import StudentLogits
+from trainer.student.states import StudentLogits, StudentStates
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
+Divergence = Literal["kl", "reverse_kl", "tvd"]
 # The teacher's head computes in float32 whatever the student does.
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-5}
 
@@ -43,22 +48,29 @@ TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-5}
 STUDENT_BOUNDARIES, TEACHER_BOUNDARIES = [0, 1, 4], [2, 3, 7]
 
 
-def world(config, seed=0, dtype=torch.float64, record=None, samples=4):
+def world(
+    config: ALMConfig,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+    record: HeadRecord | None = None,
+    samples: int = 4,
+) -> Any:
     objective = build_objective([config], replace(make_context(seed, record=record), tokenizers=(STUDENT, TEACHER)))
     return objective, *make_batch(objective, seed, dtype=dtype, samples=samples)
 
 
-def close(found, wanted, tolerance):
+def close(found: Tensor, wanted: Tensor, tolerance: float) -> None:
     """Relative to the largest number of `wanted`: single entries of a gradient may cancel to nothing."""
     scale = max(float(wanted.abs().max()), 1e-3)
     assert float((found.double() - wanted.double()).abs().max()) <= tolerance * scale
 
 
-def log_sum(log_p, tokens):
-    return torch.log(sum(torch.exp(log_p[token]) for token in tokens))
+def log_sum(log_p: Any, tokens: list[int]) -> Tensor:
+    total: Any = sum(torch.exp(log_p[token]) for token in tokens)
+    return torch.log(total)
 
 
-def truth(student, batch, spans, head, layer, config):
+def truth(student: StudentStates, batch: Batch, spans: SpanSet, head: Any, layer: int, config: ALMConfig) -> Any:
     """The sum over samples of the mean divergence of chunks, and their number, one chunk and one token at a time."""
     total, number = torch.zeros((), dtype=torch.float64), 0
     threshold, tau = config.debias_threshold, config.temperature
@@ -68,7 +80,8 @@ def truth(student, batch, spans, head, layer, config):
             naive.log_softmax(naive.head_logits(head, state))
             for state in by_layer(batch, TeacherHidden)[layer][b].double()
         ]
-        chunks, open_chunk = [], ([], [])
+        chunks = list[tuple[list[int], list[int]]]()
+        open_chunk: tuple[list[int], list[int]] = ([], [])
         pairs = [context for context in naive.spans_of(spans, b) if 0 not in context[0] and 0 not in context[1]]
         for place, (s_tokens, t_tokens) in enumerate(pairs):
             open_chunk = (open_chunk[0] + s_tokens, open_chunk[1] + t_tokens)
@@ -78,8 +91,8 @@ def truth(student, batch, spans, head, layer, config):
                 open_chunk = ([], [])
         distances = []
         for s_tokens, t_tokens in chunks:
-            log_q = sum(own[s - 1][batch.tokens_BS[b, s]] for s in s_tokens)
-            log_p = sum(theirs[t - 1][batch.teacher_tokens_BT[b, t]] for t in t_tokens)
+            log_q: Any = sum(own[s - 1][batch.tokens_BS[b, s]] for s in s_tokens)
+            log_p: Any = sum(theirs[t - 1][batch.teacher_tokens_BT[b, t]] for t in t_tokens)
             if threshold is not None:
                 log_q = log_q + log_sum(own[s_tokens[-1]], STUDENT_BOUNDARIES)
                 log_p = log_p + log_sum(theirs[t_tokens[-1]], TEACHER_BOUNDARIES)
@@ -112,10 +125,10 @@ SWITCHES = {
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=["float64", "float32"])
 @pytest.mark.parametrize(("seed", "rows"), [(0, 1), (1, 3), (2, 1000)])
 @pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
-def test_value_and_gradient(switches, seed, rows, dtype):
+def test_value_and_gradient(switches: dict[str, Any], seed: int, rows: int, dtype: torch.dtype) -> None:
     config = ALMConfig(**switches)
     objective, student, batch = world(config, seed, dtype, record=SOFTCAPPED if seed == 1 else None)
-    (loss,) = objective.losses
+    (loss,) = losses_of(objective)
     loss.chunks = replace(ON_CPU, rows=9 * rows)
     expected, number = truth(student, batch, batch[loss.spans], loss.head, loss.hidden.layer, config)
     scalar, parts = objective(student, batch, {"sample": 4})
@@ -128,13 +141,13 @@ def test_value_and_gradient(switches, seed, rows, dtype):
         close(f, r, TOLERANCE[dtype])
 
 
-def test_float32_is_no_worse_than_plain_autograd_in_float32():
+def test_float32_is_no_worse_than_plain_autograd_in_float32() -> None:
     torch.manual_seed(0)
     exact = 5 * torch.randn(40, 20_000, dtype=torch.float64)
     token, some = torch.randint(20_000, (40,)), torch.randperm(20_000)[:7000].sort().values
     weights = torch.randn(2, 40, dtype=torch.float64)
 
-    def plain(dtype):
+    def plain(dtype: torch.dtype) -> Any:
         logits = exact.to(dtype).requires_grad_()
         log_p = logits.log_softmax(-1)
         values = torch.stack([log_p.gather(1, token[:, None]).squeeze(1), log_p[:, some].logsumexp(-1)])
@@ -153,7 +166,7 @@ def test_float32_is_no_worse_than_plain_autograd_in_float32():
         assert error <= 1.5 * allowed + 1e-7
 
 
-def test_log_of_one_minus_exp_at_both_ends():
+def test_log_of_one_minus_exp_at_both_ends() -> None:
     x = torch.tensor([-1e-7, -1e-3, -0.6, -0.7, -5.0, -90.0])
     found = log1mexp(x.requires_grad_())
     (slope,) = torch.autograd.grad(found.sum(), x)
@@ -164,20 +177,21 @@ def test_log_of_one_minus_exp_at_both_ends():
     )
 
 
-def test_a_high_temperature_has_a_limit():
+def test_a_high_temperature_has_a_limit() -> None:
     """Binarised KL, times tau, tends to a log(a / b) - a + b, and total variation to |a - b|."""
     log_p, log_q = torch.tensor([-0.5, -3.0, -20.0]).double(), torch.tensor([-2.0, -3.0, -1.0]).double()
     a, b = 1e-4 - log_p, 1e-4 - log_q
-    for divergence, limit in (
-        ("kl", a * (a / b).log() - a + b),
-        ("reverse_kl", b * (b / a).log() - b + a),
-        ("tvd", (a - b).abs()),
-    ):
+    limits: dict[Divergence, Tensor] = {
+        "kl": a * (a / b).log() - a + b,
+        "reverse_kl": b * (b / a).log() - b + a,
+        "tvd": (a - b).abs(),
+    }
+    for divergence, limit in limits.items():
         found = binarised_divergence(log_p, log_q, divergence, 1e6)
         torch.testing.assert_close(found, limit, rtol=1e-4, atol=1e-9)
 
 
-def test_sure_models_and_hopeless_ones_stay_finite():
+def test_sure_models_and_hopeless_ones_stay_finite() -> None:
     log_p = torch.tensor([0.0, 0.0, -1e4, -1e4, -1e-9])
     for divergence in ("kl", "reverse_kl", "tvd"):
         for temperature in (0.5, 1.0, 100.0, 1e4):
@@ -187,7 +201,7 @@ def test_sure_models_and_hopeless_ones_stay_finite():
             assert torch.isfinite(found).all() and torch.isfinite(slope).all()
 
 
-def padded(student, batch, more):
+def padded(student: StudentStates, batch: Batch, more: int) -> Any:
     """The same samples with `more` columns of padding and spans, filled with what must not matter."""
     tokens = lambda x, value: pad(x, (0, more), value=value)  # noqa: E731
     states = lambda x, value: pad(x, (0, 0, 0, more), value=value)  # noqa: E731
@@ -206,7 +220,7 @@ def padded(student, batch, more):
     return with_answers(student, {StudentLogits(): states(student[StudentLogits()], -5.0)}), wide
 
 
-def assert_same(found, wanted, student, objective):
+def assert_same(found: Any, wanted: Any, student: StudentStates, objective: Objective) -> None:
     for name in wanted[1]:
         torch.testing.assert_close(found[1][name], wanted[1][name], rtol=1e-6, atol=1e-7)
     pairs = zip(gradients(found[0], student, objective), gradients(wanted[0], student, objective), strict=True)
@@ -215,7 +229,7 @@ def assert_same(found, wanted, student, objective):
 
 
 @pytest.mark.parametrize("threshold", [None, 0.1])
-def test_padding_order_and_accumulation_change_nothing(threshold):
+def test_padding_order_and_accumulation_change_nothing(threshold: float) -> None:
     objective, student, batch = world(ALMConfig(debias_threshold=threshold), 2, torch.float32, samples=6)
     counts = counts_of(batch)
     for changed in (padded(student, batch, 5), pick(student, batch, [2, 0, 5, 3, 1, 4])):
@@ -226,11 +240,11 @@ def test_padding_order_and_accumulation_change_nothing(threshold):
     assert_same(summed, objective(student, batch, counts), student, objective)
 
 
-def test_only_logits_that_predict_a_chunk_or_its_end_get_a_gradient():
+def test_only_logits_that_predict_a_chunk_or_its_end_get_a_gradient() -> None:
     objective, student, batch = world(ALMConfig(debias_threshold=None), 2, torch.float32)
     student, batch = padded(student, batch, 3)
     (gradient,) = torch.autograd.grad(objective(student, batch, counts_of(batch))[0], [student[StudentLogits()]])
-    spans = batch[objective.losses[0].spans]
+    spans = batch[losses_of(objective)[0].spans]
     reads = torch.zeros_like(batch.mask_BS)
     for b in range(4):
         for s_tokens, t_tokens in naive.spans_of(spans, b):
@@ -240,7 +254,7 @@ def test_only_logits_that_predict_a_chunk_or_its_end_get_a_gradient():
     assert torch.equal(gradient.abs().sum(-1) > 0, reads)
 
 
-def test_a_step_of_nothing_is_zero():
+def test_a_step_of_nothing_is_zero() -> None:
     objective, student, batch = world(ALMConfig())
     spanless = moved(batch, Spans, lambda spans: replace(spans, mask_BK=torch.zeros_like(spans.mask_BK)))
     scalar, parts = objective(student, spanless, counts_of(batch))
@@ -248,7 +262,7 @@ def test_a_step_of_nothing_is_zero():
     assert all(torch.count_nonzero(gradient) == 0 for gradient in gradients(scalar, student, objective))
 
 
-def test_half_precision_logits_under_autocast_are_computed_in_float32():
+def test_half_precision_logits_under_autocast_are_computed_in_float32() -> None:
     objective, student, batch = world(ALMConfig(), dtype=torch.float32)
     half = with_answers(student, {StudentLogits(): student[StudentLogits()].detach().bfloat16().requires_grad_()})
     full = with_answers(student, {StudentLogits(): half[StudentLogits()].detach().float().requires_grad_()})
@@ -260,7 +274,7 @@ def test_half_precision_logits_under_autocast_are_computed_in_float32():
     torch.testing.assert_close(found.float(), right, rtol=1e-2, atol=1e-6)
 
 
-def test_boundary_tokens_of_every_kind_of_tokenizer(tmp_path):
+def test_boundary_tokens_of_every_kind_of_tokenizer(tmp_path: Path) -> None:
     assert boundary_tokens(STUDENT).tolist() == STUDENT_BOUNDARIES
     assert boundary_tokens(TEACHER).tolist() == TEACHER_BOUNDARIES
     for kind in ("bytelevel", "bpe", "unigram"):
@@ -288,7 +302,7 @@ def test_boundary_tokens_of_every_kind_of_tokenizer(tmp_path):
         ),
     ],
 )
-def test_refusals(config, context, message):
+def test_refusals(config: ALMConfig, context: GivenContext, message: str) -> None:
     with pytest.raises(RunError, match=message):
         build_objective([config], context)
 
@@ -297,14 +311,14 @@ POSITIONS = [0, 5, 11, 30, 51, 54]
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     folder = tmp_path_factory.mktemp("parity")
     tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
     tiny_tokenizer(folder / "other", "bytelevel", vocab=320)
     return Cache(build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl"))))
 
 
-def cached(cache, tokenizer, width, config):
+def cached(cache: Cache, tokenizer: PreTrainedTokenizerFast, width: int, config: ALMConfig) -> Any:
     teacher = AutoTokenizer.from_pretrained(cache.path / "teacher")
     context = GivenContext(
         manifest=cache.manifest,
@@ -320,7 +334,7 @@ def cached(cache, tokenizer, width, config):
     ]
 
 
-def loss_and_gradient(model, objective, batch):
+def loss_and_gradient(model: Any, objective: Objective, batch: Batch) -> Any:
     model.zero_grad()
     scalar, parts = objective(forward(model, batch, objective.of_student), batch, counts_of(batch))
     scalar.backward()
@@ -329,7 +343,7 @@ def loss_and_gradient(model, objective, batch):
 
 @pytest.mark.parametrize("threshold", [None, 0.1])
 @pytest.mark.parametrize("cross", [False, True], ids=["one tokenizer", "two tokenizers"])
-def test_cached_states_give_the_loss_of_the_live_teacher(cache, cross, threshold):
+def test_cached_states_give_the_loss_of_the_live_teacher(cache: Cache, cross: bool, threshold: float) -> None:
     """The teacher run now, and log-probabilities from its own logits: neither our cache nor our unembedding."""
     teacher_tokenizer = AutoTokenizer.from_pretrained(cache.path / "teacher")
     tokenizer = AutoTokenizer.from_pretrained(cache.path.parent / "other") if cross else teacher_tokenizer
@@ -344,7 +358,7 @@ def test_cached_states_give_the_loss_of_the_live_teacher(cache, cross, threshold
     model.zero_grad()
     teacher = AutoModelForCausalLM.from_pretrained(cache.path.parent / "teacher", dtype=torch.float32).eval()
     own_BSV = model(input_ids=batch.tokens_BS).logits.log_softmax(-1)
-    spans = batch[objective.losses[0].spans]
+    spans = batch[losses_of(objective)[0].spans]
     student_ends, teacher_ends = boundary_tokens(tokenizer), boundary_tokens(teacher_tokenizer)
     total, number = torch.zeros(()), 0
     for row, position in enumerate(POSITIONS):
@@ -375,7 +389,7 @@ def test_cached_states_give_the_loss_of_the_live_teacher(cache, cross, threshold
 
 
 @pytest.mark.parametrize("threshold", [None, 0.1])
-def test_a_teacher_that_is_its_own_student_has_nothing_to_learn(cache, threshold):
+def test_a_teacher_that_is_its_own_student_has_nothing_to_learn(cache: Cache, threshold: float) -> None:
     tokenizer = AutoTokenizer.from_pretrained(cache.path / "teacher")
     model = AutoModelForCausalLM.from_pretrained(cache.path.parent / "teacher", dtype=torch.float32).eval()
     for divergence in ("kl", "reverse_kl"):

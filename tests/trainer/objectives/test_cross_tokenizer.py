@@ -1,27 +1,32 @@
 """What ULD, MultiLevelOT and MinED have in common: their invariances, their refusals, and a teacher that runs live."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
 
+from schemas.cache.reader import Cache
 from schemas.configs.losses.ce import CrossEntropyConfig
 from schemas.configs.losses.mined import MinEDConfig
 from schemas.configs.losses.multilevel_ot import MultiLevelOTConfig
 from schemas.configs.losses.uld import ULDConfig
 from schemas.errors import RunError
 from tests.trainer.objectives.answers import by_layer, in_dtype, moved
+from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.naive_mined import Truth
 from tests.trainer.objectives.naive_multilevel_ot import multilevel_ot
 from tests.trainer.objectives.naive_uld import uld
 from tests.trainer.objectives.two_texts import counts_of, live_logits, make_cache, make_context, make_setting
 from tests.trainer.objectives.world import make_context as make_world
 from tests.trainer.objectives.world import pick
+from trainer.data.batch import Batch
 from trainer.data.teacher_states import TeacherHidden
 from trainer.data.tied_tokens import Spans, SpanSet
 from trainer.objectives.objective import build_objective
-from trainer.student.states import StudentLogits
+from trainer.student.states import StudentLogits, StudentStates
 
 CONFIGS = {
     "uld": ULDConfig(temperature=1.5),
@@ -35,16 +40,16 @@ each = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     return make_cache(tmp_path_factory.mktemp("cross"))
 
 
 @pytest.fixture(scope="module")
-def context(cache):
+def context(cache: Cache) -> Any:
     return make_context(cache)
 
 
-def padded(student, batch, more):
+def padded(student: StudentStates, batch: Batch, more: int) -> Any:
     """The same samples with `more` columns of padding and spans, filled with what must not matter."""
     tokens = lambda x, value: pad(x, (0, more), value=value)  # noqa: E731
     wide = replace(
@@ -65,7 +70,7 @@ def padded(student, batch, more):
     return moved(student, StudentLogits, lambda logits: pad(logits, (0, 0, 0, more), value=-5.0)), wide
 
 
-def assert_same(found, wanted, leaf):
+def assert_same(found: Any, wanted: Any, leaf: Tensor) -> None:
     """Scalars, parts and gradients."""
     (scalar, parts), (right, right_parts) = found, wanted
     assert parts.keys() == right_parts.keys()
@@ -77,7 +82,7 @@ def assert_same(found, wanted, leaf):
 
 
 @each
-def test_padding_changes_nothing_and_gets_no_gradient(cache, context, config):
+def test_padding_changes_nothing_and_gets_no_gradient(cache: Cache, context: GivenContext, config: Any) -> None:
     objective, student, batch = make_setting(cache, context, config)
     counts = counts_of(batch)
     wide_student, wide = padded(student, batch, 5)
@@ -91,7 +96,7 @@ def test_padding_changes_nothing_and_gets_no_gradient(cache, context, config):
 
 
 @each
-def test_the_order_of_samples_changes_nothing(cache, context, config):
+def test_the_order_of_samples_changes_nothing(cache: Cache, context: GivenContext, config: Any) -> None:
     objective, student, batch = make_setting(cache, context, config)
     counts = counts_of(batch)
     turned = objective(*pick(student, batch, [4, 0, 6, 1, 5, 3, 2]), counts)
@@ -99,7 +104,7 @@ def test_the_order_of_samples_changes_nothing(cache, context, config):
 
 
 @each
-def test_accumulated_batches_weigh_as_one_large_batch(cache, context, config):
+def test_accumulated_batches_weigh_as_one_large_batch(cache: Cache, context: GivenContext, config: Any) -> None:
     objective, student, batch = make_setting(cache, context, config)
     counts = counts_of(batch)
     pieces = [pick(student, batch, samples) for samples in ([0], [1, 2, 3], [4, 5, 6])]
@@ -110,7 +115,7 @@ def test_accumulated_batches_weigh_as_one_large_batch(cache, context, config):
 
 
 @each
-def test_a_step_of_nothing_is_zero_and_finite(cache, context, config):
+def test_a_step_of_nothing_is_zero_and_finite(cache: Cache, context: GivenContext, config: Any) -> None:
     objective, student, batch = make_setting(cache, context, config)
     empty = replace(batch, target_BS=torch.zeros_like(batch.target_BS))
     scalar, parts = objective(student, empty, counts_of(empty))
@@ -121,7 +126,7 @@ def test_a_step_of_nothing_is_zero_and_finite(cache, context, config):
 
 
 @each
-def test_a_teacher_without_predictions_stays_finite(cache, context, config):
+def test_a_teacher_without_predictions_stays_finite(cache: Cache, context: GivenContext, config: Any) -> None:
     objective, student, batch = make_setting(cache, context, config)
     silent = replace(batch, teacher_target_BT=torch.zeros_like(batch.teacher_target_BT), mask_BS=batch.target_BS)
     scalar, _ = objective(student, silent, counts_of(batch))
@@ -131,7 +136,7 @@ def test_a_teacher_without_predictions_stays_finite(cache, context, config):
 
 
 @each
-def test_half_precision_logits_are_computed_in_float32(cache, context, config):
+def test_half_precision_logits_are_computed_in_float32(cache: Cache, context: GivenContext, config: Any) -> None:
     objective, student, batch = make_setting(cache, context, config, dtype=torch.bfloat16)
     full = in_dtype(student, torch.float32)
     counts = counts_of(batch)
@@ -147,7 +152,7 @@ def test_half_precision_logits_are_computed_in_float32(cache, context, config):
 
 
 @each
-def test_the_teacher_never_gets_a_gradient(cache, context, config):
+def test_the_teacher_never_gets_a_gradient(cache: Cache, context: GivenContext, config: Any) -> None:
     objective, student, batch = make_setting(cache, context, config)
     for hidden in by_layer(batch, TeacherHidden).values():
         hidden.requires_grad_()
@@ -155,7 +160,7 @@ def test_the_teacher_never_gets_a_gradient(cache, context, config):
     assert all(hidden.grad is None for hidden in by_layer(batch, TeacherHidden).values())
 
 
-def test_all_of_them_beside_cross_entropy(cache, context):
+def test_all_of_them_beside_cross_entropy(cache: Cache, context: GivenContext) -> None:
     """The sum of what each gives alone: none disturbs another's logits."""
     configs = [CrossEntropyConfig(), *CONFIGS.values()]
     _, student, batch = make_setting(cache, context, CONFIGS["uld, spans"])
@@ -166,7 +171,7 @@ def test_all_of_them_beside_cross_entropy(cache, context):
 
 
 @each
-def test_cached_states_give_the_loss_of_the_live_teacher(cache, context, config):
+def test_cached_states_give_the_loss_of_the_live_teacher(cache: Cache, context: GivenContext, config: Any) -> None:
     """Against the teacher's own logits, run now by transformers and never touched by our unembedding."""
     positions = [5, 53]
     objective, student, batch = make_setting(cache, context, config, seed=1, positions=positions)
@@ -191,14 +196,14 @@ def test_cached_states_give_the_loss_of_the_live_teacher(cache, context, config)
 
 
 @each
-def test_an_encoder_teacher_is_refused(config):
+def test_an_encoder_teacher_is_refused(config: Any) -> None:
     world = make_world(kind="encoder")
     with pytest.raises(RunError, match=rf"{config.loss} needs the teacher's logits, and tiny is an encoder\. Use sra"):
         build_objective([config], world)
 
 
 @each
-def test_a_cache_without_the_final_layer_is_refused(cache, context, config):
+def test_a_cache_without_the_final_layer_is_refused(cache: Cache, context: GivenContext, config: Any) -> None:
     kept = [array for array in cache.manifest.arrays if (array.kind, array.layer) != ("hidden", 3)]
     poorer = replace(context, manifest=cache.manifest.model_copy(update={"arrays": kept}))
     with pytest.raises(RunError, match=rf"{config.loss} needs the teacher's hidden layers 3; .* Extract with"):

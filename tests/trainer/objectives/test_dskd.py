@@ -3,11 +3,14 @@
 import copy
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from schemas.cache.reader import Cache
 from schemas.cache.teacher import HeadRecord
@@ -30,6 +33,7 @@ from tests.trainer.objectives.world import (
     V_S,
     V_T,
     counts_of,
+    losses_of,
     make_batch,
     make_context,
     pick,
@@ -37,24 +41,32 @@ from tests.trainer.objectives.world import (
 from tests.trainer.objectives.world import to_double as projectors_to_double
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.alignment.vocabulary import share_vocabulary
+from trainer.data.batch import Batch
 from trainer.data.loader import BatchBuilder
 from trainer.data.teacher_states import TeacherHidden
 from trainer.data.tied_tokens import SameTokenPositions
 from trainer.objectives.context import StudentSize
 from trainer.objectives.dskd import head_cross_entropy, head_forward_kl
 from trainer.objectives.kernels.chunks import ON_CPU
-from trainer.objectives.objective import build_objective
+from trainer.objectives.objective import Objective, build_objective
 from trainer.runs.metrics import read_metrics
 from trainer.runs.train import train
 from trainer.student.load import forward, load_student
-from trainer.student.states import StudentEmbedding, StudentHidden, StudentLogits, StudentUnembedding
+from trainer.student.states import StudentEmbedding, StudentHidden, StudentLogits, StudentStates, StudentUnembedding
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 TERMS = ("t2s_ce", "t2s_kd", "s2t_kd")
 sides = pytest.mark.parametrize("same", [True, False], ids=["one tokenizer", "two tokenizers"])
 
 
-def world(config, same, seed=0, samples=5, dtype=torch.float64, record=None):
+def world(
+    config: DSKDConfig,
+    same: bool,
+    seed: int = 0,
+    samples: int = 5,
+    dtype: torch.dtype = torch.float64,
+    record: HeadRecord | None = None,
+) -> Any:
     """Objective, student and batch; the student has its own embeddings, and one sample no targets of the teacher's."""
     torch.manual_seed(seed)
     context = replace(make_context(seed, same=same, record=record), embedding_Vd=torch.randn(V_T, D_T))
@@ -75,38 +87,44 @@ def world(config, same, seed=0, samples=5, dtype=torch.float64, record=None):
     )
 
 
-def leaves(objective, student):
+def leaves(objective: Objective, student: StudentStates) -> list[Tensor]:
     modules = [*student[StudentEmbedding()].parameters(), *student[StudentUnembedding()].parameters()]
     return [student[StudentLogits()], *by_layer(student, StudentHidden).values(), *objective.parameters(), *modules]
 
 
-def gradients(scalar, objective, student):
+def gradients(scalar: Tensor, objective: Objective, student: StudentStates) -> list[Tensor]:
     wanted = leaves(objective, student)
     found = torch.autograd.grad(scalar, wanted, allow_unused=True)
     return [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, wanted, strict=True)]
 
 
-def linear(x, layer):
+def linear(x: Tensor, layer: nn.Linear) -> Tensor:
     out = torch.stack([naive.dot(row, x) for row in layer.weight])
     return out if layer.bias is None else out + layer.bias
 
 
-def deviation(vectors):
+def deviation(vectors: Any) -> Any:
     numbers = [float(x) for vector in vectors for x in vector]
     mean = sum(numbers) / len(numbers)
     return math.sqrt(sum((x - mean) ** 2 for x in numbers) / (len(numbers) - 1))
 
 
-def weighted(scores, vectors):
+def weighted(scores: Any, vectors: Any) -> Any:
     shares = [torch.exp(x) for x in naive.log_softmax(torch.stack(scores))]
     return sum(share * vector for share, vector in zip(shares, vectors, strict=True))
 
 
-def naive_dskd(loss, student, batch, context, config, same):
+def naive_dskd(
+    loss: Any, student: StudentStates, batch: Batch, context: GivenContext, config: DSKDConfig, same: bool
+) -> Any:
     """Totals by name, from the paper's equations, one position at a time."""
     total = {name: torch.zeros((), dtype=student[StudentLogits()].dtype) for name in (*TERMS, "t2s_acc")}
-    states, teacher = by_layer(student, StudentHidden).get(L_S), by_layer(batch, TeacherHidden)[L_T]
-    student_rows, teacher_rows = [], []  # (b, s, projected teacher), (teacher state, projected student)
+    states: Any = by_layer(student, StudentHidden).get(L_S)
+    teacher = by_layer(batch, TeacherHidden)[L_T]
+    student_rows, teacher_rows = (
+        list[Any](),
+        list[Any](),
+    )  # (b, s, projected teacher), (teacher state, projected student)
     for b in range(len(batch.sample_ids)):
         tokens, said = batch.tokens_BS[b].tolist(), batch.teacher_tokens_BT[b].tolist()
         places = [s for s in range(len(tokens) - 1) if batch.target_BS[b, s + 1]]
@@ -175,26 +193,28 @@ SWITCHES = {
 @sides
 @pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-def test_values_and_every_gradient_are_the_equations(switches, same, dtype):
+def test_values_and_every_gradient_are_the_equations(switches: dict[str, Any], same: bool, dtype: torch.dtype) -> None:
     for seed in SEEDS[dtype]:
         assert_equal_to_naive(DSKDConfig(**switches), same, seed, dtype=dtype)
 
 
-def test_a_soft_capped_teacher():
+def test_a_soft_capped_teacher() -> None:
     assert_equal_to_naive(DSKDConfig(), False, 2, record=SOFTCAPPED)
 
 
-def assert_equal_to_naive(config, same, seed, dtype=torch.float64, record=None):
+def assert_equal_to_naive(
+    config: DSKDConfig, same: bool, seed: int, dtype: torch.dtype = torch.float64, record: HeadRecord | None = None
+) -> None:
     objective, student, batch, context = world(config, same, seed, dtype=dtype, record=record)
     counts = counts_of(batch)
-    terms = objective.losses[0](student, batch)
+    terms = losses_of(objective)[0](student, batch)
     assert objective.divisors == {"pair" if same else "token"}
     student_terms = ("t2s_ce", "t2s_kd", "t2s_acc") if config.student_space else ()
     assert set(terms) == {*student_terms, *(("s2t_kd",) if config.teacher_space else ())}
     weight = {"t2s_ce": config.student_space, "t2s_kd": config.student_space, "s2t_kd": config.teacher_space}
 
-    def naively(objective, student, batch):
-        totals = naive_dskd(objective.losses[0], student, batch, context, config, same)
+    def naively(objective: Objective, student: StudentStates, batch: Batch) -> Any:
+        totals = naive_dskd(losses_of(objective)[0], student, batch, context, config, same)
         value = config.weight * sum(weight[name] * totals[name] for name in TERMS) / counts["pair" if same else "token"]
         found = {name: totals[name].detach() for name in terms} | {"objective": value.detach()}
         return found | numbered(gradients(value, objective, student))
@@ -207,19 +227,19 @@ def assert_equal_to_naive(config, same, seed, dtype=torch.float64, record=None):
 
 
 @sides
-def test_some_tokens_are_right_and_some_wrong_in_these_worlds(same):
+def test_some_tokens_are_right_and_some_wrong_in_these_worlds(same: bool) -> None:
     objective, student, batch, _ = world(DSKDConfig(), same)
-    terms = objective.losses[0](student, batch)
-    assert 0 < terms["t2s_acc"].total < batch.count(objective.losses[0].divisor)
+    terms = losses_of(objective)[0](student, batch)
+    assert 0 < terms["t2s_acc"].total < batch.count(losses_of(objective)[0].divisor)
     assert terms["t2s_kd"].total > 0
 
 
 @sides
 @pytest.mark.parametrize("term", TERMS)
-def test_detach_rules(term, same):
+def test_detach_rules(term: str, same: bool) -> None:
     """Which parameters a term teaches, as the authors' code has it: the student's head and embeddings never."""
     objective, student, batch, _ = world(DSKDConfig(mask_wrong="never"), same)
-    (loss,) = objective.losses
+    (loss,) = losses_of(objective)
     by_layer(batch, TeacherHidden)[L_T].requires_grad_()
     loss(student, batch)[term].total.backward()
     taught = {
@@ -239,7 +259,7 @@ def test_detach_rules(term, same):
 
 
 @sides
-def test_accumulated_batches_weigh_as_one_large_batch(same):
+def test_accumulated_batches_weigh_as_one_large_batch(same: bool) -> None:
     objective, student, batch, _ = world(DSKDConfig(), same, 2, samples=6, dtype=torch.float32)
     counts = counts_of(batch)
     results = [objective(*pick(student, batch, samples), counts) for samples in ([0], [1, 2, 3], [4, 5])]
@@ -247,7 +267,7 @@ def test_accumulated_batches_weigh_as_one_large_batch(same):
     assert_same(objective, student, objective(student, batch, counts), summed)
 
 
-def assert_same(objective, student, first, second):
+def assert_same(objective: Objective, student: StudentStates, first: Any, second: Any) -> None:
     assert first[1].keys() == second[1].keys()
     for name in first[1]:
         torch.testing.assert_close(second[1][name], first[1][name], rtol=1e-5, atol=1e-7)
@@ -257,7 +277,7 @@ def assert_same(objective, student, first, second):
 
 
 @sides
-def test_a_step_of_nothing_is_zero_and_finite(same):
+def test_a_step_of_nothing_is_zero_and_finite(same: bool) -> None:
     objective, student, batch, _ = world(DSKDConfig(), same)
     batch = replace(batch, target_BS=torch.zeros_like(batch.target_BS))
     scalar, parts = objective(student, batch, counts_of(batch))
@@ -267,11 +287,11 @@ def test_a_step_of_nothing_is_zero_and_finite(same):
         assert torch.count_nonzero(gradient) == 0
 
 
-def test_states_without_variance_stay_finite():
+def test_states_without_variance_stay_finite() -> None:
     objective, student, batch, _ = world(DSKDConfig(), False, dtype=torch.float32)
     by_layer(batch, TeacherHidden)[L_T][0] = 0.0
     by_layer(batch, TeacherHidden)[L_T][2] = 1.0
-    objective.losses[0].embedding_Ve.zero_()
+    losses_of(objective)[0].embedding_Ve.zero_()
     scalar, _ = objective(student, batch, counts_of(batch))
     assert torch.isfinite(scalar)
     for gradient in gradients(scalar, objective, student):
@@ -279,7 +299,7 @@ def test_states_without_variance_stay_finite():
 
 
 @pytest.mark.parametrize("rows", [1, 2, 40])
-def test_chunks_change_nothing_and_float32_errs_no_more_than_plain_float32(rows):
+def test_chunks_change_nothing_and_float32_errs_no_more_than_plain_float32(rows: int) -> None:
     """Value and gradient of the two chunked losses, at 500 tokens, against float64 and against plain float32.
 
     Plain autograd takes the same rows at once, for products of other shapes sum in another order, and a row by itself
@@ -290,7 +310,7 @@ def test_chunks_change_nothing_and_float32_errs_no_more_than_plain_float32(rows)
     weight, states, truth = (torch.randn(n, 16, generator=g) for n in (500, 40, 40))
     target = torch.randint(0, 500, (40,), generator=g)
 
-    def plain(x):
+    def plain(x: Tensor) -> Any:
         nll = kl = 0.0
         for x_n, truth_n, target_n in zip(*(y.split(rows) for y in (x, truth.to(x.dtype), target)), strict=True):
             logits, teacher = (y @ weight.to(x.dtype).T for y in (x_n, truth_n))
@@ -299,13 +319,13 @@ def test_chunks_change_nothing_and_float32_errs_no_more_than_plain_float32(rows)
             kl = kl + (log_p.exp() * (log_p - log_q)).sum()
         return nll, kl
 
-    def chunked(x):
+    def chunked(x: Tensor) -> Any:
         head = lambda h: h @ weight.to(h.dtype).T  # noqa: E731
         nll, right = head_cross_entropy(x, target, head, 500, chunks)
         assert right.tolist() == [int((weight @ row).argmax()) == t for row, t in zip(states, target, strict=True)]
         return nll, head_forward_kl(x, truth.to(x.dtype), head, 500, 2.0, chunks)
 
-    def measured(losses, dtype):
+    def measured(losses: Any, dtype: torch.dtype) -> Any:
         x = states.to(dtype).requires_grad_()
         values = losses(x)
         gradients = [torch.autograd.grad(value, x, retain_graph=True)[0] for value in values]
@@ -318,7 +338,7 @@ def test_chunks_change_nothing_and_float32_errs_no_more_than_plain_float32(rows)
         assert error <= (1.1 * allowed if found.ndim else max(1.1 * allowed, torch.finfo(torch.float32).eps))
 
 
-def test_refusals():
+def test_refusals() -> None:
     context = make_context(same=False)
     with pytest.raises(RunError, match="keep_embeddings: true"):
         build_objective([DSKDConfig()], context)
@@ -335,23 +355,23 @@ def test_refusals():
         objective(with_answers(student, {StudentEmbedding(): torch.nn.Embedding(V_S, 2)}), batch, counts_of(batch))
 
 
-def test_one_tokenizer_needs_no_embeddings_and_two_no_pairs():
+def test_one_tokenizer_needs_no_embeddings_and_two_no_pairs() -> None:
     one = build_objective([DSKDConfig()], make_context(same=True))
     assert SameTokenPositions() in one.of_batch and StudentEmbedding() not in one.of_student
     assert SameTokenPositions() not in world(DSKDConfig(), False)[0].of_batch
 
 
-def test_projectors_have_their_own_rate_and_start():
+def test_projectors_have_their_own_rate_and_start() -> None:
     objective = world(DSKDConfig(projectors={"lr": 0.02, "bias": False, "init": "orthogonal"}), False)[0]
     (group,) = objective.parameter_groups()
     assert (group["lr"], group["weight_decay"], len(group["params"])) == (0.02, 0.0, 3)
-    query = objective.losses[0].attention.query.weight
+    query = losses_of(objective)[0].attention.query.weight
     assert query.shape == (2 * D_T, 2 * D_S)
     torch.testing.assert_close(query @ query.T, torch.eye(2 * D_T, dtype=query.dtype), atol=1e-5, rtol=0)
     assert len(world(DSKDConfig(), False)[0].parameter_groups()[0]["params"]) == 6
 
 
-def make_cache(folder):
+def make_cache(folder: Path) -> tuple[Cache, Any]:
     """With the teacher's embeddings, and a tokenizer for the student."""
     tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
     other = tiny_tokenizer(folder / "other", "bytelevel", vocab=320)
@@ -361,7 +381,7 @@ def make_cache(folder):
 
 
 @pytest.mark.parametrize("tokenizer", ["teacher", "other"])
-def test_a_run_teaches_the_projectors_and_the_student(tmp_path, tokenizer):
+def test_a_run_teaches_the_projectors_and_the_student(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     cache, _ = make_cache(tmp_path)
     size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     name = tokenizer if tokenizer == "teacher" else str(tmp_path / tokenizer)
@@ -376,7 +396,7 @@ def test_a_run_teaches_the_projectors_and_the_student(tmp_path, tokenizer):
         assert sum(values[-5:]) < 0.95 * sum(values[:5]), term
 
 
-def test_a_cache_gives_what_the_live_teacher_gives(tmp_path):
+def test_a_cache_gives_what_the_live_teacher_gives(tmp_path: Path) -> None:
     """Two tokenizers, a real cache: states, unembedding and embeddings, against the teacher run from the text now."""
     cache, other = make_cache(tmp_path)
     size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -415,7 +435,7 @@ def test_a_cache_gives_what_the_live_teacher_gives(tmp_path):
         places = [t for t in range(len(ends) - 1) if ends[t + 1] > sample.prompt_end]
         tokens = encoded["input_ids"][0]
         for name, total in live_terms(
-            objective.losses[0],
+            losses_of(objective)[0],
             config,
             forward(student, batch, objective.of_student),
             batch,
@@ -426,14 +446,24 @@ def test_a_cache_gives_what_the_live_teacher_gives(tmp_path):
             places,
         ).items():
             terms[name] = terms[name] + total
-    online = sum(terms.values()) / counts["token"]
+    online: Any = sum(terms.values()) / counts["token"]
     assert offline.item() == pytest.approx(online.item(), rel=1e-5)
     right = torch.cat([g.flatten() for g in torch.autograd.grad(online, parameters)])
     assert float(right.norm()) > 1e-3
     assert float((found - right).norm()) <= 1e-5 * float(right.norm())
 
 
-def live_terms(loss, config, states, batch, row, live, output, tokens, places):
+def live_terms(
+    loss: Any,
+    config: DSKDConfig,
+    states: Any,
+    batch: Batch,
+    row: int,
+    live: Any,
+    output: Any,
+    tokens: list[int],
+    places: list[int],
+) -> Any:
     """One sample in plain torch, with the teacher's own modules instead of anything cached."""
     at = [s for s in range(batch.tokens_BS.shape[1] - 1) if batch.target_BS[row, s + 1]]
     after, behind = torch.tensor(at) + 1, torch.tensor(places) + 1
@@ -450,7 +480,7 @@ def live_terms(loss, config, states, batch, row, live, output, tokens, places):
     s2t = score.T.softmax(-1) @ loss.s2t(by_layer(states, StudentHidden)[2][row, at])
     tau = config.temperature
 
-    def kl(p, q):
+    def kl(p: Tensor, q: Tensor) -> Any:
         p, q = (p / tau).log_softmax(-1), (q / tau).log_softmax(-1)
         return (p.exp() * (p - q)).sum()
 

@@ -1,11 +1,12 @@
 """FDD against loops from its equations, value and gradient; what must not change it; offline equals online."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from schemas.cache.reader import Cache
@@ -21,9 +22,10 @@ from tests.trainer.objectives import naive
 from tests.trainer.objectives.answers import by_layer, in_dtype, with_answers
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.precision import assert_as_precise, in_double, numbered
-from tests.trainer.objectives.world import L_S, L_T, counts_of, make_batch, make_context, pick
+from tests.trainer.objectives.world import L_S, L_T, counts_of, losses_of, make_batch, make_context, pick
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.alignment.vocabulary import share_vocabulary
+from trainer.data.batch import Batch
 from trainer.data.loader import BatchBuilder
 from trainer.data.teacher_states import TeacherHidden
 from trainer.data.tied_tokens import SameTokenPositions
@@ -33,7 +35,7 @@ from trainer.objectives.fdd import dynamics
 from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.objective import build_objective
 from trainer.student.load import forward, load_student
-from trainer.student.states import StudentHidden, StudentLogits, StudentUnembedding
+from trainer.student.states import StudentHidden, StudentLogits, StudentStates, StudentUnembedding
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 # Student layers and the teacher layers that follow: round(l * 9 / 6), Python's rounding to even.
@@ -41,7 +43,15 @@ STRIDED = {1: [(6, 9)], 2: [(4, 6), (6, 9)], 3: [(4, 6), (5, 8), (6, 9)], 5: [(2
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 
 
-def world(config, seed=0, dtype=torch.float64, width=7, bias=True, record=None, samples=4):
+def world(
+    config: FDDConfig,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+    width: int = 7,
+    bias: bool = True,
+    record: HeadRecord | None = None,
+    samples: int = 4,
+) -> Any:
     """An objective, a batch, and a student of `width` tokens whose unembedding is a leaf too."""
     objective = build_objective([config], make_context(seed, same=True, record=record))
     student, batch = make_batch(objective, seed, same=True, dtype=dtype, samples=samples)
@@ -51,7 +61,7 @@ def world(config, seed=0, dtype=torch.float64, width=7, bias=True, record=None, 
     return objective, with_answers(student, {StudentLogits(): logits_BSV, StudentUnembedding(): unembedding}), batch
 
 
-def gradients(scalar, student):
+def gradients(scalar: Tensor, student: StudentStates) -> list[Tensor]:
     leaves = [
         student[StudentLogits()],
         *by_layer(student, StudentHidden).values(),
@@ -61,7 +71,7 @@ def gradients(scalar, student):
     return [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)]
 
 
-def position_truth(own, theirs, temperature):
+def position_truth(own: Any, theirs: Any, temperature: float) -> Any:
     """Trajectory and derivative at one position: the logits that either side would predict from each key layer."""
     kls = []
     for z_teacher, z_student in zip(theirs, own, strict=True):
@@ -73,7 +83,7 @@ def position_truth(own, theirs, temperature):
     return sum(kls) / len(kls), sum(1 - cosine for cosine in cosines) / max(1, len(cosines))
 
 
-def truth(student, batch, head, key_layers, temperature):
+def truth(student: StudentStates, batch: Batch, head: Any, key_layers: Any, temperature: float) -> Any:
     """Trajectory and derivative, one sample, token and layer at a time."""
     trajectory = derivative = torch.zeros((), dtype=student[StudentLogits()].dtype)
     for b in range(len(batch.sample_ids)):
@@ -116,10 +126,10 @@ SWITCHES = {
 @pytest.mark.parametrize("rows", [1, 4, 1000])
 @DTYPES
 @pytest.mark.parametrize(("switches", "shape"), SWITCHES.values(), ids=SWITCHES)
-def test_value_and_gradient(switches, shape, dtype, rows):
+def test_value_and_gradient(switches: dict[str, Any], shape: dict[str, Any], dtype: torch.dtype, rows: int) -> None:
     config, seed = FDDConfig(**switches), rows % 7
     objective, student, batch = world(config, seed, dtype, **shape)
-    (loss,) = objective.losses
+    (loss,) = losses_of(objective)
     top = getattr(config.student_layers, "top", None)
     key_layers = STRIDED[top] if top else [(0, 1), (3, 7)]
     width = min(9, student[StudentLogits()].shape[2])
@@ -127,7 +137,7 @@ def test_value_and_gradient(switches, shape, dtype, rows):
     counts = counts_of(batch)
     assert counts["pair"] > 3
 
-    def naively(student, batch):
+    def naively(student: StudentStates, batch: Batch) -> Any:
         terms = truth(student, batch, loss.head, key_layers, config.temperature)
         trajectory, derivative = (term / counts["pair"] for term in terms)
         value = config.weight * (config.trajectory * trajectory + config.derivative * derivative)
@@ -142,7 +152,7 @@ def test_value_and_gradient(switches, shape, dtype, rows):
     assert_as_precise(found | learned, right, right if dtype == torch.float64 else naively(student, batch))
 
 
-def test_float32_is_no_worse_than_plain_autograd_in_float32():
+def test_float32_is_no_worse_than_plain_autograd_in_float32() -> None:
     """Against float64, over a vocabulary and widths where sums are long enough to lose digits.
 
     Rounding is chance: over a gradient's thousands of numbers it averages out, and two ways to compute the same agree
@@ -153,13 +163,13 @@ def test_float32_is_no_worse_than_plain_autograd_in_float32():
     teacher, weight = 3 * torch.randn(layers, P, V), 0.3 * torch.randn(V, d)
     exact = [weight, 3 * torch.randn(P, V), *(torch.randn(P, d) for _ in range(layers - 1))]
 
-    def plain(dtype):
+    def plain(dtype: torch.dtype) -> Any:
         leaves = [x.to(dtype).requires_grad_() for x in exact]
         weight, logits, *states = leaves
         own = torch.stack([*(h @ weight.T for h in states), logits])
         log_q, log_p = ((z / 2).log_softmax(-1) for z in (own, teacher.to(dtype)))
-        changes = (z.log_softmax(-1).diff(dim=0) for z in (own, teacher.to(dtype)))
-        distance = 1 - torch.cosine_similarity(*changes, dim=-1)
+        change, wanted = (z.log_softmax(-1).diff(dim=0) for z in (own, teacher.to(dtype)))
+        distance = 1 - torch.cosine_similarity(change, wanted, dim=-1)
         total = (log_p.exp() * (log_p - log_q)).sum() / layers + distance.sum() / (layers - 1)
         return [total.detach(), *torch.autograd.grad(total, leaves)]
 
@@ -174,14 +184,14 @@ def test_float32_is_no_worse_than_plain_autograd_in_float32():
         assert error <= (1.1 * allowed if found.ndim else torch.finfo(torch.float32).eps)
 
 
-def assert_same(found, wanted, student):
+def assert_same(found: Any, wanted: Any, student: StudentStates) -> None:
     for name in wanted[1]:
         torch.testing.assert_close(found[1][name], wanted[1][name], rtol=1e-6, atol=1e-7)
     for a, b in zip(gradients(found[0], student), gradients(wanted[0], student), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_accumulated_batches_weigh_as_one_large_batch():
+def test_accumulated_batches_weigh_as_one_large_batch() -> None:
     objective, student, batch = world(FDDConfig(), seed=2, dtype=torch.float32, samples=6)
     counts = counts_of(batch)
     pieces = [pick(student, batch, samples) for samples in ([0], [1, 2, 3], [4, 5])]
@@ -190,7 +200,7 @@ def test_accumulated_batches_weigh_as_one_large_batch():
     assert_same((sum(r[0] for r in results), parts), objective(student, batch, counts), student)
 
 
-def test_a_step_of_nothing_is_zero():
+def test_a_step_of_nothing_is_zero() -> None:
     objective, student, batch = world(FDDConfig())
     batch = replace(batch, target_BS=torch.zeros_like(batch.target_BS))
     scalar, parts = objective(student, batch, counts_of(batch))
@@ -198,7 +208,7 @@ def test_a_step_of_nothing_is_zero():
     assert all(torch.count_nonzero(gradient) == 0 for gradient in gradients(scalar, student))
 
 
-def test_half_precision_states_under_autocast_are_computed_in_float32():
+def test_half_precision_states_under_autocast_are_computed_in_float32() -> None:
     objective, student, batch = world(FDDConfig(), dtype=torch.float32)
     half = in_dtype(student, torch.bfloat16)
     full = in_dtype(half, torch.float32)
@@ -211,7 +221,7 @@ def test_half_precision_states_under_autocast_are_computed_in_float32():
         torch.testing.assert_close(f.float(), r, rtol=1e-2, atol=1e-6)
 
 
-def test_a_prediction_that_never_changes_stays_finite():
+def test_a_prediction_that_never_changes_stays_finite() -> None:
     """Equal states at all layers: no direction, so the derivative is 1 at every position and pulls nowhere."""
     config = FDDConfig(student_layers=[1, 2], teacher_layers=[3, 4], trajectory=0)
     objective, student, batch = world(config)
@@ -221,7 +231,7 @@ def test_a_prediction_that_never_changes_stays_finite():
     assert all(torch.count_nonzero(gradient) == 0 for gradient in gradients(scalar, student))
 
 
-def test_a_hot_trajectory_is_a_squared_distance_of_logits():
+def test_a_hot_trajectory_is_a_squared_distance_of_logits() -> None:
     """tau^2 KL -> |z - z'|^2 / (2 V) of centred logits, as tau grows (Hinton et al., 2015)."""
     torch.manual_seed(0)
     student, teacher = torch.randn(2, 3, 4, 6, dtype=torch.float64)
@@ -230,7 +240,7 @@ def test_a_hot_trajectory_is_a_squared_distance_of_logits():
     assert 1e8 * trajectory.item() == pytest.approx(gap.square().sum().item() / 12 / 3, rel=1e-3)
 
 
-def test_the_gradient_is_handed_over_once():
+def test_the_gradient_is_handed_over_once() -> None:
     objective, student, batch = world(FDDConfig())
     scalar, _ = objective(student, batch, counts_of(batch))
     scalar.backward(retain_graph=True)
@@ -257,12 +267,12 @@ def test_the_gradient_is_handed_over_once():
         (FDDConfig(teacher_layers=[3, 2, 9]), make_context(same=True), "do not ascend"),
     ],
 )
-def test_refusals(config, context, message):
+def test_refusals(config: FDDConfig, context: GivenContext, message: str) -> None:
     with pytest.raises(RunError, match=message):
         build_objective([config], context)
 
 
-def test_more_refusals():
+def test_more_refusals() -> None:
     with pytest.raises(ValidationError, match="would be nothing"):
         FDDConfig(trajectory=0, derivative=0)
     objective, student, batch = world(FDDConfig())
@@ -275,13 +285,13 @@ POSITIONS = [0, 5, 11, 30, 51, 54]
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     folder = tmp_path_factory.mktemp("parity")
     tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
     return Cache(build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl"))))
 
 
-def cached(cache, model, width):
+def cached(cache: Cache, model: Any, width: int) -> Any:
     """The objective for `model`, 3 layers, with the teacher's tokenizer; one cached batch; states of the student."""
     tokenizer = AutoTokenizer.from_pretrained(cache.path / "teacher")
     head = load_teacher_head(cache.path, cache.manifest)
@@ -291,7 +301,7 @@ def cached(cache, model, width):
     return objective, batch, counts_of(batch)
 
 
-def test_cached_states_give_the_loss_of_the_live_teacher(cache):
+def test_cached_states_give_the_loss_of_the_live_teacher(cache: Cache) -> None:
     """The teacher run now, and its own head called on its hidden states: neither our cache nor our unembedding."""
     tokenizer = AutoTokenizer.from_pretrained(cache.path / "teacher")
     architecture = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3}
@@ -326,7 +336,7 @@ def test_cached_states_give_the_loss_of_the_live_teacher(cache):
     assert parts["fdd/derivative"] > 0.1 and online.norm() > 1e-3
 
 
-def test_a_teacher_that_is_its_own_student_has_nothing_to_learn(cache):
+def test_a_teacher_that_is_its_own_student_has_nothing_to_learn(cache: Cache) -> None:
     model = AutoModelForCausalLM.from_pretrained(cache.path.parent / "teacher", dtype=torch.float32).eval()
     objective, batch, counts = cached(cache, model, 32)
     scalar, parts = objective(forward(model, batch, objective.of_student), batch, counts)
@@ -335,7 +345,7 @@ def test_a_teacher_that_is_its_own_student_has_nothing_to_learn(cache):
     assert max(p.grad.abs().max().item() for p in model.parameters()) < 1e-4
 
 
-def test_the_student_gives_its_modules_and_no_more_layers_than_needed():
+def test_the_student_gives_its_modules_and_no_more_layers_than_needed() -> None:
     objective = build_objective([FDDConfig()], make_context(same=True))
     inner = {StudentHidden(4), StudentHidden(5)}
     assert objective.of_student == {StudentLogits(), StudentUnembedding(), *inner}

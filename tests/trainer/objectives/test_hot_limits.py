@@ -7,10 +7,11 @@ and gradient are compared; the gradient of a limit is autograd's. FDD, ALM and T
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from schemas.cache.kinds.next_token import SparseRecord
 from schemas.configs.losses.dskd import DSKDConfig
@@ -25,12 +26,13 @@ from tests.trainer.objectives.divergences import DIVERGENCES, with_tail
 from tests.trainer.objectives.precision import close
 from tests.trainer.objectives.predicting import student_positions, teacher_positions
 from tests.trainer.objectives.words import STUDENT, TEACHER
-from tests.trainer.objectives.world import D_S, L_S, L_T, V_S, V_T, make_batch, make_context, to_double
+from tests.trainer.objectives.world import D_S, L_S, L_T, V_S, V_T, losses_of, make_batch, make_context, to_double
 from trainer.alignment.vocabulary import share_vocabulary
+from trainer.data.batch import Batch
 from trainer.data.teacher_states import SparseLogits, SparseTeacher, TeacherHidden, TeacherMass
 from trainer.data.tied_tokens import SameTokenPositions
-from trainer.objectives.objective import build_objective
-from trainer.student.states import StudentHidden, StudentLogits, StudentMass, StudentUnembedding
+from trainer.objectives.objective import Objective, build_objective
+from trainer.student.states import StudentHidden, StudentLogits, StudentMass, StudentStates, StudentUnembedding
 
 TAU = 1e5
 TOLERANCE = 1e-3  # what is left out is 1 / tau of the logits, times their size
@@ -40,40 +42,40 @@ K = 3
 class DoubleHead(nn.Module):
     """The teacher's head in float64: in float32 differences of 1 / tau drown."""
 
-    def __init__(self, head):
+    def __init__(self, head: Any) -> None:
         super().__init__()
         self.weight_Vd, self.bias_V = head.weight_Vd.double(), head.bias_V.double()
 
-    def forward(self, hidden, ids=None, temperature=1.0):
+    def forward(self, hidden: Tensor, ids: Tensor | None = None, temperature: float = 1.0) -> Any:
         logits = hidden @ self.weight_Vd.T + self.bias_V
         return (logits if ids is None else logits[..., ids]) / temperature
 
 
-def world(config, same=False, **changes):
+def world(config: Any, same: bool = False, **changes: Any) -> Any:
     """The loss, the student and the batch, all of it in float64; a student of V_T tokens where V must agree."""
     context = replace(make_context(0, same=same), **changes)
     context = replace(context, head=DoubleHead(context.head))
     objective = to_double(build_objective([config], context))
     student, batch = make_batch(objective, 0, samples=5, same=same)
-    return objective.losses[0], student, batch, context.head
+    return losses_of(objective)[0], student, batch, context.head
 
 
-def wider(student):
+def wider(student: StudentStates) -> Any:
     g = torch.Generator().manual_seed(5)
     logits = 2 * torch.randn(*student[StudentLogits()].shape[:2], V_T, generator=g, dtype=torch.float64)
     return with_answers(student, {StudentLogits(): logits.requires_grad_()})
 
 
-def centred(z):
+def centred(z: Any) -> Any:
     return z - z.mean(-1, keepdim=True)
 
 
-def hinton(teacher, student):
+def hinton(teacher: Tensor, student: Any) -> Any:
     """tau^2 KL of every row."""
     return (centred(teacher) - centred(student)).square().sum(-1) / (2 * teacher.shape[-1])
 
 
-def assert_tends_to(found, limit, *leaves):
+def assert_tends_to(found: Tensor, limit: Any, *leaves: Tensor) -> None:
     """Both are scalars, with a gradient to the leaves."""
     close(found.detach(), limit.detach(), TOLERANCE)
     gradients = (torch.autograd.grad(total, leaves, retain_graph=True) for total in (found, limit))
@@ -82,7 +84,7 @@ def assert_tends_to(found, limit, *leaves):
         close(gradient, wanted, TOLERANCE)
 
 
-def paired(batch):
+def paired(batch: Batch) -> Any:
     """The pairs (b, s), (b, t) of a shared tokenizer, as two indices."""
     sample, place = batch.shared_predictions().nonzero(as_tuple=True)
     return (sample, place), (sample, batch[SameTokenPositions()][sample, place])
@@ -94,7 +96,7 @@ CURVATURE |= dict.fromkeys(("skew_forward_kl", "skew_reverse_kl"), (1 - 0.2) ** 
 
 
 @pytest.mark.parametrize("name", CURVATURE)
-def test_kd_is_a_squared_distance_of_logits(name):
+def test_kd_is_a_squared_distance_of_logits(name: str) -> None:
     loss, student, batch, head = world(KDConfig(divergence=name, temperature=TAU, **DIVERGENCES[name]), same=True)
     of_student, of_teacher = paired(batch)
     (term,) = loss(student, batch).values()
@@ -106,7 +108,7 @@ def test_kd_is_a_squared_distance_of_logits(name):
     )
 
 
-def test_total_variation_is_a_distance_of_logits_and_grows_with_tau():
+def test_total_variation_is_a_distance_of_logits_and_grows_with_tau() -> None:
     loss, student, batch, head = world(KDConfig(divergence="total_variation", temperature=TAU), same=True)
     of_student, of_teacher = paired(batch)
     (term,) = loss(student, batch).values()
@@ -116,7 +118,7 @@ def test_total_variation_is_a_distance_of_logits_and_grows_with_tau():
 
 
 @pytest.mark.parametrize("name", CURVATURE)
-def test_top_k_is_a_squared_distance_of_the_means_of_events(name):
+def test_top_k_is_a_squared_distance_of_the_means_of_events(name: str) -> None:
     """An event of n tokens has probability n / V (1 + mean of u / tau)."""
     record = {"sparse": {"top_k": SparseRecord(temperature=TAU, entries=K)}}
     manifest = make_context(0, same=True).manifest.model_copy(update=record)
@@ -137,7 +139,7 @@ def test_top_k_is_a_squared_distance_of_the_means_of_events(name):
     assert_tends_to(term.total, CURVATURE[name] * limit, student[StudentLogits()])
 
 
-def test_span_kd_is_a_squared_distance_of_shared_logits():
+def test_span_kd_is_a_squared_distance_of_shared_logits() -> None:
     loss, student, batch, head = world(SRAConfig(cos=0, geo=0, temperature=TAU))
     loss.head = DoubleHead(loss.head)
     vocabulary, limit = make_context(0).vocabulary, 0.0
@@ -151,7 +153,7 @@ def test_span_kd_is_a_squared_distance_of_shared_logits():
     assert_tends_to(TAU**2 * loss(student, batch)["span_kd"].total, limit, student[StudentLogits()])
 
 
-def test_dskd_is_a_squared_distance_in_either_space():
+def test_dskd_is_a_squared_distance_in_either_space() -> None:
     loss, student, batch, head = world(DSKDConfig(temperature=TAU), same=True)
     unembedding = nn.Linear(D_S, V_S, dtype=torch.float64)
     student = with_answers(student, {StudentUnembedding(): unembedding})
@@ -165,7 +167,7 @@ def test_dskd_is_a_squared_distance_in_either_space():
     assert_tends_to(TAU**2 * terms["s2t_kd"].total, limit, own, *loss.s2t.parameters())
 
 
-def read_alike(objective, token_of):
+def read_alike(objective: Objective, token_of: Any) -> Any:
     """A batch whose sides have as many tokens, `token_of[w]` the student's for the teacher's w, all to be predicted."""
     student, batch = make_batch(objective, 0, samples=5, same=True)
     width = batch.tokens_BS.shape[1]
@@ -175,13 +177,13 @@ def read_alike(objective, token_of):
 
 
 @pytest.mark.parametrize("merge", ["max", "sum"])
-def test_mined_is_what_the_map_leaves_of_the_uniform_distribution(merge):
+def test_mined_is_what_the_map_leaves_of_the_uniform_distribution(merge: str) -> None:
     """The nearest of the student's tokens: b of a, b, g and h; c of ` c`; `\\nd` of `\\td`; e and f of themselves."""
     context = replace(make_context(0), tokenizers=(STUDENT, TEACHER), vocabulary=share_vocabulary(STUDENT, TEACHER))
     objective = build_objective([MinEDConfig(temperature=TAU, top_k=None, merge=merge)], context)
     student, batch = read_alike(objective, {1: 2, 4: 5, 5: 6})
     batch.tokens_BS[:, 2] = STUDENT.get_vocab()["c"]  # no nearest token of what the teacher reads there
-    terms = objective.losses[0](student, batch)
+    terms = losses_of(objective)[0](student, batch)
     total, aligned = batch.count("token"), int(terms["aligned"].total)
     assert total / 2 < aligned < total
     mapped = torch.zeros(V_S, dtype=torch.float64)
@@ -197,13 +199,13 @@ def test_mined_is_what_the_map_leaves_of_the_uniform_distribution(merge):
     close(TAU * rows, (1 / V_S - mapped).expand(aligned, V_S), TOLERANCE)
 
 
-def test_mined_of_one_tokenizer_is_a_squared_distance_of_logits():
+def test_mined_of_one_tokenizer_is_a_squared_distance_of_logits() -> None:
     context = replace(make_context(0, same=True), tokenizers=(TEACHER, TEACHER))
     head = DoubleHead(context.head)
     objective = build_objective([MinEDConfig(temperature=TAU, top_k=None)], replace(context, head=head))
     student, batch = read_alike(objective, {token: token for token in range(V_T)})
     student, where = wider(student), batch.target_BS.roll(-1, dims=1)
-    terms = objective.losses[0](student, batch)
+    terms = losses_of(objective)[0](student, batch)
     assert terms["aligned"].total == batch.count("token")
     teacher = head(by_layer(batch, TeacherHidden)[L_T])[:, : where.shape[1]]
     assert_tends_to(
@@ -211,7 +213,7 @@ def test_mined_of_one_tokenizer_is_a_squared_distance_of_logits():
     )
 
 
-def test_uld_is_a_distance_of_sorted_logits():
+def test_uld_is_a_distance_of_sorted_logits() -> None:
     loss, student, batch, head = world(ULDConfig(temperature=TAU))
     student = wider(student)
     limit = 0.0
@@ -221,7 +223,7 @@ def test_uld_is_a_distance_of_sorted_logits():
     assert_tends_to(TAU * loss(student, batch)["distance"].total, limit, student[StudentLogits()])
 
 
-def predictions(student, batch, head):
+def predictions(student: StudentStates, batch: Batch, head: Any) -> Any:
     """The centred logits of either side that predict the response, sample by sample."""
     for b in range(len(batch.sample_ids)):
         own, theirs = student_positions(batch, b), teacher_positions(batch, b)
@@ -232,7 +234,7 @@ def predictions(student, batch, head):
             )
 
 
-def test_multilevel_ot_is_a_distance_of_logits_in_the_order_of_their_sums():
+def test_multilevel_ot_is_a_distance_of_logits_in_the_order_of_their_sums() -> None:
     """With equal vocabularies; the plan spreads every column evenly, for all costs vanish alike."""
     config = MultiLevelOTConfig(temperature=TAU, sinkhorn_temperature=TAU, top_k=K)
     loss, student, batch, head = world(config)

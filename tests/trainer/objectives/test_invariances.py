@@ -1,10 +1,13 @@
 """What must not change an objective, or make it infinite: how a step is cut, nothing to learn, zeros, few digits."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
+from schemas.configs.losses.base import WeightedLoss
 from schemas.configs.losses.ce import CrossEntropyConfig
 from schemas.configs.losses.kd import KDConfig
 from schemas.configs.losses.mta import MTAConfig
@@ -25,14 +28,14 @@ OBJECTIVES = {
 each = pytest.mark.parametrize(("configs", "same"), OBJECTIVES.values(), ids=OBJECTIVES)
 
 
-def build(configs, same, seed=0, samples=4):
+def build(configs: Sequence[WeightedLoss], same: bool, seed: int = 0, samples: int = 4) -> Any:
     objective = build_objective(configs, make_context(seed, same=same))
     student, batch = make_batch(objective, seed, same=same, samples=samples, dtype=torch.float32)
     return objective, student, batch
 
 
 @each
-def test_accumulated_batches_weigh_as_one_large_batch(configs, same):
+def test_accumulated_batches_weigh_as_one_large_batch(configs: Sequence[WeightedLoss], same: bool) -> None:
     objective, student, batch = build(configs, same, samples=6, seed=2)
     counts = counts_of(batch)
     scalar, parts = objective(student, batch, counts)
@@ -48,7 +51,7 @@ def test_accumulated_batches_weigh_as_one_large_batch(configs, same):
 
 
 @each
-def test_a_step_of_nothing_is_zero_and_finite(configs, same):
+def test_a_step_of_nothing_is_zero_and_finite(configs: Sequence[WeightedLoss], same: bool) -> None:
     """No target, no pair, no span: 0, and a gradient of exactly 0."""
     objective, student, batch = build(configs, same)
     batch = replace(
@@ -64,7 +67,7 @@ def test_a_step_of_nothing_is_zero_and_finite(configs, same):
 
 
 @each
-def test_states_of_zero_and_masses_of_zero_stay_finite(configs, same):
+def test_states_of_zero_and_masses_of_zero_stay_finite(configs: Sequence[WeightedLoss], same: bool) -> None:
     """An untrained embedding may be all zeros, equal states have no variance, and float32 attention underflows to 0."""
     objective, student, batch = build(configs, same)
     with torch.no_grad():
@@ -81,7 +84,9 @@ def test_states_of_zero_and_masses_of_zero_stay_finite(configs, same):
 
 
 @each
-def test_autocast_and_half_precision_states_are_computed_in_float32(configs, same):
+def test_autocast_and_half_precision_states_are_computed_in_float32(
+    configs: Sequence[WeightedLoss], same: bool
+) -> None:
     objective, student, batch = build(configs, same)
     half = in_dtype(student, torch.bfloat16)
     full = in_dtype(half, torch.float32)
@@ -98,7 +103,7 @@ def test_autocast_and_half_precision_states_are_computed_in_float32(configs, sam
         torch.testing.assert_close(f.float(), r, rtol=2e-2, atol=2e-2 * float(r.abs().max()))
 
 
-def test_the_teacher_never_gets_a_gradient():
+def test_the_teacher_never_gets_a_gradient() -> None:
     objective, student, batch = build(*OBJECTIVES["kd, sra and mta"])
     for states in (*by_layer(batch, TeacherHidden).values(), *by_layer(batch, TeacherMass).values()):
         states.requires_grad_()

@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from pipeline.teacher.kinds.top_k import top_k
 from schemas.cache.kinds.next_token import NO_TAIL, SparseRecord
@@ -13,26 +15,28 @@ from schemas.configs.losses.kd import KDConfig
 from schemas.errors import RunError
 from tests.trainer.objectives.answers import by_layer, with_answers
 from tests.trainer.objectives.divergences import DIVERGENCES, with_tail
-from tests.trainer.objectives.world import L_T, V_S, V_T, counts_of, make_batch, make_context, pick
+from tests.trainer.objectives.precision import gradient_of
+from tests.trainer.objectives.world import L_T, V_S, V_T, counts_of, losses_of, make_batch, make_context, pick
+from trainer.data.batch import Batch
 from trainer.data.teacher_states import SparseLogits, SparseTeacher, TeacherHidden
 from trainer.data.tied_tokens import SameTokenPositions
 from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.kernels.divergences import choose_divergence, forward_kl
 from trainer.objectives.kernels.row_losses import row_losses
 from trainer.objectives.kernels.teacher_rows import exact_rows, sampled_rows, top_k_rows
-from trainer.objectives.objective import build_objective
-from trainer.student.states import StudentLogits
+from trainer.objectives.objective import Objective, build_objective
+from trainer.student.states import StudentLogits, StudentStates
 
 each = pytest.mark.parametrize("name", DIVERGENCES)
 
 
-def value(name, p, q, options):
+def value(name: str, p: list[Any], q: list[Any], options: Any) -> Any:
     """D(p, q) of two lists of probabilities, one event at a time."""
 
-    def kl(a, b):
+    def kl(a: Any, b: Any) -> Any:
         return sum(x * torch.log(x / y) for x, y in zip(a, b, strict=True) if x > 0)
 
-    def mixed(a, b, share):
+    def mixed(a: Any, b: Any, share: float) -> Any:
         return [share * x + (1 - share) * y for x, y in zip(a, b, strict=True)]
 
     match name:
@@ -57,7 +61,14 @@ def value(name, p, q, options):
     return (gap_head * kl(p, q) + gap_tail * kl(q, p)) / (gap_head + gap_tail)
 
 
-def setting(name, logits="exact", temperature=1.0, k=3, seed=0, dtype=torch.float64):
+def setting(
+    name: str,
+    logits: str = "exact",
+    temperature: float = 1.0,
+    k: int = 3,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+) -> Any:
     """Objective, student, batch, and the teacher's distribution [B, T, V_T] at this temperature."""
     context = make_context(seed, same=True)
     config = KDConfig(divergence=name, logits=logits, temperature=temperature, **DIVERGENCES[name])
@@ -83,7 +94,7 @@ def setting(name, logits="exact", temperature=1.0, k=3, seed=0, dtype=torch.floa
     return objective, student, batch, p
 
 
-def naive(name, logits, student, batch, p, temperature):
+def naive(name: str, logits: str, student: StudentStates, batch: Batch, p: Tensor, temperature: float) -> Any:
     """The sum over paired positions, and its gradient to the logits."""
     z = student[StudentLogits()].detach().double().requires_grad_()
     total = z.sum() * 0
@@ -108,13 +119,13 @@ def naive(name, logits, student, batch, p, temperature):
     return total, torch.autograd.grad(total, z)[0]
 
 
-def close(found, wanted, tolerance=1e-5):
+def close(found: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> None:
     scale = max(float(wanted.abs().max()), 1e-3)
     assert float((found.double() - wanted).abs().max()) <= tolerance * scale
 
 
-def evaluate(objective, student, batch):
-    (loss,) = objective.losses
+def evaluate(objective: Objective, student: StudentStates, batch: Batch) -> Any:
+    (loss,) = losses_of(objective)
     (term,) = loss(student, batch).values()
     assert loss.divisor == "pair"
     return term.total, torch.autograd.grad(term.total, student[StudentLogits()])[0]
@@ -125,7 +136,7 @@ CASES = [(name, "exact") for name in DIVERGENCES] + [(name, "top_k") for name in
 
 @pytest.mark.parametrize(("name", "logits"), [*CASES, ("forward_kl", "sampled")])
 @pytest.mark.parametrize(("seed", "temperature"), [(0, 1.0), (1, 2.0), (2, 0.7)])
-def test_values_and_gradients(name, logits, seed, temperature):
+def test_values_and_gradients(name: str, logits: str, seed: int, temperature: float) -> None:
     objective, student, batch, p = setting(name, logits, temperature, seed=seed)
     total, gradient = evaluate(objective, student, batch)
     wanted, wanted_gradient = naive(name, logits, student, batch, p, temperature)
@@ -134,7 +145,7 @@ def test_values_and_gradients(name, logits, seed, temperature):
 
 
 @pytest.mark.parametrize(("name", "logits"), [*CASES, ("forward_kl", "sampled")])
-def test_float32_keeps_its_digits(name, logits):
+def test_float32_keeps_its_digits(name: str, logits: str) -> None:
     objective, student, batch, p = setting(name, logits, 2.0, seed=3, dtype=torch.float32)
     total, gradient = evaluate(objective, student, batch)
     wanted, wanted_gradient = naive(name, logits, student, batch, p, 2.0)
@@ -142,7 +153,7 @@ def test_float32_keeps_its_digits(name, logits):
     close(gradient, wanted_gradient)
 
 
-def row_of(rows, logits_V):
+def row_of(rows: Any, logits_V: Tensor) -> Any:
     """The loss of one row of logits, and its gradient."""
     logits_1V = logits_V[None].clone().requires_grad_()
     total = row_losses(logits_1V, torch.arange(1), logits_V.shape[0], rows).sum()
@@ -151,7 +162,7 @@ def row_of(rows, logits_V):
 
 @each
 @pytest.mark.parametrize("more", [0, 3])
-def test_top_k_is_a_lower_bound_and_with_all_tokens_exact(name, more):
+def test_top_k_is_a_lower_bound_and_with_all_tokens_exact(name: str, more: int) -> None:
     """Telling events apart can only raise a divergence: so says the data processing inequality.
 
     The student may have `more` tokens than the teacher: all kinds of logits are over those that both have.
@@ -174,7 +185,7 @@ def test_top_k_is_a_lower_bound_and_with_all_tokens_exact(name, more):
 
 @each
 @pytest.mark.parametrize("gap", [10.0, 22.0])
-def test_a_small_tail_is_no_other_than_it_is(name, gap):
+def test_a_small_tail_is_no_other_than_it_is(name: str, gap: float) -> None:
     """At a gap of 22 it holds 3e-9: in float32, what is left of 1 would be 0, and reverse KL 5,000 nats."""
     g = torch.Generator().manual_seed(5)
     z = torch.cat([torch.tensor([gap, 1.0]), torch.randn(V_T - 2, generator=g) - 1])
@@ -186,13 +197,13 @@ def test_a_small_tail_is_no_other_than_it_is(name, gap):
     q = student.requires_grad_().softmax(-1)
     p = z.double().softmax(-1)
     events = [[*x[:2], x[2:].sum()] for x in (p, q)]
-    wanted = value(name, *events, DIVERGENCES[name])
+    wanted = value(name, events[0], events[1], DIVERGENCES[name])
     close(found, wanted.detach())
     close(gradient, torch.autograd.grad(wanted, student)[0])
 
 
 @pytest.mark.parametrize("more", [0, 3])
-def test_all_tokens_drawn_once_are_the_exact_forward_kl(more):
+def test_all_tokens_drawn_once_are_the_exact_forward_kl(more: int) -> None:
     g = torch.Generator().manual_seed(6)
     z, student = torch.randn(V_T, generator=g).double(), torch.randn(V_T + more, generator=g).double()
     p = z.softmax(-1)
@@ -204,7 +215,7 @@ def test_all_tokens_drawn_once_are_the_exact_forward_kl(more):
 
 @each
 @pytest.mark.parametrize("logits", ["exact", "top_k"])
-def test_a_student_that_is_its_teacher_has_nothing_to_learn(name, logits):
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(name: str, logits: str) -> None:
     objective, student, batch, p = setting(name, logits, k=4, seed=5)
     logits_BSV = torch.full_like(student[StudentLogits()], -30.0)
     for b, s in batch.shared_predictions().nonzero().tolist():
@@ -226,7 +237,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(name, logits):
         assert float(gradient.abs().max()) < tolerance
 
 
-def test_limits_of_skew_and_beta():
+def test_limits_of_skew_and_beta() -> None:
     found = {}
     for name, options in (
         ("forward_kl", {}),
@@ -247,7 +258,7 @@ def test_limits_of_skew_and_beta():
         torch.testing.assert_close(found["js", 1 - 1e-6][part] / 1e-6, reverse[part], rtol=1e-3, atol=1e-4)
 
 
-def test_draws_have_the_exact_gradient_on_average_and_top_k_has_not():
+def test_draws_have_the_exact_gradient_on_average_and_top_k_has_not() -> None:
     """10,000 times 8 draws: their mean is within five standard errors of the exact gradient; a top-2 stays away."""
     g = torch.Generator().manual_seed(7)
     z, teacher = torch.randn(V_S, generator=g, dtype=torch.float64), torch.randn(V_S, generator=g, dtype=torch.float64)
@@ -261,23 +272,23 @@ def test_draws_have_the_exact_gradient_on_average_and_top_k_has_not():
     rows = torch.arange(repeats)
     flat = batch_logits.flatten(0, 1)
     row_losses(flat, rows, V_S, sampled_rows(ids, weights, V_S, 1.0)).sum().backward()
-    gradients = batch_logits.grad[:, 0]
+    gradients = gradient_of(batch_logits)[:, 0]
     error = gradients.std(0) / math.sqrt(repeats)
     assert ((gradients.mean(0) - exact).abs() <= 5 * error).all()
 
     values, top = with_tail(p, 2)
     one = z[None].clone().requires_grad_()
     row_losses(one, torch.arange(1), V_S, top_k_rows(top[None], values[None], V_S, 1.0, forward_kl)).sum().backward()
-    bias = (one.grad[0] - exact).norm()
+    bias = (gradient_of(one)[0] - exact).norm()
     assert bias > 10 * error.norm()
 
 
 @each
 @pytest.mark.parametrize("logits", ["exact", "top_k"])
-def test_chunks_do_not_matter_and_bound_the_memory(name, logits):
+def test_chunks_do_not_matter_and_bound_the_memory(name: str, logits: str) -> None:
     objective, student, batch, _ = setting(name, logits, seed=8)
     whole = evaluate(objective, student, batch)
-    (loss,) = objective.losses
+    (loss,) = losses_of(objective)
     loss.chunks = replace(ON_CPU, rows=2 * V_T, product=2 * V_T)
     rows = []
     if logits == "exact":
@@ -289,7 +300,7 @@ def test_chunks_do_not_matter_and_bound_the_memory(name, logits):
 
 
 @each
-def test_order_of_samples_and_accumulation_do_not_matter(name):
+def test_order_of_samples_and_accumulation_do_not_matter(name: str) -> None:
     objective, student, batch, _ = setting(name, seed=9)
     counts = counts_of(batch)
     whole = objective(student, batch, counts)[0]
@@ -297,7 +308,7 @@ def test_order_of_samples_and_accumulation_do_not_matter(name):
     torch.testing.assert_close(sum(parts), whole)
 
 
-def test_what_does_not_fit_is_refused():
+def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValidationError, match="`skew` belongs to skew_forward_kl and skew_reverse_kl, not to js"):
         KDConfig(divergence="js", skew=0.3)
     with pytest.raises(ValidationError, match="estimate forward_kl alone without bias, not reverse_kl"):
@@ -311,7 +322,7 @@ def test_what_does_not_fit_is_refused():
         build_objective([KDConfig(logits="sampled")], context)
 
 
-def test_a_written_config_is_read_again():
+def test_a_written_config_is_read_again() -> None:
     for name, options in DIVERGENCES.items():
         config = KDConfig(divergence=name, **options)
         assert KDConfig.model_validate(config.model_dump()) == config

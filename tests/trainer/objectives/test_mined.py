@@ -1,14 +1,17 @@
 """MinED against loops over letters, pairs of tokens and vocabularies; what it must not see, and its memory."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from schemas.cache.reader import Cache
 from schemas.configs.losses.mined import MinEDConfig
 from tests.trainer.objectives.answers import by_layer
 from tests.trainer.objectives.naive_mined import Truth
-from tests.trainer.objectives.precision import assert_as_precise, close, in_double
+from tests.trainer.objectives.precision import assert_as_precise, close, gradient_of, in_double
 from tests.trainer.objectives.two_texts import (
     LAST,
     counts_of,
@@ -18,6 +21,8 @@ from tests.trainer.objectives.two_texts import (
     make_setting,
     renumbered,
 )
+from tests.trainer.objectives.world import losses_of
+from trainer.data.batch import Batch
 from trainer.data.teacher_states import TeacherHidden
 from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.mined import kl_to
@@ -26,7 +31,7 @@ from trainer.student.states import StudentLogits, StudentStates
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     return make_cache(tmp_path_factory.mktemp("mined"))
 
 
@@ -43,16 +48,16 @@ SWITCHES = {
 
 @pytest.mark.parametrize("kind", ["bytelevel", "unigram", "teacher"])
 @pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
-def test_value_and_gradient(cache, switches, kind):
+def test_value_and_gradient(cache: Cache, switches: dict[str, Any], kind: Any) -> None:
     config, context = MinEDConfig(**switches), make_context(cache, kind)
     truth = Truth(context, config)
     terms = ("kl", "nll") if config.unaligned == "one_hot" else ("kl",)
 
-    def naively(student, batch):
+    def naively(student: StudentStates, batch: Batch) -> Any:
         totals = truth(student, batch, head_logits(context, batch))
         assert 0.1 * batch.count("token") < totals["aligned"]
         means = {name: torch.as_tensor(totals[name]) / batch.count("token") for name in (*terms, "aligned")}
-        value = config.weight * sum(means[name] for name in terms)
+        value: Any = config.weight * sum(means[name] for name in terms)
         (gradient,) = torch.autograd.grad(value, student[StudentLogits()])
         assert gradient.abs().max() > 1e-4
         return {f"mined/{name}": mean.detach() for name, mean in means.items()} | {"gradient": gradient}
@@ -68,7 +73,7 @@ def test_value_and_gradient(cache, switches, kind):
 
 @pytest.mark.parametrize("kind", ["bytelevel", "unigram"])
 @pytest.mark.parametrize("top_k", [10, None])
-def test_numbering_both_vocabularies_differently_changes_nothing(cache, kind, top_k):
+def test_numbering_both_vocabularies_differently_changes_nothing(cache: Cache, kind: Any, top_k: int | None) -> None:
     config, context = MinEDConfig(top_k=top_k), make_context(cache, kind)
     objective, student, batch = make_setting(cache, context, config)
     before, parts = objective(student, batch, counts_of(batch))
@@ -82,7 +87,7 @@ def test_numbering_both_vocabularies_differently_changes_nothing(cache, kind, to
     torch.testing.assert_close(turned_gradient[:, :, own], gradient, rtol=1e-5, atol=1e-8)
 
 
-def test_a_student_that_is_its_teacher_has_nothing_to_learn(cache):
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(cache: Cache) -> None:
     context = make_context(cache, "teacher")
     objective, _, batch = make_setting(cache, context, MinEDConfig(top_k=None), dtype=torch.float32)
     logits = context.head(by_layer(batch, TeacherHidden)[LAST])
@@ -92,10 +97,10 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(cache):
     assert parts["mined/aligned"] == 1
     assert parts["mined/nll"] == 0
     assert abs(parts["mined/kl"].item()) < 1e-6
-    assert logits.grad.abs().max() < 1e-6
+    assert gradient_of(logits).abs().max() < 1e-6
 
 
-def test_samples_without_predictions_on_one_side(cache):
+def test_samples_without_predictions_on_one_side(cache: Cache) -> None:
     """No teacher: everything learns the text. No student: nothing is added."""
     context = make_context(cache)
     objective, student, batch = make_setting(cache, context, MinEDConfig(), positions=[0, 5, 30])
@@ -108,14 +113,14 @@ def test_samples_without_predictions_on_one_side(cache):
     close(parts["mined/nll"], expected["nll"].detach() / batch.count("token"), 1e-9)
 
 
-def test_the_fast_path_errs_no_more_than_plain_float32():
+def test_the_fast_path_errs_no_more_than_plain_float32() -> None:
     """Over a vocabulary of 50,000, against float64: the value and the gradient."""
     g = torch.Generator().manual_seed(0)
     z, p = 4 * torch.randn(6, 50_000, generator=g), (4 * torch.randn(6, 50_000, generator=g)).softmax(-1)
     p[:, 20_000:] = 0
     p = p / p.sum(-1, keepdim=True)
 
-    def plain(z, p):
+    def plain(z: Tensor, p: Tensor) -> Any:
         return torch.nn.functional.kl_div((z / 2).log_softmax(-1), p, reduction="none").sum(-1)
 
     leaf, exact = z.clone().requires_grad_(), z.double().requires_grad_()
@@ -126,17 +131,17 @@ def test_the_fast_path_errs_no_more_than_plain_float32():
     value, gradient = kl_to(p, z.clone(), 2.0)
     errors = [float((x.double() - truth).detach().abs().max()) for x in (value, theirs)]
     assert errors[0] <= 1.2 * errors[1] + 1e-6
-    errors = [float((x.double() - exact.grad).norm()) for x in (gradient, leaf.grad)]
+    errors = [float((x.double() - gradient_of(exact)).norm()) for x in (gradient, gradient_of(leaf))]
     assert errors[0] <= 1.2 * errors[1] + 1e-7
 
 
-def test_logits_of_the_teacher_stay_within_the_budget(cache):
+def test_logits_of_the_teacher_stay_within_the_budget(cache: Cache) -> None:
     context = make_context(cache)
     objective, student, batch = make_setting(cache, context, MinEDConfig())
     whole, _ = objective(student, batch, counts_of(batch))
     (right,) = torch.autograd.grad(whole, student[StudentLogits()])
     budget = 3 * len(context.head.weight_Vd)
-    objective.losses[0].chunks = replace(ON_CPU, rows=budget)
+    losses_of(objective)[0].chunks = replace(ON_CPU, rows=budget)
     asked = []
     context.head.register_forward_hook(lambda module, args, logits: asked.append(logits.numel()))
     chunked, _ = objective(student, batch, counts_of(batch))

@@ -1,11 +1,13 @@
 """MultiLevelOT against loops over tokens, positions and the Sinkhorn matrix; its plan, what it must not see, memory."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses.multilevel_ot import MultiLevelOTConfig
@@ -13,7 +15,7 @@ from schemas.models.teacher_head import TeacherHead
 from tests.trainer.objectives.naive_multilevel_ot import multilevel_ot
 from tests.trainer.objectives.precision import TOLERANCE, close
 from tests.trainer.objectives.predicting import teacher_logits
-from tests.trainer.objectives.world import L_T, SEEDS, counts_of, make_batch, make_context
+from tests.trainer.objectives.world import L_T, SEEDS, counts_of, losses_of, make_batch, make_context
 from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.kernels.leading_tokens import leading_tokens, log_probabilities
 from trainer.objectives.objective import build_objective
@@ -38,7 +40,7 @@ SWITCHES = {
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize(("switches", "record"), SWITCHES.values(), ids=SWITCHES)
-def test_value_and_gradient(switches, record, dtype):
+def test_value_and_gradient(switches: dict[str, Any], record: HeadRecord | None, dtype: torch.dtype) -> None:
     config = MultiLevelOTConfig(**switches)
     for seed in (*SEEDS[dtype], 7):
         context = make_context(seed, record=record)
@@ -66,7 +68,7 @@ def test_value_and_gradient(switches, record, dtype):
     lengths=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=4),
     regularisation=st.sampled_from([0.05, 0.3, 1.0]),
 )
-def test_the_plan_has_the_marginals_of_equation_19(seed, lengths, regularisation):
+def test_the_plan_has_the_marginals_of_equation_19(seed: int, lengths: Tensor, regularisation: float) -> None:
     """Columns sum to 1 after any number of iterations, rows to S / T after many; padding sends and receives nothing."""
     g = torch.Generator().manual_seed(seed)
     T, S = (max(1, *(length[side] for length in lengths)) + 1 for side in (0, 1))
@@ -85,7 +87,7 @@ def test_the_plan_has_the_marginals_of_equation_19(seed, lengths, regularisation
     torch.testing.assert_close(plan.sum(2), torch.where(mask_BT & both, rows, 0.0), rtol=1e-4, atol=1e-4)
 
 
-def test_the_sharpest_plan_stays_finite_in_float32():
+def test_the_sharpest_plan_stays_finite_in_float32() -> None:
     """Costs go from 0 to 2, the L1 distance of two distributions that share nothing."""
     cost = torch.tensor([[[0.0, 2.0, 2.0], [2.0, 2.0, 0.0], [2.0, 2.0, 2.0]]], requires_grad=True)
     mask = torch.ones(1, 3, dtype=torch.bool)
@@ -97,7 +99,7 @@ def test_the_sharpest_plan_stays_finite_in_float32():
     assert torch.isfinite(gradient).all()
 
 
-def test_sequences_of_very_different_lengths_stay_finite_in_float32():
+def test_sequences_of_very_different_lengths_stay_finite_in_float32() -> None:
     g = torch.Generator().manual_seed(0)
     for T, S in ((2, 400), (400, 2)):
         masks = torch.ones(1, T, dtype=torch.bool), torch.ones(1, S, dtype=torch.bool)
@@ -106,7 +108,7 @@ def test_sequences_of_very_different_lengths_stay_finite_in_float32():
         torch.testing.assert_close(plan.sum(2), torch.full((1, T), S / T), rtol=1e-3, atol=0)
 
 
-def test_log_probabilities_err_no_more_than_plain_float32():
+def test_log_probabilities_err_no_more_than_plain_float32() -> None:
     """Over a vocabulary of 50,000, against float64: the value and the gradient."""
     g = torch.Generator().manual_seed(0)
     logits = (4 * torch.randn(12, 50_000, generator=g)).requires_grad_()
@@ -114,7 +116,7 @@ def test_log_probabilities_err_no_more_than_plain_float32():
     found = leading_tokens(lambda chunk: logits[position[chunk]], [3, 0, 4], 50_000, 50, temperatures, logits)
     upstream = torch.randn(2, 7, 50, generator=g)
 
-    def plain(z):
+    def plain(z: Tensor) -> Any:
         rows = z[position]
         return torch.stack([(rows / tau).log_softmax(-1).gather(1, found.ids_Rk) for tau in temperatures])
 
@@ -130,7 +132,7 @@ def test_log_probabilities_err_no_more_than_plain_float32():
         assert ours <= 1.2 * theirs + 1e-6
 
 
-def test_numbering_either_vocabulary_differently_changes_nothing():
+def test_numbering_either_vocabulary_differently_changes_nothing() -> None:
     context = make_context(1)
     objective = build_objective([MultiLevelOTConfig(top_k=4)], context)
     student, batch = make_batch(objective, 1)
@@ -141,8 +143,8 @@ def test_numbering_either_vocabulary_differently_changes_nothing():
     own, theirs = (
         torch.randperm(n, generator=g) for n in (student[StudentLogits()].shape[2], len(context.head.weight_Vd))
     )
-    objective.losses[0].head = TeacherHead(
-        context.head.weight_Vd[theirs], context.head.bias_V[theirs], context.manifest.teacher.head
+    losses_of(objective)[0].head = TeacherHead(
+        context.head.weight_Vd[theirs], context.head.bias_V[theirs], context.head.transform
     )
     turned = student[StudentLogits()].detach()[:, :, own].requires_grad_()
     after, _ = objective(StudentStates({StudentLogits(): turned}), batch, counts)
@@ -151,13 +153,13 @@ def test_numbering_either_vocabulary_differently_changes_nothing():
     torch.testing.assert_close(turned_gradient, gradient[:, :, own], rtol=1e-5, atol=1e-8)
 
 
-def test_logits_of_the_teacher_stay_within_the_budget():
+def test_logits_of_the_teacher_stay_within_the_budget() -> None:
     context = make_context(0)
     objective = build_objective([MultiLevelOTConfig(top_k=2)], context)
     student, batch = make_batch(objective, 0, samples=6)
     whole, _ = objective(student, batch, counts_of(batch))
     (right,) = torch.autograd.grad(whole, student[StudentLogits()])
-    objective.losses[0].chunks = replace(ON_CPU, rows=20)  # two rows of 9 tokens, or of 7
+    losses_of(objective)[0].chunks = replace(ON_CPU, rows=20)  # two rows of 9 tokens, or of 7
     asked = []
     context.head.register_forward_hook(lambda module, args, logits: asked.append(logits.numel()))
     chunked, _ = objective(student, batch, counts_of(batch))
@@ -168,6 +170,6 @@ def test_logits_of_the_teacher_stay_within_the_budget():
     torch.testing.assert_close(gradient, right, rtol=1e-5, atol=1e-8)
 
 
-def test_nothing_to_weigh_is_refused():
+def test_nothing_to_weigh_is_refused() -> None:
     with pytest.raises(ValueError, match="absolute, logarithmic and sinkhorn are all 0"):
         MultiLevelOTConfig(absolute=0, logarithmic=0, sinkhorn=0)

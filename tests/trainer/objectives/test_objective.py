@@ -1,5 +1,7 @@
 """Building an objective: what it asks for, what it refuses and how it says so, its names, weights and parameters."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from schemas.configs.losses.kd import KDConfig
 from schemas.configs.losses.mta import MTAConfig
 from schemas.configs.losses.sra import SRAConfig
 from schemas.errors import ConfigError, RunError
-from tests.trainer.objectives.world import D_S, D_T, counts_of, make_batch, make_context
+from tests.trainer.objectives.world import D_S, D_T, counts_of, losses_of, make_batch, make_context
 from trainer.data.teacher_states import TeacherHidden, TeacherMass
 from trainer.data.tied_tokens import SameTokenPositions, Spans
 from trainer.objectives.objective import build_objective
@@ -18,24 +20,24 @@ ALIGNED = Spans("aligned", "response", max_spans=1024)
 WORD, PHRASE = Spans("word", "text"), Spans("phrase", "text", ("noun", "verb"))
 
 
-def requests(config, same=False):
+def requests(config: Any, same: bool = False) -> Any:
     objective = build_objective([config], make_context(same=same))
     return objective.of_batch | objective.of_student
 
 
-def hidden(*layers):
+def hidden(*layers: int) -> set[Any]:
     return {TeacherHidden(layer) for layer in layers}
 
 
-def mass(*layers):
+def mass(*layers: int) -> set[Any]:
     return {TeacherMass(layer) for layer in layers}
 
 
-def of_student(*layers):
+def of_student(*layers: int) -> set[Any]:
     return {StudentHidden(layer) for layer in layers}
 
 
-def student_mass(*layers):
+def student_mass(*layers: int) -> set[Any]:
     return {StudentMass(layer) for layer in layers}
 
 
@@ -61,11 +63,11 @@ def student_mass(*layers):
     ],
     ids=["sra", "inner layers", "mean pooling", "no masses", "span_kd alone", "span_kd, mean pooling", "ce"],
 )
-def test_a_loss_asks_for_what_it_reads_and_nothing_else(config, wanted):
+def test_a_loss_asks_for_what_it_reads_and_nothing_else(config: Any, wanted: Any) -> None:
     assert requests(config) == wanted | {StudentLogits()}
 
 
-def test_mta_asks_by_tokenizer_and_terms():
+def test_mta_asks_by_tokenizer_and_terms() -> None:
     states = hidden(6, 8, 9) | of_student(4, 5, 6)
     both, positions = {WORD, PHRASE}, {SameTokenPositions()}
     assert requests(MTAConfig(), same=True) == states | both | positions
@@ -78,14 +80,14 @@ def test_mta_asks_by_tokenizer_and_terms():
     assert requests(MTAConfig(phrases=["verb", "noun"])) == requests(MTAConfig())
 
 
-def test_an_objective_asks_for_what_any_of_its_losses_reads():
+def test_an_objective_asks_for_what_any_of_its_losses_reads() -> None:
     objective = build_objective([CrossEntropyConfig(), KDConfig(), SRAConfig(), MTAConfig()], make_context(same=True))
     assert objective.of_batch == hidden(6, 8, 9) | mass(9) | {ALIGNED, WORD, PHRASE, SameTokenPositions()}
     assert objective.of_student == {StudentLogits()} | of_student(4, 5, 6) | student_mass(6)
     assert objective.divisors == {"token", "pair", "sample"}
 
 
-def test_what_was_not_asked_for_is_not_answered():
+def test_what_was_not_asked_for_is_not_answered() -> None:
     objective = build_objective([SRAConfig(pooling="mean", span_weights="equal")], make_context())
     student, batch = make_batch(objective)
     with pytest.raises(RunError, match=r"TeacherMass\(layer=9\) was not asked for"):
@@ -123,13 +125,13 @@ def test_what_was_not_asked_for_is_not_answered():
         (MTAConfig(word_layers=4), {}, "mta.word_layers: 4 of only 3 key layers"),
     ],
 )
-def test_refusals_name_the_way_out(config, cache, message):
+def test_refusals_name_the_way_out(config: Any, cache: dict[str, Any], message: str) -> None:
     with pytest.raises(RunError) as refused:
         build_objective([CrossEntropyConfig(), config], make_context(**cache))
     assert message in str(refused.value)
 
 
-def test_an_encoder_teaches_without_logits():
+def test_an_encoder_teaches_without_logits() -> None:
     objective = build_objective([SRAConfig(span_kd=0)], make_context(kind="encoder"))
     student, batch = make_batch(objective)
     objective.double()
@@ -138,14 +140,14 @@ def test_an_encoder_teaches_without_logits():
     assert scalar.item() == pytest.approx(parts["sra/cos"].item() + parts["sra/geo"].item())
 
 
-def test_layers_that_do_not_exist():
+def test_layers_that_do_not_exist() -> None:
     with pytest.raises(ConfigError, match=r"sra.teacher_layer: there is no layer 10"):
         build_objective([SRAConfig(teacher_layer=10)], make_context())
     with pytest.raises(ConfigError, match=r"mta.student_layers: there is no layer 7"):
         build_objective([MTAConfig(student_layers=[7])], make_context())
 
 
-def test_a_loss_of_weight_zero_is_left_out():
+def test_a_loss_of_weight_zero_is_left_out() -> None:
     objective = build_objective(
         [CrossEntropyConfig(), MTAConfig(weight=0)], make_context(annotator="words 1 (Unicode 14.0.0)")
     )
@@ -155,7 +157,7 @@ def test_a_loss_of_weight_zero_is_left_out():
         build_objective([CrossEntropyConfig(weight=0)], make_context())
 
 
-def test_the_scalar_is_the_weighted_sum_of_the_parts():
+def test_the_scalar_is_the_weighted_sum_of_the_parts() -> None:
     configs = [
         CrossEntropyConfig(weight=0.5),
         SRAConfig(weight=0.25, cos=2, geo=3, span_kd=5),
@@ -176,7 +178,7 @@ def test_the_scalar_is_the_weighted_sum_of_the_parts():
     assert not any(part.requires_grad for part in parts.values())
 
 
-def test_effective_spans_count_the_spans_that_carry_the_weight():
+def test_effective_spans_count_the_spans_that_carry_the_weight() -> None:
     objective = build_objective([SRAConfig(span_weights="equal")], make_context())
     student, batch = make_batch(objective, dtype=torch.float32)
     _, parts = objective(student, batch, counts_of(batch))
@@ -185,8 +187,8 @@ def test_effective_spans_count_the_spans_that_carry_the_weight():
     assert parts["sra/effective_spans"].item() == pytest.approx(spans / len(batch.sample_ids))
 
 
-def test_projections_are_seeded_orthogonal_and_named():
-    def build(seed, **projection):
+def test_projections_are_seeded_orthogonal_and_named() -> None:
+    def build(seed: int, **projection: Any) -> Any:
         torch.manual_seed(seed)
         losses = [SRAConfig(projection=projection), MTAConfig(projection={"lr": 1e-2})]
         return build_objective(losses, make_context())
@@ -205,30 +207,30 @@ def test_projections_are_seeded_orthogonal_and_named():
     assert xavier[names[0]].abs().max() <= bound
     assert not torch.allclose(xavier[names[0]].T @ xavier[names[0]], torch.eye(D_T), atol=1e-3)
     objective.load_state_dict(other)
-    assert torch.equal(objective.losses[0].projection, other[names[0]])
+    assert torch.equal(losses_of(objective)[0].projection, other[names[0]])
 
 
-def test_parameter_groups():
+def test_parameter_groups() -> None:
     objective = build_objective([CrossEntropyConfig(), SRAConfig(), MTAConfig(projection={"lr": 1e-2})], make_context())
-    groups = objective.parameter_groups()
+    groups: list[Any] = objective.parameter_groups()
     assert [(len(g["params"]), g["lr"], g["weight_decay"]) for g in groups] == [(1, 5e-4, 0.0), (3, 1e-2, 0.0)]
     assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in objective.parameters()}
     for unprojected in (SRAConfig(cos=0), MTAConfig(hid=0), CrossEntropyConfig()):
         assert build_objective([unprojected], make_context()).parameter_groups() == []
 
 
-def test_the_shared_part_of_the_head_is_a_copy_only_where_it_is_a_part():
+def test_the_shared_part_of_the_head_is_a_copy_only_where_it_is_a_part() -> None:
     whole = make_context(shared=(list(range(7)), list(range(7))))
-    assert build_objective([SRAConfig()], whole).losses[0].head.weight_Vd.shape == (7, D_T)
+    assert losses_of(build_objective([SRAConfig()], whole))[0].head.weight_Vd.shape == (7, D_T)
     context = make_context(shared=([0, 2, 3, 6], [5, 0, 8, 2]))
-    head = build_objective([SRAConfig()], context).losses[0].head
+    head = losses_of(build_objective([SRAConfig()], context))[0].head
     assert torch.equal(head.weight_Vd, context.head.weight_Vd[[5, 0, 8, 2]])
     assert torch.equal(head.bias_V, context.head.bias_V[[5, 0, 8, 2]])
 
 
 @pytest.mark.parametrize("unit", ["word", "phrase"])
-def test_sra_over_words_or_phrases(unit):
-    (loss,) = build_objective([SRAConfig(spans=unit)], make_context()).losses
+def test_sra_over_words_or_phrases(unit: str) -> None:
+    (loss,) = losses_of(build_objective([SRAConfig(spans=unit)], make_context()))
     assert (loss.spans.level, loss.spans.scope) == (unit, "response")
     if unit == "phrase":
         with pytest.raises(RunError, match=r"words only.* set sra\.spans to word or aligned"):

@@ -1,6 +1,8 @@
 """Representation losses and their optimiser against numbers of the authors' code; test_differs_* says where we do not
 follow it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -71,7 +73,7 @@ def assert_sra(g: Golden, floor: float) -> None:
     same(of_projection, g.grad_projection)
 
 
-def test_sra():
+def test_sra() -> None:
     g = golden("sra")
     masses = torch.cat([g.span_mass_teacher.flatten(), g.span_mass_student.flatten()])
     assert masses[masses > 0].min() > 1e-5
@@ -79,7 +81,7 @@ def test_sra():
     assert_sra(g, 1e-5)  # the floor changes nothing where no mass is below it
 
 
-def test_sra_mass_floor():
+def test_sra_mass_floor() -> None:
     """`sra.mass_floor`: 0 is the paper, 1e-5 theirs."""
     g = golden("sra_floor")
     assert_sra(g, 1e-5)
@@ -90,7 +92,7 @@ def test_sra_mass_floor():
     same(terms["geo"], g.geo)
 
 
-def test_sra_cos_layers():
+def test_sra_cos_layers() -> None:
     """`sra.cos_layers`: theirs is a mean over pairs of layers, each pooled and weighted by its own layer's masses. That
     the loss takes them so, test_sra.py says."""
     g = golden("sra_layers")
@@ -108,7 +110,7 @@ def test_sra_cos_layers():
 
 @pytest.mark.parametrize("pair", ["qwen2_gpt2", "gpt2_qwen2", "qwen2_opt"])
 @pytest.mark.parametrize("text", [0, 1])
-def test_sra_alignment(pair: str, text: int):
+def test_sra_alignment(pair: str, text: int) -> None:
     """Where the prompt ends on a token of either side, the two walks make the same spans."""
     g, key = golden("sra_alignment"), f"{pair}_{text}"
     teacher, student = (g[f"{key}_{side}_offsets"].numpy() for side in ("teacher", "student"))
@@ -120,7 +122,7 @@ def test_sra_alignment(pair: str, text: int):
 # MTA: wind123mountain/MTA @ 37298fc
 
 
-def mta_spans(g: Golden, hidden: torch.Tensor):
+def mta_spans(g: Golden, hidden: torch.Tensor) -> Any:
     B, L = g.labels.shape
     mask_BL = torch.ones(B, L, dtype=torch.bool)
     mask_BK = torch.stack([(g.labels == k).any(1) for k in range(int(g.labels.max()) + 1)], 1)
@@ -133,7 +135,7 @@ def mta_spans(g: Golden, hidden: torch.Tensor):
     return members, of_teacher, centre_S, centre_T, span_mass(members, of_teacher)
 
 
-def test_mta_structure_over_the_batch():
+def test_mta_structure_over_the_batch() -> None:
     """`mta.normalise: batch` is theirs for L_DSA."""
     g = golden("mta")
     hidden = g.student_hidden.clone().requires_grad_()
@@ -144,7 +146,7 @@ def test_mta_structure_over_the_batch():
     different(structure_loss(centre_S, centre_T, mass_BK) / len(hidden), g.dsa)
 
 
-def test_mta_hidden_within_a_sample():
+def test_mta_hidden_within_a_sample() -> None:
     """... and for L_Hid theirs is `sample`: token weights are brought to a sum of 1 in each sample first."""
     g = golden("mta")
     hidden = g.student_hidden.clone().requires_grad_()
@@ -155,7 +157,7 @@ def test_mta_hidden_within_a_sample():
     same(torch.autograd.grad(hid, hidden)[0], 10 * (g.grad_both - g.grad_dsa), 1e-4)
 
 
-def test_mta_over_key_layers():
+def test_mta_over_key_layers() -> None:
     """hid_reduction: mean; dsa 1 and hid 0.1, which --w-span-loss multiplies (2: dsa 2, hid 0.2)."""
     g = golden("mta")
     found = []
@@ -172,7 +174,7 @@ def test_mta_over_key_layers():
     same(torch.stack(found).mean(), g.overall)
 
 
-def test_mta_projection_bias():
+def test_mta_projection_bias() -> None:
     """`mta.projection.bias`: false is the paper; theirs is an nn.Linear."""
     g = golden("mta")
     hidden = g.student_hidden
@@ -182,7 +184,7 @@ def test_mta_projection_bias():
     same(hid / len(hidden), g.hid_bias)
 
 
-def test_a_projection_may_start_and_decay_as_theirs():
+def test_a_projection_may_start_and_decay_as_theirs() -> None:
     torch.manual_seed(0)
     config = Projection(init="linear", bias=True, weight_decay=0.01)
     matrix = projection_matrix(400, 300, config)
@@ -194,7 +196,7 @@ def test_a_projection_may_start_and_decay_as_theirs():
     assert not list(projection_biases(["4"], 400, 300, Projection()))
 
 
-def test_differs_mta_padding_attends():
+def test_differs_mta_padding_attends() -> None:
     """Theirs averages over padding too, as tokens that attend: a sample's weights depend on its neighbours' lengths."""
     g = golden("mta")
     ours = token_weights(g.padded_hidden, g.padded_mask.bool())
@@ -207,21 +209,21 @@ def test_differs_mta_padding_attends():
 # FDD: wind123mountain/MTA @ 37298fc, span_fdd_finetune.py
 
 
-def fdd(g: Golden, where: torch.Tensor):
+def fdd(g: Golden, where: torch.Tensor) -> Any:
     hidden = g.student_hidden.clone().requires_grad_()
     student, teacher = hidden @ g.student_head.T, g.teacher_hidden @ g.teacher_head.T
     trajectory, derivative = dynamics(student[:, where.bool()], teacher[:, where.bool()], 2.0)
     return hidden, trajectory / where.sum(), derivative / where.sum()
 
 
-def test_fdd_of_given_positions():
+def test_fdd_of_given_positions() -> None:
     g = golden("fdd")
     _, trajectory, derivative = fdd(g, g.response)
     same(trajectory, g.response_trajectory)
     same(trajectory + derivative, g.response_total)
 
 
-def test_fdd_of_the_whole_text():
+def test_fdd_of_the_whole_text() -> None:
     """`fdd.positions: text` is theirs: every token that is not padding, the last one too."""
     g = golden("fdd")
     hidden, trajectory, derivative = fdd(g, g.attention)
@@ -234,7 +236,7 @@ def test_fdd_of_the_whole_text():
 # TALAS: sonho4ng/Teacher-Anchor-KD @ 1cd570f; its ASAM: pytorch_optimizer 4.1.0
 
 
-def test_talas():
+def test_talas() -> None:
     """lasd_reduction: mean, lasd_guide: trained, [CLS] pooled."""
     g = golden("talas")
     pooled = g.pooled.clone().requires_grad_()
@@ -259,7 +261,7 @@ def perturbed(g: Golden, scale_biases: bool) -> dict[str, torch.Tensor]:
     sharpness = Sharpness(config, [(names[key], weights[key]) for key in weights])
     seen: list[dict[str, torch.Tensor]] = []
 
-    def accumulate():
+    def accumulate() -> Any:
         seen.append({name: weight.detach().clone() for name, weight in weights.items()})
         for name, weight in weights.items():
             weight.grad = g[f"grad_{name}"].clone()
@@ -269,7 +271,7 @@ def perturbed(g: Golden, scale_biases: bool) -> dict[str, torch.Tensor]:
     return seen[1]
 
 
-def test_sharpness_scales_biases():
+def test_sharpness_scales_biases() -> None:
     """`optimizer.sharpness`: eta 0 and scale_biases are theirs; ASAM's authors leave biases as they are."""
     g = golden("talas_sam")
     moved = perturbed(g, scale_biases=True)
@@ -279,7 +281,7 @@ def test_sharpness_scales_biases():
     different(perturbed(g, scale_biases=False)["bias"], g.moved_bias)
 
 
-def test_everything_decays():
+def test_everything_decays() -> None:
     """`optimizer.decay: all` and `talas.projection.weight_decay`: both of their groups decay, and betas are torch's."""
     g = golden("talas_sam")
     config = OptimizerConfig(betas=(0.9, 0.999), weight_decay=0.01, decay="all")
@@ -294,7 +296,7 @@ def test_everything_decays():
     assert [group["weight_decay"] for group in kept.param_groups] == [0.1, 0.0]
 
 
-def test_a_projection_may_start_small():
+def test_a_projection_may_start_small() -> None:
     torch.manual_seed(0)
     ours = projection_matrix(100, 100, Projection(init="small")).std().item()
     assert ours == pytest.approx(1e-3, rel=0.05)

@@ -1,9 +1,12 @@
 """Losses over logits against numbers of the authors' code; test_differs_* says where we do not follow it."""
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from schemas.cache.teacher import HeadRecord
@@ -31,7 +34,11 @@ from trainer.objectives.uld import sorted_distance
 # DistiLLM: jongwooko/distillm @ d47e77f; DistiLLM-2: jongwooko/distillm-2 @ fe4cf9b; AKL
 
 
-def rows_of(logits, teacher, where, divergence, temperature=1.0):
+def log_of(p: Tensor, chunk: slice) -> Tensor:
+    return p[chunk].log()
+
+
+def rows_of(logits: Any, teacher: Tensor, where: Tensor, divergence: Any, temperature: float = 1.0) -> Any:
     """The divergence at the positions of `where`, [P], with a gradient to `logits`."""
     teacher_P = teacher[where]
     position_P = where.flatten().nonzero().squeeze(1)
@@ -50,7 +57,7 @@ DISTILLM = {
 
 
 @pytest.mark.parametrize("name", DISTILLM)
-def test_distillm(name: str):
+def test_distillm(name: str) -> None:
     """Values and gradients; theirs of the two forward divergences lack the teacher's entropy."""
     g = golden("distillm")
     logits, where = g.logits.clone().requires_grad_(), g.label != -100
@@ -61,7 +68,7 @@ def test_distillm(name: str):
     same(torch.autograd.grad(value, logits)[0], g[f"grad_{name}"])
 
 
-def per_response(g: Golden, divergence):
+def per_response(g: Golden, divergence: Any) -> Any:
     """Means over each response, [B]: theirs. Ours is one mean over all tokens of a step."""
     logits = g.logits.clone().requires_grad_()
     where = F.pad(g.labels[:, 1:] != -100, (0, 1))
@@ -70,14 +77,14 @@ def per_response(g: Golden, divergence):
     return logits, torch.zeros(len(where), dtype=value_P.dtype).index_add(0, sample_P, value_P) / count_B
 
 
-def test_distillm2_forward():
+def test_distillm2_forward() -> None:
     g = golden("distillm2")
     logits, value_B = per_response(g, DISTILLM["skewed_forward_kl"])
     same(value_B, g.skew_forward)
     same(torch.autograd.grad(value_B.sum(), logits)[0], g.grad_skew_forward)
 
 
-def test_a_detached_mixture():
+def test_a_detached_mixture() -> None:
     """`kd.mixture`: trained is the papers', detached DistiLLM-2's code."""
     g = golden("distillm2")
     for mixture, compare in (("detached", same), ("trained", different)):
@@ -87,7 +94,7 @@ def test_a_detached_mixture():
         compare(torch.autograd.grad(value_B.sum(), logits)[0], g.grad_skew_reverse)
 
 
-def test_adaptive_kl_as_dskd_has_it():
+def test_adaptive_kl_as_dskd_has_it() -> None:
     """songmzhang/DSKD @ 077337a, at temperature 2; theirs is not multiplied by tau^2."""
     g = golden("akl")
     logits, where = g.logits.clone().requires_grad_(), torch.ones(1, 8, dtype=torch.bool)
@@ -96,7 +103,7 @@ def test_adaptive_kl_as_dskd_has_it():
     same(torch.autograd.grad(value_P.sum(), logits)[0], 4 * g.grad_akl_dskd)
 
 
-def test_differs_adaptive_kl_of_its_authors():
+def test_differs_adaptive_kl_of_its_authors() -> None:
     """wutaiqiang/LLM_KD_AKL @ ff278be leaves the token that crosses mu out of the head, unless it is the first."""
     g = golden("akl")
     where = torch.ones(1, 8, dtype=torch.bool)
@@ -123,7 +130,7 @@ def linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
     return module
 
 
-def t2s_kd(logits_BSV, where, kept_P, said_Pd, head):
+def t2s_kd(logits_BSV: Tensor, where: Tensor, kept_P: Tensor, said_Pd: Tensor, head: Any) -> Any:
     position_P = where.flatten().nonzero().squeeze(1)[kept_P]
     one_P, row_P = torch.ones(len(position_P)), torch.arange(len(position_P))
     rows, said_Pd = Rows(position_P, row_P, one_P, len(position_P)), said_Pd.detach()[kept_P]
@@ -131,7 +138,7 @@ def t2s_kd(logits_BSV, where, kept_P, said_Pd, head):
     return forward_kl(logits_BSV.flatten(0, 1), rows, columns, lambda chunk: head(said_Pd[chunk]) / 2.0, one_P, 2.0)
 
 
-def test_dskd_with_cross_model_attention():
+def test_dskd_with_cross_model_attention() -> None:
     """Where no padding and no prompt is there to spread, their std is ours."""
     g = golden("dskd_cma")
     hidden, logits = g.student_hidden.clone().requires_grad_(), g.student_logits.clone().requires_grad_()
@@ -143,7 +150,7 @@ def test_dskd_with_cross_model_attention():
     embedded_S, embedded_T = g.student_embedding[student_text], g.teacher_embedding[teacher_text]
     score = attention(embedded_S, embedded_T, where_T)
 
-    def longer(x):
+    def longer(x: Tensor) -> Any:
         return F.pad(x, (0, 0, 0, 1))  # the last token predicts nothing
 
     said = over_deviation(longer(g.teacher_hidden), where_T) + over_deviation(following(embedded_T), where_T)
@@ -163,7 +170,7 @@ def test_dskd_with_cross_model_attention():
     same(of_logits, g.grad_student_logits)
 
 
-def test_dskd_with_one_tokenizer():
+def test_dskd_with_one_tokenizer() -> None:
     """Tokens that the projected teacher gets wrong count as well (mask_wrong: auto)."""
     g = golden("dskd_one")
     hidden, logits = g.student_hidden.clone().requires_grad_(), g.student_logits.clone().requires_grad_()
@@ -195,12 +202,12 @@ def uld_distances(g: Golden, shifted: bool) -> list[torch.Tensor]:
     return found
 
 
-def test_uld_sum_over_tokens_as_dskd_has_it():
+def test_uld_sum_over_tokens_as_dskd_has_it() -> None:
     g = golden("uld")
     same(torch.cat(uld_distances(g, shifted=True)).sum(), g.sum_dskd)
 
 
-def test_uld_mean_of_sample_means_as_its_authors_have_it():
+def test_uld_mean_of_sample_means_as_its_authors_have_it() -> None:
     """`uld.normalise: sample`. Theirs starts at the last -100 before the answer, the state that predicts its first
     token, as ours."""
     g = golden("uld")
@@ -211,7 +218,7 @@ def test_uld_mean_of_sample_means_as_its_authors_have_it():
 
 
 @pytest.mark.parametrize("case", range(4))
-def test_mined_warping(case: int):
+def test_mined_warping(case: int) -> None:
     g = golden("mined")
     cost = g[f"cost{case}"].numpy()
     path = warp(cost)
@@ -226,7 +233,7 @@ def mined_kl(g: Golden, teacher_to_student: torch.Tensor) -> tuple[torch.Tensor,
     aligned = (partner >= 0) & (g.teacher_to_student[g.teacher_ids[partner]] == g.student_ids)
     assert 0 < aligned.sum() < len(aligned)
 
-    def row_loss(rows, chunk):
+    def row_loss(rows: Tensor, chunk: slice) -> Any:
         p = F.one_hot(g.targets[chunk], rows.shape[1]).to(rows.dtype)
         teacher = g.teacher_logits[partner[chunk]].softmax(-1)
         moved = mapped(teacher, teacher_to_student.expand_as(teacher), rows.shape[1], "max")
@@ -235,7 +242,7 @@ def mined_kl(g: Golden, teacher_to_student: torch.Tensor) -> tuple[torch.Tensor,
     return row_losses(logits, torch.arange(len(logits)), logits.shape[1], row_loss), logits
 
 
-def test_mined_of_the_whole_vocabulary():
+def test_mined_of_the_whole_vocabulary() -> None:
     """Every teacher token is mapped, and of those that meet the likeliest counts."""
     g = golden("mined")
     kl, logits = mined_kl(g, g.teacher_to_student)
@@ -243,7 +250,7 @@ def test_mined_of_the_whole_vocabulary():
     same(torch.autograd.grad(kl.sum(), logits)[0], g.grad_kl)
 
 
-def test_differs_mined_as_dskd_runs_it():
+def test_differs_mined_as_dskd_runs_it() -> None:
     """There only the first teacher token of each student token is in the map (distiller.py:52), the likelier or not."""
     g = golden("mined")
     to_student = g.teacher_to_student.tolist()
@@ -255,7 +262,7 @@ def test_differs_mined_as_dskd_runs_it():
 # MultiLevelOT: 2018cx/Multi-Level-OT @ 712cfb4
 
 
-def test_multilevel_ot_sinkhorn():
+def test_multilevel_ot_sinkhorn() -> None:
     """Sequences of one length; their 10 iterations and no factor 0.001."""
     g = golden("multilevel_ot")
     x, y, mask = g.x[None], g.y[None], torch.ones(1, len(g.x), dtype=torch.bool)
@@ -263,16 +270,16 @@ def test_multilevel_ot_sinkhorn():
     same(sinkhorn_distance(x, y, mask, mask, 0.1, 10)[0], g.sinkhorn)
 
 
-def test_multilevel_ot_order():
+def test_multilevel_ot_order() -> None:
     """Tokens by their probability in sum over the response, in a batch of one."""
     g = golden("multilevel_ot")
     for side in ("teacher", "student"):
         p = g[f"{side}_p"][0]
-        leading = leading_tokens(lambda chunk, p=p: p[chunk].log(), [len(p)], p.shape[1], p.shape[1], [1.0], p)
+        leading = leading_tokens(partial(log_of, p), [len(p)], p.shape[1], p.shape[1], [1.0], p)
         same(p.gather(1, leading.ids_Rk), g[f"sorted_{side}"][0])
 
 
-def test_differs_multilevel_ot_of_its_authors():
+def test_differs_multilevel_ot_of_its_authors() -> None:
     """Theirs in whole, from our parts: z / (std(z) + 1e-4) first; L_HAD a mean over tokens; L_SL with teacher and
     student exchanged, -sum softmax(s) log softmax(t), another softmax on the probabilities, a mean; the Sinkhorn
     distance of softmax(. / 2) of the probabilities, 10 iterations, times 0.001. Predictions are those of the response's
@@ -282,7 +289,7 @@ def test_differs_multilevel_ot_of_its_authors():
     found = []
     for z in (g.student_logits[0, at], g.teacher_logits[0, at]):
         p = (z / (z.std(-1, keepdim=True) + 1e-4)).softmax(-1)
-        leading = leading_tokens(lambda chunk, p=p: p[chunk].log(), [len(p)], p.shape[1], 50, [1.0], p)
+        leading = leading_tokens(partial(log_of, p), [len(p)], p.shape[1], 50, [1.0], p)
         found.append(p.gather(1, leading.ids_Rk))
     student, teacher = found
     mask = torch.ones(1, len(at), dtype=torch.bool)
@@ -290,7 +297,7 @@ def test_differs_multilevel_ot_of_its_authors():
     had = absolute_difference(*sides) / len(at)
     sl = -(student.softmax(-1) * teacher.log_softmax(-1)).sum(-1).mean()
     smooth = [(p / 2).softmax(-1)[None] for p in (teacher, student)]
-    sd = 0.001 * sinkhorn_distance(*smooth, mask, mask, 0.1, 10)[0]
+    sd = 0.001 * sinkhorn_distance(smooth[0], smooth[1], mask, mask, 0.1, 10)[0]
     same(had + 0.1 * sl + 0.1 * sd, g.whole)
     t, s = g.teacher_p[0], g.student_p[0]
     same(-(s.softmax(-1) * t.log_softmax(-1)).sum(-1).mean(), g.kl_wo)
@@ -302,7 +309,7 @@ def test_differs_multilevel_ot_of_its_authors():
 @pytest.mark.parametrize(
     ("theirs", "divergence"), [("binary_ce", "kl"), ("reverse_binary_kl", "reverse_kl"), ("abs_exp", "tvd")]
 )
-def test_alm(theirs: str, divergence: str):
+def test_alm(theirs: str, divergence: Any) -> None:
     """Ours is multiplied by tau; binary_ce is the KL and the teacher's entropy. Theirs is float32."""
     g = golden("alm")
     ours = binarised_divergence(g.log_teacher, g.log_student, divergence, 100.0) / 100

@@ -2,10 +2,11 @@
 and projected ones too."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from schemas.configs.losses.dskd import DSKDConfig
 from schemas.configs.losses.fdd import FDDConfig
@@ -14,7 +15,7 @@ from schemas.errors import RunError
 from schemas.models.logits import LogitTransform
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.answers import by_layer, with_answers
-from tests.trainer.objectives.world import D_S, L_S, V_S, counts_of, make_batch, make_context, to_double
+from tests.trainer.objectives.world import D_S, L_S, V_S, counts_of, losses_of, make_batch, make_context, to_double
 from trainer.data.teacher_states import TeacherHidden
 from trainer.data.tied_tokens import SameTokenPositions
 from trainer.objectives.context import StudentSize
@@ -24,12 +25,12 @@ from trainer.student.states import StudentEmbedding, StudentHidden, StudentLogit
 SHAPES = [LogitTransform(0.25), LogitTransform(1.0, 5.0), LogitTransform(2.0, 3.0)]
 
 
-def shaped(x, shape):
+def shaped(x: Tensor, shape: LogitTransform) -> Any:
     x = x * shape.scale
     return x if shape.softcap is None else shape.softcap * torch.tanh(x / shape.softcap)
 
 
-def world(config, shape, same):
+def world(config: Any, shape: LogitTransform, same: bool) -> Any:
     context = replace(make_context(2, same=same), student=StudentSize(L_S, D_S, shape))
     objective = to_double(build_objective([config], context))
     student, batch = make_batch(objective, 2, same=same)
@@ -41,14 +42,14 @@ def world(config, shape, same):
     return objective, student, batch, context
 
 
-def close(found, wanted):
+def close(found: Tensor, wanted: Tensor) -> None:
     assert (found - wanted).abs().max() <= 1e-5 * max(float(wanted.abs().max()), 1e-3)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_fdd_sends_inner_states_through_the_whole_head(shape):
+def test_fdd_sends_inner_states_through_the_whole_head(shape: LogitTransform) -> None:
     objective, student, batch, context = world(FDDConfig(), shape, same=True)
-    (loss,) = objective.losses
+    (loss,) = losses_of(objective)
     terms = loss(student, batch)
     inner = [layer for layer, _ in loss.key_layers if layer != loss.last]
     leaves = [
@@ -89,9 +90,9 @@ def test_fdd_sends_inner_states_through_the_whole_head(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_dskd_sends_the_teachers_states_through_the_whole_head(shape):
+def test_dskd_sends_the_teachers_states_through_the_whole_head(shape: LogitTransform) -> None:
     objective, student, batch, _ = world(DSKDConfig(mask_wrong="never"), shape, same=True)
-    (loss,) = objective.losses
+    (loss,) = losses_of(objective)
     terms = loss(student, batch)
     leaves = [student[StudentLogits()], *loss.t2s.parameters()]
     found = torch.autograd.grad(terms["t2s_ce"].total + terms["t2s_kd"].total, leaves)
@@ -110,7 +111,7 @@ def test_dskd_sends_the_teachers_states_through_the_whole_head(shape):
         close(f, w)
 
 
-def test_span_kd_of_a_student_that_soft_caps_is_refused():
+def test_span_kd_of_a_student_that_soft_caps_is_refused() -> None:
     context = replace(make_context(0), student=StudentSize(L_S, D_S, LogitTransform(1.0, 30.0)))
     with pytest.raises(RunError, match=r"sra: the student soft-caps its logits at 30, .* Set span_kd: 0"):
         build_objective([SRAConfig()], context)

@@ -3,19 +3,22 @@
 import math
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from schemas.cache.arrays import ArrayRecord
 from schemas.configs.losses.talas import TALASConfig
 from schemas.errors import ConfigError, RunError
 from tests.trainer.objectives.answers import by_layer, moved, of_kind, with_answers
-from tests.trainer.objectives.world import D_S, D_T, L_S, L_T, counts_of, make_batch, make_context, to_double
+from tests.trainer.objectives.world import D_S, D_T, L_S, L_T, counts_of, losses_of, make_batch, make_context, to_double
+from trainer.data.batch import Batch
 from trainer.data.teacher_states import PooledTeacher
 from trainer.objectives.context import StudentSize
-from trainer.objectives.objective import build_objective
+from trainer.objectives.objective import Objective, build_objective
 from trainer.objectives.talas import contrastive_loss, layer_change_loss
 from trainer.student.states import SecondView, StudentPooled, StudentRequest, StudentStates, layers_of
 
@@ -38,24 +41,24 @@ SWITCHES = {
 }
 
 
-def pooled_pair(seed=0):
+def pooled_pair(seed: int = 0) -> Any:
     context = make_context(seed)
     array = ArrayRecord(kind="pooled", layer=L_T, width=D_T, dtype="float32")
     return replace(context, manifest=context.manifest.model_copy(update={"arrays": [array]}))
 
 
-def make(config, seed=0, dtype=torch.float64, samples=B):
+def make(config: TALASConfig, seed: int = 0, dtype: torch.dtype = torch.float64, samples: int = B) -> Any:
     objective = build_objective([config], pooled_pair(seed))
     if dtype == torch.float64:
         to_double(objective)
     _, batch = make_batch(objective, seed, samples=samples)
     g = torch.Generator().manual_seed(seed)
 
-    def randn(width):
+    def randn(width: int) -> Tensor:
         return torch.randn(samples, width, generator=g, dtype=torch.float64).to(dtype)
 
     layers = sorted(layers_of(StudentPooled, objective.of_student))
-    states = {StudentPooled(layer): randn(D_S).requires_grad_() for layer in layers}
+    states: dict[Any, Tensor] = {StudentPooled(layer): randn(D_S).requires_grad_() for layer in layers}
     if SecondView() in objective.of_student:
         states[SecondView()] = randn(D_S).requires_grad_()
     if PooledTeacher() in objective.of_batch:
@@ -63,25 +66,25 @@ def make(config, seed=0, dtype=torch.float64, samples=B):
     return objective, StudentStates(states), batch
 
 
-def leaves(student, objective):
+def leaves(student: StudentStates, objective: Objective) -> list[Tensor]:
     second = list(of_kind(student, SecondView).values())
     return [*by_layer(student, StudentPooled).values(), *second, *objective.parameters()]
 
 
-def gradients(scalar, student, objective):
+def gradients(scalar: Tensor, student: StudentStates, objective: Objective) -> list[Tensor]:
     wanted = leaves(student, objective)
     found = torch.autograd.grad(scalar, wanted, allow_unused=True)
     return [torch.zeros_like(x) if g is None else g for g, x in zip(found, wanted, strict=True)]
 
 
-def cos(u, v):
+def cos(u: Any, v: Any) -> Any:
     return sum(a * b for a, b in zip(u, v, strict=True)) / (sum(a * a for a in u).sqrt() * sum(b * b for b in v).sqrt())
 
 
-def naive(student, batch, config, projections):
+def naive(student: StudentStates, batch: Batch, config: TALASConfig, projections: Any) -> Any:
     """L_con, L_TAMD and L_LASD, means over the batch, one number at a time."""
     pooled = {layer: state.double() for layer, state in by_layer(student, StudentPooled).items()}
-    n, found = len(batch.sample_ids), {}
+    n, found = len(batch.sample_ids), dict[str, Any]()
     if config.contrastive:
         u, v = pooled[L_S], student[SecondView()].double()
         found["contrastive"] = 0.0
@@ -115,10 +118,10 @@ def naive(student, batch, config, projections):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
-def test_against_loops(switches, dtype):
+def test_against_loops(switches: dict[str, Any], dtype: torch.dtype) -> None:
     config = TALASConfig(**switches)
     objective, student, batch = make(config, seed=1, dtype=dtype)
-    expected = naive(student, batch, config, objective.losses[0].projections)
+    expected = naive(student, batch, config, losses_of(objective)[0].projections)
     scalar, parts = objective(student, batch, counts_of(batch))
     assert set(parts) == {f"talas/{name}" for name in TERMS if getattr(config, name) > 0}
     for name, value in expected.items():
@@ -132,7 +135,7 @@ def test_against_loops(switches, dtype):
 
 
 @pytest.mark.parametrize("guide", ["detached", "trained"])
-def test_a_detached_guide_learns_nothing(guide):
+def test_a_detached_guide_learns_nothing(guide: str) -> None:
     """Of the two layers of a pair, the upper one: the last layer is a guide and nothing else."""
     objective, student, batch = make(TALASConfig(contrastive=0, tamd=0, lasd_guide=guide))
     scalar, _ = objective(student, batch, counts_of(batch))
@@ -141,7 +144,7 @@ def test_a_detached_guide_learns_nothing(guide):
     assert all(torch.count_nonzero(found[layer]) > 0 for layer in range(L_S))
 
 
-def test_directions_alone_count_and_a_common_rotation_does_not():
+def test_directions_alone_count_and_a_common_rotation_does_not() -> None:
     objective, student, batch = make(TALASConfig())
     counts = counts_of(batch)
     _, parts = objective(student, batch, counts)
@@ -161,7 +164,7 @@ def test_directions_alone_count_and_a_common_rotation_does_not():
     )
 
 
-def test_the_order_of_samples_changes_nothing():
+def test_the_order_of_samples_changes_nothing() -> None:
     objective, student, batch = make(TALASConfig(), seed=2)
     counts = counts_of(batch)
     scalar, parts = objective(student, batch, counts)
@@ -172,14 +175,14 @@ def test_the_order_of_samples_changes_nothing():
         torch.testing.assert_close(a, b)
 
 
-def pick(student, batch, samples):
+def pick(student: StudentStates, batch: Batch, samples: list[int]) -> tuple[StudentStates, Batch]:
     index = torch.tensor(samples)
     part = replace(batch, sample_ids=tuple(batch.sample_ids[i] for i in samples))
     rows = lambda state: state[index]  # noqa: E731
     return moved(student, StudentRequest, rows), moved(part, PooledTeacher, rows)
 
 
-def test_accumulated_batches_weigh_by_their_samples():
+def test_accumulated_batches_weigh_by_their_samples() -> None:
     """tamd is that of one large batch; what compares sentences within a pass is a mean over the passes."""
     objective, student, batch = make(TALASConfig(), samples=6)
     counts = counts_of(batch)
@@ -195,7 +198,7 @@ def test_accumulated_batches_weigh_by_their_samples():
         torch.testing.assert_close(sum(step[name] for step in steps), (4 * alone[0][name] + 2 * alone[1][name]) / 6)
 
 
-def test_limits():
+def test_limits() -> None:
     g = torch.Generator().manual_seed(0)
     first, second = torch.randn(2, B, D_S, generator=g, dtype=torch.float64)
     # Infinitely soft, every sentence is as likely as any; infinitely sharp and seen twice alike, none is ever missed.
@@ -209,7 +212,7 @@ def test_limits():
     assert total.item() == pytest.approx(B * B * mean.item())
 
 
-def test_one_sentence_and_states_of_zero_stay_finite():
+def test_one_sentence_and_states_of_zero_stay_finite() -> None:
     objective, student, batch = make(TALASConfig(), dtype=torch.float32, samples=1)
     _, parts = objective(student, batch, counts_of(batch))
     assert parts["talas/contrastive"].item() == pytest.approx(0, abs=1e-6)
@@ -224,7 +227,7 @@ def test_one_sentence_and_states_of_zero_stay_finite():
         assert torch.isfinite(gradient).all() and gradient.abs().max() < 100
 
 
-def test_half_precision_states_are_computed_in_float32():
+def test_half_precision_states_are_computed_in_float32() -> None:
     objective, student, batch = make(TALASConfig(), dtype=torch.float32)
     half = moved(student, StudentRequest, torch.Tensor.bfloat16)
     full = moved(half, StudentRequest, torch.Tensor.float)
@@ -234,14 +237,14 @@ def test_half_precision_states_are_computed_in_float32():
     assert {name: part.item() for name, part in found.items()} == {n: p.item() for n, p in wanted.items()}
 
 
-def test_what_is_off_is_neither_read_nor_computed():
+def test_what_is_off_is_neither_read_nor_computed() -> None:
     assert SecondView() not in make(TALASConfig(contrastive=0))[0].of_student
     anchorless = build_objective([TALASConfig(tamd=0)], make_context())  # a cache without sentence embeddings will do
     assert not anchorless.of_batch and not list(anchorless.parameters())
     assert layers_of(StudentPooled, make(TALASConfig(lasd=0))[0].of_student) == {L_S - 1, L_S}
 
 
-def test_refusals():
+def test_refusals() -> None:
     with pytest.raises(RunError, match=r"talas needs the teacher's sentence embeddings.*states\.pooled"):
         build_objective([TALASConfig()], make_context())
     with pytest.raises(ConfigError, match=f"anchored_layers: {L_S + 1} of a student with only {L_S} layers"):

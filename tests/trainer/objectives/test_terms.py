@@ -1,6 +1,8 @@
 """Every loss, under every switch, against the triple loops of naive.py: value and gradient, in float64 and float32."""
 
 import copy
+from collections.abc import Callable, Collection
+from typing import Any
 
 import pytest
 import torch
@@ -12,34 +14,56 @@ from schemas.configs.losses.mta import MTAConfig
 from schemas.configs.losses.sra import SRAConfig
 from schemas.layers import Top
 from tests.trainer.objectives import naive
+from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.precision import assert_as_precise, in_double, numbered
-from tests.trainer.objectives.world import L_S, L_T, SEEDS, counts_of, gradients, make_batch, make_context, to_double
+from tests.trainer.objectives.world import (
+    L_S,
+    L_T,
+    SEEDS,
+    counts_of,
+    gradients,
+    losses_of,
+    make_batch,
+    make_context,
+    to_double,
+)
+from trainer.data.batch import Batch
 from trainer.data.tied_tokens import Spans
-from trainer.objectives.objective import build_objective
+from trainer.objectives.objective import Objective, build_objective
+from trainer.student.states import StudentStates
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 
 
-def assert_matches(config, context, seed, dtype, truth, same=False, silent=()):
+def assert_matches(
+    config: Any,
+    context: GivenContext,
+    seed: int,
+    dtype: torch.dtype,
+    truth: Callable[..., Any],
+    same: bool = False,
+    silent: Collection[str] = (),
+) -> Any:
     """`truth(loss, student, batch)` gives unweighted totals by name; compare them, the objective, and its gradients."""
     objective = build_objective([config], context)
     if dtype == torch.float64:
         to_double(objective)
     student, batch = make_batch(objective, seed, same=same, dtype=dtype)
     counts = counts_of(batch)
-    (loss,) = objective.losses
+    (loss,) = losses_of(objective)
     terms = loss(student, batch)
     assert all(term.weight == 0 for name, term in terms.items() if name in silent)
     scalar, _ = objective(student, batch, counts)
     found = {name: term.total.detach() for name, term in terms.items() if name not in silent}
     found |= {"objective": scalar.detach(), **numbered(gradients(scalar, student, objective))}
 
-    def naively(objective, student, batch):
-        expected = truth(objective.losses[0], student, batch)
+    def naively(objective: Objective, student: StudentStates, batch: Batch) -> Any:
+        expected = truth(losses_of(objective)[0], student, batch)
         values = {name: torch.as_tensor(expected[name]) for name in terms if name not in silent}
         parts = [
-            config.weight * terms[name].weight * x / counts[objective.losses[0].divisor] for name, x in values.items()
+            config.weight * terms[name].weight * x / counts[losses_of(objective)[0].divisor]
+            for name, x in values.items()
         ]
         wanted = sum(parts, torch.zeros((), dtype=torch.float64))
         return {name: value.detach() for name, value in values.items()} | {
@@ -54,17 +78,17 @@ def assert_matches(config, context, seed, dtype, truth, same=False, silent=()):
 
 @DTYPES
 @pytest.mark.parametrize("seed", range(3))
-def test_cross_entropy(seed, dtype):
+def test_cross_entropy(seed: int, dtype: torch.dtype) -> None:
     truth = lambda loss, student, batch: naive.ce(student, batch)  # noqa: E731
     assert_matches(CrossEntropyConfig(weight=0.7), make_context(), seed, dtype, truth)
 
 
 @DTYPES
 @pytest.mark.parametrize(("seed", "temperature", "record"), [(0, 1.0, None), (1, 2.0, SOFTCAPPED), (2, 0.5, None)])
-def test_kd(seed, temperature, record, dtype):
+def test_kd(seed: int, temperature: float, record: HeadRecord | None, dtype: torch.dtype) -> None:
     context = make_context(seed, same=True, record=record)
 
-    def truth(loss, student, batch):
+    def truth(loss: Any, student: StudentStates, batch: Batch) -> Any:
         return naive.kd(student, batch, context.head, L_T, temperature)
 
     assert_matches(KDConfig(temperature=temperature), context, seed, dtype, truth, same=True)
@@ -96,7 +120,7 @@ SRA_SWITCHES = {
 
 @DTYPES
 @pytest.mark.parametrize("switches", SRA_SWITCHES.values(), ids=SRA_SWITCHES)
-def test_sra(switches, dtype):
+def test_sra(switches: dict[str, Any], dtype: torch.dtype) -> None:
     for seed in SEEDS[dtype]:
         assert_sra(SRAConfig(**switches), make_context(seed), seed, dtype)
 
@@ -106,16 +130,16 @@ def test_sra(switches, dtype):
     [(range(7), range(7)), (range(5), [8, 7, 6, 5, 4]), ([1], [2]), ([1, 3], [0, 1])],
     ids=["first columns", "student's first columns", "one token", "teacher's first rows"],
 )
-def test_sra_over_any_shared_vocabulary(shared):
+def test_sra_over_any_shared_vocabulary(shared: Any) -> None:
     assert_sra(SRAConfig(), make_context(3, shared=tuple(map(list, shared))), 3, torch.float64)
 
 
-def test_sra_with_a_soft_capped_teacher():
+def test_sra_with_a_soft_capped_teacher() -> None:
     assert_sra(SRAConfig(), make_context(4, record=SOFTCAPPED), 4, torch.float64)
 
 
-def assert_sra(config, context, seed, dtype):
-    def truth(loss, student, batch):
+def assert_sra(config: Any, context: GivenContext, seed: int, dtype: torch.dtype) -> None:
+    def truth(loss: Any, student: StudentStates, batch: Batch) -> Any:
         student_layer = {"last": L_S}.get(config.student_layer, config.student_layer)
         teacher_layer = {"last": L_T, -4: L_T - 3}.get(config.teacher_layer, config.teacher_layer)
         spans = batch[Spans("aligned", "response", max_spans=1024)]
@@ -167,17 +191,17 @@ SAME_ONLY = {
 
 @DTYPES
 @pytest.mark.parametrize("switches", (MTA_SWITCHES | SAME_ONLY).values(), ids=MTA_SWITCHES | SAME_ONLY)
-def test_mta_with_one_tokenizer(switches, dtype):
+def test_mta_with_one_tokenizer(switches: dict[str, Any], dtype: torch.dtype) -> None:
     for seed in SEEDS[dtype]:
         assert_mta(MTAConfig(**switches), seed, dtype, same=True)
 
 
 @pytest.mark.parametrize("switches", MTA_SWITCHES.values(), ids=MTA_SWITCHES)
-def test_mta_across_tokenizers(switches):
+def test_mta_across_tokenizers(switches: dict[str, Any]) -> None:
     assert_mta(MTAConfig(**switches), 5, torch.float64, same=False)
 
 
-def assert_mta(config, seed, dtype, same):
+def assert_mta(config: Any, seed: int, dtype: torch.dtype, same: bool) -> None:
     if isinstance(config.student_layers, Top):
         layers = list(zip(*STRIDED[config.student_layers.top], strict=True))
     else:
@@ -186,7 +210,7 @@ def assert_mta(config, seed, dtype, same):
     word, phrase = Spans("word", config.scope), Spans("phrase", config.scope, tuple(sorted(config.phrases)))
     by_token = same and config.hid_pairs != "word"
 
-    def truth(loss, student, batch):
+    def truth(loss: Any, student: StudentStates, batch: Batch) -> Any:
         key_layers = [
             (
                 s,

@@ -1,9 +1,13 @@
 """Real texts in two real tokenizers: a small cache, a context, batches whose student is random numbers or a model."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from schemas.cache.reader import Cache
 from schemas.models.teacher_head import TeacherHead, load_teacher_head
@@ -13,17 +17,18 @@ from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.objectives.given import GivenContext
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.alignment.vocabulary import share_vocabulary
+from trainer.data.batch import Batch, Divisor
 from trainer.data.loader import BatchBuilder
 from trainer.data.teacher_states import TeacherHidden
 from trainer.objectives.context import StudentSize
-from trainer.objectives.objective import build_objective
+from trainer.objectives.objective import Objective, build_objective
 from trainer.student.states import StudentLogits, StudentStates
 
 POSITIONS = [0, 5, 30, 51, 52, 53, 54]  # sentences, emoji, ideographs, combining letters, white space
 LAST = 3
 
 
-def make_cache(folder):
+def make_cache(folder: Path) -> Cache:
     """A Llama-like teacher, which is fed no end of sequence, and tokenizers for students beside it."""
     tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
     tiny_tokenizer(folder / "bytelevel", "bytelevel", vocab=320)
@@ -31,7 +36,7 @@ def make_cache(folder):
     return Cache(build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl"))))
 
 
-def make_context(cache, kind="bytelevel"):
+def make_context(cache: Any, kind: Any = "bytelevel") -> GivenContext:
     teacher = AutoTokenizer.from_pretrained(cache.path / "teacher")
     tokenizer = AutoTokenizer.from_pretrained(cache.path.parent / kind) if kind != "teacher" else teacher
     return GivenContext(
@@ -44,7 +49,14 @@ def make_context(cache, kind="bytelevel"):
     )
 
 
-def make_setting(cache, context, config, seed=0, dtype=torch.float64, positions=POSITIONS):
+def make_setting(
+    cache: Cache,
+    context: GivenContext,
+    config: Any,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+    positions: Sequence[int] = POSITIONS,
+) -> tuple[Objective, StudentStates, Batch]:
     """Objective, random student and the cached batch; logits follow the teacher's scale, so neither side is flat."""
     objective = build_objective([config], context)
     tokenizer = context.tokenizers[0]
@@ -55,7 +67,7 @@ def make_setting(cache, context, config, seed=0, dtype=torch.float64, positions=
     return objective, StudentStates({StudentLogits(): logits.to(dtype).requires_grad_()}), batch
 
 
-def live_logits(cache, positions=POSITIONS):
+def live_logits(cache: Cache, positions: Sequence[int] = POSITIONS) -> list[Tensor]:
     """[T, W] of every text: the teacher's own, run now by transformers, in float64."""
     folder = cache.path.parent / "teacher"
     teacher = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -65,18 +77,18 @@ def live_logits(cache, positions=POSITIONS):
         return [teacher(**text).logits[0].double() for text in encoded]
 
 
-def head_logits(context, batch):
+def head_logits(context: GivenContext, batch: Batch) -> list[Tensor]:
     """[T, W] of every sample from its cached states, as one product in their dtype."""
     states = batch[TeacherHidden(LAST)]
     assert context.head.bias_V is None
     return list(states @ context.head.weight_Vd.to(states.dtype).T)
 
 
-def counts_of(batch):
+def counts_of(batch: Batch) -> dict[Divisor, int]:
     return {unit: batch.count(unit) for unit in ("token", "sample")}
 
 
-def renumbered(context, student, batch, seed=0):
+def renumbered(context: GivenContext, student: StudentStates, batch: Batch, seed: int = 0) -> Any:
     """The same models and texts, with both vocabularies numbered differently (special tokens stay)."""
     g = torch.Generator().manual_seed(seed)
     tokenizers, turns = [], []
@@ -90,18 +102,17 @@ def renumbered(context, student, batch, seed=0):
         turns.append(turn)
     own, theirs = turns
     weight_Vd = torch.empty_like(context.head.weight_Vd).index_copy_(0, theirs, context.head.weight_Vd)
-    head = TeacherHead(weight_Vd, None, context.manifest.teacher.head)
+    head = TeacherHead(weight_Vd, None, context.head.transform)
     logits = torch.empty_like(student[StudentLogits()]).index_copy(2, own, student[StudentLogits()].detach())
     batch = replace(batch, tokens_BS=own[batch.tokens_BS], teacher_tokens_BT=theirs[batch.teacher_tokens_BT])
     context = replace(context, head=head, tokenizers=tuple(tokenizers), vocabulary=share_vocabulary(*tokenizers))
     return context, StudentStates({StudentLogits(): logits.requires_grad_()}), batch, own
 
 
-def _renumbered_tokenizer(tokenizer, turn):
+def _renumbered_tokenizer(tokenizer: PreTrainedTokenizerFast, turn: Any) -> Any:
     import json
 
     from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
 
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     vocabulary = state["model"]["vocab"]

@@ -1,11 +1,13 @@
 """Two vocabularies of a few words, and tokenizers for them."""
 
+from collections.abc import Sequence
+
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 
-def word_tokenizer(pieces, **special):
+def word_tokenizer(pieces: Sequence[str], **special: str) -> PreTrainedTokenizerFast:
     vocabulary = {piece: token for token, piece in enumerate(pieces)}
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(vocabulary)), **special)
 

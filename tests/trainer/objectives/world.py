@@ -1,8 +1,11 @@
 """Small random batches and student states: odd shapes, ragged spans, samples without spans or targets, zero masses."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.manifest import CacheManifest, CorpusRecord
@@ -11,7 +14,7 @@ from schemas.models.teacher_head import TeacherHead
 from tests.trainer.objectives.answers import by_layer
 from tests.trainer.objectives.given import GivenContext
 from trainer.alignment.vocabulary import SharedVocabulary
-from trainer.data.batch import Batch
+from trainer.data.batch import Batch, Divisor
 from trainer.data.teacher_states import SparseLogits, TeacherHidden, TeacherMass
 from trainer.data.tied_tokens import SameTokenPositions, Spans, SpanSet
 from trainer.objectives.context import StudentSize
@@ -29,7 +32,13 @@ L_S, L_T, D_S, D_T, V_S, V_T = 6, 9, 5, 4, 7, 9
 SEEDS = {torch.float64: (0, 1), torch.float32: (2,)}
 
 
-def manifest(hidden=range(L_T + 1), mass=range(1, L_T + 1), kind="causal", annotator="english 1", record=None):
+def manifest(
+    hidden: Iterable[int] = range(L_T + 1),
+    mass: Iterable[int] = range(1, L_T + 1),
+    kind: Any = "causal",
+    annotator: str = "english 1",
+    record: HeadRecord | None = None,
+) -> CacheManifest:
     arrays = [ArrayRecord(kind="hidden", layer=layer, width=D_T, dtype="float32") for layer in hidden]
     arrays += [ArrayRecord(kind="mass", layer=layer, width=None, dtype="float32") for layer in mass]
     head = (record or HeadRecord(dtype="float32", bias=True)) if kind == "causal" else None
@@ -49,7 +58,9 @@ def manifest(hidden=range(L_T + 1), mass=range(1, L_T + 1), kind="causal", annot
     )
 
 
-def make_context(seed=0, same=False, shared=None, record=None, **cache):
+def make_context(
+    seed: int = 0, same: bool = False, shared: Any = None, record: HeadRecord | None = None, **cache: Any
+) -> GivenContext:
     """Two models of 6 and 9 layers. `shared`: (student ids, teacher ids)."""
     g = torch.Generator().manual_seed(seed)
     held = manifest(record=record, **cache)
@@ -62,11 +73,18 @@ def make_context(seed=0, same=False, shared=None, record=None, **cache):
     return GivenContext(held, head, StudentSize(L_S, D_S), vocabulary, same)
 
 
-def make_batch(objective: Objective, seed=0, samples=4, same=False, dtype=torch.float64, spanless=True):
+def make_batch(
+    objective: Objective,
+    seed: int = 0,
+    samples: int = 4,
+    same: bool = False,
+    dtype: torch.dtype = torch.float64,
+    spanless: bool = True,
+) -> tuple[StudentStates, Batch]:
     """A batch for `objective` and the student's states over it, all leaves that want a gradient."""
     g = torch.Generator().manual_seed(seed)
 
-    def randn(*shape):
+    def randn(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype)
 
     lengths = torch.randint(1, 7, (samples,), generator=g)
@@ -78,7 +96,7 @@ def make_batch(objective: Objective, seed=0, samples=4, same=False, dtype=torch.
     mask_BS, teacher_mask_BT = torch.arange(S) < lengths[:, None], torch.arange(T) < teacher_lengths[:, None]
     target_BS = mask_BS & (torch.rand(samples, S, generator=g) < 0.7)
     target_BS[:, 0] = False
-    answers = {}
+    answers: dict[Any, Any] = {}
     if SameTokenPositions() in objective.of_batch:
         position_BS = torch.where(mask_BS, torch.arange(S).expand(samples, S), -1)
         position_BS[0, 5] = -1  # a token of the student's own
@@ -99,7 +117,7 @@ def make_batch(objective: Objective, seed=0, samples=4, same=False, dtype=torch.
         answers=answers | {request: randn(samples, T, D_T) for request in asked(objective, TeacherHidden)},
     )
     hidden, masses = (layers_of(kind, objective.of_student) for kind in (StudentHidden, StudentMass))
-    states = {StudentLogits(): (2 * randn(samples, S, V_S)).requires_grad_()}
+    states: dict[Any, Any] = {StudentLogits(): (2 * randn(samples, S, V_S)).requires_grad_()}
     states |= {StudentHidden(layer): randn(samples, S, D_S).requires_grad_() for layer in sorted(hidden)}
     if StudentUnembedding() in objective.of_student:
         with torch.random.fork_rng():
@@ -108,12 +126,12 @@ def make_batch(objective: Objective, seed=0, samples=4, same=False, dtype=torch.
     return StudentStates(states), batch
 
 
-def asked(objective, kind):
+def asked(objective: Objective, kind: type[Any]) -> list[Any]:
     """What the objective asks of a batch, of one kind, in a fixed order."""
     return sorted((request for request in objective.of_batch if isinstance(request, kind)), key=repr)
 
 
-def _mass(g, mask, dtype):
+def _mass(g: torch.Generator, mask: Tensor, dtype: torch.dtype) -> Tensor:
     """Positive, skewed, a few exactly 0, 1 in sum."""
     raw = torch.rand(mask.shape, generator=g, dtype=torch.float64) ** 4 * mask
     raw = raw * (torch.rand(mask.shape, generator=g) < 0.8)
@@ -121,7 +139,7 @@ def _mass(g, mask, dtype):
     return (raw / raw.sum(1, keepdim=True)).to(dtype)
 
 
-def _spans(g, lengths, teacher_lengths, S, T, same):
+def _spans(g: torch.Generator, lengths: Tensor, teacher_lengths: Tensor, S: int, T: int, same: bool) -> SpanSet:
     K = 5
     student = _labels(g, lengths, S, K)
     teacher = torch.nn.functional.pad(student, (0, T - S), value=-1) if same else _labels(g, teacher_lengths, T, K)
@@ -129,7 +147,7 @@ def _spans(g, lengths, teacher_lengths, S, T, same):
     return SpanSet(student, teacher, torch.tensor(both))
 
 
-def _labels(g, lengths, width, K):
+def _labels(g: torch.Generator, lengths: Tensor, width: int, K: int) -> Tensor:
     """Ascending labels with gaps: some tokens in no span, some spans without tokens."""
     labels = torch.full((len(lengths), width), -1)
     for b, length in enumerate(lengths.tolist()):
@@ -138,24 +156,24 @@ def _labels(g, lengths, width, K):
     return labels
 
 
-def counts_of(*batches):
+def counts_of(*batches: Batch) -> dict[Divisor, int]:
     paired = all(SameTokenPositions() in batch.answers for batch in batches)
-    units = ("token", "pair", "shared", "sample") if paired else ("token", "sample")
-    return {unit: sum(batch.count(unit) for batch in batches) for unit in units}
+    divisors: tuple[Divisor, ...] = ("token", "pair", "shared", "sample") if paired else ("token", "sample")
+    return {divisor: sum(batch.count(divisor) for batch in batches) for divisor in divisors}
 
 
-def to_double(objective):
+def to_double(objective: Objective) -> Objective:
     """Projections in float64, for comparisons to more digits than float32 has. The teacher's head stays as it is."""
     for parameter in objective.parameters():
         parameter.data = parameter.data.double()
     return objective
 
 
-def pick(student, batch, samples):
+def pick(student: StudentStates, batch: Batch, samples: list[int]) -> tuple[StudentStates, Batch]:
     """The batch and states of some samples alone, in the order given. States keep their graph."""
     index = torch.tensor(samples)
 
-    def rows(answer):
+    def rows(answer: Any) -> Any:
         if isinstance(answer, torch.nn.Module):
             return answer
         if isinstance(answer, SpanSet):
@@ -178,11 +196,16 @@ def pick(student, batch, samples):
     return StudentStates({request: rows(answer) for request, answer in student.answers.items()}), part
 
 
-def leaves(student, objective):
+def losses_of(objective: Objective) -> list[Any]:
+    """The losses, with whatever each has of its own."""
+    return list(objective.losses)
+
+
+def leaves(student: StudentStates, objective: Objective) -> list[Tensor]:
     return [student[StudentLogits()], *by_layer(student, StudentHidden).values(), *objective.parameters()]
 
 
-def gradients(scalar, student, objective):
+def gradients(scalar: Tensor, student: StudentStates, objective: Objective) -> list[Tensor]:
     found = torch.autograd.grad(scalar, leaves(student, objective), allow_unused=True)
     return [
         torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves(student, objective), strict=True)

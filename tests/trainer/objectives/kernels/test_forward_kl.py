@@ -1,13 +1,16 @@
 """forward_kl against autograd over plain log_softmax, however rows and columns are chosen and cut into chunks."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from schemas.configs.losses.kd import KDConfig
+from tests.trainer.objectives.precision import gradient_of
 from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.kernels.divergences import choose_divergence
 from trainer.objectives.kernels.forward_kl import forward_kl, kl_and_gradient
@@ -17,7 +20,7 @@ from trainer.objectives.kernels.row_losses import row_losses
 from trainer.objectives.kernels.teacher_rows import exact_rows
 
 
-def plain(logits, rows, columns, teacher, factor, temperature):
+def plain(logits: Tensor, rows: Any, columns: Any, teacher: Tensor, factor: Any, temperature: float) -> Any:
     pooling = torch.zeros(rows.num_rows, len(logits), dtype=logits.dtype)
     pooling[rows.row_P, rows.position_P] = rows.share_P
     ids = columns.ids if columns.ids is not None else torch.arange(columns.count)
@@ -35,7 +38,9 @@ def plain(logits, rows, columns, teacher, factor, temperature):
     chunk=st.integers(1, 40),
     temperature=st.sampled_from([0.5, 1.0, 2.0]),
 )
-def test_value_and_gradient(seed, members, vocab, chosen, chunk, temperature):
+def test_value_and_gradient(
+    seed: int, members: list[int], vocab: int, chosen: Any, chunk: int, temperature: float
+) -> None:
     g = torch.Generator().manual_seed(seed)
     rand = lambda *shape: torch.rand(*shape, generator=g, dtype=torch.float64)  # noqa: E731
     num_members = sum(members)
@@ -56,7 +61,7 @@ def test_value_and_gradient(seed, members, vocab, chosen, chunk, temperature):
     torch.testing.assert_close(gradient, right, rtol=1e-9, atol=1e-12)
 
 
-def test_large_logits_stay_stable():
+def test_large_logits_stay_stable() -> None:
     logits = torch.tensor([[1e4, 0.0, -1e4]], requires_grad=True)
     rows = Rows(torch.tensor([0]), torch.tensor([0]), torch.ones(1), 1)
     kl = forward_kl(logits, rows, Columns(3), lambda r: torch.tensor([[0.0, 50.0, 0.0]])[r].clone(), torch.ones(1), 1.0)
@@ -68,14 +73,16 @@ def test_large_logits_stay_stable():
 @pytest.mark.parametrize(("offset", "teacher_offset"), [(0, 0), (-90, 0), (0, -90), (3000, 3000)])
 @pytest.mark.parametrize("noise", [0.3, 4.0])
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_in_float32_it_errs_no_more_than_log_softmax_does(offset, teacher_offset, noise, temperature):
+def test_in_float32_it_errs_no_more_than_log_softmax_does(
+    offset: float, teacher_offset: float, noise: float, temperature: float
+) -> None:
     g = torch.Generator().manual_seed(0)
     student = 4 * torch.randn(64, 3000, generator=g, dtype=torch.float64)
     teacher = student + noise * torch.randn(64, 3000, generator=g, dtype=torch.float64) + teacher_offset
     student = student + offset
     student, teacher = student.float(), teacher.float()
 
-    def usual(s, t):
+    def usual(s: Tensor, t: Tensor) -> Any:
         scaled = (s / temperature).requires_grad_()
         log_q, log_p = scaled.log_softmax(-1), t.log_softmax(-1)
         kl = (log_p.exp() * (log_p - log_q)).sum(-1)
@@ -90,7 +97,7 @@ def test_in_float32_it_errs_no_more_than_log_softmax_does(offset, teacher_offset
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.3])
-def test_in_bfloat16_gradients_are_rounded_once(weight):
+def test_in_bfloat16_gradients_are_rounded_once(weight: float) -> None:
     """No worse than autograd over float32 logits made of the same bfloat16 ones."""
     g = torch.Generator().manual_seed(0)
     exact = 3 * torch.randn(64, 500, generator=g)
@@ -99,21 +106,21 @@ def test_in_bfloat16_gradients_are_rounded_once(weight):
     one, positions = torch.ones(64), torch.arange(64)
     rows = Rows(positions, positions, one, 64)
 
-    def usual(logits):
+    def usual(logits: Tensor) -> Any:
         log_p, log_q = (
             teacher.log_softmax(-1),
             logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1),
         )
         return (log_p.exp() * (log_p - log_q)).sum()
 
-    def kernel(logits):
+    def kernel(logits: Tensor) -> Any:
         return forward_kl(logits, rows, Columns(500), lambda chunk: teacher[chunk].clone(), one, 1.0)
 
-    def each_row(logits):
+    def each_row(logits: Tensor) -> Any:
         row_loss = exact_rows(lambda chunk: teacher[chunk], 500, 1.0, choose_divergence(KDConfig()))
         return row_losses(logits, positions, 500, row_loss).sum()
 
-    def gradient(loss, logits):
+    def gradient(loss: Any, logits: Tensor) -> Any:
         logits = logits.clone().requires_grad_()
         (found,) = torch.autograd.grad(weight / 64 * loss(logits), logits)
         assert found.dtype == logits.dtype
@@ -124,7 +131,7 @@ def test_in_bfloat16_gradients_are_rounded_once(weight):
         assert (gradient(loss, exact) - right).norm() <= 1.01 * (theirs - right).norm()
 
 
-def test_there_is_no_second_derivative():
+def test_there_is_no_second_derivative() -> None:
     """Rather than a wrong one, or none without a word."""
     logits = torch.randn(2, 3, requires_grad=True)
     rows = Rows(torch.arange(2), torch.arange(2), torch.ones(2), 2)
@@ -140,11 +147,11 @@ def test_there_is_no_second_derivative():
             gradient.square().sum().backward()
 
 
-def test_teacher_logits_are_asked_for_within_the_budget():
+def test_teacher_logits_are_asked_for_within_the_budget() -> None:
     asked = []
     rows = Rows(torch.arange(20), torch.arange(20), torch.ones(20), 20)
 
-    def teacher(chunk):
+    def teacher(chunk: slice) -> Any:
         asked.append(chunk.stop - chunk.start)
         return torch.zeros(asked[-1], 10)
 
@@ -153,7 +160,7 @@ def test_teacher_logits_are_asked_for_within_the_budget():
     assert asked == [6, 6, 6, 2]
 
 
-def test_the_gradient_is_handed_over_once():
+def test_the_gradient_is_handed_over_once() -> None:
     logits = torch.zeros(2, 3, requires_grad=True)
     rows = Rows(torch.arange(2), torch.arange(2), torch.ones(2), 2)
     kl = forward_kl(logits, rows, Columns(3), lambda r: torch.randn(2, 3)[r], torch.ones(2), 1.0)
@@ -162,10 +169,10 @@ def test_the_gradient_is_handed_over_once():
         kl.backward()
 
 
-def test_equal_distributions_have_no_divergence():
+def test_equal_distributions_have_no_divergence() -> None:
     logits = torch.randn(5, 11, requires_grad=True)
     rows = Rows(torch.arange(5), torch.arange(5), torch.ones(5), 5)
     kl = forward_kl(logits, rows, Columns(11), lambda r: logits.detach()[r] / 2, torch.ones(5), 2.0)
     kl.backward()
     assert abs(kl.item()) < 1e-6
-    assert logits.grad.abs().max() < 1e-8
+    assert gradient_of(logits).abs().max() < 1e-8
