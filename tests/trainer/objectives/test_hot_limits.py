@@ -44,7 +44,7 @@ class DoubleHead(nn.Module):
 
     def __init__(self, head: Any) -> None:
         super().__init__()
-        self.weight_Vd, self.bias_V = head.weight_Vd.double(), head.bias_V.double()
+        self.weight_Vd, self.bias_V, self.transform = head.weight_Vd.double(), head.bias_V.double(), head.transform
 
     def forward(self, hidden: Tensor, ids: Tensor | None = None, temperature: float = 1.0) -> Any:
         logits = hidden @ self.weight_Vd.T + self.bias_V
