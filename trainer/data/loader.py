@@ -4,7 +4,9 @@ Tokenizing and aligning cost well under a millisecond per sample, so they are do
 """
 
 import signal
+import sys
 from collections.abc import Iterable, Sequence
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -64,8 +66,15 @@ def batches(builder: BatchBuilder, batch_size: int, seed: int, start: int, worke
 
 
 def _leave_interrupts(worker: int) -> None:
-    # A terminal interrupts the workers too; the training answers for all, and they end with it.
+    # A terminal interrupts the workers too; the training answers for all, and they end with it: without a word, where
+    # it was just fetching a batch.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _say_unless_alone
+
+
+def _say_unless_alone(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not issubclass(kind, ConnectionError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _as_is(batch: Any) -> Any:
