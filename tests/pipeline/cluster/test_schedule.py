@@ -293,3 +293,45 @@ def test_without_units_only_the_teachers_files_are_made(teacher_saved: bool) -> 
     assert schedule.start() == [StartWorker(0, True), *([Finish()] if teacher_saved else [])]
     if not teacher_saved:
         assert schedule.handle(Loaded(0)) == [Finish()]
+
+
+def test_what_is_lost_is_told_with_its_unit_and_its_trouble() -> None:
+    schedule = Schedule(range(3), Limits(1, 1, 1), teacher_saved=True)
+    schedule.start()
+    schedule.handle(Loaded(0))
+    assert schedule.handle(Room(True)) == [Annotate(0)]
+    assert schedule.handle(AnnotationLost(0, TROUBLE)) == [Retry(0, 1, TROUBLE), Annotate(0)]
+    assert schedule.handle(AnnotationLost(2, TROUBLE)) == []  # it was never begun
+    assert Run(0, 0) in schedule.handle(Annotated(0))
+    assert schedule.handle(Annotated(0)) == []
+    other = Trouble("its machine went", "", "gone")
+    assert schedule.handle(Lost(0, 0, other))[:2] == [GiveUp(0, 2, other), Annotate(0)]
+    assert schedule.handle(Lost(0, 0, other)) == []
+
+
+def test_a_worker_that_still_holds_a_unit_does_not_starve() -> None:
+    schedule = Schedule(range(9), Limits(1, 0, 3), teacher_saved=True)
+    schedule.start()
+    schedule.handle(Loaded(0))
+    for unit in (0, 1):
+        schedule.handle(Room(True))
+        schedule.handle(Annotated(unit))
+    assert schedule.handle(Room(True)) == [Annotate(2)]
+    assert schedule.handle(Done(0, 0)) == []
+    assert schedule.handle(Done(0, 1)) == [AskRoom((2, 3))]  # now it does, and a second annotation may begin
+    assert schedule.handle(Room(True)) == [Annotate(3)]
+
+
+@pytest.mark.parametrize(("workers", "waiting"), [(1, 3), (3, 9)])
+def test_no_more_units_wait_than_are_annotated_at_once_and_two_for_each_worker(workers: int, waiting: int) -> None:
+    """While no worker has loaded its teacher."""
+    schedule = Schedule(range(40), Limits(workers, 0, workers), teacher_saved=True)
+    actions, begun, annotated = schedule.start(), list[int](), 0
+    while annotated < len(begun) or any(isinstance(action, AskRoom) for action in actions):
+        if any(isinstance(action, AskRoom) for action in actions):
+            actions = schedule.handle(Room(True))
+        else:
+            actions = schedule.handle(Annotated(begun[annotated]))
+            annotated += 1
+        begun += [action.unit for action in actions if isinstance(action, Annotate)]
+    assert begun == list(range(waiting)) and set(schedule.in_flight) == set(begun)

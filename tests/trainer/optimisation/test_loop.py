@@ -179,6 +179,11 @@ def test_a_step_without_a_token_to_learn_changes_nothing() -> None:
     assert loop.step(4).loss > 0 and loop.empty == 0
 
 
+def test_a_new_run_has_had_no_empty_steps() -> None:
+    loop = loop_of(Bigrams(), [cross_entropy()], [batch(0, targets=False)], settings())
+    assert loop.step(0).empty and loop.empty == 1
+
+
 @pytest.mark.parametrize(("names", "said"), [("abcd", "a, b, c, d"), ("abcde", "a, b, c, d, …"), ("a", "a")])
 def test_too_many_empty_steps_in_a_row_end_the_run(names: str, said: str) -> None:
     assert MOST_EMPTY == 20

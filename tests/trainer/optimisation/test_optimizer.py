@@ -96,6 +96,12 @@ def test_a_group_without_parameters_is_left_out() -> None:
     assert [len(group["params"]) for group in groups] == [1]
 
 
+def test_all_of_the_student_decays_where_that_is_asked_for() -> None:
+    extra = {"params": [nn.Parameter(torch.zeros(2))], "lr": 5e-4, "weight_decay": 0.0}
+    groups = make_optimizer(Model(), [extra], config(weight_decay=0.3, decay="all")).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.3, 0.0]
+
+
 def adamw(values: list[float], gradients: list[list[float]], decay: float, settings: OptimizerConfig) -> list[float]:
     """Loshchilov and Hutter's algorithm 2, number by number in float64."""
     first, second = settings.betas

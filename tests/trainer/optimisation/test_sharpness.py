@@ -212,6 +212,22 @@ def test_where_there_is_nothing_to_climb_the_plain_gradient_stays_and_is_counted
         torch.testing.assert_close(w.grad, plain.weights[name].grad, rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("scale_biases", [False, True])
+def test_biases_are_scaled_by_their_size_where_that_is_asked_for(scale_biases: bool) -> None:
+    visits = Visits(bowl)
+    named = [("layer.weight", visits.weights["weight"]), ("layer.bias", visits.weights["bias"])]
+    Sharpness(SharpnessConfig(rho=RHO, eta=ETA, scale_biases=scale_biases), named).gradient(visits)
+    before, moved = visits.seen
+    gradient = {name: torch.autograd.grad(bowl(visits.weights), visits.weights[name])[0] for name in ("weight", "bias")}
+    scale = {
+        "weight": before["weight"].abs() + ETA,
+        "bias": before["bias"].abs() + ETA if scale_biases else torch.ones(5),
+    }
+    norm = math.sqrt(sum(float(((scale[name] * g) ** 2).sum()) for name, g in gradient.items()))
+    for name, g in gradient.items():
+        torch.testing.assert_close(moved[name] - before[name], RHO * scale[name] ** 2 * g / norm, rtol=1e-4, atol=1e-6)
+
+
 def test_weights_are_put_back_when_the_second_pass_fails() -> None:
     visits = Visits(bowl)
 
