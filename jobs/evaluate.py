@@ -19,7 +19,7 @@ from trainer.evaluation.bits_per_byte import Evaluation, evaluate, load_for_eval
 from trainer.evaluation.held_out_texts import read_texts
 from trainer.evaluation.sentence_pairs import read_pairs
 from trainer.evaluation.sentence_similarity import evaluate_sentences
-from trainer.runs.folder import MODEL, RECORD, read_run
+from trainer.runs.folder import MODEL, RECORD, read_run, require_model, trained_max_tokens
 from trainer.student.load import load_sentence_encoder
 
 LONGEST_WINDOW = 1024
@@ -82,18 +82,23 @@ def track_models(folders: Sequence[tuple[Path, Path]]) -> Iterator[tuple[Path, P
 
 
 def _folders(models: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """Each model as it was named, and the folder of its weights. Raises ModelError for a name that cannot be one."""
+    """Each model as it was named, and the folder of its weights.
+
+    Raises ModelError for a name that cannot be one, RunError for a run whose model was altered after it was trained.
+    """
     for folder in models:
         try:
             is_run = (folder / MODEL).is_dir()
         except OSError as error:
             raise ModelError(f"cannot look for the model folder {folder}: {error.strerror}") from error
+        if is_run and (folder / RECORD).is_file():
+            require_model(folder, read_run(folder))
         yield folder, folder / MODEL if is_run else folder
 
 
 def _own_window(folder: Path, model_folder: Path) -> int:
     if (folder / RECORD).is_file():
-        return int(read_run(folder).identity["student"]["max_tokens"])
+        return trained_max_tokens(folder, read_run(folder))
     positions = usable_positions(build_on_meta(model_folder, "causal", trust_remote_code=False))
     return min(positions or LONGEST_WINDOW, LONGEST_WINDOW)
 

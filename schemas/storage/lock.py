@@ -17,6 +17,7 @@ from typing import Literal
 
 from schemas.errors import StillroomError
 from schemas.storage.record import parse_record
+from schemas.storage.regular import open_regular
 from schemas.strict import Strict
 
 BEAT_SECONDS = 5.0
@@ -155,7 +156,7 @@ def _remove(path: Path, seen: _Seen) -> bool:
 
 def _look(path: Path) -> _Seen | None:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return _Seen(file.read(MOST_BYTES), os.fstat(file.fileno()).st_mtime)
     except FileNotFoundError:
         return None

@@ -108,7 +108,7 @@ def make_loop(
         }
     )
     cache = Cache(config.cache)
-    return set_up(config, {"corpus": cache}, find_start(config.output, cache.manifest.fingerprint), 1000).loop
+    return set_up(config, {"corpus": cache}, find_start(config.output, cache.manifest.fingerprint, "-"), 1000).loop
 
 
 def time_steps(loops: dict[str, Loop], rounds: int) -> dict[str, list[float]]:

@@ -61,7 +61,7 @@ def first_report(folder: Path, name: str, device: str, tokenizer: str) -> StepRe
         folder, f"first-{name}-{device}", OBJECTIVES[name], device=device, precision="float32", tokenizer=tokenizer
     )
     caches = open_caches(config)
-    return set_up(config, caches, find_start(config.output / "checkpoints", "-"), STEPS).loop.step(0)
+    return set_up(config, caches, find_start(config.output / "checkpoints", "-", "-"), STEPS).loop.step(0)
 
 
 def check_losses(folder: Path) -> Iterator[tuple[str, str]]:
@@ -125,7 +125,7 @@ def check_steps(folder: Path) -> Iterator[tuple[str, str]]:
     usual = 0.0
     for name in OBJECTIVES:
         config = training_config(folder, f"step-{name}", OBJECTIVES[name], batch_size=32, loader_workers=4)
-        loop = set_up(config, open_caches(config), find_start(config.output / "checkpoints", "-"), 100).loop
+        loop = set_up(config, open_caches(config), find_start(config.output / "checkpoints", "-", "-"), 100).loop
         for number in range(3):
             loop.step(number)
         torch.cuda.reset_peak_memory_stats()

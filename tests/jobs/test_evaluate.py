@@ -2,12 +2,15 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from jobs.evaluate import show_evaluations
 from jobs.report.names import short_names, shorten
+from schemas.errors import RunError
+from schemas.storage.file_record import list_files
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.evaluation.bits_per_byte import evaluate
 
@@ -66,3 +69,26 @@ def test_names_that_would_look_alike_are_shown_whole() -> None:
     one, two = "a" * 30 + "1" + "b" * 30, "a" * 30 + "2" + "b" * 30
     assert short_names([Path("a-run-of-many-words-1e-3"), Path("a-run-of-many-words-2e-3")], 10) == ["…1e-3", "…2e-3"]
     assert short_names([Path("x") / one, Path("x") / two], width=20) == [one, two]
+
+
+@pytest.mark.parametrize("student", [None, {}, {"max_tokens": "x"}, {"max_tokens": 1}])
+def test_a_run_that_does_not_say_where_it_cut_is_refused(folder: Path, tmp_path: Path, student: object) -> None:
+    shutil.copytree(models(folder)[1], tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record | {"identity": {"student": student}}))
+    with pytest.raises(RunError, match=r"run\.json is damaged: its identity has no student\.max_tokens"):
+        show_evaluations([tmp_path / "run"], folder / "texts.jsonl", "text", 1, None)
+
+
+def test_a_model_that_was_altered_after_its_run_is_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(models(folder)[1], tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    files = {name: file.model_dump() for name, file in list_files(tmp_path / "run" / "model").items()}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record | {"version": 2, "finished": True, "model": files}))
+    show_evaluations([tmp_path / "run"], folder / "texts.jsonl", "text", 1, None)
+    weights = tmp_path / "run" / "model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-3] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(RunError, match=r"model\.safetensors does not have its checksum"):
+        show_evaluations([tmp_path / "run"], folder / "texts.jsonl", "text", 1, None)

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from schemas.configs.training import EvaluationConfig
+from schemas.errors import RunError
 from trainer.evaluation.bits_per_byte import Evaluation, evaluate
 from trainer.evaluation.held_out_texts import read_texts
 from trainer.evaluation.sentence_pairs import read_pairs
@@ -30,6 +31,9 @@ class HeldOut:
 
 
 def read_result(record: dict[str, float]) -> Result:
-    """An evaluation from a run's record."""
+    """An evaluation from a run's record. Raises RunError if it is none."""
     kind = SentenceEvaluation if "spearman" in record else Evaluation
-    return kind(**record)  # type: ignore[arg-type]
+    try:
+        return kind(**record)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise RunError(f"run.json is damaged: its evaluation is {sorted(record)}; train the run again") from error

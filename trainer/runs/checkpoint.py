@@ -5,11 +5,11 @@
       objective.safetensors   the losses' own parameters (projections)
       optimizer.safetensors   AdamW's moments, by parameter number
       rng.safetensors         torch's generators
-      checkpoint.json         step, cache fingerprint, format, checksums of all files above; written last
+      checkpoint.json         step, cache, run, format, checksums of all files above and of itself; written last
 
 A checkpoint is written beside its place and renamed into it, so an interrupted save leaves the previous one intact. Its
 files are hashed when it is written and before it is read (a second per GB); if one is damaged, the checkpoint before is
-used. Version 1 had neither checksums nor `empty`; it is still read.
+used. Version 1 had neither checksums nor `empty` nor the run it is of; it is still read.
 """
 
 import logging
@@ -28,7 +28,7 @@ from schemas.errors import RunError
 from schemas.models.files import quiet_transformers
 from schemas.storage.atomic import commit_folder, disk_full, folder_beside
 from schemas.storage.file_record import FileRecord, list_files
-from schemas.storage.fingerprint import hash_file
+from schemas.storage.fingerprint import fingerprint, hash_file
 from schemas.storage.record import read_record
 from schemas.strict import Strict
 from trainer.optimisation.random_state import generator_states, set_generator_states
@@ -36,6 +36,7 @@ from trainer.student.load import load_saved
 
 RECORD = "checkpoint.json"
 MODEL = "model"
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what AdamW keeps of each parameter
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,20 @@ class CheckpointRecord(Strict):
         dict[str, FileRecord] | None,
         Field(description="Size and checksum of every other file, by relative path; null in version 1."),
     ] = None
+    run: Annotated[str, Field(description="Hash of the run's identity; empty in version 1.")] = ""
+    checksum: Annotated[str, Field(description="Hash of all fields before this one; empty in version 1.")] = ""
+
+    def sealed(self, files: dict[str, FileRecord]) -> "CheckpointRecord":
+        """The same with the files and the checksum over all of it."""
+        record = self.model_copy(update={"files": files, "checksum": ""})
+        return record.model_copy(update={"checksum": record._hash()})
+
+    def is_whole(self) -> bool:
+        """Whether no field was altered. Version 1 cannot tell."""
+        return self.version == 1 or (self.files is not None and self.checksum == self._hash())
+
+    def _hash(self) -> str:
+        return fingerprint(self.model_dump(mode="json", exclude={"checksum"}))
 
 
 @dataclass(frozen=True)
@@ -75,26 +90,27 @@ def save_checkpoint(
 
     Raises ResourceError if the disk is full; then nothing of this checkpoint is left, and those before it are whole.
     """
-    target = folder / f"step-{record.step:08d}"
+    target = folder / folder_name(record.step)
     with disk_full(f"checkpoint {target.name}", folder.parent), folder_beside(target) as beside:
         with quiet_transformers():
             model.save_pretrained(beside / MODEL)
         save_file(_contiguous(objective.state_dict()), beside / "objective.safetensors")
         save_file(_contiguous(_moments(optimizer)), beside / "optimizer.safetensors")
         save_file(generator_states(), beside / "rng.safetensors")
-        record = record.model_copy(update={"files": list_files(beside)})
-        (beside / RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (beside / RECORD).write_text(
+            record.sealed(list_files(beside)).model_dump_json(indent=2) + "\n", encoding="utf-8"
+        )
         shutil.rmtree(target, ignore_errors=True)
         commit_folder(beside, target)
     for old in sorted(folder.glob("step-*"))[:-keep]:
         shutil.rmtree(old)
 
 
-def find_start(folder: Path, fingerprint: str) -> Start:
+def find_start(folder: Path, cache: str, run: str) -> Start:
     """The newest whole checkpoint in `folder`; the run's beginning if none was ever written.
 
-    Damaged ones are passed over, with a warning that says so. Raises RunError if all are damaged, or if one is whole
-    and was made from another cache.
+    `cache` and `run` are the fingerprints of what it must be of. Damaged checkpoints are passed over, with a warning
+    that says so. Raises RunError if all are damaged, or if one is whole and of another cache or run.
     """
     problems: list[str] = []
     for checkpoint in reversed(complete_checkpoints(folder)):
@@ -104,8 +120,9 @@ def find_start(folder: Path, fingerprint: str) -> Start:
         except RunError as error:
             problems.append(str(error))
             continue
-        if record.fingerprint != fingerprint:
-            raise RunError(f"{checkpoint} was made from another cache; give the run another output")
+        other = "cache" if record.fingerprint != cache else "run" if record.run not in ("", run) else None
+        if other is not None:
+            raise RunError(f"{checkpoint} was made from another {other}; give the run another output")
         for problem in problems:
             logger.warning("%s; going on from %s instead", problem, checkpoint.name)
         return Start(checkpoint, record)
@@ -113,7 +130,7 @@ def find_start(folder: Path, fingerprint: str) -> Start:
         raise RunError(
             f"no checkpoint of this run is whole: {'; '.join(problems)}. Remove {folder} to begin again at step 0"
         )
-    return Start(None, CheckpointRecord(step=0, fingerprint=fingerprint))
+    return Start(None, CheckpointRecord(step=0, fingerprint=cache, run=run))
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:
@@ -122,8 +139,16 @@ def complete_checkpoints(folder: Path) -> list[Path]:
 
 
 def read_checkpoint(checkpoint: Path) -> CheckpointRecord:
-    """Raises RunError if it is damaged or of an unknown format."""
-    return read_record(checkpoint / RECORD, CheckpointRecord, RunError, f"{checkpoint} is not a whole checkpoint")
+    """Raises RunError if it is damaged, of an unknown format, or of another step than its folder says."""
+    record = read_record(checkpoint / RECORD, CheckpointRecord, RunError, f"{checkpoint} is not a whole checkpoint")
+    if not record.is_whole() or checkpoint.name != folder_name(record.step):
+        raise RunError(f"{checkpoint / RECORD} is damaged: it was altered after it was written")
+    return record
+
+
+def folder_name(step: int) -> str:
+    """Of the checkpoint after `step` steps; names sort as steps do."""
+    return f"step-{step:08d}"
 
 
 def check_files(checkpoint: Path, record: CheckpointRecord) -> None:
@@ -154,10 +179,10 @@ def restore(checkpoint: Path, objective: nn.Module, optimizer: torch.optim.Optim
     try:
         objective.load_state_dict(load_file(checkpoint / "objective.safetensors"))
         _put_back_moments(optimizer, load_file(checkpoint / "optimizer.safetensors"))
-        generators = load_file(checkpoint / "rng.safetensors")
-    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
+        set_generator_states(load_file(checkpoint / "rng.safetensors"))
+    # Version 1 has no checksums: what is damaged shows here, in whatever way torch has.
+    except (OSError, SafetensorError, RuntimeError, LookupError, ValueError, TypeError) as error:
         raise RunError(f"cannot resume from {checkpoint}: {error}; remove it to go back to the one before") from error
-    set_generator_states(generators)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
@@ -173,10 +198,19 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _put_back_moments(optimizer: torch.optim.Optimizer, moments: dict[str, Tensor]) -> None:
+    """Raises ValueError or LookupError for moments that are not those of AdamW over these parameters."""
     parameters = _parameters(optimizer)
+    names: dict[int, set[str]] = {}
+    for key in moments:
+        number, name = key.split(".")
+        names.setdefault(int(number), set()).add(name)
+    if any(found != MOMENTS for found in names.values()):
+        raise ValueError("optimizer.safetensors does not hold all three moments of a parameter")
     for key, value in moments.items():
         number, name = key.split(".")
         parameter = parameters[int(number)]
+        if name != "step" and value.shape != parameter.shape:
+            raise ValueError(f"moment {key} has the shape {tuple(value.shape)}, its parameter {tuple(parameter.shape)}")
         # AdamW keeps its step count on the CPU unless fused; a copy to the parameter's device serves both.
         optimizer.state[parameter][name] = value.to(parameter.device, copy=True)
 

@@ -17,9 +17,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config
@@ -27,7 +27,7 @@ from schemas.errors import RunError
 from schemas.models.files import quiet_transformers
 from schemas.storage.atomic import commit_folder, disk_full, folder_beside, remove_temporaries, write_text
 from schemas.storage.file_record import FileRecord, list_files
-from schemas.storage.fingerprint import differences
+from schemas.storage.fingerprint import differences, fingerprint
 from schemas.storage.lock import STALE_SECONDS, Lock, acquire
 from schemas.storage.record import read_record
 from schemas.storage.writable import require_writable
@@ -37,6 +37,7 @@ from trainer.student.saved_tokenizer import save_tokenizer
 RECORD = "run.json"
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
+EVENTS = "tensorboard"
 MODEL = "model"
 LOCK = ".writer"
 OLD_LOCK = ".lock"  # an empty file that version 1 left behind
@@ -74,20 +75,27 @@ class RunRecord(Strict):
         Field(description="Size and checksum of every file in model/, once finished; null in version 1."),
     ] = None
 
+    @model_validator(mode="after")
+    def _finished_with_its_model(self) -> Self:
+        if self.version > 1 and self.finished and not self.model:
+            raise ValueError("a finished run names the files of its model")
+        return self
+
 
 class RunFolder:
     """The folder of one run."""
 
-    def __init__(self, config: TrainingConfig, fingerprint: str, steps: int):
-        """Raises RunError: the folder holds another run or something else, or it cannot be made."""
+    def __init__(self, config: TrainingConfig, cache: str, steps: int):
+        """`cache` is its fingerprint. Raises RunError: the folder holds another run or something else, or it cannot be
+        made."""
         self.path, self.config = config.output, config
         self.record = RunRecord(
-            fingerprint=fingerprint, identity=config.model_dump(mode="json", exclude=NOT_IDENTITY), steps=steps
+            fingerprint=cache, identity=config.model_dump(mode="json", exclude=NOT_IDENTITY), steps=steps
         )
         self._lock: Lock | None = None
         found = self._seen = self._found()
         if found is not None:
-            wanted = {"cache": fingerprint} | self.record.identity
+            wanted = {"cache": cache} | self.record.identity
             lines = list(differences({"cache": found.fingerprint} | complete_identity(found.identity), wanted))
             if lines:
                 raise RunError(
@@ -99,6 +107,11 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / CHECKPOINTS
+
+    @property
+    def run(self) -> str:
+        """Hash of what makes this the run that it is, as its record has it."""
+        return fingerprint({"identity": self.record.identity, "steps": self.record.steps})
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -151,24 +164,12 @@ class RunFolder:
             self._write_record()
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    def require_model(self) -> None:
-        """A finished run is finished only with its model. Raises RunError that names what is missing or altered.
-
-        Reads the whole model. A run finished by version 1 recorded no checksums: its weights need only be there.
-        """
-        target = self.path / MODEL
-        wanted = self.record.model
-        found = list_files(target) if target.is_dir() else {}
-        if wanted is None:
-            wanted = {name: file for name, file in found.items() if name.endswith(".safetensors")}
-            missing = None if wanted else "model.safetensors"
-        else:
-            missing = next((name for name, file in wanted.items() if found.get(name) != file), None)
-        if missing is not None:
-            state = "does not have its checksum" if missing in found else "is missing"
-            raise RunError(
-                f"{self.path} was finished, but {target / missing} {state}; remove {self.path} to train it again"
-            )
+    def require_folders(self) -> None:
+        """Raises RunError if a file lies where the run will want a folder: asked before the work."""
+        for name in (MODEL, CHECKPOINTS, EVENTS):
+            path = self.path / name
+            if path.is_symlink() or (path.exists() and not path.is_dir()):
+                raise RunError(f"{path} is not a folder of this run; move it away")
 
     def _acquire(self) -> None:
         try:
@@ -200,6 +201,31 @@ class RunFolder:
         ):
             raise RunError(f"output {self.path} is not empty and holds no run; give another folder")
         return None
+
+
+def require_model(run: Path, record: RunRecord) -> None:
+    """A finished run is finished only with its model. Raises RunError that names what is missing or altered.
+
+    Reads the whole model. A run finished by version 1 recorded no checksums: its weights need only be there.
+    """
+    target = run / MODEL
+    found = list_files(target) if target.is_dir() else {}
+    if record.model is not None:
+        missing = next((name for name, file in record.model.items() if found.get(name) != file), None)
+    else:
+        missing = None if any(name.endswith(".safetensors") for name in found) else "model.safetensors"
+    if missing is not None:
+        state = "does not have its checksum" if missing in found else "is missing"
+        raise RunError(f"{run} was finished, but {target / missing} {state}; remove {run} to train it again")
+
+
+def trained_max_tokens(run: Path, record: RunRecord) -> int:
+    """Where the run cut its samples. Raises RunError if its record does not say so."""
+    student = record.identity.get("student")
+    found = student.get("max_tokens") if isinstance(student, dict) else None
+    if type(found) is not int or found < 2:
+        raise RunError(f"{run / RECORD} is damaged: its identity has no student.max_tokens; train the run again")
+    return found
 
 
 def complete_identity(identity: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import AbstractContextManager, closing
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -61,7 +62,11 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
         raise RunError(f"cannot read {path}: {error.strerror}; is {run} the folder of a training run?") from error
     except UnicodeDecodeError as error:
         raise RunError(f"{path} is damaged: {error}") from error
-    return [_read_line(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+    found = [_read_line(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+    for number, (before, after) in enumerate(pairwise([0, *(line["step"] for line in found)]), start=1):
+        if after < before:
+            raise RunError(f"{path}:{number} is damaged: step {after} stands after step {before}")
+    return found
 
 
 def _read_line(line: str, place: str) -> dict[str, float]:

@@ -14,7 +14,7 @@ from schemas.progress import Progress
 from trainer.evaluation.held_out import Result, read_result
 from trainer.runs.caches import count_steps, join_fingerprints, open_caches
 from trainer.runs.checkpoint import CheckpointRecord, find_start, save_checkpoint
-from trainer.runs.folder import RunFolder
+from trainer.runs.folder import RunFolder, require_model
 from trainer.runs.metrics import MetricsLog
 from trainer.runs.progress import describe_step
 from trainer.runs.setup import Training, set_up
@@ -44,11 +44,12 @@ def train(config: TrainingConfig, cache: Cache | None = None) -> RunResult:
     steps = count_steps(config, len(caches["corpus"]))
     folder = RunFolder(config, fingerprint, steps)
     if folder.record.finished:
-        folder.require_model()
+        require_model(folder.path, folder.record)
         last = folder.record.evaluation
         return RunResult(folder.path, steps, True, read_result(last) if last else None, 0.0)
     with folder.locked(), _own_settings(config.threads):
-        start = find_start(folder.checkpoints, fingerprint)
+        folder.require_folders()
+        start = find_start(folder.checkpoints, fingerprint, folder.run)
         evaluation = _finish(config, folder, set_up(config, caches, start, steps), steps)
     return RunResult(folder.path, steps, False, evaluation, time.monotonic() - started)
 
@@ -94,5 +95,6 @@ def _finish(config: TrainingConfig, folder: RunFolder, training: Training, steps
 def _save(config: TrainingConfig, folder: RunFolder, training: Training, step: int) -> None:
     loop = training.loop
     skipped = loop.sharpness.skipped if loop.sharpness else 0
-    record = CheckpointRecord(step=step, fingerprint=folder.record.fingerprint, skipped=skipped, empty=loop.empty)
+    of = {"fingerprint": folder.record.fingerprint, "run": folder.run}
+    record = CheckpointRecord(step=step, **of, skipped=skipped, empty=loop.empty)
     save_checkpoint(folder.checkpoints, record, loop.model, training.losses, loop.optimizer, config.keep_checkpoints)

@@ -12,6 +12,7 @@ from jobs.compare import compare_runs, show_comparison
 from jobs.report.runs import group_runs, load_run
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
+from schemas.storage.file_record import FileRecord
 from trainer.runs.folder import NOT_IDENTITY, RunRecord
 
 STEPS = (10, 20, 30)
@@ -24,7 +25,8 @@ def write_run(
     given = {"cache": "c", "output": str(folder), "student": {"model": "m"}, "steps": 30} | changes
     config = TrainingConfig.model_validate(given)
     identity = config.model_dump(mode="json", exclude=NOT_IDENTITY)
-    record = RunRecord(fingerprint=fingerprint, identity=identity, steps=30, finished=finished)
+    model = {"config.json": FileRecord(bytes=2, sha256="0" * 64)} if finished else None
+    record = RunRecord(fingerprint=fingerprint, identity=identity, steps=30, finished=finished, model=model)
     (folder / "run.json").write_text(record.model_dump_json())
     lines: list[dict[str, float]] = []
     for step, value in zip(STEPS, values, strict=False):

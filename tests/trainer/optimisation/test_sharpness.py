@@ -306,6 +306,9 @@ def test_the_count_of_skipped_perturbations_survives_a_crash(
 ) -> None:
     """So long a step that no number is left: every step falls back to AdamW's own, and says so."""
     train(config(made, tmp_path / "plain", None))
-    train_with_a_crash(config(made, tmp_path / "run", {"rho": 1e38}), 3, monkeypatch)
+    run = config(made, tmp_path / "run", {})
+    far = SharpnessConfig.model_construct(**SharpnessConfig().model_dump() | {"rho": 1e38})  # no config can ask for it
+    run = run.model_copy(update={"optimizer": run.optimizer.model_copy(update={"sharpness": far})})
+    train_with_a_crash(run, 3, monkeypatch)
     assert [line["sharpness/skipped"] for line in read_metrics(tmp_path / "run")[1:]] == [1, 2, 3, 4, 5]
     assert files(tmp_path / "run")[0] == files(tmp_path / "plain")[0]

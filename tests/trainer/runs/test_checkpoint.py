@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
@@ -19,7 +19,7 @@ from trainer.optimisation.loop import Loop, StepReport
 from trainer.runs.checkpoint import CheckpointRecord, complete_checkpoints, find_start, save_checkpoint
 from trainer.runs.train import train
 
-FINGERPRINT = "f" * 64
+FINGERPRINT, RUN = "f" * 64, "a" * 64
 
 
 class Student(torch.nn.Module):
@@ -40,14 +40,14 @@ def save(folder: Path, step: int, keep: int = 3) -> Path:
     optimizer = torch.optim.AdamW(student.parameters())
     student.weight.sum().backward()
     optimizer.step()
-    record = CheckpointRecord(step=step, fingerprint=FINGERPRINT, skipped=1, empty=2)
+    record = CheckpointRecord(step=step, fingerprint=FINGERPRINT, run=RUN, skipped=1, empty=2)
     save_checkpoint(folder, record, student, losses, optimizer, keep)
     return folder / f"step-{step:08d}"
 
 
 def test_a_checkpoint_says_all_that_the_loop_needs(tmp_path: Path) -> None:
     path = save(tmp_path, 20)
-    start = find_start(tmp_path, FINGERPRINT)
+    start = find_start(tmp_path, FINGERPRINT, RUN)
     assert start.checkpoint == path
     assert (start.record.step, start.record.skipped, start.record.empty) == (20, 1, 2)
     written = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()} - {"checkpoint.json"}
@@ -57,9 +57,9 @@ def test_a_checkpoint_says_all_that_the_loop_needs(tmp_path: Path) -> None:
 
 
 def test_without_a_checkpoint_a_run_begins(tmp_path: Path) -> None:
-    start = find_start(tmp_path / "nothing", FINGERPRINT)
+    start = find_start(tmp_path / "nothing", FINGERPRINT, RUN)
     assert start.checkpoint is None
-    assert start.record == CheckpointRecord(step=0, fingerprint=FINGERPRINT)
+    assert start.record == CheckpointRecord(step=0, fingerprint=FINGERPRINT, run=RUN)
 
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
@@ -90,14 +90,14 @@ def test_no_damage_is_resumed_from(tmp_path: Path, caplog: pytest.LogCaptureFixt
     """Each damage of the newest is found, and the one before is taken; or the newest still says the very same."""
     save(tmp_path, 10)
     newest = save(tmp_path, 20)
-    truth = find_start(tmp_path, FINGERPRINT).record
+    truth = find_start(tmp_path, FINGERPRINT, RUN).record
     silent, fallen_back = 0, 0
     for file, content in damages(newest):
         intact = file.read_bytes()
         file.write_bytes(content)
         caplog.clear()
         try:
-            start = find_start(tmp_path, FINGERPRINT)
+            start = find_start(tmp_path, FINGERPRINT, RUN)
         except RunError as error:  # the flip is in the fingerprint that the record names
             assert "another cache" in str(error)
         else:
@@ -108,7 +108,7 @@ def test_no_damage_is_resumed_from(tmp_path: Path, caplog: pytest.LogCaptureFixt
                 silent += 1
         file.write_bytes(intact)
     assert silent == 0 and fallen_back > 150
-    assert find_start(tmp_path, FINGERPRINT).record == truth
+    assert find_start(tmp_path, FINGERPRINT, RUN).record == truth
 
 
 @pytest.mark.parametrize("change", ["missing", "added"])
@@ -119,13 +119,13 @@ def test_a_file_too_few_or_too_many_is_damage(tmp_path: Path, change: str) -> No
     else:
         (path / "model" / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(RunError, match=r"no checkpoint of this run is whole: .*(is missing|is not named)"):
-        find_start(tmp_path, FINGERPRINT)
+        find_start(tmp_path, FINGERPRINT, RUN)
 
 
 def test_of_another_cache_it_is_refused(tmp_path: Path) -> None:
     save(tmp_path, 10)
     with pytest.raises(RunError, match="made from another cache"):
-        find_start(tmp_path, "0" * 64)
+        find_start(tmp_path, "0" * 64, RUN)
 
 
 @pytest.fixture(scope="module")
@@ -195,16 +195,93 @@ def test_a_checkpoint_of_version_1_is_resumed(cache: Path, tmp_path: Path) -> No
     """It had no checksums, and did not know of settings that came later."""
     train(config(cache, tmp_path / "whole"))
     interrupt(config(cache, tmp_path / "run"), 4)
-    for path in complete_checkpoints(tmp_path / "run" / "checkpoints"):
-        record = json.loads((path / "checkpoint.json").read_text())
-        (path / "checkpoint.json").write_text(
-            json.dumps({k: v for k, v in record.items() if k not in ("files", "empty")} | {"version": 1})
-        )
+    as_version_1(tmp_path / "run")
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     del run["model"], run["identity"]["optimizer"]["sharpness"]
     (tmp_path / "run" / "run.json").write_text(json.dumps(run | {"version": 1}))
     train(config(cache, tmp_path / "run"))
     assert same_student(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.parametrize("change", [{"step": 9}, {"step": 0}, {"skipped": 0}, {"empty": 0}, {"files": None}])
+def test_a_record_that_was_altered_is_damage(tmp_path: Path, change: dict[str, int | None]) -> None:
+    path = save(tmp_path, 10) / "checkpoint.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RunError, match=r"checkpoint\.json is damaged: it was altered"):
+        find_start(tmp_path, FINGERPRINT, RUN)
+
+
+def test_a_checkpoint_under_another_steps_name_is_damage(tmp_path: Path) -> None:
+    save(tmp_path, 10).rename(tmp_path / "step-00000020")
+    with pytest.raises(RunError, match="was altered"):
+        find_start(tmp_path, FINGERPRINT, RUN)
+
+
+def test_of_another_run_it_is_refused(cache: Path, tmp_path: Path) -> None:
+    interrupt(config(cache, tmp_path / "one"), 4)
+    other = config(cache, tmp_path / "other").model_copy(update={"seed": 1})
+    interrupt(other, 2)
+    shutil.rmtree(tmp_path / "other" / "checkpoints")
+    shutil.copytree(tmp_path / "one" / "checkpoints", tmp_path / "other" / "checkpoints")
+    with pytest.raises(RunError, match="made from another run"):
+        train(other)
+
+
+def as_version_1(run: Path) -> None:
+    """The run as the version before would have left it: without checksums, and without settings that came later."""
+    for path in complete_checkpoints(run / "checkpoints"):
+        record = json.loads((path / "checkpoint.json").read_text())
+        old = {key: record[key] for key in ("format", "step", "fingerprint", "skipped")}
+        (path / "checkpoint.json").write_text(json.dumps(old | {"version": 1}))
+
+
+@pytest.mark.parametrize("key", ["x", "99999.exp_avg", "0.exp_avg", "0.step.x"])
+def test_moments_of_version_1_that_cannot_be_are_said(cache: Path, tmp_path: Path, key: str) -> None:
+    interrupt(config(cache, tmp_path / "run"), 2)
+    as_version_1(tmp_path / "run")
+    for path in complete_checkpoints(tmp_path / "run" / "checkpoints"):
+        save_file({key: torch.zeros(3)}, path / "optimizer.safetensors")
+    with pytest.raises(RunError, match="cannot resume from"):
+        train(config(cache, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("states", [{}, {"cpu": torch.zeros(4)}, {"cpu": torch.zeros(4, dtype=torch.uint8)}])
+def test_generators_of_version_1_that_cannot_be_are_said(
+    cache: Path, tmp_path: Path, states: dict[str, torch.Tensor]
+) -> None:
+    interrupt(config(cache, tmp_path / "run"), 2)
+    as_version_1(tmp_path / "run")
+    for path in complete_checkpoints(tmp_path / "run" / "checkpoints"):
+        save_file(states, path / "rng.safetensors")
+    with pytest.raises(RunError, match="cannot resume from"):
+        train(config(cache, tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": None}, "a finished run names the files of its model"),
+        ({"model": {}}, "a finished run names the files of its model"),
+        ({"evaluation": {"x": 1.0}}, "its evaluation is"),
+    ],
+)
+def test_a_finished_record_that_says_too_little_is_refused(
+    cache: Path, tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    train(config(cache, tmp_path / "run"))
+    path = tmp_path / "run" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RunError, match=said):
+        train(config(cache, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("name", ["model", "checkpoints", "tensorboard"])
+def test_a_file_where_a_folder_will_be_wanted_is_said_before_the_work(cache: Path, tmp_path: Path, name: str) -> None:
+    interrupt(config(cache, tmp_path / "run"), 2)
+    shutil.rmtree(tmp_path / "run" / name, ignore_errors=True)
+    (tmp_path / "run" / name).write_text("x")
+    with pytest.raises(RunError, match=f"run/{name} is not a folder of this run"):
+        train(config(cache, tmp_path / "run"))
 
 
 @pytest.mark.parametrize("damage", ["removed", "altered"])

@@ -60,6 +60,14 @@ def test_damage_in_a_whole_line_is_named(tmp_path: Path, text: str) -> None:
         read_metrics(tmp_path)
 
 
+def test_steps_that_go_back_are_damage(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"step": 3, "loss": 1.0}\n{"step": 3, "bits_per_byte": 1.0}\n{"step": 2}\n'
+    )
+    with pytest.raises(RunError, match=r"metrics\.jsonl:3 is damaged: step 2 stands after step 3"):
+        read_metrics(tmp_path)
+
+
 def test_no_run_no_metrics(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is .* the folder of a training run\?"):
         read_metrics(tmp_path)
