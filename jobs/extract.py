@@ -104,8 +104,10 @@ def rebuild_index(cache: Path) -> None:
     """Make index.parquet anew from the shards."""
     from pipeline.output.resume import locked
     from schemas.cache.index import write_index
+    from schemas.models.teacher_proof import prove_teacher
 
     manifest = read_manifest(cache)
     with locked(cache, print):
+        prove_teacher(cache, manifest)  # what is sealed now is believed from then on
         samples = write_index(cache, manifest)
     print(f"{cache}: index of {samples:,} samples")

@@ -66,6 +66,8 @@ def check_shard(shard: Path, manifest: CacheManifest, sha256: str | None = None)
     Reads shard.json, which hashes to `sha256` if that is known, and asks for the sizes: cheap enough for every opening.
     """
     record = read_shard(shard, manifest.fingerprint, sha256)
+    if shard.name != f"{record.unit:05d}":
+        raise CacheError(f"{shard} holds work unit {record.unit}: it stands in the place of another; {redo(shard)}")
     check_named(shard, record, manifest.arrays)
     for name, file in record.files.items():
         check_size(shard / name, file, redo(shard))

@@ -38,9 +38,14 @@ def read_teacher_files(cache: Path) -> TeacherFiles | None:
 def check_teacher_files(cache: Path, weights: bool = True) -> bool:
     """Whether CACHE/teacher has checksums, and all is well. Reads every file of it, or all except `weights`.
 
-    Raises CacheError: a file is missing or altered, files.json is damaged or of an unknown version.
+    Raises CacheError: a file is missing, altered or added, files.json is damaged or of an unknown version.
     """
     record = read_teacher_files(cache)
+    if record is not None:  # tokenizers are read from whatever files lie there: none may be added
+        teacher = cache / TEACHER
+        found = {path.relative_to(teacher).as_posix() for path in teacher.rglob("*") if path.is_file()}
+        if added := sorted(found - {FILES} - record.files.keys()):
+            raise CacheError(f"{teacher / FILES} does not name {added[0]}, which was added to the folder; remove it")
     for name in [] if record is None else record.files:
         if weights or not name.endswith(WEIGHTS):
             check_teacher_file(cache, name, record)

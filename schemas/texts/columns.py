@@ -15,9 +15,15 @@ def require_columns(path: Path, present: Sequence[str], wanted: Sequence[str]) -
     missing = next((name for name in wanted if name not in present), None)
     if missing is not None:
         raise CorpusError(f"{path}: no column {quoted(missing)}; available: {listed(present)}")
-    twice = next((name for name in present if list(present).count(name) > 1), None)
+    twice = repeated(present)
     if twice is not None:
         raise CorpusError(f"{path}: two columns have the name {quoted(twice)}; rename one")
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """The first name that stood before, in linear time; None if each stands once."""
+    seen: set[str] = set()
+    return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
 
 
 def read_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, Record]]:

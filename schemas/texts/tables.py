@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from schemas.errors import CorpusError
 from schemas.shown import listed, quoted
+from schemas.texts.columns import repeated
 from schemas.texts.format import RECORD_BYTES, Record, Source
 
 _OPEN_QUOTE = f"; a field has {RECORD_BYTES >> 20} MiB at most: is a quotation mark left open?"
@@ -68,7 +69,7 @@ def _names(source: Source, line: int, cells: list[str]) -> tuple[list[str], bool
     """The names of the columns, and whether they stand in the first line."""
     if source.columns and not set(source.columns) <= set(cells):
         return list(source.columns), False
-    twice = next((name for name in cells if cells.count(name) > 1), None)
+    twice = repeated(cells)
     if twice is not None:
         columns = listed(cells)
         raise CorpusError(f"{source.path}:{line}: the header names {quoted(twice)} twice ({columns}); rename one")

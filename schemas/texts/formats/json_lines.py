@@ -6,6 +6,7 @@ from typing import Any
 
 from schemas.errors import CorpusError
 from schemas.shown import quoted
+from schemas.texts.columns import repeated
 from schemas.texts.format import Record, Source
 from schemas.texts.lines import decode, read_lines
 
@@ -51,8 +52,7 @@ def _parse(text: str, place: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> Record:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _RepeatedKeyError(quoted(next(key for key in keys if keys.count(key) > 1)))
+        raise _RepeatedKeyError(quoted(str(repeated(key for key, _ in pairs))))
     return found
 
 
