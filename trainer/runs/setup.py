@@ -24,6 +24,7 @@ from trainer.optimisation.sharpness import Sharpness
 from trainer.runs.binding import bind_objectives, prove_alignment
 from trainer.runs.caches import Caches
 from trainer.runs.checkpoint import Start, load_model, restore
+from trainer.runs.earlier import require_same_meaning
 from trainer.student.device import choose_device
 from trainer.student.load import load_student, load_student_tokenizer, prepare
 from trainer.student.sentence_tokens import SentenceTexts
@@ -44,6 +45,7 @@ class Training:
 
 def set_up(config: TrainingConfig, caches: Caches, start: Start, steps: int) -> Training:
     """A training of `steps` steps that goes on where `start` is. Raises the StillroomError that fits."""
+    require_same_meaning(config, start)
     device = choose_device(config.device)
     held_out = HeldOut(config.evaluation, config.student.max_tokens) if config.evaluation else None
     tokenizer = load_student_tokenizer(config.student, caches["corpus"].path)

@@ -235,6 +235,16 @@ def as_version_1(run: Path) -> None:
         (path / "checkpoint.json").write_text(json.dumps(old | {"version": 1}))
 
 
+def test_a_run_of_version_1_whose_losses_mean_something_else_now_is_refused(cache: Path, tmp_path: Path) -> None:
+    run = config(cache, tmp_path / "run")
+    batch = {"loss": "mta", "student_layers": [1, 2], "normalise": "batch"}
+    run = TrainingConfig.model_validate(run.model_dump() | {"objective": [{"loss": "ce"}, batch]})
+    interrupt(run, 4)
+    as_version_1(tmp_path / "run")
+    with pytest.raises(RunError, match="averages L_DSA alone now: finish it with the version that began it"):
+        train(run)
+
+
 @pytest.mark.parametrize("key", ["x", "99999.exp_avg", "0.exp_avg", "0.step.x"])
 def test_moments_of_version_1_that_cannot_be_are_said(cache: Path, tmp_path: Path, key: str) -> None:
     interrupt(config(cache, tmp_path / "run"), 2)
