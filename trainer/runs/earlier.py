@@ -11,7 +11,7 @@ WAY_OUT = "finish it with the version that began it, or give this run another ou
 
 
 def require_same_meaning(config: TrainingConfig, start: Start) -> None:
-    """Raises RunError if `start` is a checkpoint of version 1 and its losses or its text would be others from now on."""
+    """Raises RunError if `start` is a checkpoint of version 1 whose losses or tokens would be others from now on."""
     if start.checkpoint is None or start.record.version > 1:
         return
     if any(isinstance(loss, MTAConfig) and loss.normalise == "batch" and loss.hid > 0 for loss in config.objective):
