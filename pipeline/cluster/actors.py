@@ -34,6 +34,8 @@ from pipeline.work.worker import AnnotatedUnit, Job, TeacherWorker, UnitReport, 
 from schemas.configs.extraction import WorkersConfig
 from schemas.errors import StillroomError
 
+STOP_SECONDS = 5.0
+
 
 @ray.remote(num_returns=2, max_retries=0)
 def _annotate(job: Job, number: int, samples: list[Sample]) -> tuple[int, AnnotatedUnit]:
@@ -126,9 +128,12 @@ class Actors:
             del self._calls[reference]
 
     def stop_all(self) -> None:
-        """End all actors."""
+        """End all actors, and wait until they write no more, but not for long: their machines may be gone."""
+        held = [r for r, call in self._calls.items() if not isinstance(call, _Annotating)]
         for worker in list(self._actors):
             self.stop(worker)
+        if held:
+            ray.wait(held, num_returns=len(held), timeout=STOP_SECONDS)
 
     def knows(self, unit: int) -> bool:
         """Whether this unit's samples have been given already."""

@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -166,7 +166,8 @@ def locked(cache: Path, say: Callable[[str], None]) -> Iterator[Lock]:
     try:
         yield lock
     finally:
-        remove_temporaries(cache, {lock.token})
+        with suppress(OSError):  # a worker that is still dying may be writing: the next run removes what it leaves
+            remove_temporaries(cache, {lock.token})
         lock.release()
 
 

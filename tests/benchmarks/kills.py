@@ -121,7 +121,8 @@ def strike(job: Job, output: Path, seconds: float, random: Random, tally: Tally)
     """One try, killed at a random moment unless it ends before. Its exit status."""
     command = job.start(output)
     victim = random.choice(job.victims)
-    more = random.randint(job.committed(output), job.most - 1) + 1 if random.random() < 0.7 else None
+    before = job.committed(output)
+    more = random.randint(before + 1, job.most) if before < job.most and random.random() < 0.7 else None
     moment = time.monotonic() + random.uniform(0, seconds)
     while command.poll() is None:
         if time.monotonic() > moment if more is None else job.committed(output) >= more:
