@@ -99,10 +99,11 @@ def _is_in_order(table: pa.Table, units: int) -> bool:
     if any(column.null_count for column in table.columns):
         return False
     shards, rows, tokens = (table.column(name).to_numpy() for name in ("shard", "row", "tokens"))
+    if not (shards[0] >= 0 and shards[-1] < units and (tokens >= 0).all() and (np.diff(shards) >= 0).all()):
+        return False
     starts = np.flatnonzero(np.diff(shards, prepend=-1))
     wanted = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
-    in_range = shards[0] >= 0 and shards[-1] < units and (tokens >= 0).all()
-    return bool(in_range and (np.diff(shards) >= 0).all() and np.array_equal(rows, wanted))
+    return np.array_equal(rows, wanted)
 
 
 def _index_rows(samples: Path, unit: int) -> pa.RecordBatch:

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.teacher.maker import MAKERS
-from schemas.cache.arrays import KINDS, RESERVED, ArrayRecord, by_kind, keeps_tokens
+from schemas.cache.arrays import KINDS, RESERVED, ArrayRecord, _require_usable, by_kind, keeps_tokens
 from schemas.cache.codec import CODECS
 from schemas.cache.kinds.next_token import SparseRecord
 from schemas.cache.kinds.pooled import PooledRecord
@@ -29,6 +29,11 @@ def test_format_1_has_these_kinds_in_this_order() -> None:
         ("sampled", (("sampled/ids", "sampled/weights"), "tokens", "sparse")),
     ]
     assert list(CODECS) == ["raw", "zstd"]
+
+
+def test_an_object_that_is_no_kind_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^'hidden' is not a StateKind$"):
+        _require_usable("hidden")  # type: ignore[arg-type]
 
 
 def test_every_kind_has_its_other_halves() -> None:
