@@ -9,10 +9,16 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 def _leave_out_working_directory() -> None:
     """`python -m` puts the working directory first on the path, and Ray does so for a job. What happens to lie
-    there must not be imported in place of our code or a library. Python looks for a module under the name `-m`."""
+    there must not be imported in place of our code or a library, here or in a process that this one starts: PYTHONPATH
+    is handed on without it. Python looks for a module under the name `-m`."""
     command = sys.argv[0] if sys.argv else ""
     if command == "-m" or Path(command).stem == "stillroom":
-        sys.path[:] = [place for place in sys.path if Path(place or os.curdir).resolve() not in _foreign()]
+        foreign = _foreign()
+        sys.path[:] = [place for place in sys.path if Path(place or os.curdir).resolve() not in foreign]
+        if "PYTHONPATH" in os.environ:
+            places = os.environ["PYTHONPATH"].split(os.pathsep)
+            kept = [place for place in places if place and Path(place).resolve() not in foreign]
+            os.environ["PYTHONPATH"] = os.pathsep.join(kept)
 
 
 def _foreign() -> set[Path]:

@@ -43,7 +43,7 @@ def compare_runs(
 
 def _check_picture(path: Path) -> None:
     if path.suffix.lower() != ".png":
-        raise RunError(f"{path}: the picture is a PNG; name it {path.with_suffix('.png')}")
+        raise RunError(f"{path}: the picture is a PNG; give it a name that ends in .png")
     require_writable(path)
     if path.is_dir():
         raise RunError(f"{path} is a folder; name a file in it")

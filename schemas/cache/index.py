@@ -81,7 +81,19 @@ def read_index(cache: Path, manifest: CacheManifest, sealed: Checksums | None) -
         raise CacheError(
             f"{path} does not list every row of a shard once and in order; run `stillroom reindex {cache}`"
         )
+    if sealed is None:
+        _require_empty(cache, manifest, np.setdiff1d(np.arange(manifest.units), table.column("shard").to_numpy()))
     return table
+
+
+def _require_empty(cache: Path, manifest: CacheManifest, units: np.ndarray) -> None:
+    """Shards that the index does not name have no samples. Raises CacheError."""
+    for unit in units.tolist():
+        held = check_shard(shard_path(cache, unit), manifest).samples
+        if held:
+            raise CacheError(
+                f"{cache / INDEX} leaves out the {held} samples of shard {unit}; run `stillroom reindex {cache}`"
+            )
 
 
 def require_shards(cache: Path, manifest: CacheManifest) -> None:

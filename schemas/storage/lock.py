@@ -174,7 +174,8 @@ def _age(path: Path, seen: _Seen) -> float:
     probe = _beside(path)
     try:
         probe.touch(exist_ok=False)
-        return max(0.0, probe.stat().st_mtime - seen.touched)
+        # A touch in the future is of a clock that was wrong, or of a copy: as old as it is far away.
+        return abs(probe.stat().st_mtime - seen.touched)
     finally:
         probe.unlink(missing_ok=True)
 

@@ -19,7 +19,7 @@ from schemas.models.forward import forward_errors
 from schemas.models.positions import require_tokens, usable_positions
 from schemas.models.tokenizer import load_tokenizer
 from trainer.generation.sampling import InverseTransform, uniform_numbers
-from trainer.runs.folder import MODEL, RECORD
+from trainer.runs.folder import MODEL, RECORD, read_run, require_model
 from trainer.student.device import choose_device, use_bfloat16
 from trainer.student.load import load_causal
 
@@ -120,6 +120,7 @@ def _model_folder(config: GenerationConfig) -> Path:
         return resolve_model(config.model, config.revision)
     if not (run / MODEL).is_dir():
         raise RunError(f"the run {run} has no model yet; finish it with `stillroom train {run / 'config.yaml'}`")
+    require_model(run, read_run(run))
     return run / MODEL
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 
@@ -33,6 +34,13 @@ def test_rows_are_listed_by_shard(cache: Path) -> None:
         "row": [0, 1, 0, 1, 2],
         "tokens": [3, 5, 2, 1, 4],
     }
+
+
+def test_a_shard_that_the_index_leaves_out_is_named(cache: Path) -> None:
+    table = read_index(cache, manifest(2), None)
+    pq.write_table(table.filter(pa.compute.equal(table["shard"], 0)), cache / "index.parquet")
+    with pytest.raises(CacheError, match="leaves out the 3 samples of shard 1; run `stillroom reindex"):
+        read_index(cache, manifest(2), None)
 
 
 def test_a_cache_without_an_index_is_not_complete(cache: Path) -> None:
@@ -95,7 +103,7 @@ def test_an_index_that_is_not_of_these_shards(cache: Path, change: Callable[[pa.
 
 
 def test_a_shard_of_no_samples_is_passed_over(cache: Path) -> None:
-    table = with_columns(shard=[0, 0, 2, 2, 2])(pq.read_table(cache / "index.parquet"))
-    pq.write_table(table, cache / "index.parquet")
-    write(cache, 2, (1,))
+    write(cache, 2, (), overlong=2)
+    (cache / "checksums.json").unlink()
+    assert write_index(cache, manifest(3)) == 5
     assert len(read_index(cache, manifest(3), None)) == 5
