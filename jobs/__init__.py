@@ -14,6 +14,8 @@ def _leave_out_working_directory() -> None:
     command = sys.argv[0] if sys.argv else ""
     if command == "-m" or Path(command).stem == "stillroom":
         foreign = _foreign()
+        if not foreign:
+            return
         sys.path[:] = [place for place in sys.path if Path(place or os.curdir).resolve() not in foreign]
         if "PYTHONPATH" in os.environ:
             places = os.environ["PYTHONPATH"].split(os.pathsep)

@@ -40,7 +40,8 @@ def guard(context: Any = None) -> Iterator[None]:
     """Turn what a user or a machine can cause into one message on stderr and an exit code."""
     try:
         yield
-        sys.stdout.flush()  # a full disk or a closed pipe shows here, rather than when Python is gone
+        if sys.stdout is not None:  # it is None in a process that began with it closed
+            sys.stdout.flush()  # a full disk or a closed pipe shows here, rather than when Python is gone
     except StillroomError as error:
         _end(str(error), 2)
     except KeyboardInterrupt:

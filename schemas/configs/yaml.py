@@ -53,9 +53,9 @@ def load_config(path: Path, model: type[Model], overrides: Sequence[str] = (), p
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = [_describe(problem, node, path, model) for problem in error.errors()]
-        rest = f"\nand {len(problems) - MOST_PROBLEMS:,} more" if len(problems) > MOST_PROBLEMS else ""
-        raise ConfigError("\n".join(problems[:MOST_PROBLEMS]) + rest) from error
+        problems = [_describe(problem, node, path, model) for problem in error.errors()[:MOST_PROBLEMS]]
+        rest = f"\nand {error.error_count() - MOST_PROBLEMS:,} more" if error.error_count() > MOST_PROBLEMS else ""
+        raise ConfigError("\n".join(problems) + rest) from error
 
 
 def _read(path: Path) -> tuple[yaml.Node | None, dict[str, Any]]:

@@ -132,7 +132,9 @@ def _create(path: Path, record: LockRecord) -> bool:
 
 def _is_left_behind(found: LockRecord | None, age: float) -> bool:
     """Whether its holder is gone: for a process of this host the system knows, for another the last touch tells."""
-    if found is not None and found.host == _host() and found.started:
+    # Hosts may share a name; the boot tells them apart, and a host that has booted since is judged by age, too.
+    own_boot = _started(os.getpid()).split(" ")[0]
+    if found is not None and found.host == _host() and own_boot and found.started.split(" ")[0] == own_boot:
         return _started(found.pid) != found.started
     return age > STALE_SECONDS
 

@@ -152,6 +152,7 @@ class RunFolder:
 
         Raises ResourceError if the disk is full, TokenizerError as `load_student` has done before.
         """
+        self.require_lock()
         target = self.path / MODEL
         with disk_full("the model", self.path):
             with folder_beside(target) as folder, quiet_transformers():
@@ -163,6 +164,11 @@ class RunFolder:
             self.record = self.record.model_copy(update=done)
             self._write_record()
         shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def require_lock(self) -> None:
+        """Raises RunError if another process has taken the folder over: asked before anything is published."""
+        if self._lock is not None and not self._lock.is_held():
+            raise RunError(f"another training has taken {self.path} over; this one ends and leaves it alone")
 
     def require_folders(self) -> None:
         """Raises RunError if a file lies where the run will want a folder: asked before the work."""

@@ -93,6 +93,7 @@ def _finish(config: TrainingConfig, folder: RunFolder, training: Training, steps
 
 
 def _save(config: TrainingConfig, folder: RunFolder, training: Training, step: int) -> None:
+    folder.require_lock()
     loop = training.loop
     skipped = loop.sharpness.skipped if loop.sharpness else 0
     of = {"fingerprint": folder.record.fingerprint, "run": folder.run}

@@ -17,6 +17,7 @@ from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 from trainer.optimisation.loop import Loop, StepReport
 from trainer.runs.checkpoint import CheckpointRecord, complete_checkpoints, find_start, save_checkpoint
+from trainer.runs.folder import RunFolder
 from trainer.runs.train import train
 
 FINGERPRINT, RUN = "f" * 64, "a" * 64
@@ -283,6 +284,17 @@ def test_a_finished_record_that_says_too_little_is_refused(
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(RunError, match=said):
         train(config(cache, tmp_path / "run"))
+
+
+def test_a_run_that_lost_its_lock_publishes_nothing(cache: Path, tmp_path: Path) -> None:
+    folder = RunFolder(config(cache, tmp_path / "run"), FINGERPRINT, 6)
+    with folder.locked():
+        folder.begin()
+        lock = next((tmp_path / "run").glob(".writer"))
+        lock.write_text(lock.read_text().replace('"token":"', '"token":"x'))
+        with pytest.raises(RunError, match=r"has taken .*run over"):
+            folder.finish(Student(), None, None)
+    assert not (tmp_path / "run" / "model").exists()
 
 
 @pytest.mark.parametrize("name", ["model", "checkpoints", "tensorboard"])
