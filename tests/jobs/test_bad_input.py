@@ -279,7 +279,7 @@ def output(name: str) -> Break:
 
 TRAININGS: dict[str, tuple[Break, str]] = {
     "unknown key": (lambda here, config: config.update(step=3), "did you mean `steps`"),
-    "unknown loss": (objective({"loss": "kl"}), "'ce', 'dskd', 'fdd', 'kd'"),
+    "unknown loss": (objective({"loss": "kl"}), "available: alm, ce, dskd, fdd, kd"),
     "nothing to minimise": (objective({"loss": "ce", "weight": 0}), "weight 0"),
     "no length": (lambda here, config: config.pop("steps") and None, "exactly one of steps, epochs"),
     "no student": (student(architecture=None), "exactly one of model, architecture"),
