@@ -139,8 +139,10 @@ def test_an_index_lists_every_row_once(
     cache = without_checksums(Path(shutil.copytree(request.getfixturevalue(kept), tmp_path / "cache")))
     table = pq.read_table(cache / "index.parquet")
     pq.write_table(change(table), cache / "index.parquet")
-    in_order = r"does not list (each|every) .*rows? .*once and in order"
-    with pytest.raises(CacheError, match=rf"({in_order}|leaves out the \d+ samples of shard \d+); run `stillroom"):
+    said = r"does not list (each|every) .*rows? .*once and in order"
+    if (kept, change) == ("tiny", cut):  # its last shard has one sample
+        said = r"leaves out the 1 samples of shard \d+"
+    with pytest.raises(CacheError, match=rf"{said}; run `stillroom"):
         verify_cache(tmp_path / "cache")
 
 
