@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from jobs.report.console import make_console
+from schemas.console import make_console
 from jobs.report.runs import Group, group_runs, load_run
 from schemas.errors import RunError
 from schemas.storage.writable import require_writable

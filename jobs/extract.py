@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.filesize import decimal
 from rich.table import Table
 
-from jobs.report.console import make_console
+from schemas.console import make_console
 from schemas.cache.manifest import read_manifest
 from schemas.cache.teacher import TeacherRecord
 from schemas.configs.extraction import ExtractionConfig

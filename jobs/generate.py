@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.report.console import make_console
+from schemas.console import make_console
 from schemas.configs.generation import GenerationConfig
 from schemas.configs.yaml import load_config
 from schemas.progress import Progress

@@ -8,7 +8,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from jobs.report.console import make_console
+from schemas.console import make_console
 from schemas.cache.dtypes import STORED
 from schemas.cache.manifest import INDEX, TEACHER
 from schemas.cache.reader import Cache

@@ -10,7 +10,7 @@ from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from jobs.presets import PRESETS
-from jobs.report.console import make_console
+from schemas.console import make_console
 from schemas.cache.arrays import keeps_tokens
 from schemas.cache.reader import Cache
 from schemas.configs.training import StudentConfig, TrainingConfig

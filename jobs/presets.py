@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from jobs.report.console import make_console
+from schemas.console import make_console
 from schemas.errors import ConfigError
 from schemas.shown import quoted
 

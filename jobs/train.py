@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.presets import PRESETS
-from jobs.report.console import make_console
+from schemas.console import make_console
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import load_config
 from trainer.optimisation.memory import keep_freed_memory

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from schemas.console import make_console
+
 LINE_SECONDS = 15.0  # between two lines of a log file
 Item = TypeVar("Item")
 
@@ -31,8 +33,7 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ):
         """`done` of `total` were done before this call."""
-        # A user's names are not markup or emoji codes.
-        self.console = console or Console(stderr=True, markup=False, emoji=False)
+        self.console = console or make_console(stderr=True)
         self._name, self._unit, self._clock = name, unit, clock
         self._bar: Bar | None = None
         self._lines = 0

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from jobs.demo.corpus import stories
-from jobs.report.console import make_console
+from schemas.console import make_console
 from schemas.storage.atomic import commit_folder, folder_beside
 from schemas.storage.writable import require_writable
 

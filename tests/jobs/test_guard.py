@@ -54,16 +54,23 @@ def stillroom(*arguments: str, **options: object) -> "subprocess.CompletedProces
     return subprocess.run(command, text=True, timeout=120, check=False, env=environment, **streams)  # type: ignore[call-overload,no-any-return]
 
 
-def test_a_closed_pipe_and_a_full_output(tmp_path: Path) -> None:
+def closed_pipe(*arguments: str) -> tuple[int, str]:
+    """Exit code and stderr of a command whose output nobody reads."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        found = stillroom("schema", "train", stdout=writer)
+        found = stillroom(*arguments, stdout=writer)
     finally:
         os.close(writer)
-    assert (found.returncode, found.stderr) == (141, "")
+    return found.returncode, found.stderr
+
+
+@pytest.mark.parametrize("command", [["schema", "train"], ["presets"]])
+def test_a_closed_pipe_and_a_full_output(command: list[str]) -> None:
+    """Whether Python itself prints, or rich does."""
+    assert closed_pipe(*command) == (141, "")
     with open("/dev/full", "w") as full:
-        found = stillroom("schema", "train", stdout=full)
+        found = stillroom(*command, stdout=full)
     assert (
         found.returncode == 2 and found.stderr.startswith("stillroom: no space left") and found.stderr.count("\n") == 1
     )
@@ -96,6 +103,12 @@ def test_shown_text_of_a_cache_on_a_console_that_is_not_utf8(sound: Path) -> Non
     for command in (["inspect", str(sound / "cache")], ["verify", str(sound / "cache")]):
         found = stillroom(*command, env={"PYTHONIOENCODING": "latin-1"})
         assert found.returncode == 0 and "Traceback" not in found.stderr
+
+
+def test_commands_on_a_cache_end_alike_if_nobody_reads_them(sound: Path) -> None:
+    for command in ("inspect", "verify", "reindex"):
+        assert closed_pipe(command, str(sound / "cache"))[0] == 141, command
+    assert closed_pipe("inspect", str(sound / "cache"), "--student", str(sound / "teacher"))[0] == 141
 
 
 def test_ctrl_c_during_a_training(sound: Path) -> None:
