@@ -59,6 +59,7 @@ class Run:
 
     @property
     def fingerprint(self) -> str:
+        """Of the cache that it learned from, as hex."""
         return str(self.identity["fingerprint"])
 
 

@@ -52,14 +52,17 @@ class TeacherActor:
 
     @ray.method(concurrency_group="units")
     def prepare(self, save_files: bool) -> None:
+        """Load the teacher, and if asked write what a cache keeps of it. Raises what `TeacherWorker.prepare` does."""
         self._worker.prepare(save_files)
 
     @ray.method(concurrency_group="units")
     def run(self, unit: AnnotatedUnit) -> UnitReport:
+        """Run the teacher over one unit and publish its shard. Raises what `TeacherWorker.run` does."""
         return self._worker.run(unit)
 
     @ray.method(concurrency_group="progress")
     def progress(self) -> dict[int, tuple[int, int]]:
+        """Samples and tokens done of each unit at work. Answers while both other threads are busy."""
         return self._worker.progress()
 
 

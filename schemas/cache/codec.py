@@ -60,6 +60,7 @@ class OneChunk(Codec):
         """The numbers in the chunk's file. Raises OSError or CacheError."""
 
     def write(self, group: Any, array: ArrayRecord, values: np.ndarray) -> None:
+        """See `Codec.write`. One Zarr array whose chunk is the whole, written even if it is all zeros."""
         stored = group.create_array(
             array.path,
             shape=values.shape,
@@ -75,6 +76,7 @@ class OneChunk(Codec):
         stored[...] = values
 
     def read(self, states: Path, array: ArrayRecord, rows: int) -> np.ndarray:
+        """See `Codec.read`. Raises CacheError, with the way out, for what `decode` raises."""
         path = states / self.files(array)[0]
         try:
             return self.decode(path, STORED[array.dtype], array.shape(rows))
@@ -83,9 +85,11 @@ class OneChunk(Codec):
             raise CacheError(f"cannot read {path}: {reason}; remove its shard and extract again") from error
 
     def files(self, array: ArrayRecord) -> list[str]:
+        """The one chunk: PATH/c/0 or PATH/c/0/0."""
         return [f"{array.path}/c/{'/'.join('0' for _ in array.shape(1))}"]
 
     def check(self, states: Path, array: ArrayRecord, rows: int) -> None:
+        """See `Codec.check`: shape, data type, chunk grid, Zarr's codecs and attributes. Reads zarr.json alone."""
         path, shape = states / array.path / "zarr.json", list(array.shape(rows))
         found = parse_object(read_content(path, CacheError, f"{path.parent} is not a Zarr array"), path, CacheError)
         wanted: dict[str, Any] = {
@@ -105,6 +109,7 @@ class OneChunk(Codec):
                 raise CacheError(f"{path} says {name} {said}, and it is {value}; remove its shard and extract again")
 
     def bytes_per_row(self, array: ArrayRecord) -> float:
+        """The bytes of its numbers, uncompressed."""
         return STORED[array.dtype].itemsize * (array.width or 1)
 
 

@@ -41,6 +41,7 @@ class StudentTokenizer:
         self.tokenizer, self.max_tokens, self.append_eos = tokenizer, max_tokens, append_eos
 
     def __call__(self, samples: Sequence[CachedSample]) -> list[StudentText]:
+        """The student's tokens of each text, cut at `max_tokens`, with the end of sequence if asked for and not cut."""
         encoded = self.tokenizer(
             [sample.text for sample in samples],
             return_offsets_mapping=True,

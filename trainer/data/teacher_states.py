@@ -20,9 +20,11 @@ class TeacherHidden(BatchRequest[Tensor]):
     layer: int
 
     def require(self, cache: Cache) -> None:
+        """Raises CacheError if the cache does not keep this layer."""
         cache.array("hidden", self.layer)
 
     def collate(self, drawn: Drawn) -> Tensor:
+        """[B, T, d_T] float32."""
         return drawn.states(drawn.cache.array("hidden", self.layer))
 
 
@@ -33,9 +35,11 @@ class TeacherMass(BatchRequest[Tensor]):
     layer: int
 
     def require(self, cache: Cache) -> None:
+        """Raises CacheError if the cache does not keep this layer's masses."""
         cache.array("mass", self.layer)
 
     def collate(self, drawn: Drawn) -> Tensor:
+        """[B, T] float32."""
         return drawn.states(drawn.cache.array("mass", self.layer))
 
 
@@ -58,9 +62,11 @@ class SparseTeacher(BatchRequest[SparseLogits]):
     kind: str
 
     def require(self, cache: Cache) -> None:
+        """Raises CacheError if the cache does not keep distributions of this kind."""
         cache.arrays_of(self.kind)
 
     def collate(self, drawn: Drawn) -> SparseLogits:
+        """Ids [B, T, n], and values [B, T, n], or [B, T, n + 1] with a tail; 0 on padding."""
         ids, values = drawn.cache.arrays_of(self.kind)
         return SparseLogits(drawn.states(ids, torch.long), drawn.states(values))
 
@@ -70,7 +76,9 @@ class PooledTeacher(BatchRequest[Tensor]):
     """[B, d_T], the sentence embeddings."""
 
     def require(self, cache: Cache) -> None:
+        """Raises CacheError if the cache does not keep sentence embeddings."""
         cache.arrays_of("pooled")
 
     def collate(self, drawn: Drawn) -> Tensor:
+        """[B, d_T] float32."""
         return drawn.sample_states(drawn.cache.arrays_of("pooled")[0])

@@ -32,6 +32,7 @@ class Spans(SpanChoice, BatchRequest[SpanSet]):
     """Spans of the text, by the characters that the tokens of either side stand for."""
 
     def collate(self, drawn: Drawn) -> SpanSet:
+        """Labels [B, S] and [B, T], and which of the K spans each sample has."""
         labelled = (label_spans(self, *row) for row in zip(drawn.samples, drawn.texts, strict=True))
         teacher, student, counts = zip(*labelled, strict=True)
         return SpanSet(
@@ -46,6 +47,7 @@ class SameTokenPositions(BatchRequest[Tensor]):
     """[B, S] long: which of the teacher's tokens each of the student's is, or -1. For one shared tokenizer."""
 
     def collate(self, drawn: Drawn) -> Tensor:
+        """[B, S] long. Raises PairingError, naming the sample, where the two sides' ids differ."""
         return pad_rows([_positions(*row) for row in zip(drawn.samples, drawn.texts, strict=True)], -1)
 
 

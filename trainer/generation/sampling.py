@@ -48,6 +48,7 @@ class InverseTransform(LogitsProcessor):  # type: ignore[misc]
         self.start, self.size, self.temperature, self.top_p = start, size, temperature, top_p
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """[B, V] like `scores`: 0 at the token that is drawn, -inf elsewhere. `input_ids`, [B, S], tell the place."""
         uniform_B = self.uniform_BN[:, input_ids.shape[1] - self.start].to(scores.device)
         token_B = draw(scores[:, : self.size], uniform_B, self.temperature, self.top_p)
         return torch.full_like(scores, -torch.inf).scatter(1, token_B[:, None], 0.0)

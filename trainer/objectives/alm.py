@@ -147,6 +147,7 @@ class ALM(Loss):
         self.register_buffer("teacher_I", boundaries[1], persistent=False)
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
+        """`likelihood`, means over a sample's chunks summed over samples, and the number of `chunks`, unweighted."""
         chunks = predicted(batch[self.spans], batch.mask_BS, batch.teacher_mask_BT)
         next_BT, boundary_BT = self._teacher(batch, chunks)
         if self.config.debias_threshold is not None:

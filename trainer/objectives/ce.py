@@ -42,6 +42,7 @@ class CrossEntropy(Loss):
         self.divisor, self.requests = "token", frozenset([StudentLogits()])
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
+        """`nll`: the sum over target tokens, in nats."""
         return self.term(cross_entropy(student[StudentLogits()], batch.tokens_BS, batch.target_BS))
 
     def term(self, total: Tensor) -> dict[str, Term]:

@@ -162,6 +162,10 @@ class DSKD(Loss):
         return frozenset(requests)
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
+        """`t2s_ce`, `t2s_kd`, `t2s_acc` of the student's space and `s2t_kd` of the teacher's, sums over tokens.
+
+        With one tokenizer they pair positions; else cross-model attention links them (arXiv 2406.17328).
+        """
         return self._one_to_one(student, batch) if self.same_tokenizer else self._across(student, batch)
 
     def _one_to_one(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
@@ -243,6 +247,7 @@ class DSKD(Loss):
         return {"s2t_kd": Term(kl, self.config.teacher_space)}
 
     def parameter_groups(self) -> list[dict[str, object]]:
+        """One group: projectors and attention, at the rate and decay of `projectors`."""
         decay = {"weight_decay": self.config.projectors.weight_decay}
         return [{"params": list(self.parameters()), "lr": self.config.projectors.lr} | decay]
 

@@ -170,6 +170,10 @@ class FDD(Loss):
         self.requests = frozenset([SameTokenPositions(), *of_teacher, *of_student])
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
+        """`dynamics`, what is learned from, and its two parts, unweighted: sums over the positions compared.
+
+        Raises RunError if the student's inner states do not fit its unembedding.
+        """
         where_BS = batch.shared_predictions() if self.config.positions == "response" else batch.shared_tokens()
         sample_P, position_P = where_BS.nonzero(as_tuple=True)
         teacher_P = batch[SameTokenPositions()][sample_P, position_P]

@@ -101,6 +101,7 @@ class KD(Carrier):
     def forward(
         self, student: StudentStates, batch: Batch, carried: CarriedCrossEntropy | None = None
     ) -> dict[str, Term]:
+        """`kl`, or under the divergence's name: tau^2 D, summed over the predictions that both sides make."""
         logits_BSV, where_BS = student[StudentLogits()], batch.shared_predictions()
         if self.carries:
             total = token_kd_loss(

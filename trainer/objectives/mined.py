@@ -89,6 +89,7 @@ class MinED(Loss):
         )
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
+        """`kl` and `nll`, summed over the predictions with and without a counterpart, and how many are `aligned`."""
         student_BS, teacher_BT = predictions(batch)
         partner_BS = self.partners(batch, student_BS, teacher_BT)
         if self.config.unaligned == "skip":

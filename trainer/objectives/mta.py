@@ -133,6 +133,7 @@ class MTA(Loss):
         return frozenset(requests)
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
+        """`dsa`, a mean over key layers, and `hid`, their sum or mean; both summed over samples (arXiv 2605.01374)."""
         dsa, hid = [], []
         for key in self.key_layers:
             view = _View(key, student, batch, self.config)
@@ -172,6 +173,7 @@ class MTA(Loss):
         return self.projections[name], self.biases.get(name)
 
     def parameter_groups(self) -> list[dict[str, object]]:
+        """One group: the projections W_l and their biases."""
         return projection_groups([*self.projections.values(), *self.biases.values()], self.config.projection)
 
 

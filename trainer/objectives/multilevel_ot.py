@@ -83,6 +83,7 @@ class MultiLevelOT(Loss):
         self.requests = frozenset([StudentLogits(), *require_hidden(context, [self.hidden.layer], "multilevel_ot")])
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
+        """L_HAD, L_SL and L_SD (equations 14, 16 and 17), those of weight above 0, summed over samples."""
         student_BS, teacher_BT = predictions(batch)
         logits_BSV = student[StudentLogits()]
         k = min(self.config.top_k, logits_BSV.shape[-1], len(self.head.weight_Vd))

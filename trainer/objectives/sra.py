@@ -206,6 +206,10 @@ class SRA(Carrier):
     def forward(
         self, student: StudentStates, batch: Batch, carried: CarriedCrossEntropy | None = None
     ) -> dict[str, Term]:
+        """L_cos, L_geo and L_span-KD (arXiv 2605.01205), those of weight above 0, summed over samples.
+
+        Beside the first two, `effective_spans` says how many carry a sample's weight, 1 / sum omega^2.
+        """
         spans = batch[self.spans]
         # Alignment and span-KD mostly pool the same layers: each is pooled once.
         of_student = membership(spans.student_BS, spans.mask_BK)
@@ -298,6 +302,7 @@ class SRA(Carrier):
         return without_leading(batch[TeacherMass(layer)], batch.teacher_mask_BT, self.config.ignore_first)
 
     def parameter_groups(self) -> list[dict[str, object]]:
+        """One group: the projections of L_cos and their biases."""
         return projection_groups(self.parameters(), self.config.projection)
 
 

@@ -89,6 +89,8 @@ class TALAS(Loss):
         return range(last - config.anchored_layers + 1, last + 1)
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
+        """L_con, L_TAMD and L_LASD (arXiv 2606.21851), those of weight above 0, each times the number of samples."""
+
         def pooled(layer: int) -> Tensor:
             return at_least_float32(student[StudentPooled(layer)])
 
@@ -110,6 +112,7 @@ class TALAS(Loss):
         return terms
 
     def parameter_groups(self) -> list[dict[str, object]]:
+        """One group: the projections of L_TAMD and their biases."""
         return projection_groups([*self.projections.values(), *self.biases.values()], self.config.projection)
 
 

@@ -75,6 +75,7 @@ class ULD(Loss):
         self.requests = frozenset(requests)
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
+        """`distance`: the sum over pairs (equation 5), or, normalised by sample, the sum of the samples' means."""
         student_BS, teacher_BT = predictions(batch)
         if self.config.pairs == "order":
             student_R, teacher_R = paired_by_order(student_BS, teacher_BT)

@@ -106,6 +106,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of the checkpoints, one folder each."""
         return self.path / CHECKPOINTS
 
     @property

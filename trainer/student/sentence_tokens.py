@@ -23,6 +23,7 @@ class SentenceTexts:
         self.tokenizer, self.max_tokens = tokenizer, max_tokens
 
     def __call__(self, samples: Sequence[CachedSample]) -> list[StudentText]:
+        """The tokens of each text, special ones included; every offset is empty."""
         texts = [sample.text for sample in samples]
         return [self._text(ids) for ids in sentence_tokens(self.tokenizer, texts, self.max_tokens)]
 

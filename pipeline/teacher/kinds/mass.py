@@ -13,9 +13,11 @@ class TokenMassMaker(StatesMaker):
 
     @property
     def mass_layers(self) -> frozenset[int]:
+        """The layers of its arrays."""
         return frozenset(array.layer for array in self.arrays)
 
     def make(self, array: ArrayRecord, states: BatchStates) -> Tensor:
+        """[N], float32: the masses of the real tokens at the array's layer; 1 in sum over a sample."""
         return states.real(states.mass[array.layer])
 
 

@@ -14,9 +14,11 @@ class SentenceEmbeddingsMaker(StatesMaker):
 
     @property
     def hidden_layers(self) -> frozenset[int]:
+        """The layer that is pooled."""
         return frozenset(array.layer for array in self.arrays)
 
     def make(self, array: ArrayRecord, states: BatchStates) -> Tensor:
+        """[B, d]: one embedding per sample, pooled and scaled as the record says."""
         return embed(states.hidden[array.layer], states.mask_BT, self.record.pooling, self.record.normalise)
 
 

@@ -17,6 +17,7 @@ class SampledMaker(LogitsMaker):
     name = "sampled"
 
     def begin(self, samples: Sequence[AnnotatedSample], device: torch.device) -> Cut:
+        """A cut into ids and weights, [R, n] each. Uniform numbers follow from seed and sample id alone."""
         record = self.record
         per_sample = [uniforms(s.id, len(s.token_ids), record.entries, record.seed) for s in samples]
         uniform_Nn = torch.from_numpy(np.concatenate(per_sample)).to(device)

@@ -16,6 +16,7 @@ class TopKMaker(LogitsMaker):
     name = "top_k"
 
     def begin(self, samples: Sequence[AnnotatedSample], device: torch.device) -> Cut:
+        """A cut into ids [R, k] and log-probabilities [R, k + 1]. It needs nothing of the samples."""
         temperature, entries = self.record.temperature, self.record.entries
         return lambda logits_RV, rows: top_k((logits_RV / temperature).log_softmax(-1), entries)
 

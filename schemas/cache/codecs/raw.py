@@ -17,6 +17,7 @@ class Raw(OneChunk):
     mapped = True
 
     def decode(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
+        """A private map of the file. Raises CacheError if it is not of exactly the array's size."""
         wanted, found = int(np.prod(shape)) * dtype.itemsize, path.stat().st_size
         if found != wanted:
             raise CacheError(f"{path} has {found} bytes instead of {wanted}; remove its shard and extract again")

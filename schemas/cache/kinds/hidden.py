@@ -19,6 +19,7 @@ class HiddenStates(StateKind[LayerSelection]):
     )
 
     def list_arrays(self, settings: LayerSelection, dtype: Dtype, teacher: TeacherRecord) -> list[ArrayRecord]:
+        """[tokens, d_T] for each layer, ascending. Raises ConfigError for a layer that does not exist."""
         layers = resolve_layers(settings, teacher.num_layers, "states.hidden")
         return [ArrayRecord(kind=self.name, layer=layer, width=teacher.hidden_size, dtype=dtype) for layer in layers]
 

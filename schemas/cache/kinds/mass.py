@@ -29,6 +29,7 @@ class TokenMass(StateKind[LayerSelection]):
     )
 
     def list_arrays(self, settings: LayerSelection, dtype: Dtype, teacher: TeacherRecord) -> list[ArrayRecord]:
+        """[tokens] for each layer, ascending. Raises ConfigError for layer 0 or one that does not exist."""
         layers = resolve_layers(settings, teacher.num_layers, "states.mass")
         if 0 in layers:
             raise ConfigError(
@@ -37,6 +38,7 @@ class TokenMass(StateKind[LayerSelection]):
         return [ArrayRecord(kind=self.name, layer=layer, width=None, dtype="float32") for layer in layers]
 
     def find_fault(self, stored: StoredStates) -> str | None:
+        """A negative mass, or a sample whose masses differ from 1 in sum by more than TOLERANCE."""
         (mass_N,) = stored.values
         for start, (block,) in stored.blocks():
             if (block < 0).any():

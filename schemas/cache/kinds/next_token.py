@@ -43,10 +43,12 @@ class NextToken(StateKind[Settings]):
     tail = 0  # columns of the second array beyond the entries
 
     def require_possible(self, settings: Settings, teacher: Literal["causal", "encoder"]) -> None:
+        """Raises ValueError for an encoder, which predicts no next token."""
         if teacher == "encoder":
             raise ValueError(f"states.{self.name} is a next-token distribution, which no encoder has")
 
     def list_arrays(self, settings: Settings, dtype: Dtype, teacher: TeacherRecord) -> list[ArrayRecord]:
+        """[tokens, n] ids and [tokens, n + tail] values. Raises ConfigError for more entries than tokens."""
         entries, ids, values = self.make_record(settings, teacher).entries, *self.array_kinds
         if entries > teacher.vocab_size:
             raise ConfigError(
@@ -60,9 +62,11 @@ class NextToken(StateKind[Settings]):
         ]
 
     @abstractmethod
-    def make_record(self, settings: Settings, teacher: TeacherRecord) -> SparseRecord: ...
+    def make_record(self, settings: Settings, teacher: TeacherRecord) -> SparseRecord:
+        """Temperature and entries, and what draws depend on."""
 
     def require_consistent(self, record: SparseRecord, arrays: Sequence[ArrayRecord]) -> None:
+        """Raises ValueError unless both arrays are there, once, as wide as the record says."""
         widths = (record.entries, record.entries + self.tail)
         for kind, width in zip(self.array_kinds, widths, strict=True):
             found = [array.width for array in arrays if array.kind == kind]
@@ -70,6 +74,7 @@ class NextToken(StateKind[Settings]):
                 raise ValueError(f"{kind} should be one array of {width} columns, not {found}; extract again")
 
     def find_fault(self, stored: StoredStates) -> str | None:
+        """The first row with an id outside the vocabulary, or of which `are_distributions` is false."""
         for start, (ids_Nn, values_Nn) in stored.blocks():
             good_N = ((ids_Nn >= 0) & (ids_Nn < stored.teacher.vocab_size)).all(axis=1)
             good_N &= self.are_distributions(ids_Nn, values_Nn)

@@ -48,17 +48,20 @@ class SentenceEmbeddings(StateKind[PooledConfig]):
     field = (PooledConfig | None, Field(None, description="Sentence embeddings; null for none."))
 
     def require_possible(self, settings: PooledConfig, teacher: Literal["causal", "encoder"]) -> None:
+        """Raises ValueError for `cls` of a causal teacher."""
         if teacher == "causal" and settings.pooling == "cls":
             raise ValueError(
                 "states.pooled.pooling: the first token of a causal teacher sees nothing of its text; take last or mean"
             )
 
     def list_arrays(self, settings: PooledConfig, dtype: Dtype, teacher: TeacherRecord) -> list[ArrayRecord]:
+        """One array, [samples, d_T]. Raises ConfigError for a layer that does not exist."""
         layer, width = self.make_record(settings, teacher).layer, teacher.hidden_size
         kept = settings.dtype or dtype
         return [ArrayRecord(kind=self.name, layer=layer, width=width, dtype=kept, encoding="zstd")]
 
     def make_record(self, settings: PooledConfig, teacher: TeacherRecord) -> PooledRecord:
+        """The settings, the layer as its index. Raises ConfigError for one that does not exist."""
         layer = resolve_layer(settings.layer, teacher.num_layers, "states.pooled.layer")
         return PooledRecord(pooling=settings.pooling, normalise=settings.normalise, layer=layer)
 

@@ -33,11 +33,13 @@ class Sampled(NextToken[SampledConfig]):
     field = (SampledConfig | None, Field(None, description="Sparse teacher logits; null for none."))
 
     def make_record(self, settings: SampledConfig, teacher: TeacherRecord) -> SparseRecord:
+        """The settings, under the names of cache.json."""
         return SparseRecord(
             temperature=settings.temperature, entries=settings.draws, proposal=settings.proposal, seed=settings.seed
         )
 
     def are_distributions(self, ids_Nn: np.ndarray, values_Nn: np.ndarray) -> np.ndarray:
+        """[N] bool: no weight is negative. Their sum is 1 in expectation alone."""
         return np.asarray((values_Nn >= 0).all(axis=1))
 
 

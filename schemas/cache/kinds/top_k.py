@@ -28,9 +28,11 @@ class TopK(NextToken[TopKConfig]):
     field = (TopKConfig | None, Field(None, description="Sparse teacher logits; null for none."))
 
     def make_record(self, settings: TopKConfig, teacher: TeacherRecord) -> SparseRecord:
+        """The settings, under the names of cache.json."""
         return SparseRecord(temperature=settings.temperature, entries=settings.k)
 
     def are_distributions(self, ids_Nn: np.ndarray, values_Nn: np.ndarray) -> np.ndarray:
+        """[N] bool: no id twice, and probabilities that are 1 in sum, tail included, to TOLERANCE."""
         once_N = (np.diff(np.sort(ids_Nn, axis=1), axis=1) > 0).all(axis=1)
         sums_N = np.exp(values_Nn, dtype=np.float64).sum(axis=1)
         return np.asarray(once_N & (np.abs(sums_N - 1) <= TOLERANCE))
