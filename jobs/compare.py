@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from schemas.console import make_console
 from jobs.report.runs import Group, group_runs, load_run
+from schemas.console import make_console
 from schemas.errors import RunError
 from schemas.storage.writable import require_writable
 

@@ -8,8 +8,8 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from schemas.console import make_console
 from jobs.report.names import WIDTH, short_names, shorten
+from schemas.console import make_console
 from schemas.errors import ModelError
 from schemas.models.load import build_on_meta
 from schemas.models.positions import usable_positions

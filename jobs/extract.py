@@ -6,11 +6,11 @@ from pathlib import Path
 from rich.filesize import decimal
 from rich.table import Table
 
-from schemas.console import make_console
 from schemas.cache.manifest import read_manifest
 from schemas.cache.teacher import TeacherRecord
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import load_config
+from schemas.console import make_console
 from schemas.texts.files import FoundFiles, find_files
 
 

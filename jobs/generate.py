@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from schemas.console import make_console
 from schemas.configs.generation import GenerationConfig
 from schemas.configs.yaml import load_config
+from schemas.console import make_console
 from schemas.progress import Progress
 from trainer.generation.generate import generate
 

@@ -8,13 +8,13 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from schemas.console import make_console
 from schemas.cache.dtypes import STORED
 from schemas.cache.manifest import INDEX, TEACHER
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
 from schemas.cache.shard import STATES, ShardRecord, read_shard, shard_path
 from schemas.cache.states import array_files
+from schemas.console import make_console
 
 
 def show_cache(path: Path, sample_id: str | None) -> None:

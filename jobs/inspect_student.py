@@ -10,11 +10,11 @@ from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from jobs.presets import PRESETS
-from schemas.console import make_console
 from schemas.cache.arrays import keeps_tokens
 from schemas.cache.reader import Cache
 from schemas.configs.training import StudentConfig, TrainingConfig
 from schemas.configs.yaml import load_config
+from schemas.console import make_console
 from schemas.errors import CacheError
 from schemas.models.files import resolve_model
 from schemas.models.teacher_tokenizer import load_teacher_tokenizer

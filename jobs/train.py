@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.presets import PRESETS
-from schemas.console import make_console
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import load_config
+from schemas.console import make_console
 from trainer.optimisation.memory import keep_freed_memory
 from trainer.runs.train import train
 
