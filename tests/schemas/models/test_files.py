@@ -1,6 +1,7 @@
 """Model folders: found, refused in words, hashed; tokenizers loaded. No network."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 from schemas.errors import ModelError
-from schemas.models.files import read_json, resolve_model
+from schemas.models.files import MODEL_FILE_BYTES, read_json, require_small_files, resolve_model
 from schemas.models.hashes import hash_model
 from tests.tiny import tiny_llama, tiny_tokenizer
 
@@ -64,3 +65,18 @@ def test_damaged_json(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(content)
         with pytest.raises(ModelError, match=r"config\.json is damaged"):
             hash_model(tmp_path)
+
+
+def test_large_and_special_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(MODEL_FILE_BYTES * 4)  # weights may be large
+    require_small_files(tmp_path, ModelError)
+    with (tmp_path / "tokenizer.json").open("wb") as file:
+        file.truncate(MODEL_FILE_BYTES + 1)
+    with pytest.raises(ModelError, match=r"tokenizer\.json: it is larger than the 268,435,456 bytes"):
+        require_small_files(tmp_path, ModelError)
+    (tmp_path / "tokenizer.json").unlink()
+    os.mkfifo(tmp_path / "vocab.txt")
+    with pytest.raises(ModelError, match=r"vocab\.txt: it is not a regular file"):
+        require_small_files(tmp_path, ModelError)

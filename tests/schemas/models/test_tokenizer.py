@@ -120,3 +120,12 @@ def test_a_caches_tokenizer_opens_by_the_rules_that_ran(tmp_path: Path) -> None:
     assert load_teacher_tokenizer(cache, manifest)(PROBES)["input_ids"] == chosen
     manifest.identity["teacher"]["tokenizer_rules"] = "tokenizer.json"
     assert load_teacher_tokenizer(cache, manifest)(PROBES)["input_ids"] == truth(cache / "teacher")
+
+
+def test_a_setting_of_another_type_is_refused(tmp_path: Path) -> None:
+    """A found case of the fuzz test: transformers compares the number of tokens with it."""
+    tiny_tokenizer(tmp_path, "bpe")
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": {"a": None}}))
+    with pytest.raises(TokenizerError, match=r"cannot (tokenize|load)"):
+        load_tokenizer(tmp_path)

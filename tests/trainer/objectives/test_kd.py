@@ -11,12 +11,24 @@ from torch import Tensor
 
 from pipeline.teacher.kinds.top_k import top_k
 from schemas.cache.kinds.next_token import NO_TAIL, SparseRecord
+from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses.kd import KDConfig
 from schemas.errors import RunError
+from tests.trainer.objectives import naive
 from tests.trainer.objectives.answers import by_layer, with_answers
 from tests.trainer.objectives.divergences import DIVERGENCES, with_tail
+from tests.trainer.objectives.matches import DTYPES, SOFTCAPPED, assert_matches
 from tests.trainer.objectives.precision import gradient_of
-from tests.trainer.objectives.world import L_T, V_S, V_T, counts_of, losses_of, make_batch, make_context, pick
+from tests.trainer.objectives.world import (
+    L_T,
+    V_S,
+    V_T,
+    counts_of,
+    losses_of,
+    make_batch,
+    make_context,
+    pick,
+)
 from trainer.data.batch import Batch
 from trainer.data.teacher_states import SparseLogits, SparseTeacher, TeacherHidden
 from trainer.data.tied_tokens import SameTokenPositions
@@ -94,7 +106,7 @@ def setting(
     return objective, student, batch, p
 
 
-def naive(name: str, logits: str, student: StudentStates, batch: Batch, p: Tensor, temperature: float) -> Any:
+def one_by_one(name: str, logits: str, student: StudentStates, batch: Batch, p: Tensor, temperature: float) -> Any:
     """The sum over paired positions, and its gradient to the logits."""
     z = student[StudentLogits()].detach().double().requires_grad_()
     total = z.sum() * 0
@@ -139,7 +151,7 @@ CASES = [(name, "exact") for name in DIVERGENCES] + [(name, "top_k") for name in
 def test_values_and_gradients(name: str, logits: str, seed: int, temperature: float) -> None:
     objective, student, batch, p = setting(name, logits, temperature, seed=seed)
     total, gradient = evaluate(objective, student, batch)
-    wanted, wanted_gradient = naive(name, logits, student, batch, p, temperature)
+    wanted, wanted_gradient = one_by_one(name, logits, student, batch, p, temperature)
     close(total.detach(), wanted.detach())
     close(gradient, wanted_gradient)
 
@@ -148,7 +160,7 @@ def test_values_and_gradients(name: str, logits: str, seed: int, temperature: fl
 def test_float32_keeps_its_digits(name: str, logits: str) -> None:
     objective, student, batch, p = setting(name, logits, 2.0, seed=3, dtype=torch.float32)
     total, gradient = evaluate(objective, student, batch)
-    wanted, wanted_gradient = naive(name, logits, student, batch, p, 2.0)
+    wanted, wanted_gradient = one_by_one(name, logits, student, batch, p, 2.0)
     close(total.detach(), wanted.detach())
     close(gradient, wanted_gradient)
 
@@ -326,3 +338,16 @@ def test_a_written_config_is_read_again() -> None:
     for name, options in DIVERGENCES.items():
         config = KDConfig(divergence=name, **options)
         assert KDConfig.model_validate(config.model_dump()) == config
+
+
+@DTYPES
+@pytest.mark.parametrize(("seed", "temperature", "record"), [(0, 1.0, None), (1, 2.0, SOFTCAPPED), (2, 0.5, None)])
+def test_exact_forward_kl_is_the_plain_loop(
+    seed: int, temperature: float, record: HeadRecord | None, dtype: torch.dtype
+) -> None:
+    context = make_context(seed, same=True, record=record)
+
+    def truth(loss: Any, student: StudentStates, batch: Batch) -> Any:
+        return naive.kd(student, batch, context.head, L_T, temperature)
+
+    assert_matches(KDConfig(temperature=temperature), context, seed, dtype, truth, same=True)

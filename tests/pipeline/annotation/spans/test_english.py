@@ -1,21 +1,16 @@
 """The built-in annotator: phrases by hand, quality and speed on a treebank, and what its version stands for."""
 
-import importlib.util
 import re
 import time
 import unicodedata
-from importlib.machinery import ModuleSpec
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.annotation.annotator import load_annotator
 from pipeline.annotation.spans.english import EnglishAnnotator
-from pipeline.annotation.spans.english_lexicon import Lexicon, load_lexicon
+from pipeline.annotation.spans.english_lexicon import Lexicon
 from pipeline.annotation.spans.words import word_pattern
-from schemas.errors import AnnotatorError
 from tests.benchmarks.annotators import evaluate
 from tests.benchmarks.treebank import read_documents
 from tests.material import MATERIAL, needs_material
@@ -92,36 +87,6 @@ def test_the_version_names_rules_lexicon_and_unicode_tables(monkeypatch: pytest.
     assert version == f"english 1 (lexicon {Lexicon(content).digest}, Unicode {unicodedata.unidata_version})"
     monkeypatch.setattr("pipeline.annotation.spans.english.load_lexicon", lambda: Lexicon(content + b"cat NN\n"))
     assert EnglishAnnotator().version != version
-
-
-def test_inflected_forms_betray_what_else_a_word_can_be() -> None:
-    lexicon = Lexicon(b"work NN\nworked VBD\nneed VBP\nneeds NNS\nhouse NN\nreading NN\nread VB\nopen JJ\nopened VBD\n")
-    asked = ("work", "works", "need", "needs", "house", "reading", "read", "reads", "open")
-    assert {word: lexicon.tag(word, False) for word in asked} == {
-        "work": "n",
-        "works": "m",
-        "need": "v",
-        "needs": "m",
-        "house": "N",
-        "reading": "g",
-        "read": "B",
-        "reads": "Z",
-        "open": "f",
-    }
-    assert lexicon.tag("Smurf", False) == lexicon.tag("Smurf", True) == lexicon.tag("Work", False) == "E"
-    assert lexicon.tag("Work", True) == "n"
-
-
-def test_without_textblob_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    load_lexicon.cache_clear()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(AnnotatorError, match="pip install textblob"):
-        load_annotator("english")
-    emptied = ModuleSpec("textblob", None, is_package=True)
-    emptied.submodule_search_locations = [str(tmp_path)]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: emptied)
-    with pytest.raises(AnnotatorError, match=r"en-lexicon\.txt.*pip install textblob==0\.20\.1"):
-        load_annotator("english")
 
 
 ENGLISH = EnglishAnnotator()
