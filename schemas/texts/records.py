@@ -1,6 +1,6 @@
 """Records of files, one at a time, each with its place: the one reader of corpora, held-out texts and scored pairs.
 
-Costs one record, or one batch of a binary table, of memory. JSON is read at about 80 MB/s on one core.
+Costs one record of memory, or some 64 MiB of rows of a binary table. JSON is read at about 80 MB/s on one core.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,8 @@ def read_records(
     name them; without, the first line must. `otherwise` reads a file whose name says nothing.
 
     Raises CorpusError naming file and line: not a regular file, unreadable, not UTF-8, not JSON, not an object, a key
-    or column that is given twice, a missing column, a row that is not as its header says, a record above 64 MiB.
+    or column that is given twice, a missing column, a row that is not as its header says, a column of lists, a record above 64 MiB, a Parquet
+    column that unpacks to more than a gigabyte and a hundred times its size.
     """
     format_ = find_format(file) or otherwise
     if format_ is None:

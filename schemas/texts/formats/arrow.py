@@ -20,7 +20,7 @@ class Arrow:
         is_file = source.stream.read(len(FILE_MAGIC)) == FILE_MAGIC
         source.stream.seek(0)
         with pa.ipc.open_file(source.stream) if is_file else pa.ipc.open_stream(source.stream) as table:
-            require_columns(source.path, table.schema.names, source.fields)
+            require_columns(source.path, table.schema, source.fields)
             every = (table.get_batch(i) for i in range(table.num_record_batches)) if is_file else iter(table)
             yield from read_batches(source.path, (self._checked(batch, source) for batch in every))
 
