@@ -21,8 +21,8 @@ def read_records(
     name them; without, the first line must. `otherwise` reads a file whose name says nothing.
 
     Raises CorpusError naming file and line: not a regular file, unreadable, not UTF-8, not JSON, not an object, a key
-    or column that is given twice, a missing column, a row that is not as its header says, a column of lists, a record above 64 MiB, a Parquet
-    column that unpacks to more than a gigabyte and a hundred times its size.
+    or column that is given twice, a missing column or one of lists, a row that is not as its header says, a record
+    above 64 MiB, a Parquet column that unpacks to more than a gigabyte and a hundred times its size.
     """
     format_ = find_format(file) or otherwise
     if format_ is None:

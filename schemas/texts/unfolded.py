@@ -43,7 +43,8 @@ def _bytes(column: pa.Array) -> np.ndarray:
         return _bytes(column.storage)
     if isinstance(column, pa.DictionaryArray):
         of_values = np.append(_bytes(column.dictionary), 0)  # the last stands for no value
-        return np.take(of_values, column.indices.cast(pa.int64()).fill_null(len(of_values) - 1))
+        chosen: np.ndarray = of_values[np.asarray(column.indices.cast(pa.int64()).fill_null(len(of_values) - 1))]
+        return chosen
     if isinstance(column, pa.RunEndEncodedArray):
         return np.repeat(_bytes(column.values), np.diff(column.run_ends.to_numpy(), prepend=0))
     kind = column.type
