@@ -8,6 +8,7 @@ import typer
 
 from jobs.guard import GuardedGroup, guard, make_output_safe
 from schemas.errors import ConfigError
+from schemas.storage.storage import locate
 
 app = typer.Typer(
     name="stillroom",
@@ -18,10 +19,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _place(text: str) -> Path:
+    """A path, or the URL of a known storage."""
+    try:
+        return locate(text)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
 ConfigPath = Annotated[
-    Path, typer.Argument(metavar="CONFIG.yaml", help="The config file; `stillroom schema` describes it.")
+    Path, typer.Argument(parser=_place, metavar="CONFIG.yaml", help="The config file; `stillroom schema` describes it.")
 ]
-CachePath = Annotated[Path, typer.Argument(metavar="CACHE", help="A cache folder that `stillroom extract` wrote.")]
+CachePath = Annotated[
+    Path, typer.Argument(parser=_place, metavar="CACHE", help="A cache folder that `stillroom extract` wrote.")
+]
 Overrides = Annotated[
     list[str],
     typer.Option("--set", metavar="FIELD=VALUE", help="Override one field, e.g. optimizer.lr=1e-3; may be repeated."),
@@ -105,34 +117,52 @@ def generate(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B0
 @app.command()
 def evaluate(
     models: Annotated[
-        list[Path], typer.Argument(metavar="MODEL...", help="Run folders or Hugging Face model folders.")
+        list[Path], typer.Argument(parser=_place, metavar="MODEL...", help="Run folders or Hugging Face model folders.")
     ],
-    text: Annotated[Path | None, typer.Option(help="Held-out texts: JSONL, or plain text.")] = None,
+    text: Annotated[
+        Path | None, typer.Option(parser=_place, metavar="FILE", help="Held-out texts: JSONL, or plain text.")
+    ] = None,
     pairs: Annotated[
-        Path | None, typer.Option(help="For sentence encoders: JSONL, CSV or TSV of sentence1, sentence2, score.")
+        Path | None,
+        typer.Option(
+            parser=_place,
+            metavar="FILE",
+            help="For sentence encoders: JSONL, CSV or TSV of sentence1, sentence2, score.",
+        ),
     ] = None,
     field: Annotated[str, typer.Option(help="Field of a JSONL record that holds the text.")] = "text",
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N texts or pairs.")] = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=2, help="Window; left out, the shortest of the models' own, up to 1024.")
     ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Of an installed package, say; left out, bits_per_byte or spearman.")
+    ] = None,
 ) -> None:
     """Measure held-out bits per byte, which compares models across tokenizers, and nats per token; or how sentence
     encoders rank scored pairs, as Spearman's correlation times 100."""
-    from jobs.evaluate import show_evaluations, show_sentence_evaluations
+    from trainer.evaluation.held_out import read_material
+    from trainer.evaluation.metric import find_metric
 
     if (text is None) == (pairs is None):
         raise ConfigError("give --text for language models, or --pairs for sentence encoders")
-    if text is not None:
-        show_evaluations(models, text, field, limit, max_tokens)
-    if pairs is not None:
-        show_sentence_evaluations(models, pairs, limit, max_tokens)
+    found = find_metric(metric, "texts" if text is not None else "pairs")
+    material = read_material(text, pairs, field, limit)
+
+    from jobs.evaluate import show_evaluations
+
+    show_evaluations(models, found, material, max_tokens)
 
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that `stillroom train` wrote.")],
-    picture: Annotated[Path | None, typer.Option(help="Draw the curves of what was held out into this PNG.")] = None,
+    runs: Annotated[
+        list[Path], typer.Argument(parser=_place, metavar="RUN...", help="Folders that `stillroom train` wrote.")
+    ],
+    picture: Annotated[
+        Path | None,
+        typer.Option(parser=_place, metavar="FILE", help="Draw the curves of what was held out into this PNG."),
+    ] = None,
 ) -> None:
     """Compare runs in a table, seeds grouped, and draw their curves."""
     from jobs.compare import show_comparison
@@ -165,7 +195,11 @@ def presets(
 
 
 @app.command()
-def demo(folder: Annotated[Path, typer.Argument(help="Where everything it makes goes.")] = Path("out/demo")) -> None:
+def demo(
+    folder: Annotated[
+        Path, typer.Argument(parser=_place, metavar="[FOLDER]", help="Where everything it makes goes.")
+    ] = Path("out/demo"),
+) -> None:
     """The whole way on a toy: make a corpus, train a teacher, extract, distil students, compare. Works offline."""
     from jobs.demo.demo import run_demo
 

@@ -54,14 +54,14 @@ def _table(groups: Sequence[Group], references: Mapping[str, float]) -> Table:
     metric = groups[0].metric
     table = Table(title=metric.title, title_justify="left", caption_justify="left")
     table.add_column("run")
-    for column in ("seeds", "step", metric.column, "± std", *([metric.beside[1]] if metric.beside else [])):
+    for column in ("seeds", "step", metric.heading, "± std", *([metric.beside[1]] if metric.beside else [])):
         table.add_column(column, justify="right")
     if len(fingerprints) > 1:
         table.add_column("cache")
         table.caption = "These runs learned from different caches: the figures do not compare their objectives alone."
     rows = [(statistics.fmean(group.last), _row(group, len(fingerprints) > 1)) for group in groups]
     rows += [(value, [name, "", "", metric.show(value)]) for name, value in references.items()]
-    for _, row in sorted(rows, key=lambda row: (metric.sign * row[0], row[1])):
+    for _, row in sorted(rows, key=lambda row: (metric.rank(row[0]), row[1])):
         table.add_row(*row)
     return table
 

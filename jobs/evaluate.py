@@ -1,8 +1,10 @@
-"""`stillroom evaluate`: one or more models in a table, by held-out bits per byte or by how they rank sentence pairs."""
+"""`stillroom evaluate`: one or more models in a table, by one metric."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.box import SIMPLE_HEAD
@@ -15,70 +17,64 @@ from schemas.models.load import build_on_meta
 from schemas.models.positions import usable_positions
 from schemas.models.tokenizer import load_tokenizer
 from schemas.progress import track
-from trainer.evaluation.bits_per_byte import Evaluation, evaluate, load_for_evaluation
-from trainer.evaluation.held_out_texts import read_texts
-from trainer.evaluation.sentence_pairs import read_pairs
-from trainer.evaluation.sentence_similarity import evaluate_sentences
+from trainer.evaluation.bits_per_byte import load_for_evaluation
+from trainer.evaluation.metric import Measurement, Metric
 from trainer.runs.folder import MODEL, RECORD, read_run, require_model, trained_max_tokens
 from trainer.student.load import load_sentence_encoder
 
 LONGEST_WINDOW = 1024
 
 
-def show_evaluations(models: Sequence[Path], text: Path, field: str, limit: int | None, max_tokens: int | None) -> None:
+@dataclass(frozen=True)
+class Measured:
+    """One model, as it was named, and what it came to."""
+
+    folder: Path
+    cut_at: int  # tokens
+    found: Measurement
+
+
+def show_evaluations(
+    models: Sequence[Path], metric: Metric, material: Sequence[Any], max_tokens: int | None = None
+) -> None:
     """Print a row for each model, best first. Raises ModelError, TokenizerError, RunError or CorpusError.
 
-    All are scored in windows of one length, because a longer context predicts better: `max_tokens`, or else the
-    shortest of the models' own. A run's own is `student.max_tokens`, as it was while it trained; any other model's are
-    its positions, up to 1,024.
+    Causal models are all measured in windows of one length, because a longer context predicts better: `max_tokens`, or
+    else the shortest of the models' own. A run's own is `student.max_tokens`, as it was while it trained; any other
+    model's are its positions, up to 1,024. A sentence encoder's layout says where its texts are cut, unless
+    `max_tokens` does.
     """
-    texts = read_texts(text, field, limit)
-    device = _device()
     folders = list(_folders(models))
-    own = {} if max_tokens else {folder: _own_window(folder, model_folder) for folder, model_folder in folders}
-    window = max_tokens or min(own.values())
+    own = _own_windows(folders) if metric.student == "causal" and not max_tokens else {}
+    load = partial(_load_causal, max_tokens or min(own.values(), default=0))
+    if metric.student == "encoder":
+        load = partial(_load_encoder, max_tokens)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = []
-    for folder, model_folder in track_models(folders):
-        model, tokenizer = load_for_evaluation(model_folder)
-        rows.append((folder, evaluate(model.to(device), tokenizer, texts, window, device)))
+    for folder, model_folder in track("evaluating", "models", folders):
+        model, tokenizer, cut_at = load(model_folder)
+        rows.append(Measured(folder, cut_at, metric.measure(model.to(device), tokenizer, material, cut_at, device)))
     console = make_console()
-    console.print(_table(rows))
-    console.print(f"{len(texts):,} texts, in windows of {window:,} tokens{_shortest(own)}", soft_wrap=True)
-    if any(found.unknown_tokens for _, found in rows):
-        print("A model with unknown tokens has less to predict: its bits per byte flatter it.")
+    console.print(_table(metric, rows))
+    if metric.student == "causal":
+        window = f"{rows[0].cut_at:,} tokens{_shortest(own)}"
+        console.print(f"{len(material):,} {metric.material}, in windows of {window}", soft_wrap=True)
+    for caution in dict.fromkeys(filter(None, (row.found.caution() for row in rows))):
+        print(caution)
 
 
-def show_sentence_evaluations(models: Sequence[Path], pairs: Path, limit: int | None, max_tokens: int | None) -> None:
-    """Print a row for each sentence encoder, best first. Raises ModelError, TokenizerError or CorpusError.
-
-    A folder must have the layout of sentence-transformers; it says where texts are cut unless `max_tokens` does.
-    """
-    scored = read_pairs(pairs, limit)
-    device = _device()
-    rows = []
-    for folder, model_folder in track_models(list(_folders(models))):
-        model, tokenizer = load_sentence_encoder(model_folder), load_tokenizer(model_folder)
-        model.layout = replace(model.layout, max_tokens=max_tokens or model.layout.max_tokens)
-        found = evaluate_sentences(model.to(device), tokenizer, scored, device)
-        rows.append((folder, model.layout.max_tokens, found))
-    rows.sort(key=lambda row: -row[2].spearman)
-    table = Table(pad_edge=False, box=SIMPLE_HEAD)
-    table.add_column("model", overflow="fold")
-    for heading in ("Spearman × 100", "cut at tokens", "pairs"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    names = short_names([folder for folder, _, _ in rows])
-    for name, (_, cut_at, found) in zip(names, rows, strict=True):
-        table.add_row(name, f"{found.spearman:.2f}", f"{cut_at:,}", f"{found.pairs:,}")
-    make_console().print(table)
+def _load_causal(window: int, folder: Path) -> tuple[Any, Any, int]:
+    return *load_for_evaluation(folder), window
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _load_encoder(max_tokens: int | None, folder: Path) -> tuple[Any, Any, int]:
+    model = load_sentence_encoder(folder)
+    model.layout = replace(model.layout, max_tokens=max_tokens or model.layout.max_tokens)
+    return model, load_tokenizer(folder), model.layout.max_tokens
 
 
-def track_models(folders: Sequence[tuple[Path, Path]]) -> Iterator[tuple[Path, Path]]:
-    """The same, with their progress."""
-    yield from track("evaluating", "models", folders)
+def _own_windows(folders: Sequence[tuple[Path, Path]]) -> dict[Path, int]:
+    return {folder: _own_window(folder, model_folder) for folder, model_folder in folders}
 
 
 def _folders(models: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
@@ -111,23 +107,17 @@ def _shortest(own: Mapping[Path, int]) -> str:
     return f", the shortest of these models' own ({shorten(str(shortest), WIDTH)}); --max-tokens sets another"
 
 
-def _table(rows: Sequence[tuple[Path, Evaluation]]) -> Table:
-    ranked = sorted(rows, key=lambda row: row[1].bits_per_byte)
-    columns: dict[str, Callable[[Evaluation], str]] = {
-        "bits/byte": lambda found: f"{found.bits_per_byte:.4f}",
-        "nats/token": lambda found: f"{found.nats_per_token:.4f}",
-        "tokens": lambda found: f"{found.tokens:,}",
-        "bytes": lambda found: f"{found.bytes:,}",
-    }
-    if any(found.unscored_bytes for _, found in ranked):
-        columns["unscored"] = lambda found: f"{found.unscored_bytes:,}"
-    if any(found.unknown_tokens for _, found in ranked):
-        columns["unknown"] = lambda found: f"{found.unknown_tokens:,}"
+def _table(metric: Metric, rows: Sequence[Measured]) -> Table:
+    ranked = sorted(rows, key=lambda row: metric.rank(row.found.metrics()[metric.name]))
+    cells = [row.found.cells() for row in ranked]
+    if metric.student == "encoder":
+        cells = [shown | {"cut at tokens": f"{row.cut_at:,}"} for shown, row in zip(cells, ranked, strict=True)]
+    headings = [heading for heading in cells[0] if any(shown[heading] != "0" for shown in cells)]
     table = Table(pad_edge=False, box=SIMPLE_HEAD)
     table.add_column("model", overflow="fold")
-    for heading in columns:
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    names = short_names([folder for folder, _ in ranked])
-    for name, (_, found) in zip(names, ranked, strict=True):
-        table.add_row(name, *(show(found) for show in columns.values()))
+    names = short_names([row.folder for row in ranked])
+    for name, shown in zip(names, cells, strict=True):
+        table.add_row(name, *(shown[heading] for heading in headings))
     return table

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from schemas.shown import quoted
-from schemas.storage.local import require_local
+from schemas.storage.storage import STORAGES, locate
 
 MOST_LAYERS = 1_000
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
@@ -31,15 +31,16 @@ FieldName = Annotated[str, Field(max_length=4_096)]  # the name of a CSV column 
 Template = Annotated[str, Field(min_length=1, max_length=100_000)]
 
 
-def _local(value: Any) -> Any:
-    require_local(value)
-    return value
+def _place(value: Any) -> Any:
+    return locate(value) if isinstance(value, (str, Path)) else value
 
 
-def _not_a_url(value: Any) -> Any:
-    if isinstance(value, str) and "://" in value:
+def _model(value: Any) -> Any:
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    if value.split("://")[0].lower() not in STORAGES:
         raise ValueError("this is a URL: give a local folder, or the hub id alone, as in org/name")
-    return value
+    return str(locate(value))
 
 
 def require_bounded(value: Any, place: str, levels: int = 8) -> None:
@@ -60,5 +61,5 @@ def require_bounded(value: Any, place: str, levels: int = 8) -> None:
         raise ValueError(f"{place} is a {type(value).__name__}; give text, a number, a list or a mapping")
 
 
-LocalPath = Annotated[Path, BeforeValidator(_local)]
-ModelName = Annotated[Name, BeforeValidator(_not_a_url)]
+LocalPath = Annotated[Path, BeforeValidator(_place)]
+ModelName = Annotated[Name, BeforeValidator(_model)]

@@ -12,33 +12,12 @@ from typing import Any
 
 from schemas.errors import RunError
 from schemas.strict import canonical_json
+from trainer.evaluation.metric import Metric, metric_of
 from trainer.runs.folder import complete_identity, read_run
 from trainer.runs.metrics import FILE as METRICS
 from trainer.runs.metrics import read_metrics
 
 _SEED = re.compile(r"[-_.](seed|s)?[-_.]?\d+$")
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A figure that runs are compared by."""
-
-    key: str  # in metrics.jsonl
-    title: str
-    column: str
-    decimals: int
-    sign: int  # times this, less is better
-    beside: tuple[str, str] | None = None  # key and column of a second figure, shown and not ranked
-
-    def show(self, value: float) -> str:
-        """With as many decimals as mean something."""
-        return f"{value:.{self.decimals}f}"
-
-
-KNOWN_METRICS = (
-    Metric("bits_per_byte", "Held-out bits per byte", "bits/byte", 4, 1, ("nats_per_token", "nats/token")),
-    Metric("spearman", "Held-out sentence pairs, Spearman × 100", "Spearman", 2, -1),
-)
 
 
 @dataclass(frozen=True)
@@ -101,17 +80,17 @@ def load_run(folder: Path) -> Run:
     """Raises RunError: not a run's folder, an unknown format, damaged, or never evaluated."""
     record = read_run(folder)
     lines = read_metrics(folder)
-    metric = next((metric for metric in KNOWN_METRICS if any(metric.key in line for line in lines)), None)
+    metric = next(filter(None, map(metric_of, lines)), None)
     if metric is None:
         raise RunError(f"{folder} was never evaluated: give its config an `evaluation`, or wait for the first one")
-    evaluations = [line for line in lines if metric.key in line]
+    evaluations = [line for line in lines if metric.name in line]
     try:
         return Run(
             folder=folder,
             identity=complete_identity(record.identity) | {"fingerprint": record.fingerprint},
             finished=record.finished,
             metric=metric,
-            values={int(line["step"]): float(line[metric.key]) for line in evaluations},
+            values={int(line["step"]): float(line[metric.name]) for line in evaluations},
             beside=float(evaluations[-1][metric.beside[0]]) if metric.beside else None,
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -129,8 +108,8 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     other = next((run for run in runs if run.metric != runs[0].metric), None)
     if other is not None:
         raise RunError(
-            f"{runs[0].folder} was measured by {runs[0].metric.key}, {other.folder} by {other.metric.key}: "
-            "compare language models and sentence encoders each by themselves"
+            f"{runs[0].folder} was measured by {runs[0].metric.name}, {other.folder} by {other.metric.name}: "
+            "compare runs of one metric, each kind by themselves"
         )
     by_identity: dict[str, list[Run]] = {}
     for run in {run.folder.resolve(): run for run in runs}.values():
@@ -144,7 +123,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
             name = f"{members[0].folder.resolve().parent.name}/{name}"
         groups.append(Group(name, tuple(members)))
         _check_group(groups[-1])
-    return sorted(groups, key=lambda group: (group.metric.sign * statistics.fmean(group.last), group.name))
+    return sorted(groups, key=lambda group: (group.metric.rank(statistics.fmean(group.last)), group.name))
 
 
 def _check_group(group: Group) -> None:

@@ -128,6 +128,8 @@ class EvaluationConfig(Strict):
     """Steps between two evaluations; the last step is always one."""
     limit: Samples | None = None
     """Use only the first N texts or pairs."""
+    metric: Name | None = None
+    """What is measured; left out, bits per byte of texts, and Spearman's correlation of pairs."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "EvaluationConfig":
@@ -207,6 +209,7 @@ class TrainingConfig(Strict):
                 f"{', '.join(misfits)} cannot teach a student of `kind: {kind}`: set student.kind to {other}, or take "
                 f"a loss for it: {fitting}"
             )
-        if self.evaluation is not None and (self.evaluation.pairs is not None) != (kind == "encoder"):
+        held_out = self.evaluation
+        if held_out and held_out.metric is None and (held_out.pairs is not None) != (kind == "encoder"):
             raise ValueError("an evaluation of a causal student has `texts`, one of an encoder has `pairs`")
         return self

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from schemas.errors import RunError
-from schemas.storage.local import require_local
+from schemas.storage.storage import locate
 
 
 def require_writable(target: Path) -> None:
@@ -14,7 +14,7 @@ def require_writable(target: Path) -> None:
     file system, a name that no file has. Makes nothing.
     """
     try:
-        require_local(target)
+        locate(target)
         nearest = next(path for path in (target, *target.absolute().parents) if path.exists())
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error

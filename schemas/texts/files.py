@@ -11,8 +11,8 @@ from pathlib import Path
 
 from schemas.errors import CorpusError
 from schemas.shown import listed, quoted
-from schemas.storage.local import require_local
 from schemas.storage.regular import require_regular
+from schemas.storage.storage import locate
 from schemas.texts.format import find_format, known_suffixes
 
 # Beside the data of a data set, and not data themselves.
@@ -47,8 +47,7 @@ def find_files(patterns: list[str]) -> FoundFiles:
 
 
 def _matching(pattern: str, left_out: dict[Path, str]) -> list[Path]:
-    require_local(pattern)
-    path = Path(pattern).expanduser()
+    path = locate(pattern).expanduser()
     if path.is_dir():
         return _in_folder(path, left_out)
     if path.exists():  # before globbing: a file's own name may hold brackets

@@ -13,6 +13,8 @@ from schemas.errors import RunError
 from schemas.storage.file_record import list_files
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.evaluation.bits_per_byte import evaluate
+from trainer.evaluation.held_out_texts import read_texts
+from trainer.evaluation.metrics.bits_per_byte import METRIC
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def test_rows_of_one_table_are_measured_in_windows_of_one_length(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    show_evaluations(models(folder), folder / "texts.jsonl", "text", None, None)
+    show_evaluations(models(folder), METRIC, read_texts(folder / "texts.jsonl"))
     said = capsys.readouterr().out
     texts = [text for text in TEXTS if text.isascii()]
     tokenizer = tiny_tokenizer(folder / "tokenizer", "bytelevel")
@@ -53,7 +55,7 @@ def test_rows_of_one_table_are_measured_in_windows_of_one_length(
 
 
 def test_a_window_that_was_asked_for_is_every_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    show_evaluations(models(folder), folder / "texts.jsonl", "text", 5, 32)
+    show_evaluations(models(folder), METRIC, read_texts(folder / "texts.jsonl", limit=5), 32)
     assert "5 texts, in windows of 32 tokens\n" in capsys.readouterr().out
 
 
@@ -77,7 +79,7 @@ def test_a_run_that_does_not_say_where_it_cut_is_refused(folder: Path, tmp_path:
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     (tmp_path / "run" / "run.json").write_text(json.dumps(record | {"identity": {"student": student}}))
     with pytest.raises(RunError, match=r"run\.json is damaged: its identity has no student\.max_tokens"):
-        show_evaluations([tmp_path / "run"], folder / "texts.jsonl", "text", 1, None)
+        show_evaluations([tmp_path / "run"], METRIC, ["a text"])
 
 
 def test_a_model_that_was_altered_after_its_run_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -85,10 +87,10 @@ def test_a_model_that_was_altered_after_its_run_is_refused(folder: Path, tmp_pat
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     files = {name: file.model_dump() for name, file in list_files(tmp_path / "run" / "model").items()}
     (tmp_path / "run" / "run.json").write_text(json.dumps(record | {"version": 2, "finished": True, "model": files}))
-    show_evaluations([tmp_path / "run"], folder / "texts.jsonl", "text", 1, None)
+    show_evaluations([tmp_path / "run"], METRIC, ["a text"])
     weights = tmp_path / "run" / "model" / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-3] ^= 1
     weights.write_bytes(content)
     with pytest.raises(RunError, match=r"model\.safetensors does not have its checksum"):
-        show_evaluations([tmp_path / "run"], folder / "texts.jsonl", "text", 1, None)
+        show_evaluations([tmp_path / "run"], METRIC, ["a text"])

@@ -1,4 +1,5 @@
-"""A kind of states and a codec that another package brings: extracted on a real Ray, inspected, verified, read."""
+"""What another package brings: a kind of states and a codec, extracted on a real Ray, inspected, verified, read; a
+metric that a run is measured by; a storage that it lies in."""
 
 import json
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from schemas.cache.reader import Cache
 from schemas.cache.shard import ShardRecord
@@ -20,6 +21,7 @@ from schemas.errors import CacheError
 from schemas.storage.file_record import list_files
 from tests.caches import write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from trainer.runs.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE = ROOT / "tests" / "outside"
@@ -50,7 +52,7 @@ class Machine:
         return subprocess.run(
             [sys.executable, "-m", module, *map(str, arguments)],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200"},
+            env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200", "LAKE": str(self.folder)},
             capture_output=True,
             text=True,
             timeout=200,
@@ -129,6 +131,57 @@ def test_commands_know_it(machine: Machine, cache: Path) -> None:
     done = machine.run("jobs.cli", "plan", write_config(machine.folder, **unbelievable))
     assert done.returncode == 2
     assert "states.top_k.k" in done.stderr and "states.entropy.temperature: Input should be greater" in done.stderr
+
+
+def test_a_run_in_its_storage_is_measured_by_its_metric(machine: Machine, cache: Path) -> None:
+    texts = [f" {text}" for text in TEXTS[24:30]]
+    (machine.folder / "held.txt").write_text("\n".join(texts))
+    config = {
+        "cache": "lake://cache",
+        "output": "lake://runs/a",
+        "steps": 4,
+        "student": {"model": "lake://model", "max_tokens": 64},
+        "evaluation": {"texts": "lake://held.txt", "metric": "unsure", "every": 2},
+    }
+    (machine.folder / "train.yaml").write_text(json.dumps(config))
+    said = machine.stillroom("train", "lake://train.yaml")
+    lines = read_metrics(machine.folder / "runs" / "a")
+    unsure = [(line["step"], line["unsure"]) for line in lines if "unsure" in line]
+    assert [step for step, _ in unsure] == [2, 4]
+    entropy = true_unsureness(machine.folder / "runs" / "a" / "model", texts)
+    assert unsure[-1][1] == pytest.approx(entropy, rel=1e-5) and f"held out: {entropy:.3f} nats of entropy" in said
+    assert "finished already" in machine.stillroom("train", "lake://train.yaml")
+    compared = machine.stillroom("compare", "lake://runs/a")
+    assert "Entropy of the next token" in compared and f"{entropy:.3f}" in compared
+    measured = machine.stillroom("evaluate", "lake://runs/a", "--text", "lake://held.txt", "--metric", "unsure")
+    assert "nats of entropy" in measured and f"{entropy:.3f}" in measured
+    assert "bits/byte" in machine.stillroom("evaluate", "lake://runs/a", "--text", "lake://held.txt")
+
+
+def true_unsureness(model: Path, texts: list[str]) -> float:
+    """Mean entropy of the next token, every text alone, in float64."""
+    student, tokenizer = AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    nats: list[float] = []
+    for text in texts:
+        with torch.inference_mode():
+            logits_TV = student(input_ids=torch.tensor([tokenizer(text)["input_ids"]])).logits[0].double().numpy()
+        p_TV = np.exp(logits_TV - logits_TV.max(1, keepdims=True))
+        p_TV /= p_TV.sum(1, keepdims=True)
+        nats += (-p_TV * np.log(p_TV)).sum(1).tolist()
+    return float(np.mean(nats))
+
+
+def test_a_storage_says_what_is_wrong_with_a_url(machine: Machine) -> None:
+    path = os.pathsep.join([str(machine.packages), str(ROOT)])
+    environment = {key: value for key, value in os.environ.items() if key != "LAKE"} | {"PYTHONPATH": path}
+    for url, said in {
+        "lake://cache": "'lake://cache' is not a URL of the storage lake: set LAKE to where the lake is mounted",
+        "pond://cache": "'pond://cache' is a URL, and a path of this machine is wanted: mount the storage and give its "
+        "folder, or copy the files (URLs of file://, lake:// are known)",
+    }.items():
+        command = [sys.executable, "-m", "jobs.cli", "inspect", url]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 2 and said in " ".join(done.stderr.split())
 
 
 def test_verify_asks_the_kind_itself(machine: Machine, cache: Path, tmp_path: Path) -> None:

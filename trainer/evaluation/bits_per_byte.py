@@ -26,27 +26,8 @@ from schemas.errors import CorpusError, ModelError, TokenizerError
 from schemas.models.forward import forward_errors
 from schemas.models.positions import require_positions, require_tokens
 from schemas.models.tokenizer import load_tokenizer
+from trainer.evaluation.metrics.bits_per_byte import BitsPerByte
 from trainer.student.load import load_causal
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a model makes of held-out texts."""
-
-    nats_per_token: float  # comparable for equal tokenizers only
-    bits_per_byte: float
-    tokens: int  # scored
-    bytes: int  # scored
-    texts: int
-    unscored_bytes: int  # of first tokens without a BOS before them
-    unknown_tokens: int  # scored all the same; above 0, bits_per_byte flatters
-
-    def metrics(self) -> dict[str, float]:
-        """What goes into the metrics file."""
-        return {"bits_per_byte": self.bits_per_byte, "nats_per_token": self.nats_per_token}
-
-    def __str__(self) -> str:
-        return f"{self.bits_per_byte:.4f} bits/byte, {self.nats_per_token:.4f} nats/token"
 
 
 @dataclass(frozen=True)
@@ -73,7 +54,7 @@ def evaluate(
     max_tokens: int,
     device: torch.device | str = "cpu",
     batch_tokens: int = 4096,
-) -> Evaluation:
+) -> BitsPerByte:
     """Score `texts`. `batch_tokens` bounds a forward pass, padding counted, and changes no figure but in rounding.
 
     The model must be on `device`; it is left in the mode it came in. Raises ModelError if it has fewer than
@@ -99,7 +80,7 @@ def evaluate(
         nats = _score(model.eval(), windows, torch.device(device), batch_tokens)
     finally:
         model.train(was_training)
-    return Evaluation(
+    return BitsPerByte(
         nats_per_token=nats / tokens,
         bits_per_byte=nats / math.log(2) / scored_bytes,
         tokens=tokens,

@@ -1,39 +1,35 @@
-"""What a run is measured on while it trains: texts for a causal student, scored sentence pairs for an encoder."""
+"""What a run is measured on while it trains, read once, and the metric that goes with it."""
 
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from schemas.configs.training import EvaluationConfig
-from schemas.errors import RunError
-from trainer.evaluation.bits_per_byte import Evaluation, evaluate
+from schemas.configs.training import EvaluationConfig, StudentConfig
 from trainer.evaluation.held_out_texts import read_texts
+from trainer.evaluation.metric import Material, Measurement, find_metric
 from trainer.evaluation.sentence_pairs import read_pairs
-from trainer.evaluation.sentence_similarity import SentenceEvaluation, evaluate_sentences
 
-Result = Evaluation | SentenceEvaluation
+if TYPE_CHECKING:
+    import torch
 
 
 class HeldOut:
-    """The material of `config`, read once, and the measure that goes with it."""
+    """The material of `config`, and its metric."""
 
-    def __init__(self, config: EvaluationConfig, max_tokens: int):
-        """Raises CorpusError: unreadable or empty."""
-        self.max_tokens = max_tokens
-        self.pairs = read_pairs(config.pairs, config.limit) if config.pairs else []
-        self.texts = read_texts(config.texts, config.field, config.limit) if config.texts else []
+    def __init__(self, config: EvaluationConfig, student: StudentConfig):
+        """Raises ConfigError: no such metric, or not one for this student; CorpusError: unreadable or empty."""
+        kind: Material = "pairs" if config.pairs else "texts"
+        self.metric = find_metric(config.metric, kind, student.kind)
+        self.material = read_material(config.texts, config.pairs, config.field, config.limit)
+        self.max_tokens = student.max_tokens
 
-    def __call__(self, model: Any, tokenizer: Any, device: torch.device) -> Result:
+    def __call__(self, model: Any, tokenizer: Any, device: "torch.device") -> Measurement:
         """Measure the student, which is left in the mode it came in."""
-        if self.pairs:
-            return evaluate_sentences(model, tokenizer, self.pairs, device)
-        return evaluate(model, tokenizer, self.texts, self.max_tokens, device)
+        return self.metric.measure(model, tokenizer, self.material, self.max_tokens, device)
 
 
-def read_result(record: dict[str, float]) -> Result:
-    """An evaluation from a run's record. Raises RunError if it is none."""
-    kind = SentenceEvaluation if "spearman" in record else Evaluation
-    try:
-        return kind(**record)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise RunError(f"run.json is damaged: its evaluation is {sorted(record)}; train the run again") from error
+def read_material(texts: Path | None, pairs: Path | None, field: str, limit: int | None) -> Sequence[Any]:
+    """The first `limit` texts or `SentencePair`s of the file that is given. Raises CorpusError with file and line."""
+    if pairs is not None:
+        return read_pairs(pairs, limit)
+    return read_texts(texts, field, limit) if texts is not None else ()

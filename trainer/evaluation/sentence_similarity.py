@@ -6,7 +6,6 @@ times 100, as the STS benchmark is reported. Costs one forward pass over every d
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,24 +13,10 @@ from transformers import PreTrainedTokenizerBase
 
 from schemas.models.forward import forward_errors
 from schemas.models.positions import require_tokens
+from trainer.evaluation.metrics.spearman import Spearman
 from trainer.evaluation.sentence_pairs import SentencePair
 from trainer.student.sentence_encoder import SentenceEncoder
 from trainer.student.sentence_tokens import sentence_tokens
-
-
-@dataclass(frozen=True)
-class SentenceEvaluation:
-    """How a model's similarities rank with people's."""
-
-    spearman: float  # times 100
-    pairs: int
-
-    def metrics(self) -> dict[str, float]:
-        """What goes into the metrics file."""
-        return {"spearman": self.spearman}
-
-    def __str__(self) -> str:
-        return f"{self.spearman:.2f} Spearman × 100"
 
 
 def evaluate_sentences(
@@ -39,7 +24,7 @@ def evaluate_sentences(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[SentencePair],
     device: torch.device | str = "cpu",
-) -> SentenceEvaluation:
+) -> Spearman:
     """Score `pairs`. The model must be on `device`; it is left in the mode it came in.
 
     A model that gives every pair the same similarity does not rank them, and scores 0.
@@ -51,7 +36,7 @@ def evaluate_sentences(
     first_nd = states_nd[[row[pair.first] for pair in pairs]]
     second_nd = states_nd[[row[pair.second] for pair in pairs]]
     similarity_n = (first_nd * second_nd).sum(1)
-    return SentenceEvaluation(100 * spearman(similarity_n, np.array([pair.score for pair in pairs])), len(pairs))
+    return Spearman(100 * spearman(similarity_n, np.array([pair.score for pair in pairs])), len(pairs))
 
 
 @torch.inference_mode()

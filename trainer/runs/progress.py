@@ -1,10 +1,10 @@
 """What a run's progress says of its last step."""
 
-from trainer.evaluation.held_out import Result
+from trainer.evaluation.metric import Measurement
 from trainer.optimisation.loop import StepReport
 
 
-def describe_step(report: StepReport, evaluation: Result | None) -> str:
+def describe_step(report: StepReport, evaluation: Measurement | None) -> str:
     """Loss and speed of a step, and the last evaluation."""
     state = f"loss {report.loss:.4f} · {report.tokens_per_second:,.0f} tokens/s"
     return state if evaluation is None else f"{state} · {evaluation}"

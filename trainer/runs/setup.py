@@ -47,7 +47,7 @@ def set_up(config: TrainingConfig, caches: Caches, start: Start, steps: int) -> 
     """A training of `steps` steps that goes on where `start` is. Raises the StillroomError that fits."""
     require_same_meaning(config, start)
     device = choose_device(config.device)
-    held_out = HeldOut(config.evaluation, config.student.max_tokens) if config.evaluation else None
+    held_out = HeldOut(config.evaluation, config.student) if config.evaluation else None
     tokenizer = load_student_tokenizer(config.student, caches["corpus"].path)
     text_tokenizer = make_text_tokenizer(config.student, tokenizer)
     torch.manual_seed(config.seed)

@@ -11,7 +11,7 @@ import torch
 from schemas.cache.reader import Cache
 from schemas.configs.training import TrainingConfig
 from schemas.progress import Progress
-from trainer.evaluation.held_out import Result, read_result
+from trainer.evaluation.metric import Measurement, read_measurement
 from trainer.runs.caches import count_steps, join_fingerprints, open_caches
 from trainer.runs.checkpoint import CheckpointRecord, find_start, save_checkpoint
 from trainer.runs.folder import RunFolder, require_model
@@ -27,7 +27,7 @@ class RunResult:
     folder: Path
     steps: int
     already_done: bool
-    evaluation: Result | None
+    evaluation: Measurement | None
     seconds: float
 
 
@@ -46,7 +46,7 @@ def train(config: TrainingConfig, cache: Cache | None = None) -> RunResult:
     if folder.record.finished:
         require_model(folder.path, folder.record)
         last = folder.record.evaluation
-        return RunResult(folder.path, steps, True, read_result(last) if last else None, 0.0)
+        return RunResult(folder.path, steps, True, read_measurement(last) if last else None, 0.0)
     with folder.locked(), _own_settings(config.threads):
         folder.require_folders()
         start = find_start(folder.checkpoints, fingerprint, folder.run)
@@ -68,10 +68,10 @@ def _own_settings(threads: int | None) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def _finish(config: TrainingConfig, folder: RunFolder, training: Training, steps: int) -> Result | None:
+def _finish(config: TrainingConfig, folder: RunFolder, training: Training, steps: int) -> Measurement | None:
     """Take the steps that are left and publish the model; returns the last evaluation."""
     folder.begin()
-    last: Result | None = None
+    last: Measurement | None = None
     loop, done, held_out = training.loop, training.done, training.held_out
     progress = Progress(folder.path.name, "steps", steps, done=done)
     with MetricsLog(folder.path, done) as log, progress:

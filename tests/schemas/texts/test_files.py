@@ -95,7 +95,7 @@ def test_folders_that_a_glob_matches_are_read(tmp_path: Path) -> None:
     assert texts(tmp_path / "**" / "*") == ["1", "2"]
 
 
-@pytest.mark.parametrize("name", ["s3://bucket/corpus.jsonl", "https://host/a.jsonl", "file:///a.jsonl"])
+@pytest.mark.parametrize("name", ["s3://bucket/corpus.jsonl", "https://host/a.jsonl", "hf://a.jsonl"])
 def test_a_url_is_refused_with_the_way_out(name: str) -> None:
     with pytest.raises(CorpusError, match=r"is a URL, and a path of this machine is wanted: mount"):
         find_files([name])

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from transformers import AutoModel, PreTrainedTokenizerFast
 
 from jobs.cli import evaluate
-from jobs.evaluate import show_sentence_evaluations
+from jobs.evaluate import show_evaluations
 from schemas.errors import ConfigError, CorpusError
 from schemas.models.sentence_layout import SentenceLayout
 from tests.material import MATERIAL, needs_material
 from tests.tiny import TEXTS, tiny_bert, tiny_tokenizer
+from trainer.evaluation.metrics.spearman import METRIC
 from trainer.evaluation.sentence_pairs import SentencePair, read_pairs
 from trainer.evaluation.sentence_similarity import embed, evaluate_sentences, spearman
 from trainer.student.load import load_sentence_encoder
@@ -153,7 +154,7 @@ def test_the_command_ranks_encoders(
         tokenizer.save_pretrained(tmp_path / name)
     rows = "".join(f'"{item.first}","{item.second}",{item.score}\n' for item in PAIRS)
     (tmp_path / "pairs.csv").write_text(rows, encoding="utf-8")
-    show_sentence_evaluations([tmp_path / "cls", tmp_path / "mean"], tmp_path / "pairs.csv", None, None)
+    show_evaluations([tmp_path / "cls", tmp_path / "mean"], METRIC, read_pairs(tmp_path / "pairs.csv"))
     shown = capsys.readouterr().out
     values = {
         name: evaluate_sentences(load_sentence_encoder(tmp_path / name), tokenizer, PAIRS).spearman

@@ -1,0 +1,62 @@
+"""A storage as one object: where on this machine the bytes of its URLs lie.
+
+A new storage is a module of `schemas.storage.storages` with a `STORAGE`, or an entry point of the group
+`stillroom.storages`: one for `lake://…` may know where every machine of a team has mounted the lake. A URL of no known
+storage is refused, because as a path it would silently become a folder of that name.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from schemas.registry import Registry
+from schemas.shown import quoted
+
+# `Path` makes one slash of two. A scheme of one letter is not taken for one.
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+
+
+class Storage:
+    """Files and folders under URLs `name://…`, which processes of this machine reach as a file system.
+
+    It must keep what `schemas.storage` relies on: exclusive creation, and a rename that replaces in one step.
+    """
+
+    name: str
+
+    def locate(self, url: str) -> Path:
+        """The absolute path of `url` on this machine, whether something lies there or not.
+
+        Raises ValueError that says what is wrong with the URL, and how to write it.
+        """
+        raise NotImplementedError
+
+
+STORAGES: Registry[Storage] = Registry("storage", "schemas.storage.storages", "STORAGE", "stillroom.storages")
+
+
+def locate(place: str | Path) -> Path:
+    """The path of `place`, which is a path or the URL of a known storage.
+
+    Raises ValueError: another URL, as s3://bucket/cache is, with the way out; a name that no file can have.
+    """
+    text = os.fspath(place)
+    if b"\0" in os.fsencode(text):  # which raises for half a character, as a ValueError too
+        raise ValueError(f"{quoted(text)} holds a zero byte, which no name can")
+    scheme = _URL.match(text)
+    if scheme is None:
+        return Path(place)
+    storage = STORAGES.get(scheme[1].lower())
+    if storage is None:
+        known = ", ".join(f"{name}://" for name in STORAGES)
+        raise ValueError(
+            f"{quoted(text)} is a URL, and a path of this machine is wanted: mount the storage and give its "
+            f"folder, or copy the files (URLs of {known} are known)"
+        )
+    try:
+        found = storage.locate(text)
+    except ValueError as error:
+        raise ValueError(f"{quoted(text)} is not a URL of the storage {storage.name}: {error}") from error
+    if not found.is_absolute():
+        raise ValueError(f"{quoted(text)} is at {quoted(str(found))} by the storage {storage.name}: not a whole path")
+    return found

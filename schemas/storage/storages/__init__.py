@@ -1,0 +1,1 @@
+"""The storages that stillroom brings, one module each."""

@@ -1,0 +1,128 @@
+"""A metric as one object: what it is measured on, how, and how its figures are shown and ranked.
+
+A new metric is a module of `trainer.evaluation.metrics` with a `METRIC`, or an entry point of the group
+`stillroom.metrics`. These modules are imported to compare runs, so they import torch only when they measure.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from schemas.errors import ConfigError, RunError
+from schemas.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+Material = Literal["texts", "pairs"]
+StudentKind = Literal["causal", "encoder"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a metric found. Its fields are numbers, and run.json keeps them all; one bears the metric's name."""
+
+    def metrics(self) -> dict[str, float]:
+        """What goes into metrics.jsonl: the metric by its name, and figures beside it."""
+        raise NotImplementedError
+
+    def cells(self) -> dict[str, str]:
+        """The figures as `stillroom evaluate` shows them, by the headings of their columns."""
+        raise NotImplementedError
+
+    def caution(self) -> str:
+        """What a reader must know so as not to misread the figures; empty if there is nothing."""
+        return ""
+
+
+class Measure(Protocol):
+    """Measures one model."""
+
+    def __call__(
+        self,
+        model: Any,
+        tokenizer: "PreTrainedTokenizerBase",
+        material: Sequence[Any],
+        max_tokens: int,
+        device: "torch.device",
+    ) -> Measurement:
+        """`material`: texts, or `SentencePair`s. `max_tokens`: where a causal model's windows end; an encoder's layout
+        says it for itself. The model is on `device` and is left in the mode it came in."""
+        ...
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure that models are measured and compared by."""
+
+    name: str
+    """Its key in metrics.jsonl and run.json, and what a config calls it."""
+    student: StudentKind
+    """The kind of model that it measures."""
+    material: Material
+    """The field of an `evaluation` that gives what it is measured on."""
+    title: str
+    heading: str
+    """Of its column in tables."""
+    decimals: int
+    """As many as mean something."""
+    less_is_better: bool
+    measurement: type[Measurement]
+    measure: Measure
+    beside: tuple[str, str] | None = None
+    """Key and heading of a second figure, which is shown and not ranked."""
+    order: int = 100
+    """Of two that fit, the lower is taken where a config names none."""
+
+    def show(self, value: float) -> str:
+        """With as many decimals as mean something."""
+        return f"{value:.{self.decimals}f}"
+
+    def rank(self, value: float) -> float:
+        """Ascending, best first."""
+        return value if self.less_is_better else -value
+
+
+def _check(metric: Metric) -> None:
+    if not isinstance(metric, Metric):
+        raise ValueError("it is not a trainer.evaluation.metric.Metric")
+
+
+METRICS: Registry[Metric] = Registry("metric", "trainer.evaluation.metrics", "METRIC", "stillroom.metrics", _check)
+
+
+def find_metric(name: str | None, material: Material, student: StudentKind | None = None) -> Metric:
+    """The metric `name`, or the first that fits. `student` is the kind of model, None for any.
+
+    Raises ConfigError: unknown, or it is not measured on `material` or not of such a student.
+    """
+    fitting = {key: metric for key, metric in METRICS.items() if metric.material == material}
+    fitting = {key: metric for key, metric in fitting.items() if student in (None, metric.student)}
+    if name is None and fitting:
+        return next(iter(fitting.values()))
+    metric = METRICS.find(name) if name is not None else None
+    if metric is not None and metric.name in fitting:
+        return metric
+    misfit = f"{metric.name} measures {metric.student} models by {metric.material}" if metric else "no metric fits"
+    of = f"{student} models by {material}" if student else material
+    raise ConfigError(f"{misfit}; metrics of {of}: {', '.join(fitting) or 'none'}")
+
+
+def metric_of(figures: dict[str, Any]) -> Metric | None:
+    """The metric whose figures these are: a line of metrics.jsonl, or an evaluation of run.json. None for another."""
+    return next((metric for metric in METRICS.values() if metric.name in figures), None)
+
+
+def read_measurement(record: dict[str, float]) -> Measurement:
+    """An evaluation of a run's record. Raises RunError if no known metric can have made it."""
+    metric = metric_of(record)
+    if metric is None:
+        raise RunError(
+            f"run.json has an evaluation by none of the known metrics ({', '.join(METRICS)}), but {sorted(record)}; "
+            "install the package that brings its metric, or train the run again"
+        )
+    try:
+        return metric.measurement(**record)
+    except TypeError as error:
+        raise RunError(f"run.json is damaged: its evaluation is {sorted(record)}; train the run again") from error

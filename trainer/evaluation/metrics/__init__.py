@@ -1,0 +1,1 @@
+"""The metrics that stillroom brings, one module each."""
