@@ -1,14 +1,96 @@
-"""A shard's record: its files, its checksum, and whose it is."""
+"""shard.json: what makes a folder a shard of this cache, and what is said of one that is not."""
 
 import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from schemas.cache.shard import ShardRecord, read_shard
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.shard import ShardRecord, check_shard, read_shard, shard_path
 from schemas.errors import CacheError
 from schemas.storage.file_record import FileRecord, list_files
 from schemas.storage.fingerprint import hash_file
+from tests.shards import PRINT, manifest, write
+
+REDO = "remove {shard} and extract again: only that shard is redone"
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    write(tmp_path, 3)
+    return tmp_path / "shards" / "00003"
+
+
+def edit(shard: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    record = json.loads((shard / "shard.json").read_text())
+    change(record)
+    (shard / "shard.json").write_text(json.dumps(record))
+
+
+def test_a_shard_lies_under_its_number() -> None:
+    assert shard_path(Path("c"), 7) == Path("c/shards/00007")
+    assert shard_path(Path("c"), 123456) == Path("c/shards/123456")
+
+
+def test_rows_are_samples_or_tokens(shard: Path) -> None:
+    record = check_shard(shard, manifest(4), hash_file(shard / "shard.json"))
+    pooled = ArrayRecord(kind="pooled", layer=1, width=4, dtype="float16", encoding="zstd")
+    assert [record.rows(array) for array in (*manifest(4).arrays, pooled)] == [8, 8, 2]
+
+
+def test_a_shard_of_another_cache_is_named(shard: Path) -> None:
+    with pytest.raises(CacheError) as refused:
+        read_shard(shard, "0123456789abcdef")
+    assert str(refused.value) == f"{shard} belongs to another cache ({PRINT[:12]}, not 0123456789ab); remove it"
+
+
+def test_what_is_no_shard_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CacheError) as refused:
+        read_shard(tmp_path / "00000", PRINT)
+    assert str(refused.value) == f"there is no complete shard at {tmp_path}/00000: there is no shard.json"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda r: r.update(unit=4), "{shard} holds work unit 4: it stands in the place of another; "),
+        (
+            lambda r: [r["files"].pop(name) for name in ("samples.arrow", "states.zarr/mass/2/c/0")],
+            "{shard}/shard.json does not name samples.arrow, states.zarr/mass/2/c/0; ",
+        ),
+        (
+            lambda r: r["files"]["samples.arrow"].update(bytes=3),
+            "{shard}/samples.arrow has {size} bytes instead of 3; ",
+        ),
+        (lambda r: r["files"].update(more={"bytes": 0, "sha256": ""}), "{shard}/more is missing; "),
+    ],
+)
+def test_a_shard_that_is_not_as_recorded_is_named(
+    shard: Path, change: Callable[[dict[str, Any]], object], said: str
+) -> None:
+    edit(shard, change)
+    with pytest.raises(CacheError) as refused:
+        check_shard(shard, manifest(4))
+    size = (shard / "samples.arrow").stat().st_size
+    assert str(refused.value) == (said + REDO).format(shard=shard, size=size)
+
+
+def test_a_record_that_was_altered_is_named(shard: Path) -> None:
+    sha256 = hash_file(shard / "shard.json")
+    edit(shard, lambda record: record.update(overlong=1))
+    assert check_shard(shard, manifest(4)).overlong == 1  # nothing else tells
+    with pytest.raises(CacheError) as refused:
+        check_shard(shard, manifest(4), sha256)
+    assert str(refused.value) == f"{shard}/shard.json does not have its checksum; {REDO.format(shard=shard)}"
+
+
+def test_a_shard_without_tokens_needs_no_numbers(tmp_path: Path) -> None:
+    write(tmp_path, 0, (), overlong=2)
+    edit(tmp_path / "shards/00000", lambda r: [r["files"].pop(n) for n in list(r["files"]) if "/c/" in n])
+    assert check_shard(tmp_path / "shards/00000", manifest(1)).overlong == 2
 
 
 def test_a_shard_knows_its_files(tmp_path: Path) -> None:

@@ -1,15 +1,76 @@
-"""States as numbers that any Zarr reader opens."""
+"""states.zarr as a group: whose it is, and that only what was announced is written."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
-from schemas.cache.states import map_array, write_states
+from schemas.cache.states import check_group, map_array, write_states
 from schemas.errors import CacheError
+from tests.shards import ARRAYS, states
 from tests.stored import opened, stored
+
+WANTED = "{'format': 'stillroom-states', 'version': 1}"
+
+
+def test_the_group_says_what_it_is(tmp_path: Path) -> None:
+    write_states(tmp_path / "s", states(5), ARRAYS)
+    assert json.loads((tmp_path / "s/zarr.json").read_text()) == {
+        "attributes": {"format": "stillroom-states", "version": 1},
+        "zarr_format": 3,
+        "node_type": "group",
+    }
+    check_group(tmp_path / "s")
+    with pytest.raises(FileExistsError):
+        write_states(tmp_path / "s", states(5), ARRAYS)
+
+
+@pytest.mark.parametrize(
+    ("group", "said"),
+    [
+        ({}, " is damaged: KeyError('attributes'); remove its shard and extract again"),
+        ({"attributes": {"format": "x"}}, " is damaged: KeyError('version'); remove its shard and extract again"),
+        (
+            {"attributes": {"format": "stillroom-states", "version": 2}},
+            " says {'format': 'stillroom-states', 'version': 2}; this stillroom reads "
+            f"{WANTED}; use the one that wrote it",
+        ),
+    ],
+)
+def test_a_group_of_another_kind_is_named(tmp_path: Path, group: dict[str, Any], said: str) -> None:
+    (tmp_path / "zarr.json").write_text(json.dumps(group))
+    with pytest.raises(CacheError) as refused:
+        check_group(tmp_path)
+    assert str(refused.value) == f"{tmp_path}/zarr.json{said}"
+
+
+def test_what_is_no_group_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CacheError) as refused:
+        check_group(tmp_path)
+    assert str(refused.value) == f"{tmp_path} is not a Zarr group: there is no zarr.json"
+    (tmp_path / "zarr.json").write_text('{"attributes": []}')
+    with pytest.raises(CacheError, match=r"zarr\.json is damaged: TypeError\("):
+        check_group(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("hidden/2", np.zeros((5, 15), "<u2"), "hidden/2: uint16(5, 15) is not uint16[tokens, 16]"),
+        ("hidden/2", np.zeros((5, 16), "<f4"), "hidden/2: float32(5, 16) is not uint16[tokens, 16]"),
+        ("mass/2", np.zeros((5, 1), "<f4"), "mass/2: float32(5, 1) is not float32[tokens, None]"),
+    ],
+)
+def test_numbers_of_another_shape_or_type_are_not_written(
+    tmp_path: Path, name: str, values: np.ndarray, said: str
+) -> None:
+    with pytest.raises(ValueError) as refused:
+        write_states(tmp_path / "s", {**states(5), name: values}, ARRAYS)
+    assert str(refused.value) == said
 
 
 def test_states_are_plain_zarr_and_plain_bytes(tmp_path: Path) -> None:
