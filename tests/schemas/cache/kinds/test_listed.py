@@ -1,0 +1,107 @@
+"""Which arrays a kind makes of its settings, and what it says of settings that no teacher can meet."""
+
+from typing import Any, Literal
+
+import pytest
+
+from schemas.cache.arrays import KINDS, ArrayRecord
+from schemas.cache.kinds import hidden, mass, pooled, sampled, top_k
+from schemas.cache.kinds.next_token import SparseRecord
+from schemas.cache.kinds.pooled import PooledConfig, PooledRecord
+from schemas.cache.kinds.sampled import SampledConfig
+from schemas.cache.kinds.top_k import TopKConfig
+from schemas.cache.teacher import TeacherRecord
+from schemas.errors import ConfigError
+
+TEACHER = TeacherRecord(model="m", kind="causal", num_layers=3, hidden_size=4, vocab_size=8, max_tokens=16)
+
+
+def array(kind: str, layer: int, width: int | None, dtype: Any, encoding: str = "raw") -> ArrayRecord:
+    return ArrayRecord(kind=kind, layer=layer, width=width, dtype=dtype, encoding=encoding)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "arrays"),
+    [
+        (hidden.KIND, [0, "last"], [array("hidden", 0, 4, "bfloat16"), array("hidden", 3, 4, "bfloat16")]),
+        (mass.KIND, [1, -1], [array("mass", 1, None, "float32"), array("mass", 3, None, "float32")]),
+        (pooled.KIND, PooledConfig(pooling="mean", layer=-2), [array("pooled", 2, 4, "bfloat16", "zstd")]),
+        (pooled.KIND, PooledConfig(pooling="last", dtype="float16"), [array("pooled", 3, 4, "float16", "zstd")]),
+        (top_k.KIND, TopKConfig(k=8), [array("top_k/ids", 3, 8, "int32"), array("top_k/logprobs", 3, 9, "float32")]),
+        (
+            sampled.KIND,
+            SampledConfig(draws=5),
+            [array("sampled/ids", 3, 5, "int32"), array("sampled/weights", 3, 5, "float32")],
+        ),
+    ],
+)
+def test_arrays_follow_from_the_settings(kind: Any, settings: Any, arrays: list[ArrayRecord]) -> None:
+    assert kind.list_arrays(settings, "bfloat16", TEACHER) == arrays
+
+
+def test_records_follow_from_the_settings() -> None:
+    assert hidden.KIND.make_record(["last"], TEACHER) is None
+    config = PooledConfig(pooling="cls", normalise=True, layer=1)
+    assert pooled.KIND.make_record(config, TEACHER) == PooledRecord(pooling="cls", normalise=True, layer=1)
+    found = top_k.KIND.make_record(TopKConfig(k=5, temperature=2.0), TEACHER)
+    assert found == SparseRecord(temperature=2.0, entries=5, proposal=None, seed=None)
+    drawn = SampledConfig(draws=6, temperature=3.0, proposal=0.5, seed=7)
+    assert sampled.KIND.make_record(drawn, TEACHER) == SparseRecord(temperature=3.0, entries=6, proposal=0.5, seed=7)
+
+
+LACKS = "there is no layer 4; the model has layers 0 (embeddings) to 3 (the last)"
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "said"),
+    [
+        (hidden.KIND, [4], f"states.hidden: {LACKS}"),
+        (mass.KIND, [4], f"states.mass: {LACKS}"),
+        (
+            mass.KIND,
+            [1, 0],
+            "states.mass: layer 0 is the embeddings, which attend to nothing; masses begin at layer 1",
+        ),
+        (pooled.KIND, PooledConfig(pooling="mean", layer=4), f"states.pooled.layer: {LACKS}"),
+        *(
+            (
+                kind,
+                settings,
+                f"states.{kind.name}: 9 entries per token, but the teacher has only 8 tokens; `top_k: {{k: 8}}` keeps "
+                "the whole distribution, and a hidden state less",
+            )
+            for kind, settings in ((top_k.KIND, TopKConfig(k=9)), (sampled.KIND, SampledConfig(draws=9)))
+        ),
+    ],
+)
+def test_what_the_teacher_does_not_have_is_named(kind: Any, settings: Any, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        kind.list_arrays(settings, "float32", TEACHER)
+    assert str(refused.value) == said
+
+
+CAUSAL = "states.pooled.pooling: the first token of a causal teacher sees nothing of its text; take last or mean"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "teacher", "said"),
+    [
+        ("hidden", ["last"], "encoder", None),
+        ("mass", ["last"], "encoder", None),
+        ("top_k", TopKConfig(), "causal", None),
+        ("top_k", TopKConfig(), "encoder", "states.top_k is a next-token distribution, which no encoder has"),
+        ("sampled", SampledConfig(), "encoder", "states.sampled is a next-token distribution, which no encoder has"),
+        ("pooled", PooledConfig(pooling="cls"), "encoder", None),
+        ("pooled", PooledConfig(pooling="last"), "causal", None),
+        ("pooled", PooledConfig(pooling="cls"), "causal", CAUSAL),
+    ],
+)
+def test_what_a_kind_of_teacher_cannot_give_is_named(
+    name: str, settings: Any, teacher: Literal["causal", "encoder"], said: str | None
+) -> None:
+    if said is None:
+        KINDS[name].require_possible(settings, teacher)
+        return
+    with pytest.raises(ValueError) as refused:
+        KINDS[name].require_possible(settings, teacher)
+    assert str(refused.value) == said

@@ -1,0 +1,114 @@
+"""An opened shard: columns as slices of a map, and one message for a file of another make."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from schemas.cache.open_shard import Ragged, Shard
+from schemas.cache.samples import SAMPLES_SCHEMA
+from schemas.errors import CacheError
+from tests.shards import ARRAYS, states, write
+
+REDO = "remove {shard} and extract again: only that shard is redone"
+OTHER = "/samples.arrow is not of the format that this stillroom reads; use the one that wrote it, or extract again"
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Shard:
+    record = write(tmp_path, 0, (3, 0, 5))
+    return Shard(tmp_path / "shards/00000", record)
+
+
+def rewrite(shard: Path, change: Callable[[pa.Table], pa.Table], batches: int = 1) -> None:
+    with pa.OSFile(str(shard / "samples.arrow")) as source:
+        table = change(pa.ipc.open_file(source).read_all())
+    with pa.OSFile(str(shard / "samples.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        for batch in table.combine_chunks().to_batches(max_chunksize=-(-len(table) // batches)):
+            writer.write_batch(batch)
+
+
+def test_a_sample_is_what_was_written(opened: Shard) -> None:
+    sample = opened.sample(2)
+    assert (sample.id, sample.text, sample.prompt_end, sample.truncated) == ("u0-2", "é 漢🙂xxxxx", 2, False)
+    assert opened.sample(1).truncated is True and opened.sample(1).token_offsets.shape == (0, 2)
+    assert sample.token_ids.tolist() == [2, 3, 4, 5, 6]
+    assert sample.token_offsets.tolist() == [[0, 1], [1, 2], [2, 3], [3, 4], [4, 5]]
+    assert sample.words.tolist() == [[0, 1], [2, 4]]
+    assert (sample.noun_phrases.tolist(), sample.verb_phrases.tolist()) == ([], [[0, 1]])
+
+
+def test_rows_and_arrays(opened: Shard) -> None:
+    assert [opened.rows(row) for row in range(3)] == [(0, 3), (3, 0), (3, 5)]
+    assert {type(value) for value in opened.rows(2)} == {int}
+    for array in ARRAYS:
+        np.testing.assert_array_equal(opened.array(array), states(8)[array.path])
+    assert opened.lists["token_ids"].counts.tolist() == [3, 0, 5]
+    assert opened.lists["words"].counts.tolist() == [2, 2, 2]
+
+
+def test_a_ragged_column_copies_nothing() -> None:
+    flat = Ragged(pa.array([[1, 2], [], [3]], pa.list_(pa.int32())))
+    assert [flat[row].tolist() for row in range(3)] == [[1, 2], [], [3]] and flat.counts.tolist() == [2, 0, 1]
+    assert np.shares_memory(flat[0], flat.values)
+    pairs = Ragged(pa.array([[[1, 2]], [[3, 4], [5, 6]]], pa.list_(pa.list_(pa.int32(), 2))))
+    assert [pairs[row].tolist() for row in range(2)] == [[[1, 2]], [[3, 4], [5, 6]]]
+
+
+def lacks_a_text(table: pa.Table) -> pa.Table:
+    return table.set_column(1, SAMPLES_SCHEMA.field("text"), pa.array(["a", None, "c"]))
+
+
+def lacks_a_number(table: pa.Table) -> pa.Table:
+    """A null within a list."""
+    field = SAMPLES_SCHEMA.field("token_ids")
+    return table.set_column(4, field, pa.array([[1, None, 3], [], [1, 2, 3, 4, 5]], field.type))
+
+
+def lacks_a_pair(table: pa.Table) -> pa.Table:
+    """A null within a pair within a list."""
+    field = SAMPLES_SCHEMA.field("words")
+    return table.set_column(6, field, pa.array([[[0, None]], [], []], field.type))
+
+
+@pytest.mark.parametrize(
+    ("change", "batches", "said"),
+    [
+        (lambda table: table.slice(0, 2), 1, "/samples.arrow has 2 rows, shard.json says 3; extract again"),
+        (
+            lambda table: table.replace_schema_metadata({}),
+            1,
+            OTHER,
+        ),
+        (
+            lambda table: table.drop_columns("words"),
+            1,
+            OTHER,
+        ),
+        (lambda table: table, 2, f"/samples.arrow: column sample_id lacks a value, or is in pieces; {REDO}"),
+        (lacks_a_text, 1, f"/samples.arrow: column text lacks a value, or is in pieces; {REDO}"),
+        (lacks_a_number, 1, f"/samples.arrow: column token_ids lacks a value, or is in pieces; {REDO}"),
+        (lacks_a_pair, 1, f"/samples.arrow: column words lacks a value, or is in pieces; {REDO}"),
+    ],
+)
+def test_a_file_of_another_make_is_named(
+    opened: Shard, change: Callable[[pa.Table], pa.Table], batches: int, said: str
+) -> None:
+    rewrite(opened.path, change, batches)
+    with pytest.raises(CacheError) as refused:
+        Shard(opened.path, opened.record)
+    assert str(refused.value) == f"{opened.path}{said.format(shard=opened.path)}"
+
+
+def test_a_file_that_is_not_of_arrow_is_named(opened: Shard) -> None:
+    path = opened.path / "samples.arrow"
+    path.unlink()
+    for content in (None, b"no Arrow at all"):
+        if content:
+            path.write_bytes(content)
+        with pytest.raises(CacheError) as refused:
+            Shard(opened.path, opened.record)
+        assert str(refused.value).startswith(f"cannot read {path}: ") and ": None;" not in str(refused.value)
+        assert str(refused.value).endswith(f"; {REDO.format(shard=opened.path)}")

@@ -1,0 +1,41 @@
+"""Where cache.json holds how states were made: the kinds' order is that of its fields."""
+
+import pytest
+from pydantic import ValidationError
+
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.kinds.next_token import SparseRecord
+from schemas.cache.kinds.pooled import PooledRecord
+from schemas.cache.manifest import CacheManifest
+from schemas.cache.records import read_records, record_fields
+from tests.shards import manifest
+
+SPARSE = SparseRecord(temperature=2.0, entries=3)
+POOLED = PooledRecord(pooling="last", normalise=True, layer=2)
+
+
+def test_fields_are_those_of_format_1() -> None:
+    fields = record_fields()
+    assert list(fields) == ["pooled", "sparse"]
+    assert fields["pooled"] == (PooledRecord | None, None)
+    assert fields["sparse"][1] == {} and list(CacheManifest.model_fields)[7:9] == ["pooled", "sparse"]
+
+
+def full() -> dict[str, object]:
+    names = {"top_k/ids": 3, "top_k/logprobs": 4, "sampled/ids": 3, "sampled/weights": 3, "pooled": 16}
+    arrays = [ArrayRecord(kind=kind, layer=2, width=width, dtype="float32") for kind, width in names.items()]
+    return manifest(1).model_dump() | {
+        "arrays": [array.model_dump() for array in arrays],
+        "pooled": POOLED.model_dump(),
+        "sparse": {"top_k": SPARSE.model_dump(), "sampled": SPARSE.model_dump()},
+    }
+
+
+def test_records_are_read_from_their_fields() -> None:
+    assert read_records(manifest(1)) == {}
+    assert read_records(CacheManifest.model_validate(full())) == {"pooled": POOLED, "top_k": SPARSE, "sampled": SPARSE}
+
+
+def test_a_group_names_known_kinds_alone() -> None:
+    with pytest.raises(ValidationError, match=r"sparse\.hidden"):
+        CacheManifest.model_validate(full() | {"sparse": {"hidden": SPARSE.model_dump()}})
