@@ -1,5 +1,8 @@
 """Where cache.json holds how states were made: the kinds' order is that of its fields."""
 
+from types import SimpleNamespace
+from typing import get_args
+
 import pytest
 from pydantic import ValidationError
 
@@ -19,6 +22,16 @@ def test_fields_are_those_of_format_1() -> None:
     assert list(fields) == ["pooled", "sparse"]
     assert fields["pooled"] == (PooledRecord | None, None)
     assert fields["sparse"][1] == {} and list(CacheManifest.model_fields)[7:9] == ["pooled", "sparse"]
+
+
+def test_every_group_is_a_field_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = {
+        name: SimpleNamespace(record=SparseRecord, group=group) for name, group in (("a", "x"), ("b", "y"), ("c", "x"))
+    }
+    monkeypatch.setattr("schemas.cache.records.KINDS", kinds | {"d": SimpleNamespace(record=None, group=None)})
+    fields = record_fields()
+    assert [get_args(get_args(fields[group][0])[0]) for group in ("x", "y")] == [("a", "c"), ("b",)]
+    assert list(fields) == ["x", "y"]
 
 
 def full() -> dict[str, object]:
