@@ -11,7 +11,7 @@ from torch import Tensor
 
 from schemas.configs.losses.mta import MTAConfig
 from schemas.configs.losses.sra import SRAConfig
-from tests.trainer.objectives.answers import by_layer
+from tests.trainer.objectives.answers import by_layer, with_answers
 from trainer.alignment.vocabulary import SharedVocabulary
 from trainer.data.batch import Batch
 from trainer.data.teacher_states import TeacherHidden, TeacherMass
@@ -138,52 +138,46 @@ def sra(
     total = {"cos": 0.0, "geo": 0.0, "span_kd": 0.0}
     for b in range(len(batch.sample_ids)):
         pairs = spans_of(spans, b)
-        if not pairs:
-            continue
-
-        def side(layer: int, hidden: Any, mass: Any, mask: Any, ignore: int = config.ignore_first, b: int = b) -> Any:
-            if config.pooling == "mean":
-                return hidden[layer][b], [1.0] * len(mask[b])
-            return hidden[layer][b], strip(mass[layer][b], mask[b], ignore)
-
-        if config.cos or config.geo:
-            states, weights = side(
-                layers[0], by_layer(student, StudentHidden), by_layer(student, StudentMass), batch.mask_BS
-            )
-            own = [centre(states, weights, tokens, config.mass_floor) for tokens, _ in pairs]
-            states, weights = side(
-                layers[1], by_layer(batch, TeacherHidden), by_layer(batch, TeacherMass), batch.teacher_mask_BT
-            )
-            theirs = [centre(states, weights, tokens, config.mass_floor) for _, tokens in pairs]
-            if config.span_weights == "equal" or config.mass_exponent == 0:
-                raised = [1.0] * len(pairs)
-            else:
-                mass = strip(by_layer(batch, TeacherMass)[layers[1]][b], batch.teacher_mask_BT[b], config.ignore_first)
-                raised = [sum(mass[t] for t in tokens) ** config.mass_exponent for _, tokens in pairs]
-            if sum(raised) > 0:
-                weight = [m / sum(raised) for m in raised]
-                if config.cos:
-                    for m, u, v in zip(weight, own, theirs, strict=True):
-                        total["cos"] = total["cos"] + m * (1 - cos(project(u, projection), v))
-                up, down = pairwise(own, theirs, weight)
-                if down > 0:
-                    total["geo"] = total["geo"] + up / down
-        if config.span_kd:
-            _, weights = side(
-                lasts[0], {lasts[0]: student[StudentLogits()]}, by_layer(student, StudentMass), batch.mask_BS
-            )
-            states, masses = side(
-                lasts[1], by_layer(batch, TeacherHidden), by_layer(batch, TeacherMass), batch.teacher_mask_BT
-            )
-            part = 0.0
-            for own_tokens, their_tokens in pairs:
-                z_student = centre(student[StudentLogits()][b], weights, own_tokens, config.mass_floor)
-                z_student = z_student[vocabulary.student_ids]
-                z_teacher = head_logits(head, centre(states, masses, their_tokens, config.mass_floor))
-                z_teacher = z_teacher[vocabulary.teacher_ids]
-                part = part + kl(z_teacher, z_student, config.temperature)
+        if pairs and (config.cos or config.geo):
+            own, theirs = _centres(student, batch, b, pairs, config, layers)
+            weight = _span_weights(batch, b, pairs, config, layers[1])
+            if config.cos:
+                for m, u, v in zip(weight, own, theirs, strict=True):
+                    total["cos"] = total["cos"] + m * (1 - cos(project(u, projection), v))
+            up, down = pairwise(own, theirs, weight)
+            if down > 0:
+                total["geo"] = total["geo"] + up / down
+        if pairs and config.span_kd:
+            # The student's centres are of its logits, which its head, being linear, would make of centres of states.
+            logits = {StudentHidden(lasts[0]): student[StudentLogits()]}
+            own, theirs = _centres(with_answers(student, logits), batch, b, pairs, config, lasts)
+            part: Any = 0.0
+            for z_student, state in zip(own, theirs, strict=True):
+                z_teacher = head_logits(head, state)[vocabulary.teacher_ids]
+                part = part + kl(z_teacher, z_student[vocabulary.student_ids], config.temperature)
             total["span_kd"] = total["span_kd"] + (part / len(pairs) if config.span_kd_reduction == "mean" else part)
     return total
+
+
+def _centres(student: StudentStates, batch: Batch, b: int, pairs: Any, config: SRAConfig, layers: Any) -> Any:
+    """The centres of mass of a sample's spans: the student's and the teacher's."""
+    own = by_layer(student, StudentHidden)[layers[0]][b], by_layer(student, StudentMass), batch.mask_BS[b]
+    theirs = by_layer(batch, TeacherHidden)[layers[1]][b], by_layer(batch, TeacherMass), batch.teacher_mask_BT[b]
+    found = []
+    for side, (states, masses, mask) in enumerate((own, theirs)):
+        mean = config.pooling == "mean"
+        weights = [1.0] * len(mask) if mean else strip(masses[layers[side]][b], mask, config.ignore_first)
+        found.append([centre(states, weights, pair[side], config.mass_floor) for pair in pairs])
+    return found
+
+
+def _span_weights(batch: Batch, b: int, pairs: Any, config: SRAConfig, layer: int) -> list[Any]:
+    """omega of a sample's spans, 1 in sum; all 0 if no span has mass."""
+    if config.span_weights == "equal" or config.mass_exponent == 0:
+        return [1 / len(pairs)] * len(pairs)
+    mass = strip(by_layer(batch, TeacherMass)[layer][b], batch.teacher_mask_BT[b], config.ignore_first)
+    raised = [sum(mass[t] for t in tokens) ** config.mass_exponent for _, tokens in pairs]
+    return [m / sum(raised) if sum(raised) > 0 else 0.0 for m in raised]
 
 
 def token_weights(hidden: Any, mask: Any) -> Any:

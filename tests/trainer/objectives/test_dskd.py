@@ -1,28 +1,19 @@
 """DSKD against its equations in plain loops, its detach rules, its invariances, and a teacher that runs live."""
 
 import copy
-import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from torch import Tensor
 
-from schemas.cache.reader import Cache
 from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses.dskd import DSKDConfig
-from schemas.configs.training import StudentConfig, TrainingConfig
 from schemas.errors import RunError
-from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
-from tests.caches import build_cache, extraction, write_corpus
-from tests.tiny import tiny_llama, tiny_tokenizer
-from tests.trainer.objectives import naive
 from tests.trainer.objectives.answers import by_layer, with_answers
-from tests.trainer.objectives.given import GivenContext
+from tests.trainer.objectives.naive_dskd import TERMS, naive_dskd
 from tests.trainer.objectives.precision import assert_as_precise, in_double, numbered
 from tests.trainer.objectives.world import (
     D_S,
@@ -39,23 +30,15 @@ from tests.trainer.objectives.world import (
     pick,
 )
 from tests.trainer.objectives.world import to_double as projectors_to_double
-from trainer.alignment.student_text import StudentTokenizer
-from trainer.alignment.vocabulary import share_vocabulary
 from trainer.data.batch import Batch
-from trainer.data.loader import BatchBuilder
 from trainer.data.teacher_states import TeacherHidden
 from trainer.data.tied_tokens import SameTokenPositions
-from trainer.objectives.context import StudentSize
 from trainer.objectives.dskd import head_cross_entropy, head_forward_kl
 from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.objective import Objective, build_objective
-from trainer.runs.metrics import read_metrics
-from trainer.runs.train import train
-from trainer.student.load import forward, load_student
 from trainer.student.states import StudentEmbedding, StudentHidden, StudentLogits, StudentStates, StudentUnembedding
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
-TERMS = ("t2s_ce", "t2s_kd", "s2t_kd")
 sides = pytest.mark.parametrize("same", [True, False], ids=["one tokenizer", "two tokenizers"])
 
 
@@ -96,86 +79,6 @@ def gradients(scalar: Tensor, objective: Objective, student: StudentStates) -> l
     wanted = leaves(objective, student)
     found = torch.autograd.grad(scalar, wanted, allow_unused=True)
     return [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, wanted, strict=True)]
-
-
-def linear(x: Tensor, layer: nn.Linear) -> Tensor:
-    out = torch.stack([naive.dot(row, x) for row in layer.weight])
-    return out if layer.bias is None else out + layer.bias
-
-
-def deviation(vectors: Any) -> Any:
-    numbers = [float(x) for vector in vectors for x in vector]
-    mean = sum(numbers) / len(numbers)
-    return math.sqrt(sum((x - mean) ** 2 for x in numbers) / (len(numbers) - 1))
-
-
-def weighted(scores: Any, vectors: Any) -> Any:
-    shares = [torch.exp(x) for x in naive.log_softmax(torch.stack(scores))]
-    return sum(share * vector for share, vector in zip(shares, vectors, strict=True))
-
-
-def naive_dskd(
-    loss: Any, student: StudentStates, batch: Batch, context: GivenContext, config: DSKDConfig, same: bool
-) -> Any:
-    """Totals by name, from the paper's equations, one position at a time."""
-    total = {name: torch.zeros((), dtype=student[StudentLogits()].dtype) for name in (*TERMS, "t2s_acc")}
-    states: Any = by_layer(student, StudentHidden).get(L_S)
-    teacher = by_layer(batch, TeacherHidden)[L_T]
-    student_rows, teacher_rows = (
-        list[Any](),
-        list[Any](),
-    )  # (b, s, projected teacher), (teacher state, projected student)
-    for b in range(len(batch.sample_ids)):
-        tokens, said = batch.tokens_BS[b].tolist(), batch.teacher_tokens_BT[b].tolist()
-        places = [s for s in range(len(tokens) - 1) if batch.target_BS[b, s + 1]]
-        if same:
-            for s in places:
-                t = int(batch[SameTokenPositions()][b, s])
-                if t >= 0:
-                    student_rows.append((b, s, linear(teacher[b, t], loss.t2s) if config.student_space else None))
-                    teacher_rows.append(
-                        (teacher[b, t], linear(states[b, s], loss.s2t) if config.teacher_space else None)
-                    )
-            continue
-        teacher_places = [t for t in range(len(said) - 1) if batch.teacher_target_BT[b, t + 1]]
-        if not places or not teacher_places:
-            continue
-        of_student = student[StudentEmbedding()].weight.detach()
-        of_teacher = context.embedding_Vd.to(teacher.dtype)
-        queries = [
-            linear(torch.cat([of_student[tokens[s]], of_student[tokens[s + 1]]]), loss.attention.query) for s in places
-        ]
-        keys = [torch.cat([of_teacher[said[t]], of_teacher[said[t + 1]]]) for t in teacher_places]
-        next_embeddings = [of_teacher[said[t + 1]] for t in teacher_places]
-        hidden = [teacher[b, t] for t in teacher_places]
-        of_keys, of_next, of_hidden = deviation(keys), deviation(next_embeddings), deviation(hidden)
-        score = [[naive.dot(q, k / of_keys) / math.sqrt(2 * D_T) for k in keys] for q in queries]
-        if config.student_space:
-            values = [
-                linear(h / of_hidden + e / of_next, loss.t2s) for h, e in zip(hidden, next_embeddings, strict=True)
-            ]
-        if config.teacher_space:
-            back = [linear(states[b, s], loss.s2t) for s in places]
-        for i, s in enumerate(places):
-            student_rows.append((b, s, weighted(score[i], values) if config.student_space else None))
-        for j, h in enumerate(hidden):
-            teacher_rows.append((h, weighted([row[j] for row in score], back) if config.teacher_space else None))
-    masked = config.mask_wrong == "always" or (config.mask_wrong == "auto" and not same)
-    for b, s, projected in student_rows if config.student_space else ():
-        weight, bias = student[StudentUnembedding()].weight.detach(), student[StudentUnembedding()].bias.detach()
-        logits = torch.stack([naive.dot(projected, row) for row in weight]) + bias
-        x = int(batch.tokens_BS[b, s + 1])
-        right = max(range(V_S), key=logits.tolist().__getitem__) == x
-        total["t2s_ce"] = total["t2s_ce"] - naive.log_softmax(logits)[x]
-        total["t2s_acc"] = total["t2s_acc"] + right
-        if right or not masked:
-            total["t2s_kd"] = total["t2s_kd"] + naive.kl(
-                logits.detach(), student[StudentLogits()][b, s], config.temperature
-            )
-    for state, projected in teacher_rows if config.teacher_space else ():
-        p, q = naive.head_logits(context.head, state), naive.head_logits(context.head, projected)
-        total["s2t_kd"] = total["s2t_kd"] + naive.kl(p, q, config.temperature)
-    return total
 
 
 SWITCHES = {
@@ -369,123 +272,3 @@ def test_projectors_have_their_own_rate_and_start() -> None:
     assert query.shape == (2 * D_T, 2 * D_S)
     torch.testing.assert_close(query @ query.T, torch.eye(2 * D_T, dtype=query.dtype), atol=1e-5, rtol=0)
     assert len(world(DSKDConfig(), False)[0].parameter_groups()[0]["params"]) == 6
-
-
-def make_cache(folder: Path) -> tuple[Cache, Any]:
-    """With the teacher's embeddings, and a tokenizer for the student."""
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
-    other = tiny_tokenizer(folder / "other", "bytelevel", vocab=320)
-    corpus = write_corpus(folder / "corpus.jsonl")
-    config = extraction(folder / "cache", folder / "teacher", corpus, teacher={"keep_embeddings": True})
-    return Cache(build_cache(config)), other
-
-
-@pytest.mark.parametrize("tokenizer", ["teacher", "other"])
-def test_a_run_teaches_the_projectors_and_the_student(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    cache, _ = make_cache(tmp_path)
-    size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    name = tokenizer if tokenizer == "teacher" else str(tmp_path / tokenizer)
-    student = {"architecture": {"model_type": "llama", **size}, "tokenizer": name, "max_tokens": 64}
-    objective = [{"loss": "ce", "weight": 0.5}, {"loss": "dskd", "weight": 0.5, "projectors": {"lr": 1e-2}}]
-    run = {"cache": cache.path, "output": tmp_path / "run", "student": student, "objective": objective, "steps": 60}
-    run |= {"batch_size": 8, "threads": 1, "log_every": 1, "device": "cpu", "optimizer": {"lr": 1e-2}}
-    train(TrainingConfig.model_validate(run))
-    lines = read_metrics(tmp_path / "run")
-    for term in ("t2s_ce", "s2t_kd"):
-        values = [line[f"dskd/{term}"] for line in lines if f"dskd/{term}" in line]  # before them, alignment's
-        assert sum(values[-5:]) < 0.95 * sum(values[:5]), term
-
-
-def test_a_cache_gives_what_the_live_teacher_gives(tmp_path: Path) -> None:
-    """Two tokenizers, a real cache: states, unembedding and embeddings, against the teacher run from the text now."""
-    cache, other = make_cache(tmp_path)
-    size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    torch.manual_seed(1)
-    student = load_student(
-        StudentConfig(architecture={"model_type": "llama", **size}, tokenizer="teacher", max_tokens=64), other
-    )
-    of_teacher = AutoTokenizer.from_pretrained(tmp_path / "teacher")
-    context = GivenContext(
-        manifest=cache.manifest,
-        head=load_teacher_head(cache.path, cache.manifest),
-        student=StudentSize(2, 16),
-        vocabulary=share_vocabulary(other, of_teacher),
-        same_tokenizer=False,
-        embedding_Vd=load_teacher_embedding(cache.path, cache.manifest),
-    )
-    config = DSKDConfig(mask_wrong="never")
-    objective = build_objective([config], context)
-    positions = [0, 5, 11, 51, 54]
-    batch = BatchBuilder(cache, StudentTokenizer(other, 64, append_eos=True), objective.of_batch)[positions]
-    counts = counts_of(batch)
-    states = forward(student, batch, objective.of_student)
-    offline, _ = objective(states, batch, counts)
-    offline.backward()
-
-    live = AutoModelForCausalLM.from_pretrained(tmp_path / "teacher", attn_implementation="eager").eval()
-    terms = {name: torch.zeros((), dtype=torch.float64) for name in TERMS}
-    parameters = [p for p in student.parameters() if p.grad is not None] + list(objective.parameters())
-    found = torch.cat([p.grad.flatten() for p in parameters])
-    for row, position in enumerate(positions):
-        sample = cache.sample(position)
-        encoded = of_teacher(sample.text, return_tensors="pt", return_offsets_mapping=True)
-        ends = encoded.pop("offset_mapping")[0, :, 1].tolist()
-        with torch.no_grad():
-            output = live(**encoded, output_hidden_states=True)
-        places = [t for t in range(len(ends) - 1) if ends[t + 1] > sample.prompt_end]
-        tokens = encoded["input_ids"][0]
-        for name, total in live_terms(
-            losses_of(objective)[0],
-            config,
-            forward(student, batch, objective.of_student),
-            batch,
-            row,
-            live,
-            output,
-            tokens,
-            places,
-        ).items():
-            terms[name] = terms[name] + total
-    online: Any = sum(terms.values()) / counts["token"]
-    assert offline.item() == pytest.approx(online.item(), rel=1e-5)
-    right = torch.cat([g.flatten() for g in torch.autograd.grad(online, parameters)])
-    assert float(right.norm()) > 1e-3
-    assert float((found - right).norm()) <= 1e-5 * float(right.norm())
-
-
-def live_terms(
-    loss: Any,
-    config: DSKDConfig,
-    states: Any,
-    batch: Batch,
-    row: int,
-    live: Any,
-    output: Any,
-    tokens: list[int],
-    places: list[int],
-) -> Any:
-    """One sample in plain torch, with the teacher's own modules instead of anything cached."""
-    at = [s for s in range(batch.tokens_BS.shape[1] - 1) if batch.target_BS[row, s + 1]]
-    after, behind = torch.tensor(at) + 1, torch.tensor(places) + 1
-    of_student, of_teacher = (
-        states[StudentEmbedding()](batch.tokens_BS[row]).detach(),
-        live.get_input_embeddings()(tokens).detach(),
-    )
-    hidden, logits = output.hidden_states[-1][0, places], output.logits[0, places]
-    key = torch.cat([of_teacher[places], of_teacher[behind]], -1)
-    score = loss.attention.query(torch.cat([of_student[at], of_student[after]], -1)) @ (key / key.std()).T
-    score = score / math.sqrt(key.shape[-1])
-    t2s = score.softmax(-1) @ loss.t2s(hidden / hidden.std() + of_teacher[behind] / of_teacher[behind].std())
-    said = t2s @ states[StudentUnembedding()].weight.detach().T
-    s2t = score.T.softmax(-1) @ loss.s2t(by_layer(states, StudentHidden)[2][row, at])
-    tau = config.temperature
-
-    def kl(p: Tensor, q: Tensor) -> Any:
-        p, q = (p / tau).log_softmax(-1), (q / tau).log_softmax(-1)
-        return (p.exp() * (p - q)).sum()
-
-    return {
-        "t2s_ce": -said.log_softmax(-1).gather(1, batch.tokens_BS[row][after][:, None]).sum(),
-        "t2s_kd": kl(said.detach(), states[StudentLogits()][row, at]),
-        "s2t_kd": kl(logits, s2t @ live.get_output_embeddings().weight.detach().T),
-    }
