@@ -1,19 +1,19 @@
 """Small real caches without Ray: the pipeline's own steps, one after the other, in this process."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.request.request import make_request
-from pipeline.work.worker import Job, TeacherWorker, annotate_unit
+from pipeline.work.worker import Job, TeacherWorker, UnitReport, annotate_unit
 from schemas.cache.checksums import CHECKSUMS
 from schemas.cache.index import write_index
 from schemas.cache.teacher_files import FILES
 from schemas.cache.writer import write_manifest
 from schemas.configs.extraction import ExtractionConfig
 from schemas.storage.file_record import describe_file
-from tests.tiny import TEXTS
+from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
 
 def write_corpus(path: Path, texts: Sequence[str] = tuple(TEXTS)) -> Path:
@@ -42,6 +42,13 @@ def extraction(output: Path, model: Path, texts: Path, **sections: Any) -> Extra
 
 def build_cache(config: ExtractionConfig) -> Path:
     """Extract in this process and return the cache's folder."""
+    return extract_here(config)[0]
+
+
+def extract_here(
+    config: ExtractionConfig, prepare: Callable[[TeacherWorker], None] = lambda worker: None
+) -> tuple[Path, list[UnitReport]]:
+    """Extract in this process, by a worker that `prepare` may alter: the cache's folder, and a report of every unit."""
     request = make_request(config)
     cache = config.output.absolute()
     cache.mkdir(parents=True)
@@ -49,10 +56,19 @@ def build_cache(config: ExtractionConfig) -> Path:
     job = Job(config, request.folders, request.manifest, cache)
     worker = TeacherWorker(job)
     worker.prepare(save_files=True)
-    for unit, samples in request.plan.read_units(request.corpus):
-        worker.run(annotate_unit(job, unit.number, samples))
+    prepare(worker)
+    units = request.plan.read_units(request.corpus)
+    reports = [worker.run(annotate_unit(job, unit.number, samples)) for unit, samples in units]
     write_index(cache, request.manifest)
-    return cache
+    return cache, reports
+
+
+def smallest_cache(folder: Path, samples: int, unit_tokens: int) -> Path:
+    """A teacher of one layer, 8 wide, over a few samples: small enough to be verified thousands of times."""
+    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe", 300), hidden=8, layers=1, heads=2)
+    corpus, states = write_corpus(folder / "corpus.jsonl", TEXTS[:samples]), {"hidden": [1], "mass": [1]}
+    batching = {"unit_tokens": unit_tokens}
+    return build_cache(extraction(folder / "cache", folder / "teacher", corpus, states=states, batching=batching))
 
 
 def without_checksums(cache: Path) -> Path:

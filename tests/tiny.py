@@ -1,7 +1,8 @@
 """Small real tokenizers and models, made on the spot: trained or initialised here, saved as Hugging Face folders."""
 
+import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -34,6 +35,7 @@ TEXTS = [
 ] + _UNICODE
 
 Kind = Literal["bpe", "bytelevel", "unigram", "wordpiece"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def tiny_tokenizer(folder: Path, kind: Kind = "bytelevel", vocab: int = 400) -> PreTrainedTokenizerFast:
@@ -42,58 +44,65 @@ def tiny_tokenizer(folder: Path, kind: Kind = "bytelevel", vocab: int = 400) -> 
     special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
     if kind == "wordpiece":
         special = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
-    names = list(special.values())
-    trainer: trainers.Trainer
+    names, raw = list(special.values()), _raw_tokenizer(kind)
+    if kind == "bpe":
+        names += [f"<0x{b:02X}>" for b in range(256)]
+    # The Llama-like one never sees letters beyond ASCII: they fall back to bytes.
+    raw.train_from_iterator([text for text in TEXTS if kind != "bpe" or text.isascii()], _trainer(kind, names, vocab))
+    if kind == "bpe":
+        raw = _with_plain_bytes(raw)
+        raw.post_processor = _template(raw, "<s> $A", "<s> $A $B", ["<s>"])
+    if kind == "wordpiece":
+        raw.post_processor = _template(raw, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B [SEP]", ["[CLS]", "[SEP]"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, clean_up_tokenization_spaces=False, **special)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def _raw_tokenizer(kind: Kind) -> Tokenizer:
     if kind == "bytelevel":
         raw = Tokenizer(models.BPE())
         raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         raw.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab,
-            special_tokens=names,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
     elif kind == "bpe":
         raw = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
         raw.pre_tokenizer = pre_tokenizers.Metaspace()
         raw.decoder = decoders.Sequence(
             [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
         )
-        names = names + [f"<0x{b:02X}>" for b in range(256)]
-        trainer = trainers.BpeTrainer(vocab_size=vocab + 256, special_tokens=names, show_progress=False)
     elif kind == "unigram":
         raw = Tokenizer(models.Unigram())
         raw.pre_tokenizer = pre_tokenizers.Metaspace()
         raw.decoder = decoders.Metaspace()
-        trainer = trainers.UnigramTrainer(
-            vocab_size=vocab, special_tokens=names, unk_token="<unk>", show_progress=False
-        )
     else:
         raw = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         raw.normalizer = normalizers.BertNormalizer(lowercase=True)
         raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         raw.decoder = decoders.WordPiece()
-        trainer = trainers.WordPieceTrainer(vocab_size=vocab, special_tokens=names, show_progress=False)
-    # The Llama-like one never sees letters beyond ASCII: they fall back to bytes.
-    raw.train_from_iterator([text for text in TEXTS if kind != "bpe" or text.isascii()], trainer)
-    if kind == "bpe":  # bytes must be ordinary tokens, or decoding would skip them
-        import json
+    return raw
 
-        state = json.loads(raw.to_str())
-        state["added_tokens"] = [t for t in state["added_tokens"] if not t["content"].startswith("<0x")]
-        raw = Tokenizer.from_str(json.dumps(state))
-        raw.post_processor = processors.TemplateProcessing(
-            single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", raw.token_to_id("<s>"))]
-        )
-    if kind == "wordpiece":
-        ids = {name: raw.token_to_id(name) for name in ("[CLS]", "[SEP]")}
-        raw.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=list(ids.items())
-        )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, clean_up_tokenization_spaces=False, **special)
-    tokenizer.save_pretrained(folder)
-    return tokenizer
+
+def _trainer(kind: Kind, names: list[str], vocab: int) -> trainers.Trainer:
+    asked: dict[str, Any] = {"vocab_size": vocab, "special_tokens": names, "show_progress": False}
+    if kind == "bytelevel":
+        return trainers.BpeTrainer(**asked, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    if kind == "bpe":
+        return trainers.BpeTrainer(**asked | {"vocab_size": vocab + 256})
+    if kind == "unigram":
+        return trainers.UnigramTrainer(**asked, unk_token="<unk>")
+    return trainers.WordPieceTrainer(**asked)
+
+
+def _with_plain_bytes(raw: Tokenizer) -> Tokenizer:
+    """Bytes must be ordinary tokens, or decoding would skip them."""
+    state = json.loads(raw.to_str())
+    state["added_tokens"] = [t for t in state["added_tokens"] if not t["content"].startswith("<0x")]
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def _template(raw: Tokenizer, single: str, pair: str, special: list[str]) -> processors.TemplateProcessing:
+    ids = [(name, raw.token_to_id(name)) for name in special]
+    return processors.TemplateProcessing(single=single, pair=pair, special_tokens=ids)
 
 
 def tiny_llama(
@@ -102,21 +111,12 @@ def tiny_llama(
     """A random Llama with grouped queries, saved together with its tokenizer."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
+        **_sizes(tokenizer, hidden, layers, heads),
         num_key_value_heads=heads // 2,
-        max_position_embeddings=512,
-        initializer_range=0.3,  # large enough that attention and logits are far from uniform
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    model = LlamaForCausalLM(config).eval()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return model
+    return _saved(LlamaForCausalLM(config).eval(), tokenizer, folder)
 
 
 def tiny_bert(
@@ -124,17 +124,23 @@ def tiny_bert(
 ) -> BertModel:
     """A random BERT encoder, saved together with its tokenizer."""
     torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        max_position_embeddings=512,
-        initializer_range=0.3,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = BertModel(config, add_pooling_layer=False).eval()
+    config = BertConfig(**_sizes(tokenizer, hidden, layers, heads), pad_token_id=tokenizer.pad_token_id)
+    return _saved(BertModel(config, add_pooling_layer=False).eval(), tokenizer, folder)
+
+
+def _sizes(tokenizer: PreTrainedTokenizerBase, hidden: int, layers: int, heads: int) -> dict[str, Any]:
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.3,  # large enough that attention and logits are far from uniform
+    }
+
+
+def _saved(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Any:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return model

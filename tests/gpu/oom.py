@@ -19,13 +19,9 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pipeline.request.request import make_request
-from pipeline.work.worker import Job, TeacherWorker, annotate_unit
-from schemas.cache.index import write_index
 from schemas.cache.reader import Cache
 from schemas.cache.verify import verify_shard
-from schemas.cache.writer import write_manifest
-from tests.caches import extraction, write_corpus
+from tests.caches import extract_here, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_tokenizer
 
 BATCH_TOKENS, MAX_TOKENS, HIDDEN, INTERMEDIATE = 32_768, 512, 1024, 16_384
@@ -73,17 +69,7 @@ def make_cache(folder: Path, name: str, fraction: float) -> Made:
         batching={"unit_tokens": 4 * BATCH_TOKENS, "batch_tokens": BATCH_TOKENS},
         workers={"gpus": 1},
     )
-    request = make_request(config)
-    cache = config.output
-    cache.mkdir()
-    write_manifest(cache, request.manifest)
-    job = Job(config, request.folders, request.manifest, cache)
-    worker = TeacherWorker(job)
-    worker.prepare(save_files=True)
-    torch.cuda.reset_peak_memory_stats()
-    units = request.plan.read_units(request.corpus)
-    reports = [worker.run(annotate_unit(job, unit.number, samples)) for unit, samples in units]
-    write_index(cache, request.manifest)
+    cache, reports = extract_here(config, lambda worker: torch.cuda.reset_peak_memory_stats())
     return Made(cache, sum(report.halved for report in reports), torch.cuda.max_memory_allocated())
 
 

@@ -13,8 +13,8 @@ from schemas.cache.reader import Cache
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from tests.caches import build_cache, extraction, write_corpus
+from tests.crash import interrupt
 from tests.tiny import tiny_llama, tiny_tokenizer
-from trainer.optimisation.loop import Loop
 from trainer.runs.metrics import read_metrics
 from trainer.runs.train import train
 
@@ -118,27 +118,15 @@ def test_the_objective_is_the_sum_of_its_two_parts(made: Path, tmp_path: Path) -
     assert first["corpus"][forward] > 0 and first["student"][reverse] > 0
 
 
-def test_resumed_at_any_step_it_is_the_same_student(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_at_any_step_it_is_the_same_student(made: Path, tmp_path: Path) -> None:
     both: dict[str, Any] = {
         "student_cache": made / "student_cache",
         "objective": [{"loss": "ce", "weight": 0.1}, CORPUS, STUDENT],
     }
     train(config(made, tmp_path / "whole", **both))
-    original = Loop.step
     for step in (1, 3):
-
-        def crash(self: Loop, number: int, step: int = step) -> Any:
-            if number == step:
-                raise KeyboardInterrupt
-            return original(self, number)
-
         run = config(made, tmp_path / f"crashed{step}", **both)
-        with monkeypatch.context() as patch:
-            patch.setattr(Loop, "step", crash)
-            with pytest.raises(KeyboardInterrupt):
-                train(run)
+        interrupt(run, step)
         train(run)
         for file in ("model/model.safetensors", "metrics.jsonl"):
             assert (run.output / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()

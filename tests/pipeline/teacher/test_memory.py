@@ -11,16 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.request.request import make_request
 from pipeline.teacher.memory import OneSampleTooLarge, run_in_parts
-from pipeline.work.worker import Job, TeacherWorker, UnitReport, annotate_unit
-from schemas.cache.index import write_index
+from pipeline.work.worker import TeacherWorker, UnitReport
 from schemas.cache.reader import Cache
 from schemas.cache.shard import shard_path
 from schemas.cache.verify import verify_shard
-from schemas.cache.writer import write_manifest
 from schemas.errors import ResourceError
-from tests.caches import extraction, write_corpus
+from tests.caches import extract_here, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 
@@ -74,22 +71,13 @@ def refuse_above(tokens: int) -> Callable[[Any, tuple[Any, ...], dict[str, Any]]
 def extract_within(folder: Path, output: str, tokens: int | None) -> tuple[Path, list[UnitReport]]:
     """A cache made in this process by a real teacher, with memory for `tokens` tokens in a pass."""
     config = extraction(folder / output, folder / "model", folder / "corpus.jsonl", batching={"batch_tokens": 256})
-    request = make_request(config)
-    cache = config.output
-    cache.mkdir()
-    write_manifest(cache, request.manifest)
-    job = Job(config, request.folders, request.manifest, cache)
-    worker = TeacherWorker(job)
-    worker.prepare(save_files=True)
-    if tokens is not None:
-        body = worker._load()._model.base_model
-        body.register_forward_pre_hook(refuse_above(tokens), with_kwargs=True)
-    reports = [
-        worker.run(annotate_unit(job, unit.number, samples))
-        for unit, samples in request.plan.read_units(request.corpus)
-    ]
-    write_index(cache, request.manifest)
-    return cache, reports
+
+    def limit(worker: TeacherWorker) -> None:
+        if tokens is not None:
+            body = worker._load()._model.base_model
+            body.register_forward_pre_hook(refuse_above(tokens), with_kwargs=True)
+
+    return extract_here(config, limit)
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,7 @@ from schemas.cache.index import write_index
 from schemas.cache.manifest import read_manifest
 from schemas.cache.reader import Cache
 from schemas.errors import CacheError
-from tests.caches import as_recorded, build_cache, extraction, write_corpus
-from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from tests.caches import as_recorded, smallest_cache
 
 Rows = list[Any]
 
@@ -24,12 +23,7 @@ Rows = list[Any]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("proof")
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe", 300), hidden=8, layers=1, heads=2)
-    corpus = write_corpus(folder / "corpus.jsonl", TEXTS[:6])
-    states = {"hidden": [1], "mass": [1]}
-    return build_cache(
-        extraction(folder / "cache", folder / "teacher", corpus, states=states, batching={"unit_tokens": 90})
-    )
+    return smallest_cache(folder, 6, 90)
 
 
 def forge(cache: Path, column: str, change: Callable[[Rows], Rows]) -> None:

@@ -13,8 +13,8 @@ import pytest
 from jobs.verify import verify_cache
 from schemas.cache.reader import Cache
 from schemas.errors import CacheError, StillroomError
-from tests.caches import build_cache, extraction, without_checksums, write_corpus
-from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
+from tests.caches import build_cache, extraction, smallest_cache, without_checksums, write_corpus
+from tests.tiny import tiny_bert, tiny_tokenizer
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "cache-1"
 FLIPS_A_FILE = 60
@@ -24,12 +24,7 @@ FLIPS_A_FILE = 60
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three samples, a layer 8 wide: small enough to be verified thousands of times."""
     folder = tmp_path_factory.mktemp("tiny")
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe", 300), hidden=8, layers=1, heads=2)
-    corpus = write_corpus(folder / "corpus.jsonl", TEXTS[:3])
-    states = {"hidden": [1], "mass": [1]}
-    return build_cache(
-        extraction(folder / "cache", folder / "teacher", corpus, states=states, batching={"unit_tokens": 20})
-    )
+    return smallest_cache(folder, 3, 20)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 """Model folders: found, refused in words, hashed; tokenizers loaded. No network."""
 
-import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,23 +9,6 @@ from huggingface_hub import constants
 from schemas.errors import ModelError
 from schemas.models.files import MODEL_FILE_BYTES, read_json, require_small_files, resolve_model
 from schemas.models.hashes import hash_model
-from tests.tiny import tiny_llama, tiny_tokenizer
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_llama(folder, tiny_tokenizer(folder, "bytelevel"), layers=1)
-    return folder
-
-
-@pytest.fixture
-def copy(model: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(model, tmp_path / "copy"))
-
-
-def edit(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def test_a_local_folder_wins(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,5 @@
 """Hashes of a model change with their part alone."""
 
-import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -9,23 +7,7 @@ import pytest
 from schemas.errors import ModelError
 from schemas.models.hashes import hash_model
 from schemas.models.weights import find_weights
-from tests.tiny import tiny_llama, tiny_tokenizer
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_llama(folder, tiny_tokenizer(folder, "bytelevel"), layers=1)
-    return folder
-
-
-@pytest.fixture
-def copy(model: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(model, tmp_path / "copy"))
-
-
-def edit(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+from tests.schemas.models.editing import edit
 
 
 def test_a_models_own_code_counts_where_it_may_run(copy: Path) -> None:

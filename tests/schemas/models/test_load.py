@@ -12,23 +12,7 @@ from transformers.integrations import hub_kernels
 from schemas.errors import ModelError
 from schemas.models.load import build_on_meta, load_model, read_config
 from schemas.models.weights import find_weights
-from tests.tiny import tiny_llama, tiny_tokenizer
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_llama(folder, tiny_tokenizer(folder, "bytelevel"), layers=1)
-    return folder
-
-
-@pytest.fixture
-def copy(model: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(model, tmp_path / "copy"))
-
-
-def edit(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+from tests.schemas.models.editing import edit
 
 
 def through_an_index(folder: Path, name: str) -> None:

@@ -1,7 +1,6 @@
 """A tokenizer is what its files say, whatever model they lie beside; and what cannot be one is refused."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -15,18 +14,6 @@ from schemas.models.teacher_tokenizer import load_teacher_tokenizer
 from schemas.models.tokenizer import load_chosen_tokenizer, load_tokenizer, read_tokenizer
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_llama(folder, tiny_tokenizer(folder, "bytelevel"), layers=1)
-    return folder
-
-
-@pytest.fixture
-def copy(model: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(model, tmp_path / "copy"))
 
 
 @pytest.mark.parametrize("kind", ["bpe", "bytelevel", "unigram", "wordpiece"])

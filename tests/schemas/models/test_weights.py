@@ -1,7 +1,6 @@
 """The weight files of a folder, or why there are none."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -9,19 +8,6 @@ import pytest
 from schemas.errors import ModelError
 from schemas.models.hashes import hash_model
 from schemas.models.weights import find_weights
-from tests.tiny import tiny_llama, tiny_tokenizer
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_llama(folder, tiny_tokenizer(folder, "bytelevel"), layers=1)
-    return folder
-
-
-@pytest.fixture
-def copy(model: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(model, tmp_path / "copy"))
 
 
 @pytest.mark.parametrize("weight_map", [[], {"a": 1}, None, "model.safetensors"])

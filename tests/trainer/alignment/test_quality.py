@@ -13,6 +13,7 @@ from schemas.cache.samples import CachedSample
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from tests.caches import build_cache, extraction, write_corpus
+from tests.crash import interrupt
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.alignment.labels import SpanChoice, label_spans
 from trainer.alignment.quality import (
@@ -248,23 +249,9 @@ def test_a_run_reports_it_before_its_first_step(cache: Cache, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("step", [1, 2])
-def test_it_is_reported_once_however_often_a_run_starts(
-    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
+def test_it_is_reported_once_however_often_a_run_starts(cache: Cache, tmp_path: Path, step: int) -> None:
     """Killed before its first checkpoint and after it."""
-    from trainer.optimisation.loop import Loop
-
-    original = Loop.step
-
-    def crash(self: Loop, number: int) -> Any:
-        if number == step:
-            raise KeyboardInterrupt
-        return original(self, number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Loop, "step", crash)
-        with pytest.raises(KeyboardInterrupt):
-            train(config(cache, tmp_path / "run"))
+    interrupt(config(cache, tmp_path / "run"), step)
     train(config(cache, tmp_path / "run"))
     lines = read_metrics(tmp_path / "run")
     assert [line["step"] for line in lines] == [0, 1, 2, 3] and "align/coverage" in lines[0]

@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tests.material import MATERIAL, needs_material
-from tests.tiny import Kind, tiny_tokenizer
 from trainer.alignment.spans import aligned_spans, check_offsets, coverage
 from trainer.alignment.vocabulary import canonical_pieces
 
-TINY: list[Kind] = ["bpe", "bytelevel", "unigram", "wordpiece"]
 REAL = ["tokenizers/gpt2", "tokenizers/opt", "tokenizers/qwen2", "tokenizers/llama2", "tokenizers/mistral"]
 REAL += ["tokenizers/bert-uncased", "models/stories260K", "models/babyllama-byte361"]
 LOSSLESS = {"bytelevel", "bpe", "gpt2", "opt", "llama2", "mistral", "stories260K", "babyllama-byte361"}
@@ -30,11 +28,6 @@ parts = st.one_of(st.sampled_from(FRAGMENTS), st.text(letters, max_size=3))
 texts = st.lists(parts, min_size=1, max_size=12).map("".join).filter(bool)
 
 Tokenizers = dict[str, PreTrainedTokenizerFast]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tokenizers:
-    return {kind: tiny_tokenizer(tmp_path_factory.mktemp(kind), kind) for kind in TINY}
 
 
 @pytest.fixture(scope="module")

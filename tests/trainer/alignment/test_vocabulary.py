@@ -16,18 +16,12 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from schemas.errors import TokenizerError
 from schemas.models.tokenizer_rules import same_tokenizer
 from tests.material import MATERIAL, needs_material
-from tests.tiny import TEXTS, Kind, tiny_tokenizer
+from tests.tiny import KINDS, TEXTS, Kind, tiny_tokenizer
 from tests.trainer.alignment.samples import word_tokenizer
 from tests.trainer.alignment.spelling import spelt
 from trainer.alignment.vocabulary import SharedVocabulary, byte_level_alphabet, canonical_pieces, share_vocabulary
 
-TINY: list[Kind] = ["bpe", "bytelevel", "unigram", "wordpiece"]
 Tokenizers = dict[str, PreTrainedTokenizerFast]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tokenizers:
-    return {kind: tiny_tokenizer(tmp_path_factory.mktemp(kind), kind) for kind in TINY}
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +55,8 @@ def as_set(student: PreTrainedTokenizerFast, teacher: PreTrainedTokenizerFast) -
     return set(zip(shared.student_ids.tolist(), shared.teacher_ids.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("student", TINY)
-@pytest.mark.parametrize("teacher", TINY)
+@pytest.mark.parametrize("student", KINDS)
+@pytest.mark.parametrize("teacher", KINDS)
 def test_shared_vocabulary_is_one_to_one_and_the_same_either_way(
     tiny: Tokenizers, student: Kind, teacher: Kind
 ) -> None:
@@ -77,7 +71,7 @@ def test_shared_vocabulary_is_one_to_one_and_the_same_either_way(
     assert specials == ({tiny[student].eos_token_id} if both_end else set())
 
 
-@pytest.mark.parametrize("kind", TINY)
+@pytest.mark.parametrize("kind", KINDS)
 def test_pieces_are_what_decoders_say(tiny: Tokenizers, kind: Kind) -> None:
     found, wanted = canonical_pieces(tiny[kind]), spelt(tiny[kind])
     assert len(found) == len(wanted)
@@ -111,7 +105,7 @@ def test_conventions_meet_in_bytes(tiny: Tokenizers) -> None:
     token = {kind: tokenizer.get_vocab() for kind, tokenizer in tiny.items()}
     the = {"bpe": "▁the", "bytelevel": "Ġthe", "wordpiece": "the"}
     assert {pieces[kind][token[kind][piece]] for kind, piece in the.items()} == {b" the"}
-    stop = dict.fromkeys(TINY, ".")
+    stop = dict.fromkeys(KINDS, ".")
     assert {pieces[kind][token[kind][piece]] for kind, piece in stop.items()} == {b"."}
     letter = {"bpe": "e", "bytelevel": "e", "unigram": "e", "wordpiece": "##e"}
     assert {pieces[kind][token[kind][piece]] for kind, piece in letter.items()} == {b"e"}

@@ -120,10 +120,14 @@ def make_batch(
     states: dict[Any, Any] = {StudentLogits(): (2 * randn(samples, S, V_S)).requires_grad_()}
     states |= {StudentHidden(layer): randn(samples, S, D_S).requires_grad_() for layer in sorted(hidden)}
     if StudentUnembedding() in objective.of_student:
-        with torch.random.fork_rng():
-            states[StudentUnembedding()] = torch.nn.Linear(D_S, V_S, bias=False, dtype=dtype)
+        states[StudentUnembedding()] = _unembedding(dtype)
     states |= {StudentMass(layer): _mass(g, mask_BS, dtype) for layer in sorted(masses)}
     return StudentStates(states), batch
+
+
+def _unembedding(dtype: torch.dtype) -> torch.nn.Linear:
+    with torch.random.fork_rng():
+        return torch.nn.Linear(D_S, V_S, bias=False, dtype=dtype)
 
 
 def asked(objective: Objective, kind: type[Any]) -> list[Any]:

@@ -15,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from schemas.configs.losses.ce import CrossEntropyConfig
 from schemas.configs.training import OptimizerConfig, SharpnessConfig, TrainingConfig
 from tests.caches import build_cache, extraction, write_corpus
+from tests.crash import interrupt
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.objectives.world import make_context
 from trainer.data.batch import Batch
@@ -276,25 +277,12 @@ def files(run: Path) -> tuple[bytes, bytes]:
     return (run / "model" / "model.safetensors").read_bytes(), (run / "metrics.jsonl").read_bytes()
 
 
-def train_with_a_crash(run: TrainingConfig, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Loop.step
-
-    def crash(self: Loop, number: int) -> Any:
-        if number == step:
-            raise KeyboardInterrupt
-        return original(self, number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Loop, "step", crash)
-        with pytest.raises(KeyboardInterrupt):
-            train(run)
-    train(run)
-
-
-def test_a_resumed_run_is_the_same_bit_for_bit(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_is_the_same_bit_for_bit(made: Path, tmp_path: Path) -> None:
     train(config(made, tmp_path / "whole", {}))
     for step in (1, 3):
-        train_with_a_crash(config(made, tmp_path / f"crashed{step}", {}), step, monkeypatch)
+        crashed = config(made, tmp_path / f"crashed{step}", {})
+        interrupt(crashed, step)
+        train(crashed)
         assert files(tmp_path / f"crashed{step}") == files(tmp_path / "whole")
     train(config(made, tmp_path / "plain", None))
     assert files(tmp_path / "plain")[0] != files(tmp_path / "whole")[0]
@@ -309,6 +297,7 @@ def test_the_count_of_skipped_perturbations_survives_a_crash(
     run = config(made, tmp_path / "run", {})
     far = SharpnessConfig.model_construct(**SharpnessConfig().model_dump() | {"rho": 1e38})  # no config can ask for it
     run = run.model_copy(update={"optimizer": run.optimizer.model_copy(update={"sharpness": far})})
-    train_with_a_crash(run, 3, monkeypatch)
+    interrupt(run, 3)
+    train(run)
     assert [line["sharpness/skipped"] for line in read_metrics(tmp_path / "run")[1:]] == [1, 2, 3, 4, 5]
     assert files(tmp_path / "run")[0] == files(tmp_path / "plain")[0]

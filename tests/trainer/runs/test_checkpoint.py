@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from tests.caches import build_cache, extraction, write_corpus
+from tests.crash import interrupt
 from tests.tiny import tiny_llama, tiny_tokenizer
-from trainer.optimisation.loop import Loop, StepReport
 from trainer.runs.checkpoint import CheckpointRecord, complete_checkpoints, find_start, save_checkpoint
 from trainer.runs.folder import RunFolder
 from trainer.runs.train import train
@@ -152,20 +152,6 @@ def config(cache: Path, output: Path) -> TrainingConfig:
             "log_every": 1,
         }
     )
-
-
-def interrupt(config: TrainingConfig, step: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        original = Loop.step
-
-        def crash(self: Loop, number: int) -> StepReport:
-            if number == step:
-                raise KeyboardInterrupt
-            return original(self, number)
-
-        patch.setattr(Loop, "step", crash)
-        with pytest.raises(KeyboardInterrupt):
-            train(config)
 
 
 def same_student(first: Path, second: Path) -> bool:

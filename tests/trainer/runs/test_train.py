@@ -21,6 +21,7 @@ from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config
 from schemas.errors import CacheError, ModelError, RunError, TokenizerError
 from tests.caches import build_cache, extraction, write_corpus
+from tests.crash import interrupt
 from tests.tiny import tiny_llama, tiny_tokenizer
 from trainer.alignment.student_text import StudentText, StudentTokenizer
 from trainer.optimisation.loop import Loop, StepReport
@@ -104,20 +105,10 @@ def test_training_learns(made: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", range(1, STEPS))
 def test_resumed_at_any_step_the_student_is_the_same_bit_for_bit(
-    made: Path, finished: Path, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+    made: Path, finished: Path, tmp_path: Path, step: int
 ) -> None:
-    original = Loop.step
-
-    def crash(self: Loop, number: int) -> Any:
-        if number == step:
-            raise KeyboardInterrupt
-        return original(self, number)
-
     run = config(made, tmp_path / "run", checkpoint_every=1)
-    with monkeypatch.context() as patch:
-        patch.setattr(Loop, "step", crash)
-        with pytest.raises(KeyboardInterrupt):
-            train(run)
+    interrupt(run, step)
     assert not (tmp_path / "run" / "model").exists()
     assert not train(run).already_done
     first, second = weights(finished), weights(tmp_path / "run")

@@ -18,6 +18,7 @@ from schemas.errors import CacheError, ModelError, RunError
 from schemas.models.sentence_layout import SentenceLayout, read_layout, write_layout
 from schemas.models.sentence_pooling import pool
 from tests.caches import build_cache, extraction, write_corpus
+from tests.crash import interrupt
 from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
 from trainer.data.batch import Batch
 from trainer.data.loader import BatchBuilder
@@ -164,23 +165,9 @@ def test_a_run_learns_and_leaves_a_sentence_encoder(finished: Path, made: Path) 
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])
-def test_resumed_it_is_the_same_student_bit_for_bit(
-    made: Path, finished: Path, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from trainer.optimisation.loop import Loop
-
-    original = Loop.step
-
-    def crash(self: Loop, number: int) -> Any:
-        if number == step:
-            raise KeyboardInterrupt
-        return original(self, number)
-
+def test_resumed_it_is_the_same_student_bit_for_bit(made: Path, finished: Path, tmp_path: Path, step: int) -> None:
     run = config(made, tmp_path / "run", checkpoint_every=1)
-    with monkeypatch.context() as patch:
-        patch.setattr(Loop, "step", crash)
-        with pytest.raises(KeyboardInterrupt):
-            train(run)
+    interrupt(run, step)
     assert not train(run).already_done
     first, second = weights(finished), weights(tmp_path / "run")
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
