@@ -5,37 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from rich.console import Console
 
 from jobs.compare import compare_runs, show_comparison
-from jobs.report.runs import group_runs, load_run
-from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
-from schemas.storage.file_record import FileRecord
-from trainer.runs.folder import NOT_IDENTITY, RunRecord
-
-STEPS = (10, 20, 30)
-
-
-def write_run(
-    folder: Path, values: list[float], finished: bool = True, fingerprint: str = "a" * 64, **changes: Any
-) -> Path:
-    folder.mkdir(parents=True)
-    given = {"cache": "c", "output": str(folder), "student": {"model": "m"}, "steps": 30} | changes
-    config = TrainingConfig.model_validate(given)
-    identity = config.model_dump(mode="json", exclude=NOT_IDENTITY)
-    model = {"config.json": FileRecord(bytes=2, sha256="0" * 64)} if finished else None
-    record = RunRecord(fingerprint=fingerprint, identity=identity, steps=30, finished=finished, model=model)
-    (folder / "run.json").write_text(record.model_dump_json())
-    lines: list[dict[str, float]] = []
-    for step, value in zip(STEPS, values, strict=False):
-        lines += [
-            {"step": step, "loss": 3.0, "lr": 1e-3},
-            {"step": step, "bits_per_byte": value, "nats_per_token": 2 * value},
-        ]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
+from tests.jobs.report.run_folders import write_run
 
 
 def shown(table: Any) -> list[list[str]]:
@@ -74,37 +48,6 @@ def test_sentence_encoders_are_ranked_by_spearman_the_highest_first(tmp_path: Pa
         compare_runs([runs[0], write_run(tmp_path / "ce", [1.0])])
 
 
-def test_anything_but_the_seed_makes_another_row(tmp_path: Path) -> None:
-    runs = [
-        write_run(tmp_path / "a" / "ce-0", [2.0, 1.9, 1.8], seed=0),
-        write_run(tmp_path / "b" / "ce-0", [2.0, 1.9, 1.7], seed=0, optimizer={"lr": 0.1}),
-        write_run(tmp_path / "a" / "ce-1", [2.0, 1.9, 1.6], seed=1, checkpoint_every=7),
-    ]
-    groups = group_runs([load_run(run) for run in runs])
-    assert [(group.name, [run.folder.name for run in group.runs]) for group in groups] == [
-        ("b/ce", ["ce-0"]),
-        ("a/ce", ["ce-0", "ce-1"]),
-    ]
-    # Named twice is still one run.
-    assert len(group_runs([load_run(runs[0]), load_run(runs[0])])[0].runs) == 1
-
-
-@pytest.mark.parametrize(
-    ("folder", "name"),
-    [
-        ("sra-seed1", "sra"),
-        ("sra_s12", "sra"),
-        ("ce.3", "ce"),
-        ("ce-kd-0", "ce-kd"),
-        ("top3", "top3"),
-        ("7", "7"),
-        ("mta", "mta"),
-    ],
-)
-def test_names_lose_their_seed(tmp_path: Path, folder: str, name: str) -> None:
-    assert load_run(write_run(tmp_path / folder, [1.0])).name == name
-
-
 def test_other_caches_and_unfinished_runs_are_marked(tmp_path: Path) -> None:
     one = write_run(tmp_path / "one", [2.0, 1.9, 1.8])
     two = write_run(tmp_path / "two", [2.0, 1.7], finished=False, fingerprint="b" * 64)
@@ -114,31 +57,6 @@ def test_other_caches_and_unfinished_runs_are_marked(tmp_path: Path) -> None:
         ["one", "1", "30", "1.8000", "", "3.6000", "a" * 12],
     ]
     assert "different caches" in str(table.caption)
-
-
-def test_curves_meet_where_all_seeds_were_measured(tmp_path: Path) -> None:
-    runs = [
-        write_run(tmp_path / "x-0", [3.0, 2.0, 1.0]),
-        write_run(tmp_path / "x-1", [2.0, 1.0], seed=1, finished=False),
-    ]
-    (group,) = group_runs([load_run(run) for run in runs])
-    steps, means, spreads = group.curve
-    assert steps == [10, 20]
-    assert means == [2.5, 1.5]
-    assert spreads == pytest.approx([2**-0.5, 2**-0.5])
-
-
-def test_the_picture_shows_every_group_in_its_colour(tmp_path: Path) -> None:
-    runs = [write_run(tmp_path / f"sra-{i}", [2.0, 1.5, 1.1 + i / 10], seed=i) for i in range(2)]
-    runs.append(write_run(tmp_path / "ce", [2.5, 2.0, 1.4], batch_size=8))
-    compare_runs(runs, tmp_path / "plots" / "curves.png", {"teacher": 0.9})
-    with Image.open(tmp_path / "plots" / "curves.png") as image:
-        assert image.size == (1200, 750)
-        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 20) or ()}
-    assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x77, 0x77, 0x77)} <= colours
-    first = (tmp_path / "plots" / "curves.png").read_bytes()
-    compare_runs(runs, tmp_path / "plots" / "curves.png", {"teacher": 0.9})
-    assert (tmp_path / "plots" / "curves.png").read_bytes() == first
 
 
 def test_a_runs_name_is_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

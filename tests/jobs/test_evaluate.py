@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from jobs.evaluate import show_evaluations
-from jobs.report.names import short_names, shorten
 from schemas.errors import RunError
 from schemas.storage.file_record import list_files
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
@@ -57,20 +56,6 @@ def test_rows_of_one_table_are_measured_in_windows_of_one_length(
 def test_a_window_that_was_asked_for_is_every_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     show_evaluations(models(folder), METRIC, read_texts(folder / "texts.jsonl", limit=5), 32)
     assert "5 texts, in windows of 32 tokens\n" in capsys.readouterr().out
-
-
-def test_names_lose_what_all_share_and_their_middle() -> None:
-    assert short_names([Path("runs/a/x"), Path("runs/a/y")]) == ["x", "y"]
-    assert short_names([Path("/models/one"), Path("/runs/two/model")]) == ["models/one", "runs/two/model"]
-    assert short_names([Path("some/model")]) == ["some/model"]
-    assert shorten("abcdefghij", 10) == "abcdefghij"
-    assert shorten("abcdefghijk", 10) == "abcde…hijk"
-
-
-def test_names_that_would_look_alike_are_shown_whole() -> None:
-    one, two = "a" * 30 + "1" + "b" * 30, "a" * 30 + "2" + "b" * 30
-    assert short_names([Path("a-run-of-many-words-1e-3"), Path("a-run-of-many-words-2e-3")], 10) == ["…1e-3", "…2e-3"]
-    assert short_names([Path("x") / one, Path("x") / two], width=20) == [one, two]
 
 
 @pytest.mark.parametrize("student", [None, {}, {"max_tokens": "x"}, {"max_tokens": 1}])

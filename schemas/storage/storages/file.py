@@ -12,6 +12,7 @@ class FileStorage(Storage):
     name = "file"
 
     def locate(self, url: str) -> Path:
+        """See `Storage.locate`. Raises ValueError for another machine, and for a `?` or `#` part."""
         parts = urlsplit(url)
         if parts.netloc not in ("", "localhost"):
             raise ValueError(f"it names the machine {parts.netloc!r}; give file:///folder/name for a place on this one")

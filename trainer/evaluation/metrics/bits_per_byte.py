@@ -24,9 +24,11 @@ class BitsPerByte(Measurement):
     unknown_tokens: int  # scored all the same; above 0, bits_per_byte flatters
 
     def metrics(self) -> dict[str, float]:
+        """Bits per byte, and nats per token beside it."""
         return {"bits_per_byte": self.bits_per_byte, "nats_per_token": self.nats_per_token}
 
     def cells(self) -> dict[str, str]:
+        """Both figures and what they were counted over."""
         return {
             "bits/byte": f"{self.bits_per_byte:.4f}",
             "nats/token": f"{self.nats_per_token:.4f}",
@@ -37,6 +39,7 @@ class BitsPerByte(Measurement):
         }
 
     def caution(self) -> str:
+        """That unknown tokens flatter, where there were any."""
         if not self.unknown_tokens:
             return ""
         return "A model with unknown tokens has less to predict: its bits per byte flatter it."

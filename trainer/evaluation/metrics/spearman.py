@@ -21,9 +21,11 @@ class Spearman(Measurement):
     pairs: int
 
     def metrics(self) -> dict[str, float]:
+        """Spearman's correlation times 100."""
         return {"spearman": self.spearman}
 
     def cells(self) -> dict[str, str]:
+        """The correlation, and over how many pairs."""
         return {"Spearman × 100": f"{self.spearman:.2f}", "pairs": f"{self.pairs:,}"}
 
     def __str__(self) -> str:

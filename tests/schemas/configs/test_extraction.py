@@ -1,0 +1,71 @@
+"""What `stillroom extract` may be asked for: one way to a text, and states that the teacher has."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from schemas.configs.extraction import CorpusConfig, ExtractionConfig
+
+FILES = {"files": ["a.jsonl"]}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"text": "t"}, {"prompt": "p", "response": "r"}, {"template": "{q}: ", "response": "r"}],
+)
+def test_ways_to_a_text(fields: dict[str, str]) -> None:
+    assert CorpusConfig.model_validate(FILES | fields).overlong == "truncate"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "give exactly one of text, prompt, template (given: none)"),
+        ({"response": "r"}, "give exactly one of text, prompt, template (given: none)"),
+        ({"text": "t", "prompt": "p"}, "(given: text, prompt)"),
+        ({"prompt": "p", "template": "{p}", "response": "r"}, "(given: prompt, template)"),
+        ({"text": "t", "response": "r"}, "`response` goes with `prompt` or `template`"),
+        ({"prompt": "p"}, "`response` goes with `prompt` or `template`, and they need it; `text` stands alone"),
+        ({"text": "t", "files": []}, "files"),
+    ],
+)
+def test_no_text_or_two_are_refused(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        CorpusConfig.model_validate(FILES | fields)
+    assert said in str(refused.value)
+
+
+def extraction(kind: str, **states: Any) -> ExtractionConfig:
+    corpus = FILES | {"text": "t"}
+    config = {"output": "c", "corpus": corpus, "teacher": {"model": "m", "kind": kind}, "states": states}
+    return ExtractionConfig.model_validate(config)
+
+
+def test_states_are_those_that_the_kind_of_teacher_has() -> None:
+    assert extraction("causal", top_k={}).batching.unit_tokens == 65_536
+    extraction("encoder", pooled={"pooling": "cls"})
+    with pytest.raises(ValidationError, match=r"states\.top_k is a next-token distribution, which no encoder has"):
+        extraction("encoder", top_k={})
+    with pytest.raises(ValidationError, match="the first token of a causal teacher sees nothing of its text"):
+        extraction("causal", pooled={"pooling": "cls"})
+
+
+def test_what_changes_the_bytes_has_the_defaults_that_caches_were_made_with() -> None:
+    """Another default would give the same config another fingerprint."""
+    teacher, batching = extraction("causal").teacher, extraction("causal").batching
+    assert teacher.model_dump() == {
+        "model": "m",
+        "revision": None,
+        "kind": "causal",
+        "adapter": None,
+        "tokenizer": None,
+        "trust_remote_code": False,
+        "dtype": "float32",
+        "device": "auto",
+        "threads": 1,
+        "max_tokens": 1024,
+        "append_eos": False,
+        "keep_embeddings": False,
+    }
+    assert batching.model_dump() == {"unit_tokens": 65_536, "batch_tokens": 8_192}

@@ -1,0 +1,74 @@
+"""What `stillroom train` may be asked for: parts that fit each other, and nothing that says nothing."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from schemas.configs.training import TrainingConfig
+
+BASE: dict[str, Any] = {"cache": "c", "output": "o", "student": {"model": "m"}, "steps": 1}
+ENCODER: dict[str, Any] = {"student": {"kind": "encoder", "model": "m"}, "objective": [{"loss": "talas"}]}
+OF_STUDENT: dict[str, Any] = {"loss": "kd", "texts": "student"}
+
+
+def test_defaults_make_a_run_of_cross_entropy() -> None:
+    config = TrainingConfig.model_validate(BASE)
+    assert [(loss.name, loss.weight) for loss in config.objective] == [("ce", 1.0)]
+    optimizer = config.optimizer
+    assert (optimizer.lr, optimizer.min_lr, optimizer.warmup, optimizer.betas) == (1e-3, 0.0, 0.1, (0.9, 0.95))
+    assert (optimizer.weight_decay, optimizer.clip, optimizer.eps) == (0.1, 1.0, 1e-8)
+    assert TrainingConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ENCODER,
+        ENCODER | {"evaluation": {"pairs": "p.csv"}},
+        {"evaluation": {"texts": "t.txt"}},
+        {"steps": None, "epochs": 0.5},
+        {"objective": [{"loss": "ce"}, OF_STUDENT], "student_cache": "s"},
+        {"objective": [{"loss": "ce"}, OF_STUDENT | {"weight": 0}]},
+        {"student": {"architecture": {"model_type": "llama"}, "tokenizer": "teacher", "embeddings": "teacher_pca"}},
+    ],
+)
+def test_parts_that_fit(changes: dict[str, Any]) -> None:
+    TrainingConfig.model_validate(BASE | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"epochs": 1}, "give exactly one of steps, epochs"),
+        ({"steps": None}, "give exactly one of steps, epochs"),
+        ({"objective": []}, "objective"),
+        ({"objective": [{"loss": "ce", "weight": 0}]}, "every loss of the objective has weight 0"),
+        ({"objective": [{"loss": "ce"}, OF_STUDENT]}, "`student_cache` goes with a loss that has `texts: student`"),
+        (
+            {"student_cache": "s"},
+            "`student_cache` goes with a loss that has `texts: student`, and such a loss needs it",
+        ),
+        ({"objective": [OF_STUDENT], "student_cache": "s"}, "give one over the corpus, or swap the two caches"),
+        ({"student": {"model": "m", "max_tokens": 3}, "evaluation": {"texts": "t"}}, "student.max_tokens of 4 or more"),
+        (
+            {"objective": [{"loss": "talas"}]},
+            "talas cannot teach a student of `kind: causal`: set student.kind to encoder",
+        ),
+        (ENCODER | {"objective": [{"loss": "ce"}]}, "ce cannot teach a student of `kind: encoder`"),
+        (
+            {"evaluation": {"pairs": "p"}},
+            "an evaluation of a causal student has `texts`, one of an encoder has `pairs`",
+        ),
+        (ENCODER | {"evaluation": {"texts": "t"}}, "an evaluation of a causal student has `texts`"),
+        ({"evaluation": {}}, "give exactly one of texts, pairs"),
+        ({"optimizer": {"lr": 1e-4, "min_lr": 2e-4}}, "min_lr (0.0002) is above lr (0.0001)"),
+        ({"student": {}}, "give exactly one of model, architecture"),
+        ({"student": {"architecture": {"model_type": "llama"}}}, "an architecture has no tokenizer of its own"),
+        ({"student": {"model": "m", "embeddings": "teacher_pca"}}, "is for an architecture with `tokenizer: teacher`"),
+    ],
+)
+def test_parts_that_do_not_fit_are_named(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        TrainingConfig.model_validate(BASE | changes)
+    assert said in str(refused.value)
