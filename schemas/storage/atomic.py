@@ -25,7 +25,7 @@ def disk_full(what: str, where: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        number = _system_error(error)
+        number = system_error(error)
         if number not in DISK_FULL:
             raise
         raise ResourceError(
@@ -113,8 +113,8 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _system_error(error: Exception) -> int:
-    """The number of a system's error, 0 if it is none. Safetensors and tokenizers put it only into the text."""
+def system_error(error: Exception) -> int:
+    """The number of a system's error, 0 if it is not one. Safetensors and tokenizers put it only into the text."""
     if isinstance(error, OSError):
         return error.errno or 0
     rust = re.search(r"\(os error (\d+)\)", str(error))

@@ -17,6 +17,7 @@ from schemas.errors import ResourceError, TokenizerError
 from schemas.models.files import quiet_transformers, read_json
 from schemas.models.tokenizer import load_chosen_tokenizer
 from schemas.models.tokenizer_rules import same_tokenizer
+from schemas.storage.atomic import system_error
 
 PLAIN = Path(__file__).with_name("plain_tokenizer.py")
 
@@ -62,7 +63,10 @@ def require_savable(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
         with TemporaryDirectory() as folder:
             config.save_pretrained(folder)
             save_tokenizer(tokenizer, Path(folder))
-    except OSError as error:
+    # The Rust tokenizers raise bare Exception for a system's error.
+    except Exception as error:
+        if not system_error(error):
+            raise
         raise ResourceError(
             f"cannot write the student's tokenizer to a temporary folder to open it again: {error}; free space there, "
             "or let TMPDIR name another folder"

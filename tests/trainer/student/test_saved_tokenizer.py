@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tests.tiny import TEXTS, Kind, tiny_tokenizer
 from trainer.evaluation.bits_per_byte import evaluate, load_for_evaluation
 from trainer.student import saved_tokenizer
 from trainer.student.load import load_student
-from trainer.student.saved_tokenizer import save_tokenizer
+from trainer.student.saved_tokenizer import require_savable, save_tokenizer
 
 FILES = ["config.json", "tokenizer.json", "tokenizer_config.json"]
 # Digits, spaces, line ends and composed characters, which Qwen2's rules treat in their own way.
@@ -106,3 +107,15 @@ def test_no_place_for_temporary_files_is_one_message(tmp_path: Path, monkeypatch
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "there is none"))
     with pytest.raises(ResourceError, match=r"cannot write the student's tokenizer to a temporary folder .*TMPDIR"):
         load_student(student(tmp_path / "tokenizer"), tokenizer)
+
+
+def test_a_full_place_for_temporary_files_is_one_message(tmp_path: Path) -> None:
+    """The tokenizers' own code raises a bare Exception for it; the limit on file size stands for the full place."""
+    tokenizer = tiny_tokenizer(tmp_path / "tokenizer", "bpe")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 10, limits[1]))
+    try:
+        with pytest.raises(ResourceError, match=r"tokenizer to a temporary folder .*File too large.*TMPDIR"):
+            require_savable(tokenizer, AutoConfig.for_model("llama"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
