@@ -5,6 +5,7 @@ may also name attention kernels that are fetched from the hub and run, or an ada
 silence: without `trust_remote_code` the former are left out, and the latter is always refused.
 """
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ from transformers.integrations import hub_kernels
 
 from schemas.errors import ModelError
 from schemas.models.files import brief, quiet_transformers, read_json, require_small_files
+from schemas.models.left_out import weights_left_out
+from schemas.models.sizes import require_countable, require_layers, require_weights_for
 from schemas.models.weights import find_weights
 
 Kind = Literal["causal", "encoder"]
@@ -26,7 +29,10 @@ _HUB_KERNELS_ENABLED = hub_kernels._kernels_enabled  # as the environment has it
 
 
 def read_config(folder: Path, kind: Kind, trust_remote_code: bool) -> PreTrainedConfig:
-    """The folder's config. Raises ModelError: none, damaged, of an unknown model, or it needs code of its own."""
+    """The folder's config.
+
+    Raises ModelError: none, damaged, of an unknown model, of sizes that no model has, or it needs code of its own.
+    """
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is not a model folder: there is no config.json")
     require_small_files(folder, ModelError)
@@ -36,6 +42,7 @@ def read_config(folder: Path, kind: Kind, trust_remote_code: bool) -> PreTrained
             f"{folder / 'config.json'} names weights of its own (`transformers_weights`); only model.safetensors and "
             "the files of its index are read: remove that key"
         )
+    require_countable(stored, folder / "config.json")
     forbid_hub_kernels(trust_remote_code)
     try:
         with quiet_transformers():
@@ -45,6 +52,7 @@ def read_config(folder: Path, kind: Kind, trust_remote_code: bool) -> PreTrained
     # A config is checked by its model's own code, which may raise anything; it is passed on, named.
     except Exception as error:
         raise _cannot_build(folder, kind, trust_remote_code, error) from error
+    require_layers(config, folder / "config.json")
     if not trust_remote_code:
         _drop_foreign_kernels(config)
     return config
@@ -55,7 +63,10 @@ def build_on_meta(folder: Path, kind: Kind, trust_remote_code: bool) -> Any:
 
     Raises ModelError as `read_config` does, and for sizes that do not go together.
     """
-    config = read_config(folder, kind, trust_remote_code)
+    return _build(folder, kind, trust_remote_code, read_config(folder, kind, trust_remote_code))
+
+
+def _build(folder: Path, kind: Kind, trust_remote_code: bool, config: PreTrainedConfig) -> Any:
     try:
         with quiet_transformers(), torch.device("meta"):
             return AUTO[kind].from_config(config, trust_remote_code=trust_remote_code)
@@ -66,10 +77,12 @@ def build_on_meta(folder: Path, kind: Kind, trust_remote_code: bool) -> Any:
 def load_model(folder: Path, kind: Kind, dtype: torch.dtype, trust_remote_code: bool = False) -> Any:
     """The model in `dtype`, on the CPU.
 
-    Raises ModelError: no safetensors, damaged ones, weights that are missing or of another shape than config.json says.
+    Raises ModelError: no safetensors, damaged ones, weights that are missing, of another shape than config.json says,
+    or of layers that it does not count.
     """
     config = read_config(folder, kind, trust_remote_code)
-    find_weights(folder)
+    weights = find_weights(folder)
+    require_weights_for(_build(folder, kind, trust_remote_code, deepcopy(config)), weights)
     try:
         with quiet_transformers():
             model, info = AUTO[kind].from_pretrained(
@@ -86,6 +99,12 @@ def load_model(folder: Path, kind: Kind, dtype: torch.dtype, trust_remote_code: 
     except Exception as error:
         raise ModelError(f"cannot load {NAMES[kind]} from {folder}: {brief(error)}") from error
     _refuse_made_up_weights(kind, folder, type(model).__name__, info)
+    if left_out := weights_left_out(model, info["unexpected_keys"]):
+        raise ModelError(
+            f"{folder} holds {len(left_out)} weights that its config.json has no place for, among them {left_out[0]}: "
+            "without them it would be another model; give config.json as it was saved with the weights (does it count "
+            "every layer?)"
+        )
     return model
 
 
