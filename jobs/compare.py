@@ -8,17 +8,16 @@ from pathlib import Path
 from rich.table import Table
 
 from jobs.report.runs import Group, group_runs, load_run
-from schemas.console import make_console
+from schemas.console import make_console, say
 from schemas.errors import RunError
 from schemas.storage.writable import require_writable
 
 
 def show_comparison(runs: Sequence[Path], picture: Path | None) -> None:
     """Print the table, and where the picture is."""
-    console = make_console()
-    console.print(compare_runs(runs, picture))
+    make_console().print(compare_runs(runs, picture))
     if picture is not None:
-        console.print(f"curves: {picture}", soft_wrap=True)
+        say(f"curves: {picture}")
 
 
 def compare_runs(

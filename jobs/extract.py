@@ -10,7 +10,7 @@ from schemas.cache.manifest import read_manifest
 from schemas.cache.teacher import TeacherRecord
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import load_config
-from schemas.console import make_console
+from schemas.console import make_console, say
 from schemas.texts.files import FoundFiles, find_files
 
 
@@ -20,20 +20,19 @@ def run_extraction(path: Path, overrides: Sequence[str]) -> None:
     from pipeline.cluster.extract import extract
 
     result = extract(config)
-    console = make_console()
     for name, files in _left_out(found.left_out).items():
-        console.print(f"{name}: {files}", soft_wrap=True)
+        say(f"{name}: {files}")
     if result.already_done:
-        console.print(f"{result.cache} is complete already; nothing to do", soft_wrap=True)
+        say(f"{result.cache} is complete already; nothing to do")
     tokens = f"{result.tokens:,} tokens, " if result.tokens else ""  # none where only sentence embeddings are kept
     held = f"{result.samples:,} samples, {tokens}{decimal(result.bytes)} in {result.units} shards"
     left_out = f"left out: {result.empty:,} empty, {result.overlong:,} overlong; cut: {result.truncated:,}"
-    console.print(f"{held}; {left_out}", soft_wrap=True)
+    say(f"{held}; {left_out}")
     if result.begin_twice:
-        console.print(_begin_twice(result.begin_twice), soft_wrap=True)
+        say(_begin_twice(result.begin_twice))
     if not result.already_done:
         rate = "" if result.tokens_per_second is None else f", {result.tokens_per_second:,.0f} tokens/s"
-        console.print(f"{result.new_tokens:,} tokens in {result.seconds:.0f} s{rate}; {result.cache}", soft_wrap=True)
+        say(f"{result.new_tokens:,} tokens in {result.seconds:.0f} s{rate}; {result.cache}")
 
 
 def show_plan(path: Path, overrides: Sequence[str]) -> None:
@@ -107,7 +106,7 @@ def rebuild_index(cache: Path) -> None:
     from schemas.models.teacher_proof import prove_teacher
 
     manifest = read_manifest(cache)
-    with locked(cache, print):
+    with locked(cache, say):
         prove_teacher(cache, manifest)  # what is sealed now is believed from then on
         samples = write_index(cache, manifest)
-    print(f"{cache}: index of {samples:,} samples")
+    say(f"{cache}: index of {samples:,} samples")

@@ -5,27 +5,25 @@ from pathlib import Path
 
 from schemas.configs.generation import GenerationConfig
 from schemas.configs.yaml import load_config
-from schemas.console import make_console
+from schemas.console import say
 from schemas.progress import Progress
-from trainer.generation.generate import generate
 
 
 def run_generation(path: Path, overrides: Sequence[str]) -> None:
     """Generate, then say what was written and what was left out."""
     config = load_config(path, GenerationConfig, overrides)
+    from trainer.generation.generate import generate  # torch takes seconds to import
+
     with _Shown() as shown:
         result = generate(config, shown.show)
-    console = make_console()
     rate = result.tokens / result.seconds
-    console.print(
+    say(
         f"{result.path}: {result.texts:,} texts, {result.tokens:,} tokens in {result.seconds:.0f} s "
         f"({rate:,.0f} tokens/s)",
-        soft_wrap=True,
     )
-    console.print(
+    say(
         f"ended by the student: {result.ended:,}, cut at max_new_tokens: {result.texts - result.ended:,}; "
         f"left out: {result.blank:,} blank, {result.unusable:,} without a prompt to continue",
-        soft_wrap=True,
     )
 
 

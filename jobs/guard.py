@@ -3,6 +3,7 @@
 2: the message says what is wrong and the way out. 130: interrupted, and what is kept. 141: nobody reads the output.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -59,8 +60,17 @@ def guard(context: Any = None) -> Iterator[None]:
         _end(_describe(error), 2)
 
 
+class _OneMessage(logging.Formatter):
+    """A warning as it is, with names that users gave made harmless."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def make_output_safe() -> None:
-    """Let no character stop a command, whatever the encoding of its output: one it lacks is escaped."""
+    """Let no character stop a command, whatever the encoding of its output: one it lacks is escaped. Warnings too."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_OneMessage())
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -53,8 +53,9 @@ def _summary(cache: Cache, records: list[ShardRecord]) -> Table:
         "size": f"{decimal(shards)} in shards ({rate}), {decimal(kept)} beside",
     }
     table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
     for name, value in rows.items():
-        table.add_row(Text(name, style="bold"), Text(value))
+        table.add_row(name, value)
     return table
 
 

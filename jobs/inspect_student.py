@@ -6,7 +6,6 @@ Over at most 1,000 samples, the same ones every time; costs a few seconds, most 
 from pathlib import Path
 
 from rich.table import Table
-from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from jobs.presets import PRESETS
@@ -52,8 +51,9 @@ def show_student(path: Path, student: str, max_tokens: int | None) -> None:
     rows = {"student": f"{student}; its tokenizer is {kind}", "measured": measured}
     rows |= _vocabulary_rows(vocabulary) | _alignment_rows(quality)
     table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
     for name, value in rows.items():
-        table.add_row(Text(name, style="bold"), Text(value))
+        table.add_row(name, value)
     make_console().print(table)
 
 

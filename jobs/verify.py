@@ -7,6 +7,7 @@ from schemas.cache.index import require_index
 from schemas.cache.manifest import TEACHER
 from schemas.cache.teacher_files import check_teacher_files
 from schemas.cache.verify import ProvenShard, verify_index, verify_shards
+from schemas.console import say
 from schemas.errors import CacheError
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
 from schemas.progress import Progress
@@ -17,7 +18,7 @@ def verify_cache(path: Path) -> None:
     manifest, sealed = open_manifest(path)
     require_index(path, manifest)
     if not check_teacher_files(path):
-        print(f"{path / TEACHER} was written without checksums: only its shapes and numbers are checked")
+        say(f"{path / TEACHER} was written without checksums: only its shapes and numbers are checked")
     load_teacher_head(path, manifest)
     load_teacher_embedding(path, manifest)
     shards, problems = list[ProvenShard](), list[str]()
@@ -32,11 +33,11 @@ def verify_cache(path: Path) -> None:
         raise CacheError(f"{len(problems)} of {manifest.units} shards are damaged:\n  " + "\n  ".join(problems))
     verify_index(path, manifest, sealed, shards)
     if sealed is None:
-        print(
+        say(
             f"{path} was sealed without {CHECKSUMS}: what its shards and its identity do not tell is not checked (the "
             f"teacher's name, counts of what was left out, versions); `stillroom reindex {path}` seals it as it is"
         )
-    print(
+    say(
         f"{path}: {manifest.units} shards, {sum(shard.record.samples for shard in shards):,} samples, "
         f"{sum(shard.record.tokens for shard in shards):,} tokens; every checksum, row and number is good"
     )

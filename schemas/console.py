@@ -1,12 +1,32 @@
-"""The console that every command prints to: it shows what a user has named or written as it is, never as markup."""
+"""The console that every command prints to: what a user has named or written is shown, never read as markup or obeyed.
 
-from typing import NoReturn
+A name or a text may hold what clears a screen, sets a title or turns a line around: that is escaped.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NoReturn
 
 from rich.console import Console
+from rich.segment import Segment
+from rich.text import Text
+
+from schemas.shown import harmless
 
 
-class _OpenEnded(Console):
-    """Leaves it to the command what a closed pipe means, where rich itself would end it with code 1."""
+class _Console(Console):
+    """Escapes what a terminal would obey, and leaves it to the command what a closed pipe means.
+
+    Rich itself would pass on the first, and end the command with code 1 for the second.
+    """
+
+    def render_str(self, text: str, **settings: Any) -> Text:
+        """Escaped before it is laid out, so that a column is as wide as what is shown in it."""
+        return super().render_str(harmless(text), **settings)
+
+    def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+        """Segments, each as harmless as it looks: every table, bar and line passes here."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=harmless(segment.text))
 
     def on_broken_pipe(self) -> NoReturn:
         """Called by rich while the error is handled. Raises BrokenPipeError, once: what is still held is dropped."""
@@ -16,4 +36,9 @@ class _OpenEnded(Console):
 
 def make_console(stderr: bool = False) -> Console:
     """Without markup, which a sample's `[/INST]` would be, emoji codes, or colours guessed from the text."""
-    return _OpenEnded(stderr=stderr, markup=False, emoji=False, highlight=False)
+    return _Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def say(message: str) -> None:
+    """Print one line of a command's result, whole however narrow the terminal is."""
+    make_console().print(message, soft_wrap=True)

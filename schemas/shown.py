@@ -1,11 +1,15 @@
 """How values that a user gave stand in messages: short, on one line, and with nothing that a terminal would obey."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 LONGEST_VALUE = 80  # characters of a value
 LONGEST_LINE = 2_000  # characters of a line of a message: paths may be long
 MOST_NAMES = 12
+
+# Control characters except line ends and tabs, what turns the direction of a line, and halves of characters.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def quoted(value: Any) -> str:
@@ -28,6 +32,11 @@ def listed(names: Iterable[Any]) -> str:
 def printable(message: str) -> str:
     """A whole message for a terminal: lines stay lines, every other character that cannot be seen is escaped."""
     return "\n".join(_shorten("".join(map(_visible, line)), LONGEST_LINE) for line in message.split("\n"))
+
+
+def harmless(text: str) -> str:
+    """A text that is itself what is shown: only what a terminal would obey is escaped, and nothing is shortened."""
+    return _OBEYED.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def _visible(character: str) -> str:

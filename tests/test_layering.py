@@ -160,6 +160,17 @@ def test_reading_a_config_needs_no_torch() -> None:
     assert not found & {"torch", "transformers", "ray", "spacy"}
 
 
+@pytest.mark.parametrize("command", ["plan", "extract", "train", "generate"])
+def test_a_mistake_in_a_config_is_told_before_anything_heavy_is_loaded(command: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("nonsense: 1\n")
+    found = loaded(
+        "import sys\nfrom jobs.cli import main\n"
+        f"sys.argv = ['stillroom', {command!r}, {str(tmp_path / 'c.yaml')!r}]\n"
+        "try: main()\nexcept SystemExit as end: assert end.code == 2"
+    )
+    assert not found & {"torch", "transformers", "ray", "spacy", "zarr", "pandas"}
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["extract", "--help"], ["schema", "train"]])
 def test_the_command_line_answers_before_anything_heavy_is_loaded(arguments: list[str]) -> None:
     found = loaded(

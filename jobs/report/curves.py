@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jobs.report.runs import Group
+from schemas.shown import printable
 from schemas.storage.atomic import disk_full, file_beside
 
 # Okabe and Ito's colours, told apart with any colour vision; beyond seven groups the dashes change.
@@ -48,5 +49,5 @@ def draw_curves(groups: Sequence[Group], references: Mapping[str, float], path: 
 
 
 def _as_text(name: str) -> str:
-    """What stands between two dollars would be set as a formula."""
-    return name.replace("$", r"\$")
+    """What stands between two dollars would be set as a formula, and no font draws what cannot be printed."""
+    return printable(name).replace("$", r"\$")

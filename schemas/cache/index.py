@@ -1,5 +1,6 @@
 """index.parquet: where each sample lies. Made of the shards, and written last: a cache that has one is complete."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from schemas.errors import CacheError
 from schemas.storage.atomic import disk_full, file_beside
 from schemas.storage.file_record import check_file
 from schemas.storage.fingerprint import hash_file
+from schemas.storage.regular import open_regular
 
 INDEX_KEY = b"stillroom-index"
 
@@ -30,7 +32,7 @@ def write_index(cache: Path, manifest: CacheManifest) -> int:
         sealed.check_teacher(cache)
     with disk_full(INDEX, cache), file_beside(cache / INDEX) as path:
         samples, shards = 0, list[str]()
-        with pq.ParquetWriter(path, INDEX_SCHEMA, compression="zstd") as index:
+        with path.open("wb") as file, pq.ParquetWriter(file, INDEX_SCHEMA, compression="zstd") as index:
             for unit in range(manifest.units):
                 shard = shard_path(cache, unit)
                 record = check_shard(shard, manifest, sealed.shards[unit] if sealed else None)
@@ -67,7 +69,8 @@ def read_index(cache: Path, manifest: CacheManifest, sealed: Checksums | None) -
     else:
         check_file(path, sealed.index, f"run `stillroom reindex {cache}`")
     try:
-        table = pq.read_table(path, memory_map=True)
+        with open_regular(path) as file:  # Arrow opens no name that is not UTF-8
+            table = pq.read_table(file)
         table.validate(full=True)  # otherwise a damaged id fails only where it is used
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last, of a column's name
         raise CacheError(f"cannot read {path}: {error}; run `stillroom reindex {cache}`") from error
@@ -119,7 +122,7 @@ def _is_in_order(table: pa.Table, units: int) -> bool:
 
 
 def _index_rows(samples: Path, unit: int) -> pa.RecordBatch:
-    with pa.memory_map(str(samples)) as source:
+    with pa.memory_map(os.fsencode(samples)) as source:
         table = pa.ipc.open_file(source).read_all()
         rows = len(table)
         columns = [

@@ -1,5 +1,6 @@
 """One opened shard: its samples as columns that are mapped, not read."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class Ragged:
 
 def _read_samples(path: Path) -> pa.Table:
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        table = pa.ipc.open_file(pa.memory_map(os.fsencode(path))).read_all()
         table.validate()  # or a length that is damaged would be read beyond the map's end; costs microseconds
     except (OSError, pa.ArrowException) as error:
         raise CacheError(f"cannot read {path}: {error}; {redo(path.parent)}") from error

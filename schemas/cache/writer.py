@@ -4,6 +4,7 @@ A shard's bytes are a function of its unit alone: no times, no random names, no 
 and one reading for the checksums, mostly from the page cache.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -103,7 +104,7 @@ def _write_samples(path: Path, samples: Sequence[CachedSample], options: pa.ipc.
         "row_count": pa.array(row_count, pa.int32()),
     }
     batch = pa.record_batch([columns[name] for name in SAMPLES_SCHEMA.names], schema=SAMPLES_SCHEMA)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SAMPLES_SCHEMA, options=options) as writer:
+    with pa.OSFile(os.fsencode(path), "wb") as sink, pa.ipc.new_file(sink, SAMPLES_SCHEMA, options=options) as writer:
         writer.write_batch(batch)
     return int(row_count.sum())
 

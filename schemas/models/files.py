@@ -11,6 +11,7 @@ from typing import Any
 
 from schemas.errors import ModelError, StillroomError
 from schemas.storage.record import parse_object, read_content
+from schemas.storage.regular import require_utf8
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -70,7 +71,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def require_small_files(folder: Path, raises: type[StillroomError]) -> None:
-    """Raises `raises` if a file that transformers would read whole is not a regular one, or above 256 MiB."""
+    """Raises `raises` if a file that transformers would read whole is not a regular one, or above 256 MiB, or if it
+    could not open the folder by its name."""
+    require_utf8(folder, raises)
     for path in sorted(path for path in folder.glob("*") if path.suffix in (".json", ".txt", ".model", ".jinja")):
         if path.exists() and not path.is_file():
             raise raises(f"cannot read {path}: it is not a regular file")

@@ -15,6 +15,7 @@ from schemas.cache.teacher_files import check_teacher_file, read_teacher_files
 from schemas.errors import CacheError
 from schemas.models.logits import LogitTransform
 from schemas.models.teacher_proof import prove_teacher
+from schemas.storage.regular import require_utf8
 
 # W_U is padded with rows of zeros up to a multiple of this: a product whose result has rows of, say, 6,844 numbers
 # takes 1.4 times as long on a CPU as one of 6,848.
@@ -85,6 +86,7 @@ def load_teacher_embedding(cache: Path, manifest: CacheManifest) -> Tensor | Non
 
 
 def _load(path: Path, what: str, shape: tuple[int, int], bias: bool) -> dict[str, Tensor]:
+    require_utf8(path, CacheError)
     check_teacher_file(path.parents[1], path.name, read_teacher_files(path.parents[1]))
     try:
         tensors: dict[str, Tensor] = load_file(path)

@@ -11,6 +11,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import cast
 
+from schemas.errors import StillroomError
+
 RECORD_BYTES = 64 << 20  # of one small file: a config of a model, a record of a cache or of a run
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -30,6 +32,16 @@ def require_regular(path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "not a file")
         raise OSError(errno.EINVAL, f"it is {kind}, and a regular file is wanted", str(path))
+
+
+def require_utf8(path: Path, raises: type[StillroomError]) -> None:
+    """Raises `raises` if a name in `path` is not UTF-8: the libraries that read weights and tokenizers open no such."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise raises(
+            f"{path}: weights and tokenizers can be read only under names in UTF-8, and this is not one: rename it"
+        ) from None
 
 
 def open_regular(path: Path) -> BufferedReader:

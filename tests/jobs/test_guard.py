@@ -1,5 +1,6 @@
 """Whatever a user or a machine does to a command, it ends in one message and an exit code."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from jobs.cli import app
-from jobs.guard import INTERRUPTED, NOTHING_KEPT, guard
+from jobs.guard import INTERRUPTED, NOTHING_KEPT, guard, make_output_safe
 from schemas.errors import CorpusError
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
@@ -37,6 +38,13 @@ def test_errors_become_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     assert (code, said) == (2, "stillroom: cannot read or write /a/b: Permission denied\n")
     with pytest.raises(ZeroDivisionError), guard():  # an error of the program keeps its traceback
         raise ZeroDivisionError
+
+
+def test_warnings_are_as_harmless_as_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    make_output_safe()
+    assert logging.lastResort is not None
+    logging.lastResort.emit(logging.makeLogRecord({"msg": "%s was left behind", "args": ("a\x1b[31m",)}))
+    assert capsys.readouterr().err == "a\\x1b[31m was left behind\n"
 
 
 def test_every_command_says_what_an_interrupt_keeps(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 from rich.table import Table
+from rich.text import Text
 
-from schemas.console import make_console
+from schemas.console import make_console, say
 
 NAME = "q[bold] [/INST] :cat:"
 
@@ -16,3 +17,20 @@ def test_nothing_is_read_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
     console.print(table)
     console.rule(NAME)
     assert capsys.readouterr().out.count(NAME) == 5
+
+
+def test_nothing_is_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\x1b[2J\u202eb"
+    table = Table(name)
+    table.add_row(name)
+    console = make_console()
+    console.print(table)
+    console.print(name, Text(name))
+    say(name)
+    said = capsys.readouterr().out
+    assert said.count(r"a\x1b[2J\u202eb") == 5 and "\x1b" not in said
+
+
+def test_a_line_of_a_result_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    say("word " * 100)
+    assert capsys.readouterr().out == "word " * 100 + "\n"

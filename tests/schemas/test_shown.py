@@ -1,6 +1,6 @@
 """What a user gave stands in a message short, on one line, and harmless."""
 
-from schemas.shown import listed, printable, quoted
+from schemas.shown import harmless, listed, printable, quoted
 
 
 def test_values_are_shortened_and_escaped() -> None:
@@ -21,3 +21,9 @@ def test_a_message_keeps_its_lines_and_nothing_that_a_terminal_obeys() -> None:
         r"one" "\n" r"two é 漢\x1b]0;title\x07\x9b\r\u202e\ud800\udc80"
     )
     assert len(printable("y" * 100_000)) < 2_000
+
+
+def test_a_text_keeps_everything_but_what_a_terminal_obeys() -> None:
+    kept = "漢\u3000字\xa0é\n\tعَ\u200cب 👩\u200d💻\xad"
+    assert harmless(kept) == kept and harmless("y" * 100_000) == "y" * 100_000
+    assert harmless("a\x1b]0;t\x07\r\x9b\u202e\u2066\u2028\ud800") == r"a\x1b]0;t\x07\r\x9b\u202e\u2066\u2028\ud800"
