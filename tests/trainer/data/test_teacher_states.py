@@ -1,0 +1,85 @@
+"""The teacher's states as a loss reads them: what the cache holds, row by row, in float32."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from schemas.cache.reader import Cache
+from schemas.errors import CacheError
+from tests.caches import build_cache, extraction, write_corpus
+from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from trainer.data.request import BatchRequest, Drawn
+from trainer.data.teacher_states import PooledTeacher, SparseTeacher, TeacherHidden, TeacherMass
+
+STATES = {
+    "hidden": [1],
+    "mass": [1],
+    "top_k": {"k": 3},
+    "sampled": {"draws": 2},
+    "pooled": {"pooling": "last", "dtype": "float16"},
+}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+    folder = tmp_path_factory.mktemp("states")
+    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe", 300), hidden=8, layers=1, heads=2)
+    corpus = write_corpus(folder / "corpus.jsonl", TEXTS[:3])
+    cache = Cache(build_cache(extraction(folder / "cache", folder / "teacher", corpus, states=STATES)))
+    positions = [2, 0]
+    return Drawn(cache, positions, [cache.sample(position) for position in positions], [])
+
+
+def stored(drawn: Drawn, row: int, kind: str, layer: int = 1) -> np.ndarray:
+    return drawn.cache.states(drawn.positions[row], [drawn.cache.array(kind, layer)])[0]
+
+
+def test_rows_of_tokens(drawn: Drawn) -> None:
+    hidden, mass = TeacherHidden(1).collate(drawn), TeacherMass(1).collate(drawn)
+    likeliest, sampled = SparseTeacher("top_k").collate(drawn), SparseTeacher("sampled").collate(drawn)
+    for row, sample in enumerate(drawn.samples):
+        length = len(sample.token_ids)
+        for tensor, kind in (
+            (hidden, "hidden"),
+            (mass, "mass"),
+            (likeliest.ids_BTn, "top_k/ids"),
+            (likeliest.values_BTn, "top_k/logprobs"),
+            (sampled.ids_BTn, "sampled/ids"),
+            (sampled.values_BTn, "sampled/weights"),
+        ):
+            np.testing.assert_array_equal(tensor[row, :length].numpy(), stored(drawn, row, kind))
+            assert not tensor[row, length:].any()
+        assert mass[row].sum() == pytest.approx(1, abs=1e-5)
+    assert likeliest.ids_BTn.dtype == torch.long and likeliest.values_BTn.shape[-1] == 4
+    assert {hidden.dtype, mass.dtype, sampled.values_BTn.dtype} == {torch.float32}
+
+
+def test_rows_of_samples(drawn: Drawn) -> None:
+    """The last hidden state, pooled by the last token, but for the rounding to float16 on disk."""
+    pooled, hidden = PooledTeacher().collate(drawn), TeacherHidden(1).collate(drawn)
+    assert pooled.shape == (2, 8) and pooled.dtype == torch.float32
+    for row, sample in enumerate(drawn.samples):
+        last = hidden[row, len(sample.token_ids) - 1]
+        assert torch.equal(pooled[row], last.half().float())
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (TeacherHidden(0), r"holds no hidden/0 \(it holds .*\); extract with that layer in `states`$"),
+        (TeacherMass(2), r"holds no mass/2 \("),
+        (SparseTeacher("other"), r"holds no other \(.*extract with it in `states`$"),
+    ],
+)
+def test_what_the_cache_does_not_hold_is_refused(drawn: Drawn, request_: BatchRequest[Any], said: str) -> None:
+    with pytest.raises(CacheError, match=said):
+        request_.require(drawn.cache)
+
+
+def test_what_it_holds_is_accepted_and_requests_are_values(drawn: Drawn) -> None:
+    requests: list[BatchRequest[Any]] = [TeacherHidden(1), TeacherMass(1), SparseTeacher("top_k"), PooledTeacher()]
+    for request in requests:
+        request.require(drawn.cache)
+    assert len({*requests, TeacherHidden(1), PooledTeacher()}) == 4
