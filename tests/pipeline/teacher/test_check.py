@@ -12,20 +12,12 @@ from pipeline.teacher.check import TIES, compare_rows
 from schemas.configs.states import StatesConfig
 from schemas.errors import ModelError
 from tests.pipeline.teacher.tiny_models import SMALL, load, random_samples, run
-from tests.tiny import tiny_llama, tiny_tokenizer
 
 SIZES = {"vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 
 
 def states(*layers: int | str) -> StatesConfig:
     return StatesConfig.model_validate({"hidden": list(layers), "mass": [], "dtype": "float32"})
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("llama")
-    tiny_llama(folder, tiny_tokenizer(folder))
-    return folder
 
 
 def test_longformers_inner_layers_are_refused_and_its_last_is_right(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from schemas.errors import CacheError, ConfigError, ModelError
 from schemas.models.logits import LogitTransform
 from tests.caches import as_recorded, build_cache, extraction, write_corpus
 from tests.pipeline.teacher.tiny_models import CAUSAL, edit_weights, load, random_samples, run, sample
-from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from tests.tiny import TEXTS
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.data.loader import BatchBuilder
 from trainer.data.teacher_states import SparseTeacher
@@ -61,13 +61,6 @@ def test_top_k_is_that_of_the_models_own_logits(name: str, tmp_path: Path) -> No
     )
     clear = torch.diff(truth.topk(8).values).abs().min(1).values > 1e-4  # no two so near that rounding may swap them
     assert clear.float().mean() > 0.8 and torch.equal(ids_found[clear], ids[clear])
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sparse")
-    tiny_llama(folder, tiny_tokenizer(folder))
-    return folder
 
 
 def sampled(**given: object) -> StatesConfig:

@@ -1,0 +1,47 @@
+"""A loss is found by its config: in the module of its name, or in the one that the config names."""
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from schemas.configs.losses.base import WeightedLoss
+from schemas.configs.losses.registry import LOSSES
+from schemas.errors import ConfigError
+from trainer.objectives.loss import Loss
+from trainer.objectives.registry import find_loss
+
+
+class Elsewhere(WeightedLoss):
+    """Of another package."""
+
+    name = "elsewhere"
+    module = "a_module_of_another_package"
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_config_has_its_loss(name: str) -> None:
+    found = find_loss(LOSSES[name])
+    assert isinstance(found, type) and issubclass(found, Loss)
+    assert found.__module__ == f"trainer.objectives.{name}"
+
+
+def test_another_packages_loss_is_where_its_config_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("a_module_of_another_package")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with pytest.raises(ConfigError, match=r"^cannot load the loss 'elsewhere' of a_module_.*: AttributeError: .*LOSS"):
+        find_loss(Elsewhere)
+    monkeypatch.setattr(module, "LOSS", int, raising=False)
+    wanted = r"^a_module_of_another_package\.LOSS, the loss 'elsewhere', is not derived from trainer\..*\.Loss$"
+    with pytest.raises(ConfigError, match=wanted):
+        find_loss(Elsewhere)
+    monkeypatch.setattr(module, "LOSS", Loss)
+    found: object = find_loss(Elsewhere)
+    assert found is Loss
+
+
+def test_a_module_that_is_not_there_is_named() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^cannot load the loss 'elsewhere' of a_module_.*: ModuleNotFoundError: No mod"
+    ):
+        find_loss(Elsewhere)
