@@ -1,5 +1,6 @@
 """forward_kl against autograd over plain log_softmax, however rows and columns are chosen and cut into chunks."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from schemas.configs.losses.kd import KDConfig
 from tests.trainer.objectives.precision import gradient_of
+from trainer.objectives.kernels.carried import CarriedCrossEntropy
 from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.kernels.divergences import choose_divergence
 from trainer.objectives.kernels.forward_kl import forward_kl, kl_and_gradient
@@ -160,13 +162,71 @@ def test_teacher_logits_are_asked_for_within_the_budget() -> None:
     assert asked == [6, 6, 6, 2]
 
 
+class CountedRows(Rows):
+    """Remembers the size of every block that it was asked for."""
+
+    def members(self, rows: slice) -> slice:
+        blocks.append(rows.stop - rows.start)
+        return super().members(rows)
+
+
+class CountedEntropy(CarriedCrossEntropy):
+    """Remembers how many positions came at once."""
+
+    def add(self, positions: slice | Tensor, logits_pV: Tensor, gradient_pV: Tensor) -> None:
+        positions_at_once.append(len(logits_pV))
+        super().add(positions, logits_pV, gradient_pV)
+
+
+blocks: list[int] = []
+positions_at_once: list[int] = []
+
+
+@pytest.mark.parametrize(("vocabulary", "sizes"), [(12, [6, 6, 1]), (48, [5, 5, 3]), (60, [4, 4, 4, 1])])
+def test_a_block_is_bounded_by_both_sides(vocabulary: int, sizes: list[int]) -> None:
+    """64 numbers: ten compared columns, or a quarter of the student's."""
+    blocks.clear()
+    rows = CountedRows(torch.arange(13), torch.arange(13), torch.ones(13), 13)
+    chunks = replace(ON_CPU, block=64)
+    logits = torch.zeros(13, vocabulary)
+    forward_kl(logits, rows, Columns(10), lambda r: torch.zeros(13, 10)[r], torch.ones(13), 1.0, chunks=chunks)
+    assert blocks == sizes
+
+
+def test_what_only_cross_entropy_wants_comes_in_blocks_too() -> None:
+    """Positions 3 to 9 are in no row; all except 4 and 6 have a label."""
+    positions_at_once.clear()
+    rows, logits = Rows(torch.arange(3), torch.arange(3), torch.ones(3), 3), torch.zeros(10, 12, requires_grad=True)
+    wanted = torch.tensor([place not in (4, 6) for place in range(10)])
+    carried = CountedEntropy(torch.arange(10), wanted, 0.5, 1.0, logits)
+    chunks = replace(ON_CPU, block=24)
+    kl = forward_kl(logits, rows, Columns(12), lambda r: torch.zeros(3, 12)[r], torch.ones(3), 1.0, carried, 1, chunks)
+    assert positions_at_once == [2, 1, 2, 2, 1]
+    assert carried.total.item() == pytest.approx(8 * math.log(12))
+    (gradient,) = torch.autograd.grad(kl + 0.5 * carried.total, logits)
+    right = 0.5 * (torch.full((10, 12), 1 / 12) - torch.eye(10, 12)) * wanted[:, None]
+    torch.testing.assert_close(gradient, right)
+
+
+def test_kl_and_gradient_by_hand() -> None:
+    """The teacher's logits come divided by the temperature, the student's do not."""
+    student, teacher = torch.tensor([[2.0, 0.0]]).double(), torch.tensor([[0.0, 1.0]]).double()
+    out = torch.empty_like(student)
+    for level in (0.0, 7.0, -30.0):  # near 0, and far from it
+        kl = kl_and_gradient(student + level, teacher + level, 2.0, out)
+        p, q = teacher.softmax(-1), (student / 2).softmax(-1)
+        torch.testing.assert_close(kl, (p * (p / q).log()).sum(-1))
+        torch.testing.assert_close(out, q - p)
+
+
 def test_the_gradient_is_handed_over_once() -> None:
     logits = torch.zeros(2, 3, requires_grad=True)
     rows = Rows(torch.arange(2), torch.arange(2), torch.ones(2), 2)
     kl = forward_kl(logits, rows, Columns(3), lambda r: torch.randn(2, 3)[r], torch.ones(2), 1.0)
     kl.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="handed over already"):
+    with pytest.raises(RuntimeError) as refused:
         kl.backward()
+    assert str(refused.value) == "the gradient of forward_kl was handed over already; compute the loss again"
 
 
 def test_equal_distributions_have_no_divergence() -> None:
