@@ -34,8 +34,8 @@ class Shard:
         # One record batch per shard: its only chunk is the map itself, where combining chunks would copy it.
         self.columns: dict[str, Any] = {name: table.column(name).chunk(0) for name in table.column_names}
         self.lists = {name: Ragged(self.columns[name]) for name in LISTS}
-        self.row_start: np.ndarray = self.columns["row_start"].to_numpy(zero_copy_only=False)
-        self.row_count: np.ndarray = self.columns["row_count"].to_numpy(zero_copy_only=False)
+        self.row_start: np.ndarray = self.columns["row_start"].to_numpy()
+        self.row_count: np.ndarray = self.columns["row_count"].to_numpy()
 
     def sample(self, row: int) -> CachedSample:
         """The sample in one row of samples.arrow."""
@@ -63,7 +63,7 @@ class Ragged:
         self.offsets: np.ndarray = column.offsets.to_numpy()
         values = column.values
         pairs = pa.types.is_fixed_size_list(values.type)
-        flat = (values.values if pairs else values).to_numpy(zero_copy_only=True)
+        flat = (values.values if pairs else values).to_numpy()
         self.values: np.ndarray = flat.reshape(-1, 2) if pairs else flat
 
     def __getitem__(self, row: int) -> np.ndarray:

@@ -89,6 +89,14 @@ def with_columns(**columns: list[int]) -> Callable[[pa.Table], pa.Table]:
         (with_columns(row=[1, 2, 0, 1, 2]), "does not list every row of a shard once and in order"),
         (with_columns(shard=[1, 1, 0, 0, 0]), "does not list every row of a shard once and in order"),
         (with_columns(shard=[0, 0, 2, 2, 2]), "does not list every row of a shard once and in order"),
+        (
+            with_columns(shard=[0, 0, 1, 1, 2], row=[0, 1, 0, 1, 0]),
+            "does not list every row of a shard once and in order",
+        ),
+        (
+            with_columns(shard=[-1, 0, 1, 1, 1], row=[0, 0, 0, 1, 2]),
+            "does not list every row of a shard once and in order",
+        ),
         (with_columns(shard=[-1, -1, 1, 1, 1]), "does not list every row of a shard once and in order"),
         (with_columns(tokens=[3, 5, -2, 1, 4]), "does not list every row of a shard once and in order"),
         (lambda table: table.slice(0, 0), "holds no samples"),

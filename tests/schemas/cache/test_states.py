@@ -55,6 +55,10 @@ def test_what_is_no_group_is_named(tmp_path: Path) -> None:
     (tmp_path / "zarr.json").write_text('{"attributes": []}')
     with pytest.raises(CacheError, match=r"zarr\.json is damaged: TypeError\("):
         check_group(tmp_path)
+    (tmp_path / "zarr.json").write_text("[]")
+    with pytest.raises(CacheError) as refused:
+        check_group(tmp_path)
+    assert str(refused.value) == f"{tmp_path}/zarr.json is damaged: not JSON (it is not an object)"
 
 
 @pytest.mark.parametrize(
