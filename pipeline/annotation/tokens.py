@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.corpus.sample import Sample
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import CorpusError, TokenizerError
+from schemas.models.tokenizer_run import run_tokenizer
 
 Overlong = Literal["truncate", "skip", "error"]
 
@@ -80,7 +81,7 @@ def _eos(tokenizer: PreTrainedTokenizerBase) -> int:
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[Encoding]:
     if not texts:
         return []
-    encodings = tokenizer(texts, add_special_tokens=True, truncation=False, padding=False, verbose=False).encodings
+    encodings = run_tokenizer(tokenizer, texts).encodings
     if encodings is None:
         raise TokenizerError("the teacher's tokenizer is not a fast one and gives no character offsets")
     return list(encodings)

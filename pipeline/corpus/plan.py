@@ -22,6 +22,7 @@ from schemas.cache.codec import CODECS
 from schemas.cache.manifest import CorpusRecord
 from schemas.configs.extraction import BatchingConfig
 from schemas.errors import CorpusError
+from schemas.models.tokenizer_run import run_tokenizer
 
 MEASURED_SAMPLES = 256  # tokenized to learn how many bytes there are per token
 # Of samples.arrow, beside the text: 4 bytes of id and 8 of offsets per token; a word or phrase has 8, and there is
@@ -174,7 +175,7 @@ def _measure(corpus: Corpus, head: list[Sample | None], tokenizer: PreTrainedTok
             if head
             else f"the corpus holds no records: {', '.join(map(str, corpus.files))}"
         )
-    ids = tokenizer(texts, add_special_tokens=True, truncation=False, padding=False, verbose=False)["input_ids"]
+    ids = run_tokenizer(tokenizer, texts)["input_ids"]
     return sum(len(text.encode()) for text in texts), max(1, sum(map(len, ids)))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.corpus.sample import Spans
+from schemas.models.tokenizer_run import run_tokenizer
 
 _HIDDEN = "\n"  # ends a line for every annotator, so that no sentence runs across
 
@@ -53,7 +54,7 @@ class SpecialTokens:
 
 
 def _beginning(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    encoded = tokenizer("a", return_special_tokens_mask=True)
+    encoded = run_tokenizer(tokenizer, "a", return_special_tokens_mask=True)
     if not encoded["special_tokens_mask"][0]:
         return None
     return str(tokenizer.convert_ids_to_tokens(encoded["input_ids"][0]))

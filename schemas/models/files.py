@@ -62,7 +62,7 @@ def resolve_model(name: str, revision: str | None) -> Path:
         ) from error
 
 
-MODEL_FILE_BYTES = 256 << 20  # a large vocabulary takes 35 MB
+MODEL_FILE_BYTES = 128 << 20  # a large vocabulary takes 35 MB
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def require_small_files(folder: Path, raises: type[StillroomError]) -> None:
-    """Raises `raises` if a file that transformers would read whole is not a regular one, or above 256 MiB, or if it
+    """Raises `raises` if a file that transformers would read whole is not a regular one, or above 128 MiB, or if it
     could not open the folder by its name."""
     require_utf8(folder, raises)
     for path in sorted(path for path in folder.glob("*") if path.suffix in (".json", ".txt", ".model", ".jinja")):

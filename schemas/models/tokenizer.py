@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.errors import TokenizerError
 from schemas.models.files import TOKENIZER_FILES, brief, quiet_transformers, read_json, require_small_files
+from schemas.models.tokenizer_growth import require_bounded_growth
 from schemas.models.tokenizer_rules import same_tokenizer
+from schemas.models.tokenizer_run import is_panic, run_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -58,6 +60,7 @@ def load_chosen_tokenizer(folder: Path, trust_remote_code: bool = False) -> "Pre
     from transformers import AutoTokenizer
 
     require_small_files(folder, TokenizerError)
+    require_bounded_growth(folder)
     if not any((folder / name).is_file() for name in _VOCABULARIES):
         raise TokenizerError(
             f"there is no tokenizer in {folder}: it has no tokenizer.json; name its folder in `tokenizer`"
@@ -70,7 +73,9 @@ def _open(auto: Any, folder: Path, trust_remote_code: bool) -> Any:
         with quiet_transformers():
             return auto.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
     # The Rust tokenizers raise bare Exception for a damaged file, so no narrower class will do; it is passed on, named.
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         raise TokenizerError(f"cannot load the tokenizer in {folder}: {brief(error)}") from error
 
 
@@ -83,7 +88,7 @@ def _usable(tokenizer: Any, folder: Path) -> "PreTrainedTokenizerFast":
             "convert it to a fast one, with a tokenizer.json"
         )
     try:
-        probe = tokenizer("A b", return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+        probe = run_tokenizer(tokenizer, "A b", return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
     # A setting of another type than transformers expects shows here, as whatever its code raises; passed on, named.
     except Exception as error:
         raise TokenizerError(f"the tokenizer in {folder} cannot tokenize 'A b': {brief(error)}") from error

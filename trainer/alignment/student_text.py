@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from schemas.cache.samples import CachedSample
 from schemas.errors import TokenizerError
+from schemas.models.tokenizer_run import run_tokenizer
 from trainer.alignment.spans import check_offsets
 
 
@@ -42,12 +43,12 @@ class StudentTokenizer:
 
     def __call__(self, samples: Sequence[CachedSample]) -> list[StudentText]:
         """The student's tokens of each text, cut at `max_tokens`, with the end of sequence if asked for and not cut."""
-        encoded = self.tokenizer(
+        encoded = run_tokenizer(
+            self.tokenizer,
             [sample.text for sample in samples],
             return_offsets_mapping=True,
             return_special_tokens_mask=True,
             return_attention_mask=False,
-            verbose=False,
         )
         rows = zip(
             samples, encoded["input_ids"], encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True

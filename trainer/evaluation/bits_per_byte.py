@@ -26,6 +26,7 @@ from schemas.errors import CorpusError, ModelError, TokenizerError
 from schemas.models.forward import forward_errors
 from schemas.models.positions import require_positions, require_tokens
 from schemas.models.tokenizer import load_tokenizer
+from schemas.models.tokenizer_run import run_tokenizer
 from trainer.evaluation.metrics.bits_per_byte import BitsPerByte
 from trainer.student.load import load_causal
 
@@ -105,12 +106,8 @@ def _encode(
         raise TokenizerError(
             f"{type(tokenizer).__name__} is a slow tokenizer: it cannot say which characters a token covers"
         )
-    encoded = tokenizer(
-        list(texts),
-        return_offsets_mapping=True,
-        return_special_tokens_mask=True,
-        return_attention_mask=False,
-        verbose=False,
+    encoded = run_tokenizer(
+        tokenizer, texts, return_offsets_mapping=True, return_special_tokens_mask=True, return_attention_mask=False
     )
     columns = encoded["input_ids"], encoded["offset_mapping"], encoded["special_tokens_mask"]
     for text, ids, offsets, special in zip(texts, *columns, strict=True):

@@ -18,6 +18,7 @@ from schemas.models.files import resolve_model
 from schemas.models.forward import forward_errors
 from schemas.models.positions import require_tokens, usable_positions
 from schemas.models.tokenizer import load_tokenizer
+from schemas.models.tokenizer_run import run_tokenizer, tokenizer_errors
 from trainer.generation.sampling import InverseTransform, uniform_numbers
 from trainer.runs.folder import MODEL, RECORD, read_run, require_model
 from trainer.student.device import choose_device, use_bfloat16
@@ -63,7 +64,7 @@ class Continuer:
 
     def encode(self, name: str, text: str) -> Prompt:
         """With what the tokenizer puts before a text, without what it puts after."""
-        encoded = self.tokenizer(text, return_special_tokens_mask=True, verbose=False)
+        encoded = run_tokenizer(self.tokenizer, text, return_special_tokens_mask=True)
         tokens: list[int] = encoded["input_ids"]
         body = [place for place, added in enumerate(encoded["special_tokens_mask"]) if not added]
         begun = tokens[: body[-1] + 1] if body else [t for t in tokens[:1] if t == self.tokenizer.bos_token_id]
@@ -106,10 +107,11 @@ class Continuer:
 
     def _decode(self, prompt: Prompt, written: list[int]) -> str:
         """The text of `written` behind its prompt: alone, SentencePiece would drop the space that it begins with."""
-        head, whole, alone = (
-            str(self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-            for tokens in (prompt.tokens, prompt.tokens + written, written)
-        )
+        with tokenizer_errors(self.tokenizer):
+            head, whole, alone = (
+                str(self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+                for tokens in (prompt.tokens, prompt.tokens + written, written)
+            )
         # Bytes that are not UTF-8 can spoil the end of the prompt, too; then a space is the lesser loss.
         return whole[len(head) :] if whole.startswith(head) else alone
 

@@ -6,12 +6,13 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from schemas.cache.samples import CachedSample
+from schemas.models.tokenizer_run import run_tokenizer
 from trainer.alignment.student_text import StudentText
 
 
 def sentence_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
     """Token ids of each text, at most `max_tokens` with the special ones, as sentence-transformers makes them."""
-    encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens, return_attention_mask=False, verbose=False)
+    encoded = run_tokenizer(tokenizer, texts, truncation=True, max_length=max_tokens, return_attention_mask=False)
     ids: list[list[int]] = encoded["input_ids"]
     return ids
 

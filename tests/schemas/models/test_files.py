@@ -55,7 +55,7 @@ def test_large_and_special_files_are_refused(tmp_path: Path) -> None:
     require_small_files(tmp_path, ModelError)
     with (tmp_path / "tokenizer.json").open("wb") as file:
         file.truncate(MODEL_FILE_BYTES + 1)
-    with pytest.raises(ModelError, match=r"tokenizer\.json: it is larger than the 268,435,456 bytes"):
+    with pytest.raises(ModelError, match=r"tokenizer\.json: it is larger than the 134,217,728 bytes"):
         require_small_files(tmp_path, ModelError)
     (tmp_path / "tokenizer.json").unlink()
     os.mkfifo(tmp_path / "vocab.txt")

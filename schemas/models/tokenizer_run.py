@@ -1,0 +1,41 @@
+"""Texts to tokens: the one place where a tokenizer that was loaded from a folder is run."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import TokenizerError
+from schemas.models.files import brief
+
+if TYPE_CHECKING:
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
+
+
+def run_tokenizer(tokenizer: "PreTrainedTokenizerBase", texts: str | Sequence[str], **options: Any) -> "BatchEncoding":
+    """What `tokenizer` makes of one text or of several, never cut or padded unless `options` say so.
+
+    Raises TokenizerError if its own code fails: a regular expression that tries too many ways, an unknown token that
+    its vocabulary lacks.
+    """
+    with tokenizer_errors(tokenizer):
+        whole = texts if isinstance(texts, str) else list(texts)
+        return tokenizer(whole, **{"truncation": False, "padding": False, "verbose": False, **options})
+
+
+@contextmanager
+def tokenizer_errors(tokenizer: "PreTrainedTokenizerBase") -> Iterator[None]:
+    """Turn what the Rust tokenizers raise into a TokenizerError that names the tokenizer.json."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error) is not Exception and not is_panic(error):
+            raise
+        raise TokenizerError(
+            f"{tokenizer.name_or_path}/tokenizer.json fails at a text: {brief(error)}; look at its regular expressions "
+            "and its unknown token, or take another tokenizer"
+        ) from None
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether the Rust tokenizers' own code gave up: no class of theirs can be imported, and it is not an Exception."""
+    return type(error).__name__ == "PanicException"
