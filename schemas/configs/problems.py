@@ -1,0 +1,111 @@
+"""Problems of a config, each in one line: where its value came from, its whole field, and what it should be."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_origin
+
+import yaml
+from pydantic import BaseModel
+
+from schemas.configs.overrides import Override, Place
+from schemas.shown import quoted
+
+ITEM = "N"  # stands for the number of a list's item where a field is suggested
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Where the values of a config came from."""
+
+    path: Path
+    root: yaml.Node | None  # of the file
+    data: dict[str, Any]  # all values, with those of the command line
+    overrides: Sequence[tuple[Place, Override]]  # in their order: a later one displaces an earlier one
+
+    def describe(self, problem: Any, model: type[BaseModel]) -> str:
+        """One of pydantic's problems in one line."""
+        place = self._place(problem)
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "unknown field" + _suggestion(place, model)
+        elif problem["type"] == "missing":
+            message = "this field is required"
+        given = problem.get("input")
+        if problem["type"] not in ("missing", "extra_forbidden") and isinstance(given, (str, int, float, bool)):
+            message += f" (given: {quoted(given)})"
+        return f"{self._origin(place)}: {_dotted(place)}: {message}"
+
+    def _place(self, problem: Any) -> Place:
+        """Pydantic's place without the names of chosen classes and union members, which are no fields."""
+        value: Any = self.data
+        place: list[str | int] = []
+        for number, part in enumerate(problem["loc"]):
+            if (isinstance(value, dict) and part in value) or (isinstance(value, list) and part in range(len(value))):
+                value = value[part]
+            elif problem["type"] != "missing" or number + 1 < len(problem["loc"]):
+                continue
+            place.append(part)
+        return tuple(place)
+
+    def _origin(self, place: Place) -> str:
+        """The override that gave the value, or for which a section was made; or else the line of the file."""
+        for held, override in reversed(self.overrides):
+            if place[: len(held)] == held:
+                return str(override)
+        line = None
+        node = self.root
+        for part in place:
+            node, line = _child(node, part) or (None, line)
+        made = (override for held, override in self.overrides if node is None and place and held[: len(place)] == place)
+        in_file = str(self.path) if line is None else f"{self.path}:{line}"
+        return str(next(made, in_file))
+
+
+def _dotted(place: Place) -> str:
+    dotted = ".".join(map(str, place))
+    return (dotted if dotted.isprintable() and len(dotted) <= 200 else quoted(dotted)) or "config"
+
+
+def _child(node: yaml.Node | None, part: Any) -> tuple[yaml.Node, int] | None:
+    """What a node holds under a name or number, and its line."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == str(part):
+                return value, key.start_mark.line + 1
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part], node.value[part].start_mark.line + 1
+    return None
+
+
+def _suggestion(place: Place, model: type[BaseModel]) -> str:
+    """A field of nearly this name in the same section, or else the whole field elsewhere."""
+    name, section = str(place[-1]), tuple(ITEM if isinstance(part, int) else part for part in place[:-1])
+    fields = list(_fields(model, (), set()))
+    elsewhere = {field[-1]: field for field in reversed(fields) if field[:-1] != section}
+    here = [field[-1] for field in fields if field[:-1] == section and field[-1] != name]
+    if name in elsewhere:
+        return f"; did you mean `{'.'.join(elsewhere[name])}`?"
+    if near := difflib.get_close_matches(name, here, n=1):
+        return f"; did you mean `{near[0]}`?"
+    near = difflib.get_close_matches(name, list(elsewhere), n=1)
+    return f"; did you mean `{'.'.join(elsewhere[near[0]])}`?" if near else ""
+
+
+def _fields(model: type[BaseModel], section: tuple[str, ...], seen: set[type[BaseModel]]) -> Iterator[tuple[str, ...]]:
+    """Every field below `model`, as the names that lead to it; a class that stands in two places is named in one."""
+    if model in seen:
+        return
+    seen.add(model)
+    yield from ((*section, name) for name in model.model_fields)
+    for name, field in model.model_fields.items():
+        stack: list[tuple[Any, tuple[str, ...]]] = [(field.annotation, (*section, name))]
+        while stack:
+            annotation, place = stack.pop()
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                yield from _fields(annotation, place, seen)
+            inside = (*place, ITEM) if get_origin(annotation) is list else place
+            stack += [(part, inside) for part in getattr(annotation, "__args__", ())]
+            for mark in getattr(annotation, "__metadata__", ()):
+                stack += [(choice, inside) for choice in getattr(mark, "choices", ())]
