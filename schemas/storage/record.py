@@ -48,7 +48,8 @@ def parse_record(content: bytes, record: type[Record], path: Path, raises: type[
     """
     data = parse_object(content, path, raises)
     known = get_args(record.model_fields["format"].annotation)[0], get_args(record.model_fields["version"].annotation)
-    if data.get("format") != known[0] or data.get("version") not in known[1]:
+    version = data.get("version")  # true and 1.0 are equal to 1
+    if data.get("format") != known[0] or type(version) is not int or version not in known[1]:
         raise raises(
             f"{path}: this is {data.get('format')!r:.80} version {data.get('version')!r:.80}; this stillroom reads "
             f"{known[0]!r} version {' or '.join(map(str, known[1]))}"
