@@ -103,10 +103,10 @@ def rebuild_index(cache: Path) -> None:
     """Make index.parquet anew from the shards."""
     from pipeline.output.resume import locked
     from schemas.cache.index import write_index
-    from schemas.models.teacher_proof import prove_teacher
+    from schemas.models.teacher_seal import cover_teacher
 
     manifest = read_manifest(cache)
     with locked(cache, say):
-        prove_teacher(cache, manifest)  # what is sealed now is believed from then on
+        cover_teacher(cache, manifest)
         samples = write_index(cache, manifest)
     say(f"{cache}: index of {samples:,} samples")

@@ -43,6 +43,7 @@ from schemas.cache.index import write_index
 from schemas.cache.manifest import TEACHER
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import ConfigError, ResourceError
+from schemas.models.teacher_seal import cover_teacher
 from schemas.progress import Progress
 
 POLL_SECONDS = 0.5
@@ -77,6 +78,7 @@ def extract(config: ExtractionConfig) -> ExtractionResult:
             require_room(cache, plan, request.manifest.arrays, missing, beside)
             with connected(config.workers) as connection, terminable():
                 reports = _Driver(request, output, missing, progress, connection).run()
+        cover_teacher(cache, request.manifest)
         write_index(cache, request.manifest)
         return make_result(request, cache, output.done | {n: r.record for n, r in reports.items()}, reports, started)
 

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from schemas.cache.manifest import TEACHER
 from schemas.errors import CacheError
+from schemas.storage.atomic import write_text
 from schemas.storage.file_record import FileRecord, check_file, list_files
 from schemas.storage.record import read_record
 from schemas.strict import Strict
@@ -24,9 +25,9 @@ class TeacherFiles(Strict):
 
 
 def record_teacher_files(teacher: Path) -> None:
-    """Write files.json over what lies in the folder `teacher`. Reads every byte of it once."""
+    """Write files.json over what lies in the folder `teacher`, whole or not at all. Reads every byte of it once."""
     record = TeacherFiles(files=list_files(teacher))
-    (teacher / FILES).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_text(teacher / FILES, record.model_dump_json(indent=1) + "\n")
 
 
 def read_teacher_files(cache: Path) -> TeacherFiles | None:

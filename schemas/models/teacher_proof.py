@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from schemas.cache.checksums import CHECKSUMS
+from schemas.cache.checksums import read_checksums
 from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest
 from schemas.errors import CacheError, StillroomError
 from schemas.models.files import quiet_transformers
@@ -16,11 +16,11 @@ from schemas.storage.fingerprint import hash_files
 def prove_teacher(cache: Path, manifest: CacheManifest) -> None:
     """The tokenizer hashes to what the identity says; so does config.json, and the sizes and the logit formula are its.
 
-    Does nothing in a cache with checksums, which cover more; nor with config.json, where another folder's tokenizer was
-    used and so its config.json was kept. Raises CacheError that names what differs.
+    Does nothing in a cache whose checksums cover the teacher's files; nor with config.json, where another folder's
+    tokenizer was used and so its config.json was kept. Raises CacheError that names what differs.
     """
     teacher, hashes = cache / TEACHER, manifest.identity.get("teacher")
-    if (cache / CHECKSUMS).exists() or not isinstance(hashes, dict):
+    if not isinstance(hashes, dict) or _is_covered(cache, manifest):
         return
     if hash_files(teacher, tokenizer_files(teacher)) != hashes.get("tokenizer"):
         raise CacheError(f"the tokenizer in {teacher} is not the one that the cache was made with; extract again")
@@ -40,6 +40,11 @@ def prove_teacher(cache: Path, manifest: CacheManifest) -> None:
                 f"{cache / MANIFEST} was altered: teacher.{name} is {said}, and by teacher/config.json it is {found}; "
                 "extract again"
             )
+
+
+def _is_covered(cache: Path, manifest: CacheManifest) -> bool:
+    sealed = read_checksums(cache, manifest)
+    return sealed is not None and sealed.teacher is not None
 
 
 def _read_config(teacher: Path, wanted: Any) -> Any:

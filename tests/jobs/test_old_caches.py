@@ -5,12 +5,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from jobs.extract import rebuild_index
+from jobs.verify import verify_cache
 from schemas.cache.checksums import CHECKSUMS
+from schemas.cache.index import write_index
 from schemas.cache.manifest import read_manifest
+from schemas.cache.reader import Cache
 from schemas.cache.teacher_files import check_teacher_files, record_teacher_files
 from schemas.errors import CacheError
+from schemas.models.teacher_head import load_teacher_head
 from schemas.models.teacher_tokenizer import load_teacher_tokenizer
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "cache-1"
@@ -34,6 +39,46 @@ def test_a_whole_one_is_sealed(cache: Path) -> None:
     rebuild_index(cache)
     assert (cache / CHECKSUMS).exists()
     assert load_teacher_tokenizer(cache, read_manifest(cache)) is not None
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "unembedding.safetensors", "config.json"])
+def test_what_is_altered_after_sealing_is_noticed(cache: Path, name: str) -> None:
+    """The teacher's files had no checksums of their own: sealing gives them some."""
+    rebuild_index(cache)
+    path = cache / "teacher" / name
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CacheError, match=rf"{name} does not have its checksum"):
+        verify_cache(cache)
+    with pytest.raises(CacheError, match=rf"{name} does not have its checksum"):
+        load_teacher_head(cache, Cache(cache).manifest)
+
+
+def test_sealing_twice_changes_nothing(cache: Path) -> None:
+    rebuild_index(cache)
+    first = {path: path.read_bytes() for path in cache.rglob("*") if path.is_file() and path.name != "index.parquet"}
+    rebuild_index(cache)
+    assert all(path.read_bytes() == content for path, content in first.items())
+    verify_cache(cache)
+
+
+def test_one_sealed_without_the_teachers_files_is_proven_still(cache: Path) -> None:
+    """As `reindex` sealed old caches when checksums.json was new: the identity proves the tokenizer at least."""
+    write_index(cache, read_manifest(cache))
+    assert json.loads((cache / CHECKSUMS).read_text())["teacher"] is None
+    swap_two_tokens(cache)
+    for refuse in (lambda: load_teacher_tokenizer(cache, read_manifest(cache)), lambda: rebuild_index(cache)):
+        with pytest.raises(CacheError, match="is not the one that the cache was made with"):
+            refuse()
+
+
+def test_an_unembedding_that_cannot_be_is_not_sealed(cache: Path) -> None:
+    path = cache / "teacher" / "unembedding.safetensors"
+    save_file({name: tensor * float("nan") for name, tensor in load_file(path).items()}, path)
+    with pytest.raises(CacheError, match="holds numbers that are not finite"):
+        rebuild_index(cache)
+    assert not (cache / CHECKSUMS).exists() and not (cache / "teacher" / "files.json").exists()
 
 
 def test_an_altered_tokenizer_is_neither_sealed_nor_loaded(cache: Path) -> None:

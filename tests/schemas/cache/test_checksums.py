@@ -151,7 +151,8 @@ def test_reindex_seals_a_cache_of_before_with_the_same_index(made: Path, copy: P
     rebuild_index(copy)
     assert (copy / "index.parquet").read_bytes() == (made / "index.parquet").read_bytes()
     sealed = read_checksums(copy, read_manifest(copy))
-    assert sealed is not None and sealed.teacher is None
+    assert sealed is not None and sealed == read_checksums(made, read_manifest(made))
+    assert (copy / "teacher/files.json").read_bytes() == (made / "teacher/files.json").read_bytes()
     verify_cache(copy)
 
 
