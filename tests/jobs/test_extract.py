@@ -1,0 +1,60 @@
+"""What `stillroom plan` and `stillroom reindex` say of a real config and a real cache."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.filesize import decimal
+
+from jobs.extract import rebuild_index, show_plan
+from pipeline.corpus.plan import predict_bytes
+from pipeline.request.request import make_request
+from schemas.configs.extraction import ExtractionConfig
+from schemas.configs.yaml import dump_config, load_config
+from tests.caches import extraction, smallest_cache, write_corpus
+from tests.tiny import TEXTS
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cache = smallest_cache(tmp_path_factory.mktemp("extract"), 4, 60)
+    return cache.parent
+
+
+def test_a_plan_says_what_would_be_done_and_writes_nothing(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    (tmp_path / "texts").mkdir()
+    corpus = write_corpus(tmp_path / "texts" / "a.jsonl", TEXTS[:4])
+    (tmp_path / "texts" / ".hidden.jsonl").write_text("{}")
+    kept = {"states": {"hidden": [1], "mass": [1]}, "corpus": {"files": [str(corpus.parent)]}}
+    config = extraction(tmp_path / "new", made / "teacher", corpus, **kept)
+    (tmp_path / "extract.yaml").write_text(dump_config(config))
+    show_plan(tmp_path / "extract.yaml", ["batching.unit_tokens=60"])
+    rows = dict(
+        line.split(None, 1)
+        for line in capsys.readouterr().out.splitlines()
+        if not line.startswith(("files left", "on disk"))
+    )
+    request = make_request(load_config(tmp_path / "extract.yaml", ExtractionConfig, ["batching.unit_tokens=60"]))
+    assert rows["fingerprint"].strip() == request.manifest.fingerprint
+    assert rows["samples"].strip() == "4 (0 empty left out)"
+    assert rows["units"].strip() == f"{len(request.plan.units)} of about 60 tokens"
+    assert rows["arrays"].strip() == "hidden/1 (float32), mass/1 (float32)"
+    assert rows["teacher"].strip() == "teacher (causal), 1 layers"
+    show_plan(tmp_path / "extract.yaml", ["batching.unit_tokens=60"])
+    said = capsys.readouterr().out
+    assert (
+        f"about {decimal(predict_bytes(request.plan, request.manifest.arrays))}, and the teacher's unembedding" in said
+    )
+    assert f"{tmp_path / 'texts' / '.hidden.jsonl'} (hidden)" in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_index_made_anew_is_the_same(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache = Path(shutil.copytree(made / "cache", tmp_path / "cache"))
+    (cache / "index.parquet").unlink()
+    rebuild_index(cache)
+    assert capsys.readouterr().out.splitlines()[-1] == f"{cache}: index of 4 samples"
+    assert (cache / "index.parquet").read_bytes() == (made / "cache" / "index.parquet").read_bytes()
