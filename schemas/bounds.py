@@ -32,7 +32,7 @@ Template = Annotated[str, Field(min_length=1, max_length=100_000)]
 
 
 def _place(value: Any) -> Any:
-    return locate(value) if isinstance(value, (str, Path)) else value
+    return str(locate(value)) if isinstance(value, (str, Path)) else value  # JSON has no paths
 
 
 def _model(value: Any) -> Any:
