@@ -5,6 +5,7 @@ holder touches it every few seconds. A process that finds it takes it over, and 
 host or has not touched it for a minute. Ages are by the file system's own clock, so hosts need not agree on a time.
 """
 
+import errno
 import os
 import platform
 import threading
@@ -157,11 +158,17 @@ def _remove(path: Path, seen: _Seen) -> bool:
 
 
 def _look(path: Path) -> _Seen | None:
+    """The file at `path`, if there is one. Raises OSError for what is not a file, as no lock is."""
     try:
         with open_regular(path) as file:
             return _Seen(file.read(MOST_BYTES), os.fstat(file.fileno()).st_mtime)
-    except FileNotFoundError:
-        return None
+    except FileNotFoundError as error:
+        if not path.is_symlink():
+            return None
+        raise OSError(errno.EINVAL, f"the lock {path} is a link to nothing: remove it", str(path)) from error
+    except OSError as error:
+        said = f"the lock {path} cannot be read ({error.strerror}): remove it"
+        raise OSError(error.errno, said, str(path)) from error
 
 
 def _parse(path: Path, seen: _Seen) -> LockRecord | None:

@@ -170,3 +170,15 @@ def test_of_many_that_find_a_stale_lock_one_gets_it(tmp_path: Path) -> None:
     for worker in workers:
         worker.join()
     assert clashes.value == 0 and entered.value > 50
+
+
+@pytest.mark.parametrize(("kind", "said"), [("link", "is a link to nothing"), ("folder", "it is a folder")])
+def test_what_is_no_lock_is_named_with_the_way_out(tmp_path: Path, kind: str, said: str) -> None:
+    path = tmp_path / ".writer"
+    if kind == "link":
+        path.symlink_to(tmp_path / "gone")
+    else:
+        path.mkdir()
+    with pytest.raises(OSError, match=rf"the lock {path} .*{said}.*remove it"):
+        take(path)
+    assert os.path.lexists(path)
