@@ -18,7 +18,7 @@ from schemas.errors import CacheError, StillroomError
 from schemas.storage.file_record import describe_file
 from schemas.storage.fingerprint import differences
 from schemas.storage.lock import STALE_SECONDS, Lock, acquire
-from schemas.storage.writable import require_writable
+from schemas.storage.writable import require_apart, require_writable
 
 ROUNDING = ("tokenizers", "torch", "transformers")  # another version of these may cut or round otherwise
 LOG = "extraction.jsonl"
@@ -63,6 +63,7 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
     work in the folder, and if its shards were written under other versions of the libraries than would write the rest.
     """
     require_writable(cache)
+    require_apart(cache)
     is_new = not cache.exists()
     with locked(cache, say) as lock, _open_log(cache) as log_file:
         found = _find_manifest(cache, manifest)  # asked again under the lock
@@ -162,7 +163,7 @@ def locked(cache: Path, say: Callable[[str], None]) -> Iterator[Lock]:
         (cache / SHARDS).mkdir(parents=True, exist_ok=True)
         lock = acquire(cache / LOCK, lambda holder: _busy(cache, holder), say)
     except OSError as error:
-        raise CacheError(f"cannot write to the output folder {cache}: {error}") from error
+        raise CacheError(f"cannot write to the output folder {cache}: {error.strerror or error}") from error
     try:
         yield lock
     finally:

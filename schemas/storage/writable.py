@@ -6,6 +6,21 @@ from pathlib import Path
 from schemas.errors import RunError
 from schemas.storage.storage import locate
 
+PUBLISHED = {"cache.json": "a cache", "run.json": "a run"}  # the record of a folder in which nothing else may lie
+
+
+def require_apart(target: Path) -> None:
+    """Raises RunError if the folder `target` would lie inside a cache or a run, where it would be taken for a part.
+
+    One that holds a record of its own is left alone: it was made there before this was asked.
+    """
+    if any((target / record).exists() for record in PUBLISHED):
+        return
+    for folder in target.resolve().parents:
+        for record, what in PUBLISHED.items():
+            if (folder / record).is_file():
+                raise RunError(f"cannot write to {target}: {folder} is {what}; give a place outside it")
+
 
 def require_writable(target: Path) -> None:
     """Raises RunError if `target` cannot be made, or written into where it is a folder, or replaced where it is a file.

@@ -30,7 +30,7 @@ from schemas.storage.file_record import FileRecord, list_files
 from schemas.storage.fingerprint import differences, fingerprint
 from schemas.storage.lock import STALE_SECONDS, Lock, acquire
 from schemas.storage.record import read_record
-from schemas.storage.writable import require_writable
+from schemas.storage.writable import require_apart, require_writable
 from schemas.strict import Strict
 from trainer.student.saved_tokenizer import save_tokenizer
 
@@ -198,6 +198,7 @@ class RunFolder:
     def _found(self) -> RunRecord | None:
         if not (self.path / RECORD).exists():  # a finished run may lie where nobody can write
             require_writable(self.path)
+            require_apart(self.path)
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"output {self.path} is a file; give a folder")
         if (self.path / RECORD).exists():

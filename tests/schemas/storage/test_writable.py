@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import RunError
-from schemas.storage.writable import require_writable
+from schemas.storage.writable import require_apart, require_writable
 
 
 def test_places_that_can_be_written_to(tmp_path: Path) -> None:
@@ -52,3 +52,19 @@ def test_a_read_only_file_system(tmp_path: Path) -> None:
                 require_writable(target)
     finally:
         subprocess.run(["umount", str(tmp_path / "mounted")], capture_output=True, check=False)
+
+
+@pytest.mark.parametrize(("record", "what"), [("cache.json", "a cache"), ("run.json", "a run")])
+def test_nothing_is_made_inside_a_cache_or_a_run(tmp_path: Path, record: str, what: str) -> None:
+    outer = tmp_path / "outer"
+    (outer / "shards").mkdir(parents=True)
+    (outer / record).touch()
+    (tmp_path / "link").symlink_to(outer / "shards")
+    for target in (outer / "shards" / "00009", outer / "new" / "deeper", tmp_path / "link" / "x"):
+        with pytest.raises(RunError, match=rf"cannot write to {target}: {outer} is {what}; give a place outside it"):
+            require_apart(target)
+    require_apart(outer)  # which is that cache or run itself
+    require_apart(tmp_path / "beside")
+    (outer / "runs").mkdir()
+    (outer / "runs" / "run.json").touch()  # made there before this was asked
+    require_apart(outer / "runs")
