@@ -38,8 +38,12 @@ class AnnotatorKind:
 
     @property
     def usage(self) -> str:
-        """How a config names it."""
-        return f"{self.name}:{self.argument}" if self.argument else self.name
+        """How a config names it, with what the argument is."""
+        return self.spec(self.argument)
+
+    def spec(self, argument: str) -> str:
+        """How a config names it with this argument; empty for none."""
+        return f"{self.name}:{argument}" if argument else self.name
 
 
 ANNOTATORS: Registry[AnnotatorKind] = Registry(
@@ -52,9 +56,15 @@ def load_annotator(spec: str) -> Annotator:
 
     Raises AnnotatorError if it is unknown or not installed, or lacks what it needs.
     """
+    kind, argument = parse_annotator(spec)
+    return kind.load(argument)
+
+
+def parse_annotator(spec: str) -> tuple[AnnotatorKind, str]:
+    """The kind and the argument that a config's NAME or NAME:ARGUMENT stands for. Raises AnnotatorError if unknown."""
     name, colon, argument = spec.partition(":")
     kind = ANNOTATORS.get(name)
     if kind is None or bool(argument) != bool(kind.argument) or bool(colon) != bool(kind.argument):
         known = ", ".join(f"'{kind.usage}' ({kind.about})" for kind in ANNOTATORS.values())
         raise AnnotatorError(f"Unknown span annotator {quoted(spec)}. Set `spans.annotator` to one of {known}.")
-    return kind.load(argument)
+    return kind, argument

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.annotation.annotator import Annotator, load_annotator
+from pipeline.annotation.annotator import Annotator, load_annotator, parse_annotator
 from pipeline.annotation.tokens import Counts, TokenizedSample, tokenize
 from pipeline.corpus.sample import NO_SPANS, AnnotatedSample, Sample, Spans
 from pipeline.corpus.special_tokens import SpecialTokens
@@ -51,8 +51,8 @@ class Job:
 def make_job(request: Request, cache: Path) -> Job:
     """The job for workers, whose working directory is another: paths in the config that are local become absolute."""
     config = request.config
-    kind, colon, name = config.spans.annotator.partition(":")
-    spans = config.spans.model_copy(update={"annotator": kind + colon + _absolute(name)})
+    annotator, argument = parse_annotator(config.spans.annotator)
+    spans = config.spans.model_copy(update={"annotator": annotator.spec(_absolute(argument))})
     tokenizer = None if config.teacher.tokenizer is None else _absolute(config.teacher.tokenizer)
     teacher = config.teacher.model_copy(update={"tokenizer": tokenizer})
     job_config = config.model_copy(update={"spans": spans, "teacher": teacher})

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from pipeline.annotation.annotator import ANNOTATORS, AnnotatorKind, load_annotator
+from pipeline.annotation.annotator import ANNOTATORS, AnnotatorKind, load_annotator, parse_annotator
 from pipeline.annotation.spans.words import WordAnnotator, find_words, span_array
 from pipeline.corpus.sample import Spans
 from schemas.cache.annotator import UNANNOTATED, marks_phrases
@@ -46,3 +46,9 @@ def test_a_new_annotator_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spans.noun_phrases.tolist() == [[0, 3], [4, 7]]
     with pytest.raises(AnnotatorError, match=r"'shouting:LOUDNESS' \(a toy\)"):
         load_annotator("shouting")
+
+
+@pytest.mark.parametrize("spec", ["english", "none", "spacy:en_core_web_sm", "spacy:/a/b:c"])
+def test_what_a_config_says_is_parsed_in_one_place(spec: str) -> None:
+    kind, argument = parse_annotator(spec)
+    assert kind.spec(argument) == spec

@@ -115,3 +115,19 @@ def test_what_was_fetched_is_proven_too(job: Job, tmp_path: Path) -> None:
     other_tokenizer(tmp_path / "teacher")
     with pytest.raises(ModelError, match="is not the driver's teacher: config, tokenizer differ"):
         prepare(replace(job, folders=elsewhere))
+
+
+def test_a_pipeline_in_a_folder_is_given_to_workers_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their working directory is another; the name of an installed one is no folder, and stays."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pipe").mkdir()
+    tiny_llama(tmp_path / "teacher", tiny_tokenizer(tmp_path / "teacher", "bpe"))
+    request = make_request(
+        extraction(tmp_path / "cache", tmp_path / "teacher", write_corpus(tmp_path / "corpus.jsonl"))
+    )
+    for spec, expected in (("spacy:pipe", f"spacy:{tmp_path}/pipe"), ("spacy:other", "spacy:other"), ("none", "none")):
+        spans = request.config.spans.model_copy(update={"annotator": spec})
+        asked = replace(request, config=request.config.model_copy(update={"spans": spans}))
+        assert make_job(asked, tmp_path / "cache").config.spans.annotator == expected
