@@ -12,6 +12,7 @@ from schemas.cache.reader import Cache
 from schemas.configs.training import TrainingConfig
 from schemas.progress import Progress
 from trainer.evaluation.metric import Measurement, read_measurement
+from trainer.runs.bounds import require_sensible
 from trainer.runs.caches import count_steps, join_fingerprints, open_caches
 from trainer.runs.checkpoint import CheckpointRecord, find_start, save_checkpoint
 from trainer.runs.folder import RunFolder, require_model
@@ -41,6 +42,7 @@ def train(config: TrainingConfig, cache: Cache | None = None) -> RunResult:
     started = time.monotonic()
     caches = open_caches(config, cache)
     fingerprint = join_fingerprints(caches)
+    require_sensible(config, min(map(len, caches.values())))
     steps = count_steps(config, len(caches["corpus"]))
     folder = RunFolder(config, fingerprint, steps)
     if folder.record.finished:
