@@ -1,6 +1,8 @@
 """The teacher's unembedding, which a cache keeps: the final hidden state times W_U gives its exact logits. On request,
 also its input embeddings."""
 
+import logging
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -16,6 +18,8 @@ from schemas.errors import CacheError
 from schemas.models.logits import LogitTransform
 from schemas.models.teacher_proof import prove_teacher
 from schemas.storage.regular import require_utf8
+
+logger = logging.getLogger(__name__)
 
 # W_U is padded with rows of zeros up to a multiple of this: a product whose result has rows of, say, 6,844 numbers
 # takes 1.4 times as long on a CPU as one of 6,848.
@@ -83,6 +87,18 @@ def load_teacher_embedding(cache: Path, manifest: CacheManifest) -> Tensor | Non
         return None
     tensors = _load(cache / TEACHER / EMBEDDINGS, "input embeddings", (record.rows, record.width), bias=False)
     return tensors["weight"].float()
+
+
+@lru_cache
+def warn_of_unproven(cache: Path) -> None:
+    """Say once per process if nothing proves the numbers of the teacher's matrices in `cache`."""
+    if read_teacher_files(cache) is None:
+        logger.warning(
+            "%s was made before its teacher's files had checksums: their shapes and numbers are checked, and nothing "
+            "shows whether they are the ones that were written. `stillroom reindex %s` seals them as they are; to be "
+            "sure, remove %s and extract again: no shard is redone",
+            *(cache / TEACHER, cache, cache / TEACHER),
+        )
 
 
 def _load(path: Path, what: str, shape: tuple[int, int], bias: bool) -> dict[str, Tensor]:

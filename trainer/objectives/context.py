@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.reader import Cache
 from schemas.models.logits import LogitTransform
-from schemas.models.teacher_head import TeacherHead, load_teacher_embedding, load_teacher_head
+from schemas.models.teacher_head import TeacherHead, load_teacher_embedding, load_teacher_head, warn_of_unproven
 from schemas.models.teacher_tokenizer import load_teacher_tokenizer
 from schemas.models.tokenizer_rules import same_tokenizer
 from trainer.alignment.vocabulary import SharedVocabulary, share_vocabulary
@@ -73,6 +73,8 @@ class CachedContext:
     @cached_property
     def head(self) -> TeacherHead | None:
         """Raises CacheError: missing, misshapen, not finite."""
+        if self.manifest.teacher.head is not None:
+            warn_of_unproven(self.cache.path)
         return load_teacher_head(self.cache.path, self.manifest)
 
     @cached_property

@@ -13,7 +13,7 @@ from torch import nn
 
 from schemas.configs.losses.base import Texts
 from schemas.configs.training import StudentConfig, TrainingConfig
-from schemas.models.teacher_head import load_teacher_embedding
+from schemas.models.teacher_head import load_teacher_embedding, warn_of_unproven
 from trainer.alignment.student_text import StudentTokenizer, TextTokenizer
 from trainer.data.loader import BatchBuilder, batches
 from trainer.evaluation.held_out import HeldOut
@@ -79,6 +79,7 @@ def make_student(config: StudentConfig, caches: Caches, tokenizer: Any, start: S
     model = load_student(config, tokenizer)
     if config.embeddings == "teacher_pca":
         corpus = caches["corpus"]
+        warn_of_unproven(corpus.path)
         start_from_teacher(model, load_teacher_embedding(corpus.path, corpus.manifest))
     return model
 

@@ -1,5 +1,6 @@
 """What a loss may know of both models is what their folders say, and what costs is made when it is first read."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from jobs.extract import rebuild_index
 from schemas.cache.reader import Cache
 from schemas.models.logits import LogitTransform
-from tests.caches import build_cache, extraction, write_corpus
+from tests.caches import build_cache, extraction, without_checksums, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.alignment.vocabulary import canonical_pieces
 from trainer.objectives.context import CachedContext
@@ -54,3 +56,21 @@ def test_the_shared_vocabulary_of_one_tokenizer_is_every_piece_once(made: Path) 
     assert torch.equal(vocabulary.student_ids, vocabulary.teacher_ids)
     shared = [pieces[token] for token in vocabulary.student_ids.tolist()]
     assert len(shared) == len(set(shared)) and set(shared) >= {piece for piece in pieces if piece and len(piece) > 1}
+
+
+def test_matrices_without_checksums_are_said_once(made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A cache of before: nothing shows whether its unembedding is the one that was written, until it is sealed."""
+    old = without_checksums(Path(shutil.copytree(made / "cache", tmp_path / "cache")))
+    model: Any = AutoModelForCausalLM.from_pretrained(made / "student")
+    tokenizer = AutoTokenizer.from_pretrained(made / "student")
+    for _ in range(2):
+        assert CachedContext(Cache(old), model, tokenizer).head is not None
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"{old}/teacher was made before its teacher's files had checksums")
+    assert f"`stillroom reindex {old}` seals them as they are" in said and "\n" not in said
+    caplog.clear()
+    sealed = without_checksums(Path(shutil.copytree(made / "cache", tmp_path / "sealed")))
+    rebuild_index(sealed)
+    assert CachedContext(Cache(sealed), model, tokenizer).head is not None
+    assert CachedContext(Cache(made / "cache"), model, tokenizer).head is not None
+    assert not caplog.records
