@@ -24,6 +24,7 @@ from trainer.alignment.quality import (
     REASONS,
     AlignmentQuality,
     VocabularyCoverage,
+    describe_begin_twice,
     measure_alignment,
     measure_vocabulary,
 )
@@ -77,7 +78,8 @@ def _vocabulary_rows(found: VocabularyCoverage) -> dict[str, str]:
 
 def _alignment_rows(found: AlignmentQuality) -> dict[str, str]:
     why = "".join(f"; {found.skipped[reason]:,} {said}" for reason, said in REASONS.items() if reason in found.skipped)
-    return {
+    twice = {"note": describe_begin_twice(found.begin_twice, found.samples)} if found.begin_twice else {}
+    return twice | {
         "aligned spans": f"{found.spans_mean:.1f} per sample",
         "covered by spans": f"{found.coverage_mean:.1%} of the response, {found.coverage_min:.1%} in the worst sample",
         "samples without spans": f"{sum(found.skipped.values()):,}{why}",

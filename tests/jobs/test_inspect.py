@@ -104,3 +104,11 @@ def test_a_cache_without_tokens_fits_any_student(tmp_path: Path, inspect: Comman
     )
     with pytest.raises(RuntimeError, match="keeps sentence embeddings and no tokens"):
         inspect(tmp_path / "cache", "--student", tmp_path / "encoder")
+
+
+def test_a_student_that_begins_texts_twice_is_told_so(made: Path, tmp_path: Path, inspect: Command) -> None:
+    corpus = write_corpus(tmp_path / "corpus.jsonl", ["<s>The old miller", "A small grey cat"])
+    build_cache(extraction(tmp_path / "cache", made / "teacher", corpus))
+    shown = inspect(tmp_path / "cache", "--student", made / "teacher")
+    assert "note 1 of 2 samples begin twice" in shown
+    assert "begin twice" not in inspect(tmp_path / "cache", "--student", made / "other")

@@ -57,6 +57,7 @@ class AlignmentQuality:
     skipped: Mapping[Reason, int]  # samples without any span
     agreement: float = 1.0  # spans by the response's tokens of the side that has fewer
     levels: Mapping[str, LevelQuality] = field(default_factory=dict)  # by name, e.g. "phrase"
+    begin_twice: int = 0  # samples that spell out the beginning of sequence that the student's tokenizer adds
 
     def metrics(self) -> dict[str, float]:
         """What a run reports at step 0."""
@@ -86,6 +87,14 @@ class AlignmentQuality:
         return f"{covered}, {spans}, {without}"
 
 
+def describe_begin_twice(samples: int, measured: int) -> str:
+    """What to say of `samples` of `measured` samples that begin twice in the student's tokens, and the way out."""
+    return (
+        f"{samples:,} of {measured:,} samples begin twice: their text spells out the beginning of sequence (BOS) that "
+        "the student's tokenizer adds as well; take it out of the template or the texts"
+    )
+
+
 @dataclass(frozen=True)
 class VocabularyCoverage:
     """The shared vocabulary of two tokenizers, and how much of the texts it can say. Special tokens do not count."""
@@ -110,9 +119,11 @@ def measure_alignment(
     skipped: Counter[Reason] = Counter()
     levels = {_name(request): request for request in requests if request.level != "aligned"}
     counts: dict[str, list[int]] = {name: [] for name in sorted(levels)}
+    begin_twice = 0
     for sample, text in _drawn(cache, text_tokenizer, limit, seed):
         on_teacher, _, count = aligned_spans(sample.token_offsets, text.offsets, sample.prompt_end)
         fewer = min(_tokens_after(offsets, sample.prompt_end) for offsets in (sample.token_offsets, text.offsets))
+        begin_twice += text.begins_twice
         agreements += [count / fewer] if fewer else []
         for name, request in levels.items():
             counts[name].append(label_spans(request, sample, text)[2])
@@ -125,7 +136,8 @@ def measure_alignment(
             skipped["empty_response" if empty else "cut" if text.cut else "no_common_end"] += 1
     agreement = fmean(agreements) if agreements else 0.0
     found = {name: LevelQuality(fmean(each), each.count(0)) for name, each in counts.items()}
-    return AlignmentQuality(len(covered), fmean(covered), min(covered), fmean(spans), dict(skipped), agreement, found)
+    covers = (len(covered), fmean(covered), min(covered), fmean(spans))
+    return AlignmentQuality(*covers, dict(skipped), agreement, found, begin_twice)
 
 
 def require_alignment(quality: AlignmentQuality, cache: Path, min_coverage: float, min_agreement: float) -> None:

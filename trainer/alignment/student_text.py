@@ -26,6 +26,12 @@ class StudentText:
     length: int  # tokens that count as text: all except an end of sequence that the teacher's tokens don't have
     cut: bool  # longer than max_tokens: characters at the end have no token here
 
+    @property
+    def begins_twice(self) -> bool:
+        """Whether the text spells out the beginning of sequence that the tokenizer adds as well."""
+        is_added = self.offsets[:2, 0] == self.offsets[:2, 1]
+        return len(self.ids) > 1 and bool(self.ids[0] == self.ids[1] and is_added[0] and not is_added[1])
+
 
 TextTokenizer = Callable[[Sequence[CachedSample]], list[StudentText]]
 

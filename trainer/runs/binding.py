@@ -1,11 +1,12 @@
 """The objective of a run bound to its student and its caches, and the proof that the two can be aligned."""
 
+import logging
 from typing import Any
 
 from schemas.cache.arrays import keeps_tokens
 from schemas.configs.losses.base import Texts
 from schemas.configs.training import TrainingConfig
-from trainer.alignment.quality import MEASURED, measure_alignment, require_alignment
+from trainer.alignment.quality import MEASURED, describe_begin_twice, measure_alignment, require_alignment
 from trainer.alignment.student_text import TextTokenizer
 from trainer.data.tied_tokens import Spans
 from trainer.objectives.context import CachedContext
@@ -13,6 +14,8 @@ from trainer.objectives.objective import Objective, build_objective
 from trainer.runs.caches import Caches
 from trainer.student.head_check import check_logits
 from trainer.student.states import StudentUnembedding
+
+logger = logging.getLogger(__name__)
 
 
 def bind_objectives(config: TrainingConfig, caches: Caches, model: Any, tokenizer: Any) -> dict[Texts, Objective]:
@@ -35,7 +38,8 @@ def prove_alignment(
 ) -> dict[str, float]:
     """How well the student's tokens are aligned with each cache's, as metrics; nothing for an encoder.
 
-    Raises RunError below `min_coverage` or `min_agreement`, where a loss reads the teacher.
+    Warns of samples that begin twice in the student's tokens. Raises RunError below `min_coverage` or `min_agreement`,
+    where a loss reads the teacher.
     """
     found: dict[str, float] = {}
     for texts, cache in caches.items():
@@ -44,6 +48,8 @@ def prove_alignment(
         requests = objectives[texts].of_batch
         spans = [request for request in requests if isinstance(request, Spans)]
         quality = measure_alignment(cache, text_tokenizer, MEASURED, config.seed, spans)
+        if quality.begin_twice:
+            logger.warning("%s: %s", cache.path, describe_begin_twice(quality.begin_twice, quality.samples))
         if requests:  # cross-entropy alone asks nothing of the teacher
             require_alignment(quality, cache.path, config.min_coverage, config.min_agreement)
         prefix = "" if texts == "corpus" else f"{texts}/"

@@ -314,3 +314,23 @@ def test_the_units_of_a_loss_are_measured_too(cache: Cache, tmp_path: Path, monk
     )
     with pytest.raises(RunError, match=r"asks for spans at level phrase/text, and none of 57 samples of .* has one"):
         train(config(cache, tmp_path / "other", objective=objective))
+
+
+def test_samples_that_begin_twice_for_the_student_are_counted_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The teacher adds no beginning; the student's own tokenizer adds one to a text that spells it."""
+    tiny_llama(tmp_path / "teacher", tiny_tokenizer(tmp_path / "teacher", "bytelevel"))
+    own = tiny_tokenizer(tmp_path / "other", "bpe")
+    assert own.bos_token == "<s>" and own("a")["input_ids"][0] == own.bos_token_id
+    corpus = write_corpus(tmp_path / "corpus.jsonl", [*TEXTS, "<s> The end", "<s>It ends", "It <s> ends"])
+    made = Cache(build_cache(extraction(tmp_path / "cache", tmp_path / "teacher", corpus)))
+    found = {name: measure_alignment(made, tokenizer_of(made, name), 1000, 0) for name in ("other", "teacher")}
+    assert (found["other"].begin_twice, found["teacher"].begin_twice) == (2, 0)
+    said = f"2 of {len(made)} samples begin twice: their text spells out the beginning of sequence (BOS) that the"
+    train(config(made, tmp_path / "run", steps=1))
+    assert [record.getMessage() for record in caplog.records if said in record.getMessage()]
+    caplog.clear()
+    teachers = {"student": config(made, tmp_path).student.model_dump() | {"tokenizer": "teacher"}}
+    train(config(made, tmp_path / "teachers", steps=1, **teachers))
+    assert "begin twice" not in caplog.text

@@ -126,3 +126,20 @@ def test_an_end_of_sequence_that_is_asked_for_and_does_not_exist() -> None:
 )
 def test_whether_the_teacher_has_an_end_of_sequence(tokens: Ranges, ends: bool) -> None:
     assert ends_with_special(sample("a text", tokens)) is ends
+
+
+@pytest.mark.parametrize(
+    ("ids", "offsets", "twice"),
+    [
+        ([7, 7, 1], [(0, 0), (0, 3), (3, 5)], True),
+        ([7, 8, 1], [(0, 0), (0, 3), (3, 5)], False),  # another
+        ([7, 7, 1], [(0, 3), (3, 6), (6, 8)], False),  # the text spells it twice, and none is added
+        ([7, 7, 1], [(0, 0), (0, 0), (0, 2)], False),  # the tokenizer adds two by itself
+        ([7], [(0, 0)], False),
+        ([], [], False),
+    ],
+)
+def test_a_beginning_that_the_text_spells_and_the_tokenizer_adds(ids: list[int], offsets: Ranges, twice: bool) -> None:
+    target = np.zeros(len(ids), bool)
+    text = StudentText(np.array(ids, np.int64), ranges(offsets).reshape(-1, 2), target, len(ids), False)
+    assert text.begins_twice is twice
