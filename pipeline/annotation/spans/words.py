@@ -1,6 +1,6 @@
 """Words of any language, as character spans, and the annotator that finds nothing else.
 
-The rule is Unicode's (UAX #29, word boundaries), simplified:
+MTA asks for "whole words" (arXiv 2605.01374) and leaves open what they are. The rule here is one regular expression:
 - a word is a run of letters, digits and the marks upon them (accents, vowel signs); punctuation, symbols and emoji are
   not words;
 - an apostrophe, full stop, underscore, @, zero-width joiner or soft hyphen between two letters or digits, and a comma
@@ -9,6 +9,11 @@ The rule is Unicode's (UAX #29, word boundaries), simplified:
   is one word;
 - a Chinese character or a hiragana is a word of its own: only a dictionary can tell more. Thai, Lao, Khmer and
   Burmese, which write no spaces either, come out as whole runs. A spaCy pipeline of the language does better.
+
+It differs from the default word boundaries of Unicode (UAX #29) where that serves an alignment of tokens: an address
+and what @ joins are one word; a colon joins digits (`10:30`), not letters (`a:b`); underscores join and do not begin or
+end a word (`_emphasis_`); a middle dot or a semicolon never joins; a joiner may stand between a letter and a digit
+(`v1.x2`); katakana and Latin letters in a row are one word; South-East Asian runs are not parted.
 
 A contraction is one word because tokenizers cut it in different places ("don" + "'t", "don" + "'" + "t"): with "do"
 and "n't" as words of their own, one of them would often have no token that ends inside it, and so no state.

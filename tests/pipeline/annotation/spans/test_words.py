@@ -35,3 +35,20 @@ def test_words_cover_every_letter_and_digit_and_begin_and_end_with_one(text: str
 def test_words_by_hand(text: str, words: list[str] | None) -> None:
     expected = words if words is not None else ["see", "https://x.org/a-b?c=1", "www.y.com/", "or", "me@home.org"]
     assert [text[start:end] for start, end in find_words(text)] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("me@home.org", ["me@home.org"]),
+        ("10:30 a:b", ["10:30", "a", "b"]),
+        ("_emphasis_ foo_bar", ["emphasis", "foo_bar"]),
+        ("l·l 1;2", ["l", "l", "1", "2"]),
+        ("v1.x2", ["v1.x2"]),
+        ("カタカナabc", ["カタカナabc"]),
+        ("ภาษาไทย", ["ภาษาไทย"]),
+    ],
+)
+def test_where_it_differs_from_unicodes_default(text: str, words: list[str]) -> None:
+    """As the module says; UAX #29 would part or join each of these in another way."""
+    assert [text[start:end] for start, end in find_words(text)] == words
