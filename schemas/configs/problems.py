@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -29,7 +29,7 @@ class Origins:
         place = self._place(problem)
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            message = "unknown field" + _suggestion(place, model)
+            message = "unknown field" + _suggestion(place, model, self.data)
         elif problem["type"] == "missing":
             message = "this field is required"
         given = problem.get("input")
@@ -79,18 +79,49 @@ def _child(node: yaml.Node | None, part: Any) -> tuple[yaml.Node, int] | None:
     return None
 
 
-def _suggestion(place: Place, model: type[BaseModel]) -> str:
+def _suggestion(place: Place, model: type[BaseModel], data: Any) -> str:
     """A field of nearly this name in the same section, or else the whole field elsewhere."""
     name, section = str(place[-1]), tuple(ITEM if isinstance(part, int) else part for part in place[:-1])
-    fields = list(_fields(model, (), set()))
-    elsewhere = {field[-1]: field for field in reversed(fields) if field[:-1] != section}
-    here = [field[-1] for field in fields if field[:-1] == section and field[-1] != name]
+    elsewhere = {field[-1]: field for field in reversed(list(_fields(model, (), set()))) if field[:-1] != section}
+    here = [field for owner in _owners(model, place[:-1], data) for field in owner.model_fields if field != name]
     if name in elsewhere:
         return f"; did you mean `{'.'.join(elsewhere[name])}`?"
     if near := difflib.get_close_matches(name, here, n=1):
         return f"; did you mean `{near[0]}`?"
     near = difflib.get_close_matches(name, list(elsewhere), n=1)
     return f"; did you mean `{'.'.join(elsewhere[near[0]])}`?" if near else ""
+
+
+def _owners(model: type[BaseModel], section: Place, data: Any) -> list[type[BaseModel]]:
+    """The classes that the section may be of; where one is chosen by a name that `data` has, that one."""
+    owners, inside = [model], data
+    for part in section:
+        inside = inside[part]
+        if isinstance(part, str):
+            owners = [choice for owner in owners for choice in _classes(owner.model_fields, part)]
+        else:
+            owners = [owner for owner in owners if _is_chosen(owner, inside)]
+    return owners
+
+
+def _classes(fields: Any, name: str) -> Iterator[type[BaseModel]]:
+    """The classes of a field's values, or of its items."""
+    stack = [fields[name].annotation] if name in fields else []
+    while stack:
+        annotation = stack.pop()
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield annotation
+        stack += getattr(annotation, "__args__", ())
+        for mark in getattr(annotation, "__metadata__", ()):
+            stack += getattr(mark, "choices", ())
+
+
+def _is_chosen(owner: type[BaseModel], data: Any) -> bool:
+    """Whether nothing that `data` says is another class's name."""
+    literals = {name: field.annotation for name, field in owner.model_fields.items()}
+    named = {name: get_args(kind) for name, kind in literals.items() if get_origin(kind) is Literal}
+    single = {name: names[0] for name, names in named.items() if len(names) == 1}
+    return all(data.get(name, value) == value for name, value in single.items()) if isinstance(data, dict) else True
 
 
 def _fields(model: type[BaseModel], section: tuple[str, ...], seen: set[type[BaseModel]]) -> Iterator[tuple[str, ...]]:
