@@ -49,5 +49,5 @@ def draw_curves(groups: Sequence[Group], references: Mapping[str, float], path: 
 
 
 def _as_text(name: str) -> str:
-    """What stands between two dollars would be set as a formula, and no font draws what cannot be printed."""
+    """Escape a dollar, because text between two would be set as a formula, and what no font can draw."""
     return printable(name).replace("$", r"\$")

@@ -11,8 +11,8 @@ _WORDS = re.compile(r".+[-_./]")
 
 
 def short_names(folders: Sequence[Path], width: int = WIDTH) -> list[str]:
-    """What tells the folders apart: each without the parent that all share. Where one is longer than `width`, the words
-    that all begin with are left out, and then its middle; those that would still look alike are shown whole.
+    """Names that tell the folders apart: each without the parent that all share. Where one is longer than `width`, the
+    words that all begin with are left out, and then its middle; those that would still look alike are shown whole.
     """
     paths = [str(folder) for folder in folders]
     parent = os.path.commonpath([os.path.dirname(path) or "." for path in map(os.path.abspath, paths)])

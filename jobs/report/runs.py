@@ -56,7 +56,7 @@ class Group:
 
     @property
     def metric(self) -> Metric:
-        """What the runs were measured by: one and the same."""
+        """The metric that all runs were measured by."""
         return self.runs[0].metric
 
     @property

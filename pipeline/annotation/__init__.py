@@ -1,1 +1,1 @@
-"""What is marked in a text before the teacher sees it: its tokens, and its words and phrases."""
+"""The marks in a text before the teacher sees it: its tokens, and its words and phrases."""

@@ -35,7 +35,7 @@ class TokenizedSample:
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of samples that were too long."""
+    """Counts of samples that were too long, by what became of them."""
 
     truncated: int  # cut, and kept
     overlong: int  # left out: asked for, or nothing of the response would have remained

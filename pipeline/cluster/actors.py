@@ -139,7 +139,7 @@ class Actors:
             ray.wait(held, num_returns=len(held), timeout=STOP_SECONDS)
 
     def knows(self, unit: int) -> bool:
-        """Whether this unit's samples have been given already."""
+        """Returns whether this unit's samples have been given already."""
         return unit in self._units
 
     def give(self, unit: int, samples: list[Sample]) -> None:
@@ -159,7 +159,7 @@ class Actors:
         self._calls[reference] = _Running(worker, unit)
 
     def wait(self, seconds: float) -> list[Event]:
-        """What has happened, after `seconds` at most. A StillroomError of a worker is raised as itself."""
+        """Returns what has happened, after `seconds` at most. A StillroomError of a worker is raised as itself."""
         ready, _ = ray.wait(list(self._calls), timeout=seconds)
         return [self._settle(reference, self._calls.pop(reference)) for reference in ready]
 
@@ -231,12 +231,12 @@ USE_LESS = "use fewer workers, or lower batching.batch_tokens or batching.unit_t
 
 
 def _lost(error: RayError) -> Trouble:
-    """What a call was given went with its machine."""
+    """Raised where what a call was given went with its machine."""
     return Trouble("what its worker was given was lost", SEE_TO_IT, _one_line(error))
 
 
 def _died(error: RayError) -> Trouble:
-    """What happened to a worker, and what to do if it happens again and again."""
+    """Returns what happened to a worker, and what to do if it happens again and again."""
     match error:
         case OutOfMemoryError():
             return Trouble("memory ran out and Ray ended its worker", USE_LESS, _one_line(error))

@@ -1,4 +1,4 @@
-"""Whether teacher actors and annotation find room on a cluster's machines, however Ray may place them.
+"""Room for teacher actors and annotation on a cluster's machines, however Ray may place them.
 
 Ray lets whatever it cannot place wait for ever, so this asks before. Machines are as `ray.nodes` describes them.
 """

@@ -1,4 +1,4 @@
-"""Whether Ray is still there: its processes that this one started, or the address of a cluster.
+"""Watch over Ray: its processes that this one started, or the address of a cluster.
 
 Ray itself waits 30 seconds for a raylet that died while it started, and 60 for a GCS, and then ends this whole process
 without a word that a user would understand.
@@ -30,7 +30,7 @@ class Watched(Protocol):
     """A Ray that may die."""
 
     def dead(self) -> str | None:
-        """What of it is dead, or None."""
+        """Returns what of it is dead, or None."""
 
     def kill(self) -> None:
         """End what this process started of it, and is still there."""

@@ -1,4 +1,4 @@
-"""What an extraction came to: counts over the whole cache, and the speed of this call."""
+"""The result of an extraction: counts over the whole cache, and the speed of this call."""
 
 import time
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from schemas.errors import CorpusError
 
 @dataclass(frozen=True)
 class ExtractionResult:
-    """What a cache holds, and what this call did for it."""
+    """The content of a cache, and what this call did for it."""
 
     cache: Path
     units: int

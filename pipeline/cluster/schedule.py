@@ -206,7 +206,7 @@ class Schedule:
         return [*(self._start_worker(index == 0) for index in range(count)), *self._advance()]
 
     def handle(self, event: Event) -> list[Action]:
-        """What follows from one event. Late news of a worker that died before is ignored."""
+        """Returns what follows from one event. Late news of a worker that died before is ignored."""
         self._full = False  # whatever happened may have made room
         return [*self._note(event), *self._advance()]
 

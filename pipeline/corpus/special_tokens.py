@@ -26,14 +26,14 @@ class SpecialTokens:
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if spelled else None
         self._first = {token[0] for token in spelled}
         self.beginning = _beginning(tokenizer)
-        """What the tokenizer puts before every text, as it is spelled; None for nothing."""
+        """The beginning that the tokenizer puts before every text, as it is spelled; None for nothing."""
 
     def begin(self, text: str) -> bool:
-        """Whether `text` spells out a beginning, to which the tokenizer adds its own."""
+        """Returns whether `text` spells out a beginning, to which the tokenizer adds its own."""
         return self.beginning is not None and text.startswith(self.beginning)
 
     def are_in(self, text: str) -> bool:
-        """Whether `text` spells out any of them."""
+        """Returns whether `text` spells out any of them."""
         return self._pattern is not None and self._may_be_in(text) and self._pattern.search(text) is not None
 
     def hide(self, text: str) -> str:

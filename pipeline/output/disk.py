@@ -21,7 +21,7 @@ def free_bytes(cache: Path) -> int:
 
 
 def teacher_bytes(teacher: TeacherRecord) -> int:
-    """What unembedding and input embeddings take in teacher/; the tokenizer, some MB, is left to the reserve."""
+    """The bytes of unembedding and input embeddings in teacher/; the tokenizer, some MB, is left to the reserve."""
     size = 0
     if teacher.head is not None:
         width = teacher.hidden_size + teacher.head.bias
@@ -32,7 +32,7 @@ def teacher_bytes(teacher: TeacherRecord) -> int:
 
 
 def has_room(cache: Path, plan: Plan, arrays: list[ArrayRecord], units: Iterable[Unit], beside: int = 0) -> bool:
-    """Whether `units` and the bytes `beside`, none of them written yet, fit and leave the reserve."""
+    """Returns whether `units` and the bytes `beside`, none of them written yet, fit and leave the reserve."""
     return predict_bytes(plan, arrays, units) + beside + RESERVE_BYTES <= free_bytes(cache)
 
 

@@ -116,13 +116,13 @@ def _find_manifest(cache: Path, manifest: CacheManifest) -> CacheManifest | None
 
 
 def _is_indexed(cache: Path, sealed: Checksums | None) -> bool:
-    """Whether the index is there and, as far as can be told, the one that was written."""
+    """Returns whether the index is there and, as far as can be told, the one that was written."""
     path = cache / INDEX
     return path.is_file() and (sealed is None or describe_file(path) == sealed.index)
 
 
 def _alterations(cache: Path, found: CacheManifest, wanted: CacheManifest, sealed: Checksums | None) -> str:
-    """What in cache.json is neither what this request writes nor information; empty if nothing is."""
+    """Returns what in cache.json is neither what this request writes nor information; empty if nothing is."""
     left, right = (_without_information(manifest) for manifest in (found, wanted))
     if altered := "; ".join(differences(left, right)):
         return altered

@@ -1,1 +1,1 @@
-"""What is asked for, made definite, and its identity."""
+"""A request, made definite, and its identity."""

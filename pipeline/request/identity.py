@@ -1,4 +1,4 @@
-"""What makes a cache the one that was asked for: everything that changes a byte of its shards, and nothing else.
+"""The identity of a cache: everything that changes a byte of its shards, and nothing else.
 
 Paths, worker counts and library versions are left out: they do not change what is asked for. (Versions change how it is
 rounded: pipeline.output.resume refuses to finish under others what was begun.)

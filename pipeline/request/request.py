@@ -41,7 +41,7 @@ class ModelFolders:
     adapter: Path | None
 
     def stamps(self) -> Stamps:
-        """What tells these files from others without reading them."""
+        """Marks that tell these files from others without reading them."""
         paths = {path for path in (*self.model.iterdir(), *self.tokenizer.iterdir()) if path.is_file()}
         paths.update(_files_below(self.adapter) if self.adapter else ())
         found = ((str(path), path.stat()) for path in sorted(paths))

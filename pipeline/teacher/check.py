@@ -38,7 +38,7 @@ Rows = Callable[[list[Tensor]], list[dict[str, Tensor]]]
 
 @dataclass(frozen=True)
 class Reference:
-    """What the unchanged model says of one text alone."""
+    """The unchanged model's states of one text alone."""
 
     ids_T: Tensor
     states: tuple[Tensor, ...]  # layer -> [T, d]
@@ -81,7 +81,7 @@ def check_layers(forward: TeacherForward, references: list[Reference], dtype: st
 
 
 def check_batch(rows: Rows, forward: TeacherForward, references: list[Reference], dtype: str) -> None:
-    """What every array holds of a text in a padded batch must be what it holds of the text alone. Raises ModelError."""
+    """Prove that every array holds of a text in a padded batch what it holds of the text alone. Raises ModelError."""
     texts = [reference.ids_T for reference in references]
     alone = [rows([ids_T])[0] for ids_T in texts]
     for found, wanted in zip(rows(texts), alone, strict=True):
@@ -96,7 +96,7 @@ def check_length(forward: TeacherForward) -> None:
 
 
 def compare_rows(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], tolerance: float) -> str | None:
-    """What differs between a text in a batch and the text alone, row by row; None if nothing does."""
+    """Returns what differs between a text in a batch and the text alone, row by row; None if nothing does."""
     for path, wanted_Nx in wanted.items():
         if error := _differs(found[path], wanted_Nx, tolerance):
             return (

@@ -1,4 +1,4 @@
-"""What a student needs of its teacher, kept in CACHE/teacher: tokenizer, config.json and unembedding, never the body.
+"""Files that a student needs, kept in CACHE/teacher: tokenizer, config.json and unembedding, never the body.
 
 AutoTokenizer chooses its class by the config.json beside a tokenizer, so the one that is kept is the tokenizer's: the
 teacher's own, but that of the folder that `teacher.tokenizer` names, or none if there is none in it.

@@ -1,4 +1,4 @@
-"""What makes the numbers of a state kind from one forward pass, and the registry of all that do.
+"""Makers of the numbers of a state kind from one forward pass, and the registry of all that do.
 
 A kind is made from the states of a batch (`StatesMaker`) or from its next-token logits (`LogitsMaker`), which are
 computed a few rows at a time and once for all kinds that want them.

@@ -37,7 +37,7 @@ def run_in_parts(batch: list[int], run: Callable[[list[int]], None], on_halved: 
 
 
 def _out_of_memory(run: Callable[[list[int]], None], part: list[int]) -> str | None:
-    """What the allocator said, or None. The error itself is let go: its traceback keeps the tensors of the pass."""
+    """The allocator's message, or None. The error itself is let go: its traceback keeps the tensors of the pass."""
     try:
         run(part)
         return None

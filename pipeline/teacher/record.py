@@ -1,4 +1,4 @@
-"""What can be said of a teacher before its weights are loaded: its sizes, its head and its input embeddings.
+"""The record of a teacher before its weights are loaded: its sizes, its head and its input embeddings.
 
 Builds the model on torch's meta device: no memory, a second or two for a model of many layers.
 """

@@ -1,4 +1,4 @@
-"""What a teacher is to give: the arrays of every shard, and how their numbers are made."""
+"""The states that a teacher is to give: the arrays of every shard, and how their numbers are made."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from schemas.strict import Strict
 
 @dataclass(frozen=True)
 class WantedStates:
-    """What one teacher is to give, settled before it is loaded."""
+    """The states that one teacher is to give, settled before it is loaded."""
 
     teacher: TeacherRecord
     arrays: Sequence[ArrayRecord]
@@ -21,7 +21,7 @@ class WantedStates:
 
     @classmethod
     def of_config(cls, states: StatesConfig, teacher: TeacherRecord) -> "WantedStates":
-        """What `states` asks of a teacher: kinds in their fixed order, each kind's layers ascending.
+        """Returns what `states` asks of a teacher: kinds in their fixed order, each kind's layers ascending.
 
         Raises ConfigError: nothing to keep, or what a kind raises, such as for a layer that is not there.
         """
@@ -35,5 +35,5 @@ class WantedStates:
 
     @classmethod
     def of_cache(cls, manifest: CacheManifest) -> "WantedStates":
-        """What a cache's shards hold."""
+        """Returns what a cache's shards hold."""
         return cls(manifest.teacher, manifest.arrays, manifest.records)

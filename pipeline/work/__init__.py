@@ -1,1 +1,1 @@
-"""What runs on a worker. Knows nothing of Ray."""
+"""The work of a worker. Knows nothing of Ray."""

@@ -1,4 +1,4 @@
-"""What runs on a worker: annotating a unit, and running the teacher over it. Knows nothing of Ray.
+"""The work of a worker: annotating a unit, and running the teacher over it. Knows nothing of Ray.
 
 The states of a unit are held once, in memory, between the forward pass and the disk:
 unit_tokens * (sum of all array widths) * bytes per number; twice that, because writing overlaps the next pass.
@@ -39,7 +39,7 @@ TEACHER_PARTS = ("weights", "config", "code", "tokenizer", "adapter")  # each ha
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker is told."""
+    """The orders that every worker gets."""
 
     config: ExtractionConfig
     folders: ModelFolders  # on the driver's machine

@@ -8,5 +8,5 @@ WORDS_ALONE = "words"
 
 
 def marks_phrases(annotator: str) -> bool:
-    """Whether a cache with this `annotator` in its manifest has phrases marked, where its texts have any."""
+    """Returns whether a cache with this `annotator` in its manifest has phrases marked, where its texts have any."""
     return annotator != UNANNOTATED and annotator.partition(" ")[0] != WORDS_ALONE

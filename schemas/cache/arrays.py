@@ -59,7 +59,7 @@ class ArrayRecord(Strict):
 
     @property
     def rows(self) -> Rows:
-        """What a row stands for."""
+        """The unit that a row stands for."""
         return self.state_kind.rows
 
     def shape(self, rows: int) -> tuple[int, ...]:
@@ -69,7 +69,7 @@ class ArrayRecord(Strict):
 
 @dataclass(frozen=True)
 class StoredStates:
-    """What one shard holds of a state kind: of one layer, or every part of it."""
+    """The arrays that one shard holds of a state kind: of one layer, or every part of it."""
 
     values: tuple[np.ndarray, ...]  # [rows] or [rows, width] each, in the stored dtype
     row_counts: np.ndarray  # [samples]: rows per sample, in order
@@ -98,7 +98,7 @@ class StateKind(ABC, Generic[Settings]):
     parts: ClassVar[tuple[str, ...]] = ()
     """Names of the arrays that make one state, at NAME/PART. Without parts, there is one per layer at NAME/LAYER."""
     record: ClassVar[type[Strict] | None] = None
-    """What cache.json and the identity say of how its states were made, in the field of its name, or of its group's."""
+    """How its states were made, as cache.json and the identity say it, in the field of its name, or of its group's."""
     group: ClassVar[str | None] = None
     """The field of cache.json that holds the records of several kinds, all of one type."""
 
@@ -108,7 +108,7 @@ class StateKind(ABC, Generic[Settings]):
         return tuple(f"{self.name}/{part}" for part in self.parts) or (self.name,)
 
     def settings(self, states: Strict) -> Settings | None:
-        """What the section `states` of a config asks of it."""
+        """Returns what the section `states` of a config asks of it."""
         found: Settings | None = getattr(states, self.name)
         return found
 
@@ -130,7 +130,7 @@ class StateKind(ABC, Generic[Settings]):
         """Raises ValueError if its `record` in cache.json contradicts its `arrays` there."""
 
     def find_fault(self, stored: StoredStates) -> str | None:
-        """What is wrong with stored states that are finite, as `row 7 is not ...`; None if nothing is.
+        """Returns what is wrong with stored states that are finite, as `row 7 is not ...`; None if nothing is.
 
         It is asked for each layer's array alone, or for all parts together.
         """
@@ -155,7 +155,7 @@ def _kind_of(array_kind: str) -> StateKind[Any]:
 
 
 def keeps_tokens(arrays: Iterable[ArrayRecord]) -> bool:
-    """Whether anything is kept by token. If not, a shard holds neither tokens nor spans, and costs bytes per sample."""
+    """Returns whether tokens are kept. If not, a shard holds neither tokens nor spans, and costs bytes per sample."""
     return any(array.rows == "tokens" for array in arrays)
 
 

@@ -19,7 +19,7 @@ class Codec(ABC):
     name: ClassVar[str]
     """`encoding` of the arrays that it encodes."""
     mapped: ClassVar[bool] = False
-    """Whether what is read is a map of the file, so that it costs no memory; else it is decoded into memory."""
+    """Returns whether what is read is a map of the file, so that it costs no memory; else it is decoded into memory."""
 
     @abstractmethod
     def write(self, group: Any, array: ArrayRecord, values: np.ndarray) -> None:

@@ -110,7 +110,7 @@ def require_shards(cache: Path, manifest: CacheManifest) -> None:
 
 
 def _is_in_order(table: pa.Table, units: int) -> bool:
-    """Whether shards ascend, and the rows of each count up from 0."""
+    """Returns whether shards ascend, and the rows of each count up from 0."""
     if any(column.null_count for column in table.columns):
         return False
     shards, rows, tokens = (table.column(name).to_numpy() for name in ("shard", "row", "tokens"))

@@ -25,7 +25,7 @@ INDEX = "index.parquet"
 
 
 class CorpusRecord(Strict):
-    """What was read, and what was left out of it before tokenizing."""
+    """Counts of what was read, and of what was left out of it before tokenizing."""
 
     samples: Annotated[int, Field(ge=1, description="Samples in the plan.")]
     empty: Annotated[int, Field(ge=0, description="Records left out because their text or response was blank.")]
@@ -93,7 +93,7 @@ class CacheManifest(_WithRecords):
             raise CacheError(f"{cache / MANIFEST} contradicts its own identity ({'; '.join(wrong)}); extract again")
 
     def _copies(self) -> dict[str, Any]:
-        """What the identity would be in the fields that have copies."""
+        """The identity as it would be in the fields that have copies."""
         teacher, corpus = self.identity.get("teacher"), self.identity.get("corpus")
         head, embedding = self.teacher.head, self.teacher.embedding
         dtypes = sorted({matrix.dtype for matrix in (head, embedding) if matrix is not None})

@@ -1,4 +1,4 @@
-"""What must hold of a shard's samples, whoever wrote them. Proven once per process, when a shard is first touched.
+"""The rules that a shard's samples keep, whoever wrote them. Proven once per process, when a shard is first touched.
 
 Whole columns are compared at once: 55 ns per token, where hashing samples.arrow takes 20, and a state of 768 bfloat16
 numbers 1,000.

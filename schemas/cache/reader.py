@@ -124,7 +124,7 @@ class Cache:
         return check_shard(shard_path(self.path, unit), self.manifest, sha256)
 
     def _check_shard(self, unit: int) -> ShardRecord:
-        """What stays of a shard's record once it is checked: its names and checksums would be most of it."""
+        """The part of a shard's record that stays once it is checked: its names and checksums would be most of it."""
         return self._whole_record(unit).model_copy(update={"files": {}})
 
     def _open_shard(self, unit: int) -> Shard:

@@ -22,7 +22,7 @@ def record_fields() -> dict[str, Any]:
 
 
 def read_records(manifest: Strict) -> dict[str, Any]:
-    """What those fields hold, by the name of the kind."""
+    """Returns what those fields hold, by the name of the kind."""
     found: dict[str, Any] = {}
     for name, kind in KINDS.items():
         if kind.record is not None:

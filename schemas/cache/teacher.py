@@ -1,4 +1,4 @@
-"""What cache.json says of the teacher, for those who will not load it: its sizes, its head, its input embeddings."""
+"""The teacher as cache.json describes it, for those who will not load it: its sizes, its head, its input embeddings."""
 
 from typing import Annotated, Literal
 
@@ -27,7 +27,7 @@ class HeadRecord(Strict):
 
 
 class TeacherRecord(Strict):
-    """What a student's side must know of the teacher."""
+    """All that a student's side must know of the teacher."""
 
     model: Annotated[str, Field(description="Folder name or hub id, as information.")]
     kind: Literal["causal", "encoder"]

@@ -37,7 +37,7 @@ def read_teacher_files(cache: Path) -> TeacherFiles | None:
 
 
 def check_teacher_files(cache: Path, weights: bool = True) -> bool:
-    """Whether CACHE/teacher has checksums, and all is well. Reads every file of it, or all except `weights`.
+    """Returns whether CACHE/teacher has checksums, and all is well. Reads every file of it, or all except `weights`.
 
     Raises CacheError: a file is missing, altered or added, files.json is damaged or of an unknown version.
     """

@@ -88,7 +88,7 @@ def _check_finite(shard: Shard, array: ArrayRecord) -> None:
 
 
 def _check_kinds(shard: Shard, manifest: CacheManifest) -> None:
-    """What each kind of states says of its own numbers. Raises CacheError."""
+    """Let each kind of states judge its own numbers. Raises CacheError."""
     row_counts = shard.row_count.astype(np.int64)
     for name, arrays in by_kind(manifest.arrays).items():
         kind, record = KINDS[name], manifest.records.get(name)

@@ -1,1 +1,1 @@
-"""What the commands may be asked for: one model per config, and how its YAML is read."""
+"""The settings of the commands: one model per config, and how its YAML is read."""

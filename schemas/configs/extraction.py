@@ -1,4 +1,4 @@
-"""What `stillroom extract` may be asked for."""
+"""The settings of `stillroom extract`."""
 
 from typing import Annotated, Literal
 

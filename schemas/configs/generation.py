@@ -1,4 +1,4 @@
-"""What `stillroom generate` may be asked for."""
+"""The settings of `stillroom generate`."""
 
 from typing import Annotated, Literal
 

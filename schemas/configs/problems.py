@@ -69,7 +69,7 @@ def _dotted(place: Place) -> str:
 
 
 def _child(node: yaml.Node | None, part: Any) -> tuple[yaml.Node, int] | None:
-    """What a node holds under a name or number, and its line."""
+    """The node held under a name or number, and its line."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if key.value == str(part):

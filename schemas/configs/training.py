@@ -1,4 +1,4 @@
-"""What `stillroom train` may be asked for."""
+"""The settings of `stillroom train`."""
 
 from typing import Annotated, Any, Literal
 
@@ -116,7 +116,7 @@ class OptimizerConfig(Strict):
 
 
 class EvaluationConfig(Strict):
-    """What is held out and measured while training: bits per byte of texts, or how sentence pairs rank."""
+    """Held-out material that is measured while training: bits per byte of texts, or how sentence pairs rank."""
 
     texts: LocalPath | None = None
     """For causal students: JSONL or plain text file, as `stillroom evaluate --text` reads it."""

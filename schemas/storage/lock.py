@@ -54,11 +54,11 @@ class Lock:
 
     @property
     def token(self) -> str:
-        """What names this holding."""
+        """The name of this holding."""
         return self.record.token
 
     def is_held(self) -> bool:
-        """Whether the file still says so: a host that slept for long may have lost it."""
+        """Returns whether the file still says so: a host that slept for long may have lost it."""
         return read_token(self.path) == self.token
 
     def release(self) -> None:
@@ -115,14 +115,14 @@ def read_token(path: Path) -> str:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a lock file was when it was looked at."""
+    """A lock file as it was when it was looked at."""
 
     content: bytes
     touched: float
 
 
 def _create(path: Path, record: LockRecord) -> bool:
-    """Whether the file was made by this call and says so: some mounts let two create one file."""
+    """Returns whether the file was made by this call and says so: some mounts let two create one file."""
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(record.model_dump_json() + "\n")
@@ -132,7 +132,7 @@ def _create(path: Path, record: LockRecord) -> bool:
 
 
 def _is_left_behind(found: LockRecord | None, age: float) -> bool:
-    """Whether its holder is gone: for a process of this host the system knows, for another the last touch tells."""
+    """Returns whether its holder is gone: of this host's processes the system knows, of others the last touch tells."""
     # Hosts may share a name; the boot tells them apart, and a host that has booted since is judged by age, too.
     own_boot = _started(os.getpid()).split(" ")[0]
     if found is not None and found.host == _host() and own_boot and found.started.split(" ")[0] == own_boot:

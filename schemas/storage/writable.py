@@ -1,4 +1,4 @@
-"""Whether an output can be written where a user wants it: asked before the work, not when it is done."""
+"""Outputs that can be written where a user wants them: asked before the work, not when it is done."""
 
 import os
 from pathlib import Path

@@ -43,7 +43,7 @@ class _Streams(io.RawIOBase):
                 return len(content)
 
     def _begin_next(self) -> bool:
-        """Whether anything stands behind the stream that has ended."""
+        """Returns whether anything stands behind the stream that has ended."""
         rest = self._decompressor.unused_data.lstrip(self._padding)
         while not rest:
             more = self._stream.read(CHUNK)
@@ -74,7 +74,7 @@ def compressed_suffix(name: str) -> str:
 
 
 def decompress(stream: BinaryIO, suffix: str) -> BinaryIO:
-    """What is inside `stream`, front to back, in bounded memory."""
+    """The content of `stream`, front to back, in bounded memory."""
     if not suffix:
         return stream
     return cast(BinaryIO, io.BufferedReader(OPENERS[suffix](stream), buffer_size=1 << 20))

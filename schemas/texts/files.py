@@ -104,7 +104,7 @@ def _is_data(path: Path) -> bool:
 
 
 def _is_other(path: Path, left_out: dict[Path, str]) -> bool:
-    """Whether a file that was not named itself is known not to be data."""
+    """Returns whether a file that was not named itself is known not to be data."""
     name = path.name.lower()
     if name in _DESCRIPTIONS:
         left_out[path] = "describes a data set"

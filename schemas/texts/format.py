@@ -42,7 +42,7 @@ class Format(Protocol):
 
     @property
     def compressible(self) -> bool:
-        """Whether it is read from front to back, so that a compressed file can be read as it is."""
+        """Returns whether it is read from front to back, so that a compressed file can be read as it is."""
         ...
 
     def read(self, source: Source) -> Iterator[tuple[int, Record]]:
@@ -67,5 +67,5 @@ def find_format(path: Path) -> Format | None:
 
 
 def known_suffixes() -> str:
-    """What a record file's name may end with, for messages."""
+    """The endings of a record file's name, for messages."""
     return ", ".join(suffix for format_ in FORMATS.values() for suffix in format_.suffixes)

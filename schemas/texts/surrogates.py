@@ -2,7 +2,7 @@
 
 
 def describe_surrogate(text: str) -> str | None:
-    """What is wrong with a text that holds an unpaired surrogate, and where; None for a sound one."""
+    """Returns what is wrong with a text that holds an unpaired surrogate, and where; None for a sound one."""
     if text.isascii():  # free to ask, where encoding is not
         return None
     try:

@@ -16,7 +16,7 @@ VIEW_WORDS = 4  # 32-bit words of an entry of a view; the first is its length
 
 
 def is_single(column: pa.DataType) -> bool:
-    """Whether each row of a column holds one text or number, rather than a list or an object."""
+    """Returns whether each row of a column holds one text or number, rather than a list or an object."""
     while isinstance(column, (pa.DictionaryType, pa.RunEndEncodedType, pa.BaseExtensionType)):
         column = column.storage_type if isinstance(column, pa.BaseExtensionType) else column.value_type
     return not pa.types.is_nested(column)

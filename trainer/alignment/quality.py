@@ -60,7 +60,7 @@ class AlignmentQuality:
     begin_twice: int = 0  # samples that spell out the beginning of sequence that the student's tokenizer adds
 
     def metrics(self) -> dict[str, float]:
-        """What a run reports at step 0."""
+        """The figures that a run reports at step 0."""
         skipped = {f"align/skipped/{reason}": float(self.skipped.get(reason, 0)) for reason in REASONS}
         levels: dict[str, float] = {}
         for name, level in self.levels.items():
@@ -164,7 +164,7 @@ def require_alignment(quality: AlignmentQuality, cache: Path, min_coverage: floa
 def measure_vocabulary(
     cache: Cache, text_tokenizer: StudentTokenizer, teacher_tokenizer: PreTrainedTokenizerBase, limit: int, seed: int
 ) -> VocabularyCoverage:
-    """What two tokenizers share, and how much of at most `limit` samples that is. Raises TokenizerError."""
+    """Measure what two tokenizers share, and how much of at most `limit` samples that is. Raises TokenizerError."""
     shared = share_vocabulary(text_tokenizer.tokenizer, teacher_tokenizer)
     of_student, of_teacher = [], []
     for sample, text in _drawn(cache, text_tokenizer, limit, seed):

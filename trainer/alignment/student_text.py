@@ -87,7 +87,7 @@ class StudentTokenizer:
 
 
 def ends_with_special(sample: CachedSample) -> bool:
-    """Whether the teacher's tokens have an end of sequence.
+    """Returns whether the teacher's tokens have an end of sequence.
 
     If not, the student's is a target and nothing else: "the last real token", whose attention gives the masses (SRA),
     must be one and the same place in the text on both sides. A cache that keeps no tokens has no such place.

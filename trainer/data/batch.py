@@ -1,4 +1,4 @@
-"""What one training step sees: the tokens of both sides, and the answers to what the losses asked for.
+"""A batch, as one training step sees it: the tokens of both sides, and the answers to what the losses asked for.
 
 Shapes: B samples, S student tokens, T teacher tokens. Padding is on the right.
 """

@@ -1,4 +1,4 @@
-"""What a loss asks of a batch, and the cached samples that it is answered from.
+"""The requests of a loss to a batch, and the cached samples that it is answered from.
 
 A request is a value: frozen, hashable, equal to any other that asks for the same. It knows how it is answered, so a
 kind of states from outside brings a request of its own, and nothing here knows of it.

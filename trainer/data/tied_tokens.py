@@ -1,4 +1,4 @@
-"""What ties the student's tokens to the teacher's, as requests: spans of the text, and places that are the same token.
+"""Ties between the two sides' tokens, as requests: spans of the text, and places that are the same token.
 
 Shapes: B samples, S student tokens, T teacher tokens, K spans.
 """

@@ -1,4 +1,4 @@
-"""What a run is measured on while it trains, read once, and the metric that goes with it."""
+"""The material that a run is measured on while it trains, read once, and the metric that goes with it."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -21,10 +21,10 @@ StudentKind = Literal["causal", "encoder"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a metric found. Its fields are numbers, and run.json keeps them all; one bears the metric's name."""
+    """The findings of a metric. Its fields are numbers, and run.json keeps them all; one bears the metric's name."""
 
     def metrics(self) -> dict[str, float]:
-        """What goes into metrics.jsonl: the metric by its name, and figures beside it."""
+        """The values for metrics.jsonl: the metric by its name, and figures beside it."""
         raise NotImplementedError
 
     def cells(self) -> dict[str, str]:
@@ -32,7 +32,7 @@ class Measurement:
         raise NotImplementedError
 
     def caution(self) -> str:
-        """What a reader must know so as not to misread the figures; empty if there is nothing."""
+        """A warning, without which a reader might misread the figures; empty if none is needed."""
         return ""
 
 

@@ -38,7 +38,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Response:
-    """What was written behind a prompt."""
+    """A text that was written behind a prompt."""
 
     text: str
     tokens: int
@@ -127,7 +127,7 @@ def _model_folder(config: GenerationConfig) -> Path:
 
 
 def _end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """What ends a text: the tokenizer's end of sequence, and those that the model's folder names (chat models')."""
+    """The tokens that end a text: the tokenizer's own, and those that the model's folder names (chat models')."""
     named = model.generation_config.eos_token_id
     tokens = {tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])}
     return sorted(token for token in tokens if token is not None)

@@ -23,7 +23,7 @@ Report = Callable[[int, int, int], None]  # samples done, of how many, tokens wr
 
 @dataclass(frozen=True)
 class Generated:
-    """What a generation came to."""
+    """The result of a generation."""
 
     path: Path
     texts: int

@@ -1,4 +1,4 @@
-"""What a loss may know of both models when it is built."""
+"""The context of a loss: all that it may know of both models when it is built."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,15 +46,15 @@ class LossContext(Protocol):
 
     @property
     def student_tokenizer(self) -> PreTrainedTokenizerBase:
-        """What cuts texts for the student."""
+        """The tokenizer that cuts texts for the student."""
 
     @property
     def teacher_tokenizer(self) -> PreTrainedTokenizerBase:
-        """What cut them for the teacher."""
+        """The tokenizer that cut them for the teacher."""
 
     @property
     def same_tokenizer(self) -> bool:
-        """Whether both cut every text alike."""
+        """Returns whether both cut every text alike."""
 
     @property
     def vocabulary(self) -> SharedVocabulary:

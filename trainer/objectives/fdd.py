@@ -59,7 +59,7 @@ def dynamics(student_MnN: Tensor, teacher_MnN: Tensor, temperature: float) -> tu
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the student is compared with, where, and how much each term counts."""
+    """The settings of a comparison: what the student is compared with, where, and how much each term counts."""
 
     position_P: Tensor  # long, without repeats, into the X positions of the student
     teacher_logits: Callable[[int, slice], Tensor]  # of a key layer, at a slice of the P positions: [n, V_T]

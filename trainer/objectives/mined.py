@@ -146,7 +146,7 @@ class MinED(Loss):
         return torch.from_numpy(partner_BS).to(student_BS.device)
 
     def _same_text(self, student_ids: np.ndarray, teacher_ids: np.ndarray) -> np.ndarray:
-        """Whether the map takes each teacher token to the student's. Special tokens without text are all the same."""
+        """Which teacher tokens the map takes to the student's. Special tokens without text are all the same."""
         device = self.vocabulary_map.student_W.device
         mapped_ids = self.vocabulary_map(torch.from_numpy(teacher_ids).to(device)).cpu().numpy()
         own, theirs = self.vocabulary_map.student_pieces, self.vocabulary_map.teacher_pieces

@@ -75,7 +75,7 @@ class Objective(nn.Module):
 
 
 def divisor_of(loss: Loss, counts: Mapping[Divisor, int]) -> int:
-    """What the terms of `loss` are divided by; of nothing at all, 1."""
+    """The divisor of the terms of `loss`; of nothing at all, 1."""
     return max(1, counts[loss.divisor])
 
 

@@ -23,7 +23,7 @@ MOST_EMPTY = 20  # steps in a row
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did. `terms` are unweighted means, e.g. {"sra/cos": 0.41}."""
+    """The report of one step. `terms` are unweighted means, e.g. {"sra/cos": 0.41}."""
 
     loss: float
     terms: dict[str, float]
@@ -33,7 +33,7 @@ class StepReport:
     empty: bool = False  # its samples had no token to learn, and it changed nothing
 
     def values(self) -> dict[str, float]:
-        """What goes into the metrics file: all that does not depend on the clock."""
+        """The values for the metrics file: all that does not depend on the clock."""
         if self.empty:
             return {"empty": 1.0, "lr": self.lr}
         return {"loss": self.loss, **self.terms, "lr": self.lr, "grad_norm": self.grad_norm}

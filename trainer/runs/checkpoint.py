@@ -63,7 +63,7 @@ class CheckpointRecord(Strict):
         return record.model_copy(update={"checksum": record._hash()})
 
     def is_whole(self) -> bool:
-        """Whether no field was altered. Version 1 cannot tell."""
+        """Returns whether no field was altered. Version 1 cannot tell."""
         return self.version == 1 or (self.files is not None and self.checksum == self._hash())
 
     def _hash(self) -> str:

@@ -1,4 +1,4 @@
-"""What a run's progress says of its last step."""
+"""The words of a run's progress on its last step."""
 
 from trainer.evaluation.metric import Measurement
 from trainer.optimisation.loop import StepReport

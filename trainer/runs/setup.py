@@ -66,7 +66,7 @@ def set_up(config: TrainingConfig, caches: Caches, start: Start, steps: int) -> 
 
 
 def make_text_tokenizer(config: StudentConfig, tokenizer: Any) -> TextTokenizer:
-    """What turns cached texts into the student's tokens. Raises TokenizerError."""
+    """The tokenizer that turns cached texts into the student's tokens. Raises TokenizerError."""
     if config.kind == "encoder":
         return SentenceTexts(tokenizer, config.max_tokens)
     return StudentTokenizer(tokenizer, config.max_tokens, config.append_eos)

@@ -23,7 +23,7 @@ from trainer.runs.setup import Training, set_up
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to."""
+    """The result of a run."""
 
     folder: Path
     steps: int

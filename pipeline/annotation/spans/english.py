@@ -102,8 +102,8 @@ class EnglishAnnotator:
 
 
 def _wraps(after: str) -> bool:
-    """Whether white space that begins with a line break only wraps a line: a small letter follows, or nothing. Every
-    other line break ends a phrase."""
+    """Returns whether white space that begins with a line break only wraps a line: a small letter follows, or nothing.
+    Every other line break ends a phrase."""
     return after == "" or "a" <= after <= "z"
 
 

@@ -1,4 +1,4 @@
-"""What an English word may be, seen alone: closed classes by hand, others by Brill's lexicon or ending.
+"""The parts of speech of an English word, seen alone: closed classes by hand, others by Brill's lexicon or ending.
 
 The lexicon (94,000 words of the Brown corpus and the Wall Street Journal with their most frequent tag; MIT licence)
 is a data file of the package textblob. It is read from where that package lies, and the package itself is never
@@ -217,7 +217,7 @@ def _ambiguous(penn: dict[str, str]) -> dict[str, str]:
 
 
 def _bases(word: str) -> Iterator[str]:
-    """What an -ed or -ing form may come from: walk, bake, stop, try."""
+    """The forms that an -ed or -ing form may come from: walk, bake, stop, try."""
     stem = word[:-3] if word.endswith("ing") else word[:-2] if word.endswith("ed") else ""
     if stem:
         yield from (stem, stem + "e")

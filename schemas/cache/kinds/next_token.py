@@ -1,4 +1,4 @@
-"""What the kinds share that keep the teacher's next-token distribution, cut down to a few entries per token."""
+"""Parts of the kinds that keep the teacher's next-token distribution, cut down to a few entries per token."""
 
 from abc import abstractmethod
 from collections.abc import Sequence

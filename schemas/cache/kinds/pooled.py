@@ -33,7 +33,7 @@ class PooledRecord(Strict):
     pooling: Pooling
     """Over all tokens, of the first, or of the last."""
     normalise: bool
-    """Whether it was scaled to length 1."""
+    """It was scaled to length 1."""
     layer: Annotated[int, Field(ge=0)]
     """Index into the model's hidden_states."""
 

@@ -1,1 +1,1 @@
-"""What an objective is made of: a list of weighted losses, each with the knobs its paper names. One module per loss."""
+"""The parts of an objective: a list of weighted losses, each with the knobs its paper names. One module per loss."""

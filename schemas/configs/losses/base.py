@@ -1,4 +1,4 @@
-"""What every loss may be told: how much it weighs, over which texts it runs, and how a projection is learned."""
+"""The settings that every loss has: how much it weighs, over which texts it runs, and how a projection is learned."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -36,7 +36,7 @@ class Projection(Strict):
     """How the projection starts. linear: as torch starts a linear layer (reference: wind123mountain/MTA @ 37298fc).
     small: normal, with a standard deviation of 0.001 (reference: sonho4ng/Teacher-Anchor-KD @ 1cd570f)."""
     bias: bool = False
-    """Whether it has a bias (reference: wind123mountain/MTA @ 37298fc)."""
+    """It has a bias (reference: wind123mountain/MTA @ 37298fc)."""
     lr: Annotated[float, Field(gt=0, le=1e6)] = 5e-4
     """Its peak learning rate; it follows the student's schedule."""
     weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0

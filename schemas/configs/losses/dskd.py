@@ -15,7 +15,7 @@ class Projectors(Strict):
     """How they start; linear is what torch gives a linear layer (reference: songmzhang/DSKD @ 077337a,
     distiller.py)."""
     bias: bool = True
-    """Whether they have a bias."""
+    """They have a bias."""
     lr: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
     """Their peak learning rate; it follows the student's schedule."""
     weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BitsPerByte(Measurement):
-    """What a model makes of held-out texts."""
+    """The figures of a model on held-out texts."""
 
     nats_per_token: float  # comparable for equal tokenizers only
     bits_per_byte: float

@@ -1,1 +1,1 @@
-"""What several losses are made of."""
+"""Parts that several losses share."""

@@ -1,4 +1,4 @@
-"""What a loss demands of a cache, checked when the objective is built: each refusal names what to extract or to set."""
+"""Demands of a loss on a cache, checked when the objective is built: a refusal names what to extract or to set."""
 
 from collections.abc import Iterable
 
