@@ -231,7 +231,7 @@ USE_LESS = "use fewer workers, or lower batching.batch_tokens or batching.unit_t
 
 
 def _lost(error: RayError) -> Trouble:
-    """Raised where what a call was given went with its machine."""
+    """The trouble of a call whose input went with its machine."""
     return Trouble("what its worker was given was lost", SEE_TO_IT, _one_line(error))
 
 

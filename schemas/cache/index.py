@@ -15,7 +15,7 @@ from schemas.errors import CacheError
 from schemas.storage.atomic import disk_full, file_beside
 from schemas.storage.file_record import check_file
 from schemas.storage.fingerprint import hash_file
-from schemas.storage.regular import open_regular
+from schemas.storage.regular import require_regular
 
 INDEX_KEY = b"stillroom-index"
 
@@ -69,7 +69,10 @@ def read_index(cache: Path, manifest: CacheManifest, sealed: Checksums | None) -
     else:
         check_file(path, sealed.index, f"run `stillroom reindex {cache}`")
     try:
-        with open_regular(path) as file:  # Arrow opens no name that is not UTF-8
+        require_regular(path)
+        # By its bytes, because Arrow takes no other name that is not UTF-8. Not through a Python file: a thread of
+        # Arrow may still hold it when Python ends, and would abort the process.
+        with pa.memory_map(os.fsencode(path)) as file:
             table = pq.read_table(file)
         table.validate(full=True)  # otherwise a damaged id fails only where it is used
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last, of a column's name
