@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from schemas.cache.reader import Cache
 from schemas.errors import StillroomError
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
 from schemas.models.tokenizer import load_tokenizer
+from tests.caches import build_cache, extraction, write_corpus
+from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
 Truth = dict[str, object]
 
@@ -86,3 +89,11 @@ def outcome(cache: Path, truth: Truth) -> str:
         return "refused"
     except Exception as error:
         raise AssertionError(f"{type(error).__name__}: {error}") from error
+
+
+def make_cache(folder: Path, states: dict[str, Any]) -> Path:
+    """A small cache of those states and the input embeddings, in several shards."""
+    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe", 300), hidden=8, layers=2, heads=2)
+    corpus = write_corpus(folder / "corpus.jsonl", TEXTS[:5])
+    sections = {"teacher": {"keep_embeddings": True}, "batching": {"unit_tokens": 50}}
+    return build_cache(extraction(folder / "cache", folder / "teacher", corpus, states=states, **sections))

@@ -15,27 +15,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from tests.caches import build_cache, extraction, write_corpus
-from tests.flips import damaged, outcome, read_all, sample_damage
-from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from tests.flips import damaged, make_cache, outcome, read_all, sample_damage
 
 OUTCOMES = ("refused", "identical", "silent", "traceback")
-
-
-def make_cache(folder: Path) -> Path:
-    """Every kind of states, input embeddings, three shards."""
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe", 300), hidden=8, layers=2, heads=2)
-    kept = {"hidden": [1, 2], "mass": [2], "top_k": {"k": 4}, "sampled": {"draws": 4}, "pooled": {"pooling": "last"}}
-    return build_cache(
-        extraction(
-            folder / "cache",
-            folder / "teacher",
-            write_corpus(folder / "corpus.jsonl", TEXTS[:5]),
-            states=kept,
-            teacher={"keep_embeddings": True},
-            batching={"unit_tokens": 50},
-        )
-    )
+# Every kind of states.
+STATES = {"hidden": [1, 2], "mass": [2], "top_k": {"k": 4}, "sampled": {"draws": 4}, "pooled": {"pooling": "last"}}
 
 
 def count_outcomes(cache: Path, count: int, seed: int) -> dict[str, Counter[str]]:
@@ -62,7 +46,7 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        cache = shutil.copytree(sys.argv[2], folder / "cache") if len(sys.argv) > 2 else make_cache(folder)
+        cache = shutil.copytree(sys.argv[2], folder / "cache") if len(sys.argv) > 2 else make_cache(folder, STATES)
         found = count_outcomes(Path(cache), count, seed=2026)
     table = Table("file", *OUTCOMES, title=f"{count} flips and cuts")
     for file, outcomes in sorted(found.items()):

@@ -17,13 +17,11 @@ import csv
 import importlib.util
 import json
 import random
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import yaml
+from tests.benchmarks.commands import run, write_config
 
 SENTENCES, PAIRS = "text/sentences/merged_9_data_3k_each.csv", "text/sentences/stsb-en-dev.csv"
 TALAS: dict[str, Any] = {
@@ -52,7 +50,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     sentences = _draw(arguments.material / SENTENCES, arguments.sentences, out / "sentences.jsonl")
     cache = out / "cache"
-    _run("extract", _write(out / "extract.yaml", _extraction(arguments.teacher, sentences, cache)))
+    run("extract", write_config(out / "extract.yaml", _extraction(arguments.teacher, sentences, cache)))
     size = sum(path.stat().st_size for path in (cache / "shards").rglob("*") if path.is_file())
     print(f"{size / arguments.sentences:.0f} bytes a sentence")
     runs = [
@@ -62,9 +60,9 @@ def main() -> None:
         if seed == 0 or name not in ONCE
     ]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(lambda config: _run("train", _write(Path(config["output"] + ".yaml"), config)), runs))
-    _run("compare", *(config["output"] for config in runs), "--picture", str(out / "sentences.png"))
-    _run("evaluate", str(arguments.teacher), "--pairs", str(arguments.material / PAIRS))
+        list(pool.map(lambda config: run("train", write_config(Path(config["output"] + ".yaml"), config)), runs))
+    run("compare", *(config["output"] for config in runs), "--picture", str(out / "sentences.png"))
+    run("evaluate", str(arguments.teacher), "--pairs", str(arguments.material / PAIRS))
 
 
 def _arguments() -> argparse.Namespace:
@@ -134,16 +132,6 @@ def _training(arguments: argparse.Namespace, cache: Path, name: str, seed: int) 
         "log_every": 20,
         "evaluation": {"pairs": str(arguments.material / PAIRS), "every": 200},
     }
-
-
-def _write(path: Path, config: dict[str, Any]) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False))
-    return str(path)
-
-
-def _run(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "jobs.cli", *arguments], check=True)
 
 
 if __name__ == "__main__":

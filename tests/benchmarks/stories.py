@@ -11,16 +11,13 @@ runs at a time on one thread each, through the command line as a user would. End
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from tests.benchmarks.commands import run, write_config
 from tests.benchmarks.rows import CE, ROWS, Row
 
 TEACHER, CHARACTERS = "models/stories260K", "models/babyllama-byte361"
@@ -53,7 +50,7 @@ def main() -> None:
         list(pool.map(_train, runs))
     for pair in pairs:
         folders = [config["output"] for config in runs if Path(config["output"]).parent.name == pair]
-        _run("compare", *folders, "--picture", str(out / f"{pair}.png"))
+        run("compare", *folders, "--picture", str(out / f"{pair}.png"))
 
 
 def _arguments() -> argparse.Namespace:
@@ -86,7 +83,7 @@ def _extract(folder: Path, teacher: Path, train: Iterable[str], held_out: Iterab
         "teacher": {"model": str(teacher), "max_tokens": 256, "keep_embeddings": True},
         "states": states,
     }
-    _run("extract", _write(folder / "extract.yaml", config))
+    run("extract", write_config(folder / "extract.yaml", config))
 
 
 def _teacher_of_dolly(arguments: argparse.Namespace) -> Path:
@@ -139,17 +136,7 @@ def _training(arguments: argparse.Namespace, pair: str, name: str, row: Row, see
 
 
 def _train(config: dict[str, Any]) -> None:
-    _run("train", _write(Path(config["output"] + ".yaml"), config))
-
-
-def _write(path: Path, config: dict[str, Any]) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False))
-    return str(path)
-
-
-def _run(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "jobs.cli", *arguments], check=True)
+    run("train", write_config(Path(config["output"] + ".yaml"), config))
 
 
 if __name__ == "__main__":

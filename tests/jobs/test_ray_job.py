@@ -43,17 +43,7 @@ def test_a_submitted_job_writes_the_bytes_of_this_process(tmp_path: Path) -> Non
     config = extraction(tmp_path / "submitted", tmp_path / "model", corpus, workers={"cpus": 0.5})
     (tmp_path / "extract.yaml").write_text(dump_config(config), encoding="utf-8")
     with ray_head() as (address, environment, session):
-        submit = ["ray", "job", "submit", "--address", address, "--working-dir", str(ROOT), "--"]
-        job = subprocess.run(
-            [*submit, *COMMAND, "extract", str(tmp_path / "extract.yaml")],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=240,
-        )
-        assert job.returncode == 0 and "succeeded" in job.stdout, job.stdout
+        submit(address, environment, tmp_path, ["--working-dir", str(ROOT)], str(tmp_path / "extract.yaml"))
         workers = [log.read_text(errors="replace") for log in session.glob("session_2*/logs/worker-*.out")]
         assert any("actor_name:TeacherActor" in log for log in workers)  # on this head, not on a Ray of the job's own
         uploaded = list(session.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*/"))
@@ -78,18 +68,24 @@ def test_a_jobs_own_working_directory_is_not_imported(tmp_path: Path) -> None:
         (tmp_path / "mine" / f"{name}.py").write_text(trap)
     with ray_head() as (address, environment, _):
         installed = json.dumps({"env_vars": {"PYTHONPATH": str(ROOT)}})
-        submit = ["ray", "job", "submit", "--address", address, "--runtime-env-json", installed]
-        job = subprocess.run(
-            [*submit, "--working-dir", str(tmp_path / "mine"), "--", *COMMAND, "extract", "extract.yaml"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=240,
-        )
-        assert job.returncode == 0 and "succeeded" in job.stdout, job.stdout
+        options = ["--runtime-env-json", installed, "--working-dir", str(tmp_path / "mine")]
+        submit(address, environment, tmp_path, options, "extract.yaml")
     assert not (tmp_path / "executed").exists()
     assert (config.output / "index.parquet").exists()
+
+
+def submit(address: str, environment: dict[str, str], folder: Path, options: list[str], config: str) -> None:
+    """Submit an extraction as a job from `folder`, and see it succeed."""
+    job = subprocess.run(
+        ["ray", "job", "submit", "--address", address, *options, "--", *COMMAND, "extract", config],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+    )
+    assert job.returncode == 0 and "succeeded" in job.stdout, job.stdout
 
 
 @contextmanager

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.caches import build_cache, extraction, without_checksums, write_corpus
-from tests.flips import damaged, outcome, read_all, sample_damage
-from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from tests.caches import without_checksums
+from tests.flips import damaged, make_cache, outcome, read_all, sample_damage
 
 FLIPS = 160
 SECONDS = 60.0
@@ -16,19 +15,8 @@ SECONDS = 60.0
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("flips")
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe", 300), hidden=8, layers=2, heads=2)
     kept = {"hidden": [1, 2], "mass": [2], "top_k": {"k": 4}, "pooled": {"pooling": "last"}, "dtype": "bfloat16"}
-    return build_cache(
-        extraction(
-            folder / "cache",
-            folder / "teacher",
-            write_corpus(folder / "corpus.jsonl", TEXTS[:5]),
-            states=kept,
-            teacher={"keep_embeddings": True},
-            batching={"unit_tokens": 50},
-        )
-    )
+    return make_cache(tmp_path_factory.mktemp("flips"), kept)
 
 
 def test_no_damage_is_learnt_from_in_silence(made: Path, tmp_path: Path) -> None:

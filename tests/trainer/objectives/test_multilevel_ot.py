@@ -11,8 +11,8 @@ from torch import Tensor
 
 from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses.multilevel_ot import MultiLevelOTConfig
-from schemas.models.teacher_head import TeacherHead
 from tests.trainer.objectives.naive_multilevel_ot import multilevel_ot
+from tests.trainer.objectives.numbering import assert_numbering_changes_nothing
 from tests.trainer.objectives.precision import TOLERANCE, close
 from tests.trainer.objectives.predicting import teacher_logits
 from tests.trainer.objectives.world import L_T, SEEDS, counts_of, losses_of, make_batch, make_context
@@ -20,7 +20,7 @@ from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.kernels.leading_tokens import leading_tokens, log_probabilities
 from trainer.objectives.objective import build_objective
 from trainer.objectives.parts.sinkhorn import sinkhorn_plan
-from trainer.student.states import StudentLogits, StudentStates
+from trainer.student.states import StudentLogits
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 
@@ -133,24 +133,7 @@ def test_log_probabilities_err_no_more_than_plain_float32() -> None:
 
 
 def test_numbering_either_vocabulary_differently_changes_nothing() -> None:
-    context = make_context(1)
-    objective = build_objective([MultiLevelOTConfig(top_k=4)], context)
-    student, batch = make_batch(objective, 1)
-    counts = counts_of(batch)
-    before, _ = objective(student, batch, counts)
-    (gradient,) = torch.autograd.grad(before, student[StudentLogits()])
-    g = torch.Generator().manual_seed(0)
-    own, theirs = (
-        torch.randperm(n, generator=g) for n in (student[StudentLogits()].shape[2], len(context.head.weight_Vd))
-    )
-    losses_of(objective)[0].head = TeacherHead(
-        context.head.weight_Vd[theirs], context.head.bias_V[theirs], context.head.transform
-    )
-    turned = student[StudentLogits()].detach()[:, :, own].requires_grad_()
-    after, _ = objective(StudentStates({StudentLogits(): turned}), batch, counts)
-    (turned_gradient,) = torch.autograd.grad(after, turned)
-    torch.testing.assert_close(after, before, rtol=1e-6, atol=0)
-    torch.testing.assert_close(turned_gradient, gradient[:, :, own], rtol=1e-5, atol=1e-8)
+    assert_numbering_changes_nothing(MultiLevelOTConfig(top_k=4))
 
 
 def test_logits_of_the_teacher_stay_within_the_budget() -> None:
