@@ -6,7 +6,7 @@ from pipeline.teacher.wanted import WantedStates
 from schemas.cache.kinds.pooled import PooledRecord
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import ModelError
-from schemas.models.sentence_layout import MODULES, read_layout
+from schemas.models.sentence_layout import require_pooling
 
 
 def require_recipe(folder: Path, config: TeacherConfig, wanted: WantedStates) -> None:
@@ -19,15 +19,9 @@ def require_recipe(folder: Path, config: TeacherConfig, wanted: WantedStates) ->
     pooled = wanted.records.get("pooled")
     if not isinstance(pooled, PooledRecord) or pooled.layer != wanted.teacher.num_layers:
         return
-    if not (folder / MODULES).exists():
-        return
-    layout = read_layout(folder, config.max_tokens)
-    if layout.pooling != pooled.pooling:
-        raise ModelError(
-            f"states.pooled.pooling is {pooled.pooling}, but {folder} makes its embeddings by {layout.pooling} "
-            f"({MODULES}): set it to {layout.pooling}, or pool another layer"
-        )
-    if layout.max_tokens < config.max_tokens:
+    otherwise = ", or pool another layer"
+    layout = require_pooling(folder, config.max_tokens, pooled.pooling, "states.pooled.pooling", otherwise)
+    if layout is not None and layout.max_tokens < config.max_tokens:
         raise ModelError(
             f"teacher.max_tokens is {config.max_tokens}, but {folder} cuts texts at {layout.max_tokens} tokens: set at "
             f"most {layout.max_tokens}"

@@ -94,6 +94,24 @@ def read_layout(folder: Path, longest: int) -> SentenceLayout:
     )
 
 
+def require_pooling(
+    folder: Path, longest: int, pooling: Pooling, field: str, otherwise: str = ""
+) -> SentenceLayout | None:
+    """The layout of a sentence encoder's folder, which pools as `field` says; None where a folder has none.
+
+    Raises ModelError: another pooling, with `otherwise` behind the way out, or what `read_layout` raises.
+    """
+    if not (folder / MODULES).exists():
+        return None
+    layout = read_layout(folder, longest)
+    if layout.pooling != pooling:
+        raise ModelError(
+            f"{field} is {pooling}, but {folder} makes its embeddings by {layout.pooling} ({MODULES}): set it to "
+            f"{layout.pooling}{otherwise}"
+        )
+    return layout
+
+
 def _modules(path: Path) -> list[tuple[str, str]]:
     """The name of each module's class, and its folder below. Raises ModelError."""
     try:

@@ -17,7 +17,7 @@ from schemas.models.files import brief, resolve_model
 from schemas.models.forward import forward_errors, unchanged
 from schemas.models.load import AUTO, Kind, forbid_hub_kernels, load_model
 from schemas.models.positions import known_tokens, prove_positions, require_positions, usable_positions
-from schemas.models.sentence_layout import MODULES, SentenceLayout, read_layout
+from schemas.models.sentence_layout import MODULES, SentenceLayout, read_layout, require_pooling
 from schemas.models.teacher_tokenizer import load_teacher_tokenizer
 from schemas.models.token_mass import collect_token_mass, enable_token_mass
 from schemas.models.tokenizer import load_tokenizer
@@ -70,21 +70,10 @@ def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> A
     prove_positions(model, config.max_tokens, "student.max_tokens")
     if config.kind == "encoder":
         if config.model is not None:
-            _require_recipe(resolve_model(config.model, config.revision), config)
+            folder = resolve_model(config.model, config.revision)
+            require_pooling(folder, config.max_tokens, config.pooling, "student.pooling")
         model = SentenceEncoder(model, SentenceLayout(config.pooling, config.normalise, config.max_tokens))
     return model.train()
-
-
-def _require_recipe(folder: Path, config: StudentConfig) -> None:
-    """Raises ModelError if a sentence encoder in `folder` makes its embeddings in another way than is to be trained."""
-    if not (folder / MODULES).exists():
-        return
-    layout = read_layout(folder, config.max_tokens)
-    if layout.pooling != config.pooling:
-        raise ModelError(
-            f"student.pooling is {config.pooling}, but {folder} makes its embeddings by {layout.pooling} ({MODULES}): "
-            f"set it to {layout.pooling}"
-        )
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import ModelError
-from schemas.models.sentence_layout import SentenceLayout, read_layout, write_layout
+from schemas.models.sentence_layout import SentenceLayout, read_layout, require_pooling, write_layout
 
 
 @pytest.fixture
@@ -84,3 +84,16 @@ def test_a_pipe_is_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "modules.json")
     with pytest.raises(ModelError, match=r"modules\.json is damaged: .*pipe"):
         read_layout(folder, 99)
+
+
+def test_a_recipe_pools_as_it_is_asked_to(tmp_path: Path) -> None:
+    assert require_pooling(tmp_path, 8, "mean", "student.pooling") is None  # a folder without modules.json
+    layout = SentenceLayout("cls", True, 8)
+    write_layout(tmp_path, layout, 32)
+    assert require_pooling(tmp_path, 8, "cls", "student.pooling") == layout
+    with pytest.raises(ModelError) as refused:
+        require_pooling(tmp_path, 8, "mean", "states.pooled.pooling", ", or pool another layer")
+    assert str(refused.value) == (
+        f"states.pooled.pooling is mean, but {tmp_path} makes its embeddings by cls (modules.json): set it to cls, or "
+        "pool another layer"
+    )
