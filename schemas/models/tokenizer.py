@@ -42,7 +42,8 @@ def read_tokenizer(folder: Path, trust_remote_code: bool = False) -> LoadedToken
     tokenizer.json by those of that model's first tokenizer. So the two are compared, and tokenizer.json is followed.
     Code that comes with the folder is followed instead, where it may be run. Costs a second load of the file.
 
-    Raises TokenizerError: files missing or damaged, a slow tokenizer, no usable offsets.
+    Raises TokenizerError: files missing or damaged, a slow tokenizer, one that draws at random or makes a text too much
+    longer, no usable offsets.
     """
     chosen = load_chosen_tokenizer(folder, trust_remote_code)
     if not (folder / "tokenizer.json").is_file() or (trust_remote_code and _has_own_code(folder)):
@@ -86,6 +87,11 @@ def _usable(tokenizer: Any, folder: Path) -> "PreTrainedTokenizerFast":
         raise TokenizerError(
             f"{type(tokenizer).__name__} in {folder} is a slow tokenizer and gives no character offsets; "
             "convert it to a fast one, with a tokenizer.json"
+        )
+    if getattr(tokenizer.backend_tokenizer.model, "dropout", None):
+        raise TokenizerError(
+            f"{folder / 'tokenizer.json'} leaves out merges at random (`model.dropout`), so that a text gets other "
+            "tokens every time: set it to null"
         )
     try:
         probe = run_tokenizer(tokenizer, "A b", return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]

@@ -44,6 +44,14 @@ def test_slow_tokenizers_are_refused(copy: Path, monkeypatch: pytest.MonkeyPatch
         load_tokenizer(copy)
 
 
+def test_a_tokenizer_that_draws_at_random_is_refused(copy: Path) -> None:
+    state = json.loads((copy / "tokenizer.json").read_text())
+    (copy / "tokenizer.json").write_text(json.dumps({**state, "model": {**state["model"], "dropout": 0.5}}))
+    assert len({len(AutoTokenizer.from_pretrained(copy)(TEXTS[0])["input_ids"]) for _ in range(20)}) > 1
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json leaves out merges at random .*set it to null"):
+        load_tokenizer(copy)
+
+
 def test_a_vocabulary_alone_is_enough(tmp_path: Path) -> None:
     """Older folders: vocab.txt and no tokenizer.json."""
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]))
