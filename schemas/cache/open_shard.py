@@ -86,7 +86,8 @@ def _read_samples(path: Path) -> pa.Table:
         raise CacheError(
             f"{path} is not of the format that this stillroom reads; use the one that wrote it, or extract again"
         )
-    for name, column in zip(table.column_names, table.columns, strict=True):
+    for name in table.column_names:
+        column = table.column(name)
         if column.num_chunks != 1 or any(part.null_count for part in _parts(column.chunk(0))):
             raise CacheError(f"{path}: column {name} lacks a value, or is in pieces; {redo(path.parent)}")
     return table

@@ -67,8 +67,8 @@ class NextToken(StateKind[Settings]):
 
     def require_consistent(self, record: SparseRecord, arrays: Sequence[ArrayRecord]) -> None:
         """Raises ValueError unless both arrays are there, once, as wide as the record says."""
-        widths = (record.entries, record.entries + self.tail)
-        for kind, width in zip(self.array_kinds, widths, strict=True):
+        ids, values = self.array_kinds
+        for kind, width in ((ids, record.entries), (values, record.entries + self.tail)):
             found = [array.width for array in arrays if array.kind == kind]
             if found != [width]:
                 raise ValueError(f"{kind} should be one array of {width} columns, not {found}; extract again")

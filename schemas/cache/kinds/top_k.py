@@ -33,7 +33,7 @@ class TopK(NextToken[TopKConfig]):
 
     def are_distributions(self, ids_Nn: np.ndarray, values_Nn: np.ndarray) -> np.ndarray:
         """[N] bool: no id twice, and probabilities that are 1 in sum, tail included, to TOLERANCE."""
-        once_N = (np.diff(np.sort(ids_Nn, axis=1), axis=1) > 0).all(axis=1)
+        once_N = (np.diff(np.sort(ids_Nn)) > 0).all(axis=1)
         sums_N = np.exp(values_Nn, dtype=np.float64).sum(axis=1)
         return np.asarray(once_N & (np.abs(sums_N - 1) <= TOLERANCE))
 

@@ -36,6 +36,21 @@ def test_an_object_that_is_no_kind_is_named() -> None:
         _require_usable("hidden")  # type: ignore[arg-type]
 
 
+class Sketch(type(KINDS["hidden"])):  # type: ignore[misc]
+    """Hidden states under another name."""
+
+
+@pytest.mark.parametrize("name", ["sparse", "batching", "keep_embeddings", "canonical", "model_dump"])
+def test_names_that_mean_something_else_are_refused(name: str) -> None:
+    kind = Sketch()
+    kind.name = "sketch"
+    _require_usable(kind)
+    kind.name = name
+    with pytest.raises(ValueError) as refused:
+        _require_usable(kind)
+    assert str(refused.value) == f"the name {name!r} means something else in a config or in cache.json"
+
+
 def test_every_kind_has_its_other_halves() -> None:
     assert set(MAKERS) == set(KINDS)
     assert set(StatesConfig.model_fields) == {"dtype", *KINDS}
