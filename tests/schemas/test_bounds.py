@@ -10,6 +10,7 @@ from jobs.schema import SCHEMAS
 from schemas.bounds import require_bounded
 from schemas.configs.generation import GenerationConfig
 from schemas.configs.training import TrainingConfig
+from tests.schemas.least import TRAINING
 
 CONFIGS = ("extract", "train", "generate")
 
@@ -33,14 +34,6 @@ def test_every_number_is_bounded(name: str) -> None:
     assert len(found) > 3
     low, high = {"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"}
     assert [place for place, schema in found.items() if not (low & schema.keys() and high & schema.keys())] == []
-
-
-TRAINING: dict[str, Any] = {
-    "cache": "c",
-    "output": "o",
-    "steps": 1,
-    "student": {"architecture": {"model_type": "llama"}, "tokenizer": "teacher"},
-}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.problems import Origins
 from schemas.configs.training import TrainingConfig
 from schemas.strict import Strict
-from tests.schemas.test_bounds import TRAINING
+from tests.schemas.least import TRAINING
 
 
 def described(model: type[Strict], data: dict[str, Any]) -> list[str]:
