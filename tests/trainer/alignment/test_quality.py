@@ -19,6 +19,8 @@ from trainer.alignment.labels import SpanChoice, label_spans
 from trainer.alignment.quality import (
     AlignmentQuality,
     LevelQuality,
+    _share,
+    _tokens_after,
     measure_alignment,
     measure_vocabulary,
     require_alignment,
@@ -204,6 +206,18 @@ def test_the_share_of_the_texts_that_both_vocabularies_can_say(cache: Cache, nam
         assert share == pytest.approx(said / tokens, abs=1e-12)
     assert found.shared == len(both) + (student.eos_token_id is not None)
     assert (found.student_size, found.teacher_size) == (len(student), len(teacher))
+
+
+def test_a_special_token_within_the_response_does_not_count() -> None:
+    """An empty range behind the start, as a tokenizer's that trims white space."""
+    offsets = np.array([[0, 0], [0, 3], [3, 4], [5, 5], [4, 6]], np.int32)
+    assert [_tokens_after(offsets, start) for start in (0, 3, 4, 6)] == [3, 2, 1, 0]
+
+
+def test_of_no_tokens_none_are_shared() -> None:
+    ids = np.array([1, 3])
+    assert _share(np.array([], np.int64), ids) == 0
+    assert _share(np.array([3, 2, 1, 1]), ids) == 0.75 and type(_share(ids, ids)) is float
 
 
 def test_one_line() -> None:
