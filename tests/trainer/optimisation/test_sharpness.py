@@ -301,3 +301,15 @@ def test_the_count_of_skipped_perturbations_survives_a_crash(
     train(run)
     assert [line["sharpness/skipped"] for line in read_metrics(tmp_path / "run")[1:]] == [1, 2, 3, 4, 5]
     assert files(tmp_path / "run")[0] == files(tmp_path / "plain")[0]
+
+
+def test_without_any_gradient_there_is_no_second_pass() -> None:
+    weight, calls = nn.Parameter(torch.ones(2)), list[int]()
+
+    def accumulate() -> tuple[float, dict[str, float]]:
+        calls.append(1)
+        return 0.5, {"ce/nll": 0.5}
+
+    sharpness = Sharpness(SharpnessConfig(), [("weight", weight)])
+    assert sharpness.gradient(accumulate) == (0.5, {"ce/nll": 0.5, "sharpness/skipped": 1.0})
+    assert calls == [1] and weight.grad is None
