@@ -111,7 +111,9 @@ class Actors:
 
     def __init__(self, job: Job, workers: WorkersConfig, runtime_env: Mapping[str, Any]):
         self.reports: dict[int, UnitReport] = {}
-        self._job, self._workers, self._runtime_env = ray.put(job), workers, dict(runtime_env)
+        # The job is small. It is sent with every call rather than put into Ray's object store: a driver that holds
+        # something there is ended without a word if the store dies.
+        self._job, self._workers, self._runtime_env = job, workers, dict(runtime_env)
         self._calls: dict[Any, _Call] = {}
         self._units: dict[int, _Unit] = {}
         self._actors: dict[int, _Actor] = {}

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -25,7 +25,7 @@ import ray
 from rich.filesize import decimal
 
 from pipeline.cluster.placement import require_schedulable
-from pipeline.cluster.processes import Cluster, LocalRay, Watched, interrupted_by_death
+from pipeline.cluster.processes import Cluster, LocalRay, Watched, ended_by_death, interrupted_by_death
 from schemas.configs.extraction import WorkersConfig
 from schemas.errors import ResourceError
 
@@ -33,6 +33,10 @@ OBJECT_STORE_BYTES = 512 * 2**20  # of a local Ray: texts and tokens pass throug
 TEMPORARY_BYTES = 50 * 10**6  # that a local Ray needs for its logs
 MOST_ANNOTATORS = 16  # for each actor, so that a slow annotator does not starve a GPU
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it where a submitted job runs
+DIED = (
+    "Ray has died: {} is gone, most often because memory ran out; what is committed stays, and the same command goes "
+    "on from there"
+)
 PROJECT = Path(__file__).resolve().parents[2]
 # Ray has a worker's bash change to the job's working directory, puts that first on PYTHONPATH, and then runs this.
 WITHOUT_WORKING_DIRECTORY = 'env PYTHONPATH="${PYTHONPATH/#"$PWD"//dev/null}" '
@@ -48,10 +52,7 @@ class Connection:
     def require_alive(self) -> None:
         """Raises ResourceError if Ray is dead."""
         if part := self.watched.dead():
-            raise ResourceError(
-                f"Ray has died: {part} is gone, most often because memory ran out; what is committed stays, and the "
-                "same command goes on from there"
-            )
+            raise ResourceError(DIED.format(part))
 
 
 @contextmanager
@@ -73,7 +74,8 @@ def connected(workers: WorkersConfig) -> Iterator[Connection]:
         connection = Connection(_runtime_env(), watched)
         try:
             _require_resources(workers)
-            yield connection
+            with ended_by_death(watched, DIED) if isinstance(watched, LocalRay) else nullcontext():
+                yield connection
         except Exception:
             connection.require_alive()  # its death explains every other error
             raise

@@ -5,13 +5,14 @@ without a word that a user would understand.
 """
 
 import os
+import select
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import NoReturn, Protocol
 
@@ -20,9 +21,13 @@ import psutil
 from schemas.errors import ResourceError
 
 CORE = ("gcs_server", "raylet")  # without one of these nothing goes on
+AGENTS = (
+    "ray::DashboardAgent",
+    "ray::RuntimeEnvAgent",
+)  # of a raylet, which ends with either
 WATCH_SECONDS = 0.1  # between two looks at a Ray that starts
 GRACE_SECONDS = 5.0  # for the main thread to heed a signal
-LOOK_SECONDS = 2.0  # between two looks at a cluster's address
+LOOK_SECONDS = 2.0  # between two looks at a cluster's address, or for processes that came up
 ABSENT_SECONDS = 20.0  # for this long a GCS that is restarted may be away
 
 
@@ -37,7 +42,11 @@ class Watched(Protocol):
 
 
 class LocalRay:
-    """GCS and raylet of a local Ray, found among this process's children as they come up."""
+    """GCS, raylet and its agents of a local Ray, found below this process as they come up.
+
+    A raylet whose agent dies ends in good order, and then this process ends without a word, too. So the agent's death
+    is what must be seen.
+    """
 
     def __init__(self) -> None:
         self._found: dict[str, psutil.Process] = {}
@@ -45,22 +54,45 @@ class LocalRay:
 
     def dead(self) -> str | None:
         """One that was seen alive, and is not any more."""
-        if len(self._found) < len(CORE):
+        if len(self._found) < len(CORE) + len(AGENTS):
             self._look()
-        return next((f"its {name}" for name, process in self._found.items() if not _lives(process)), None)
+        ended = next((name for name, process in self._found.items() if not _lives(process)), None)
+        return None if ended is None else f"its {ended.removeprefix('ray::')}"
+
+    def wait(self, seconds: float) -> None:
+        """Return as soon as one of them ends, or after `seconds`."""
+        ends = select.poll() if self._found and hasattr(os, "pidfd_open") else None
+        if ends is None:  # not Linux, or nothing there yet
+            time.sleep(min(seconds, WATCH_SECONDS))
+            return
+        with ExitStack() as opened:
+            for process in self._found.values():
+                try:
+                    number = os.pidfd_open(process.pid)
+                except ProcessLookupError:
+                    return
+                opened.callback(os.close, number)
+                ends.register(number, select.POLLIN)
+            ends.poll(seconds * 1000)
 
     def kill(self) -> None:
-        """End both; what else Ray started ends with them."""
+        """End them; what else Ray started ends with them."""
         self._look()
         for process in self._found.values():
             with _may_be_gone():
                 process.kill()
 
     def _look(self) -> None:
-        for child in psutil.Process().children():
-            with _may_be_gone():
-                if child.pid not in self._others and child.name() in CORE:
-                    self._found.setdefault(child.name(), child)
+        self._find(CORE, psutil.Process())
+        if raylet := self._found.get("raylet"):
+            self._find(AGENTS, raylet)
+
+    def _find(self, names: Sequence[str], parent: psutil.Process) -> None:
+        with _may_be_gone():
+            for child in parent.children():
+                with _may_be_gone():
+                    if child.pid not in self._others and child.name() in names:
+                        self._found.setdefault(child.name(), child)
 
 
 class Cluster:
@@ -88,6 +120,31 @@ class Cluster:
 
     def kill(self) -> None:
         """Nothing of it is ours."""
+
+
+@contextmanager
+def ended_by_death(ray: LocalRay, message: str) -> Iterator[None]:
+    """Ends this process with status 2 as soon as `ray` dies, `message` filled with what is dead.
+
+    Nothing milder is in time: within half a second Ray itself would end it without a word, whatever the main thread
+    does. Locks and temporary files stay as after a kill, and the next call takes them over.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            ray.wait(LOOK_SECONDS)
+            if not over.is_set() and (part := ray.dead()):
+                sys.stderr.write(f"stillroom: {message.format(part)}\n")
+                sys.stderr.flush()
+                ray.kill()
+                os._exit(2)
+
+    threading.Thread(target=watch, name="death of Ray", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 class _Interrupted(BaseException):

@@ -117,17 +117,55 @@ def test_other_threads_are_left_alone() -> None:
     assert done == [True]
 
 
+def run_python(code: str) -> "subprocess.CompletedProcess[str]":
+    root = Path(__file__).resolve().parents[3]
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+
+
 def test_a_thread_that_is_deaf_to_signals_ends_with_the_process() -> None:
     """A wait inside a C library, as Ray's: the process itself is ended, with the message."""
-    code = (
+    done = run_python(
         "import signal, time\nfrom pipeline.cluster import processes\n"
         "from tests.pipeline.cluster.test_processes import Dead\nprocesses.GRACE_SECONDS = 0.2\n"
         "with processes.interrupted_by_death(Dead(), 'Ray has died: {} is gone'):\n"
         "    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
         "    time.sleep(30)\n"
     )
-    root = Path(__file__).resolve().parents[3]
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60, check=False
-    )
     assert (done.returncode, done.stderr) == (2, "stillroom: Ray has died: its raylet is gone\n")
+
+
+WATCHING = """
+import subprocess, sys, time
+from pathlib import Path
+from pipeline.cluster.processes import LocalRay, ended_by_death
+from tests.pipeline.cluster.test_processes import start
+ray, folder = LocalRay(), Path({folder!r})
+gcs, raylet = start(folder, "gcs_server"), start(folder, "raylet")
+with ended_by_death(ray, "Ray has died: {{}} is gone"):
+    time.sleep(0.5)
+    if {dies}:
+        raylet.kill()
+        time.sleep(30)
+gcs.kill(), raylet.kill()
+time.sleep(0.5)
+print("went on")
+"""
+
+
+def test_the_process_ends_as_soon_as_its_ray_has_died(tmp_path: Path) -> None:
+    """Within seconds, and what else Ray has started ends with it; later than the watch, its end is as wanted."""
+    started = time.monotonic()
+    done = run_python(WATCHING.format(folder=str(tmp_path), dies=True))
+    assert (done.returncode, done.stdout) == (2, "") and time.monotonic() - started < 20
+    assert done.stderr == "stillroom: Ray has died: its raylet is gone\n"
+    assert not [process for process in psutil.process_iter() if str(tmp_path) in " ".join(command_line(process))]
+    done = run_python(WATCHING.format(folder=str(tmp_path), dies=False))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    try:
+        return [] if process.status() == psutil.STATUS_ZOMBIE else process.cmdline()
+    except psutil.Error:
+        return []
