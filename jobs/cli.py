@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.guard import GuardedGroup, guard, make_output_safe
+from jobs.guard import GuardedGroup, guard, heed_interrupts, make_output_safe
 from schemas.errors import ConfigError
 from schemas.storage.storage import locate
 
@@ -216,6 +216,7 @@ def main() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     make_output_safe()
+    heed_interrupts()
     with guard():
         app()
 

@@ -5,14 +5,17 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from typer.core import TyperGroup
 
 from schemas.errors import StillroomError
+from schemas.progress import interrupted
 from schemas.shown import printable
 from schemas.storage.atomic import DISK_FULL
 
@@ -65,6 +68,17 @@ class _OneMessage(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
+
+
+def heed_interrupts() -> None:
+    """Let no Ctrl-C be lost: the first is remembered, too, by whatever shows progress."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as by nohup
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def make_output_safe() -> None:

@@ -3,6 +3,7 @@
 A bar on a terminal, a plain line now and then everywhere else.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -16,6 +17,9 @@ from rich.progress import Progress as Bar
 from schemas.console import make_console
 
 LINE_SECONDS = 15.0  # between two lines of a log file
+# Set where a command was interrupted. Python loses a KeyboardInterrupt that comes amid a destructor or a callback of a
+# library's; the next step then raises it once more.
+interrupted = threading.Event()
 Item = TypeVar("Item")
 
 
@@ -68,7 +72,12 @@ class Progress:
         self._began = self._last_line = self._clock()
 
     def update(self, done: int, state: str = "", tokens: int = 0) -> None:
-        """`done` of the total are done, after `tokens` since `begin`. Cheap: call it as often as you like."""
+        """`done` of the total are done, after `tokens` since `begin`. Cheap: call it as often as you like.
+
+        Raises KeyboardInterrupt if the command was interrupted, and went on.
+        """
+        if interrupted.is_set():
+            raise KeyboardInterrupt
         before, self._done = self._done, done
         seconds, fraction = self._clock() - self._began, self._fraction(tokens)
         parts = [f"{done:,}/{self._total:,} {self._unit}", state]

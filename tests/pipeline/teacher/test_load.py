@@ -30,7 +30,8 @@ def test_damaged_folders(llama: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"own code: set `trust_remote_code: true`"):
         load(edit_config(llama, tmp_path / "remote", model_type="x", auto_map=auto_map))
     folder = Path(shutil.copytree(llama, tmp_path / "corrupt"))
-    (folder / "model.safetensors").write_bytes(b"\xff" * 64)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(b"\xff" * weights.stat().st_size)
     with pytest.raises(ModelError, match=r"cannot load a causal language model from"):
         load(folder)
     (folder / "config.json").unlink()

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from schemas.cache.checksums import CHECKSUMS
+from schemas.cache.index import write_index
 from schemas.cache.manifest import CacheManifest, read_manifest
 from schemas.errors import CacheError
 from schemas.models.teacher_proof import prove_teacher
+from schemas.models.teacher_seal import cover_teacher
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "cache-1"
 
@@ -69,5 +71,9 @@ def test_a_config_that_is_not_the_teachers_proves_nothing(cache: Path) -> None:
 
 
 def test_checksums_cover_more(cache: Path) -> None:
-    (cache / CHECKSUMS).write_text("{}")  # whoever opens a cache verifies it
+    """Whoever opens a cache verifies them."""
+    manifest = read_manifest(cache)
+    cover_teacher(cache, manifest)
+    write_index(cache, manifest)
+    assert (cache / CHECKSUMS).exists()
     prove_teacher(cache, altered(cache, num_layers=2))

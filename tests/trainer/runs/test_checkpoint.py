@@ -259,7 +259,7 @@ def test_generators_of_version_1_that_cannot_be_are_said(
     [
         ({"model": None}, "a finished run names the files of its model"),
         ({"model": {}}, "a finished run names the files of its model"),
-        ({"evaluation": {"x": 1.0}}, "its evaluation is"),
+        ({"evaluation": {"x": 1.0}}, "an evaluation by none of the known metrics"),
     ],
 )
 def test_a_finished_record_that_says_too_little_is_refused(
