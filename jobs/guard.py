@@ -71,12 +71,17 @@ class _OneMessage(logging.Formatter):
 
 
 def heed_interrupts() -> None:
-    """Let no Ctrl-C be lost: the first is remembered, too, by whatever shows progress."""
+    """Let no Ctrl-C be lost where Python ignores it: whatever shows progress remembers it. Nothing is printed there."""
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         interrupted.set()
         raise KeyboardInterrupt
 
+    def pass_over(ignored: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(ignored.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(ignored)
+
+    sys.unraisablehook = pass_over
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as by nohup
         signal.signal(signal.SIGINT, interrupt)
 
