@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -119,6 +120,15 @@ def test_commands_on_a_cache_end_alike_if_nobody_reads_them(sound: Path) -> None
     assert closed_pipe("inspect", str(sound / "cache"), "--student", str(sound / "teacher"))[0] == 141
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Commands heed Ctrl-C, also where the tests themselves run in the background of a shell and ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_during_a_training(sound: Path) -> None:
     """A terminal sends it to the whole group, the loader's workers too: one message, and the checkpoints stay."""
     command = [sys.executable, "-m", "jobs.cli", "train", str(sound / "train.yaml")]
@@ -155,6 +165,7 @@ with guard():
 """
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_ctrl_c_that_python_loses_is_heeded_at_the_next_step() -> None:
     """It ignores every exception in a destructor, as those of thousands of tensors in a step."""
     done = subprocess.run(
