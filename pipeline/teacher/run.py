@@ -111,6 +111,7 @@ class Teacher:
         stored = {a.path: np.empty(a.shape(num_rows[a.rows]), STORED[a.dtype]) for a in self.arrays}
 
         def run_batch(batch: list[int]) -> None:
+            """Store the rows of these samples, and prove the first batches."""
             tokens_N = torch.from_numpy(np.concatenate([np.arange(starts[i], starts[i + 1]) for i in batch]))
             rows = {"tokens": tokens_N, "samples": torch.tensor(batch)}
             for array, values_Nx in self._run_batch([samples[i] for i in batch]):

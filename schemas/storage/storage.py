@@ -7,6 +7,7 @@ storage is refused, because as a path it would silently become a folder of that 
 
 import os
 import re
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 from schemas.registry import Registry
@@ -16,7 +17,7 @@ from schemas.shown import quoted
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 
-class Storage:
+class Storage(ABC):
     """Files and folders under URLs `name://…`, which processes of this machine reach as a file system.
 
     It must keep what `schemas.storage` relies on: exclusive creation, and a rename that replaces in one step.
@@ -24,12 +25,12 @@ class Storage:
 
     name: str
 
+    @abstractmethod
     def locate(self, url: str) -> Path:
         """The absolute path of `url` on this machine, whether something lies there or not.
 
         Raises ValueError that says what is wrong with the URL, and how to write it.
         """
-        raise NotImplementedError
 
 
 STORAGES: Registry[Storage] = Registry("storage", "schemas.storage.storages", "STORAGE", "stillroom.storages")

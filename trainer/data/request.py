@@ -6,6 +6,7 @@ kind of states from outside brings a request of its own, and nothing here knows 
 Shapes: B samples, T teacher tokens.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -52,15 +53,15 @@ class Drawn:
         return states
 
 
-class BatchRequest(Generic[T_co]):
+class BatchRequest(ABC, Generic[T_co]):
     """Something of a batch that a loss reads: states of the teacher, or what ties the two sides' tokens together."""
 
     def require(self, cache: Cache) -> None:
         """Raises CacheError if `cache` cannot answer."""
 
+    @abstractmethod
     def collate(self, drawn: Drawn) -> T_co:
         """The answer over a batch: tensors, or an `OnDevice` of some. Raises PairingError that names a sample."""
-        raise NotImplementedError
 
 
 def answer_of(answers: Mapping[Any, Any], request: object) -> Any:

@@ -4,6 +4,7 @@ A new metric is a module of `trainer.evaluation.metrics` with a `METRIC`, or an 
 `stillroom.metrics`. These modules are imported to compare runs, so they import torch only when they measure.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -20,16 +21,16 @@ StudentKind = Literal["causal", "encoder"]
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(ABC):
     """The findings of a metric. Its fields are numbers, and run.json keeps them all; one bears the metric's name."""
 
+    @abstractmethod
     def metrics(self) -> dict[str, float]:
         """The values for metrics.jsonl: the metric by its name, and figures beside it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cells(self) -> dict[str, str]:
         """The figures as `stillroom evaluate` shows them, by the headings of their columns."""
-        raise NotImplementedError
 
     def caution(self) -> str:
         """A warning, without which a reader might misread the figures; empty if none is needed."""

@@ -78,8 +78,11 @@ def centres_of_mass(members: Members, share_BX: Tensor, hidden_BXd: Tensor) -> T
 
 
 class _SpanSum(torch.autograd.Function):
+    """[B, K, d] of values [B, X, d] and shares [B, X]. Differentiable in the values alone."""
+
     @staticmethod
     def forward(ctx: Any, members: Members, share_BX: Tensor, values_BXd: Tensor) -> Tensor:
+        """Sums over the members of each span, [B, K, d]."""
         ctx.members = members
         ctx.save_for_backward(share_BX)
         bags_Rd = F.embedding_bag(

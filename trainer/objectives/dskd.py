@@ -102,6 +102,7 @@ class _SumOverChunks(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states_Pd: Tensor, of_chunk: Callable[[Tensor, slice], Tensor], size: int) -> Tensor:
+        """The sum of `of_chunk` over the states [P, d], `size` rows at a time. A scalar."""
         wanted = ctx.needs_input_grad[0]
         ctx.gradient_Pd = torch.empty_like(states_Pd) if wanted else None
         total = states_Pd.new_zeros(())

@@ -95,6 +95,8 @@ def feature_dynamics(
 
 
 class _FeatureDynamics(torch.autograd.Function):
+    """Makes both terms and their gradients chunk by chunk, so that no logits wait for the backward pass."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -104,6 +106,7 @@ class _FeatureDynamics(torch.autograd.Function):
         logits_XV: Tensor | None,
         *states: Tensor,
     ) -> tuple[Tensor, Tensor]:
+        """The weighted total, a scalar, and the two terms [2], which carry no gradient."""
         width, layers = comparison.num_compared, len(states) + (logits_XV is not None)
         weight_Nd = at_least_float32(weight_Vd[:width])
         bias_N = None if bias_V is None else at_least_float32(bias_V[:width])

@@ -1,5 +1,6 @@
 """The interface of a loss: what it asks for, the parameters it learns, and its terms as sums over things to count."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ class Term:
     weight: float = 1.0
 
 
-class Loss(nn.Module):
+class Loss(nn.Module, ABC):
     """A loss of the objective, built of its config and a LossContext. The constructor sets `divisor` and `requests`,
     and raises RunError for what the cache lacks."""
 
@@ -38,9 +39,9 @@ class Loss(nn.Module):
         super().__init__()
         self.name, self.weight = config.name, config.weight
 
+    @abstractmethod
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         """The terms by name, e.g. {"cos": ..., "geo": ...}; each total is differentiable, and 0 over nothing."""
-        raise NotImplementedError
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """AdamW groups of this loss's own parameters: `params`, `lr`, `weight_decay`."""
@@ -52,8 +53,8 @@ class Carrier(Loss):
 
     carries: bool  # whether there is such a pass
 
+    @abstractmethod
     def forward(
         self, student: StudentStates, batch: Batch, carried: CarriedCrossEntropy | None = None
     ) -> dict[str, Term]:
         """As any loss; it hands `carried` on to its pass of `forward_kl`, which fills in `carried.total`."""
-        raise NotImplementedError

@@ -50,7 +50,15 @@ def test_what_was_not_asked_for_is_named() -> None:
         answer_of({"a": 1}, "b")
 
 
+class Count(BatchRequest[int]):
+    """How many samples there are: any cache can tell."""
+
+    def collate(self, drawn: Drawn) -> int:
+        return len(drawn.samples)
+
+
 def test_a_request_says_itself_how_it_is_answered(drawn: Drawn) -> None:
-    BatchRequest[int]().require(drawn.cache)
-    with pytest.raises(NotImplementedError):
-        BatchRequest[int]().collate(drawn)
+    Count().require(drawn.cache)
+    assert Count().collate(drawn) == len(POSITIONS)
+    with pytest.raises(TypeError, match=r"abstract .*collate"):
+        BatchRequest[int]()  # type: ignore[abstract]

@@ -57,6 +57,8 @@ def forward_kl(
 
 
 class _ForwardKL(torch.autograd.Function):
+    """The sum and, beside it, the carried cross-entropy. The gradient to the logits is made with the value."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -70,6 +72,7 @@ class _ForwardKL(torch.autograd.Function):
         expected: float,
         chunks: Chunks | None,
     ) -> tuple[Tensor, Tensor]:
+        """The total, a scalar, and the carried cross-entropy, a scalar that is 0 where nothing is carried."""
         logits_XV = logits.flatten(0, -2)
         # Multiplied already with the expected factor from above, which saves a pass over the whole matrix.
         gradient = _Gradient(logits, rows, expected * factor_R / temperature)  # always: nobody asks for the value alone
@@ -110,6 +113,7 @@ class _ForwardKL(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor | None, of_entropy: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Hands the gradient over once. Raises RuntimeError if asked again, or for one of two values."""
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
             raise RuntimeError("the gradient of forward_kl was handed over already; compute the loss again")

@@ -81,6 +81,7 @@ class _LogProbabilities(torch.autograd.Function):
         temperatures: tuple[float, ...],
         chunks: Chunks | None,
     ) -> Tensor:
+        """[Z, R, k] at Z temperatures, of R positions in logits [X, V]."""
         ctx.save_for_backward(logits_XV, position_R, leading.ids_Rk, leading.normaliser_ZR)
         ctx.temperatures, ctx.chunks = temperatures, chunks
         logits_Rk = logits_XV[position_R[:, None], leading.ids_Rk].to(leading.normaliser_ZR.dtype)
@@ -90,6 +91,7 @@ class _LogProbabilities(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream_ZRk: Tensor) -> tuple[Tensor, None, None, None, None]:
+        """(g - q sum_i g_i) / tau, summed over the temperatures, [X, V]."""
         logits_XV, position_R, ids_Rk, normaliser_ZR = ctx.saved_tensors
         gradient_XV = torch.zeros_like(logits_XV)
         for chunk in slices(0, len(position_R), chunks_for(logits_XV, ctx.chunks).rows // logits_XV.shape[1]):

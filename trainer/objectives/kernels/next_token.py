@@ -52,6 +52,8 @@ def _read(logits_nV: Tensor, token_n: Tensor, set_I: Tensor | None) -> tuple[Ten
 
 
 class _NextToken(torch.autograd.Function):
+    """The backward pass makes the probabilities again, from the logits and what normalises them."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -61,6 +63,7 @@ class _NextToken(torch.autograd.Function):
         set_I: Tensor | None,
         chunks: Chunks | None,
     ) -> tuple[Tensor, Tensor]:
+        """log p of a token and of a set, [P] each; the second is 0 without a set."""
         ctx.size = chunks_for(logits_XV, chunks).rows // logits_XV.shape[1]
         results = at_least_float32(logits_XV.new_empty(3, len(token_P)))
         for chunk in slices(0, len(token_P), ctx.size):

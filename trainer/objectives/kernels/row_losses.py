@@ -34,10 +34,13 @@ def row_losses(
 
 
 class _RowLosses(torch.autograd.Function):
+    """Losses [R] of logits [X, V]. `row_loss` gives their gradient with them, a chunk of rows at a time."""
+
     @staticmethod
     def forward(
         ctx: Any, logits_XV: Tensor, position_R: Tensor, widest: int, row_loss: RowLoss, chunks: Chunks | None
     ) -> Tensor:
+        """The losses [R] in float32 or more."""
         dtype = torch.promote_types(logits_XV.dtype, torch.float32)
         gradient_XV = torch.zeros_like(logits_XV, dtype=dtype) if ctx.needs_input_grad[0] else None
         losses = [at_least_float32(logits_XV.new_zeros(0))]

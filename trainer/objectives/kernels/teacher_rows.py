@@ -25,6 +25,7 @@ def exact_rows(
     """tau^2 D(softmax(z^T / tau), softmax(z^S / tau)) over the first `shared` tokens, `teacher_logits` being [n, N]."""
 
     def row_loss(logits_nV: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
+        """The losses [n] and their gradient [n, V]."""
         log_q_nN = _log_softmax(logits_nV, shared, temperature)
         log_p_nN = (teacher_logits(chunk).to(log_q_nN.dtype) / temperature).log_softmax(-1)
         value_n, pull_nN = divergence(log_p_nN, log_q_nN)
@@ -38,6 +39,7 @@ def top_k_rows(ids_Pk: Tensor, stored_PE: Tensor, shared: int, temperature: floa
     """tau^2 D over k + 1 events, of stored log-probabilities at this temperature, the last that of all other tokens."""
 
     def row_loss(logits_nV: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
+        """The losses [n] and their gradient [n, V]."""
         log_q_nN = _log_softmax(logits_nV, shared, temperature)
         ids_nk, known_nk = _known(ids_Pk[chunk], shared)
         stored_nE = stored_PE[chunk].to(log_q_nN.dtype)
@@ -59,6 +61,7 @@ def sampled_rows(ids_Pk: Tensor, stored_Pk: Tensor, shared: int, temperature: fl
     """-tau^2 sum_i w_i log q(x_i), of drawn ids, with repeats, and their weights."""
 
     def row_loss(logits_nV: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
+        """The losses [n] and their gradient [n, V]."""
         log_q_nN = _log_softmax(logits_nV, shared, temperature)
         ids_nk, known_nk = _known(ids_Pk[chunk], shared)
         weight_nk = stored_Pk[chunk].to(log_q_nN.dtype) * known_nk
