@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from schemas.configs.overrides import Override, Place
 from schemas.shown import quoted
@@ -98,22 +99,24 @@ def _owners(model: type[BaseModel], section: Place, data: Any) -> list[type[Base
     for part in section:
         inside = inside[part]
         if isinstance(part, str):
-            owners = [choice for owner in owners for choice in _classes(owner.model_fields, part)]
+            fields = [owner.model_fields[part] for owner in owners if part in owner.model_fields]
+            owners = [choice for field in fields for choice, _ in _classes(field)]
         else:
             owners = [owner for owner in owners if _is_chosen(owner, inside)]
     return owners
 
 
-def _classes(fields: Any, name: str) -> Iterator[type[BaseModel]]:
-    """The classes of a field's values, or of its items."""
-    stack = [fields[name].annotation] if name in fields else []
+def _classes(field: FieldInfo) -> Iterator[tuple[type[BaseModel], bool]]:
+    """The classes that a field's values may be of, each with whether it is that of a list's items."""
+    stack: list[tuple[Any, bool]] = [(field.annotation, False)]
     while stack:
-        annotation = stack.pop()
+        annotation, in_list = stack.pop()
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            yield annotation
-        stack += getattr(annotation, "__args__", ())
+            yield annotation, in_list
+        in_list = in_list or get_origin(annotation) is list
+        stack += [(part, in_list) for part in getattr(annotation, "__args__", ())]
         for mark in getattr(annotation, "__metadata__", ()):
-            stack += getattr(mark, "choices", ())
+            stack += [(choice, in_list) for choice in getattr(mark, "choices", ())]
 
 
 def _is_chosen(owner: type[BaseModel], data: Any) -> bool:
@@ -131,12 +134,5 @@ def _fields(model: type[BaseModel], section: tuple[str, ...], seen: set[type[Bas
     seen.add(model)
     yield from ((*section, name) for name in model.model_fields)
     for name, field in model.model_fields.items():
-        stack: list[tuple[Any, tuple[str, ...]]] = [(field.annotation, (*section, name))]
-        while stack:
-            annotation, place = stack.pop()
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-                yield from _fields(annotation, place, seen)
-            inside = (*place, ITEM) if get_origin(annotation) is list else place
-            stack += [(part, inside) for part in getattr(annotation, "__args__", ())]
-            for mark in getattr(annotation, "__metadata__", ()):
-                stack += [(choice, inside) for choice in getattr(mark, "choices", ())]
+        for choice, in_list in _classes(field):
+            yield from _fields(choice, (*section, name, ITEM) if in_list else (*section, name), seen)
