@@ -33,7 +33,14 @@ class Storage(ABC):
         """
 
 
-STORAGES: Registry[Storage] = Registry("storage", "schemas.storage.storages", "STORAGE", "stillroom.storages")
+def _require_storage(storage: Storage) -> None:
+    if not isinstance(storage, Storage):
+        raise ValueError("it is not a schemas.storage.storage.Storage")
+
+
+STORAGES: Registry[Storage] = Registry(
+    "storage", "schemas.storage.storages", "STORAGE", "stillroom.storages", _require_storage
+)
 
 
 def locate(place: str | Path) -> Path:
@@ -42,8 +49,7 @@ def locate(place: str | Path) -> Path:
     Raises ValueError: another URL, as s3://bucket/cache is, with the way out; a name that no file can have.
     """
     text = os.fspath(place)
-    if b"\0" in os.fsencode(text):  # which raises for half a character, as a ValueError too
-        raise ValueError(f"{quoted(text)} holds a zero byte, which no name can")
+    _require_name(text)
     scheme = _URL.match(text)
     if scheme is None:
         return Path(place)
@@ -60,4 +66,11 @@ def locate(place: str | Path) -> Path:
         raise ValueError(f"{quoted(text)} is not a URL of the storage {storage.name}: {error}") from error
     if not found.is_absolute():
         raise ValueError(f"{quoted(text)} is at {quoted(str(found))} by the storage {storage.name}: not a whole path")
+    _require_name(str(found))
     return found
+
+
+def _require_name(path: str) -> None:
+    """Raises ValueError unless files can have the name; half a character is one, from `os.fsencode`."""
+    if b"\0" in os.fsencode(path):
+        raise ValueError(f"{quoted(path)} holds a zero byte, which no name can")

@@ -1,10 +1,12 @@
 """The material that a run is measured on while it trains, read once, and the metric that goes with it."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.configs.training import EvaluationConfig, StudentConfig
+from schemas.errors import RunError
 from trainer.evaluation.held_out_texts import read_texts
 from trainer.evaluation.metric import Material, Measurement, find_metric
 from trainer.evaluation.sentence_pairs import read_pairs
@@ -24,8 +26,15 @@ class HeldOut:
         self.max_tokens = student.max_tokens
 
     def __call__(self, model: Any, tokenizer: Any, device: "torch.device") -> Measurement:
-        """Measure the student, which is left in the mode it came in."""
-        return self.metric.measure(model, tokenizer, self.material, self.max_tokens, device)
+        """Measure the student, which is left in the mode it came in. Raises RunError if the figure is not finite."""
+        found = self.metric.measure(model, tokenizer, self.material, self.max_tokens, device)
+        figures = found.metrics()
+        if not math.isfinite(figures.get(self.metric.name, math.nan)):
+            raise RunError(
+                f"{self.metric.name} of what is held out is not a finite number ({figures}); lower the learning "
+                "rate, or look at what is held out"
+            )
+        return found
 
 
 def read_material(texts: Path | None, pairs: Path | None, field: str, limit: int | None) -> Sequence[Any]:

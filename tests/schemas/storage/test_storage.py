@@ -38,6 +38,7 @@ def test_a_place_is_a_path(place: str, path: str) -> None:
         ("file:///runs/a?b", "it has a `?` or `#` part, which a file does not; write %3F or %23 for the character"),
         ("file:///runs/a#b", "it has a `?` or `#` part"),
         ("runs/\0", "holds a zero byte, which no name can"),
+        ("file:///runs/%00", "holds a zero byte, which no name can"),
         ("runs/\ud800", "surrogates not allowed"),
     ],
 )

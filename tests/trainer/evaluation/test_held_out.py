@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from schemas.configs.training import EvaluationConfig, StudentConfig
-from schemas.errors import CorpusError
+from schemas.errors import CorpusError, RunError
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.evaluation.bits_per_byte import evaluate
 from trainer.evaluation.held_out import HeldOut
@@ -29,3 +29,15 @@ def test_nothing_to_measure_on_is_refused(tmp_path: Path) -> None:
     (tmp_path / "held.txt").write_text(" \n")
     with pytest.raises(CorpusError, match=r"held\.txt holds no text to evaluate on"):
         HeldOut(EvaluationConfig(texts=str(tmp_path / "held.txt")), STUDENT)
+
+
+def test_a_figure_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    """It would go into run.json, which then could not be read."""
+    tokenizer = tiny_tokenizer(tmp_path / "model", "bpe")
+    model = tiny_llama(tmp_path / "model", tokenizer)
+    (tmp_path / "held.txt").write_text(TEXTS[0])
+    held = HeldOut(EvaluationConfig(texts=str(tmp_path / "held.txt")), STUDENT)
+    with torch.no_grad():
+        model.lm_head.weight.fill_(torch.nan)
+    with pytest.raises(RunError, match=r"^bits_per_byte of what is held out is not a finite number \(.*nan"):
+        held(model, tokenizer, torch.device("cpu"))
