@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from pipeline.request.request import make_request
+from schemas.cache.kinds.pooled import PooledRecord
+from schemas.cache.manifest import CacheManifest
 from schemas.errors import ModelError
 from schemas.models.sentence_layout import SentenceLayout, write_layout
 from tests.caches import extraction, write_corpus
@@ -22,10 +24,12 @@ def teacher(tmp_path: Path) -> Path:
     return tmp_path / "teacher"
 
 
-def request(teacher: Path, max_tokens: int = 48, hidden: list[int] | None = None, **pooled: Any) -> object:
+def request(teacher: Path, max_tokens: int = 48, hidden: list[int] | None = None, **pooled: Any) -> CacheManifest:
     states = {"hidden": hidden or [], "mass": [], "pooled": pooled or None}
     paths = teacher.parent / "cache", teacher, teacher.parent / "corpus.jsonl"
-    return make_request(extraction(*paths, teacher={"kind": "encoder", "max_tokens": max_tokens}, states=states))
+    return make_request(
+        extraction(*paths, teacher={"kind": "encoder", "max_tokens": max_tokens}, states=states)
+    ).manifest
 
 
 def test_the_recipe_is_followed_or_refused(teacher: Path) -> None:
@@ -39,10 +43,13 @@ def test_the_recipe_is_followed_or_refused(teacher: Path) -> None:
 
 
 def test_other_states_and_other_folders_have_no_recipe(teacher: Path) -> None:
-    request(teacher, max_tokens=64, hidden=[1])
-    request(teacher, max_tokens=64, pooling="mean", layer=1)
+    assert [array.path for array in request(teacher, max_tokens=64, hidden=[1]).arrays] == ["hidden/1"]
+    inner = request(teacher, max_tokens=64, pooling="mean", layer=1)
+    assert inner.records["pooled"] == PooledRecord(pooling="mean", normalise=False, layer=1)
+    assert inner.teacher.max_tokens == 64
     (teacher / "modules.json").unlink()
-    request(teacher, max_tokens=64, pooling="mean")
+    last = request(teacher, max_tokens=64, pooling="mean").records["pooled"]
+    assert last == PooledRecord(pooling="mean", normalise=False, layer=2)
 
 
 def test_a_dense_layer_is_refused(teacher: Path) -> None:

@@ -77,8 +77,10 @@ def test_parts_of_a_module_that_the_config_denies_are_refused(llama: Path, name:
     ],
 )
 def test_what_a_model_can_do_without_is_left_out(llama: Path, name: str) -> None:
+    saved = load_file(llama / "model.safetensors")
     add_weights(llama, **{name: torch.ones(4)})
-    load_model(llama, "causal", torch.float32)
+    loaded = load_model(llama, "causal", torch.float32).state_dict()
+    assert all(torch.equal(loaded[weight], tensor) for weight, tensor in saved.items())
 
 
 @pytest.mark.parametrize(
@@ -119,5 +121,11 @@ def test_layers_that_predict_further_tokens_are_left_out_if_declared(tmp_path: P
 @needs_material
 @pytest.mark.parametrize("name", ["stories260K", "babyllama-byte361"])
 def test_real_models_load_as_both_kinds(name: str) -> None:
-    for kind in ("causal", "encoder"):
-        load_model(MATERIAL / "models" / name, kind, torch.float32)
+    saved = load_file(MATERIAL / "models" / name / "model.safetensors")
+    for prefix, model in (
+        ("", load_model(MATERIAL / "models" / name, "causal", torch.float32)),
+        ("model.", load_model(MATERIAL / "models" / name, "encoder", torch.float32)),
+    ):
+        loaded = model.state_dict()
+        wanted = {weight.removeprefix(prefix): saved[weight] for weight in saved if weight.startswith(prefix)}
+        assert len(wanted) >= 9 and all(torch.equal(loaded[weight], tensor) for weight, tensor in wanted.items())

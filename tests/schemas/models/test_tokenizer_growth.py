@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
 from schemas.errors import TokenizerError
 from schemas.models.tokenizer import load_tokenizer
@@ -94,4 +95,7 @@ def test_rules_of_real_tokenizers_pass(tmp_path: Path, normalizer: dict[str, Any
 @needs_material
 @pytest.mark.parametrize("name", ["bert-uncased", "gpt2", "llama2", "mistral", "opt", "qwen2"])
 def test_real_tokenizers_pass(name: str) -> None:
-    load_tokenizer(MATERIAL / "tokenizers" / name)
+    """And are the Rust tokenizer that the file describes."""
+    folder = MATERIAL / "tokenizers" / name
+    file = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert load_tokenizer(folder)(TEXTS)["input_ids"] == [one.ids for one in file.encode_batch(TEXTS)]
