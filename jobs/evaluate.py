@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from jobs.report.names import WIDTH, short_names, shorten
-from schemas.console import make_console
+from schemas.console import make_console, say
 from schemas.errors import ModelError
 from schemas.models.load import build_on_meta
 from schemas.models.positions import usable_positions
@@ -45,22 +45,25 @@ def show_evaluations(
     `max_tokens` does.
     """
     folders = list(_folders(models))
-    own = _own_windows(folders) if metric.student == "causal" and not max_tokens else {}
-    load = partial(_load_causal, max_tokens or min(own.values(), default=0))
+    own: dict[Path, int] = {}
     if metric.student == "encoder":
         load = partial(_load_encoder, max_tokens)
+    elif max_tokens:
+        load = partial(_load_causal, max_tokens)
+    else:
+        own = {folder: _own_window(folder, model_folder) for folder, model_folder in folders}
+        load = partial(_load_causal, min(own.values()))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = []
     for folder, model_folder in track("evaluating", "models", folders):
         model, tokenizer, cut_at = load(model_folder)
         rows.append(Measured(folder, cut_at, metric.measure(model.to(device), tokenizer, material, cut_at, device)))
-    console = make_console()
-    console.print(_table(metric, rows))
+    make_console().print(_table(metric, rows))
     if metric.student == "causal":
         window = f"{rows[0].cut_at:,} tokens{_shortest(own)}"
-        console.print(f"{len(material):,} {metric.material}, in windows of {window}", soft_wrap=True)
+        say(f"{len(material):,} {metric.material}, in windows of {window}")
     for caution in dict.fromkeys(filter(None, (row.found.caution() for row in rows))):
-        print(caution)
+        say(caution)
 
 
 def _load_causal(window: int, folder: Path) -> tuple[Any, Any, int]:
@@ -71,10 +74,6 @@ def _load_encoder(max_tokens: int | None, folder: Path) -> tuple[Any, Any, int]:
     model = load_sentence_encoder(folder)
     model.layout = replace(model.layout, max_tokens=max_tokens or model.layout.max_tokens)
     return model, load_tokenizer(folder), model.layout.max_tokens
-
-
-def _own_windows(folders: Sequence[tuple[Path, Path]]) -> dict[Path, int]:
-    return {folder: _own_window(folder, model_folder) for folder, model_folder in folders}
 
 
 def _folders(models: Sequence[Path]) -> Iterator[tuple[Path, Path]]:

@@ -21,10 +21,8 @@ import psutil
 from schemas.errors import ResourceError
 
 CORE = ("gcs_server", "raylet")  # without one of these nothing goes on
-AGENTS = (
-    "ray::DashboardAgent",
-    "ray::RuntimeEnvAgent",
-)  # of a raylet, which ends with either
+# Of a raylet, which ends with either.
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 WATCH_SECONDS = 0.1  # between two looks at a Ray that starts
 GRACE_SECONDS = 5.0  # for the main thread to heed a signal
 LOOK_SECONDS = 2.0  # between two looks at a cluster's address, or for processes that came up
@@ -56,7 +54,8 @@ class LocalRay:
         """One that was seen alive, and is not any more."""
         if len(self._found) < len(CORE) + len(AGENTS):
             self._look()
-        ended = next((name for name, process in self._found.items() if not _lives(process)), None)
+        found = list(self._found.items())  # one thread may look while another finds
+        ended = next((name for name, process in found if not _lives(process)), None)
         return None if ended is None else f"its {ended.removeprefix('ray::')}"
 
     def wait(self, seconds: float) -> None:
@@ -66,7 +65,7 @@ class LocalRay:
             time.sleep(min(seconds, WATCH_SECONDS))
             return
         with ExitStack() as opened:
-            for process in self._found.values():
+            for process in list(self._found.values()):
                 try:
                     number = os.pidfd_open(process.pid)
                 except ProcessLookupError:
@@ -78,7 +77,7 @@ class LocalRay:
     def kill(self) -> None:
         """End them; what else Ray started ends with them."""
         self._look()
-        for process in self._found.values():
+        for process in list(self._found.values()):
             with _may_be_gone():
                 process.kill()
 
