@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import RunError
+from schemas.shown import quoted
 from schemas.strict import canonical_json
-from trainer.evaluation.metric import Metric, metric_of
+from trainer.evaluation.metric import METRICS, Metric, metric_of
 from trainer.runs.folder import complete_identity, read_run
-from trainer.runs.metrics import FILE as METRICS
-from trainer.runs.metrics import read_metrics
+from trainer.runs.metrics import FILE, read_metrics
 
 _SEED = re.compile(r"[-_.](seed|s)?[-_.]?\d+$")
 
@@ -82,7 +82,7 @@ def load_run(folder: Path) -> Run:
     lines = read_metrics(folder)
     metric = next(filter(None, map(metric_of, lines)), None)
     if metric is None:
-        raise RunError(f"{folder} was never evaluated: give its config an `evaluation`, or wait for the first one")
+        raise RunError(_not_measured(folder, record.identity))
     evaluations = [line for line in lines if metric.name in line]
     try:
         return Run(
@@ -94,7 +94,16 @@ def load_run(folder: Path) -> Run:
             beside=float(evaluations[-1][metric.beside[0]]) if metric.beside else None,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{folder / METRICS} is damaged: {error!r}") from error
+        raise RunError(f"{folder / FILE} is damaged: {error!r}") from error
+
+
+def _not_measured(folder: Path, identity: dict[str, Any]) -> str:
+    asked = identity.get("evaluation")
+    name = asked.get("metric") if isinstance(asked, dict) else None
+    if isinstance(name, str) and name not in METRICS:
+        known = ", ".join(METRICS)
+        return f"{folder} is measured by {quoted(name)}, which no installed package brings; known metrics: {known}"
+    return f"{folder} was never evaluated: give its config an `evaluation`, or wait for the first one"
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:

@@ -76,6 +76,12 @@ def test_bad_runs_are_named(tmp_path: Path) -> None:
     unevaluated = write_run(tmp_path / "bare", [])
     with pytest.raises(RunError, match="bare was never evaluated"):
         compare_runs([unevaluated])
+    foreign = write_run(tmp_path / "foreign", [], evaluation={"texts": "held.txt", "metric": "warmth"})
+    said = (
+        r"foreign is measured by 'warmth', which no installed package brings; known metrics: bits_per_byte, spearman$"
+    )
+    with pytest.raises(RunError, match=said):
+        compare_runs([foreign])
     damaged = write_run(tmp_path / "damaged", [1.0])
     (damaged / "metrics.jsonl").write_text('{"step": 10, "bits_per_byte": null, "nats_per_token": 1.0}\n')
     with pytest.raises(RunError, match=r"damaged/metrics\.jsonl is damaged"):
