@@ -3,6 +3,7 @@
 Ray names deaths by their cause: not every one is a RayActorError. One by Ray's memory monitor is OutOfMemoryError.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
@@ -35,6 +36,7 @@ from schemas.configs.extraction import WorkersConfig
 from schemas.errors import StillroomError
 
 STOP_SECONDS = 5.0
+DYING_SECONDS = 0.5  # Ray tells of an end that it has asked for; until it comes, a worker makes folders anew
 
 
 @ray.remote(num_returns=2, max_retries=0)
@@ -139,6 +141,7 @@ class Actors:
             self.stop(worker)
         if held:
             ray.wait(held, num_returns=len(held), timeout=STOP_SECONDS)
+            time.sleep(DYING_SECONDS)
 
     def knows(self, unit: int) -> bool:
         """Returns whether this unit's samples have been given already."""

@@ -167,8 +167,8 @@ def locked(cache: Path, say: Callable[[str], None]) -> Iterator[Lock]:
     try:
         yield lock
     finally:
-        with suppress(OSError):  # a worker that is still dying may be writing: the next run removes what it leaves
-            remove_temporaries(cache, {lock.token})
+        with suppress(OSError):  # a worker that is still dying may be writing
+            remove_temporaries(cache, lock.owners)
         lock.release()
 
 
