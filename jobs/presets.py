@@ -11,6 +11,11 @@ from schemas.shown import quoted
 PRESETS = Path(__file__).parent / "configs" / "presets"
 
 
+def preset_names() -> list[str]:
+    """What `preset` may say in a training config, in alphabetical order."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
 def show_presets(name: str | None) -> None:
     """List the presets, or print one as YAML. Raises ConfigError for an unknown name."""
     console = make_console()
@@ -26,7 +31,7 @@ def show_presets(name: str | None) -> None:
 
 
 def _read(name: str) -> str:
-    names = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    names = preset_names()
     if name not in names:
         raise ConfigError(f"unknown preset {quoted(name)}; available: {', '.join(names)}")
     return (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import typer
 
 from jobs.cli import app
-from jobs.schema import SCHEMAS
+from jobs.schema import SCHEMAS, describe
 from schemas.cache.samples import INDEX_SCHEMA, SAMPLES_SCHEMA
 from schemas.strict import Strict
 from trainer.runs.checkpoint import CheckpointRecord
@@ -63,10 +63,12 @@ def columns(schema: pa.Schema) -> list[str]:
 
 def surface() -> dict[str, list[str]]:
     """All of it, by what it is."""
-    records: dict[str, type[Strict]] = {**SCHEMAS, "run.json": RunRecord, "checkpoint.json": CheckpointRecord}
+    records: dict[str, type[Strict]] = {"run.json": RunRecord, "checkpoint.json": CheckpointRecord}
+    described = {name: describe(name) for name in SCHEMAS}
+    described |= {name: record.model_json_schema() for name, record in records.items()}
     return {
         "commands": list(commands()),
-        **{f"schema {name}": list(fields(model.model_json_schema())) for name, model in records.items()},
+        **{f"schema {name}": list(fields(schema)) for name, schema in described.items()},
         "samples.arrow": columns(SAMPLES_SCHEMA),
         "index.parquet": columns(INDEX_SCHEMA),
     }
