@@ -36,7 +36,12 @@ CachePath = Annotated[
 ]
 Overrides = Annotated[
     list[str],
-    typer.Option("--set", metavar="FIELD=VALUE", help="Override one field, e.g. optimizer.lr=1e-3; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Override one field, e.g. optimizer.lr=1e-3, or in a list by number from 0, e.g. objective.1.weight=0.5; "
+        "may be repeated.",
+    ),
 ]
 
 

@@ -1,0 +1,36 @@
+"""The configs in README.md: a newcomer copies them, so they must be legal, with settings that were measured to work."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from schemas.configs.extraction import ExtractionConfig
+from schemas.configs.losses.sra import SRAConfig
+from schemas.configs.training import TrainingConfig
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def configs() -> list[dict[str, Any]]:
+    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    return [yaml.safe_load(block) for block in blocks]
+
+
+def test_the_configs_are_legal_and_go_together() -> None:
+    extraction, training = configs()
+    cache = ExtractionConfig.model_validate(extraction)
+    run = TrainingConfig.model_validate(training)
+    assert cache.output == run.cache
+    assert cache.teacher.max_tokens == run.student.max_tokens
+
+
+def test_sra_is_softened_as_it_was_measured() -> None:
+    """RESULTS.md: the paper's weights harm small students. The default rate is for random weights."""
+    run = TrainingConfig.model_validate(configs()[1])
+    ce, sra = run.objective
+    assert isinstance(sra, SRAConfig)
+    assert (ce.weight, sra.weight) == (1, 1)
+    assert (sra.span_kd, sra.span_kd_reduction, sra.mass_exponent) == (0.1, "mean", 0.5)
+    assert run.student.model is not None and run.optimizer.lr == 5e-5
