@@ -18,7 +18,7 @@ from schemas.models.positions import usable_positions
 from schemas.models.tokenizer import load_tokenizer
 from schemas.progress import track
 from trainer.evaluation.bits_per_byte import load_for_evaluation
-from trainer.evaluation.metric import Measurement, Metric
+from trainer.evaluation.metric import Measurement, Metric, measure
 from trainer.runs.folder import MODEL, RECORD, read_run, require_model, trained_max_tokens
 from trainer.student.load import load_sentence_encoder
 
@@ -57,7 +57,7 @@ def show_evaluations(
     rows = []
     for folder, model_folder in track("evaluating", "models", folders):
         model, tokenizer, cut_at = load(model_folder)
-        rows.append(Measured(folder, cut_at, metric.measure(model.to(device), tokenizer, material, cut_at, device)))
+        rows.append(Measured(folder, cut_at, measure(metric, model.to(device), tokenizer, material, cut_at, device)))
     make_console().print(_table(metric, rows))
     if metric.student == "causal":
         window = f"{rows[0].cut_at:,} tokens{_shortest(own)}"

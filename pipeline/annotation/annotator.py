@@ -6,10 +6,12 @@ A new one is a module of `pipeline.annotation.annotators` with an `ANNOTATOR`, o
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from pipeline.corpus.sample import Spans
 from schemas.errors import AnnotatorError
+from schemas.form import require_instance, require_type
 from schemas.registry import Registry
 from schemas.shown import quoted
 
@@ -47,17 +49,25 @@ class AnnotatorKind:
 
 
 ANNOTATORS: Registry[AnnotatorKind] = Registry(
-    "annotator", "pipeline.annotation.annotators", "ANNOTATOR", "stillroom.annotators"
+    "annotator",
+    "pipeline.annotation.annotators",
+    "ANNOTATOR",
+    "stillroom.annotators",
+    partial(require_instance, base=AnnotatorKind),
 )
 
 
 def load_annotator(spec: str) -> Annotator:
     """The annotator that a config names.
 
-    Raises AnnotatorError if it is unknown or not installed, or lacks what it needs.
+    Raises AnnotatorError if it is unknown or not installed, or lacks what it needs; ConfigError if it is of another
+    package and fails.
     """
-    kind, argument = parse_annotator(spec)
-    return kind.load(argument)
+    known, argument = parse_annotator(spec)
+    with ANNOTATORS.using(known.name) as kind:
+        annotator = kind.load(argument)
+        require_type(annotator.version, str, "its `version`")
+    return annotator
 
 
 def parse_annotator(spec: str) -> tuple[AnnotatorKind, str]:

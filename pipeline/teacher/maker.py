@@ -9,6 +9,7 @@ Shapes: B samples, T tokens, N real tokens of a batch, R of them at a time, V vo
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from pipeline.corpus.sample import AnnotatedSample
 from schemas.cache.arrays import ArrayRecord, by_kind
 from schemas.errors import ConfigError
+from schemas.form import require_subclass
 from schemas.registry import Registry
 from schemas.strict import Strict
 
@@ -77,7 +79,11 @@ class LogitsMaker(Maker):
 
 
 MAKERS: Registry[type[Maker]] = Registry(
-    "maker of a state kind", "pipeline.teacher.kinds", "MAKER", "stillroom.state_makers"
+    "maker of a state kind",
+    "pipeline.teacher.kinds",
+    "MAKER",
+    "stillroom.state_makers",
+    partial(require_subclass, base=Maker),
 )
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from schemas.cache.dtypes import ArrayDtype, Dtype
 from schemas.cache.teacher import TeacherRecord
+from schemas.form import require_instance
 from schemas.registry import Registry
 from schemas.strict import Strict
 
@@ -138,8 +139,7 @@ class StateKind(ABC, Generic[Settings]):
 
 
 def _require_usable(kind: StateKind[Any]) -> None:
-    if not isinstance(kind, StateKind):
-        raise ValueError(f"{kind!r} is not a StateKind")
+    require_instance(kind, StateKind)
     if kind.name in RESERVED or hasattr(Strict, kind.name):
         raise ValueError(f"the name {kind.name!r} means something else in a config or in cache.json")
 

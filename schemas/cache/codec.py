@@ -1,6 +1,7 @@
 """A codec: how the numbers of one array lie in a shard's Zarr group. What is written may be read by any Zarr reader."""
 
 from abc import ABC, abstractmethod
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ import numpy as np
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.dtypes import STORED
 from schemas.errors import CacheError
+from schemas.form import require_instance
 from schemas.registry import Registry
 from schemas.storage.record import parse_object, read_content
 
@@ -117,4 +119,6 @@ def _attributes(array: ArrayRecord) -> dict[str, Any]:
     return {"dtype": array.dtype, "encoding": array.encoding, "kind": array.kind, "layer": array.layer}
 
 
-CODECS: Registry[Codec] = Registry("codec", "schemas.cache.codecs", "CODEC", "stillroom.codecs")
+CODECS: Registry[Codec] = Registry(
+    "codec", "schemas.cache.codecs", "CODEC", "stillroom.codecs", partial(require_instance, base=Codec)
+)

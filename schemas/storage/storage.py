@@ -8,8 +8,11 @@ storage is refused, because as a path it would silently become a folder of that 
 import os
 import re
 from abc import ABC, abstractmethod
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from schemas.form import require_instance
 from schemas.registry import Registry
 from schemas.shown import quoted
 
@@ -33,13 +36,8 @@ class Storage(ABC):
         """
 
 
-def _require_storage(storage: Storage) -> None:
-    if not isinstance(storage, Storage):
-        raise ValueError("it is not a schemas.storage.storage.Storage")
-
-
 STORAGES: Registry[Storage] = Registry(
-    "storage", "schemas.storage.storages", "STORAGE", "stillroom.storages", _require_storage
+    "storage", "schemas.storage.storages", "STORAGE", "stillroom.storages", partial(require_instance, base=Storage)
 )
 
 
@@ -47,27 +45,31 @@ def locate(place: str | Path) -> Path:
     """The path of `place`, which is a path or the URL of a known storage.
 
     Raises ValueError: another URL, as s3://bucket/cache is, with the way out; a name that no file can have.
+    ConfigError: a storage of another package that fails.
     """
     text = os.fspath(place)
     _require_name(text)
     scheme = _URL.match(text)
     if scheme is None:
         return Path(place)
-    storage = STORAGES.get(scheme[1].lower())
-    if storage is None:
-        known = ", ".join(f"{name}://" for name in STORAGES)
+    name = scheme[1].lower()
+    if name not in STORAGES:
+        known = ", ".join(f"{other}://" for other in STORAGES)
         raise ValueError(
             f"{quoted(text)} is a URL, and a path of this machine is wanted: mount the storage and give its "
             f"folder, or copy the files (URLs of {known} are known)"
         )
     try:
-        found = storage.locate(text)
+        with STORAGES.using(name, ValueError) as storage:
+            found: Any = storage.locate(text)
+            if not isinstance(found, Path):
+                raise TypeError(f"its `locate` answered {quoted(found)}, which is not a Path")
     except ValueError as error:
-        raise ValueError(f"{quoted(text)} is not a URL of the storage {storage.name}: {error}") from error
+        raise ValueError(f"{quoted(text)} is not a URL of the storage {name}: {error}") from error
     if not found.is_absolute():
-        raise ValueError(f"{quoted(text)} is at {quoted(str(found))} by the storage {storage.name}: not a whole path")
+        raise ValueError(f"{quoted(text)} is at {quoted(str(found))} by the storage {name}: not a whole path")
     _require_name(str(found))
-    return found
+    return Path(found)
 
 
 def _require_name(path: str) -> None:

@@ -4,13 +4,16 @@ A new format is a module of `schemas.texts.formats` with a `FORMAT`, or an entry
 `stillroom.record_formats`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from schemas.errors import CorpusError
+from schemas.form import require_instance
 from schemas.registry import Registry
+from schemas.shown import quoted
 from schemas.texts.compression import compressed_suffix
 
 Record = dict[str, Any]
@@ -27,40 +30,50 @@ class Source:
     columns: Sequence[str] = ()  # of a table whose first line does not name them; without, the first line must
 
 
-class Format(Protocol):
+class Format(ABC):
     """How one kind of file holds records."""
 
-    @property
-    def name(self) -> str:
-        """The name by which the registry knows it."""
-        ...
+    name: str
+    """The name by which the registry knows it."""
+    suffixes: tuple[str, ...]
+    """Ends of file names, in lower case, each with its dot; no two formats have one in common."""
+    compressible: bool
+    """Returns whether it is read from front to back, so that a compressed file can be read as it is."""
 
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """Ends of file names, in lower case, each with its dot."""
-        ...
-
-    @property
-    def compressible(self) -> bool:
-        """Returns whether it is read from front to back, so that a compressed file can be read as it is."""
-        ...
-
+    @abstractmethod
     def read(self, source: Source) -> Iterator[tuple[int, Record]]:
         """Each record with its line, from 1 (the last line of a record that has several; a row of a binary table).
 
         Raises CorpusError naming file and line; OSError, EOFError, pyarrow's errors of a damaged file.
         """
-        ...
 
 
-FORMATS: Registry[Format] = Registry("record format", "schemas.texts.formats", "FORMAT", "stillroom.record_formats")
+def _require_usable(format_: Format) -> None:
+    require_instance(format_, Format)
+    for suffix in format_.suffixes:
+        if len(suffix) < 2 or suffix[0] != "." or suffix != suffix.lower() or compressed_suffix(suffix):
+            raise ValueError(
+                f"its suffix {quoted(suffix)} is not the end of a file's name, as '.jsonl' is, in lower case"
+            )
+
+
+FORMATS: Registry[Format] = Registry(
+    "record format",
+    "schemas.texts.formats",
+    "FORMAT",
+    "stillroom.record_formats",
+    _require_usable,
+    distinct="suffixes",
+)
 
 
 def find_format(path: Path) -> Format | None:
     """The format of a file by its name; None for an unknown one. Raises CorpusError: a compression it cannot have."""
     packed = compressed_suffix(path.name)
     name = path.name.lower().removesuffix(packed)
-    found = next((format_ for format_ in FORMATS.values() if name.endswith(format_.suffixes)), None)
+    fitting = [format_ for format_ in FORMATS.values() if name.endswith(format_.suffixes)]
+    # Of `.jsonl` and another's `.chat.jsonl`, the longer says more.
+    found = max(fitting, key=lambda format_: max(len(s) for s in format_.suffixes if name.endswith(s)), default=None)
     if found is not None and packed and not found.compressible:
         raise CorpusError(f"{path}: a {found.name} file cannot be read through {packed}; unpack it")
     return found

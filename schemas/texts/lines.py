@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from schemas.errors import CorpusError
-from schemas.texts.format import RECORD_BYTES, Record, Source
+from schemas.texts.format import RECORD_BYTES, Format, Record, Source
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -27,7 +27,7 @@ def decode(line: bytes, path: Path, number: int) -> str:
         raise CorpusError(f"{path}:{number}: byte {error.start + 1} is not UTF-8; convert the file") from error
 
 
-class PlainText:
+class PlainText(Format):
     """Every line of a file that is not blank is a record with one field, whose name is the one that is asked for."""
 
     name, suffixes, compressible = "plain_text", (), True

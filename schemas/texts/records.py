@@ -9,7 +9,7 @@ from pathlib import Path
 from schemas.errors import CorpusError
 from schemas.storage.regular import open_regular
 from schemas.texts.compression import DAMAGE, compressed_suffix, decompress
-from schemas.texts.format import Format, Record, Source, find_format, known_suffixes
+from schemas.texts.format import FORMATS, Format, Record, Source, find_format, known_suffixes
 
 
 def read_records(
@@ -29,8 +29,16 @@ def read_records(
         raise CorpusError(f"{file}: not a kind of record file that is read here ({known_suffixes()})")
     try:
         with open_regular(file) as raw, decompress(raw, compressed_suffix(file.name)) as stream:
-            yield from format_.read(Source(file, stream, fields, columns))
+            yield from _read(format_, Source(file, stream, fields, columns))
     except OSError as error:
         raise CorpusError(f"cannot read {file}: {error.strerror or error}") from error
     except DAMAGE as error:
         raise CorpusError(f"cannot read {file}: {error}") from error
+
+
+def _read(format_: Format, source: Source) -> Iterator[tuple[int, Record]]:
+    if format_.name not in FORMATS:  # what the caller reads by
+        yield from format_.read(source)
+        return
+    with FORMATS.using(format_.name, OSError, *DAMAGE):
+        yield from format_.read(source)

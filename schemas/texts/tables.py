@@ -9,12 +9,12 @@ from typing import Any, cast
 from schemas.errors import CorpusError
 from schemas.shown import listed, quoted
 from schemas.texts.columns import repeated
-from schemas.texts.format import RECORD_BYTES, Record, Source
+from schemas.texts.format import RECORD_BYTES, Format, Record, Source
 
 _OPEN_QUOTE = f"; a field has {RECORD_BYTES >> 20} MiB at most: is a quotation mark left open?"
 
 
-class TextTable:
+class TextTable(Format):
     """CSV and TSV differ in what stands between two cells, and in whether cells may be quoted."""
 
     compressible = True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.configs.training import EvaluationConfig, StudentConfig
 from schemas.errors import RunError
 from trainer.evaluation.held_out_texts import read_texts
-from trainer.evaluation.metric import Material, Measurement, find_metric
+from trainer.evaluation.metric import Material, Measurement, find_metric, measure
 from trainer.evaluation.sentence_pairs import read_pairs
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class HeldOut:
 
     def __call__(self, model: Any, tokenizer: Any, device: "torch.device") -> Measurement:
         """Measure the student, which is left in the mode it came in. Raises RunError if the figure is not finite."""
-        found = self.metric.measure(model, tokenizer, self.material, self.max_tokens, device)
+        found = measure(self.metric, model, tokenizer, self.material, self.max_tokens, device)
         figures = found.metrics()
         if not math.isfinite(figures.get(self.metric.name, math.nan)):
             raise RunError(

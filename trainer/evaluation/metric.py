@@ -6,11 +6,13 @@ A new metric is a module of `trainer.evaluation.metrics` with a `METRIC`, or an 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from schemas.errors import ConfigError, RunError
+from schemas.form import require_instance, require_type
 from schemas.registry import Registry
+from schemas.shown import listed
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +39,7 @@ class Measurement(ABC):
         return ""
 
 
+@runtime_checkable
 class Measure(Protocol):
     """Measures one model."""
 
@@ -74,7 +77,7 @@ class Metric:
     beside: tuple[str, str] | None = None
     """Key and heading of a second figure, which is shown and not ranked."""
     order: int = 100
-    """Of two that fit, the lower is taken where a config names none."""
+    """Of two of stillroom's own that fit, the lower is taken where a config names none."""
 
     def show(self, value: float) -> str:
         """With as many decimals as mean something."""
@@ -86,22 +89,25 @@ class Metric:
 
 
 def _check(metric: Metric) -> None:
-    if not isinstance(metric, Metric):
-        raise ValueError("it is not a trainer.evaluation.metric.Metric")
+    require_instance(metric, Metric)
+    if metric.name not in {field.name for field in fields(metric.measurement)}:
+        raise ValueError(f"its measurement {metric.measurement.__name__} has no field {metric.name!r}")
 
 
 METRICS: Registry[Metric] = Registry("metric", "trainer.evaluation.metrics", "METRIC", "stillroom.metrics", _check)
 
 
 def find_metric(name: str | None, material: Material, student: StudentKind | None = None) -> Metric:
-    """The metric `name`, or the first that fits. `student` is the kind of model, None for any.
+    """The metric `name`, or the first of stillroom's own that fits: no package becomes what is measured by being
+    installed. `student` is the kind of model, None for any.
 
     Raises ConfigError: unknown, or it is not measured on `material` or not of such a student.
     """
     fitting = {key: metric for key, metric in METRICS.items() if metric.material == material}
     fitting = {key: metric for key, metric in fitting.items() if student in (None, metric.student)}
-    if name is None and fitting:
-        return next(iter(fitting.values()))
+    own = [metric for key, metric in fitting.items() if METRICS.own(key)]
+    if name is None and own:
+        return own[0]
     metric = METRICS.find(name) if name is not None else None
     if metric is not None and metric.name in fitting:
         return metric
@@ -110,9 +116,33 @@ def find_metric(name: str | None, material: Material, student: StudentKind | Non
     raise ConfigError(f"{misfit}; metrics of {of}: {', '.join(fitting) or 'none'}")
 
 
+def measure(
+    metric: Metric,
+    model: Any,
+    tokenizer: "PreTrainedTokenizerBase",
+    material: Sequence[Any],
+    max_tokens: int,
+    device: "torch.device",
+) -> Measurement:
+    """What `metric.measure` finds; see `Measure`. Raises ConfigError for a metric of another package that fails, or
+    finds what is no measurement of it."""
+    with METRICS.using(metric.name):
+        found: Any = metric.measure(model, tokenizer, material, max_tokens, device)
+        if not isinstance(found, metric.measurement):
+            raise TypeError(f"it found a {type(found).__name__}, not a {metric.measurement.__name__}")
+        require_type(found.metrics(), dict[str, float], "its `metrics()`")
+        require_type(found.cells(), dict[str, str], "its `cells()`")
+        require_type(found.caution(), str, "its `caution()`")
+        if metric.name not in found.metrics():
+            raise ValueError(f"its `metrics()` are {listed(found.metrics())}, without {metric.name!r}")
+        return found
+
+
 def metric_of(figures: dict[str, Any]) -> Metric | None:
     """The metric whose figures these are: a line of metrics.jsonl, or an evaluation of run.json. None for another."""
-    return next((metric for metric in METRICS.values() if metric.name in figures), None)
+    fitting = [metric for metric in METRICS.values() if metric.name in figures]
+    # A package may name its metric as one of our figures.
+    return min(fitting, key=lambda metric: not METRICS.own(metric.name), default=None)
 
 
 def read_measurement(record: dict[str, float]) -> Measurement:

@@ -8,12 +8,12 @@ from typing import Annotated
 
 from schemas.configs.choice import ChosenByName
 from schemas.configs.losses.base import WeightedLoss
+from schemas.form import require_subclass
 from schemas.registry import Registry
 
 
 def _require_usable(config: type[WeightedLoss]) -> None:
-    if not (isinstance(config, type) and issubclass(config, WeightedLoss)):
-        raise ValueError("it is not a class derived from schemas.configs.losses.base.WeightedLoss")
+    require_subclass(config, WeightedLoss)
     if "module" not in vars(config):
         raise ValueError(f"{config.__name__}.module must say in which module its `LOSS` is")
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from schemas.texts.columns import read_batches, require_columns
-from schemas.texts.format import Record, Source
+from schemas.texts.format import Format, Record, Source
 
 FILE_MAGIC = b"ARROW1"  # a stream has none
 
 
-class Arrow:
+class Arrow(Format):
     """Rows count from 1. Every batch is validated first: a damaged one must not be read out of bounds."""
 
     name, suffixes, compressible = "arrow", (".arrow", ".feather"), False

@@ -7,11 +7,11 @@ from typing import Any
 from schemas.errors import CorpusError
 from schemas.shown import quoted
 from schemas.texts.columns import repeated
-from schemas.texts.format import Record, Source
+from schemas.texts.format import Format, Record, Source
 from schemas.texts.lines import decode, read_lines
 
 
-class JsonLines:
+class JsonLines(Format):
     """Blank lines are passed over; a key that is given twice is refused, because JSON lets the last one win."""
 
     name, suffixes, compressible = "json_lines", (".jsonl", ".json", ".ndjson"), True

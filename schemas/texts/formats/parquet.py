@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from schemas.errors import CorpusError
 from schemas.shown import quoted
 from schemas.texts.columns import read_batches, require_columns
-from schemas.texts.format import Record, Source
+from schemas.texts.format import Format, Record, Source
 from schemas.texts.unfolded import SLICE_BYTES, row_bytes
 
 BATCH_ROWS = 1024  # decoded at a time, or fewer if their values are long
@@ -16,7 +16,7 @@ UNPACKED_BYTES = 1 << 30  # of a column of a row group: above this, it may not s
 MOST_SHRUNK = 100  # texts shrink to a third or a tenth
 
 
-class Parquet:
+class Parquet(Format):
     """Rows count from 1."""
 
     name, suffixes, compressible = "parquet", (".parquet",), False

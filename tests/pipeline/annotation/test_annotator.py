@@ -1,14 +1,16 @@
 """Annotators are found by a registry, and a cache's own words tell whether phrases were marked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from pipeline.annotation.annotator import ANNOTATORS, AnnotatorKind, load_annotator, parse_annotator
+from pipeline.annotation.annotator import ANNOTATORS, Annotator, AnnotatorKind, load_annotator, parse_annotator
 from pipeline.annotation.spans.words import WordAnnotator, find_words, span_array
 from pipeline.corpus.sample import Spans
 from schemas.cache.annotator import UNANNOTATED, marks_phrases
-from schemas.errors import AnnotatorError
+from schemas.errors import AnnotatorError, ConfigError
 
 
 def test_what_is_built_in() -> None:
@@ -52,3 +54,32 @@ def test_a_new_annotator_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_a_config_says_is_parsed_in_one_place(spec: str) -> None:
     kind, argument = parse_annotator(spec)
     assert kind.spec(argument) == spec
+
+
+def _fail(_: str) -> Annotator:
+    raise RuntimeError("hoarse")
+
+
+@pytest.mark.parametrize(
+    ("load", "said"),
+    [
+        (_fail, "RuntimeError: hoarse"),
+        (lambda _: None, "AttributeError: 'NoneType' object has no attribute 'version'"),
+        (lambda _: SimpleNamespace(version=1), "ValueError: its `version`: Input should be a valid string"),
+    ],
+)
+def test_one_of_a_package_that_fails_is_named(
+    monkeypatch: pytest.MonkeyPatch, load: Callable[[str], Annotator], said: str
+) -> None:
+    monkeypatch.setitem(ANNOTATORS.__dict__, "_found", {"shouting": AnnotatorKind("shouting", "a toy", load)})
+    monkeypatch.setattr(ANNOTATORS, "_packages", {"shouting": "megaphone 1.0"})
+    with pytest.raises(ConfigError, match=f"^the annotator 'shouting' of megaphone 1.0 failed: {said}; mend"):
+        load_annotator("shouting")
+
+
+def test_one_of_wrong_form_is_refused() -> None:
+    assert ANNOTATORS.check is not None
+    with pytest.raises(ValueError, match=r"^its `load`: Input should be callable$"):
+        ANNOTATORS.check(AnnotatorKind("shouting", "a toy", cast(Callable[[str], Annotator], "loud")))
+    with pytest.raises(ValueError, match=r"^it is the class Shouting, not an object of .*\.AnnotatorKind$"):
+        ANNOTATORS.check(cast(AnnotatorKind, Shouting))

@@ -32,7 +32,7 @@ def test_format_1_has_these_kinds_in_this_order() -> None:
 
 
 def test_an_object_that_is_no_kind_is_named() -> None:
-    with pytest.raises(ValueError, match=r"^'hidden' is not a StateKind$"):
+    with pytest.raises(ValueError, match=r"^it is a str, not an object of schemas\.cache\.arrays\.StateKind$"):
         _require_usable("hidden")  # type: ignore[arg-type]
 
 

@@ -2,11 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from schemas.configs.training import EvaluationConfig, StudentConfig
-from schemas.storage.storage import locate
+from schemas.errors import ConfigError
+from schemas.storage.storage import STORAGES, Storage, locate
 from schemas.texts.files import find_files
 
 
@@ -52,3 +54,33 @@ def test_configs_and_corpora_take_urls(tmp_path: Path) -> None:
     assert StudentConfig(model="file:///models/a").model == "/models/a"
     (tmp_path / "a.txt.jsonl").write_text('{"text": "x"}\n')
     assert find_files([f"file://{tmp_path}/*.jsonl"]).files == (tmp_path / "a.txt.jsonl",)
+
+
+class Lake(Storage):
+    name = "lake"
+
+    def __init__(self, answer: Any):
+        self.answer = answer
+
+    def locate(self, url: str) -> Path:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return cast(Path, self.answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "raised", "said"),
+    [
+        (ValueError("it is dry"), ValueError, "'lake://x' is not a URL of the storage lake: it is dry"),
+        (Path("x"), ValueError, "'lake://x' is at 'x' by the storage lake: not a whole path"),
+        (KeyError("x"), ConfigError, "the storage 'lake' of waters 1.0 failed: KeyError: 'x'; mend that package"),
+        ("/x", ConfigError, "waters 1.0 failed: TypeError: its `locate` answered '/x', which is not a Path"),
+    ],
+)
+def test_what_a_storage_answers_is_a_path(
+    monkeypatch: pytest.MonkeyPatch, answer: Any, raised: type[Exception], said: str
+) -> None:
+    monkeypatch.setitem(STORAGES.__dict__, "_found", {"lake": Lake(answer)})
+    monkeypatch.setattr(STORAGES, "_packages", {"lake": "waters 1.0"})
+    with pytest.raises(raised, match=re.escape(said)):
+        locate("lake://x")

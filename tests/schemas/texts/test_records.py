@@ -7,7 +7,7 @@ import json
 import lzma
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import CorpusError
-from schemas.texts.format import FORMATS, Record, Source, find_format
+from schemas.texts.format import FORMATS, Format, Record, Source, find_format
 from schemas.texts.formats import json_lines
 from schemas.texts.records import read_records
 from trainer.evaluation.held_out_texts import read_texts
@@ -209,13 +209,14 @@ def test_damaged_binary_tables_are_refused(tmp_path: Path) -> None:
         list(read_records(tmp_path / "latin1.arrow", ["text"]))
 
 
-class Shouting:
+class Shouting(Format):
     """A toy format: lines that end in '!'."""
 
     name, suffixes, compressible = "shouting", (".loud",), True
 
-    def read(self, source: Source) -> list[tuple[int, Record]]:
-        return [(number, {"text": line.decode().strip("!\n")}) for number, line in enumerate(source.stream, start=1)]
+    def read(self, source: Source) -> Iterator[tuple[int, Record]]:
+        for number, line in enumerate(source.stream, start=1):
+            yield number, {"text": line.decode().strip("!\n")}
 
 
 def test_a_new_format_is_one_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
