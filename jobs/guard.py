@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -106,7 +106,8 @@ def _describe(error: OSError) -> str:
 
 
 def _end(message: str, code: int) -> None:
-    print(f"stillroom: {printable(message)}", file=sys.stderr)
+    with suppress(OSError):  # stderr itself is full: the code must still tell
+        print(f"stillroom: {printable(message)}", file=sys.stderr, flush=True)
     raise SystemExit(code)
 
 

@@ -28,6 +28,7 @@ from pipeline.cluster.placement import require_schedulable
 from pipeline.cluster.processes import Cluster, LocalRay, Watched, ended_by_death, interrupted_by_death
 from schemas.configs.extraction import WorkersConfig
 from schemas.errors import ResourceError
+from schemas.progress import interrupted
 
 OBJECT_STORE_BYTES = 512 * 2**20  # of a local Ray: texts and tokens pass through it, never states
 TEMPORARY_BYTES = 50 * 10**6  # that a local Ray needs for its logs
@@ -93,19 +94,35 @@ def most_annotators(workers: WorkersConfig) -> int:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM, as a job's stop sends it, ends like Ctrl-C: actors killed, Ray shut down, committed shards kept."""
+    """SIGTERM, as a job's stop sends it, ends like Ctrl-C: actors killed, Ray shut down, committed shards kept.
+
+    It spans the start of Ray, which would otherwise put handlers in this one's place that end without a word.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    terminated = False
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        nonlocal terminated
+        terminated = True
+        interrupted.set()
         raise KeyboardInterrupt
 
     previous = signal.signal(signal.SIGTERM, interrupt)
+    rays = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = _leave_handler
     try:
         yield
     finally:
+        ray._private.utils.set_sigterm_handler = rays
         signal.signal(signal.SIGTERM, previous)
+        if terminated:
+            interrupted.clear()  # a caller in Python may go on to something else
+
+
+def _leave_handler(handler: object) -> None:
+    """In the place of Ray's own function that sets one."""
 
 
 def _require_resources(workers: WorkersConfig) -> None:
@@ -124,9 +141,9 @@ def _start(address: str) -> Watched:
     try:
         with interrupted_by_death(local, "Ray has died while it started: {} is gone; run the same command again"):
             ray.init(**_options(address))
-    except Exception as error:
+    except BaseException as error:  # Ctrl-C too
         local.kill()
-        if isinstance(error, ResourceError):
+        if isinstance(error, ResourceError) or not isinstance(error, Exception):
             raise
         raise ResourceError(_not_started(address, error)) from error
     return local if address == "local" else Cluster(_gcs_address())

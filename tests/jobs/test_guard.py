@@ -85,6 +85,11 @@ def test_a_closed_pipe_and_a_full_output(command: list[str]) -> None:
     )
 
 
+def test_a_failure_tells_by_its_code_where_nothing_can_be_said() -> None:
+    with open("/dev/full", "w") as full:
+        assert stillroom("train", "nothing.yaml", stderr=full).returncode == 2
+
+
 def test_a_console_that_is_not_utf8(tmp_path: Path) -> None:
     for encoding in ("latin-1", "ascii"):
         environment = {"PYTHONIOENCODING": encoding}

@@ -55,6 +55,16 @@ def test_a_place_that_is_full_is_said_before_ray_waits_for_it(tmp_path: Path, mo
         pass
 
 
+def wait_until(condition: Callable[[], bool]) -> bool:
+    """Whether it holds within half a minute."""
+    limit = time.monotonic() + 30
+    while time.monotonic() < limit:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
 def kill_when(condition: Callable[[], bool], command: int, named: str) -> float:
     """Kill the process `named` below `command` as soon as it is there and `condition` holds. The moment."""
     limit = time.monotonic() + 120
@@ -78,6 +88,24 @@ def test_a_ray_that_dies_while_it_starts_is_said_within_seconds(process: str, fo
     ours = [line for line in said.splitlines() if "rpc_client.h" not in line]  # a warning that Ray itself prints
     assert ours == [f"stillroom: Ray has died while it started: its {process} is gone; run the same command again"]
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_a_stop_while_ray_starts_ends_like_ctrl_c_and_leaves_nothing(
+    seconds: float, folder: Path, tmp_path: Path
+) -> None:
+    command = start_command(config(folder, str(tmp_path / "cache")), tmp_path)
+    assert wait_until(lambda: bool(descendants(command.pid, "raylet")))
+    time.sleep(seconds)
+    rays = descendants(command.pid, "")
+    command.terminate()
+    said, _ = command.communicate(timeout=120)
+    assert command.returncode == 130, said
+    ours = [line for line in said.splitlines() if "rpc_client.h" not in line]
+    assert ours == [
+        "stillroom: interrupted; every finished shard stays in the output; the same command goes on after it"
+    ]
+    assert wait_until(lambda: not any(process.is_running() for process in rays))
 
 
 @pytest.fixture(scope="module")

@@ -79,6 +79,12 @@ def teacher_processes() -> list[psutil.Process]:
     return descendants(os.getpid(), "ray::TeacherActor")
 
 
+def teacher_processes_from_now_on() -> Callable[[], list[psutil.Process]]:
+    """Those that are not there yet: Ray ends the ones of an earlier run in its own time."""
+    ending = teacher_processes()
+    return lambda: [process for process in teacher_processes() if process not in ending]
+
+
 def test_the_cache_holds_the_teachers_states(whole: Path, folder: Path) -> None:
     cache = Cache(whole)
     assert pq.read_table(whole / "index.parquet").column("sample_id").to_pylist() == [
@@ -179,18 +185,15 @@ def test_a_full_disk_ends_the_run_and_a_damaged_shard_is_redone(
 
 
 def test_killed_workers_cost_a_try_and_no_byte(whole: Path, folder: Path) -> None:
-    cache = folder / "killed"
-
-    def kill_one() -> None:
-        teacher_processes()[0].kill()
-
-    watcher = when(lambda: num_shards(cache) >= 3, kill_one)
+    cache, ours = folder / "killed", teacher_processes_from_now_on()
+    watcher = when(lambda: num_shards(cache) >= 3, lambda: ours()[0].kill())
     with pytest.raises(ResourceError, match=r"^unit \d+: its worker died 1 times; .* Ray says: The actor died"):
         extract(config(folder, "killed", workers={"retries": 0}))
     watcher.join()
     before = num_shards(cache)
     assert 3 <= before < read_manifest(cache).units
-    watcher = when(lambda: num_shards(cache) >= before + 4, kill_one)
+    later = teacher_processes_from_now_on()
+    watcher = when(lambda: num_shards(cache) >= before + 4, lambda: later()[0].kill())
     result = extract(config(folder, "killed"))
     watcher.join()
     assert result.new_units == result.units - before
@@ -220,16 +223,9 @@ def test_an_actor_is_replaced_whatever_ray_calls_its_death(
 ) -> None:
     """Once while it loads, once amid its units: not every death is a RayActorError."""
     cache = tmp_path / "cache"
-    ending = teacher_processes()  # of the run before: Ray ends them in its own time
-
-    def ours() -> list[psutil.Process]:
-        return [process for process in teacher_processes() if process not in ending]
-
-    def kill_one() -> None:
-        ours()[0].kill()
-
-    loading = when(lambda: bool(ours()), kill_one)
-    working = when(lambda: num_shards(cache) >= 3, kill_one)
+    ours = teacher_processes_from_now_on()
+    loading = when(lambda: bool(ours()), lambda: ours()[0].kill())
+    working = when(lambda: num_shards(cache) >= 3, lambda: ours()[0].kill())
     with deaths_named(name):
         result = extract(config(folder, str(cache), workers={"retries": 1}))
     loading.join()
@@ -240,7 +236,8 @@ def test_an_actor_is_replaced_whatever_ray_calls_its_death(
 
 
 def test_an_actor_that_is_never_started_ends_the_run(ray_here: str, folder: Path, tmp_path: Path) -> None:
-    watcher = when(lambda: bool(teacher_processes()), lambda: teacher_processes()[0].kill())
+    ours = teacher_processes_from_now_on()
+    watcher = when(lambda: bool(ours()), lambda: ours()[0].kill())
     said = r"^loading the teacher: Ray could not start its worker 1 times; see to the cluster"
     with deaths_named(RuntimeEnvSetupError), pytest.raises(ResourceError, match=said):
         extract(config(folder, str(tmp_path / "cache"), workers={"retries": 0}))
@@ -275,7 +272,8 @@ def test_what_is_drawn_or_pooled_depends_on_no_worker(
     """One worker against two of which one is killed; no token of the embeddings' cache is kept, and all are counted."""
     one = extract(config(folder, str(tmp_path / "one"), states=states))
     cache = tmp_path / "two"
-    watcher = when(lambda: num_shards(cache) >= 4, lambda: teacher_processes()[0].kill())
+    ours = teacher_processes_from_now_on()
+    watcher = when(lambda: num_shards(cache) >= 4, lambda: ours()[0].kill())
     two = extract(config(folder, str(cache), states=states, workers={"count": 2}))
     watcher.join()
     assert '"event": "lost"' in (cache / "extraction.jsonl").read_text()
