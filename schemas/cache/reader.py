@@ -95,7 +95,9 @@ class Cache:
 
     def _lacks(self, wanted: str, way_out: str) -> CacheError:
         held = ", ".join(a.path for a in self.manifest.arrays)
-        return CacheError(f"{self.path} holds no {wanted} (it holds {held}); extract with {way_out} in `states`")
+        return CacheError(
+            f"{self.path} holds no {wanted} (it holds {held}); extract into a new output with {way_out} in `states`"
+        )
 
     def sample(self, position: int) -> CachedSample:
         """Raises PairingError if index and shard disagree on which sample this is, or on its tokens."""

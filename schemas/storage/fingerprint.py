@@ -25,20 +25,27 @@ def hash_files(root: Path, paths: Iterable[Path]) -> str:
     return fingerprint({path.relative_to(root).as_posix(): hash_file(path) for path in paths})
 
 
-def differences(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
-    """One line for each field in which two identities differ, as `teacher.dtype: found X, wanted Y`."""
-    left, right = dict(_flatten(found)), dict(_flatten(wanted))
-    for key in sorted(left.keys() | right.keys()):
-        if left.get(key) != right.get(key):
-            yield f"{key}: found {_brief(left.get(key))}, wanted {_brief(right.get(key))}"
+def differences(found: dict[str, Any], wanted: dict[str, Any], section: str = "") -> Iterator[str]:
+    """One line for each field in which two identities differ, as `teacher.dtype: found X, wanted Y`.
 
-
-def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from _flatten(item, f"{prefix}.{key}" if prefix else key)
-    else:
-        yield prefix, value
+    Where a section holds sections, such as a cache's arrays, those that only one identity has are named in one line:
+    `states: hidden/20, hidden/25 are wanted and not found`.
+    """
+    missing, extra = list[str](), list[str]()
+    for key in sorted(found.keys() | wanted.keys()):
+        left, right = found.get(key), wanted.get(key)
+        place = f"{section}.{key}" if section else key
+        if isinstance(left, dict) and isinstance(right, dict):
+            yield from differences(left, right, place)
+        elif section and left is None and isinstance(right, dict):
+            missing.append(key)
+        elif section and right is None and isinstance(left, dict):
+            extra.append(key)
+        elif left != right:
+            yield f"{place}: found {_brief(left)}, wanted {_brief(right)}"
+    for names, said in ((missing, "wanted and not found"), (extra, "found and not wanted")):
+        if names:
+            yield f"{section}: {', '.join(names)} {'is' if len(names) == 1 else 'are'} {said}"
 
 
 def _brief(value: Any) -> str:

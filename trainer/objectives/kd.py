@@ -73,6 +73,12 @@ def row_kd_loss(
     return row_losses(logits_BSV.flatten(0, 1), position_P, widest, row_loss, chunks).sum()
 
 
+OTHERWISE = (
+    "Use a loss for any two: sra, which aligns spans, alm, mta, mined, multilevel_ot or uld; or give the student the "
+    "tokenizer 'teacher'"
+)
+
+
 class KD(Carrier):
     """A divergence, a mean over the response positions that student and teacher share. One tokenizer, causal teacher.
 
@@ -85,9 +91,7 @@ class KD(Carrier):
         self.term = "kl" if config.divergence == "forward_kl" else config.divergence
         self.divergence = choose_divergence(config)
         self.teacher_vocabulary = context.manifest.teacher.vocab_size
-        require_same_tokenizer(
-            context, "kd", "Use sra, which aligns spans, or give the student the tokenizer 'teacher'"
-        )
+        require_same_tokenizer(context, "kd", OTHERWISE)
         if config.logits == "exact":
             self.head = require_head(context, "kd", "Use sra with span_kd: 0")
             self.hidden = TeacherHidden(context.manifest.teacher.num_layers)

@@ -45,7 +45,7 @@ def start_from_teacher(model: Any, embedding_Ve: Tensor | None) -> None:
     if embedding_Ve is None:
         raise RunError(
             "student.embeddings: teacher_pca starts from the teacher's input embeddings, which the cache does not "
-            "hold; extract with teacher.keep_embeddings: true, or leave `embeddings` out"
+            "hold; extract into a new output with teacher.keep_embeddings: true, or leave `embeddings` out"
         )
     weight_Vd = model.get_input_embeddings().weight
     rows = min(len(weight_Vd), len(embedding_Ve))

@@ -195,7 +195,9 @@ def test_a_cache_of_distributions_alone(made: Path, llama: Path) -> None:
 def test_what_is_not_there_is_named(made: Path, llama: Path, tmp_path: Path) -> None:
     only = {**NO_STATES, "top_k": {"k": 6}}
     cache = Cache(build_cache(extraction(tmp_path / "c", llama, made.parent / "corpus.jsonl", states=only)))
-    with pytest.raises(CacheError, match=r"no sampled \(it holds top_k/ids, top_k/logprobs\); extract with it in"):
+    with pytest.raises(
+        CacheError, match=r"no sampled \(it holds top_k/ids, top_k/logprobs\); extract into a new output with it in"
+    ):
         cache.arrays_of("sampled")
     with pytest.raises(CacheError, match=r"no pooled \(it holds"):
         cache.arrays_of("pooled")

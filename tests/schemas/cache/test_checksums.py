@@ -79,7 +79,7 @@ ALTERATIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "kind": (lambda c: c["teacher"].update(kind="encoder"), r"teacher\.kind: found"),
     "dtype of an array": (lambda c: c["arrays"][0].update(dtype="float16"), r"states\.hidden/1\.dtype: found"),
     "columns": (lambda c: c["arrays"][0].update(width=-64), r"arrays\.0\.width: Input should be greater"),
-    "an array less": (lambda c: c["arrays"].pop(), r"states\.mass/2"),
+    "an array less": (lambda c: c["arrays"].pop(), r"states: mass/2 is wanted and not found"),
     "annotator": (lambda c: c.update(annotator="x"), "annotator: found"),
     "corpus": (lambda c: c["corpus"].update(samples=7), r"corpus\.samples: found 7, wanted 6"),
     "embeddings": (

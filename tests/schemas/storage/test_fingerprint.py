@@ -19,3 +19,21 @@ def test_differences_name_the_fields() -> None:
         "new: found null, wanted 1",
         'teacher.weights: found "ab", wanted "cd"',
     ]
+
+
+def test_sections_that_only_one_has_are_named_as_wholes() -> None:
+    array = {"width": 8, "dtype": "bfloat16", "encoding": "raw"}
+    found = {"states": {"hidden/14": array, "mass/30": array}, "evaluation": None}
+    wanted = {"states": {"hidden/14": {**array, "width": 9}, "hidden/20": array, "hidden/25": array}}
+    assert list(differences(found, wanted)) == [
+        "states.hidden/14.width: found 8, wanted 9",
+        "states: hidden/20, hidden/25 are wanted and not found",
+        "states: mass/30 is found and not wanted",
+    ]
+    assert list(differences(wanted, found))[1:] == [
+        "states: mass/30 is wanted and not found",
+        "states: hidden/20, hidden/25 are found and not wanted",
+    ]
+    evaluated = {**found, "evaluation": {"texts": "t", "every": 100}}
+    assert list(differences(found, evaluated)) == ['evaluation: found null, wanted {"every":100,"texts":"t"}']
+    assert list(differences(evaluated, evaluated)) == []

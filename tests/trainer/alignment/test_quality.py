@@ -164,7 +164,7 @@ def test_a_unit_that_is_nowhere_is_refused_in_one_message() -> None:
         require_alignment(quality(word=0, phrase=2000), Path("/c"), 0.0, 0.0)
     assert str(refused.value) == (
         "a loss asks for spans at level phrase, and none of 2,000 samples of /c has one with tokens on both sides: it "
-        "would learn nothing. Extract with another annotator, or raise student.max_tokens"
+        "would learn nothing. Extract into a new output with another annotator, or raise student.max_tokens"
     )
 
 

@@ -68,9 +68,12 @@ def test_rows_of_samples(drawn: Drawn) -> None:
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        (TeacherHidden(0), r"holds no hidden/0 \(it holds .*\); extract with that layer in `states`$"),
+        (
+            TeacherHidden(0),
+            r"holds no hidden/0 \(it holds .*\); extract into a new output with that layer in `states`$",
+        ),
         (TeacherMass(2), r"holds no mass/2 \("),
-        (SparseTeacher("other"), r"holds no other \(.*extract with it in `states`$"),
+        (SparseTeacher("other"), r"holds no other \(.*extract into a new output with it in `states`$"),
     ],
 )
 def test_what_the_cache_does_not_hold_is_refused(drawn: Drawn, request_: BatchRequest[Any], said: str) -> None:

@@ -102,22 +102,34 @@ def test_what_was_not_asked_for_is_not_answered() -> None:
         (
             MTAConfig(),
             {"hidden": [9]},
-            "mta needs the teacher's hidden layers 6, 8, 9; the cache holds 9. Extract with states.hidden: [6, 8, 9]",
+            "mta needs the teacher's hidden layers 6, 8, 9; the cache holds 9. "
+            "Extract into a new output with states.hidden: [6, 8, 9]",
         ),
         (
             SRAConfig(teacher_layer=4),
             {"hidden": [4, 9], "mass": []},
-            "sra needs the teacher's token masses of layers 4, 9; the cache holds none. Extract with states.mass: [4, ",
+            "sra needs the teacher's token masses of layers 4, 9; the cache holds none. "
+            "Extract into a new output with states.mass: [4, ",
         ),
-        (SRAConfig(), {"hidden": [2]}, "Extract with states.hidden: [2, 9]"),
+        (SRAConfig(), {"hidden": [2]}, "Extract into a new output with states.hidden: [2, 9]"),
         (KDConfig(), {"hidden": [2], "same": True}, "kd needs the teacher's hidden layers 9; the cache holds 2."),
-        (KDConfig(), {}, "kd pairs tokens one to one, and student and teacher have different tokenizers"),
+        (
+            KDConfig(),
+            {},
+            "kd pairs tokens one to one, and student and teacher have different tokenizers. Use a loss for any two: "
+            "sra, which aligns spans, alm, mta, mined, multilevel_ot or uld; or give the student the tokenizer "
+            "'teacher'",
+        ),
         (KDConfig(), {"same": True, "kind": "encoder"}, "is an encoder. Use sra with span_kd: 0"),
         (SRAConfig(), {"kind": "encoder"}, "is an encoder. Set span_kd: 0"),
         (SRAConfig(), {"shared": ([], [])}, "share no token, so span_kd has nothing to compare. Set span_kd: 0"),
         (SRAConfig(teacher_layer=0), {}, "teacher layer 0 is the embeddings, which no attention makes"),
         (SRAConfig(student_layer=0), {}, "student layer 0 is the embeddings, which no attention makes"),
-        (MTAConfig(), {"annotator": "words 1 (Unicode 14.0.0)"}, "Extract with spans.annotator: english"),
+        (
+            MTAConfig(),
+            {"annotator": "words 1 (Unicode 14.0.0)"},
+            "Extract into a new output with spans.annotator: english",
+        ),
         (MTAConfig(hid_pairs="token"), {}, "mta's hid_pairs: token pairs tokens one to one"),
         (MTAConfig(pooling_weights="teacher"), {}, "mta's pooling_weights: teacher pairs tokens one to one"),
         (MTAConfig(teacher_layers=[3, 9]), {}, "2 teacher layers for 3 student layers (4, 5, 6)"),

@@ -40,5 +40,7 @@ def test_rows_that_only_one_side_has_stay(rows: int) -> None:
 
 
 def test_a_cache_without_them_is_refused() -> None:
-    with pytest.raises(RunError, match=r"extract with teacher\.keep_embeddings: true, or leave `embeddings` out$"):
+    with pytest.raises(
+        RunError, match=r"extract into a new output with teacher\.keep_embeddings: true, or leave `embeddings` out$"
+    ):
         start_from_teacher(None, None)

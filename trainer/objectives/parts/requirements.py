@@ -40,7 +40,7 @@ def require_pooled(context: LossContext, loss: str) -> int:
     if held is None or held.width is None:
         raise RunError(
             f"{loss} needs the teacher's sentence embeddings, and the cache holds none. "
-            "Extract with states.pooled: {pooling: mean}, or as the teacher was trained: cls, last"
+            "Extract into a new output with states.pooled: {pooling: mean}, or as the teacher was trained: cls, last"
         )
     return held.width
 
@@ -52,7 +52,7 @@ def require_sparse(context: LossContext, request: SparseTeacher, temperature: fl
     if record is None:
         raise RunError(
             f"{loss} with logits: {kind} needs stored teacher distributions, and the cache holds none of that kind. "
-            f"Extract with states.{kind}, or set logits: exact"
+            f"Extract into a new output with states.{kind}, or set logits: exact"
         )
     if record.temperature != temperature:
         raise RunError(
@@ -75,7 +75,7 @@ def require_phrases(context: LossContext, loss: str, otherwise: str) -> None:
     if not marks_phrases(context.manifest.annotator):
         raise RunError(
             f"{loss} compares phrases, and this cache was extracted with words only. "
-            f"Extract with spans.annotator: english, or {otherwise}"
+            f"Extract into a new output with spans.annotator: english, or {otherwise}"
         )
 
 
@@ -85,7 +85,7 @@ def _require(context: LossContext, kind: str, wanted: frozenset[int], loss: str)
         what = {"hidden": "hidden layers", "mass": "token masses of layers"}[kind]
         raise RunError(
             f"{loss} needs the teacher's {what} {_list(wanted)}; the cache holds {_list(held) or 'none'}. "
-            f"Extract with states.{kind}: [{_list(wanted | held)}]"
+            f"Extract into a new output with states.{kind}: [{_list(wanted | held)}]"
         )
     return wanted
 

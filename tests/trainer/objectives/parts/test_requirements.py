@@ -49,15 +49,18 @@ def test_what_is_there_is_given() -> None:
 REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     "hidden": (
         lambda: require_hidden(make_context(hidden=[3, 1]), [9, 3], "sra"),
-        "sra needs the teacher's hidden layers 3, 9; the cache holds 1, 3. Extract with states.hidden: [1, 3, 9]",
+        "sra needs the teacher's hidden layers 3, 9; the cache holds 1, 3. "
+        "Extract into a new output with states.hidden: [1, 3, 9]",
     ),
     "nothing hidden": (
         lambda: require_hidden(make_context(hidden=[]), [9], "kd"),
-        "kd needs the teacher's hidden layers 9; the cache holds none. Extract with states.hidden: [9]",
+        "kd needs the teacher's hidden layers 9; the cache holds none. "
+        "Extract into a new output with states.hidden: [9]",
     ),
     "mass": (
         lambda: require_mass(make_context(mass=[9]), [4], "sra"),
-        "sra needs the teacher's token masses of layers 4; the cache holds 9. Extract with states.mass: [4, 9]",
+        "sra needs the teacher's token masses of layers 4; the cache holds 9. "
+        "Extract into a new output with states.mass: [4, 9]",
     ),
     "mass of the embeddings": (
         lambda: require_mass(make_context(), [0, 4], "sra"),
@@ -70,12 +73,14 @@ REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "pooled": (
         lambda: require_pooled(make_context(), "talas"),
-        "talas needs the teacher's sentence embeddings, and the cache holds none. Extract with states.pooled: "
+        "talas needs the teacher's sentence embeddings, and the cache holds none. "
+        "Extract into a new output with states.pooled: "
         "{pooling: mean}, or as the teacher was trained: cls, last",
     ),
     "sparse": (
         lambda: require_sparse(make_context(), TOP_K, 1.0, "kd"),
-        "kd with logits: top_k needs stored teacher distributions, and the cache holds none of that kind. Extract with "
+        "kd with logits: top_k needs stored teacher distributions, and the cache holds none of that kind. "
+        "Extract into a new output with "
         "states.top_k, or set logits: exact",
     ),
     "another temperature": (
@@ -89,7 +94,8 @@ REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "phrases": (
         lambda: require_phrases(make_context(annotator="words 1 (Unicode 15)"), "mta", "set word_layers"),
-        "mta compares phrases, and this cache was extracted with words only. Extract with spans.annotator: english, or "
+        "mta compares phrases, and this cache was extracted with words only. "
+        "Extract into a new output with spans.annotator: english, or "
         "set word_layers",
     ),
 }
