@@ -12,6 +12,12 @@ from schemas.console import make_console, say
 from schemas.errors import RunError
 from schemas.storage.writable import require_writable
 
+OTHER_CACHES = "These runs learned from different caches: the figures do not compare their objectives alone."
+OTHER_MATERIAL = (
+    "Not all of these runs are known to have been measured on the same held-out material: run.json has its hash, under "
+    "`inputs`. Figures on different material do not compare."
+)
+
 
 def show_comparison(runs: Sequence[Path], picture: Path | None) -> None:
     """Print the table, and where the picture is."""
@@ -26,9 +32,9 @@ def compare_runs(
     """A table by held-out bits per byte or by Spearman's correlation, whichever the runs have: mean and sample standard
     deviation over seeds, the picture in `out_png`.
 
-    `references` are figures of models that were not trained here, such as the teacher. Runs over different caches are
-    shown together and marked: their figures do not compare the objectives alone. Raises RunError naming the file, or
-    the picture that cannot be drawn.
+    `references` are figures of models that were not trained here, such as the teacher. Runs over different caches, or
+    measured on different material, are shown together and marked: their figures do not compare the objectives alone.
+    Raises RunError naming the file, or the picture that cannot be drawn.
     """
     if out_png is not None:
         _check_picture(out_png)
@@ -55,9 +61,13 @@ def _table(groups: Sequence[Group], references: Mapping[str, float]) -> Table:
     table.add_column("run")
     for column in ("seeds", "step", metric.heading, "± std", *([metric.beside[1]] if metric.beside else [])):
         table.add_column(column, justify="right")
+    notes = []
     if len(fingerprints) > 1:
         table.add_column("cache")
-        table.caption = "These runs learned from different caches: the figures do not compare their objectives alone."
+        notes.append(OTHER_CACHES)
+    if len({run.held_out for group in groups for run in group.runs}) > 1:
+        notes.append(OTHER_MATERIAL)
+    table.caption = "\n".join(notes) or None
     rows = [(statistics.fmean(group.last), _row(group, len(fingerprints) > 1)) for group in groups]
     rows += [(value, [name, "", "", metric.show(value)]) for name, value in references.items()]
     for _, row in sorted(rows, key=lambda row: (metric.rank(row[0]), row[1])):

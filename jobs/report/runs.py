@@ -14,7 +14,7 @@ from schemas.errors import RunError
 from schemas.shown import quoted
 from schemas.strict import canonical_json
 from trainer.evaluation.metric import METRICS, Metric, metric_of
-from trainer.runs.folder import complete_identity, read_run
+from trainer.runs.folder import HELD_OUT, RunRecord, complete_identity, read_run
 from trainer.runs.metrics import FILE, read_metrics
 
 _SEED = re.compile(r"[-_.](seed|s)?[-_.]?\d+$")
@@ -25,7 +25,7 @@ class Run:
     """One run folder, as far as a comparison reads it."""
 
     folder: Path
-    identity: dict[str, Any]  # the resolved config and the cache's fingerprint: what decides the student
+    identity: dict[str, Any]  # the resolved config, the cache's fingerprint, what is held out: what decides the figures
     finished: bool
     metric: Metric
     values: dict[int, float]  # by step, ascending
@@ -40,6 +40,11 @@ class Run:
     def fingerprint(self) -> str:
         """Of the cache that it learned from, as hex."""
         return str(self.identity["fingerprint"])
+
+    @property
+    def held_out(self) -> str:
+        """What it was measured on: the hash of its texts or pairs; of a run of an earlier version, their file."""
+        return str(self.identity["held_out"])
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,8 @@ def load_run(folder: Path) -> Run:
     try:
         return Run(
             folder=folder,
-            identity=complete_identity(record.identity) | {"fingerprint": record.fingerprint},
+            identity=complete_identity(record.identity)
+            | {"fingerprint": record.fingerprint, "held_out": _held_out(record)},
             finished=record.finished,
             metric=metric,
             values={int(line["step"]): float(line[metric.name]) for line in evaluations},
@@ -95,6 +101,13 @@ def load_run(folder: Path) -> Run:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{folder / FILE} is damaged: {error!r}") from error
+
+
+def _held_out(record: RunRecord) -> str:
+    recorded = (record.inputs or {}).get(HELD_OUT)
+    asked = record.identity.get("evaluation")
+    named = [asked.get(name) for name in ("texts", "pairs", "field", "limit")] if isinstance(asked, dict) else []
+    return recorded or " ".join(str(value) for value in named if value is not None)
 
 
 def _not_measured(folder: Path, identity: dict[str, Any]) -> str:

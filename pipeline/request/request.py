@@ -22,9 +22,9 @@ from schemas.cache.records import nest_records
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import ConfigError
 from schemas.models.files import resolve_model
-from schemas.models.hashes import hash_model
+from schemas.models.hashes import hash_model, hash_tokenizer
 from schemas.models.teacher_tokenizer import OF_THE_FILE, RULES
-from schemas.models.tokenizer import LoadedTokenizer, read_tokenizer, tokenizer_files
+from schemas.models.tokenizer import LoadedTokenizer, read_tokenizer
 from schemas.storage.fingerprint import fingerprint, hash_files
 
 LIBRARIES = ("numpy", "pyarrow", "ray", "tokenizers", "torch", "transformers", "zarr")
@@ -118,11 +118,6 @@ def hash_teacher(folders: ModelFolders, trust_remote_code: bool) -> dict[str, st
         "tokenizer": hash_tokenizer(folders.tokenizer),
         "adapter": None if adapter is None else hash_files(adapter, _files_below(adapter)),
     }
-
-
-def hash_tokenizer(folder: Path) -> str:
-    """The hash of a tokenizer alone, as `hash_teacher` has it."""
-    return hash_files(folder, tokenizer_files(folder))
 
 
 def _files_below(folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from pipeline.corpus.sample import NO_SPANS, AnnotatedSample, Sample, Spans
 from pipeline.corpus.special_tokens import SpecialTokens
 from pipeline.output.resume import LOCK
 from pipeline.output.shards import as_cached
-from pipeline.request.request import ModelFolders, Request, Stamps, find_folders, hash_teacher, hash_tokenizer
+from pipeline.request.request import ModelFolders, Request, Stamps, find_folders, hash_teacher
 from pipeline.teacher.files import save_teacher_files
 from pipeline.teacher.run import Teacher
 from pipeline.teacher.wanted import WantedStates
@@ -31,6 +31,7 @@ from schemas.cache.shard import ShardRecord, read_shard, shard_path
 from schemas.cache.writer import write_shard
 from schemas.configs.extraction import ExtractionConfig, TeacherConfig
 from schemas.errors import AnnotatorError, CacheError, ModelError, ResourceError
+from schemas.models.hashes import hash_tokenizer
 from schemas.models.tokenizer import load_tokenizer
 from schemas.storage.lock import read_token
 

@@ -30,6 +30,12 @@ def hash_model(folder: Path, trust_remote_code: bool = False) -> dict[str, str]:
     return hashes
 
 
+def hash_tokenizer(folder: Path, trust_remote_code: bool = False) -> str:
+    """The hash of a tokenizer alone, as `hash_model` has it; with the folder's Python files if they may be run."""
+    code = sorted(folder.glob("*.py")) if trust_remote_code else []
+    return hash_files(folder, tokenizer_files(folder) + code)
+
+
 def hash_config(folder: Path) -> str:
     """The hash of a model's config.json alone, as `hash_model` has it. Raises ModelError."""
     config = read_json(folder / "config.json")

@@ -29,6 +29,7 @@ from tests.caches import build_cache, extraction, write_corpus
 from trainer.optimisation.loop import Loop
 from trainer.optimisation.memory import keep_freed_memory
 from trainer.runs.checkpoint import find_start
+from trainer.runs.inputs import read_inputs
 from trainer.runs.setup import set_up
 from trainer.student.load import forward
 
@@ -108,7 +109,8 @@ def make_loop(
         }
     )
     cache = Cache(config.cache)
-    return set_up(config, {"corpus": cache}, find_start(config.output, cache.manifest.fingerprint, "-"), 1000).loop
+    start = find_start(config.output, cache.manifest.fingerprint, "-")
+    return set_up(config, {"corpus": cache}, start, 1000, read_inputs(config, cache.path)).loop
 
 
 def time_steps(loops: dict[str, Loop], rounds: int) -> dict[str, list[float]]:

@@ -12,11 +12,13 @@ from safetensors.torch import load_file
 
 from schemas.cache.reader import Cache
 from schemas.configs.losses.registry import LOSSES
+from schemas.configs.training import TrainingConfig
 from tests.caches import build_cache
 from tests.gpu.models import extraction_config, training_config
 from trainer.optimisation.loop import Loop, StepReport
 from trainer.runs.caches import open_caches
 from trainer.runs.checkpoint import find_start
+from trainer.runs.inputs import read_inputs
 from trainer.runs.metrics import read_metrics
 from trainer.runs.setup import set_up
 from trainer.runs.train import train
@@ -60,8 +62,13 @@ def first_report(folder: Path, name: str, device: str, tokenizer: str) -> StepRe
     config = training_config(
         folder, f"first-{name}-{device}", OBJECTIVES[name], device=device, precision="float32", tokenizer=tokenizer
     )
-    caches = open_caches(config)
-    return set_up(config, caches, find_start(config.output / "checkpoints", "-", "-"), STEPS).loop.step(0)
+    return _loop(config, STEPS).step(0)
+
+
+def _loop(config: TrainingConfig, steps: int) -> Loop:
+    """That of a run at its beginning."""
+    start = find_start(config.output / "checkpoints", "-", "-")
+    return set_up(config, open_caches(config), start, steps, read_inputs(config, config.cache)).loop
 
 
 def check_losses(folder: Path) -> Iterator[tuple[str, str]]:
@@ -125,7 +132,7 @@ def check_steps(folder: Path) -> Iterator[tuple[str, str]]:
     usual = 0.0
     for name in sorted(OBJECTIVES, key=lambda name: (name != "ce", name)):
         config = training_config(folder, f"step-{name}", OBJECTIVES[name], batch_size=32, loader_workers=4)
-        loop = set_up(config, open_caches(config), find_start(config.output / "checkpoints", "-", "-"), 100).loop
+        loop = _loop(config, 100)
         for number in range(3):
             loop.step(number)
         torch.cuda.reset_peak_memory_stats()

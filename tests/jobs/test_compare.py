@@ -59,6 +59,24 @@ def test_other_caches_and_unfinished_runs_are_marked(tmp_path: Path) -> None:
     assert "different caches" in str(table.caption)
 
 
+def test_other_material_is_noted_and_its_seeds_are_not_averaged(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"evaluation": {"texts": "held.jsonl"}}
+    runs = [
+        write_run(tmp_path / f"ce-{seed}", [2.0, 1.0 + seed], seed=seed, held_out=held_out, **asked)
+        for seed, held_out in enumerate(["c" * 64, "c" * 64, "d" * 64])
+    ]
+    table = compare_runs(runs)
+    assert [row[1:4] for row in shown(table)] == [["2", "20", "1.5000"], ["1", "20", "3.0000"]]
+    assert str(table.caption).startswith("Not all of these runs are known to have been measured on the same held-out")
+    assert compare_runs(runs[:2]).caption is None
+    old = [write_run(tmp_path / "old" / f"ce-{seed}", [1.0], seed=seed, **asked) for seed in range(2)]
+    assert [row[1] for row in shown(compare_runs(old))] == ["2"] and compare_runs(old).caption is None
+    elsewhere = write_run(tmp_path / "old" / "kd-0", [1.0], evaluation={"texts": "other.jsonl"})
+    for unknown in ([old[0], runs[0]], [old[0], elsewhere]):
+        table = compare_runs(unknown)
+        assert len(shown(table)) == 2 and "Not all of these runs are known" in str(table.caption)
+
+
 def test_a_runs_name_is_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither Rich's, nor its emoji, nor matplotlib's formulas."""
     run, picture = write_run(tmp_path / r"[/b] :cat: $\x$", [1.0]), tmp_path / "[red]" / "curves.png"

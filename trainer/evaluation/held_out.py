@@ -1,12 +1,15 @@
 """The material that a run is measured on while it trains, read once, and the metric that goes with it."""
 
+import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.configs.training import EvaluationConfig, StudentConfig
 from schemas.errors import RunError
+from schemas.strict import canonical_json
 from trainer.evaluation.held_out_texts import read_texts
 from trainer.evaluation.metric import Material, Measurement, find_metric, measure
 from trainer.evaluation.sentence_pairs import read_pairs
@@ -23,6 +26,7 @@ class HeldOut:
         kind: Material = "pairs" if config.pairs else "texts"
         self.metric = find_metric(config.metric, kind, student.kind)
         self.material = read_material(config.texts, config.pairs, config.field, config.limit)
+        self.hash = hash_material(self.material)
         self.max_tokens = student.max_tokens
 
     def __call__(self, model: Any, tokenizer: Any, device: "torch.device") -> Measurement:
@@ -35,6 +39,14 @@ class HeldOut:
                 "rate, or look at what is held out"
             )
         return found
+
+
+def hash_material(material: Sequence[Any]) -> str:
+    """Hex SHA-256 of texts or pairs as they were read: neither their file's name nor its format counts."""
+    digest = hashlib.sha256()
+    for item in material:
+        digest.update(canonical_json(item if isinstance(item, str) else asdict(item)).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def read_material(texts: Path | None, pairs: Path | None, field: str, limit: int | None) -> Sequence[Any]:

@@ -3,9 +3,9 @@
 from schemas.configs.losses.mta import MTAConfig
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
-from schemas.models.files import resolve_model
 from schemas.models.tokenizer import read_tokenizer
 from trainer.runs.checkpoint import Start
+from trainer.student.load import find_tokenizer
 
 WAY_OUT = "finish it with the version that began it, or give this run another output"
 
@@ -19,12 +19,8 @@ def require_same_meaning(config: TrainingConfig, start: Start) -> None:
             f"{start.checkpoint} is of a version in which mta.normalise: batch averaged L_Hid over the batch, too; it "
             f"averages L_DSA alone now: {WAY_OUT}"
         )
-    student = config.student
-    name = student.tokenizer or student.model
-    if name in (None, "teacher"):
-        return
-    folder = resolve_model(str(name), student.revision if name == student.model else None)
-    if read_tokenizer(folder, student.trust_remote_code).set_aside is not None:
+    folder = find_tokenizer(config.student)
+    if folder is not None and read_tokenizer(folder, config.student.trust_remote_code).set_aside is not None:
         raise RunError(
             f"{start.checkpoint} is of a version that read {folder} by AutoTokenizer's rules, against its "
             f"tokenizer.json: {WAY_OUT}"

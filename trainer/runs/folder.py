@@ -40,6 +40,7 @@ CHECKPOINTS = "checkpoints"
 EVENTS = "tensorboard"
 MODEL = "model"
 LOCK = ".writer"
+TOKENIZER, HELD_OUT = "student.tokenizer", "evaluation"  # what is read anew when a run goes on, in `inputs`
 OLD_LOCK = ".lock"  # an empty file that version 1 left behind
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,11 @@ class RunRecord(Strict):
     model: Annotated[
         dict[str, FileRecord] | None,
         Field(description="Size and checksum of every file in model/, once finished; null in version 1."),
+    ] = None
+
+    inputs: Annotated[
+        dict[str, str] | None,
+        Field(description="Hashes of what is read anew when the run goes on; null in runs begun by earlier versions."),
     ] = None
 
     @model_validator(mode="after")
@@ -130,8 +136,10 @@ class RunFolder:
                 self._lock.release()
                 self._lock = None
 
-    def begin(self) -> None:
+    def begin(self, inputs: dict[str, str] | None = None) -> None:
         """Write run.json and config.yaml: from here on the folder belongs to this run.
+
+        `inputs` are the hashes of what a run reads that is at its beginning; None leaves what is recorded.
 
         Raises RunError as `locked` does or if the folder cannot be made, ResourceError if the disk is full.
         """
@@ -144,6 +152,8 @@ class RunFolder:
             self._acquire()
         for folder in (self.path, self.checkpoints):
             remove_temporaries(folder)
+        if inputs is not None:
+            self.record = self.record.model_copy(update={"inputs": inputs})
         with disk_full("the record", self.path):
             self._write_record()
             write_text(self.path / CONFIG, dump_config(self.config))

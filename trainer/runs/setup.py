@@ -16,7 +16,6 @@ from schemas.configs.training import StudentConfig, TrainingConfig
 from schemas.models.teacher_head import load_teacher_embedding, warn_of_unproven
 from trainer.alignment.student_text import StudentTokenizer, TextTokenizer
 from trainer.data.loader import BatchBuilder, batches
-from trainer.evaluation.held_out import HeldOut
 from trainer.objectives.objective import Objective
 from trainer.optimisation.loop import Loop, Source
 from trainer.optimisation.optimizer import make_optimizer
@@ -25,8 +24,9 @@ from trainer.runs.binding import bind_objectives, prove_alignment
 from trainer.runs.caches import Caches
 from trainer.runs.checkpoint import Start, load_model, restore
 from trainer.runs.earlier import require_same_meaning
+from trainer.runs.inputs import Inputs
 from trainer.student.device import choose_device
-from trainer.student.load import load_student, load_student_tokenizer, prepare
+from trainer.student.load import load_student, prepare
 from trainer.student.sentence_tokens import SentenceTexts
 from trainer.student.teacher_pca import start_from_teacher
 
@@ -37,18 +37,16 @@ class Training:
 
     loop: Loop
     losses: nn.ModuleDict  # the objectives by their texts, whose parameters a checkpoint keeps
-    tokenizer: Any
-    held_out: HeldOut | None
+    inputs: Inputs
     alignment: dict[str, float]
     done: int
 
 
-def set_up(config: TrainingConfig, caches: Caches, start: Start, steps: int) -> Training:
+def set_up(config: TrainingConfig, caches: Caches, start: Start, steps: int, inputs: Inputs) -> Training:
     """A training of `steps` steps that goes on where `start` is. Raises the StillroomError that fits."""
     require_same_meaning(config, start)
     device = choose_device(config.device)
-    held_out = HeldOut(config.evaluation, config.student) if config.evaluation else None
-    tokenizer = load_student_tokenizer(config.student, caches["corpus"].path)
+    tokenizer = inputs.tokenizer
     text_tokenizer = make_text_tokenizer(config.student, tokenizer)
     torch.manual_seed(config.seed)
     model = make_student(config.student, caches, tokenizer, start)
@@ -62,7 +60,7 @@ def set_up(config: TrainingConfig, caches: Caches, start: Start, steps: int) -> 
         restore(start.checkpoint, losses, optimizer)
     sources = open_sources(config, caches, objectives, text_tokenizer, start.record.step * config.accumulation)
     loop = Loop(config, model, sources, optimizer, device, steps, sharpness, empty=start.record.empty)
-    return Training(loop, losses, tokenizer, held_out, alignment, start.record.step)
+    return Training(loop, losses, inputs, alignment, start.record.step)
 
 
 def make_text_tokenizer(config: StudentConfig, tokenizer: Any) -> TextTokenizer:

@@ -16,6 +16,7 @@ from trainer.runs.bounds import require_sensible
 from trainer.runs.caches import count_steps, join_fingerprints, open_caches
 from trainer.runs.checkpoint import CheckpointRecord, find_start, save_checkpoint
 from trainer.runs.folder import RunFolder, require_model
+from trainer.runs.inputs import read_inputs, require_same_inputs
 from trainer.runs.metrics import MetricsLog
 from trainer.runs.progress import describe_step
 from trainer.runs.setup import Training, set_up
@@ -52,7 +53,9 @@ def train(config: TrainingConfig, cache: Cache | None = None) -> RunResult:
     with folder.locked(), _own_settings(config.threads):
         folder.require_folders()
         start = find_start(folder.checkpoints, fingerprint, folder.run)
-        evaluation = _finish(config, folder, set_up(config, caches, start, steps), steps)
+        inputs = read_inputs(config, caches["corpus"].path)
+        require_same_inputs(config, folder.record.inputs, inputs, start.checkpoint)
+        evaluation = _finish(config, folder, set_up(config, caches, start, steps, inputs), steps)
     return RunResult(folder.path, steps, False, evaluation, time.monotonic() - started)
 
 
@@ -72,9 +75,9 @@ def _own_settings(threads: int | None) -> Iterator[None]:
 
 def _finish(config: TrainingConfig, folder: RunFolder, training: Training, steps: int) -> Measurement | None:
     """Take the steps that are left and publish the model; returns the last evaluation."""
-    folder.begin()
+    loop, done, inputs = training.loop, training.done, training.inputs
+    folder.begin(inputs.hashes if done == 0 else None)
     last: Measurement | None = None
-    loop, done, held_out = training.loop, training.done, training.held_out
     progress = Progress(folder.path.name, "steps", steps, done=done)
     with MetricsLog(folder.path, done) as log, progress:
         if training.alignment and done == 0:
@@ -84,13 +87,13 @@ def _finish(config: TrainingConfig, folder: RunFolder, training: Training, steps
             is_last = step == steps
             if step % config.log_every == 0 or is_last:
                 log.write(step, report.values(), {"tokens_per_second": report.tokens_per_second})
-            if config.evaluation and held_out and (step % config.evaluation.every == 0 or is_last):
-                last = held_out(loop.model, training.tokenizer, loop.device)
+            if config.evaluation and inputs.held_out and (step % config.evaluation.every == 0 or is_last):
+                last = inputs.held_out(loop.model, inputs.tokenizer, loop.device)
                 log.write(step, last.metrics())
             progress.update(step, describe_step(report, last))
             if step % config.checkpoint_every == 0 and not is_last:
                 _save(config, folder, training, step)
-    folder.finish(loop.model, training.tokenizer, asdict(last) if last else None)
+    folder.finish(loop.model, inputs.tokenizer, asdict(last) if last else None)
     return last
 
 

@@ -40,12 +40,19 @@ UNBOUNDED = 8192  # tokens of a text, if an encoder has no limit of its own
 
 def load_student_tokenizer(config: StudentConfig, cache: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of `config`, or the teacher's from the cache. Raises TokenizerError or ModelError."""
+    folder = find_tokenizer(config)
+    if folder is None:
+        return load_teacher_tokenizer(cache, read_manifest(cache))
+    return load_tokenizer(folder, config.trust_remote_code)
+
+
+def find_tokenizer(config: StudentConfig) -> Path | None:
+    """The folder of the tokenizer of `config`; None for the teacher's. Raises ModelError."""
     name = config.tokenizer or config.model
     if name == "teacher":
-        return load_teacher_tokenizer(cache, read_manifest(cache))
+        return None
     assert name is not None  # the config has one of the two
-    revision = config.revision if name == config.model else None
-    return load_tokenizer(resolve_model(name, revision), config.trust_remote_code)
+    return resolve_model(name, config.revision if name == config.model else None)
 
 
 def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> Any:

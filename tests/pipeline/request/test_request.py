@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.request.request import find_folders, hash_teacher, hash_tokenizer, make_request
+from pipeline.request.request import find_folders, hash_teacher, make_request
 from schemas.cache.annotator import UNANNOTATED
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import ConfigError
+from schemas.models.hashes import hash_tokenizer
 from schemas.storage.fingerprint import fingerprint
 from tests.caches import extraction, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import ModelError
-from schemas.models.hashes import hash_model
+from schemas.models.hashes import hash_model, hash_tokenizer
 from schemas.models.weights import find_weights
 from tests.schemas.models.editing import edit
 
@@ -19,6 +19,7 @@ def test_a_models_own_code_counts_where_it_may_run(copy: Path) -> None:
     (copy / "modeling_own.py").write_text("WIDTH = 2\n")
     second = hash_model(copy, trust_remote_code=True)
     assert {part for part in first if first[part] != second[part]} == {"code"}
+    assert hash_tokenizer(copy) == before["tokenizer"] != hash_tokenizer(copy, trust_remote_code=True)
     (copy / "modeling_own.py").unlink()
     assert hash_model(copy, trust_remote_code=True) == before
 

@@ -14,6 +14,7 @@ from trainer.alignment.student_text import StudentTokenizer
 from trainer.data.sampler import BatchOrder
 from trainer.runs.caches import Caches, open_caches
 from trainer.runs.checkpoint import CheckpointRecord, Start
+from trainer.runs.inputs import read_inputs
 from trainer.runs.setup import Training, make_optimizers, make_text_tokenizer, open_sources, set_up, to_device
 from trainer.student.sentence_tokens import SentenceTexts
 
@@ -40,7 +41,7 @@ def training(made: Path, start: Start = NEW, **changes: Any) -> tuple[Training, 
     asked = config(made, **changes)
     caches = open_caches(asked)
     with torch.random.fork_rng():
-        return set_up(asked, caches, start, steps=4), caches
+        return set_up(asked, caches, start, 4, read_inputs(asked, asked.cache)), caches
 
 
 def students(training: Training) -> dict[str, torch.Tensor]:
@@ -64,13 +65,13 @@ def test_every_objective_starts_from_the_same_student(made: Path) -> None:
 def test_batches_are_those_of_the_order_from_where_the_run_is(made: Path) -> None:
     begun = Start(None, CheckpointRecord(step=2, fingerprint="f", run="r", empty=1))
     (found, caches), order = training(made, begun, accumulation=2), iter(BatchOrder(8, 3, seed=5, start=2 * 2))
-    assert (found.done, found.loop.empty, found.held_out) == (2, 1, None)
+    assert (found.done, found.loop.empty, found.inputs.held_out) == (2, 1, None)
     ids = [caches["corpus"].sample(position).id for position in next(order)]
     sources = open_sources(
         config(made),
         caches,
         {"corpus": found.loop.sources["corpus"].objective},
-        StudentTokenizer(found.tokenizer, 64, True),
+        StudentTokenizer(found.inputs.tokenizer, 64, True),
         4,
     )
     assert list(next(sources["corpus"].stream).sample_ids) == ids

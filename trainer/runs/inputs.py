@@ -1,0 +1,59 @@
+"""What a run reads anew whenever it goes on: its tokenizer, and what is held out. run.json keeps their hashes.
+
+The rest of what it reads is in its checkpoint, or in a cache, whose fingerprint is in run.json.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.configs.training import TrainingConfig
+from schemas.errors import RunError
+from schemas.models.hashes import hash_tokenizer
+from schemas.storage.fingerprint import differences
+from trainer.evaluation.held_out import HeldOut
+from trainer.runs.folder import HELD_OUT, TOKENIZER
+from trainer.student.load import find_tokenizer, load_student_tokenizer
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The tokenizer and the held-out material as they were read, and their hashes by what they are of."""
+
+    tokenizer: Any
+    held_out: HeldOut | None
+    hashes: dict[str, str]
+
+
+def read_inputs(config: TrainingConfig, cache: Path) -> Inputs:
+    """Read what `config` names; `cache` keeps the teacher's tokenizer, which has its hash there.
+
+    Raises TokenizerError or ModelError; ConfigError or CorpusError as `HeldOut` does.
+    """
+    held_out = HeldOut(config.evaluation, config.student) if config.evaluation else None
+    tokenizer = load_student_tokenizer(config.student, cache)
+    hashes = {}
+    if (folder := find_tokenizer(config.student)) is not None:
+        hashes[TOKENIZER] = hash_tokenizer(folder, config.student.trust_remote_code)
+    if held_out is not None:
+        hashes[HELD_OUT] = held_out.hash
+    return Inputs(tokenizer, held_out, hashes)
+
+
+def require_same_inputs(
+    config: TrainingConfig, recorded: Mapping[str, str] | None, inputs: Inputs, checkpoint: Path | None
+) -> None:
+    """Raises RunError if the run would go on from `checkpoint` with others than `recorded`: its curve and its student
+    would be of two halves. Runs of earlier versions recorded none."""
+    if checkpoint is None or recorded is None:
+        return
+    lines = list(differences(dict(recorded), inputs.hashes))
+    if lines:
+        held_out = config.evaluation and (config.evaluation.texts or config.evaluation.pairs)
+        named = {TOKENIZER: config.student.tokenizer or config.student.model, HELD_OUT: held_out}
+        changed = [f"{key} ({place})" for key, place in named.items() if recorded.get(key) != inputs.hashes.get(key)]
+        raise RunError(
+            f"{checkpoint} was made with other contents of {' and '.join(changed)}; put back what the run began with, "
+            "or give this one another `output`. The hashes differ in\n  " + "\n  ".join(lines)
+        )
