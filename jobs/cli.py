@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.guard import GuardedGroup, guard, heed_interrupts, make_output_safe
+from jobs.guard import GuardedGroup, guard, heed_interrupts, make_output_safe, require_docstrings
 from schemas.errors import ConfigError
 from schemas.storage.storage import locate
 
@@ -220,9 +220,12 @@ def main() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    # Pictures are drawn by Agg alone; matplotlib cannot be imported where this names a backend that it does not find.
+    os.environ.pop("MPLBACKEND", None)
     make_output_safe()
     heed_interrupts()
     with guard():
+        require_docstrings()
         app()
 
 

@@ -24,15 +24,18 @@ def run_extraction(path: Path, overrides: Sequence[str]) -> None:
         say(f"{name}: {files}")
     if result.already_done:
         say(f"{result.cache} is complete already; nothing to do")
+    elif not result.new_units:
+        say(f"{result.cache}: every shard was there already; what was missing beside them is written")
     tokens = f"{result.tokens:,} tokens, " if result.tokens else ""  # none where only sentence embeddings are kept
     held = f"{result.samples:,} samples, {tokens}{decimal(result.bytes)} in {result.units} shards"
     left_out = f"left out: {result.empty:,} empty, {result.overlong:,} overlong; cut: {result.truncated:,}"
     say(f"{held}; {left_out}")
     if result.begin_twice:
         say(_begin_twice(result.begin_twice))
-    if not result.already_done:
-        rate = "" if result.tokens_per_second is None else f", {result.tokens_per_second:,.0f} tokens/s"
-        say(f"{result.new_tokens:,} tokens in {result.seconds:.0f} s{rate}; {result.cache}")
+    if result.new_units:
+        rate = result.tokens_per_second
+        teacher = "" if rate is None else f", start and end included; {rate:,.0f} tokens/s while the teacher ran"
+        say(f"{result.new_tokens:,} tokens in {result.seconds:.0f} s{teacher}; {result.cache}")
 
 
 def show_plan(path: Path, overrides: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from typer.core import TyperGroup
 
-from schemas.errors import StillroomError
+from schemas.errors import ResourceError, StillroomError
 from schemas.progress import interrupted
 from schemas.shown import printable
 from schemas.storage.atomic import DISK_FULL
@@ -84,6 +84,15 @@ def heed_interrupts() -> None:
     sys.unraisablehook = pass_over
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as by nohup
         signal.signal(signal.SIGINT, interrupt)
+
+
+def require_docstrings() -> None:
+    """Raises ResourceError where Python left them out: transformers reads its own, and blames the model."""
+    if sys.flags.optimize > 1:
+        raise ResourceError(
+            "this Python leaves docstrings out (PYTHONOPTIMIZE=2 or -OO), and transformers cannot do without them; run "
+            "it without that"
+        )
 
 
 def make_output_safe() -> None:

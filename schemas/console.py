@@ -12,6 +12,8 @@ from rich.text import Text
 
 from schemas.shown import harmless
 
+NARROWEST = 40  # columns: below, as where COLUMNS is 0 or 1, a table would lose its content
+
 
 class _Console(Console):
     """Escapes what a terminal would obey, and leaves it to the command what a closed pipe means.
@@ -36,7 +38,10 @@ class _Console(Console):
 
 def make_console(stderr: bool = False) -> Console:
     """Without markup, which a sample's `[/INST]` would be, emoji codes, or colours guessed from the text."""
-    return _Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    console = _Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if console.width < NARROWEST:
+        console.width = NARROWEST
+    return console
 
 
 def say(message: str) -> None:

@@ -37,7 +37,7 @@ def draw_curves(groups: Sequence[Group], references: Mapping[str, float], path: 
         label = f"{_as_text(name)}  {value:.3f}"
         axes.axhline(value, color="#777777", linewidth=1.2, linestyle=(0, (1, 2)), label=label)
     axes.set_xlabel("step")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_ylabel(groups[0].metric.title)
     axes.spines[["top", "right"]].set_visible(False)
     if len(groups) + len(references) <= len(COLOURS):

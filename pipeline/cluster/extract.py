@@ -66,7 +66,7 @@ def extract(config: ExtractionConfig) -> ExtractionResult:
     plan = request.plan
     done = find_complete(cache, request.manifest)
     if done is not None:
-        return make_result(request, cache, done, {}, started)
+        return make_result(request, cache, done, {}, started, already_done=True)
     with (
         Progress("extracting", "samples", plan.samples) as progress,
         open_output(cache, request.manifest, progress.say) as output,

@@ -19,19 +19,28 @@ def require_schedulable(workers: WorkersConfig, nodes: Sequence[Mapping[str, flo
     """
     most = [_actors_fitting(workers, node) for node in nodes]
     cpus, gpus = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
-    here = f"this Ray of {len(nodes)} machines with {cpus:g} CPUs and {gpus:g} GPUs in all"
-    actors = f"{workers.count} teacher actors of {workers.cpus:g} CPUs and {workers.gpus:g} GPUs each"
+    total = f"{_counted(cpus, 'CPU')} and {_counted(gpus, 'GPU')}"
+    here = f"this Ray of {_counted(len(nodes), 'machine')} with {total} in all"
+    each = "" if workers.count == 1 else " each"
+    size = f"{_counted(workers.cpus, 'CPU')} and {_counted(workers.gpus, 'GPU')}{each}"
+    actors = f"{_counted(workers.count, 'teacher actor')} of {size}"
     if sum(most) < workers.count:
         raise ResourceError(
-            f"{actors} do not fit on {here}, only {sum(most)} do; lower workers.count, workers.cpus or workers.gpus"
+            f"no room for {actors} on {here}, which has room for {sum(most)}; lower workers.count, workers.cpus or "
+            "workers.gpus"
         )
+    largest = max(node.get("CPU", 0) for node in nodes)
     blocking = [_actors_blocking(workers, node) for node in nodes]
     if sum(blocking) <= workers.count and all(b <= m for b, m in zip(blocking, most, strict=True)):
         raise ResourceError(
-            f"on {here}, of {max(node.get('CPU', 0) for node in nodes):g} CPUs at most, {actors} may leave no machine "
-            f"with {workers.annotator_cpus:g} CPUs free for annotation, which would wait for ever; "
+            f"on {here}, where no machine has more than {_counted(largest, 'CPU')}, {actors} may leave no machine with "
+            f"{_counted(workers.annotator_cpus, 'CPU')} free for annotation, which would wait for ever; "
             "lower workers.annotator_cpus, workers.count or workers.cpus"
         )
+
+
+def _counted(amount: float, what: str) -> str:
+    return f"{amount:g} {what}{'' if amount == 1 else 's'}"
 
 
 def _actors_fitting(workers: WorkersConfig, node: Mapping[str, float]) -> int:

@@ -23,7 +23,7 @@ class ExtractionResult:
     overlong: int
     empty: int
     begin_twice: int  # that spell out the token which the tokenizer puts before every text
-    already_done: bool
+    already_done: bool  # the cache was complete before
     new_units: int
     new_tokens: int  # that went through the teacher
     seconds: float
@@ -31,7 +31,12 @@ class ExtractionResult:
 
 
 def make_result(
-    request: Request, cache: Path, records: dict[int, ShardRecord], reports: dict[int, UnitReport], started: float
+    request: Request,
+    cache: Path,
+    records: dict[int, ShardRecord],
+    reports: dict[int, UnitReport],
+    started: float,
+    already_done: bool = False,
 ) -> ExtractionResult:
     """Sum up the shards in `records` and what this call did. Raises CorpusError if there is not one sample in them."""
     shards = records.values()
@@ -50,7 +55,7 @@ def make_result(
         overlong=sum(shard.overlong for shard in shards),
         empty=request.plan.corpus.empty,
         begin_twice=request.plan.begin_twice,
-        already_done=not reports,
+        already_done=already_done,
         new_units=len(reports),
         new_tokens=sum(report.tokens for report in reports.values()),
         seconds=time.monotonic() - started,

@@ -1,18 +1,19 @@
-"""What `stillroom plan` and `stillroom reindex` say of a real config and a real cache."""
+"""What `stillroom extract`, `plan` and `reindex` say of a real config and a real cache."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from rich.filesize import decimal
 
-from jobs.extract import rebuild_index, show_plan
+from jobs.extract import rebuild_index, run_extraction, show_plan
 from pipeline.corpus.plan import predict_bytes
 from pipeline.request.request import make_request
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import dump_config, load_config
 from tests.caches import extraction, smallest_cache, write_corpus
-from tests.tiny import TEXTS
+from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +59,24 @@ def test_an_index_made_anew_is_the_same(made: Path, tmp_path: Path, capsys: pyte
     rebuild_index(cache)
     assert capsys.readouterr().out.splitlines()[-1] == f"{cache}: index of 4 samples"
     assert (cache / "index.parquet").read_bytes() == (made / "cache" / "index.parquet").read_bytes()
+
+
+def test_an_extraction_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_llama(tmp_path / "teacher", tiny_tokenizer(tmp_path / "teacher", "bpe", 300), hidden=8, layers=1, heads=2)
+    corpus, cache = write_corpus(tmp_path / "corpus.jsonl", TEXTS[:4]), tmp_path / "cache"
+    kept = {"states": {"hidden": [1], "mass": [1]}, "batching": {"unit_tokens": 60}}
+    (tmp_path / "extract.yaml").write_text(dump_config(extraction(cache, tmp_path / "teacher", corpus, **kept)))
+
+    def extract_once() -> list[str]:
+        run_extraction(tmp_path / "extract.yaml", [])
+        return capsys.readouterr().out.splitlines()
+
+    speed = r"[\d,]+ tokens in \d+ s, start and end included; [\d,]+ tokens/s while the teacher ran; "
+    assert re.fullmatch(speed + re.escape(str(cache)), extract_once()[-1])
+    index = (cache / "index.parquet").read_bytes()
+    (cache / "index.parquet").unlink()
+    said, held = extract_once()
+    assert said == f"{cache}: every shard was there already; what was missing beside them is written"
+    assert held.startswith("4 samples, ")
+    assert (cache / "index.parquet").read_bytes() == index
+    assert extract_once() == [f"{cache} is complete already; nothing to do", held]

@@ -178,3 +178,12 @@ def test_a_ctrl_c_that_python_loses_is_heeded_at_the_next_step() -> None:
     )
     assert (done.returncode, done.stdout.split()) == (130, ["0", "1", "2", "3", "4"])
     assert done.stderr == f"stillroom: interrupted; {NOTHING_KEPT}\n"
+
+
+def test_a_python_without_docstrings_is_refused_by_its_own_name() -> None:
+    done = stillroom("train", "no.yaml", env={"PYTHONOPTIMIZE": "2"})
+    assert (done.returncode, done.stderr) == (
+        2,
+        "stillroom: this Python leaves docstrings out (PYTHONOPTIMIZE=2 or -OO), and transformers cannot do without "
+        "them; run it without that\n",
+    )

@@ -34,3 +34,16 @@ def test_nothing_is_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_line_of_a_result_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
     say("word " * 100)
     assert capsys.readouterr().out == "word " * 100 + "\n"
+
+
+@pytest.mark.parametrize(("columns", "width"), [("0", 40), ("1", 40), ("100", 100)])
+def test_a_table_keeps_its_content_in_no_width(
+    columns: str, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    table = Table("run", "bits/byte", box=None)
+    table.add_row("ce+mta", "0.3776")
+    console = make_console()
+    console.print(table)
+    assert console.width == width
+    assert capsys.readouterr().out.split() == ["run", "bits/byte", "ce+mta", "0.3776"]

@@ -44,9 +44,13 @@ def test_counts_are_of_the_whole_cache_and_speed_of_this_call() -> None:
     assert found.tokens_per_second == (30 - 10) / 4
 
 
+def test_a_cache_that_was_complete_is_said_to_be() -> None:
+    assert make_result(REQUEST, Path("c"), SHARDS, {}, started=0.0, already_done=True).already_done
+
+
 def test_without_new_units_there_is_no_speed() -> None:
     found = make_result(REQUEST, Path("c"), SHARDS, {}, started=0.0)
-    assert found.already_done and found.tokens_per_second is None and found.new_tokens == 0
+    assert not found.already_done and found.tokens_per_second is None and found.new_tokens == 0
     once = {1: replace(REPORTS[1], last_batch=100.0)}  # a single batch
     assert make_result(REQUEST, Path("c"), SHARDS, once, started=0.0).tokens_per_second is None
     none = {0: UnitReport(SHARDS[0], tokens=0)}  # every sample was left out
