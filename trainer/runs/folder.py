@@ -2,8 +2,8 @@
 
 RUN/
   config.yaml     the resolved config: `stillroom train RUN/config.yaml` is the same run
-  run.json        the cache's fingerprint, what identifies the run; once it is finished, its last evaluation and the
-                  checksums of its model
+  run.json        the cache's fingerprint, what identifies the run, hashes of what it reads besides; once it is
+                  finished, its last evaluation and the checksums of its model
   metrics.jsonl   losses and evaluations by step
   tensorboard/    the same as events, and tokens per second
   checkpoints/    for resuming; removed from a finished run
