@@ -16,6 +16,7 @@ from schemas.errors import ResourceError
 
 # The disk, a quota, or a limit on file size: the user's to mend, and nothing else of ours is broken.
 _OWNED = re.compile(r"@([0-9a-f]+)\.tmp$")
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # of a file system without hard links
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -65,6 +66,23 @@ def write_text(target: Path, text: str) -> None:
     """Replace a small text file in one step."""
     with file_beside(target) as path:
         path.write_text(text, encoding="utf-8")
+
+
+def write_new(target: Path, text: str) -> None:
+    """Write a text file where there is none, whole or not at all. Raises FileExistsError if something is there by then:
+    nothing is replaced."""
+    with folder_beside(target) as folder:
+        path = folder / target.name
+        path.write_text(text, encoding="utf-8")
+        _settle(path, folder.stat().st_mode)
+        try:
+            os.link(path, target)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))  # the name is taken before it is replaced
+            os.replace(path, target)
+        _sync(target.parent)
 
 
 def commit_folder(folder: Path, target: Path) -> bool:

@@ -4,7 +4,9 @@ A response depends on the model, the seed and its sample; the batch it was writt
 texts in memory; the file appears whole, at the end, or not at all.
 """
 
+import itertools
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
 from schemas.configs.generation import GenerationConfig
 from schemas.errors import CorpusError, RunError
-from schemas.storage.atomic import disk_full, file_beside
+from schemas.storage.atomic import disk_full, write_new
 from schemas.storage.writable import require_writable
 from trainer.generation.continuer import Continuer, Prompt, Response
 
@@ -37,13 +39,13 @@ class Generated:
 def generate(config: GenerationConfig, report: Report) -> Generated:
     """Write config.output; `report` is called after every batch.
 
-    Raises RunError: the output exists or cannot be made, or the run is not finished; CacheError; ModelError,
-    TokenizerError; CorpusError: no prompt can be continued, or nothing was written; ResourceError: no such device, or a
-    full disk.
+    Raises RunError: the output exists, now or at the end, or cannot be made, or the run is not finished; CacheError;
+    ModelError, TokenizerError; CorpusError: no prompt can be continued, or nothing was written; ResourceError: no such
+    device, or a full disk.
     """
     started = time.monotonic()
     require_writable(config.output)
-    if config.output.exists():
+    if os.path.lexists(config.output):
         raise RunError(f"{config.output} exists; remove it, or give another `output`")
     cache = Cache(config.cache)
     continuer = Continuer(config)
@@ -60,9 +62,7 @@ def generate(config: GenerationConfig, report: Report) -> Generated:
     if not written:
         raise CorpusError(f"{config.model} wrote nothing but blanks: it ends every text at once; train it for longer")
     records = ({"id": p.id, "prompt": p.text, "response": responses[p.id].text} for p in written)
-    with disk_full("the texts", config.output), file_beside(config.output) as path:
-        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        path.write_text(lines, encoding="utf-8")
+    _publish(config.output, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
     return Generated(
         path=config.output,
         texts=len(written),
@@ -72,6 +72,23 @@ def generate(config: GenerationConfig, report: Report) -> Generated:
         tokens=tokens,
         seconds=time.monotonic() - started,
     )
+
+
+def _publish(output: Path, lines: str) -> None:
+    """Raises RunError if `output` was made by another meanwhile: hours of work stay, beside it under another name."""
+    numbered = (output.with_stem(f"{output.stem}-{number}") for number in itertools.count(2))
+    for path in itertools.chain([output], numbered):
+        try:
+            with disk_full("the texts", output):
+                write_new(path, lines)
+        except FileExistsError:
+            continue
+        if path != output:
+            raise RunError(
+                f"{output} exists: it was made by another while these texts were written, and it is left as it is; "
+                f"they are whole in {path}"
+            )
+        return
 
 
 def _prompts(samples: Iterator[CachedSample], continuer: Continuer, config: GenerationConfig) -> list[Prompt]:

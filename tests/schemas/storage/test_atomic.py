@@ -11,7 +11,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from schemas.errors import ResourceError
-from schemas.storage.atomic import commit_folder, disk_full, file_beside, folder_beside, remove_temporaries, write_text
+from schemas.storage.atomic import (
+    commit_folder,
+    disk_full,
+    file_beside,
+    folder_beside,
+    remove_temporaries,
+    write_new,
+    write_text,
+)
 
 
 def mode(path: Path) -> int:
@@ -26,6 +34,26 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (tmp_path / "a.txt").read_bytes() == "first é".encode() and os.listdir(tmp_path) == ["a.txt"]
     write_text(tmp_path / "a.txt", "second")
     assert (tmp_path / "a.txt").read_text() == "second" and os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [None, errno.EPERM, errno.EOPNOTSUPP])
+def test_a_new_file_replaces_nothing_with_hard_links_or_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int | None
+) -> None:
+    """The folder's file system has hard links; one that has none says so by these errors."""
+    if error is not None:
+
+        def link(path: Path, target: Path) -> None:
+            raise OSError(error, "no links here")
+
+        monkeypatch.setattr(os, "link", link)
+    write_new(tmp_path / "a.txt", "first é")
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
+    for name in ("a.txt", "gone.txt"):
+        with pytest.raises(FileExistsError):
+            write_new(tmp_path / name, "second")
+    assert (tmp_path / "a.txt").read_bytes() == "first é".encode() and (tmp_path / "a.txt").stat().st_nlink == 1
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "gone.txt"] and not (tmp_path / "nowhere").exists()
 
 
 def test_the_first_folder_wins_and_a_failed_one_leaves_nothing(tmp_path: Path) -> None:

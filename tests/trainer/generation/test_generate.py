@@ -196,6 +196,28 @@ def test_what_cannot_be_leaves_nothing_behind(made: Path, tmp_path: Path) -> Non
     assert (tmp_path / "mine.jsonl").read_text() == "precious"
 
 
+def test_a_file_that_was_made_meanwhile_stays_and_so_do_the_texts(made: Path, tmp_path: Path) -> None:
+    """As by a second generation into one file, which ended first."""
+    run(made, tmp_path / "alone.jsonl", max_new_tokens=4)
+    output = tmp_path / "out.jsonl"
+    (tmp_path / "out-2.jsonl").write_text("another")
+
+    def plant(done: int, total: int, tokens: int) -> None:
+        output.write_text("precious")
+
+    config = {"cache": made / "cache", "model": str(made / "llama"), "max_new_tokens": 4, "batch_size": 8}
+    config |= {"threads": 1, "device": "cpu", "output": output}
+    with pytest.raises(RunError) as refused:
+        generate(GenerationConfig.model_validate(config), plant)
+    assert str(refused.value) == (
+        f"{output} exists: it was made by another while these texts were written, and it is left as it is; they are "
+        f"whole in {tmp_path / 'out-3.jsonl'}"
+    )
+    assert output.read_text() == "precious" and (tmp_path / "out-2.jsonl").read_text() == "another"
+    assert (tmp_path / "out-3.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 def test_a_killed_generation_leaves_nothing(made: Path, tmp_path: Path) -> None:
     def kill(done: int, total: int, tokens: int) -> None:
         if done > 16:
