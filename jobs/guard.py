@@ -22,7 +22,8 @@ from schemas.storage.atomic import DISK_FULL
 # What is kept when a command is interrupted, and how to go on.
 INTERRUPTED = {
     "extract": "every finished shard stays in the output; the same command goes on after it",
-    "train": "the run's last checkpoint stays (`checkpoint_every` steps apart); the same command goes on from it",
+    "train": "the run's last checkpoint stays, if there is one yet (`checkpoint_every` steps apart): the same command "
+    "goes on from it, or begins again",
     "generate": "nothing was written, because texts appear whole at the end; the same command starts again",
     "reindex": "the earlier index stays; run the same command again",
     "demo": "every finished step stays; the same command goes on from there",

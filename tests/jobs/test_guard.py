@@ -54,6 +54,7 @@ def test_every_command_says_what_an_interrupt_keeps(capsys: pytest.CaptureFixtur
     for command in commands:
         code, said = ended(KeyboardInterrupt(), capsys, command)
         assert (code, said) == (130, f"stillroom: interrupted; {INTERRUPTED.get(command, NOTHING_KEPT)}\n")
+    assert "last checkpoint stays, if there is one yet" in INTERRUPTED["train"]
 
 
 def stillroom(*arguments: str, **options: object) -> "subprocess.CompletedProcess[str]":

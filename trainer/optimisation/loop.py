@@ -85,7 +85,7 @@ class Loop:
             raise RunError(
                 f"step {step + 1}: loss {loss}, gradient norm {norm}; not a finite number. Samples: "
                 f"{_name(_batches(windows))}. Lower optimizer.lr or the weight of the term that grew (metrics.jsonl); "
-                "the last checkpoint is intact"
+                "any checkpoint made before this step is intact"
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -223,7 +223,7 @@ def test_what_is_not_finite_ends_the_run_with_its_samples(start: float, loss: st
         loop.step(6)
     assert str(ended.value) == (
         f"step 7: loss {loss}, gradient norm {norm}; not a finite number. Samples: a, b, c, d, …. Lower optimizer.lr "
-        "or the weight of the term that grew (metrics.jsonl); the last checkpoint is intact"
+        "or the weight of the term that grew (metrics.jsonl); any checkpoint made before this step is intact"
     )
     assert pull.own.item() == start and not loop.optimizer.state
 
