@@ -64,7 +64,9 @@ def extract(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B00
 @app.command()
 def inspect(
     cache: CachePath,
-    sample: Annotated[str | None, typer.Option(help="Id of the sample to show; left out, the first.")] = None,
+    sample: Annotated[
+        str | None, typer.Option(help="Id of the sample to show; left out, the first, or with a student none.")
+    ] = None,
     student: Annotated[
         str | None,
         typer.Option(
@@ -76,11 +78,12 @@ def inspect(
         int | None, typer.Option(min=2, help="Where its samples are cut; left out, as the config says, or 1024.")
     ] = None,
 ) -> None:
-    """Show what a cache holds: teacher, arrays, sizes, and one sample with its spans marked in the text."""
+    """Show what a cache holds: teacher, arrays, sizes, and one sample with its spans marked in the text. With a
+    student: how its tokens fit the cache's, over many samples, and in one if it is named."""
     if student is not None:
         from jobs.inspect_student import show_student
 
-        show_student(cache, student, max_tokens)
+        show_student(cache, student, max_tokens, sample)
         return
     from jobs.inspect import show_cache
 

@@ -62,7 +62,7 @@ def show_evaluations(
     if metric.student == "causal":
         window = f"{rows[0].cut_at:,} tokens{_shortest(own)}"
         say(f"{len(material):,} {metric.material}, in windows of {window}")
-    for caution in dict.fromkeys(filter(None, (row.found.caution() for row in rows))):
+    for caution in dict.fromkeys(line for row in rows for line in row.found.caution().splitlines()):
         say(caution)
 
 

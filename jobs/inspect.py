@@ -6,8 +6,8 @@ import numpy as np
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
-from rich.text import Text
 
+from jobs.report.marks import mark
 from schemas.cache.dtypes import STORED
 from schemas.cache.manifest import INDEX, TEACHER
 from schemas.cache.reader import Cache
@@ -74,24 +74,18 @@ def _show_sample(console: Console, sample: CachedSample) -> None:
     console.print(
         f"\nsample {sample.id}: {len(sample.text):,} characters, {len(sample.token_ids):,} tokens, "
         f"{len(sample.words)} words, "
-        f"{len(sample.noun_phrases)} noun and {len(sample.verb_phrases)} verb phrases; prompt dim",
+        f"{len(sample.noun_phrases)} noun and {len(sample.verb_phrases)} verb phrases; shown: [noun phrase], "
+        "{verb phrase}, prompt dim",
         soft_wrap=True,
     )
-    console.print(_marked(sample))
+    console.print(mark(sample, _phrase_marks(sample)))
 
 
-def _marked(sample: CachedSample) -> Text:
-    """The text with [noun phrases] and {verb phrases} in brackets, so that a log file shows them as a terminal does."""
+def _phrase_marks(sample: CachedSample) -> dict[int, str]:
     opens: dict[int, str] = {}
     closes: dict[int, str] = {}
     for spans, left, right in ((sample.noun_phrases, "[", "]"), (sample.verb_phrases, "{", "}")):
         for start, end in np.asarray(spans).tolist():
             opens[start] = opens.get(start, "") + left
             closes[end] = right + closes.get(end, "")
-    text = Text()
-    for place in range(len(sample.text) + 1):
-        text.append(closes.get(place, ""), style="bold cyan")
-        text.append(opens.get(place, ""), style="bold cyan")
-        if place < len(sample.text):
-            text.append(sample.text[place], style="dim" if place < sample.prompt_end else "")
-    return text
+    return {place: closes.get(place, "") + opens.get(place, "") for place in opens.keys() | closes.keys()}

@@ -5,12 +5,15 @@ Over at most 1,000 samples, the same ones every time; costs a few seconds, most 
 
 from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedTokenizerBase
 
 from jobs.presets import PRESETS
+from jobs.report.marks import mark
 from schemas.cache.arrays import keeps_tokens
 from schemas.cache.reader import Cache
+from schemas.cache.samples import CachedSample
 from schemas.configs.training import StudentConfig, TrainingConfig
 from schemas.configs.yaml import load_config
 from schemas.console import make_console
@@ -19,6 +22,7 @@ from schemas.models.files import resolve_model
 from schemas.models.teacher_tokenizer import load_teacher_tokenizer
 from schemas.models.tokenizer import load_tokenizer
 from schemas.models.tokenizer_rules import same_tokenizer
+from schemas.shown import percent
 from trainer.alignment.quality import (
     MEASURED,
     REASONS,
@@ -28,19 +32,21 @@ from trainer.alignment.quality import (
     measure_alignment,
     measure_vocabulary,
 )
+from trainer.alignment.spans import aligned_spans
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.student.load import load_student_tokenizer
 
 
-def show_student(path: Path, student: str, max_tokens: int | None) -> None:
-    """Print the shared vocabulary and the alignment. Raises CacheError, ConfigError, ModelError or TokenizerError.
+def show_student(path: Path, student: str, max_tokens: int | None, sample_id: str | None = None) -> None:
+    """Print the shared vocabulary and the alignment, over many samples and in the one that `sample_id` names.
 
     `student` is a model or tokenizer by folder or hub id, or a training config: then samples are cut where that run
-    will cut them.
+    will cut them. Raises CacheError, ConfigError, ModelError or TokenizerError.
     """
     cache = Cache(path)
     if not keeps_tokens(cache.manifest.arrays):
         raise CacheError(f"{path} keeps sentence embeddings and no tokens: any student's tokenizer fits it")
+    sample = None if sample_id is None else cache.sample(cache.position(sample_id))
     tokenizer, longest = _tokenizer(student, path)
     max_tokens = max_tokens or longest
     teacher_tokenizer = load_teacher_tokenizer(path, cache.manifest)
@@ -55,7 +61,22 @@ def show_student(path: Path, student: str, max_tokens: int | None) -> None:
     table.add_column(style="bold")
     for name, value in rows.items():
         table.add_row(name, value)
-    make_console().print(table)
+    console = make_console()
+    console.print(table)
+    if sample is not None:
+        _show_alignment(console, sample, text_tokenizer)
+
+
+def _show_alignment(console: Console, sample: CachedSample, text_tokenizer: StudentTokenizer) -> None:
+    (text,) = text_tokenizer([sample])
+    labels, _, spans = aligned_spans(sample.token_offsets, text.offsets, sample.prompt_end)
+    ends = {span: int(sample.token_offsets[labels == span, 1].max()) for span in range(spans)}
+    console.print(
+        f"\nsample {sample.id}: {len(sample.token_ids):,} tokens of the teacher's, {len(text.ids):,} of the student's, "
+        f"{spans:,} aligned spans; shown: | where a span ends, prompt dim",
+        soft_wrap=True,
+    )
+    console.print(mark(sample, dict.fromkeys(ends.values(), "|")))
 
 
 def _tokenizer(student: str, cache: Path) -> tuple[PreTrainedTokenizerBase, int]:
@@ -69,10 +90,10 @@ def _tokenizer(student: str, cache: Path) -> tuple[PreTrainedTokenizerBase, int]
 def _vocabulary_rows(found: VocabularyCoverage) -> dict[str, str]:
     student, teacher = found.shared / found.student_size, found.shared / found.teacher_size
     return {
-        "shared vocabulary": f"{found.shared:,} tokens: {student:.1%} of the student's {found.student_size:,}, "
-        f"{teacher:.1%} of the teacher's {found.teacher_size:,}",
-        "shared in the texts": f"{found.student_tokens:.1%} of the student's tokens, "
-        f"{found.teacher_tokens:.1%} of the teacher's",
+        "shared vocabulary": f"{found.shared:,} tokens: {percent(student)} of the student's {found.student_size:,}, "
+        f"{percent(teacher)} of the teacher's {found.teacher_size:,}",
+        "shared in the texts": f"{percent(found.student_tokens)} of the student's tokens, "
+        f"{percent(found.teacher_tokens)} of the teacher's",
     }
 
 
@@ -81,6 +102,7 @@ def _alignment_rows(found: AlignmentQuality) -> dict[str, str]:
     twice = {"note": describe_begin_twice(found.begin_twice, found.samples)} if found.begin_twice else {}
     return twice | {
         "aligned spans": f"{found.spans_mean:.1f} per sample",
-        "covered by spans": f"{found.coverage_mean:.1%} of the response, {found.coverage_min:.1%} in the worst sample",
+        "covered by spans": f"{percent(found.coverage_mean)} of the response, {percent(found.coverage_min)} in the "
+        "worst sample",
         "samples without spans": f"{sum(found.skipped.values()):,}{why}",
     }

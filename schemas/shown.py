@@ -1,4 +1,4 @@
-"""How values that a user gave stand in messages: short, on one line, and with nothing that a terminal would obey."""
+"""How values stand in messages: short, on one line, and where a user gave them with nothing that a terminal obeys."""
 
 import re
 from collections.abc import Iterable
@@ -27,6 +27,11 @@ def listed(names: Iterable[Any]) -> str:
     every = list(names)
     rest = f", and {len(every) - MOST_NAMES:,} others" if len(every) > MOST_NAMES else ""
     return (", ".join(map(quoted, every[:MOST_NAMES])) or "none") + rest
+
+
+def percent(share: float) -> str:
+    """With one decimal. Whoever reads 100.0% may trust that nothing is missing."""
+    return f"{share if share >= 1 else min(share, 0.999):.1%}"
 
 
 def printable(message: str) -> str:

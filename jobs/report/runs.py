@@ -14,7 +14,7 @@ from schemas.errors import RunError
 from schemas.shown import quoted
 from schemas.strict import canonical_json
 from trainer.evaluation.metric import METRICS, Metric, metric_of
-from trainer.runs.folder import HELD_OUT, RunRecord, complete_identity, read_run
+from trainer.runs.folder import HELD_OUT, RECORD, RunRecord, complete_identity, read_run
 from trainer.runs.metrics import FILE, read_metrics
 
 _SEED = re.compile(r"[-_.](seed|s)?[-_.]?\d+$")
@@ -83,6 +83,8 @@ class Group:
 
 def load_run(folder: Path) -> Run:
     """Raises RunError: not a run's folder, an unknown format, damaged, or never evaluated."""
+    if not (folder / RECORD).exists() and any(folder.glob(f"*/{RECORD}")):
+        raise RunError(f"{folder} is not the folder of a training run, but runs lie in it: name {folder}/*")
     record = read_run(folder)
     lines = read_metrics(folder)
     metric = next(filter(None, map(metric_of, lines)), None)

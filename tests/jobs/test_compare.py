@@ -91,6 +91,11 @@ def test_bad_runs_are_named(tmp_path: Path) -> None:
         compare_runs([])
     with pytest.raises(RunError, match=r"none is not the folder of a training run"):
         compare_runs([tmp_path / "none"])
+    write_run(tmp_path / "runs" / "ce", [1.0])
+    with pytest.raises(
+        RunError, match=r"runs is not the folder of a training run, but runs lie in it: name .*/runs/\*$"
+    ):
+        compare_runs([tmp_path / "runs"])
     unevaluated = write_run(tmp_path / "bare", [])
     with pytest.raises(RunError, match="bare was never evaluated"):
         compare_runs([unevaluated])

@@ -46,6 +46,7 @@ def test_rows_of_one_table_are_measured_in_windows_of_one_length(
     tokenizer = tiny_tokenizer(folder / "tokenizer", "bytelevel")
     plain = tiny_llama(folder / "again", tokenizer)
     found = evaluate(plain, tokenizer, texts, 16)
+    assert found.unscored_bytes and said.count("Unscored are bytes of first tokens: without a BOS, ") == 1
     assert f"{found.bits_per_byte:.4f}" in said and f"{found.tokens:,}" in said
     assert f"{len(texts)} texts, in windows of 16 tokens, the shortest of these models' own" in said
     table = said.split(f"{len(texts)} texts")[0].splitlines()

@@ -1,6 +1,6 @@
 """What a user gave stands in a message short, on one line, and harmless."""
 
-from schemas.shown import harmless, listed, printable, quoted
+from schemas.shown import harmless, listed, percent, printable, quoted
 
 
 def test_values_are_shortened_and_escaped() -> None:
@@ -27,3 +27,8 @@ def test_a_text_keeps_everything_but_what_a_terminal_obeys() -> None:
     kept = "漢\u3000字\xa0é\n\tعَ\u200cب 👩\u200d💻\xad"
     assert harmless(kept) == kept and harmless("y" * 100_000) == "y" * 100_000
     assert harmless("a\x1b]0;t\x07\r\x9b\u202e\u2066\u2028\ud800") == r"a\x1b]0;t\x07\r\x9b\u202e\u2066\u2028\ud800"
+
+
+def test_a_share_is_all_only_where_nothing_is_missing() -> None:
+    shares = [0, 0.4996, 0.9989, 49_136 / 49_152, 1 - 1e-12, 1]
+    assert [percent(share) for share in shares] == ["0.0%", "50.0%", "99.9%", "99.9%", "99.9%", "100.0%"]

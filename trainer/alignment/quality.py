@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
 from schemas.errors import RunError
+from schemas.shown import percent
 from trainer.alignment.labels import SpanChoice, label_spans
 from trainer.alignment.spans import aligned_spans, coverage
 from trainer.alignment.student_text import StudentText, StudentTokenizer, TextTokenizer
@@ -82,7 +83,8 @@ class AlignmentQuality:
                 f"{self.skipped[reason]:,} {REASONS[reason]}" for reason in REASONS if reason in self.skipped
             )
             without = f"{sum(self.skipped.values()):,} of {self.samples:,} samples without any: {why}"
-        covered = f"{self.coverage_mean:.1%} of the response covered (worst sample {self.coverage_min:.1%})"
+        mean, least = percent(self.coverage_mean), percent(self.coverage_min)
+        covered = f"{mean} of the response covered (worst sample {least})"
         spans = f"{self.spans_mean:.1f} spans per sample, {self.agreement:.2f} per token of the coarser side"
         return f"{covered}, {spans}, {without}"
 

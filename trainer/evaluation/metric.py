@@ -35,7 +35,7 @@ class Measurement(ABC):
         """The figures as `stillroom evaluate` shows them, by the headings of their columns."""
 
     def caution(self) -> str:
-        """A warning, without which a reader might misread the figures; empty if none is needed."""
+        """Warnings, one in a line, without which a reader might misread the figures; empty if none is needed."""
         return ""
 
 

@@ -72,9 +72,9 @@ def test_results_are_read_back_as_what_they_are(name: str) -> None:
     found = read_measurement(fields)
     assert type(found) is METRICS[name].measurement and asdict(found) == fields
     assert metric_of(found.metrics()) is METRICS[name]
-    assert found.caution() == (
-        "" if name == "spearman" else "A model with unknown tokens has less to predict: its bits per byte flatter it."
-    )
+    unscored = "Unscored are bytes of first tokens: without a BOS, nothing stands before them to predict them."
+    unknown = "A model with unknown tokens has less to predict: its bits per byte flatter it."
+    assert found.caution() == ("" if name == "spearman" else f"{unscored}\n{unknown}")
 
 
 def test_records_of_no_known_metric_are_refused() -> None:

@@ -39,10 +39,15 @@ class BitsPerByte(Measurement):
         }
 
     def caution(self) -> str:
-        """That unknown tokens flatter, where there were any."""
-        if not self.unknown_tokens:
-            return ""
-        return "A model with unknown tokens has less to predict: its bits per byte flatter it."
+        """What is unscored, and that unknown tokens flatter, where there are any."""
+        lines = []
+        if self.unscored_bytes:
+            lines.append(
+                "Unscored are bytes of first tokens: without a BOS, nothing stands before them to predict them."
+            )
+        if self.unknown_tokens:
+            lines.append("A model with unknown tokens has less to predict: its bits per byte flatter it.")
+        return "\n".join(lines)
 
     def __str__(self) -> str:
         return f"{self.bits_per_byte:.4f} bits/byte, {self.nats_per_token:.4f} nats/token"
