@@ -123,7 +123,7 @@ class EvaluationConfig(Strict):
     pairs: LocalPath | None = None
     """For encoders: sentences that people scored, as `stillroom evaluate --pairs` reads them."""
     field: Name = "text"
-    """Field of a JSONL record that holds the text."""
+    """Field of a record that holds the text; a plain text has none."""
     every: Steps = 100
     """Steps between two evaluations; the last step is always one."""
     limit: Samples | None = None

@@ -55,3 +55,14 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "flipped.jsonl.gz").write_bytes(whole[:10] + b"\xff" + whole[11:])  # deflate has no such block
     with pytest.raises(CorpusError, match=r"flipped\.jsonl\.gz"):
         read_texts(tmp_path / "flipped.jsonl.gz")
+
+
+@pytest.mark.parametrize("name", ["held.jsonl.bak", "held.txt", "held", "held.txt.gz"])
+def test_a_plain_text_has_no_field(tmp_path: Path, name: str) -> None:
+    """Otherwise the lines of a misnamed file of records would be measured, their braces and keys as well."""
+    path = tmp_path / name
+    path.write_bytes(b'{"body": "one"}\n' if not name.endswith(".gz") else gzip.compress(b"one\n"))
+    said = rf"{name} is read as plain text, .* has no field 'body': records stand in files .* end in .*\.jsonl, "
+    with pytest.raises(CorpusError, match=said):
+        read_texts(path, "body")
+    assert read_texts(path) == read_texts(path, "text") == ["one" if name.endswith(".gz") else '{"body": "one"}']
