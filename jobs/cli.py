@@ -21,9 +21,19 @@ app = typer.Typer(
 
 
 def _place(text: str) -> Path:
-    """A path, or the URL of a known storage."""
+    """A path, where `~` begins at a home folder, or the URL of a known storage."""
     try:
         return locate(text)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _model(text: str) -> str:
+    """A folder or a file as `_place` finds it, or a hub id."""
+    from schemas.bounds import locate_model
+
+    try:
+        return str(locate_model(text))
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -70,6 +80,7 @@ def inspect(
     student: Annotated[
         str | None,
         typer.Option(
+            parser=_model,
             metavar="FOLDER|CONFIG",
             help="A student's folder or hub id, or a training config: show how its tokens fit the cache's.",
         ),
@@ -138,7 +149,7 @@ def evaluate(
             help="For sentence encoders: JSONL, CSV or TSV of sentence1, sentence2, score.",
         ),
     ] = None,
-    field: Annotated[str, typer.Option(help="Field of a JSONL record that holds the text.")] = "text",
+    field: Annotated[str, typer.Option(help="Field of a record that holds the text; a plain text has none.")] = "text",
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N texts or pairs.")] = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=2, help="Window; left out, the shortest of the models' own, up to 1024.")

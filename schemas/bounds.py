@@ -35,10 +35,11 @@ def _place(value: Any) -> Any:
     return str(locate(value)) if isinstance(value, (str, Path)) else value  # JSON has no paths
 
 
-def _model(value: Any) -> Any:
-    if not isinstance(value, str) or "://" not in value:
+def locate_model(value: Any) -> Any:
+    """The name of a model: its folder, as `locate` has it, or a hub id. Raises ValueError as `locate` does."""
+    if not isinstance(value, str) or not any(mark in value for mark in ("://", "~")):  # no hub id has them
         return value
-    if value.split("://")[0].lower() not in STORAGES:
+    if "://" in value and value.split("://")[0].lower() not in STORAGES:
         raise ValueError("this is a URL: give a local folder, or the hub id alone, as in org/name")
     return str(locate(value))
 
@@ -62,4 +63,4 @@ def require_bounded(value: Any, place: str, levels: int = 8) -> None:
 
 
 LocalPath = Annotated[Path, BeforeValidator(_place)]
-ModelName = Annotated[Name, BeforeValidator(_model)]
+ModelName = Annotated[Name, BeforeValidator(locate_model)]

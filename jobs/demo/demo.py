@@ -36,8 +36,8 @@ On a machine with a GPU set `workers.gpus: 1` as well. Then: stillroom extract C
 
 def run_demo(folder: Path) -> None:
     """Do what is not done yet below `folder`, then print the table and the paths of all that was written."""
-    require_writable(folder.expanduser())
-    folder = folder.expanduser().absolute()
+    require_writable(folder)
+    folder = folder.absolute()
     console = make_console()
     console.rule("corpus, tokenizers, teacher")
     held_out = _make_corpus(folder)

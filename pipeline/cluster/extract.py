@@ -56,12 +56,12 @@ def extract(config: ExtractionConfig) -> ExtractionResult:
     output is something else's, the differing fields named. ResourceError: Ray, processors, GPUs, memory or disk.
     """
     started = time.monotonic()
-    if JOB in os.environ and not config.output.expanduser().is_absolute():
+    if JOB in os.environ and not config.output.is_absolute():
         raise ConfigError(
             f"output: {config.output} is relative, and a job's working directory is a copy that Ray deletes; "
             "give an absolute path on storage that all machines share"
         )
-    cache = config.output.expanduser().absolute()
+    cache = config.output.absolute()
     request = make_request(config)
     plan = request.plan
     done = find_complete(cache, request.manifest)

@@ -42,16 +42,17 @@ STORAGES: Registry[Storage] = Registry(
 
 
 def locate(place: str | Path) -> Path:
-    """The path of `place`, which is a path or the URL of a known storage.
+    """The path of `place`, which is a path or the URL of a known storage; `~` and `~user` begin at a home folder.
 
-    Raises ValueError: another URL, as s3://bucket/cache is, with the way out; a name that no file can have.
+    Raises ValueError: another URL, as s3://bucket/cache is, with the way out; a name that no file can have, or the home
+    of a user who is not there.
     ConfigError: a storage of another package that fails.
     """
     text = os.fspath(place)
     _require_name(text)
     scheme = _URL.match(text)
     if scheme is None:
-        return Path(place)
+        return _expand(text)
     name = scheme[1].lower()
     if name not in STORAGES:
         known = ", ".join(f"{other}://" for other in STORAGES)
@@ -70,6 +71,14 @@ def locate(place: str | Path) -> Path:
         raise ValueError(f"{quoted(text)} is at {quoted(str(found))} by the storage {name}: not a whole path")
     _require_name(str(found))
     return Path(found)
+
+
+def _expand(path: str) -> Path:
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        raise ValueError(f"{quoted(path)}: there is no such home; write ./~ for a folder of that name")
+    # `Path` drops the ./ of ./~, which would be a home to whoever reads the path again.
+    return Path(found).absolute() if str(Path(found)).startswith("~") else Path(found)
 
 
 def _require_name(path: str) -> None:

@@ -41,13 +41,13 @@ def find_files(patterns: list[str]) -> FoundFiles:
         try:
             for file in _matching(pattern, left_out):
                 files[file] = None
-        except (OSError, RuntimeError, ValueError) as error:  # the second: the home of a user who is not there
+        except (OSError, ValueError) as error:
             raise CorpusError(f"cannot look for corpus files {quoted(pattern)}: {_why(error)}") from error
     return FoundFiles(tuple(files), tuple((path, why) for path, why in left_out.items() if path not in files))
 
 
 def _matching(pattern: str, left_out: dict[Path, str]) -> list[Path]:
-    path = locate(pattern).expanduser()
+    path = locate(pattern)
     if path.is_dir():
         return _in_folder(path, left_out)
     if path.exists():  # before globbing: a file's own name may hold brackets

@@ -1,12 +1,16 @@
 """The front door: every command has its help, and threads wait as they should unless the user says otherwise."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import typer
 
 from jobs import cli
 from jobs.guard import INTERRUPTED
+from schemas.errors import ConfigError
 
 COMMANDS = (
     "plan",
@@ -64,3 +68,36 @@ def test_an_evaluation_has_one_kind_of_material(
     assert run(monkeypatch, *arguments) == 2
     said = capsys.readouterr().err
     assert "give --text for language models, or --pairs for sentence encoders" in " ".join(said.split())
+
+
+def places() -> dict[tuple[str, str], Callable[[str], str | Path]]:
+    """What reads every argument and option that is a place, by its command and name."""
+    return {
+        (command, name): hint.__metadata__[0].parser
+        for command, given in commands().items()
+        for name, hint in get_type_hints(given.callback, include_extras=True).items()  # type: ignore[attr-defined]
+        if "Path" in str(hint) or name == "student"
+    }
+
+
+PLACES = places()
+
+
+def test_every_place_is_known() -> None:
+    assert set(PLACES) == {
+        *((name, "config") for name in ("plan", "extract", "train", "generate")),
+        *((name, "cache") for name in ("inspect", "verify", "reindex")),
+        *(("evaluate", name) for name in ("models", "text", "pairs")),
+        *(("compare", name) for name in ("runs", "picture")),
+        *(("inspect", "student"), ("demo", "folder")),
+    }
+
+
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_every_place_may_begin_at_home(monkeypatch: pytest.MonkeyPatch, place: tuple[str, str]) -> None:
+    monkeypatch.setenv("HOME", "/the/home")
+    read = PLACES[place]
+    for given, path in (("~/x", "/the/home/x"), ("./~/x", f"{Path.cwd()}/~/x"), ("a~", "a~"), ("file:///x", "/x")):
+        assert Path(read(given)) == Path(path)
+    with pytest.raises(ConfigError, match=r"'~nobody\.here': there is no such home"):
+        read("~nobody.here")

@@ -1,10 +1,11 @@
 """Every number of a config has a lower and an upper bound, and no path is a URL."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from jobs.schema import SCHEMAS
 from schemas.bounds import require_bounded
@@ -61,6 +62,57 @@ def test_what_is_beyond_is_refused(changes: dict[str, Any], said: str) -> None:
 def test_a_url_is_no_output_of_any_command() -> None:
     with pytest.raises(ValidationError, match="is a URL"):
         GenerationConfig.model_validate({"cache": "c", "model": "m", "output": "s3://bucket/a.jsonl"})
+
+
+def classes(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models of a config's fields, those of a registry as well."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        for field in annotation.model_fields.values():
+            yield from classes(field.rebuild_annotation())
+    for part in (*getattr(annotation, "__args__", ()), *getattr(annotation, "__metadata__", ())):
+        for choice in getattr(part, "choices", (part,)):
+            yield from classes(choice)
+
+
+PLACES = sorted(
+    {
+        (owner, name)
+        for config in CONFIGS
+        for owner in classes(SCHEMAS[config])
+        for name, field in owner.model_fields.items()
+        if "Path" in repr(field.rebuild_annotation()) or "function locate_model" in repr(field.rebuild_annotation())
+    },
+    key=str,
+)
+
+
+def test_every_place_is_known() -> None:
+    assert {f"{owner.__name__}.{name}" for owner, name in PLACES} == {
+        *("ExtractionConfig.output", "TeacherConfig.model", "TeacherConfig.adapter", "TeacherConfig.tokenizer"),
+        *("TrainingConfig.cache", "TrainingConfig.student_cache", "TrainingConfig.output", "EvaluationConfig.texts"),
+        *("EvaluationConfig.pairs", "StudentConfig.model", "StudentConfig.tokenizer", "GenerationConfig.cache"),
+        *("GenerationConfig.output", "GenerationConfig.model"),
+    }
+
+
+@pytest.mark.parametrize(("owner", "name"), PLACES)
+def test_every_place_may_begin_at_home(monkeypatch: pytest.MonkeyPatch, owner: type[BaseModel], name: str) -> None:
+    """A folder named ~ would invite its user to remove it, and a shell then removes the home folder."""
+    monkeypatch.setenv("HOME", "/the/home")
+    field: TypeAdapter[Any] = TypeAdapter(owner.model_fields[name].rebuild_annotation())
+    for given, place in (
+        ("~/x", "/the/home/x"),
+        ("~", "/the/home"),
+        ("./~/x", f"{Path.cwd()}/~/x"),
+        ("a/~", "a/~"),
+        ("a~", "a~"),
+    ):
+        found = field.validate_python(given)
+        assert Path(found) == Path(place)
+    assert type(found) is (str if "locate_model" in repr(field.core_schema) else type(Path()))
+    with pytest.raises(ValidationError, match=r"'~nobody\.here/x': there is no such home; write \./~ for a folder of"):
+        field.validate_python("~nobody.here/x")
 
 
 def test_free_settings_are_plain_values() -> None:

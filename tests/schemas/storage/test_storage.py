@@ -19,6 +19,12 @@ from schemas.texts.files import find_files
         ("/runs/a b", "/runs/a b"),
         ("C:/runs", "C:/runs"),  # a scheme has two letters or more
         ("a:b/c", "a:b/c"),
+        ("~/runs/a b", "/the/home/runs/a b"),
+        ("~", "/the/home"),
+        ("~root", "/root"),
+        ("./~/runs", f"{Path.cwd()}/~/runs"),  # a folder of that name
+        ("runs/~", "runs/~"),
+        ("file:///~/runs", "/~/runs"),
         ("file:///runs/a%20b", "/runs/a b"),
         ("FILE:///runs/a", "/runs/a"),
         ("file:/runs/a", "/runs/a"),
@@ -26,8 +32,9 @@ from schemas.texts.files import find_files
         ("file:///runs/%FF", "/runs/\udcff"),
     ],
 )
-def test_a_place_is_a_path(place: str, path: str) -> None:
-    assert locate(place) == Path(path)
+def test_a_place_is_a_path(monkeypatch: pytest.MonkeyPatch, place: str, path: str) -> None:
+    monkeypatch.setenv("HOME", "/the/home")
+    assert locate(place) == locate(locate(place)) == Path(path)
     assert locate(Path("runs/a")) == Path("runs/a")
 
 
@@ -39,6 +46,7 @@ def test_a_place_is_a_path(place: str, path: str) -> None:
         ("file://host/runs", "not a URL of the storage file: it names the machine 'host'; give file:///folder/name"),
         ("file:///runs/a?b", "it has a `?` or `#` part, which a file does not; write %3F or %23 for the character"),
         ("file:///runs/a#b", "it has a `?` or `#` part"),
+        ("~nobody.here/x", "'~nobody.here/x': there is no such home; write ./~ for a folder of that name"),
         ("runs/\0", "holds a zero byte, which no name can"),
         ("file:///runs/%00", "holds a zero byte, which no name can"),
         ("runs/\ud800", "surrogates not allowed"),
