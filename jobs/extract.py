@@ -6,21 +6,22 @@ from pathlib import Path
 from rich.filesize import decimal
 from rich.table import Table
 
+from pipeline.corpus.outside import require_outside
 from schemas.cache.manifest import read_manifest
 from schemas.cache.teacher import TeacherRecord
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import load_config
 from schemas.console import make_console, say
-from schemas.texts.files import FoundFiles, find_files
+from schemas.texts.files import find_files
 
 
 def run_extraction(path: Path, overrides: Sequence[str]) -> None:
     """Extract, then say what the cache holds and how fast it went."""
-    config, found = _read(path, overrides)
+    config = _read(path, overrides)
     from pipeline.cluster.extract import extract
 
     result = extract(config)
-    for name, files in _left_out(found.left_out).items():
+    for name, files in _left_out(result.left_out).items():
         say(f"{name}: {files}")
     if result.already_done:
         say(f"{result.cache} is complete already; nothing to do")
@@ -40,7 +41,7 @@ def run_extraction(path: Path, overrides: Sequence[str]) -> None:
 
 def show_plan(path: Path, overrides: Sequence[str]) -> None:
     """Print what `extract` would do. Runs no teacher, starts no Ray, writes nothing."""
-    config, _ = _read(path, overrides)
+    config = _read(path, overrides)
     from pipeline.corpus.plan import predict_bytes
     from pipeline.request.request import make_request
 
@@ -50,7 +51,7 @@ def show_plan(path: Path, overrides: Sequence[str]) -> None:
     rows = {
         "output": str(request.config.output),
         "files": _files(request.corpus.files),
-        **_left_out(request.corpus.left_out),
+        **_left_out(request.left_out),
         **({"note": _begin_twice(plan.begin_twice)} if plan.begin_twice else {}),
         "teacher": f"{manifest.teacher.model} ({manifest.teacher.kind}), {manifest.teacher.num_layers} layers",
         "arrays": arrays,
@@ -75,10 +76,12 @@ def _begin_twice(samples: int) -> str:
     )
 
 
-def _read(path: Path, overrides: Sequence[str]) -> tuple[ExtractionConfig, FoundFiles]:
-    """The config and its corpus files: mistakes in them are told before seconds of importing libraries."""
+def _read(path: Path, overrides: Sequence[str]) -> ExtractionConfig:
+    """The config; mistakes in it and in the names of its files are told before seconds of importing libraries."""
     config = load_config(path, ExtractionConfig, overrides)
-    return config, find_files(config.corpus.files)
+    require_outside(config.output, config.corpus.files)
+    find_files(config.corpus.files)
+    return config
 
 
 MOST_FILES = 8  # that are named
@@ -90,7 +93,7 @@ def _files(files: Sequence[Path]) -> str:
 
 
 def _left_out(files: Sequence[tuple[Path, str]]) -> dict[str, str]:
-    """The files of a corpus that look like data and are not read."""
+    """The files of a corpus that look like data and give no record."""
     rest = f", … ({len(files):,} files)" if len(files) > MOST_FILES else ""
     named = ", ".join(f"{path} ({why})" for path, why in files[:MOST_FILES])
     return {"files left out": named + rest} if files else {}

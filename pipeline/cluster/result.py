@@ -23,6 +23,7 @@ class ExtractionResult:
     overlong: int
     empty: int
     begin_twice: int  # that spell out the token which the tokenizer puts before every text
+    left_out: tuple[tuple[Path, str], ...]  # files of the corpus that give no record, and why
     already_done: bool  # the cache was complete before
     new_units: int
     new_tokens: int  # that went through the teacher
@@ -55,6 +56,7 @@ def make_result(
         overlong=sum(shard.overlong for shard in shards),
         empty=request.plan.corpus.empty,
         begin_twice=request.plan.begin_twice,
+        left_out=request.left_out,
         already_done=already_done,
         new_units=len(reports),
         new_tokens=sum(report.tokens for report in reports.values()),

@@ -38,14 +38,16 @@ class Corpus:
             if sample is not None:
                 yield sample
 
-    def read(self) -> Iterator[tuple[str, Sample | None]]:
+    def read(self, without: list[Path] | None = None) -> Iterator[tuple[str, Sample | None]]:
         """Place, as `file:line`, and sample; None for a record that is left out, its text or response blank or null.
 
-        Raises CorpusError naming the place of a record that cannot be a sample.
+        A file that holds no record is appended to `without`. Raises CorpusError naming the place of a record that
+        cannot be a sample.
         """
         left = self.config.limit
         fields = self.fields
         for file in self.files:
+            place = None
             for line, record in read_records(file, fields):
                 place = f"{file}:{line}"
                 sample = self._sample(record, place)
@@ -54,6 +56,8 @@ class Corpus:
                 yield place, sample
                 if left == 0:
                     return
+            if place is None and without is not None:
+                without.append(file)
 
     @property
     def fields(self) -> list[str]:
@@ -148,8 +152,9 @@ def _text_or_blank(record: Record, field: str, place: str) -> str:
 
 def _id(record: Record, field: str, place: str) -> str:
     value = field_of(record, field, place)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not (number or isinstance(value, str)):
+    if isinstance(value, float) and not math.isfinite(value):
+        raise CorpusError(f"{place}: the id in {quoted(field)} is {value}; give a string or a finite number")
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise CorpusError(f"{place}: the id in {quoted(field)} is {kind_of(value)}; give a string or a number")
     name = str(value)
     if not name.strip():
@@ -166,7 +171,10 @@ def _parse_template(template: str) -> tuple[tuple[str, str | None], ...]:
         raise ConfigError(f"corpus.template: {error}; write a brace that is meant as text twice") from error
     for _, field, spec, conversion in parts:
         if field is not None and (not field or field.isdigit() or set(field) & set(".[]") or spec or conversion):
-            raise ConfigError(f"corpus.template: {{{field}}} is not the plain name of a field, as in {{instruction}}")
+            written = f"{{{field}{(conversion and '!' + conversion) or ''}{(spec and ':' + spec) or ''}}}"
+            raise ConfigError(
+                f"corpus.template: {quoted(written)} is not the plain name of a field, as in {{instruction}}"
+            )
     if not any(field for _, field, _, _ in parts):
         raise ConfigError("corpus.template names no field; write e.g. '### {instruction}\\n'")
     return tuple((literal, field) for literal, field, _, _ in parts)

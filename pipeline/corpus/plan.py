@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain, islice
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
@@ -54,6 +55,7 @@ class Plan:
     corpus: CorpusRecord
     begin_twice: int = 0  # samples that spell out the token that the tokenizer puts before every text
     spell_special: bool = False  # whether any sample spells out a special token
+    without_records: tuple[Path, ...] = ()  # files, up to `corpus.limit`
 
     @property
     def samples(self) -> int:
@@ -100,7 +102,8 @@ def make_plan(
     A sample counts bytes / r tokens, and never more than `max_tokens`, where r is the bytes a token has in the first
     MEASURED_SAMPLES samples. Raises CorpusError: no records, only blank ones, an id twice, or whatever reading raises.
     """
-    samples = (sample for _, sample in corpus.read())
+    without_records: list[Path] = []
+    samples = (sample for _, sample in corpus.read(without_records))
     head = list(_head(samples))
     bytes_measured, tokens_measured = _measure(corpus, head, tokenizer)
     limit = max_tokens if max_tokens is not None else 1 << 62
@@ -132,7 +135,7 @@ def make_plan(
     close()
     ids.check(corpus)
     record = CorpusRecord(samples=num_samples, empty=num_empty, sha256=whole.hexdigest())
-    return Plan(tuple(units), record, begin_twice, spell_special)
+    return Plan(tuple(units), record, begin_twice, spell_special, tuple(without_records))
 
 
 def predict_bytes(plan: Plan, arrays: Sequence[ArrayRecord], units: Iterable[Unit] | None = None) -> int:

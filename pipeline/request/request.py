@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.annotation.annotator import load_annotator
 from pipeline.corpus.corpus import Corpus, read_corpus
+from pipeline.corpus.outside import require_outside
 from pipeline.corpus.plan import Plan, make_plan
 from pipeline.request.identity import make_identity
 from pipeline.teacher.recipe import require_recipe
@@ -59,12 +60,18 @@ class Request:
     manifest: CacheManifest
     stamps: Stamps  # of the teacher's files, from before they were hashed
 
+    @property
+    def left_out(self) -> tuple[tuple[Path, str], ...]:
+        """The files of the corpus that look like data and give no record, and why."""
+        return (*self.corpus.left_out, *((path, "holds no record") for path in self.plan.without_records))
+
 
 def make_request(config: ExtractionConfig) -> Request:
     """Settle `config`. Raises ConfigError, ModelError, TokenizerError, AnnotatorError or CorpusError."""
     teacher = config.teacher
     if teacher.device == "cuda" and config.workers.gpus == 0:
         raise ConfigError("teacher.device is cuda, but workers.gpus is 0: Ray assigns no GPU; set workers.gpus to 1")
+    require_outside(config.output, config.corpus.files)
     corpus = read_corpus(config.corpus)
     folders = find_folders(config)
     record = describe_teacher(teacher, folders.model)

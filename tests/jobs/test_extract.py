@@ -12,6 +12,7 @@ from pipeline.corpus.plan import predict_bytes
 from pipeline.request.request import make_request
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import dump_config, load_config
+from schemas.errors import CorpusError
 from tests.caches import extraction, smallest_cache, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
@@ -29,6 +30,7 @@ def test_a_plan_says_what_would_be_done_and_writes_nothing(
     (tmp_path / "texts").mkdir()
     corpus = write_corpus(tmp_path / "texts" / "a.jsonl", TEXTS[:4])
     (tmp_path / "texts" / ".hidden.jsonl").write_text("{}")
+    (tmp_path / "texts" / "empty.csv").touch()
     kept = {"states": {"hidden": [1], "mass": [1]}, "corpus": {"files": [str(corpus.parent)]}}
     config = extraction(tmp_path / "new", made / "teacher", corpus, **kept)
     (tmp_path / "extract.yaml").write_text(dump_config(config))
@@ -49,7 +51,8 @@ def test_a_plan_says_what_would_be_done_and_writes_nothing(
     assert (
         f"about {decimal(predict_bytes(request.plan, request.manifest.arrays))}, and the teacher's unembedding" in said
     )
-    assert f"{tmp_path / 'texts' / '.hidden.jsonl'} (hidden)" in said
+    hidden, empty = tmp_path / "texts" / ".hidden.jsonl", tmp_path / "texts" / "empty.csv"
+    assert f"{hidden} (hidden), {empty} (holds no record)" in said
     assert not (tmp_path / "new").exists()
 
 
@@ -80,3 +83,16 @@ def test_an_extraction_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFi
     assert held.startswith("4 samples, ")
     assert (cache / "index.parquet").read_bytes() == index
     assert extract_once() == [f"{cache} is complete already; nothing to do", held]
+
+
+def test_a_cache_within_its_own_corpus_is_refused_before_the_corpus_is_read(made: Path, tmp_path: Path) -> None:
+    """It would be made, and then never be gone on with: its files would stand among those of the corpus."""
+    (tmp_path / "data" / "cache").mkdir(parents=True)
+    (tmp_path / "data" / "cache" / "cache.json").write_text("not JSON")
+    data = tmp_path / "data"
+    config = extraction(data / "cache", made / "teacher", data, corpus={"files": [str(data)]})
+    (tmp_path / "extract.yaml").write_text(dump_config(config))
+    with pytest.raises(CorpusError, match=rf"^the output {data}/cache lies within the corpus '{data}', which would"):
+        show_plan(tmp_path / "extract.yaml", [])
+    with pytest.raises(CorpusError, match=r"lies within the corpus"):
+        make_request(config)

@@ -31,6 +31,7 @@ REQUEST = cast(
     SimpleNamespace(
         config=SimpleNamespace(teacher=SimpleNamespace(max_tokens=8)),
         plan=SimpleNamespace(corpus=SimpleNamespace(empty=5), begin_twice=2),
+        left_out=((Path("a.csv"), "holds no record"),),
     ),
 )
 
@@ -38,6 +39,7 @@ REQUEST = cast(
 def test_counts_are_of_the_whole_cache_and_speed_of_this_call() -> None:
     found = make_result(REQUEST, Path("c"), SHARDS, REPORTS, started=0.0)
     assert (found.units, found.samples, found.tokens, found.truncated, found.overlong) == (3, 6, 55, 1, 4)
+    assert found.left_out == REQUEST.left_out
     assert (found.empty, found.begin_twice, found.new_units, found.new_tokens) == (5, 2, 2, 30)
     assert found.bytes == 3 * 100 + 7 * 55 and not found.already_done
     # From the end of the first batch, whose 10 tokens do not count, to the end of the last.

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,9 @@ def test_a_null_text_or_response_is_blank(tmp_path: Path, suffix: str) -> None:
         (b'{"n": 2, "q": ["x"], "a": "y"}', "field 'q' is a list"),
         (b'{"n": true, "q": "x", "a": "y"}', "the id in 'n' is a boolean"),
         (b'{"n": " ", "q": "x", "a": "y"}', "the id in 'n' is empty"),
-        (b'{"n": NaN, "q": "x", "a": "y"}', "the id in 'n' is a number; give a string or a"),
+        (b'{"n": NaN, "q": "x", "a": "y"}', "the id in 'n' is nan; give a string or a finite number"),
+        (b'{"n": -1e400, "q": "x", "a": "y"}', "the id in 'n' is -inf; give a string or a finite number"),
+        (b'{"n": [1], "q": "x", "a": "y"}', "the id in 'n' is a list; give a string or a number"),
         (b'{"n": 2, "q": "x", "a": "y"', "not JSON"),
         (b'["n"]', "this looks like one long array"),
         (b"{", "seems to span several"),
@@ -182,6 +185,38 @@ def test_a_template_is_plain_field_names(tmp_path: Path, template: str) -> None:
     path = write_lines(tmp_path / "c.jsonl", RECORDS)
     with pytest.raises(ConfigError, match=r"corpus\.template"):
         read(path, prompt=None, template=template)
+
+
+@pytest.mark.parametrize("written", ["{}", "{0}", "{a.b}", "{a[0]}", "{a!r}", "{a:b}", "{a!r:>9}", "{a:{q}}", "{:>9}"])
+def test_a_template_is_quoted_as_it_was_written(tmp_path: Path, written: str) -> None:
+    path = write_lines(tmp_path / "c.jsonl", RECORDS)
+    said = f"corpus.template: {written!r} is not the plain name of a field, as in {{instruction}}"
+    with pytest.raises(ConfigError, match=f"^{re.escape(said)}$"):
+        read(path, prompt=None, template=f"{{q}} {written}")
+
+
+def test_files_without_a_record_are_known(tmp_path: Path) -> None:
+    """Up to the limit: what lies beyond it is not looked at."""
+    names = ("0.jsonl", "1.csv", "2.jsonl.gz", "3.jsonl", "4.csv", "5.jsonl", "6.jsonl")
+    for name in names:
+        (tmp_path / name).write_bytes(gzip.compress(b"\n") if name.endswith(".gz") else b"")
+    (tmp_path / "1.csv").write_text("other,columns\n")
+    write_lines(tmp_path / "3.jsonl", RECORDS[:1])
+    write_lines(tmp_path / "5.jsonl", [{"n": 7, "q": "", "a": " "}, RECORDS[2]])
+    without: list[Path] = []
+    read_records = [sample for _, sample in read_corpus(config(tmp_path)).read(without)]
+    assert read_records == [SAMPLES[0], None, SAMPLES[2]]
+    assert [path.name for path in without] == ["0.jsonl", "1.csv", "2.jsonl.gz", "4.csv", "6.jsonl"]
+    without.clear()
+    assert len(list(read_corpus(config(tmp_path, limit=2)).read(without))) == 3
+    assert [path.name for path in without] == ["0.jsonl", "1.csv", "2.jsonl.gz", "4.csv"]
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
+def test_an_empty_compressed_file_was_cut(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"c.jsonl{suffix}").write_bytes(b"")
+    with pytest.raises(CorpusError, match=rf"^cannot read .*c\.jsonl\{suffix}: the compressed stream ends before"):
+        read(tmp_path)
 
 
 def test_an_id_given_twice_names_both_places(tmp_path: Path) -> None:

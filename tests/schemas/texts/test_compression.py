@@ -1,12 +1,14 @@
 """Compressed streams behind one another: whole, or an error; never cut short in silence."""
 
 import bz2
+import gzip
 import io
 import lzma
 import random
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from schemas.texts.compression import DAMAGE, decompress
@@ -47,6 +49,15 @@ def test_what_is_behind_the_first_stream_is_not_dropped(suffix: str, damage: str
     }[damage]
     with pytest.raises((*DAMAGE, OSError)):
         read(packed, suffix)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst", *PACK])
+def test_an_empty_file_is_no_stream(suffix: str) -> None:
+    """A compressed file of nothing has bytes: one without any was cut as it was copied, or never written."""
+    with pytest.raises(EOFError, match=r"^the compressed stream ends before its end-of-stream marker$"):
+        read(b"", suffix)
+    nothing = {".gz": gzip.compress, ".zst": lambda content: pa.compress(content, "zstd", asbytes=True), **PACK}[suffix]
+    assert read(nothing(b""), suffix) == b""
 
 
 @pytest.mark.parametrize("suffix", PACK)
