@@ -219,7 +219,8 @@ def demo(
         Path, typer.Argument(parser=_place, metavar="[FOLDER]", help="Where everything it makes goes.")
     ] = Path("out/demo"),
 ) -> None:
-    """The whole way on a toy: make a corpus, train a teacher, extract, distil students, compare. Works offline."""
+    """The whole way on a toy: make a corpus, train a teacher, extract, distil students, compare. Works offline, in 2 to
+    5 minutes."""
     from jobs.demo.demo import run_demo
 
     run_demo(folder)

@@ -26,10 +26,11 @@ show who gets there sooner. The teacher has a million parameters and learned for
 that, and one seed says little. What is not toy: Ray, the cache, the alignment between two tokenizers, the losses and
 the measure are what a real run uses.
 
-For a real teacher change three lines of {extract}
+For a real teacher change four lines of {extract}
     teacher.model   a hub id or a model folder
     corpus.files    your JSONL or Parquet (and `text`, or `prompt` and `response`)
     output          another cache folder; name it as `cache` in the students' configs
+    states.hidden   [last] is enough for SRA; MTA on these students reads every third: of 24 layers, [8, 16, last]
 On a machine with a GPU set `workers.gpus: 1` as well. Then: stillroom extract CONFIG.yaml, stillroom train CONFIG.yaml
 """
 
@@ -63,7 +64,8 @@ def run_demo(folder: Path) -> None:
     console.print(compare_runs(runs, picture, {"the teacher itself": teacher.bits_per_byte}))
     console.print(ABOUT.format(extract=folder / "extract.yaml"), soft_wrap=True)
     console.print("Written:")
-    for path in [folder / "corpus", folder / "teacher", folder / "cache", folder / "runs", picture, *configs]:
+    made = ("corpus", "teacher", "pieces", "extract.yaml", "cache")
+    for path in [*(folder / name for name in made), *configs, folder / "runs", picture]:
         console.print(f"  {path}", soft_wrap=True)
 
 

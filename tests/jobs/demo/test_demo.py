@@ -11,8 +11,10 @@ from jobs.demo.corpus import stories
 from jobs.demo.demo import run_demo, write_configs
 from jobs.demo.teacher import byte_level_tokenizer, sentencepiece_tokenizer
 from schemas.configs.extraction import ExtractionConfig
+from schemas.configs.losses.mta import MTAConfig
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import load_config
+from schemas.layers import matching_layer, resolve_layers
 from schemas.models.tokenizer import load_tokenizer
 
 TRICKY = 'Zoë 漢 went  to the river 🙂. "Where?"'
@@ -30,6 +32,17 @@ def test_students_of_one_tokenizer_differ_in_their_objective_alone(tmp_path: Pat
         settings.setdefault(tokenizer, set()).add(student.model_dump_json(exclude={"objective", "output"}))
     assert losses == {"teacher": [{"ce"}, {"ce", "mta"}], str(tmp_path / "pieces"): [{"ce"}, {"ce", "sra"}]}
     assert all(len(texts) == 1 for texts in settings.values())
+
+
+def test_its_advice_names_the_layers_that_mta_reads(tmp_path: Path) -> None:
+    students = [load_config(path, TrainingConfig) for path in write_configs(tmp_path)]
+    (mta,) = (loss for student in students for loss in student.objective if isinstance(loss, MTAConfig))
+    architecture = students[0].student.architecture
+    assert architecture is not None
+    layers = architecture["num_hidden_layers"]
+    keys = resolve_layers(mta.student_layers, layers, "student_layers")
+    assert [matching_layer(key, layers, 24) for key in keys] == [8, 16, 24]
+    assert "MTA on these students reads every third: of 24 layers, [8, 16, last]" in demo.ABOUT
 
 
 def test_the_two_tokenizers_are_of_two_kinds() -> None:
@@ -69,8 +82,10 @@ def test_the_demo_in_small_and_again(
         monkeypatch.setattr(demo, name, value)
     run_demo(tmp_path)
     first = capsys.readouterr().out
-    for row in ("the teacher itself", "ce+mta", "pieces-ce+sra", "teacher.model"):
+    for row in ("the teacher itself", "ce+mta", "pieces-ce+sra", "teacher.model", "states.hidden"):
         assert row in first
+    written_paths = {Path(line.strip()) for line in first.partition("Written:\n")[2].splitlines()}
+    assert written_paths == set(tmp_path.iterdir())
     assert len((tmp_path / "corpus/train.jsonl").read_text().splitlines()) == 40
     with Image.open(tmp_path / "curves.png") as image:
         assert image.size == (1200, 750)
