@@ -19,7 +19,8 @@ from schemas.models.tokenizer import load_tokenizer
 from schemas.progress import track
 from trainer.evaluation.bits_per_byte import load_for_evaluation
 from trainer.evaluation.metric import Measurement, Metric, measure
-from trainer.runs.folder import MODEL, RECORD, read_run, require_model, trained_max_tokens
+from trainer.runs.folder import read_run, trained_max_tokens
+from trainer.runs.model import is_run, model_folder
 from trainer.student.load import load_sentence_encoder
 
 LONGEST_WINDOW = 1024
@@ -51,12 +52,12 @@ def show_evaluations(
     elif max_tokens:
         load = partial(_load_causal, max_tokens)
     else:
-        own = {folder: _own_window(folder, model_folder) for folder, model_folder in folders}
+        own = {folder: _own_window(folder, weights) for folder, weights in folders}
         load = partial(_load_causal, min(own.values()))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = []
-    for folder, model_folder in track("evaluating", "models", folders):
-        model, tokenizer, cut_at = load(model_folder)
+    for folder, weights in track("evaluating", "models", folders):
+        model, tokenizer, cut_at = load(weights)
         rows.append(Measured(folder, cut_at, measure(metric, model.to(device), tokenizer, material, cut_at, device)))
     make_console().print(_table(metric, rows))
     if metric.student == "causal":
@@ -79,22 +80,21 @@ def _load_encoder(max_tokens: int | None, folder: Path) -> tuple[Any, Any, int]:
 def _folders(models: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     """Each model as it was named, and the folder of its weights.
 
-    Raises ModelError for a name that cannot be one, RunError for a run whose model was altered after it was trained.
+    Raises ModelError for a name that cannot be one, RunError for a run that is not finished, or whose model was altered
+    after it was trained.
     """
     for folder in models:
         try:
-            is_run = (folder / MODEL).is_dir()
+            folder.is_dir()
         except OSError as error:
             raise ModelError(f"cannot look for the model folder {folder}: {error.strerror}") from error
-        if is_run and (folder / RECORD).is_file():
-            require_model(folder, read_run(folder))
-        yield folder, folder / MODEL if is_run else folder
+        yield folder, model_folder(folder)
 
 
-def _own_window(folder: Path, model_folder: Path) -> int:
-    if (folder / RECORD).is_file():
+def _own_window(folder: Path, weights: Path) -> int:
+    if is_run(folder):
         return trained_max_tokens(folder, read_run(folder))
-    positions = usable_positions(build_on_meta(model_folder, "causal", trust_remote_code=False))
+    positions = usable_positions(build_on_meta(weights, "causal", trust_remote_code=False))
     return min(positions or LONGEST_WINDOW, LONGEST_WINDOW)
 
 

@@ -34,14 +34,15 @@ from trainer.alignment.quality import (
 )
 from trainer.alignment.spans import aligned_spans
 from trainer.alignment.student_text import StudentTokenizer
+from trainer.runs.model import model_name, without_runs
 from trainer.student.load import load_student_tokenizer
 
 
 def show_student(path: Path, student: str, max_tokens: int | None, sample_id: str | None = None) -> None:
     """Print the shared vocabulary and the alignment, over many samples and in the one that `sample_id` names.
 
-    `student` is a model or tokenizer by folder or hub id, or a training config: then samples are cut where that run
-    will cut them. Raises CacheError, ConfigError, ModelError or TokenizerError.
+    `student` is a run, model or tokenizer by folder or hub id, or a training config: then samples are cut where that
+    run will cut them. Raises CacheError, ConfigError, ModelError, TokenizerError, or RunError for an unfinished run.
     """
     cache = Cache(path)
     if not keeps_tokens(cache.manifest.arrays):
@@ -83,8 +84,8 @@ def _tokenizer(student: str, cache: Path) -> tuple[PreTrainedTokenizerBase, int]
     """The student's tokenizer, and where its samples are cut."""
     if student.endswith((".yaml", ".yml")):
         config = load_config(Path(student), TrainingConfig, presets=PRESETS).student
-        return load_student_tokenizer(config, cache), config.max_tokens
-    return load_tokenizer(resolve_model(student, None)), StudentConfig.model_fields["max_tokens"].default
+        return load_student_tokenizer(without_runs(config), cache), config.max_tokens
+    return load_tokenizer(resolve_model(model_name(student), None)), StudentConfig.model_fields["max_tokens"].default
 
 
 def _vocabulary_rows(found: VocabularyCoverage) -> dict[str, str]:

@@ -33,7 +33,7 @@ class StudentConfig(Strict):
     kind: Literal["causal", "encoder"] = "causal"
     """A language model by AutoModelForCausalLM, or a sentence encoder by AutoModel."""
     model: ModelName | None = None
-    """Local folder or hub id to start from."""
+    """A finished run's folder, a model folder, or a hub id to start from."""
     revision: Name | None = None
     """Hub revision; ignored for a local folder."""
     architecture: dict[str, Any] | None = None

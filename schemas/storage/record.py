@@ -31,6 +31,14 @@ def read_record(
     return parse_record(read_content(path, raises, absent, limit), record, path, raises)
 
 
+def names_format(path: Path, name: str) -> bool:
+    """Returns whether the file `path` says that it is a record of the format `name`; damaged or not, of any version."""
+    try:
+        return f'"{name}"'.encode() in read_bytes(path)
+    except OSError:  # there is none, or it cannot be read
+        return False
+
+
 def read_content(path: Path, raises: type[StillroomError], absent: str, limit: int = RECORD_BYTES) -> bytes:
     """The bytes of a small file. Raises `raises`, with a message that begins with `absent` where there is no file."""
     try:

@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 
 from schemas.errors import RunError
+from schemas.storage.record import names_format
 from schemas.storage.storage import locate
 
-PUBLISHED = {"cache.json": "a cache", "run.json": "a run"}  # the record of a folder in which nothing else may lie
+# The record of a folder in which nothing else may lie, its format, and what the folder is.
+PUBLISHED = (("cache.json", "stillroom-cache", "a cache"), ("run.json", "stillroom-run", "a run"))
 
 
 def require_apart(target: Path) -> None:
@@ -14,12 +16,16 @@ def require_apart(target: Path) -> None:
 
     One that holds a record of its own is left alone: it was made there before this was asked.
     """
-    if any((target / record).exists() for record in PUBLISHED):
+    if _published(target):
         return
     for folder in target.resolve().parents:
-        for record, what in PUBLISHED.items():
-            if (folder / record).is_file():
-                raise RunError(f"cannot write to {target}: {folder} is {what}; give a place outside it")
+        if what := _published(folder):
+            raise RunError(f"cannot write to {target}: {folder} is {what}; give a place outside it")
+
+
+def _published(folder: Path) -> str | None:
+    """What `folder` is by its record; a file of another program may bear the same name."""
+    return next((what for record, form, what in PUBLISHED if names_format(folder / record, form)), None)
 
 
 def require_writable(target: Path) -> None:

@@ -146,9 +146,10 @@ def test_a_run_without_a_model_yet_writes_nothing(
 ) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    (run / "run.json").write_bytes((made / "first" / "run.json").read_bytes())
+    record = json.loads((made / "first" / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"finished": False, "model": None}))
     overrides = ["--set", f"model={run}", "--set", f"output={tmp_path / 'out.jsonl'}"]
     with pytest.raises(SystemExit):
         stillroom(monkeypatch, ["generate", str(made / "generate.yaml"), *overrides])
-    assert "has no model yet; finish it with `stillroom train" in " ".join(capsys.readouterr().err.split())
+    assert "is not finished; finish it with `stillroom train" in " ".join(capsys.readouterr().err.split())
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = tiny_tokenizer(folder / "tokenizer", "bytelevel")
     tiny_llama(folder / "a-student-that-was-trained-with-a-rate-of-1e-3-and-seed-0", tokenizer)
     tiny_llama(folder / "a-student-that-was-trained-with-a-rate-of-1e-4-and-seed-0" / "model", tokenizer, seed=1)
-    record = {"format": "stillroom-run", "version": 1, "fingerprint": "f", "steps": 1}
+    record = {"format": "stillroom-run", "version": 1, "fingerprint": "f", "steps": 1, "finished": True}
     record |= {"identity": {"student": {"max_tokens": 16}}}
     run = folder / "a-student-that-was-trained-with-a-rate-of-1e-4-and-seed-0" / "run.json"
     run.write_text(json.dumps(record))

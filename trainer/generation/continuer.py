@@ -5,7 +5,6 @@ B prompts, S their tokens, N tokens written. Costs one forward pass per token an
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,14 +12,14 @@ from transformers import GenerationConfig as DecodingConfig
 from transformers import LogitsProcessorList, PreTrainedTokenizerBase
 
 from schemas.configs.generation import GenerationConfig
-from schemas.errors import ModelError, RunError
+from schemas.errors import ModelError
 from schemas.models.files import resolve_model
 from schemas.models.forward import forward_errors
 from schemas.models.positions import require_tokens, usable_positions
 from schemas.models.tokenizer import load_tokenizer
 from schemas.models.tokenizer_run import run_tokenizer, tokenizer_errors
 from trainer.generation.sampling import InverseTransform, uniform_numbers
-from trainer.runs.folder import MODEL, RECORD, read_run, require_model
+from trainer.runs.model import model_name
 from trainer.student.device import choose_device, use_bfloat16
 from trainer.student.load import load_causal
 
@@ -53,7 +52,7 @@ class Continuer:
         self.config, device = config, choose_device(config.device)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        folder = _model_folder(config)
+        folder = resolve_model(model_name(config.model), config.revision)
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(folder, config.trust_remote_code)
         self.model: Any = load_causal(folder, config.trust_remote_code).to(device).eval()
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16(config.precision, device))
@@ -114,16 +113,6 @@ class Continuer:
             )
         # Bytes that are not UTF-8 can spoil the end of the prompt, too; then a space is the lesser loss.
         return whole[len(head) :] if whole.startswith(head) else alone
-
-
-def _model_folder(config: GenerationConfig) -> Path:
-    run = Path(config.model)
-    if not (run / RECORD).is_file():
-        return resolve_model(config.model, config.revision)
-    if not (run / MODEL).is_dir():
-        raise RunError(f"the run {run} has no model yet; finish it with `stillroom train {run / 'config.yaml'}`")
-    require_model(run, read_run(run))
-    return run / MODEL
 
 
 def _end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:

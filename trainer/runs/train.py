@@ -18,6 +18,7 @@ from trainer.runs.checkpoint import CheckpointRecord, find_start, save_checkpoin
 from trainer.runs.folder import RunFolder, require_model
 from trainer.runs.inputs import read_inputs, require_same_inputs
 from trainer.runs.metrics import MetricsLog
+from trainer.runs.model import without_runs
 from trainer.runs.progress import describe_step
 from trainer.runs.setup import Training, set_up
 
@@ -41,6 +42,7 @@ def train(config: TrainingConfig, cache: Cache | None = None) -> RunResult:
     CacheError, ModelError, TokenizerError, PairingError.
     """
     started = time.monotonic()
+    config = config.model_copy(update={"student": without_runs(config.student)})
     caches = open_caches(config, cache)
     fingerprint = join_fingerprints(caches)
     require_sensible(config, min(map(len, caches.values())))

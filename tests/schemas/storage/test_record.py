@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from schemas.errors import CacheError, RunError, StillroomError
-from schemas.storage.record import parse_object, read_record
+from schemas.storage.record import names_format, parse_object, read_record
 from schemas.strict import Strict
 
 
@@ -88,3 +88,12 @@ def test_what_is_not_a_small_regular_file_is_not_read(tmp_path: Path) -> None:
 
 def test_objects_without_a_version_are_read_alike(tmp_path: Path) -> None:
     assert parse_object(b'{"a": [1, 2.5, null, "\\ud83d\\ude42"]}', tmp_path, RunError) == {"a": [1, 2.5, None, "🙂"]}
+
+
+def test_a_record_says_what_it_is_though_it_is_damaged(tmp_path: Path) -> None:
+    whole, cut = '{"version":9,"format":"a-thing"}', '{"format": "a-thing", "ver'
+    for content, found in ((cut, True), (whole, True), ("{}", False)):
+        (tmp_path / "a.json").write_text(content)
+        assert names_format(tmp_path / "a.json", "a-thing") is found
+    assert not names_format(tmp_path, "a-thing") and not names_format(tmp_path / "none.json", "a-thing")
+    assert not names_format(tmp_path / ("x" * 300), "a-thing") and not names_format(tmp_path / "a\0b", "a-thing")

@@ -58,7 +58,7 @@ def test_a_read_only_file_system(tmp_path: Path) -> None:
 def test_nothing_is_made_inside_a_cache_or_a_run(tmp_path: Path, record: str, what: str) -> None:
     outer = tmp_path / "outer"
     (outer / "shards").mkdir(parents=True)
-    (outer / record).touch()
+    (outer / record).write_text(f'{{"format": "stillroom-{record.removesuffix(".json")}", "cut off')
     (tmp_path / "link").symlink_to(outer / "shards")
     for target in (outer / "shards" / "00009", outer / "new" / "deeper", tmp_path / "link" / "x"):
         with pytest.raises(RunError, match=rf"cannot write to {target}: {outer} is {what}; give a place outside it"):
@@ -66,5 +66,15 @@ def test_nothing_is_made_inside_a_cache_or_a_run(tmp_path: Path, record: str, wh
     require_apart(outer)  # which is that cache or run itself
     require_apart(tmp_path / "beside")
     (outer / "runs").mkdir()
-    (outer / "runs" / "run.json").touch()  # made there before this was asked
+    (outer / "runs" / "run.json").write_text('{"format": "stillroom-run"}')  # made there before this was asked
     require_apart(outer / "runs")
+
+
+@pytest.mark.parametrize("name", ["cache.json", "run.json"])
+def test_a_file_of_another_program_makes_no_cache_or_run(tmp_path: Path, name: str) -> None:
+    for content in ("{}", "", '{"format": "another"}'):
+        (tmp_path / name).write_text(content)
+        require_apart(tmp_path / "out")
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    require_apart(tmp_path / "out")
