@@ -15,7 +15,7 @@ from schemas.shown import quoted
 from schemas.strict import canonical_json
 from trainer.evaluation.metric import METRICS, Metric, metric_of
 from trainer.runs.folder import HELD_OUT, RECORD, RunRecord, complete_identity, read_run
-from trainer.runs.metrics import FILE, read_metrics
+from trainer.runs.metrics import FILE, WAY_OUT, read_metrics
 
 _SEED = re.compile(r"[-_.](seed|s)?[-_.]?\d+$")
 
@@ -86,7 +86,7 @@ def load_run(folder: Path) -> Run:
     if not (folder / RECORD).exists() and any(folder.glob(f"*/{RECORD}")):
         raise RunError(f"{folder} is not the folder of a training run, but runs lie in it: name {folder}/*")
     record = read_run(folder)
-    lines = read_metrics(folder)
+    lines = read_metrics(folder, record.steps)
     metric = next(filter(None, map(metric_of, lines)), None)
     if metric is None:
         raise RunError(_not_measured(folder, record.identity))
@@ -101,8 +101,8 @@ def load_run(folder: Path) -> Run:
             values={int(line["step"]): float(line[metric.name]) for line in evaluations},
             beside=float(evaluations[-1][metric.beside[0]]) if metric.beside else None,
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{folder / FILE} is damaged: {error!r}") from error
+    except KeyError as error:
+        raise RunError(f"{folder / FILE} is damaged: its last evaluation has no {error}; {WAY_OUT}") from error
 
 
 def _held_out(record: RunRecord) -> str:

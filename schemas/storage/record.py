@@ -75,7 +75,7 @@ def parse_record(content: bytes, record: type[Record], path: Path, raises: type[
 def parse_object(content: bytes, path: Path, raises: type[StillroomError]) -> dict[str, Any]:
     """`content`, which was read from `path`, as a JSON object of plain values. Raises `raises`."""
     try:
-        data = json.loads(content.decode("utf-8"), object_pairs_hook=_without_repetition)
+        data = json.loads(content.decode("utf-8"), object_pairs_hook=without_repetition)
         if not isinstance(data, dict):
             raise ValueError("it is not an object")
         _require_levels(data, MOST_LEVELS)
@@ -87,7 +87,8 @@ def parse_object(content: bytes, path: Path, raises: type[StillroomError]) -> di
     return data
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these keys and values, as `json` wants its hook. Raises ValueError: a key is given twice."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key is given twice")

@@ -107,7 +107,7 @@ def test_bad_runs_are_named(tmp_path: Path) -> None:
         compare_runs([foreign])
     damaged = write_run(tmp_path / "damaged", [1.0])
     (damaged / "metrics.jsonl").write_text('{"step": 10, "bits_per_byte": null, "nats_per_token": 1.0}\n')
-    with pytest.raises(RunError, match=r"damaged/metrics\.jsonl is damaged"):
+    with pytest.raises(RunError, match=r"damaged/metrics\.jsonl:1 is damaged: 'bits_per_byte' is None, and a"):
         compare_runs([damaged])
     newer = write_run(tmp_path / "newer", [1.0])
     (newer / "run.json").write_text((newer / "run.json").read_text().replace('"version":2', '"version":3'))

@@ -81,7 +81,7 @@ def _finish(config: TrainingConfig, folder: RunFolder, training: Training, steps
     folder.begin(inputs.hashes if done == 0 else None)
     last: Measurement | None = None
     progress = Progress(folder.path.name, "steps", steps, done=done)
-    with MetricsLog(folder.path, done) as log, progress:
+    with MetricsLog(folder.path, done, steps) as log, progress:
         if training.alignment and done == 0:
             log.write(0, training.alignment)
         for step in range(done + 1, steps + 1):

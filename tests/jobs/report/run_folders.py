@@ -27,7 +27,7 @@ def write_run(
     model = {"config.json": FileRecord(bytes=2, sha256="0" * 64)} if finished else None
     inputs = {"evaluation": held_out} if held_out else None
     record = RunRecord(
-        fingerprint=fingerprint, identity=identity, steps=30, finished=finished, model=model, inputs=inputs
+        fingerprint=fingerprint, identity=identity, steps=given["steps"], finished=finished, model=model, inputs=inputs
     )
     (folder / "run.json").write_text(record.model_dump_json())
     lines: list[dict[str, float]] = []

@@ -41,7 +41,7 @@ def test_no_other_backend_is_looked_for(tmp_path: Path, backend: str) -> None:
 
 @pytest.mark.parametrize("step", [1, 3, 30, 12_000])
 def test_an_axis_of_steps_has_whole_steps(step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = write_run(tmp_path / "ce", [1.5])
+    run = write_run(tmp_path / "ce", [1.5], steps=step)
     (run / "metrics.jsonl").write_text(f'{{"step": {step}, "bits_per_byte": 1.5, "nats_per_token": 3.0}}\n')
     ticks: list[float] = []
     save = Figure.savefig

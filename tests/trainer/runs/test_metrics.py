@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from schemas.errors import RunError
-from trainer.runs.metrics import MetricsLog, read_metrics
+from trainer.runs.metrics import WAY_OUT, MetricsLog, read_metrics
 
 
 def write(run: Path, first: int, last: int, done: int) -> None:
@@ -52,12 +52,47 @@ def test_a_line_cut_by_a_crash_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["nonsense\n", "[1]\n", '{"loss": 1}\n', '{"step": "x"}\n', '{"step": NaN}\n', "[" * 9999 + "\n"]
+    ("text", "said"),
+    [
+        ("nonsense", "Expecting value"),
+        ("", "Expecting value"),
+        ("[1]", "not an object with a whole number as `step`"),
+        ('{"loss": 1}', "not an object with a whole"),
+        ('{"step": "x"}', "not an object with a whole"),
+        ('{"step": NaN}', "not an object with a whole"),
+        ('{"step": true}', "not an object with a whole"),
+        ('{"step": -1}', "not an object with a whole"),
+        ("[" * 9999, "maximum recursion"),
+        ('{"step": 2, "bits_per_byte": NaN}', r"'bits_per_byte' is nan, and a number up to 1e\+100 is wanted"),
+        ('{"step": 2, "bits_per_byte": -Infinity}', "'bits_per_byte' is -inf, "),
+        ('{"step": 2, "loss": 1e308}', r"'loss' is 1e\+308, "),
+        ('{"step": 2, "loss": 1' + "0" * 400 + "}", "'loss' is 1000"),
+        ('{"step": 2, "sra/cos": 1' + "0" * 400 + "}", "'sra/cos' is 1000"),
+        ('{"step": 2, "loss": 1' + "0" * 5000 + "}", "Exceeds the limit"),
+        ('{"step": 2, "loss": "2.0"}', "'loss' is '2.0', "),
+        ('{"step": 2, "loss": true}', "'loss' is True, "),
+        ('{"step": 2, "loss": null}', "'loss' is None, "),
+        ('{"step": 2, "loss": 1, "loss": 2}', "a key is given twice"),
+        ('{"step": 1, "loss": 2.0}', "step 1 has 'loss' twice"),
+        ('{"step": 10, "loss": 2.0}', "step 10 is beyond the run's 9"),
+        ('{"step": 1' + "0" * 400 + "}", "'step' is 1000"),
+    ],
 )
-def test_damage_in_a_whole_line_is_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n' + text)
-    with pytest.raises(RunError, match=r"metrics\.jsonl:2 is damaged"):
-        read_metrics(tmp_path)
+def test_damage_in_a_whole_line_is_named_with_the_way_out(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1, "loss": 1.0}}\n{text}\n')
+    with pytest.raises(RunError, match=rf"metrics\.jsonl:2 is damaged: {said}.*; {WAY_OUT}$"):
+        read_metrics(tmp_path, 9)
+    with pytest.raises(RunError, match=r"metrics\.jsonl:2 is damaged: "):
+        MetricsLog(tmp_path, 1, 9)
+    assert (tmp_path / "metrics.jsonl").read_text() == f'{{"step": 1, "loss": 1.0}}\n{text}\n'
+
+
+def test_a_term_that_is_reported_alone_may_be_no_number(tmp_path: Path) -> None:
+    """One of weight 0; runs that an earlier version began have it in their lines."""
+    with MetricsLog(tmp_path, 0) as log:
+        log.write(1, {"loss": 1.0, "sra/cos": float("nan"), "kd/kl": float("inf")})
+    (line,) = read_metrics(tmp_path, 1)
+    assert line["loss"] == 1.0 and line["sra/cos"] != line["sra/cos"] and line["kd/kl"] == float("inf")
 
 
 def test_steps_that_go_back_are_damage(tmp_path: Path) -> None:
