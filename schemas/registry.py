@@ -108,13 +108,13 @@ class Registry(Mapping[str, T], Generic[T]):
     def _read(self, item: Any, origin: str, is_own: bool) -> tuple[str, int, tuple[str, ...]]:
         """Its name, its order, and the strings that no other may share. Raises ConfigError if it cannot be used."""
         try:
+            if self.check is not None and not is_own:
+                self.check(item)
             name, order = getattr(item, "name", None), getattr(item, "order", 0)
             if not isinstance(name, str) or not name.isidentifier():
                 raise ValueError(f"it has no usable name: {quoted(name)}")
             if type(order) is not int:
                 raise ValueError(f"its `order` is {quoted(order)}, not an integer")
-            if self.check is not None and not is_own:
-                self.check(item)
             return name, order, tuple(getattr(item, self.distinct)) if self.distinct else ()
         # An attribute of another's object may be a property, which may raise anything.
         except (Exception, SystemExit) as error:
