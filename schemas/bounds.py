@@ -6,7 +6,7 @@ Beyond these bounds a library's integers overflow, a system refuses the threads,
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from schemas.shown import quoted
 from schemas.storage.storage import STORAGES, locate
@@ -20,12 +20,14 @@ BatchSize = Annotated[int, Field(ge=1, le=1 << 20)]
 Tokens = Annotated[int, Field(ge=1, le=1 << 30)]
 MaxTokens = Annotated[int, Field(ge=2, le=1 << 24)]
 Steps = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Epochs = Annotated[float, Field(gt=0, le=1_000_000)]
+Epochs = Annotated[float, Field(ge=1e-6, le=1_000_000)]
 Entries = Annotated[int, Field(ge=1, le=1_000_000)]  # per token, of a vocabulary
 Temperature = Annotated[float, Field(ge=1e-3, le=1e6)]
 Share = Annotated[float, Field(ge=0, le=1)]
-LearningRate = Annotated[float, Field(ge=0, le=100)]
+Inner = Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]  # a share at whose ends nothing is left to learn
+LearningRate = Annotated[float, Field(ge=1e-12, le=100)]  # less moves no weight in float32
 Factor = Annotated[float, Field(ge=0, le=1e6)]
+Norm = Annotated[float, Field(ge=1e-6, le=1e6)]  # of a gradient: AdamW's eps takes smaller ones for 0
 Name = Annotated[str, Field(min_length=1, max_length=4_096)]  # of a model, a field, a folder
 FieldName = Annotated[str, Field(max_length=4_096)]  # the name of a CSV column may be empty
 Template = Annotated[str, Field(min_length=1, max_length=100_000)]
@@ -42,6 +44,17 @@ def locate_model(value: Any) -> Any:
     if "://" in value and value.split("://")[0].lower() not in STORAGES:
         raise ValueError("this is a URL: give a local folder, or the hub id alone, as in org/name")
     return str(locate(value))
+
+
+def zero_or(least: float) -> AfterValidator:
+    """Of a number that 0 switches off: it may be 0, or `least` and more, because less would amount to 0 in silence."""
+
+    def check(value: float) -> float:
+        if 0 < value < least:
+            raise ValueError(f"give 0, or {least:g} or more: less amounts to 0")
+        return value
+
+    return AfterValidator(check)
 
 
 def require_bounded(value: Any, place: str, levels: int = 8) -> None:

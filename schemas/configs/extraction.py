@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.bounds import FieldName, LocalPath, MaxTokens, ModelName, Name, Samples, Template, Threads, Tokens
+from schemas.bounds import FieldName, LocalPath, MaxTokens, ModelName, Name, Samples, Template, Threads, Tokens, zero_or
 from schemas.cache.dtypes import Dtype
 from schemas.configs.states import StatesConfig, asked_kinds
 from schemas.strict import Strict
@@ -95,9 +95,9 @@ class WorkersConfig(Strict):
     """Ray address; left out, the cluster this job runs on, or else a local Ray."""
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Teacher actors, one copy of the teacher each."""
-    cpus: Annotated[float, Field(ge=0, le=10_000)] = 0.5
+    cpus: Annotated[float, Field(ge=0, le=10_000), zero_or(0.001)] = 0.5
     """CPUs that Ray reserves for each teacher actor."""
-    gpus: Annotated[float, Field(ge=0, le=1_000)] = 0
+    gpus: Annotated[float, Field(ge=0, le=1_000), zero_or(0.001)] = 0
     """GPUs for each teacher actor; fractions share a GPU."""
     annotator_cpus: Annotated[float, Field(ge=0.001, le=10_000)] = 0.5
     """CPUs that Ray reserves for each annotation task."""

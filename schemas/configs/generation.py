@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.bounds import BatchSize, Factor, LocalPath, ModelName, Name, Samples, Seed, Threads, Tokens
+from schemas.bounds import BatchSize, Factor, LocalPath, ModelName, Name, Samples, Seed, Threads, Tokens, zero_or
 from schemas.strict import Strict
 
 
@@ -27,9 +27,9 @@ class GenerationConfig(Strict):
     """Use only the first N samples."""
     max_new_tokens: Tokens = 512
     """Longest response, in the student's tokens."""
-    temperature: Factor = 0.8
+    temperature: Annotated[Factor, zero_or(1e-3)] = 0.8
     """0 takes the likeliest token every time."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    top_p: Annotated[float, Field(ge=1e-6, le=1)] = 0.95
     """Draw from the fewest likeliest tokens whose probabilities reach this sum."""
     seed: Seed = 0
     """With a sample's id, it decides every draw of its response."""

@@ -33,6 +33,8 @@ class Origins:
             message = "unknown field" + _suggestion(place, model, self.data)
         elif problem["type"] == "missing":
             message = "this field is required"
+        elif problem["type"] == "greater_than_equal":
+            message = f"Input should be greater than or equal to {problem['ctx']['ge']}"  # 1e-12, not 0.000000000001
         given = problem.get("input")
         if problem["type"] not in ("missing", "extra_forbidden") and isinstance(given, (str, int, float, bool)):
             message += f" (given: {quoted(given)})"

@@ -13,6 +13,7 @@ from schemas.bounds import (
     MaxTokens,
     ModelName,
     Name,
+    Norm,
     Processes,
     Samples,
     Seed,
@@ -77,7 +78,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 class SharpnessConfig(Strict):
     """Adaptive sharpness-aware minimisation around AdamW (ASAM, arXiv 2102.11600): every step takes two passes."""
 
-    rho: Annotated[float, Field(gt=0, le=1_000)] = 0.05
+    rho: Annotated[float, Field(ge=1e-6, le=1_000)] = 0.05
     """Size of the perturbation, relative to the weights."""
     eta: Factor = 0.01
     """Added to every |w|, so that weights at 0 are perturbed too; 0 for TALAS (pytorch_optimizer 4.1.0)."""
@@ -89,19 +90,19 @@ class SharpnessConfig(Strict):
 class OptimizerConfig(Strict):
     """AdamW with linear warm-up and cosine decay."""
 
-    lr: Annotated[LearningRate, Field(gt=0)] = 1e-3
+    lr: LearningRate = 1e-3
     """Peak learning rate."""
-    min_lr: LearningRate = 0.0
+    min_lr: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Learning rate at the last step."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the steps spent warming up."""
     betas: tuple[Decay, Decay] = (0.9, 0.95)
     """AdamW's moment decays."""
-    eps: Annotated[float, Field(gt=0, le=1)] = 1e-8
+    eps: Annotated[float, Field(ge=1e-30, le=1)] = 1e-8
     """AdamW's denominator floor."""
     weight_decay: Factor = 0.1
     """On matrices only; never on biases, norms or projections."""
-    clip: Annotated[float, Field(gt=0, le=1e6)] | None = 1.0
+    clip: Norm | None = 1.0
     """Largest global gradient norm; null switches clipping off."""
     decay: Literal["matrices", "all"] = "matrices"
     """What of the student decays; all: biases and norms too (reference: sonho4ng/Teacher-Anchor-KD @ 1cd570f)."""

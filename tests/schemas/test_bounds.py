@@ -1,6 +1,6 @@
 """Every number of a config has a lower and an upper bound, and no path is a URL."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from jobs.schema import SCHEMAS
 from schemas.bounds import require_bounded
+from schemas.configs.extraction import WorkersConfig
 from schemas.configs.generation import GenerationConfig
 from schemas.configs.training import TrainingConfig
 from tests.schemas.least import TRAINING
@@ -35,6 +36,58 @@ def test_every_number_is_bounded(name: str) -> None:
     assert len(found) > 3
     low, high = {"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"}
     assert [place for place, schema in found.items() if not (low & schema.keys() and high & schema.keys())] == []
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_no_number_is_as_near_to_zero_as_can_be(name: str) -> None:
+    """A positive one is at least what does something: 5e-324 would be accepted, and a run that learnt nothing a
+    success."""
+    found = dict(numbers(SCHEMAS[name].model_json_schema()))
+    assert [place for place, schema in found.items() if schema.get("exclusiveMinimum") == 0] == []
+
+
+KD: dict[str, Any] = {"loss": "kd"}
+SRA: dict[str, Any] = {"loss": "sra"}
+DSKD: dict[str, Any] = {"loss": "dskd"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "least"),
+    [
+        (lambda x: {"optimizer": {"lr": x}}, 1e-12),
+        (lambda x: {"optimizer": {"clip": x}}, 1e-6),
+        (lambda x: {"optimizer": {"eps": x}}, 1e-30),
+        (lambda x: {"optimizer": {"sharpness": {"rho": x}}}, 1e-6),
+        (lambda x: {"steps": None, "epochs": x}, 1e-6),
+        (lambda x: {"objective": [{"loss": "ce", "weight": x}]}, 1e-9),
+        (lambda x: {"objective": [SRA | {"geo": x}]}, 1e-9),
+        (lambda x: {"objective": [SRA | {"temperature": x}]}, 1e-3),
+        (lambda x: {"objective": [SRA | {"projection": {"lr": x}}]}, 1e-12),
+        (lambda x: {"objective": [DSKD | {"projectors": {"lr": x}}]}, 1e-12),
+        (lambda x: {"objective": [KD | {"divergence": "js", "beta": x}]}, 1e-6),
+        (lambda x: {"objective": [KD | {"divergence": "adaptive_kl", "head": x}]}, 1e-6),
+    ],
+)
+def test_what_amounts_to_zero_is_refused(changes: Callable[[float], dict[str, Any]], least: float) -> None:
+    TrainingConfig.model_validate(TRAINING | changes(least))
+    for less in (least * 0.9, 1e-320, 5e-324):
+        with pytest.raises(
+            ValidationError, match=rf"greater than or equal to|give 0, or {least:g} or more: less amounts"
+        ):
+            TrainingConfig.model_validate(TRAINING | changes(less))
+
+
+def test_what_zero_switches_off_may_be_zero() -> None:
+    objective = [{"loss": "ce"}, SRA | {"weight": 0, "span_kd": 0.0}]
+    assert TrainingConfig.model_validate(TRAINING | {"objective": objective}).objective[1].weight == 0
+    given = {"cache": "c", "model": "m", "output": "a.jsonl"}
+    assert GenerationConfig.model_validate(given | {"temperature": 0}).temperature == 0
+    with pytest.raises(ValidationError, match=r"give 0, or 0\.001 or more: less amounts to 0"):
+        GenerationConfig.model_validate(given | {"temperature": 1e-320})
+    for name in ("cpus", "gpus"):
+        assert WorkersConfig.model_validate({name: 0}) == WorkersConfig.model_validate({name: 0.0})
+        with pytest.raises(ValidationError, match=r"give 0, or 0\.001 or more: less amounts to 0"):
+            WorkersConfig.model_validate({name: 1e-5})
 
 
 @pytest.mark.parametrize(

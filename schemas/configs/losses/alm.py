@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from schemas.bounds import Temperature
 from schemas.configs.losses.base import WeightedLoss
 
 
@@ -11,7 +12,7 @@ class ALMConfig(WeightedLoss):
     """Approximate likelihood matching of aligned chunks, any two tokenizers (arXiv 2503.20083)."""
 
     loss: Literal["alm"] = "alm"
-    temperature: Annotated[float, Field(gt=0, le=1e6)] = 100.0
+    temperature: Temperature = 100.0
     """tau: likelihoods are compared as p^(1/tau), and the loss is multiplied by tau."""
     divergence: Literal["kl", "reverse_kl", "tvd"] = "kl"
     """f of the binarised f-divergence: KL(teacher || student), its reverse, or total variation."""

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from schemas.bounds import Temperature
 from schemas.configs.losses.base import Weight, WeightedLoss
 from schemas.strict import Strict
 
@@ -16,7 +17,7 @@ class Projectors(Strict):
     distiller.py)."""
     bias: bool = True
     """They have a bias."""
-    lr: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
+    lr: Annotated[float, Field(ge=1e-12, le=1e6)] = 1e-3
     """Their peak learning rate; it follows the student's schedule."""
     weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """Their weight decay; 0.01 (reference: songmzhang/DSKD @ 077337a, whose optimiser decays all alike)."""
@@ -32,7 +33,7 @@ class DSKDConfig(WeightedLoss):
     """Weight of t2s_kd, and of t2s_ce, which trains the projector that t2s_kd reads."""
     teacher_space: Weight = 1.0
     """Weight of s2t_kd."""
-    temperature: Annotated[float, Field(gt=0, le=1e6)] = 2.0
+    temperature: Temperature = 2.0
     """tau of both KLs; they are not multiplied by tau^2."""
     mask_wrong: Literal["auto", "always", "never"] = "auto"
     """Leave out of t2s_kd the tokens that the projected teacher gets wrong; auto: where the tokenizers differ

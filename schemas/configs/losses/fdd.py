@@ -1,9 +1,10 @@
 """Feature dynamics distillation."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
+from schemas.bounds import Temperature
 from schemas.configs.losses.base import Weight, WeightedLoss
 from schemas.layers import Layer, LayerSelection, Top
 
@@ -16,7 +17,7 @@ class FDDConfig(WeightedLoss):
     """Weight of the KL between intermediate predictions."""
     derivative: Weight = 1.0
     """Weight of 1 - cos between the layer-to-layer changes of log-probabilities."""
-    temperature: Annotated[float, Field(gt=0, le=1e6)] = 2.0
+    temperature: Temperature = 2.0
     """tau of the trajectory; the loss is not multiplied by tau^2 (reference: wind123mountain/MTA @ 37298fc,
     span_fdd_finetune.py)."""
     positions: Literal["response", "text"] = "response"

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from schemas.bounds import Inner, Temperature
 from schemas.configs.losses.base import WeightedLoss
 
 Divergence = Literal[
@@ -27,16 +28,16 @@ class KDConfig(WeightedLoss):
     loss: Literal["kd"] = "kd"
     divergence: Divergence = "forward_kl"
     """p is the teacher's distribution, q the student's; forward_kl is KL(p || q)."""
-    temperature: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    temperature: Temperature = 1.0
     """tau; the loss is multiplied by tau^2."""
     logits: Logits = "exact"
     """exact: from the cached final states. top_k: the stored likeliest tokens, and all others as one. sampled: stored
     draws, whose cross-entropy has forward KL's gradient without bias."""
     skew: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """How much of the other distribution is mixed in (DistiLLM: 0.1)."""
-    beta: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    beta: Inner = 0.5
     """js: beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q."""
-    head: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    head: Inner = 0.5
     """adaptive_kl: the likeliest tokens that hold this share of p are the head."""
 
     mixture: Literal["trained", "detached"] = "trained"

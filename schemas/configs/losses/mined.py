@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from schemas.bounds import Temperature
 from schemas.configs.losses.base import WeightedLoss
 
 
@@ -11,7 +12,7 @@ class MinEDConfig(WeightedLoss):
     """Forward KL to the teacher's distribution, mapped by minimum edit distance; any two tokenizers (2401.10491)."""
 
     loss: Literal["mined"] = "mined"
-    temperature: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    temperature: Temperature = 1.0
     """tau of both distributions."""
     top_k: Annotated[int | None, Field(ge=1, le=1_000_000)] = 10
     """How many of the teacher's likeliest tokens are mapped (10: FuseLLM's scripts). null: all of its vocabulary

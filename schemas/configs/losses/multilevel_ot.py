@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from schemas.bounds import Temperature
 from schemas.configs.losses.base import Weight, WeightedLoss
 
 
@@ -21,9 +22,9 @@ class MultiLevelOTConfig(WeightedLoss):
     """gamma, weight of L_SD, the Sinkhorn distance of sequences."""
     top_k: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     """k: how many tokens of either vocabulary are compared."""
-    temperature: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    temperature: Temperature = 1.0
     """tau_SL, of L_HAD, L_SL and the ranking."""
-    sinkhorn_temperature: Annotated[float, Field(gt=0, le=1e6)] = 2.0
+    sinkhorn_temperature: Temperature = 2.0
     """tau_SD, of L_SD."""
     regularisation: Annotated[float, Field(ge=0.05, le=1e6)] = 0.1
     """lambda, weight of the plan's entropy; further down, float32 underflows."""

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from schemas.bounds import Temperature
 from schemas.configs.losses.base import Projection, Weight, WeightedLoss
 from schemas.layers import Layer
 
@@ -20,7 +21,7 @@ class SRAConfig(WeightedLoss):
     """Weight of L_geo, pairwise span geometry."""
     span_kd: Weight = 1.0
     """Weight of L_span-KD, KL of span logits over the shared vocabulary."""
-    temperature: Annotated[float, Field(gt=0, le=1e6)] = 2.0
+    temperature: Temperature = 2.0
     """tau of L_span-KD."""
     spans: Literal["aligned", "word", "phrase"] = "aligned"
     """The finest spans both tokenizers agree on (the paper), words, or noun and verb phrases."""

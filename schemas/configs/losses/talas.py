@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from schemas.bounds import Temperature
 from schemas.configs.losses.base import Projection, StudentKind, Weight, WeightedLoss
 
 
@@ -21,7 +22,7 @@ class TALASConfig(WeightedLoss):
     """lambda_3, weight of L_LASD, the change of in-batch similarity between layers."""
     anchored_layers: Annotated[int, Field(ge=1, le=1_000_000)] = 2
     """K: how many layers, counted down from the last, are held against the teacher."""
-    temperature: Annotated[float, Field(gt=0, le=1e6)] = 0.1
+    temperature: Temperature = 0.1
     """Of InfoNCE."""
     lasd_reduction: Literal["sum", "mean"] = "sum"
     """A matrix of differences counts by its sum (the paper) or its mean entry (reference: sonho4ng/Teacher-Anchor-KD @

@@ -1,9 +1,8 @@
 """Universal logit distillation."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
+from schemas.bounds import Temperature
 from schemas.configs.losses.base import Weight, WeightedLoss
 
 
@@ -13,7 +12,7 @@ class ULDConfig(WeightedLoss):
     loss: Literal["uld"] = "uld"
     weight: Weight = 1.0
     """lambda of the paper, where ce has weight 1."""
-    temperature: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    temperature: Temperature = 1.0
     """tau of both distributions."""
     pairs: Literal["order", "span"] = "order"
     """Compare the k-th prediction of one side with the k-th of the other (the paper), or those at the ends of aligned

@@ -38,9 +38,12 @@ def test_a_value_is_put_where_it_belongs() -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("optimizer.lr=-1", "optimizer.lr: Input should be greater than or equal to 0 (given: -1)"),
+        ("optimizer.lr=-1", "optimizer.lr: Input should be greater than or equal to 1e-12 (given: -1)"),
         ("optimizer.betas=[1, 1]", "optimizer.betas.0: Input should be less than 1 (given: 1)"),
-        ("optimizer.sharpness.rho=0", "optimizer.sharpness.rho: Input should be greater than 0 (given: 0)"),
+        (
+            "optimizer.sharpness.rho=0",
+            "optimizer.sharpness.rho: Input should be greater than or equal to 1e-06 (given: 0)",
+        ),
         ("objective=[{loss: ce, weight: -1}]", "objective.0.weight: Input should be greater than or equal to 0"),
         ("student.max_tokens=1", "student.max_tokens: Input should be greater than or equal to 2 (given: 1)"),
         ("steps=0", "steps: Input should be greater than or equal to 1 (given: 0)"),
@@ -61,7 +64,7 @@ def test_a_wrong_value_is_named_whole_and_as_the_command_lines(plain: Path, over
 def test_the_file_keeps_its_lines_beside_an_override(plain: Path) -> None:
     plain.write_text(PLAIN + "seed: -1\n", encoding="utf-8")
     assert refused(plain, "optimizer.lr=-1") == [
-        "--set 'optimizer.lr=-1': optimizer.lr: Input should be greater than or equal to 0 (given: -1)",
+        "--set 'optimizer.lr=-1': optimizer.lr: Input should be greater than or equal to 1e-12 (given: -1)",
         f"{plain}:5: seed: Input should be greater than or equal to 0 (given: -1)",
     ]
 
