@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.annotation.annotator import Annotator, load_annotator, parse_annotator
+from pipeline.annotation.annotator import ANNOTATORS, Annotator, load_annotator, parse_annotator
 from pipeline.annotation.tokens import Counts, TokenizedSample, tokenize
 from pipeline.corpus.sample import NO_SPANS, AnnotatedSample, Sample, Spans
 from pipeline.corpus.special_tokens import SpecialTokens
@@ -210,12 +210,17 @@ def _absolute(name: str) -> str:
 
 
 def _find_spans(job: Job, samples: list[TokenizedSample], special: SpecialTokens) -> list[Spans]:
-    annotator = _annotator(job.config.spans.annotator)
+    spec = job.config.spans.annotator
+    annotator = _annotator(spec)
     if annotator.version != job.manifest.annotator:
         raise AnnotatorError(
             f"this worker's annotator is {annotator.version}, the cache's {job.manifest.annotator}; install one on all"
         )
-    found = annotator.annotate([special.hide(sample.text) for sample in samples])
+    texts = [special.hide(sample.text) for sample in samples]
+    with ANNOTATORS.using(parse_annotator(spec)[0].name):
+        found = annotator.annotate(texts)
+        if len(found) != len(texts):
+            raise ValueError(f"it found spans of {len(found)} texts, and {len(texts)} were given")
     return [special.outside(spans, sample.text) for spans, sample in zip(found, samples, strict=True)]
 
 

@@ -3,18 +3,19 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import pipeline.work.worker
-from pipeline.corpus.sample import Sample
+from pipeline.annotation.annotator import ANNOTATORS, AnnotatorKind, load_annotator
+from pipeline.corpus.sample import Sample, Spans
 from pipeline.request.request import ModelFolders, make_request
 from pipeline.work.worker import Job, TeacherWorker, annotate_unit, make_job
 from schemas.cache.writer import write_manifest
-from schemas.errors import ModelError
+from schemas.errors import ConfigError, ModelError
 from tests.caches import extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 
@@ -95,6 +96,44 @@ def test_another_teacher_at_the_same_path_is_refused(change: Callable[[Path], No
             annotate_unit(job, 0, SAMPLES)
     else:
         annotate_unit(job, 0, SAMPLES)
+
+
+class Careless:
+    """A toy annotator, of a package, that does not do what is asked of it."""
+
+    version = "careless 1"
+
+    def __init__(self, error: Exception | None):
+        self.error = error
+
+    def annotate(self, texts: Sequence[str]) -> list[Spans]:
+        if self.error is not None:
+            raise self.error
+        return []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("noun"), "KeyError: 'noun'"),
+        (None, "ValueError: it found spans of 0 texts, and 1 were given"),
+    ],
+)
+def test_an_annotator_of_a_package_that_fails_is_named(
+    tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch, error: Exception | None, said: str
+) -> None:
+    kind = AnnotatorKind("careless", "a toy", lambda _: Careless(error))
+    monkeypatch.setitem(ANNOTATORS.__dict__, "_found", {"careless": kind})
+    monkeypatch.setattr(ANNOTATORS, "_packages", {"careless": "haste 1.0"})
+    monkeypatch.setattr(pipeline.work.worker, "_annotator", load_annotator)  # without those that it remembers
+    spans = job.config.spans.model_copy(update={"annotator": "careless"})
+    given = replace(
+        job,
+        config=job.config.model_copy(update={"spans": spans}),
+        manifest=job.manifest.model_copy(update={"annotator": "careless 1"}),
+    )
+    with pytest.raises(ConfigError, match=f"^the annotator 'careless' of haste 1.0 failed: {said}; mend that package"):
+        annotate_unit(given, 0, SAMPLES)
 
 
 def test_another_adapter_at_the_same_path_is_refused(tmp_path: Path) -> None:
