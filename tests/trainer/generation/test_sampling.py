@@ -18,7 +18,7 @@ def naive(logits: list[float], uniform: float, temperature: float, top_p: float)
     p = [w / math.fsum(weights) for w in weights]
     nucleus, held = set[int](), 0.0
     for token in sorted(range(len(p)), key=lambda token: -p[token]):
-        if held >= top_p:
+        if held >= top_p and top_p < 1:  # a sum that rounds to 1 leaves no token out
             break
         nucleus.add(token)
         held += p[token]
