@@ -154,15 +154,16 @@ def test_loader_workers_change_nothing(made: Path, finished: Path, tmp_path: Pat
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_every_objective_starts_from_the_same_student(made: Path, tmp_path: Path) -> None:
-    """With learning rate nearly 0, what is saved is what a run started from."""
+def test_every_objective_starts_from_the_same_student(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no step moves a weight, what is saved is what a run started from."""
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: None)
     runs = {"ce": [{"loss": "ce"}], "mta": [{"loss": "ce"}, {"loss": "mta"}]}
     for name, objective in runs.items():
-        tiny = {"lr": 1e-12, "weight_decay": 0.0}
-        train(config(made, tmp_path / name, steps=1, objective=objective, optimizer=tiny, evaluation=None))
+        train(config(made, tmp_path / name, steps=1, objective=objective, evaluation=None))
     first, second = weights(tmp_path / "ce"), weights(tmp_path / "mta")
-    for name in first:  # a step of AdamW moves a weight by the learning rate, and rounding
-        torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-10)
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_accumulation_equals_one_large_batch(made: Path, tmp_path: Path) -> None:
