@@ -24,7 +24,7 @@ Epochs = Annotated[float, Field(ge=1e-6, le=1_000_000)]
 Entries = Annotated[int, Field(ge=1, le=1_000_000)]  # per token, of a vocabulary
 Temperature = Annotated[float, Field(ge=1e-3, le=1e6)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Inner = Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]  # a share at whose ends nothing is left to learn
+PartialShare = Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]  # neither nothing nor all
 LearningRate = Annotated[float, Field(ge=1e-12, le=100)]  # less moves no weight in float32
 Factor = Annotated[float, Field(ge=0, le=1e6)]
 Norm = Annotated[float, Field(ge=1e-6, le=1e6)]  # of a gradient: AdamW's eps takes smaller ones for 0

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from schemas.bounds import zero_or
+from schemas.bounds import LearningRate, zero_or
 from schemas.strict import Strict
 
 Weight = Annotated[float, Field(ge=0, le=1e6), zero_or(1e-9)]
@@ -38,7 +38,7 @@ class Projection(Strict):
     small: normal, with a standard deviation of 0.001 (reference: sonho4ng/Teacher-Anchor-KD @ 1cd570f)."""
     bias: bool = False
     """It has a bias (reference: wind123mountain/MTA @ 37298fc)."""
-    lr: Annotated[float, Field(ge=1e-12, le=1e6)] = 5e-4
+    lr: LearningRate = 5e-4
     """Its peak learning rate; it follows the student's schedule."""
     weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """Its weight decay; 0.01 (reference: wind123mountain/MTA @ 37298fc, sonho4ng/Teacher-Anchor-KD @ 1cd570f)."""

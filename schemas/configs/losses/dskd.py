@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.bounds import Temperature
+from schemas.bounds import LearningRate, Temperature
 from schemas.configs.losses.base import Weight, WeightedLoss
 from schemas.strict import Strict
 
@@ -17,7 +17,7 @@ class Projectors(Strict):
     distiller.py)."""
     bias: bool = True
     """They have a bias."""
-    lr: Annotated[float, Field(ge=1e-12, le=1e6)] = 1e-3
+    lr: LearningRate = 1e-3
     """Their peak learning rate; it follows the student's schedule."""
     weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """Their weight decay; 0.01 (reference: songmzhang/DSKD @ 077337a, whose optimiser decays all alike)."""

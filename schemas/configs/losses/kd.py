@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.bounds import Inner, Temperature
+from schemas.bounds import PartialShare, Temperature
 from schemas.configs.losses.base import WeightedLoss
 
 Divergence = Literal[
@@ -35,9 +35,9 @@ class KDConfig(WeightedLoss):
     draws, whose cross-entropy has forward KL's gradient without bias."""
     skew: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """How much of the other distribution is mixed in (DistiLLM: 0.1)."""
-    beta: Inner = 0.5
+    beta: PartialShare = 0.5
     """js: beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q."""
-    head: Inner = 0.5
+    head: PartialShare = 0.5
     """adaptive_kl: the likeliest tokens that hold this share of p are the head."""
 
     mixture: Literal["trained", "detached"] = "trained"
