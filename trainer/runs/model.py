@@ -29,11 +29,7 @@ def model_folder(folder: Path) -> Path:
 
 def model_name(name: str) -> str:
     """The same for a name that may be a hub id. Raises RunError as `model_folder` does."""
-    try:
-        folder = Path(name).expanduser()
-    except RuntimeError:  # the home of a user who is not there: whoever looks for the model says so
-        return name
-    return str(model_folder(folder)) if is_run(folder) else name
+    return str(model_folder(Path(name))) if is_run(Path(name)) else name
 
 
 def without_runs(student: StudentConfig) -> StudentConfig:
