@@ -77,7 +77,7 @@ def decompress(stream: BinaryIO, suffix: str) -> BinaryIO:
     """The content of `stream`, a file, front to back, in bounded memory. Raises EOFError for an empty one."""
     if not suffix:
         return stream
-    if not stream.read(1):  # of no content, too, a header and an end are written
+    if not stream.read(1):  # even a stream of no content has a header and an end
         raise EOFError("the compressed stream ends before its end-of-stream marker")
     stream.seek(0)
     return cast(BinaryIO, io.BufferedReader(OPENERS[suffix](stream), buffer_size=1 << 20))

@@ -158,9 +158,8 @@ def require_alignment(quality: AlignmentQuality, cache: Path, min_coverage: floa
         if level.without == quality.samples:
             raise RunError(
                 f"a loss asks for spans at level {name}, and none of {quality.samples:,} samples of {cache} has one "
-                "with tokens on both sides: it would learn nothing. "
-                "Extract into a new output with another annotator, or raise "
-                "student.max_tokens"
+                "with tokens on both sides: it would learn nothing. Extract into a new output with another annotator, "
+                "or raise student.max_tokens"
             )
 
 

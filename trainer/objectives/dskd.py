@@ -259,8 +259,8 @@ def _teacher_embedding(context: LossContext) -> Tensor:
     if embedding_Vd is None:
         raise RunError(
             "dskd links the tokens of two tokenizers by the teacher's input embeddings, and the cache does not keep "
-            "them. "
-            "Extract into a new output with teacher.keep_embeddings: true, or give the student the tokenizer 'teacher'"
+            "them. Extract into a new output with teacher.keep_embeddings: true, or give the student the tokenizer "
+            "'teacher'"
         )
     teacher, width = context.manifest.teacher, embedding_Vd.shape[1]
     if width != teacher.hidden_size:

@@ -24,6 +24,11 @@ from trainer.objectives.loss import Carrier, Request, Term
 from trainer.objectives.parts.requirements import require_head, require_hidden, require_same_tokenizer, require_sparse
 from trainer.student.states import StudentLogits, StudentStates
 
+OTHERWISE = (
+    "Use a loss for any two: sra, which aligns spans, alm, mta, mined, multilevel_ot or uld; or give the student the "
+    "tokenizer 'teacher'"
+)
+
 
 def token_kd_loss(
     logits_BSV: Tensor,
@@ -71,12 +76,6 @@ def row_kd_loss(
     """The sum of `row_loss` over the positions that `where_BS` marks, in row-major order."""
     position_P = where_BS.flatten().nonzero().squeeze(1)
     return row_losses(logits_BSV.flatten(0, 1), position_P, widest, row_loss, chunks).sum()
-
-
-OTHERWISE = (
-    "Use a loss for any two: sra, which aligns spans, alm, mta, mined, multilevel_ot or uld; or give the student the "
-    "tokenizer 'teacher'"
-)
 
 
 class KD(Carrier):
