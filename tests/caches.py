@@ -63,6 +63,12 @@ def extract_here(
     return cache, reports
 
 
+def small_cache(folder: Path) -> Path:
+    """A teacher of three layers and all its states of TEXTS: teacher/, corpus.jsonl and cache/, which is returned."""
+    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
+    return build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
+
+
 def smallest_cache(folder: Path, samples: int, unit_tokens: int) -> Path:
     """A teacher of one layer, 8 wide, over a few samples: small enough to be verified thousands of times."""
     tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe", 300), hidden=8, layers=1, heads=2)

@@ -26,7 +26,7 @@ import psutil
 
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config
-from tests.caches import build_cache, extraction, write_corpus
+from tests.caches import small_cache
 from tests.pipeline.cluster.running import (
     config,
     descendants,
@@ -36,7 +36,6 @@ from tests.pipeline.cluster.running import (
     shard_files,
     start_command,
 )
-from tests.tiny import tiny_llama, tiny_tokenizer
 
 LIMIT_SECONDS = 600.0  # for one try on a busy machine
 
@@ -76,8 +75,7 @@ def extract_job(folder: Path) -> Job:
 
 def train_job(folder: Path) -> Job:
     """200 steps with dropout, a checkpoint every 5."""
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
-    build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
+    small_cache(folder)
 
     def start(output: Path) -> "subprocess.Popen[str]":
         asked = {

@@ -9,8 +9,8 @@ import pytest
 
 from jobs.cli import main
 from schemas.cache.reader import Cache
-from tests.caches import build_cache, extraction, write_corpus
-from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
+from tests.caches import build_cache, extraction, small_cache, write_corpus
+from tests.tiny import TEXTS, tiny_bert, tiny_tokenizer
 from trainer.alignment.quality import measure_alignment, measure_vocabulary
 from trainer.alignment.student_text import StudentTokenizer
 
@@ -20,9 +20,8 @@ Command = Callable[..., str]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inspect")
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
     tiny_tokenizer(folder / "other", "bytelevel", vocab=320)
-    build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
+    small_cache(folder)
     return folder
 
 

@@ -23,8 +23,8 @@ from schemas.cache.states import array_files
 from schemas.errors import CacheError, PairingError
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
 from schemas.storage.file_record import FileRecord, check_file
-from tests.caches import as_recorded, build_cache, extraction, without_checksums, write_corpus
-from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from tests.caches import as_recorded, build_cache, extraction, small_cache, without_checksums
+from tests.tiny import TEXTS
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what is mapped")
 
@@ -32,8 +32,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="as
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
-    return build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
+    return small_cache(folder)
 
 
 @pytest.fixture

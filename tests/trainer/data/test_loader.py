@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from schemas.cache.reader import Cache
 from schemas.errors import PairingError, TokenizerError
-from tests.caches import build_cache, extraction, write_corpus
-from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from tests.caches import small_cache
+from tests.tiny import TEXTS, tiny_tokenizer
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.data.loader import BatchBuilder
 from trainer.data.sampler import BatchOrder
@@ -23,8 +23,7 @@ from trainer.data.tied_tokens import SameTokenPositions, Spans
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     folder = tmp_path_factory.mktemp("loader")
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
-    return Cache(build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl"))))
+    return Cache(small_cache(folder))
 
 
 @pytest.fixture(scope="module")

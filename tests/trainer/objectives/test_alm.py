@@ -18,8 +18,8 @@ from schemas.configs.training import StudentConfig
 from schemas.errors import RunError
 from schemas.models.teacher_head import load_teacher_head
 from schemas.models.tokenizer_rules import same_tokenizer
-from tests.caches import build_cache, extraction, write_corpus
-from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.caches import small_cache
+from tests.tiny import tiny_tokenizer
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.answers import by_layer, moved, with_answers
 from tests.trainer.objectives.given import GivenContext
@@ -313,9 +313,8 @@ POSITIONS = [0, 5, 11, 30, 51, 54]
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     folder = tmp_path_factory.mktemp("parity")
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
     tiny_tokenizer(folder / "other", "bytelevel", vocab=320)
-    return Cache(build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl"))))
+    return Cache(small_cache(folder))
 
 
 def cached(cache: Cache, tokenizer: PreTrainedTokenizerFast, width: int, config: ALMConfig) -> Any:

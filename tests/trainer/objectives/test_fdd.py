@@ -16,8 +16,7 @@ from schemas.configs.training import StudentConfig
 from schemas.errors import RunError
 from schemas.layers import Top
 from schemas.models.teacher_head import load_teacher_head
-from tests.caches import build_cache, extraction, write_corpus
-from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.caches import small_cache
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.answers import by_layer, in_dtype, with_answers
 from tests.trainer.objectives.given import GivenContext
@@ -287,8 +286,7 @@ POSITIONS = [0, 5, 11, 30, 51, 54]
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     folder = tmp_path_factory.mktemp("parity")
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
-    return Cache(build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl"))))
+    return Cache(small_cache(folder))
 
 
 def cached(cache: Cache, model: Any, width: int) -> Any:

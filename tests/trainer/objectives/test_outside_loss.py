@@ -12,8 +12,7 @@ import pytest
 
 from schemas.configs.losses.base import WeightedLoss
 from schemas.errors import ConfigError
-from tests.caches import build_cache, extraction, write_corpus
-from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.caches import small_cache
 from trainer.objectives.registry import find_loss
 from trainer.runs.metrics import read_metrics
 
@@ -87,8 +86,7 @@ def python(site: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("outside")
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
-    build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
+    small_cache(folder)
     install(folder / "site")
     return folder
 

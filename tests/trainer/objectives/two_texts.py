@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from schemas.cache.reader import Cache
 from schemas.models.teacher_head import TeacherHead, load_teacher_head
 from schemas.models.tokenizer_rules import same_tokenizer
-from tests.caches import build_cache, extraction, write_corpus
-from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.caches import small_cache
+from tests.tiny import tiny_tokenizer
 from tests.trainer.objectives.given import GivenContext
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.alignment.vocabulary import share_vocabulary
@@ -30,10 +30,9 @@ LAST = 3
 
 def make_cache(folder: Path) -> Cache:
     """A Llama-like teacher, which is fed no end of sequence, and tokenizers for students beside it."""
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
     tiny_tokenizer(folder / "bytelevel", "bytelevel", vocab=320)
     tiny_tokenizer(folder / "unigram", "unigram", vocab=200)
-    return Cache(build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl"))))
+    return Cache(small_cache(folder))
 
 
 def make_context(cache: Any, kind: Any = "bytelevel") -> GivenContext:

@@ -14,9 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from schemas.configs.losses.ce import CrossEntropyConfig
 from schemas.configs.training import OptimizerConfig, SharpnessConfig, TrainingConfig
-from tests.caches import build_cache, extraction, write_corpus
+from tests.caches import small_cache
 from tests.crash import interrupt
-from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.objectives.world import make_context
 from trainer.data.batch import Batch
 from trainer.objectives.objective import build_objective
@@ -245,8 +244,7 @@ def test_weights_are_put_back_when_the_second_pass_fails() -> None:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("sharpness")
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
-    build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
+    small_cache(folder)
     yield folder
 
 

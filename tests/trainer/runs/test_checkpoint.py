@@ -13,9 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
-from tests.caches import build_cache, extraction, write_corpus
+from tests.caches import small_cache
 from tests.crash import interrupt
-from tests.tiny import tiny_llama, tiny_tokenizer
 from trainer.runs.checkpoint import CheckpointRecord, complete_checkpoints, find_start, save_checkpoint
 from trainer.runs.folder import RunFolder
 from trainer.runs.train import train
@@ -132,8 +131,7 @@ def test_of_another_cache_it_is_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
-    return build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
+    return small_cache(folder)
 
 
 def config(cache: Path, output: Path) -> TrainingConfig:

@@ -14,8 +14,8 @@ from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config
 from schemas.errors import RunError
 from schemas.models.tokenizer import load_tokenizer
-from tests.caches import build_cache, extraction, write_corpus
-from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from tests.caches import small_cache
+from tests.tiny import TEXTS
 from trainer.runs.checkpoint import complete_checkpoints, read_checkpoint
 from trainer.runs.folder import RunFolder
 from trainer.runs.metrics import read_metrics
@@ -27,8 +27,7 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
-    return build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
+    return small_cache(folder)
 
 
 def config(cache: Path, output: Path, **changes: Any) -> TrainingConfig:

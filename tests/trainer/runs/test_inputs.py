@@ -11,7 +11,7 @@ import pytest
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from schemas.models.hashes import hash_tokenizer
-from tests.caches import build_cache, extraction, write_corpus
+from tests.caches import small_cache, write_corpus
 from tests.crash import interrupt
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.runs.inputs import read_inputs, require_same_inputs
@@ -21,8 +21,7 @@ from trainer.runs.train import train
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
-    return build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
+    return small_cache(folder)
 
 
 @pytest.fixture

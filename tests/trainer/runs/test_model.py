@@ -13,9 +13,8 @@ from jobs.cli import main
 from schemas.configs.training import StudentConfig, TrainingConfig
 from schemas.configs.yaml import load_config
 from schemas.errors import RunError
-from tests.caches import build_cache, extraction, write_corpus
+from tests.caches import small_cache
 from tests.crash import interrupt
-from tests.tiny import tiny_llama, tiny_tokenizer
 from trainer.runs.model import is_run, model_folder, model_name, without_runs
 from trainer.runs.train import train
 
@@ -24,8 +23,7 @@ from trainer.runs.train import train
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache, a finished run and one that was interrupted."""
     folder = tmp_path_factory.mktemp("model")
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
-    build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
+    small_cache(folder)
     train(config(folder, folder / "done", folder / "teacher"))
     interrupt(config(folder, folder / "half", folder / "teacher"), 1)
     return folder

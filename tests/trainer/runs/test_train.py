@@ -20,9 +20,9 @@ from schemas.cache.samples import CachedSample
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config
 from schemas.errors import CacheError, ModelError, RunError, TokenizerError
-from tests.caches import build_cache, extraction, write_corpus
+from tests.caches import small_cache, write_corpus
 from tests.crash import interrupt
-from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.tiny import tiny_tokenizer
 from trainer.alignment.student_text import StudentText, StudentTokenizer
 from trainer.optimisation.loop import Loop, StepReport
 from trainer.runs.metrics import read_metrics
@@ -35,8 +35,7 @@ STEPS = 6
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache whose teacher is gone, a second tokenizer, and held-out texts."""
     folder = tmp_path_factory.mktemp("runs")
-    tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
-    build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
+    small_cache(folder)
     shutil.rmtree(folder / "teacher")
     tiny_tokenizer(folder / "other", "bytelevel", vocab=320)
     write_corpus(folder / "held_out.jsonl", ["The old miller carried three silver coins.", "A small cat went home."])
