@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ DIED = (
     "Ray has died: {} is gone, most often because memory ran out; what is committed stays, and the same command goes "
     "on from there"
 )
+STARTING = "Ray has died while it started: {} is gone; run the same command again"
 PROJECT = Path(__file__).resolve().parents[2]
 # Ray has a worker's bash change to the job's working directory, puts that first on PYTHONPATH, and then runs this.
 WITHOUT_WORKING_DIRECTORY = 'env PYTHONPATH="${PYTHONPATH/#"$PWD"//dev/null}" '
@@ -57,9 +58,10 @@ class Connection:
 
 
 @contextmanager
-def connected(workers: WorkersConfig) -> Iterator[Connection]:
+def connected(workers: WorkersConfig, clean_up: Callable[[], None] = lambda: None) -> Iterator[Connection]:
     """The Ray that this process has already, the one at an address, the one this job runs on, or one of our own.
 
+    `clean_up` is done where Ray dies while it starts and nothing but the end of this process is possible.
     Raises ResourceError: nobody answers, or it dies, or it is too small, which would mean waiting for ever.
     """
     if ray.is_initialized():
@@ -71,7 +73,7 @@ def connected(workers: WorkersConfig) -> Iterator[Connection]:
         raise ResourceError(f"workers.address {address}: a Ray client does not share the cluster's disks; submit a job")
     with _empty_folder() as folder:
         with _standing_in(folder):
-            watched = _start(address)
+            watched = _start(address, clean_up)
         connection = Connection(_runtime_env(), watched)
         try:
             _require_resources(workers)
@@ -133,13 +135,13 @@ def _gcs_address() -> str:
     return str(ray.get_runtime_context().gcs_address)
 
 
-def _start(address: str) -> Watched:
+def _start(address: str, clean_up: Callable[[], None]) -> Watched:
     """Start or join Ray."""
     local = LocalRay()
     if address == "local":
         _require_temporary_room()
     try:
-        with interrupted_by_death(local, "Ray has died while it started: {} is gone; run the same command again"):
+        with interrupted_by_death(local, STARTING, clean_up):
             ray.init(**_options(address))
     except BaseException as error:  # Ctrl-C too
         local.kill()

@@ -76,7 +76,7 @@ def extract(config: ExtractionConfig) -> ExtractionResult:
         if missing or not (cache / TEACHER).is_dir():
             beside = 0 if (cache / TEACHER).is_dir() else teacher_bytes(request.manifest.teacher)
             require_room(cache, plan, request.manifest.arrays, missing, beside)
-            with terminable(), connected(config.workers) as connection:
+            with terminable(), connected(config.workers, output.discard) as connection:
                 reports = _Driver(request, output, missing, progress, connection).run()
         cover_teacher(cache, request.manifest)
         write_index(cache, request.manifest)

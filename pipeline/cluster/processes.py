@@ -11,8 +11,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import NoReturn, Protocol
 
@@ -151,11 +151,12 @@ class _Interrupted(BaseException):
 
 
 @contextmanager
-def interrupted_by_death(ray: Watched, message: str) -> Iterator[None]:
+def interrupted_by_death(ray: Watched, message: str, clean_up: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Ends what the main thread waits for if `ray` dies: raises ResourceError, `message` filled with what is dead.
 
-    Where the thread waits inside Ray, deaf to signals, the message is printed and the process exits with 2: Ray itself
-    would abort it a minute later. Other threads than the main one are not interrupted.
+    Where the thread waits inside Ray, deaf to signals, the message is printed, `clean_up` does what the thread cannot,
+    and the process exits with 2: Ray itself would abort it a minute later. Other threads than the main one are not
+    interrupted.
     """
     main = threading.main_thread()
     if threading.current_thread() is not main:
@@ -169,6 +170,8 @@ def interrupted_by_death(ray: Watched, message: str) -> Iterator[None]:
                 signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
                 if not over.wait(GRACE_SECONDS):
                     sys.stderr.write(f"stillroom: {message.format(part)}\n")
+                    with suppress(OSError):
+                        clean_up()
                     os._exit(2)
                 return
 

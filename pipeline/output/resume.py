@@ -32,11 +32,17 @@ class Output:
     cache: Path
     done: dict[int, ShardRecord]
     log_file: TextIO
+    is_new: bool  # there was no such folder
 
     def log(self, event: str, **values: Any) -> None:
         """One line of extraction.jsonl. Times go there, because shards must not depend on them."""
         self.log_file.write(json.dumps({"event": event, "at": round(time.time(), 3), **values}) + "\n")
         self.log_file.flush()
+
+    def discard(self) -> None:
+        """Remove the folder if it is new and holds no shard: nothing is to be gone on from."""
+        if self.is_new and not any((self.cache / SHARDS).glob("[!.]*")):
+            shutil.rmtree(self.cache)
 
 
 def find_complete(cache: Path, manifest: CacheManifest) -> dict[int, ShardRecord] | None:
@@ -83,11 +89,11 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
             shutil.rmtree(shard_path(cache, unit))
         if len(whole) < manifest.units:
             _unseal(cache)
+        output = Output(cache, whole, log_file, is_new)
         try:
-            yield Output(cache, whole, log_file)
+            yield output
         except StillroomError:
-            if is_new and not any((cache / SHARDS).glob("[!.]*")):
-                shutil.rmtree(cache)
+            output.discard()
             raise
 
 

@@ -128,11 +128,13 @@ def test_a_thread_that_is_deaf_to_signals_ends_with_the_process() -> None:
     done = run_python(
         "import signal, time\nfrom pipeline.cluster import processes\n"
         "from tests.pipeline.cluster.test_processes import Dead\nprocesses.GRACE_SECONDS = 0.2\n"
-        "with processes.interrupted_by_death(Dead(), 'Ray has died: {} is gone'):\n"
+        "def clean_up():\n    print('cleaned up', flush=True)\n    raise OSError\n"
+        "with processes.interrupted_by_death(Dead(), 'Ray has died: {} is gone', clean_up):\n"
         "    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
         "    time.sleep(30)\n"
     )
     assert (done.returncode, done.stderr) == (2, "stillroom: Ray has died: its raylet is gone\n")
+    assert done.stdout == "cleaned up\n"
 
 
 WATCHING = """

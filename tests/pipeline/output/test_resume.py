@@ -160,3 +160,18 @@ def test_a_refused_driver_changes_nothing(cache: Path, manifest: CacheManifest) 
         with pytest.raises(CacheError, match=r"another extraction is writing to .*: process \d+ on \S+, seen"):
             open_output(cache, manifest, print).__enter__()
         assert sorted(cache.rglob("*")) == before
+
+
+def test_only_a_new_folder_without_a_shard_is_discarded(cache: Path, manifest: CacheManifest, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    with open_output(new, manifest, print) as output:
+        output.discard()
+        assert not new.exists()
+    with open_output(new, manifest, print) as output:
+        shutil.copytree(cache / "shards" / "00000", new / "shards" / "00000")
+        output.discard()
+        assert (new / "shards" / "00000" / "shard.json").exists()
+    lose(cache, *range(manifest.units))
+    with open_output(cache, manifest, print) as output:  # it was there before
+        output.discard()
+        assert cache.exists()
