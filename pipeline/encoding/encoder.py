@@ -1,0 +1,96 @@
+"""Rows of hidden states into strings of bytes, each as long as it pays.
+
+A row stops at the number of stages that makes error + price * bytes least; it is kept raw if that is more than its raw
+bytes cost, or if its error is above a bound. The price is one number per layer, chosen for a tolerance.
+
+Shapes: N rows, d hidden size, k components, S stages, L levels.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pipeline.encoding.codebook import nearest
+from pipeline.encoding.gains import encode_gains, sizes
+from pipeline.encoding.stages import Stages, encode_stages
+from schemas.models.rvq import RVQTables
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """Rows as they lie on disk."""
+
+    data: Tensor  # uint8, all rows one after the other
+    size_N: Tensor  # int32: the bytes of each
+    error_N: Tensor  # float32: what each cost, in the encoder's measure; 0 of raw rows
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What encodes the rows of one layer. Its measure of an error is `relative` to the row's size, or absolute."""
+
+    tables: RVQTables
+    stages: Stages
+    weight_k: Tensor  # of a squared error in a component
+    deviation_k: Tensor | None  # for the size of a row; None: its norm
+    relative: bool
+    price: float = 0.0  # of a byte
+    bound: float = float("inf")  # of a row's error
+
+    def at(self, price: float) -> "Encoder":
+        """The same at another price."""
+        return replace(self, price=price)
+
+    def codes(self, states_Nd: Tensor) -> "RowCodes":
+        """All bytes that each row could have, and the error at each length. Costs most of encoding."""
+        left_Nk, header_Nx = self.before_stages(states_Nd)
+        codes_NS, error_NS = encode_stages(self.stages, left_Nk, self.weight_k)
+        error_NL = error_NS[:, self.tables.stages.long()]
+        if not self.relative:
+            error_NL = error_NL * self.tables.gains[header_Nx[:, 0].long()][:, None].square() / 2
+        return RowCodes(torch.cat([header_Nx, codes_NS], 1), error_NL)
+
+    def before_stages(self, states_Nd: Tensor) -> tuple[Tensor, Tensor]:
+        """What the stages are to encode, [N, k], and the bytes that go before theirs, [N, header] uint8."""
+        y_Nk = (states_Nd.float() - self.tables.mean_d) @ self.tables.encoder_dk
+        gain_N = encode_gains(sizes(y_Nk, self.deviation_k), self.tables.gains)
+        y_Nk /= self.tables.gains[gain_N][:, None]
+        header = [gain_N]
+        if len(self.tables.centroids):
+            centroid_N = nearest(y_Nk, self.tables.centroids)
+            y_Nk -= self.tables.centroids[centroid_N]
+            header.append(centroid_N)
+        return y_Nk, torch.stack(header, 1).to(torch.uint8)
+
+    def encode(self, states_Nd: Tensor, codes: "RowCodes | None" = None) -> EncodedRows:
+        """The rows at this price. `codes` are theirs, if they are known already."""
+        codes = codes or self.codes(states_Nd)
+        level_N, error_N = self.choose(codes)
+        raw_N = level_N < 0
+        size_N = torch.where(raw_N, self.tables.raw_size, self.tables.sizes[level_N.clamp_min(0)])
+        start_N = size_N.cumsum(0) - size_N
+        data = torch.zeros(int(size_N.sum()), dtype=torch.uint8, device=states_Nd.device)
+        place_Nx = torch.arange(codes.bytes_Nx.shape[1], device=data.device)
+        kept_Nx = (place_Nx < size_N[:, None]) & ~raw_N[:, None]
+        data[(start_N[:, None] + place_Nx)[kept_Nx]] = codes.bytes_Nx[kept_Nx]
+        if raw_N.any():
+            raw = states_Nd[raw_N].to(torch.bfloat16).contiguous().view(torch.uint8)
+            data[start_N[raw_N][:, None] + torch.arange(raw.shape[1], device=data.device)] = raw
+        return EncodedRows(data, size_N.int(), error_N)
+
+    def choose(self, codes: "RowCodes") -> tuple[Tensor, Tensor]:
+        """The level of each row, [N] long, -1 for raw, and its error."""
+        cost_NL = codes.error_NL + self.price * self.tables.sizes
+        cost_N, level_N = cost_NL.min(1)
+        error_N = codes.error_NL.gather(1, level_N[:, None])[:, 0]
+        raw_N = (cost_N > self.price * self.tables.raw_size) | (error_N > self.bound) | ~error_N.isfinite()
+        return torch.where(raw_N, -1, level_N), torch.where(raw_N, 0.0, error_N)
+
+
+@dataclass(frozen=True)
+class RowCodes:
+    """What rows may be cut from."""
+
+    bytes_Nx: Tensor  # uint8: header and all stages
+    error_NL: Tensor  # float32, at each level

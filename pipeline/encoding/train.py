@@ -1,0 +1,106 @@
+"""Learning a layer's tables from its calibration rows.
+
+The final layer is measured in nats, by the metric of the head. Inner layers are read by cosines: there rows count by
+their direction alone, and a centroid of the whole row goes before the stages.
+
+Shapes: N rows, d hidden size, k components, B bands, S stages, L levels.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from pipeline.encoding.codebook import nearest, train_codebook
+from pipeline.encoding.encoder import Encoder
+from pipeline.encoding.gains import encode_gains, sizes, train_gains
+from pipeline.encoding.stages import Stages, train_stages
+from pipeline.encoding.transform import karhunen_loeve
+from schemas.models.rvq import WIDEST, RVQTables
+
+SEED = 0
+GEOMETRY = 0.25  # power of a component's variance by which its error counts: pairs of rows meet in the large ones
+MOST_SCALE = 2.0  # of a band: what is nearly lost is not brought back by a factor
+MOST_LEVELS = 255  # at which a row may stop: the choice among more would gain nothing
+FEW = 50  # rows by which a factor is not told
+
+
+def train_final(rows_Nd: Tensor, metric_dd: Tensor, stages: int) -> Encoder:
+    """Of final states [N, d], float32 on the CPU; errors are e^T G e / 2, nats under the mean Fisher metric G."""
+    transform = karhunen_loeve(rows_Nd, metric_dd)
+    y_Nk = (rows_Nd - transform.mean_d) @ transform.encoder_dk
+    # The size of a row counts its components alike: by its norm, the largest alone would tell it.
+    variance_k = y_Nk.square().mean(0)
+    deviation_k = variance_k.clamp_min(1e-6 * float(variance_k[0])).sqrt()
+    size_N = sizes(y_Nk, deviation_k)
+    gains = train_gains(size_N)
+    y_Nk /= gains[encode_gains(size_N, gains)][:, None]
+    weight_k = torch.ones(y_Nk.shape[1])
+    trained = train_stages(y_Nk, weight_k, min(stages, 2 * len(weight_k) - 2), SEED)  # shorter than a raw row
+    tables = _tables(transform.mean_d, transform.decoder_kd, transform.encoder_dk, gains, None, trained)
+    return Encoder(tables, trained, weight_k, deviation_k, relative=False)
+
+
+def train_inner(rows_Nd: Tensor, stages: int) -> Encoder:
+    """Of inner states [N, d], float32 on the CPU; errors are relative to the squared length of a centred row."""
+    mean_d = rows_Nd.double().mean(0).float()
+    size_N = sizes(rows_Nd - mean_d, None)
+    gains = train_gains(size_N)
+    unit_Nd = (rows_Nd - mean_d) / gains[encode_gains(size_N, gains)][:, None]
+    centroids = train_codebook(unit_Nd, SEED)
+    transform = karhunen_loeve(unit_Nd - centroids[nearest(unit_Nd, centroids)], None)
+    y_Nk, centroids = unit_Nd @ transform.encoder_dk, centroids @ transform.encoder_dk
+    variance_k = y_Nk.square().mean(0)
+    weight_k = (variance_k / variance_k.max()).pow(GEOMETRY)
+    y_Nk -= centroids[nearest(y_Nk, centroids)]
+    trained = train_stages(y_Nk, weight_k, min(stages, 2 * len(weight_k) - 3), SEED)
+    tables = _tables(mean_d, transform.decoder_kd, transform.encoder_dk, gains, centroids, trained)
+    return Encoder(tables, trained, weight_k, None, relative=True)
+
+
+def keep_energy(encoder: Encoder, rows_Nd: Tensor) -> Encoder:
+    """The same encoder, whose decoded bands are as long as the true ones at its price.
+
+    A centroid is a mean, shorter than what it stands for, so that cosines between decoded rows come out too large. A
+    band of which the share f of the energy is kept is multiplied with f^-1/2: a little more error, less of it common.
+    """
+    tables = encoder.tables
+    codes = encoder.codes(rows_Nd)
+    level_N, _ = encoder.choose(codes)
+    coded_N = level_N >= 0
+    left_Nk = encoder.before_stages(rows_Nd)[0][coded_N]
+    codes_NS, level_N = codes.bytes_Nx[coded_N, tables.header :].long(), level_N[coded_N]
+    scales_LB = torch.ones_like(tables.scales_LB)
+    for band, (start, end) in enumerate(encoder.stages.bands):
+        its_stages = torch.tensor([stage for stage, of in enumerate(encoder.stages.band_S) if of == band])
+        steps_L = torch.searchsorted(its_stages, tables.stages.long())  # of the band, at each level
+        decoded_Ng = torch.zeros(len(left_Nk), end - start)
+        for step, stage in enumerate(its_stages.tolist(), 1):
+            decoded_Ng += encoder.stages.codebooks[stage][codes_NS[:, stage]]
+            here_N = steps_L[level_N] == step
+            if here_N.sum() >= FEW:
+                kept = decoded_Ng[here_N].square().sum() / left_Nk[here_N, start:end].square().sum()
+                scales_LB[steps_L == step, band] = kept.rsqrt().clamp(1.0, MOST_SCALE)
+    return replace(encoder, tables=replace(tables, scales_LB=scales_LB))
+
+
+def _tables(
+    mean_d: Tensor, decoder_kd: Tensor, encoder_dk: Tensor, gains: Tensor, centroids: Tensor | None, stages: Stages
+) -> RVQTables:
+    number = len(stages.codebooks)
+    codebooks = torch.zeros(number, 256, WIDEST, dtype=torch.float16)
+    for stage, codebook in enumerate(stages.codebooks):
+        codebooks[stage, :, : codebook.shape[1]] = codebook
+    levels = torch.linspace(0, number, min(MOST_LEVELS, number + 1)).round().int()
+    return RVQTables(
+        mean_d=mean_d,
+        decoder_kd=decoder_kd,
+        encoder_dk=encoder_dk,
+        gains=gains,
+        centroids=mean_d.new_empty(0, len(decoder_kd)) if centroids is None else centroids,
+        bands=torch.tensor(stages.bands, dtype=torch.int32),
+        band_S=torch.tensor(stages.band_S, dtype=torch.int32),
+        codebooks=codebooks,
+        stages=levels,
+        scales_LB=torch.ones(len(levels), len(stages.bands)),
+    )

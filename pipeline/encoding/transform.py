@@ -1,0 +1,62 @@
+"""From hidden states to components of which few matter: the Karhunen-Loeve transform, in the metric of what counts.
+
+Shapes: N rows, d hidden size, k components, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from schemas.models.logits import LogitTransform
+
+IDENTITY = 0.1  # of the metric's mean diagonal, mixed into it: directions that no logit sees still matter a little
+ROWS_AT_ONCE = 128  # of logits
+
+
+@dataclass(frozen=True)
+class Transform:
+    """y = (x - mean) encoder, x = mean + y decoder. Components descend in variance."""
+
+    mean_d: Tensor
+    encoder_dk: Tensor
+    decoder_kd: Tensor
+
+
+def karhunen_loeve(rows_Nd: Tensor, metric_dd: Tensor | None) -> Transform:
+    """Of rows in float32; `metric_dd` is symmetric and positive, and None the identity.
+
+    With G = L L^T and V the eigenvectors of the second moment of (x - mean) L: encoder = L V, decoder = V^T L^-1. A
+    squared error in y is an error e^T G e of the state. Computed in float64.
+    """
+    mean_d = rows_Nd.double().mean(0)
+    centred = rows_Nd.double() - mean_d
+    if metric_dd is None:
+        forward = backward = torch.eye(rows_Nd.shape[1], dtype=torch.float64)
+    else:
+        values, vectors = torch.linalg.eigh(metric_dd.double())
+        root = values.clamp_min(1e-12 * float(values[-1])).sqrt()
+        forward, backward = vectors * root, (vectors / root).T
+    moved = centred @ forward
+    _, vectors = torch.linalg.eigh(moved.T @ moved)
+    basis = vectors.flip(1)
+    return Transform(mean_d.float(), (forward @ basis).float(), (basis.T @ backward).float())
+
+
+def fisher_metric(
+    rows_Nd: Tensor, weight_Vd: Tensor, bias_V: Tensor | None, transform: LogitTransform, identity: float = IDENTITY
+) -> Tensor:
+    """E[J^T (diag p - p p^T) J], [d, d]: an error e of a final state costs about e^T G e / 2 nats.
+
+    p = softmax(z) of the rows' logits z, J their derivative, W_U without a soft-cap; the mean over rows, and `identity`
+    of its mean diagonal.
+    """
+    metric_dd = weight_Vd.new_zeros(weight_Vd.shape[1], weight_Vd.shape[1], dtype=torch.float32)
+    for some_nd in rows_Nd.to(weight_Vd.device).split(ROWS_AT_ONCE):
+        logits_nV = transform.of_states(some_nd, weight_Vd, bias_V)
+        p_nV = logits_nV.softmax(-1)
+        slope_nV = transform.backward(torch.ones_like(logits_nV), logits_nV)
+        mean_nd = (p_nV * slope_nV) @ weight_Vd.float()
+        metric_dd += (weight_Vd.float().T * (p_nV * slope_nV.square()).sum(0)) @ weight_Vd.float() - mean_nd.T @ mean_nd
+    metric_dd /= len(rows_Nd)
+    return metric_dd + identity * metric_dd.diagonal().mean() * torch.eye(len(metric_dd), device=metric_dd.device)
