@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from schemas.cache.checksums import CHECKSUMS, open_manifest
+from schemas.cache.codec_files import CODEC_FILES
 from schemas.cache.index import require_index
 from schemas.cache.manifest import TEACHER
-from schemas.cache.teacher_files import check_teacher_files
+from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.cache.verify import ProvenShard, verify_index, verify_shards
 from schemas.console import say
 from schemas.errors import CacheError
@@ -17,8 +18,9 @@ def verify_cache(path: Path) -> None:
     """Print a summary if all is well. Raises CacheError with one line for every damaged shard."""
     manifest, sealed = open_manifest(path)
     require_index(path, manifest)
-    if not check_teacher_files(path):
+    if not TEACHER_FILES.check(path):
         say(f"{path / TEACHER} was written without checksums: only its shapes and numbers are checked")
+    CODEC_FILES.check(path)
     load_teacher_head(path, manifest)
     load_teacher_embedding(path, manifest)
     shards, problems = list[ProvenShard](), list[str]()

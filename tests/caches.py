@@ -9,7 +9,7 @@ from pipeline.request.request import make_request
 from pipeline.work.worker import Job, TeacherWorker, UnitReport, annotate_unit
 from schemas.cache.checksums import CHECKSUMS
 from schemas.cache.index import write_index
-from schemas.cache.teacher_files import FILES
+from schemas.cache.recorded_folder import FILES
 from schemas.cache.writer import write_manifest
 from schemas.configs.extraction import ExtractionConfig
 from schemas.storage.file_record import describe_file

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.teacher.run import Teacher
 from schemas.cache.manifest import EMBEDDINGS, UNEMBEDDING
-from schemas.cache.teacher_files import record_teacher_files
+from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.errors import TokenizerError
 from schemas.models.files import resolve_model
 from schemas.models.tokenizer import load_tokenizer, tokenizer_files
@@ -47,7 +47,7 @@ def save_teacher_files(teacher: Teacher, target: Path, owner: str = "") -> None:
             )
         if teacher.record.embedding is not None:
             _save({"weight": teacher.embedding()}, folder / EMBEDDINGS)
-        record_teacher_files(folder)
+        TEACHER_FILES.write_record(folder)
         commit_folder(folder, target)
 
 

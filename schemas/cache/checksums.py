@@ -2,6 +2,7 @@
 
     checksums.json -> cache.json, index.parquet
                    -> teacher/files.json   -> every file of teacher/
+                   -> codecs/files.json    -> every file of codecs/
                    -> shards/*/shard.json  -> every file of a shard
 
 Written when a cache is sealed, before its index takes its place. Caches made before this file existed have none and are
@@ -12,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, read_manifest
-from schemas.cache.teacher_files import FILES
+from schemas.cache.codec_files import CODEC_FILES
+from schemas.cache.manifest import MANIFEST, CacheManifest, read_manifest
+from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.errors import CacheError
 from schemas.storage.atomic import write_text
 from schemas.storage.file_record import FileRecord, check_file, describe_file
@@ -27,13 +29,16 @@ class Checksums(Strict):
     """The whole of checksums.json."""
 
     format: Literal["stillroom-checksums"] = "stillroom-checksums"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
+    """2 brought `codecs`."""
     manifest: FileRecord
     """Of cache.json."""
     index: FileRecord
     """Of index.parquet."""
     teacher: FileRecord | None
     """Of teacher/files.json; null if teacher/ was made before that file existed."""
+    codecs: FileRecord | None = None
+    """Of codecs/files.json; null if no codec was calibrated."""
     shards: list[str]
     """SHA-256 of every shard.json, by the number of its unit."""
 
@@ -42,11 +47,10 @@ class Checksums(Strict):
         way_out = f"run `stillroom extract` with the config of {cache}: it writes that file anew, and no shard"
         check_file(cache / MANIFEST, self.manifest, way_out)
 
-    def check_teacher(self, cache: Path) -> None:
-        """Raises CacheError if teacher/files.json is not the one that was sealed."""
-        way_out = f"remove {cache / TEACHER} and extract again: no shard is redone"
-        if self.teacher is not None:
-            check_file(cache / TEACHER / FILES, self.teacher, way_out)
+    def check_folders(self, cache: Path) -> None:
+        """Raises CacheError if teacher/files.json or codecs/files.json is not the one that was sealed."""
+        TEACHER_FILES.check_record(cache, self.teacher)
+        CODEC_FILES.check_record(cache, self.codecs)
 
 
 def read_checksums(cache: Path, manifest: CacheManifest) -> Checksums | None:
@@ -75,18 +79,18 @@ def open_manifest(cache: Path) -> tuple[CacheManifest, Checksums | None]:
     sealed = read_checksums(cache, manifest)
     if sealed is not None:
         sealed.check_manifest(cache)
-        sealed.check_teacher(cache)
+        sealed.check_folders(cache)
     manifest.check_copies(cache)
     return manifest, sealed
 
 
 def write_checksums(cache: Path, index: Path, shards: Sequence[str]) -> None:
     """Seal `cache`, whose new index lies at `index` and whose shard.json files hash to `shards`."""
-    files = cache / TEACHER / FILES
     record = Checksums(
         manifest=describe_file(cache / MANIFEST),
         index=describe_file(index),
-        teacher=describe_file(files) if files.exists() else None,
+        teacher=TEACHER_FILES.describe(cache),
+        codecs=CODEC_FILES.describe(cache),
         shards=list(shards),
     )
     write_text(cache / CHECKSUMS, record.model_dump_json(indent=1) + "\n")

@@ -29,7 +29,7 @@ def write_index(cache: Path, manifest: CacheManifest) -> int:
     sealed = read_checksums(cache, manifest)
     if sealed is not None:
         sealed.check_manifest(cache)
-        sealed.check_teacher(cache)
+        sealed.check_folders(cache)
     with disk_full(INDEX, cache), file_beside(cache / INDEX) as path:
         samples, shards = 0, list[str]()
         with path.open("wb") as file, pq.ParquetWriter(file, INDEX_SCHEMA, compression="zstd") as index:

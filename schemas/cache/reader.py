@@ -26,7 +26,7 @@ from schemas.cache.proof import prove_samples
 from schemas.cache.samples import CachedSample
 from schemas.cache.shard import SAMPLES, STATES, ShardRecord, check_shard, redo, shard_path
 from schemas.cache.states import array_files
-from schemas.cache.teacher_files import check_teacher_files
+from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.errors import CacheError, PairingError
 from schemas.storage.file_record import check_file
 
@@ -46,7 +46,7 @@ class Cache:
         self.path = path
         self.manifest, self._sealed = open_manifest(path)
         index = read_index(path, self.manifest, self._sealed)
-        check_teacher_files(path, weights=False)
+        TEACHER_FILES.check(path, weights=False)
         self._ids = index.column("sample_id").combine_chunks()
         self.shards: np.ndarray = index.column("shard").to_numpy()  # [samples] int32: where each lies
         self.rows: np.ndarray = index.column("row").to_numpy()  # [samples] int32: and in which row of samples.arrow

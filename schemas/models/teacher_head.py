@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from schemas.cache.manifest import EMBEDDINGS, TEACHER, UNEMBEDDING, CacheManifest
 from schemas.cache.teacher import HeadRecord
-from schemas.cache.teacher_files import check_teacher_file, read_teacher_files
+from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.errors import CacheError
 from schemas.models.logits import LogitTransform
 from schemas.models.teacher_proof import prove_teacher
@@ -92,7 +92,7 @@ def load_teacher_embedding(cache: Path, manifest: CacheManifest) -> Tensor | Non
 @lru_cache
 def warn_of_unproven(cache: Path) -> None:
     """Say once per process if nothing proves the numbers of the teacher's matrices in `cache`."""
-    if read_teacher_files(cache) is None:
+    if TEACHER_FILES.read_record(cache) is None:
         logger.warning(
             "%s was made before its teacher's files had checksums: their shapes and numbers are checked, and nothing "
             "shows whether they are the ones that were written. `stillroom reindex %s` seals them as they are; to be "
@@ -103,7 +103,7 @@ def warn_of_unproven(cache: Path) -> None:
 
 def _load(path: Path, what: str, shape: tuple[int, int], bias: bool) -> dict[str, Tensor]:
     require_utf8(path, CacheError)
-    check_teacher_file(path.parents[1], path.name, read_teacher_files(path.parents[1]))
+    TEACHER_FILES.check_file(path.parents[1], path.name, TEACHER_FILES.read_record(path.parents[1]))
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:

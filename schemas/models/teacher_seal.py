@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from schemas.cache.manifest import TEACHER, CacheManifest
-from schemas.cache.teacher_files import check_teacher_files, record_teacher_files
+from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
 from schemas.models.teacher_proof import prove_teacher
 from schemas.storage.atomic import disk_full
@@ -15,9 +15,9 @@ def cover_teacher(cache: Path, manifest: CacheManifest) -> None:
     Raises CacheError: a file of it is altered, added, missing, misshapen or not finite. Reads every byte of it.
     """
     prove_teacher(cache, manifest)
-    if check_teacher_files(cache):
+    if TEACHER_FILES.check(cache):
         return
     load_teacher_head(cache, manifest)
     load_teacher_embedding(cache, manifest)
     with disk_full(TEACHER, cache):
-        record_teacher_files(cache / TEACHER)
+        TEACHER_FILES.write_record(cache / TEACHER)

@@ -13,7 +13,7 @@ from schemas.cache.checksums import CHECKSUMS
 from schemas.cache.index import write_index
 from schemas.cache.manifest import read_manifest
 from schemas.cache.reader import Cache
-from schemas.cache.teacher_files import check_teacher_files, record_teacher_files
+from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.errors import CacheError
 from schemas.models.teacher_head import load_teacher_head
 from schemas.models.teacher_tokenizer import load_teacher_tokenizer
@@ -100,8 +100,8 @@ def test_swapped_shards_are_not_sealed(cache: Path) -> None:
 
 
 def test_a_file_that_was_added_to_the_teachers_is_refused(cache: Path) -> None:
-    record_teacher_files(cache / "teacher")
-    assert check_teacher_files(cache)
+    TEACHER_FILES.write_record(cache / "teacher")
+    assert TEACHER_FILES.check(cache)
     (cache / "teacher" / "added_tokens.json").write_text('{"the": 5}')
     with pytest.raises(CacheError, match=r"does not name added_tokens\.json, which was added"):
-        check_teacher_files(cache)
+        TEACHER_FILES.check(cache)

@@ -12,7 +12,7 @@ import pytest
 from schemas.cache.checksums import read_checksums
 from schemas.cache.index import read_index, write_index
 from schemas.cache.samples import INDEX_SCHEMA
-from schemas.cache.teacher_files import record_teacher_files
+from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.cache.writer import write_manifest
 from schemas.errors import CacheError, ResourceError
 from tests.shards import manifest, write
@@ -23,7 +23,7 @@ def cache(tmp_path: Path) -> Path:
     """The first of its three shards is empty."""
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher/config.json").write_text("{}")
-    record_teacher_files(tmp_path / "teacher")
+    TEACHER_FILES.write_record(tmp_path / "teacher")
     write_manifest(tmp_path, manifest(3))
     write(tmp_path, 0, (), overlong=1)
     write(tmp_path, 1, (3, 5))
@@ -147,4 +147,4 @@ def test_checksums_are_written_as_they_are_documented(cache: Path) -> None:
     assert sealed is not None and sealed.teacher is not None
     text = (cache / "checksums.json").read_text()
     assert text == sealed.model_dump_json(indent=1) + "\n"
-    assert text.startswith('{\n "format": "stillroom-checksums",\n "version": 1,\n "manifest": {\n')
+    assert text.startswith('{\n "format": "stillroom-checksums",\n "version": 2,\n "manifest": {\n')

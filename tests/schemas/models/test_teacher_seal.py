@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.cache.manifest import read_manifest
-from schemas.cache.teacher_files import read_teacher_files
+from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.errors import CacheError
 from schemas.models.teacher_seal import cover_teacher
 
@@ -23,7 +23,7 @@ def test_every_file_is_covered_once(cache: Path) -> None:
     before = {path.name: path.read_bytes() for path in (cache / "teacher").iterdir()}
     assert "files.json" not in before
     cover_teacher(cache, read_manifest(cache))
-    record = read_teacher_files(cache)
+    record = TEACHER_FILES.read_record(cache)
     assert record is not None
     wanted = {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in before.items()}
     assert {name: (file.bytes, file.sha256) for name, file in record.files.items()} == wanted

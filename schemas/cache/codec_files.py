@@ -1,0 +1,16 @@
+"""codecs/: what codecs were calibrated to, one file per array. files.json holds the checksums of these files."""
+
+from typing import Literal
+
+from schemas.cache.recorded_folder import FolderRecord, RecordedFolder
+
+CODEC_FOLDER = "codecs"
+
+
+class CodecFiles(FolderRecord):
+    """The whole of codecs/files.json."""
+
+    format: Literal["stillroom-codecs"] = "stillroom-codecs"
+
+
+CODEC_FILES = RecordedFolder(CODEC_FOLDER, CodecFiles)
