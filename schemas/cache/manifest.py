@@ -15,7 +15,7 @@ from schemas.storage.record import read_record
 from schemas.strict import Strict
 
 FORMAT = "stillroom-cache"
-VERSION = 1
+VERSION = 2
 MANIFEST = "cache.json"
 TEACHER = "teacher"
 UNEMBEDDING = "unembedding.safetensors"
@@ -36,7 +36,7 @@ class _Contract(Strict):
     """The whole of cache.json."""
 
     format: Literal["stillroom-cache"] = "stillroom-cache"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     fingerprint: Annotated[str, Field(description="SHA-256 of `identity` in canonical JSON.")]
     identity: Annotated[dict[str, Any], Field(description="Everything that changes a byte of the shards.")]
     teacher: TeacherRecord
@@ -112,8 +112,7 @@ class CacheManifest(_WithRecords):
         }
 
     def to_json(self) -> str:
-        """The text of cache.json. What came after the format was released is left out where it says nothing, so that
-        the readers of then open such a cache."""
+        """The text of cache.json. What came after format 1 was released is left out where it says nothing."""
         unused: dict[str, Any] = {name: True for name in record_fields() if not getattr(self, name)}
         if self.teacher.embedding is None:
             unused["teacher"] = {"embedding"}

@@ -24,7 +24,7 @@ class ShardRecord(Strict):
     """The whole of shard.json."""
 
     format: Literal["stillroom-shard"] = "stillroom-shard"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     fingerprint: Annotated[str, Field(description="The cache's fingerprint.")]
     unit: Annotated[int, Field(ge=0, description="Number of the work unit in the plan.")]
     samples: Annotated[int, Field(ge=0, description="Rows of samples.arrow.")]

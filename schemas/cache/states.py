@@ -15,7 +15,8 @@ from schemas.cache.dtypes import STORED
 from schemas.errors import CacheError
 from schemas.storage.record import parse_object, read_content
 
-ATTRIBUTES: dict[str, Any] = {"format": "stillroom-states", "version": 1}
+ATTRIBUTES: dict[str, Any] = {"format": "stillroom-states", "version": 2}
+READABLE = tuple(ATTRIBUTES | {"version": version} for version in (1, 2))
 
 
 def write_states(states: Path, arrays: Mapping[str, np.ndarray], records: Sequence[ArrayRecord]) -> None:
@@ -33,15 +34,16 @@ def write_states(states: Path, arrays: Mapping[str, np.ndarray], records: Sequen
 
 
 def check_group(states: Path) -> None:
-    """The group says that it is of this format and version. Raises CacheError."""
+    """The group says that it is of this format and of a version that is readable. Raises CacheError."""
     path = states / "zarr.json"
     group = parse_object(read_content(path, CacheError, f"{states} is not a Zarr group"), path, CacheError)
     try:
         found = {key: group["attributes"][key] for key in ATTRIBUTES}
     except (KeyError, TypeError) as error:
         raise CacheError(f"{path} is damaged: {error!r}; remove its shard and extract again") from error
-    if found != ATTRIBUTES:
-        raise CacheError(f"{path} says {found}; this stillroom reads {ATTRIBUTES}; use the one that wrote it")
+    if found not in READABLE or type(found["version"]) is not int:  # true and 1.0 are equal to 1
+        known = " or ".join(map(str, READABLE))
+        raise CacheError(f"{path} says {found}; this stillroom reads {known}; use the one that wrote it")
 
 
 def check_array(states: Path, record: ArrayRecord, rows: int) -> None:

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.index import write_index
-from schemas.cache.manifest import CacheManifest, CorpusRecord
+from schemas.cache.manifest import FORMAT, VERSION, CacheManifest, CorpusRecord
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
 from schemas.cache.shard import STATES, shard_path
@@ -39,7 +39,7 @@ def make_cache(folder: Path, shards: int, samples: int, layers: int) -> Cache:
     random = np.random.default_rng(0)
     arrays = [ArrayRecord(kind="hidden", layer=layer, width=WIDTH, dtype="bfloat16") for layer in range(1, layers + 1)]
     identity = {
-        "format": "stillroom-cache 1",
+        "format": f"{FORMAT} {VERSION}",
         "teacher": {"kind": "encoder", "max_tokens": 320},
         "states": {a.path: {"width": a.width, "dtype": a.dtype, "encoding": a.encoding} for a in arrays},
         "corpus": {"sha256": "", "samples": samples},

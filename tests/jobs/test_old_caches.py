@@ -1,4 +1,4 @@
-"""Caches made before there were checksums: what was altered in them is neither sealed nor learnt from."""
+"""Caches of format 1, made before there were checksums: they are read as ever, and what was altered is not sealed."""
 
 import json
 import shutil
@@ -8,15 +8,18 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from jobs.extract import rebuild_index
+from jobs.inspect import show_cache
 from jobs.verify import verify_cache
 from schemas.cache.checksums import CHECKSUMS
 from schemas.cache.index import write_index
 from schemas.cache.manifest import read_manifest
 from schemas.cache.reader import Cache
 from schemas.cache.teacher_files import TEACHER_FILES
+from schemas.configs.training import TrainingConfig
 from schemas.errors import CacheError
 from schemas.models.teacher_head import load_teacher_head
 from schemas.models.teacher_tokenizer import load_teacher_tokenizer
+from trainer.runs.train import train
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "cache-1"
 
@@ -33,6 +36,26 @@ def swap_two_tokens(cache: Path) -> None:
     first, second = list(vocabulary)[-2:]
     vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
     path.write_text(json.dumps(content))
+
+
+def test_a_student_learns_from_it(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    student = {
+        "architecture": {
+            "model_type": "llama",
+            "hidden_size": 8,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+        },
+        "tokenizer": "teacher",
+    }
+    objective = [{"loss": "ce"}, {"loss": "kd"}, {"loss": "sra"}]
+    run = {"cache": cache, "output": cache.parent / "run", "student": student, "objective": objective}
+    config = TrainingConfig.model_validate(run | {"steps": 2, "batch_size": 2, "threads": 1})
+    assert train(config).steps == 2
+    show_cache(cache, "s2")
+    said = capsys.readouterr().out
+    assert "stillroom-cache 1, fingerprint" in said and "sample s2" in said
 
 
 def test_a_whole_one_is_sealed(cache: Path) -> None:

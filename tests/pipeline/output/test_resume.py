@@ -15,6 +15,7 @@ from schemas.cache.manifest import CacheManifest, read_manifest
 from schemas.cache.reader import Cache
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import CacheError
+from schemas.storage.fingerprint import fingerprint
 from schemas.storage.lock import read_token
 from tests.caches import build_cache, extraction, without_checksums, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
@@ -63,6 +64,25 @@ def test_the_rest_is_not_written_by_other_versions(cache: Path, manifest: CacheM
     with pytest.raises(CacheError, match=said), open_output(cache, manifest, print):
         pass
     assert damaged.exists() and read_manifest(cache).provenance["torch"] == "2.1.0"
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_a_cache_of_format_1_is_another_request(cache: Path, manifest: CacheManifest, is_complete: bool) -> None:
+    content: dict[str, Any] = json.loads((cache / "cache.json").read_text())
+    content["version"], content["identity"]["format"] = 1, "stillroom-cache 1"
+    content["fingerprint"] = fingerprint(content["identity"])
+    (cache / "cache.json").write_text(json.dumps(content))
+    if not is_complete:
+        lose(without_checksums(cache), 0)
+    said = (
+        f"{cache} is the cache of another request:\n"
+        '  format: found "stillroom-cache 1", wanted "stillroom-cache 2"\n'
+        "name another output, or delete that folder to replace it"
+    )
+    for look in (lambda: find_complete(cache, manifest), lambda: open_output(cache, manifest, print).__enter__()):
+        with pytest.raises(CacheError) as refused:
+            look()
+        assert str(refused.value) == said
 
 
 def test_a_finished_cache_is_left_alone_whatever_the_versions(cache: Path, manifest: CacheManifest) -> None:

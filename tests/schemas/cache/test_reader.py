@@ -242,10 +242,10 @@ def test_verify_reads_everything(copy: Path, capsys: pytest.CaptureFixture[str])
 def test_verify_finds_states_of_another_version(older: Path) -> None:
     path = older / "shards" / "00002" / "states.zarr" / "zarr.json"
     group = json.loads(path.read_text())
-    group["attributes"]["version"] = 2
+    group["attributes"]["version"] = 3
     path.write_text(json.dumps(group))
     as_recorded(path.parents[1], "states.zarr/zarr.json")
-    with pytest.raises(CacheError, match=r"00002/states.zarr/zarr.json says .*'version': 2"):
+    with pytest.raises(CacheError, match=r"00002/states.zarr/zarr.json says .*'version': 3"):
         verify_cache(older)
 
 

@@ -14,17 +14,19 @@ from schemas.errors import CacheError
 from tests.shards import ARRAYS, states
 from tests.stored import opened, stored
 
-WANTED = "{'format': 'stillroom-states', 'version': 1}"
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "cache-1"
+WANTED = "{'format': 'stillroom-states', 'version': 1} or {'format': 'stillroom-states', 'version': 2}"
 
 
 def test_the_group_says_what_it_is(tmp_path: Path) -> None:
     write_states(tmp_path / "s", states(5), ARRAYS)
     assert json.loads((tmp_path / "s/zarr.json").read_text()) == {
-        "attributes": {"format": "stillroom-states", "version": 1},
+        "attributes": {"format": "stillroom-states", "version": 2},
         "zarr_format": 3,
         "node_type": "group",
     }
     check_group(tmp_path / "s")
+    check_group(GOLDEN / "shards/00000/states.zarr")  # of version 1
     with pytest.raises(FileExistsError):
         write_states(tmp_path / "s", states(5), ARRAYS)
 
@@ -34,10 +36,13 @@ def test_the_group_says_what_it_is(tmp_path: Path) -> None:
     [
         ({}, " is damaged: KeyError('attributes'); remove its shard and extract again"),
         ({"attributes": {"format": "x"}}, " is damaged: KeyError('version'); remove its shard and extract again"),
-        (
-            {"attributes": {"format": "stillroom-states", "version": 2}},
-            " says {'format': 'stillroom-states', 'version': 2}; this stillroom reads "
-            f"{WANTED}; use the one that wrote it",
+        *(
+            (
+                {"attributes": {"format": "stillroom-states", "version": version}},
+                f" says {{'format': 'stillroom-states', 'version': {version}}}; this stillroom reads "
+                f"{WANTED}; use the one that wrote it",
+            )
+            for version in (0, 3, True, 2.0)
         ),
     ],
 )
