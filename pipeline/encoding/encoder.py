@@ -3,7 +3,7 @@
 A row stops at the number of stages that makes error + price * bytes least; it is kept raw if that is more than its raw
 bytes cost, or if its error is above a bound. The price is one number per layer, chosen for a tolerance.
 
-Shapes: N rows, d hidden size, k components, S stages, L levels.
+Shapes: N rows, d hidden size, k components, S stages, T = S + 1 numbers of stages, from 0.
 """
 
 from dataclasses import dataclass, replace
@@ -45,11 +45,10 @@ class Encoder:
     def codes(self, states_Nd: Tensor) -> "RowCodes":
         """All bytes that each row could have, and the error at each length. Costs most of encoding."""
         left_Nk, header_Nx = self.before_stages(states_Nd)
-        codes_NS, error_NS = encode_stages(self.stages, left_Nk, self.weight_k)
-        error_NL = error_NS[:, self.tables.stages.long()]
+        codes_NS, error_NT = encode_stages(self.stages, left_Nk, self.weight_k)
         if not self.relative:
-            error_NL = error_NL * self.tables.gains[header_Nx[:, 0].long()][:, None].square() / 2
-        return RowCodes(torch.cat([header_Nx, codes_NS], 1), error_NL)
+            error_NT *= self.tables.gains[header_Nx[:, 0].long()][:, None].square() / 2
+        return RowCodes(torch.cat([header_Nx, codes_NS], 1), error_NT)
 
     def before_stages(self, states_Nd: Tensor) -> tuple[Tensor, Tensor]:
         """What the stages are to encode, [N, k], and the bytes that go before theirs, [N, header] uint8."""
@@ -66,9 +65,9 @@ class Encoder:
     def encode(self, states_Nd: Tensor, codes: "RowCodes | None" = None) -> EncodedRows:
         """The rows at this price. `codes` are theirs, if they are known already."""
         codes = codes or self.codes(states_Nd)
-        level_N, error_N = self.choose(codes)
-        raw_N = level_N < 0
-        size_N = torch.where(raw_N, self.tables.raw_size, self.tables.sizes[level_N.clamp_min(0)])
+        stages_N, error_N = self.choose(codes)
+        raw_N = stages_N < 0
+        size_N = torch.where(raw_N, self.tables.raw_size, self.tables.header + stages_N)
         start_N = size_N.cumsum(0) - size_N
         data = torch.zeros(int(size_N.sum()), dtype=torch.uint8, device=states_Nd.device)
         place_Nx = torch.arange(codes.bytes_Nx.shape[1], device=data.device)
@@ -80,12 +79,12 @@ class Encoder:
         return EncodedRows(data, size_N.int(), error_N)
 
     def choose(self, codes: "RowCodes") -> tuple[Tensor, Tensor]:
-        """The level of each row, [N] long, -1 for raw, and its error."""
-        cost_NL = codes.error_NL + self.price * self.tables.sizes
-        cost_N, level_N = cost_NL.min(1)
-        error_N = codes.error_NL.gather(1, level_N[:, None])[:, 0]
+        """The number of stages of each row, [N] long, -1 for raw, and its error."""
+        size_T = self.tables.header + torch.arange(codes.error_NT.shape[1], device=codes.error_NT.device)
+        cost_N, stages_N = (codes.error_NT + self.price * size_T).min(1)
+        error_N = codes.error_NT.gather(1, stages_N[:, None])[:, 0]
         raw_N = (cost_N > self.price * self.tables.raw_size) | (error_N > self.bound) | ~error_N.isfinite()
-        return torch.where(raw_N, -1, level_N), torch.where(raw_N, 0.0, error_N)
+        return torch.where(raw_N, -1, stages_N), torch.where(raw_N, 0.0, error_N)
 
 
 @dataclass(frozen=True)
@@ -93,4 +92,4 @@ class RowCodes:
     """What rows may be cut from."""
 
     bytes_Nx: Tensor  # uint8: header and all stages
-    error_NL: Tensor  # float32, at each level
+    error_NT: Tensor  # float32, after each number of stages

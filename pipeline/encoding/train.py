@@ -3,7 +3,7 @@
 The final layer is measured in nats, by the metric of the head. Inner layers are read by cosines: there rows count by
 their direction alone, and a centroid of the whole row goes before the stages.
 
-Shapes: N rows, d hidden size, k components, B bands, S stages, L levels.
+Shapes: N rows, d hidden size, k components, B bands, S stages, T = S + 1 numbers of stages, from 0.
 """
 
 from dataclasses import replace
@@ -21,7 +21,6 @@ from schemas.models.rvq import WIDEST, RVQTables
 SEED = 0
 GEOMETRY = 0.25  # power of a component's variance by which its error counts: pairs of rows meet in the large ones
 MOST_SCALE = 2.0  # of a band: what is nearly lost is not brought back by a factor
-MOST_LEVELS = 255  # at which a row may stop: the choice among more would gain nothing
 FEW = 50  # rows by which a factor is not told
 
 
@@ -66,22 +65,22 @@ def keep_energy(encoder: Encoder, rows_Nd: Tensor) -> Encoder:
     """
     tables = encoder.tables
     codes = encoder.codes(rows_Nd)
-    level_N, _ = encoder.choose(codes)
-    coded_N = level_N >= 0
+    stages_N, _ = encoder.choose(codes)
+    coded_N = stages_N >= 0
     left_Nk = encoder.before_stages(rows_Nd)[0][coded_N]
-    codes_NS, level_N = codes.bytes_Nx[coded_N, tables.header :].long(), level_N[coded_N]
-    scales_LB = torch.ones_like(tables.scales_LB)
+    codes_NS, stages_N = codes.bytes_Nx[coded_N, tables.header :].long(), stages_N[coded_N]
+    scales_TB = torch.ones_like(tables.scales_TB)
     for band, (start, end) in enumerate(encoder.stages.bands):
         its_stages = torch.tensor([stage for stage, of in enumerate(encoder.stages.band_S) if of == band])
-        steps_L = torch.searchsorted(its_stages, tables.stages.long())  # of the band, at each level
+        steps_T = torch.searchsorted(its_stages, torch.arange(len(scales_TB)))  # of the band, at each number of stages
         decoded_Ng = torch.zeros(len(left_Nk), end - start)
         for step, stage in enumerate(its_stages.tolist(), 1):
             decoded_Ng += encoder.stages.codebooks[stage][codes_NS[:, stage]]
-            here_N = steps_L[level_N] == step
+            here_N = steps_T[stages_N] == step
             if here_N.sum() >= FEW:
                 kept = decoded_Ng[here_N].square().sum() / left_Nk[here_N, start:end].square().sum()
-                scales_LB[steps_L == step, band] = kept.rsqrt().clamp(1.0, MOST_SCALE)
-    return replace(encoder, tables=replace(tables, scales_LB=scales_LB))
+                scales_TB[steps_T == step, band] = kept.rsqrt().clamp(1.0, MOST_SCALE)
+    return replace(encoder, tables=replace(tables, scales_TB=scales_TB))
 
 
 def _tables(
@@ -91,7 +90,6 @@ def _tables(
     codebooks = torch.zeros(number, 256, WIDEST, dtype=torch.float16)
     for stage, codebook in enumerate(stages.codebooks):
         codebooks[stage, :, : codebook.shape[1]] = codebook
-    levels = torch.linspace(0, number, min(MOST_LEVELS, number + 1)).round().int()
     return RVQTables(
         mean_d=mean_d,
         decoder_kd=decoder_kd,
@@ -101,6 +99,5 @@ def _tables(
         bands=torch.tensor(stages.bands, dtype=torch.int32),
         band_S=torch.tensor(stages.band_S, dtype=torch.int32),
         codebooks=codebooks,
-        stages=levels,
-        scales_LB=torch.ones(len(levels), len(stages.bands)),
+        scales_TB=torch.ones(number + 1, len(stages.bands)),
     )

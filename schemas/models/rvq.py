@@ -4,7 +4,7 @@ A row is a string of bytes: its gain, its centroid if the tables have any, and o
 components of one band by one of 256 entries. How many stages a row has follows from its size; a row of 2 d bytes is
 its state in bfloat16, and a coded one is always shorter.
 
-Shapes: N rows, d hidden size, k components, B bands, S stages, L levels, W the widest band.
+Shapes: N rows, d hidden size, k components, B bands, S stages, W the widest band.
 """
 
 from collections.abc import Mapping
@@ -31,8 +31,7 @@ class RVQTables:
     bands: Tensor  # [B, 2] int32: [start, end) of components
     band_S: Tensor  # int32
     codebooks: Tensor  # [S, 256, W] float16, zero beyond a band's width
-    stages: Tensor  # [L] int32, ascending: how many stages a row may have
-    scales_LB: Tensor  # float32: what the bands of a row with so many are multiplied with, the centroid aside
+    scales_TB: Tensor  # [S + 1, B] float32: what the bands of a row of T stages are multiplied with, its centroid aside
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Self:
@@ -52,11 +51,6 @@ class RVQTables:
     def raw_size(self) -> int:
         """The bytes of a row in bfloat16."""
         return 2 * len(self.mean_d)
-
-    @cached_property
-    def sizes(self) -> Tensor:
-        """[L] int32, ascending: the bytes of a coded row of each level."""
-        return self.header + self.stages
 
     @cached_property
     def _places(self) -> Tensor:
@@ -89,15 +83,14 @@ class RVQTables:
 
     def _refined(self, data: Tensor, start_N: Tensor, size_N: Tensor) -> Tensor:
         """Raw rows come out as something finite."""
-        level_N = torch.searchsorted(self.sizes, size_N).clamp_max(len(self.sizes) - 1)
-        kept_N = self.stages[level_N]
+        kept_N = (size_N.long() - self.header).clamp_max(len(self.band_S))
         stage_S = torch.arange(len(self.band_S), device=data.device)
         place_NS = (start_N + self.header)[:, None] + torch.minimum(stage_S, (kept_N - 1).clamp_min(0)[:, None])
         code_NS = data[place_NS.clamp_max(len(data) - 1)].long()
         entries = self.codebooks.flatten(0, 1)[stage_S * 256 + code_NS].float()
         entries *= (stage_S < kept_N[:, None])[..., None]
         y_NBW = entries.new_zeros(len(start_N), len(self.bands), WIDEST).index_add_(1, self.band_S, entries)
-        y_Nk = (y_NBW * self.scales_LB[level_N][..., None]).flatten(1)[:, self._places]
+        y_Nk = (y_NBW * self.scales_TB[kept_N][..., None]).flatten(1)[:, self._places]
         if len(self.centroids):
             y_Nk += self.centroids[data[start_N + 1].long()]
         return y_Nk * self.gains[data[start_N].long()][:, None]

@@ -42,12 +42,11 @@ def decode(tables: RVQTables, rows: EncodedRows) -> np.ndarray:
             start += 2 * WIDTH
             continue
         y = np.zeros(len(t["decoder_kd"]))
-        level = t["stages"].tolist().index(size - header)
         for stage in range(size - header):
             first, end = t["bands"][t["band_S"][stage]]
             y[first:end] += t["codebooks"][stage, data[start + header + stage], : end - first].astype(np.float64)
         for band, (first, end) in enumerate(t["bands"]):
-            y[first:end] *= t["scales_LB"][level, band]
+            y[first:end] *= t["scales_TB"][size - header, band]
         if header == 2:
             y += t["centroids"][data[start + 1]]
         states.append(t["mean_d"] + t["gains"][data[start]] * y @ t["decoder_kd"].astype(np.float64))
@@ -76,8 +75,9 @@ def test_a_row_stops_where_error_and_price_are_least(encoder: Encoder) -> None:
     held_out, price = layer(200, seed=2).bfloat16(), 2e-3
     codes = encoder.codes(held_out)
     rows = encoder.at(price).encode(held_out, codes)
-    sizes = [*encoder.tables.sizes.tolist(), 2 * WIDTH]
-    for row, errors in enumerate(codes.error_NL.tolist()):
+    header = encoder.tables.header
+    sizes = [*range(header, header + codes.error_NT.shape[1]), 2 * WIDTH]
+    for row, errors in enumerate(codes.error_NT.tolist()):
         costs = [error + price * size for error, size in zip([*errors, 0], sizes, strict=True)]
         best = int(np.argmin(costs))
         assert int(rows.size_N[row]) == sizes[best]
@@ -90,7 +90,7 @@ def test_the_error_that_is_said_is_the_decoded_rows_own(encoder: Encoder) -> Non
     rows = plain.encode(held_out)
     unscaled = RVQTables(
         **{f.name: getattr(plain.tables, f.name) for f in fields(RVQTables)}
-        | {"scales_LB": torch.ones_like(plain.tables.scales_LB)}
+        | {"scales_TB": torch.ones_like(plain.tables.scales_TB)}
     )
     difference = (torch.from_numpy(decode(unscaled, rows)) - held_out.double()) @ plain.tables.encoder_dk.double()
     coded = rows.size_N != 2 * WIDTH
