@@ -8,7 +8,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from jobs.report.marks import mark
-from schemas.cache.dtypes import STORED
+from schemas.cache.codec import CODECS
 from schemas.cache.manifest import INDEX, TEACHER
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
@@ -66,7 +66,8 @@ def _arrays(cache: Cache, records: list[ShardRecord]) -> Table:
         rows, files = num_rows[array.rows], [f"{STATES}/{file}" for file in array_files(array)]
         shape = f"[{rows:,}]" if array.width is None else f"[{rows:,}, {array.width}]"
         size = sum(record.files[file].bytes for record in records if record.rows(array) for file in files)
-        table.add_row(array.path, shape, array.dtype, f"{STORED[array.dtype]} {array.encoding}", decimal(size))
+        on_disk = f"{CODECS.find(array.encoding).stored(array, 1)[0]} {array.encoding}"
+        table.add_row(array.path, shape, array.dtype, on_disk, decimal(size))
     return table
 
 

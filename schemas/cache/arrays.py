@@ -37,7 +37,7 @@ class ArrayRecord(Strict):
     width: Annotated[int | None, Field(ge=1)]
     """Columns; null for an array of one number per row."""
     dtype: ArrayDtype
-    """What the numbers are; bfloat16 lies on disk as uint16."""
+    """What the numbers are, or were before they were encoded; bfloat16 lies on disk as uint16."""
     encoding: str = "raw"
     """Name of the codec. raw: plain numbers, to be mapped."""
 
@@ -72,13 +72,14 @@ class ArrayRecord(Strict):
 class StoredStates:
     """The arrays that one shard holds of a state kind: of one layer, or every part of it."""
 
-    values: tuple[np.ndarray, ...]  # [rows] or [rows, width] each, in the stored dtype
+    values: tuple[Any, ...]  # of each array, [rows] or [rows, width] in the stored dtype, or a RaggedArray
     row_counts: np.ndarray  # [samples]: rows per sample, in order
     teacher: TeacherRecord
     record: Any  # what cache.json says of how they were made, or None
 
-    def blocks(self) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
-        """The first row of some, and those of every array: memory is bounded, whatever the shard's size."""
+    def blocks(self) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """The first row of some, and those of every array (RaggedRows of ragged ones): memory is bounded, whatever the
+        shard's size."""
         for start in range(0, len(self.values[0]), ROWS_AT_ONCE):
             yield start, tuple(values[start : start + ROWS_AT_ONCE] for values in self.values)
 

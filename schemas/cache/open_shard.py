@@ -51,8 +51,8 @@ class Shard:
         """First row and number of rows of one sample in every array of one row per token."""
         return int(self.row_start[row]), int(self.row_count[row])
 
-    def array(self, array: ArrayRecord) -> np.ndarray:
-        """All rows of one array, mapped anew; nothing is read yet."""
+    def array(self, array: ArrayRecord) -> Any:
+        """All rows of one array, mapped anew, as `map_array` gives them; nothing is read yet."""
         return map_array(self.path / STATES, array, self.record.rows(array))
 
 

@@ -13,6 +13,7 @@ takes as long as reading dozens of warm samples, and in random order every read 
 from collections.abc import Sequence
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -110,8 +111,11 @@ class Cache:
             )
         return sample
 
-    def states(self, position: int, arrays: Sequence[ArrayRecord]) -> list[np.ndarray]:
-        """This sample's rows of each array, [T] or [T, width] in the stored dtype (bfloat16 as uint16)."""
+    def states(self, position: int, arrays: Sequence[ArrayRecord]) -> list[Any]:
+        """This sample's rows of each array: [T] or [T, width] in the stored dtype (bfloat16 as uint16), or RaggedRows.
+
+        Slices of maps, in microseconds.
+        """
         unit, row = int(self.shards[position]), int(self.rows[position])
         start, count = self.shard(unit).rows(row)
         found = []
@@ -140,7 +144,7 @@ class Cache:
         self._checked.add((unit, SAMPLES))
         return shard
 
-    def _open_array(self, unit: int, key: tuple[str, int]) -> np.ndarray:
+    def _open_array(self, unit: int, key: tuple[str, int]) -> Any:
         array, shard = self._arrays[key], self.shard(unit)
         if (unit, array.path) not in self._checked and shard.record.rows(array):
             for file in array_files(array):

@@ -11,7 +11,7 @@ import numpy as np
 
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.codec import CODECS
-from schemas.cache.dtypes import STORED
+from schemas.cache.ragged import RaggedRows
 from schemas.errors import CacheError
 from schemas.storage.record import parse_object, read_content
 
@@ -19,18 +19,21 @@ ATTRIBUTES: dict[str, Any] = {"format": "stillroom-states", "version": 2}
 READABLE = tuple(ATTRIBUTES | {"version": version} for version in (1, 2))
 
 
-def write_states(states: Path, arrays: Mapping[str, np.ndarray], records: Sequence[ArrayRecord]) -> None:
-    """Write a Zarr v3 group; `arrays` is keyed by record path, in the stored dtype. Raises ValueError for any other."""
+Values = np.ndarray | RaggedRows  # of one array, to be written
+
+
+def write_states(states: Path, arrays: Mapping[str, Values], records: Sequence[ArrayRecord]) -> None:
+    """Write a Zarr v3 group; `arrays` is keyed by record path, each as its codec takes it.
+
+    Raises ValueError for numbers of another type or shape, and for rows whose sizes are not those of their bytes.
+    """
     import zarr  # half a second, and only for who writes
 
     group = zarr.open_group(states, mode="w-", zarr_format=3, attributes=ATTRIBUTES)
     for record in records:
-        values, stored = arrays[record.path], STORED[record.dtype]
-        if values.dtype != stored or values.shape != record.shape(values.shape[0]):
-            raise ValueError(
-                f"{record.path}: {values.dtype}{values.shape} is not {stored}[{record.rows}, {record.width}]"
-            )
-        CODECS.find(record.encoding).write(group, record, values)
+        codec, values = CODECS.find(record.encoding), arrays[record.path]
+        codec.require(record, values)
+        codec.write(group, record, values)
 
 
 def check_group(states: Path) -> None:
@@ -51,15 +54,15 @@ def check_array(states: Path, record: ArrayRecord, rows: int) -> None:
     CODECS.find(record.encoding).check(states, record, rows)
 
 
-def map_array(states: Path, record: ArrayRecord, rows: int) -> np.ndarray:
-    """The numbers of one array, [rows] or [rows, width] in the stored dtype; writes to them stay private.
+def map_array(states: Path, record: ArrayRecord, rows: int) -> Any:
+    """The numbers of one array, an array as its codec stores them or a RaggedArray; writes to them stay private.
 
     What the codec does not map is read into memory. Raises CacheError if a file is missing, damaged or of another
     number of rows.
     """
-    if rows == 0:  # every sample was left out: such a shard has no chunk
-        return np.empty(record.shape(0), STORED[record.dtype])
-    return CODECS.find(record.encoding).read(states, record, rows)
+    codec = CODECS.find(record.encoding)
+    # Where every sample was left out, a shard has no chunk.
+    return codec.read(states, record, rows) if rows else codec.empty(record)
 
 
 def array_files(record: ArrayRecord) -> list[str]:

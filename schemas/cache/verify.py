@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from schemas.cache.arrays import KINDS, ArrayRecord, StoredStates, by_kind
 from schemas.cache.checksums import Checksums
+from schemas.cache.codec import CODECS
 from schemas.cache.index import read_index
 from schemas.cache.manifest import INDEX, MANIFEST, CacheManifest
 from schemas.cache.open_shard import Shard
@@ -68,8 +69,7 @@ def verify_shard(cache: Path, unit: int, manifest: CacheManifest, sha256: str | 
     prove_samples(shard, manifest.teacher)
     for array in manifest.arrays:
         check_array(path / STATES, array, record.rows(array))
-        if array.dtype != "int32":
-            _check_finite(shard, array)
+        _check_finite(shard, array)
     _check_kinds(shard, manifest)
     # Copies, because the shard's map goes with it.
     ids = pa.array(shard.columns["sample_id"].to_pylist(), pa.string())
@@ -77,13 +77,11 @@ def verify_shard(cache: Path, unit: int, manifest: CacheManifest, sha256: str | 
 
 
 def _check_finite(shard: Shard, array: ArrayRecord) -> None:
-    values = shard.array(array)
+    values, codec = shard.array(array), CODECS.find(array.encoding)
     for start in range(0, len(values), ROWS_AT_ONCE):
-        block = values[start : start + ROWS_AT_ONCE]
-        # A bfloat16 is not finite when all eight bits of its exponent are set.
-        finite = (block & 0x7F80) != 0x7F80 if array.dtype == "bfloat16" else np.isfinite(block)
+        finite = codec.are_finite(array, values[start : start + ROWS_AT_ONCE])
         if not finite.all():
-            row = start + int(np.flatnonzero(~finite.reshape(len(block), -1).all(axis=1))[0])
+            row = start + int(np.flatnonzero(~finite)[0])
             raise CacheError(f"{shard.path}: {array.path} row {row} is not finite; {redo(shard.path)}")
 
 

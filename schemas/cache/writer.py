@@ -5,7 +5,7 @@ and one reading for the checksums, mostly from the page cache.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from schemas.cache.halved import HalvedBatch, write_halved
 from schemas.cache.manifest import MANIFEST, CacheManifest
 from schemas.cache.samples import SAMPLES_SCHEMA, CachedSample, Offsets
 from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord, check_named, read_shard, shard_path
-from schemas.cache.states import write_states
+from schemas.cache.states import Values, write_states
 from schemas.storage.atomic import commit_folder, disk_full, folder_beside, write_text
 from schemas.storage.file_record import list_files
 
@@ -36,14 +36,14 @@ def write_shard(
     cache: Path,
     unit: int,
     samples: Sequence[CachedSample],
-    arrays: dict[str, np.ndarray],
+    arrays: Mapping[str, Values],
     records: Sequence[ArrayRecord],
     fingerprint: str,
     overlong: int,
     owner: str = "",
     halved: Sequence[HalvedBatch] = (),
 ) -> ShardRecord:
-    """Write and commit one shard. `arrays` is keyed by record path, [rows] or [rows, width] in the stored dtype.
+    """Write and commit one shard. `arrays` is keyed by record path, as each array's codec takes them.
 
     If no array has a row per token, tokens and spans are left out too, and samples.arrow is compressed. If the shard
     exists already, it stays and its record is returned. `halved` are batches for which memory ran out.

@@ -28,7 +28,7 @@ def test_format_1_has_these_kinds_in_this_order() -> None:
         ("top_k", (("top_k/ids", "top_k/logprobs"), "tokens", "sparse")),
         ("sampled", (("sampled/ids", "sampled/weights"), "tokens", "sparse")),
     ]
-    assert list(CODECS) == ["raw", "zstd"]
+    assert list(CODECS) == ["fp8", "int8", "raw", "rvq", "zstd"]
 
 
 def test_an_object_that_is_no_kind_is_named() -> None:

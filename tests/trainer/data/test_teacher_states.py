@@ -33,7 +33,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
 
 
 def stored(drawn: Drawn, row: int, kind: str, layer: int = 1) -> np.ndarray:
-    return drawn.cache.states(drawn.positions[row], [drawn.cache.array(kind, layer)])[0]
+    values: np.ndarray = drawn.cache.states(drawn.positions[row], [drawn.cache.array(kind, layer)])[0]
+    return values
 
 
 def test_rows_of_tokens(drawn: Drawn) -> None:
