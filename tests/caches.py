@@ -12,7 +12,7 @@ from schemas.cache.index import write_index
 from schemas.cache.recorded_folder import FILES
 from schemas.cache.writer import write_manifest
 from schemas.configs.extraction import ExtractionConfig
-from schemas.storage.file_record import describe_file
+from schemas.storage.blocks import describe_blocks
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
 
@@ -87,6 +87,6 @@ def without_checksums(cache: Path) -> Path:
 def as_recorded(shard: Path, name: str) -> None:
     """Record the checksum that a file has now: what follows is damage from before it was taken."""
     record = json.loads((shard / "shard.json").read_text())
-    record["files"][name] = describe_file(shard / name).model_dump()
+    record["files"][name] = describe_blocks(shard / name).model_dump()
     (shard / "shard.json").write_text(json.dumps(record))
     (shard.parents[1] / CHECKSUMS).unlink(missing_ok=True)

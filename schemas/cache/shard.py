@@ -11,7 +11,8 @@ from schemas.cache.arrays import ArrayRecord
 from schemas.cache.manifest import SHARDS, CacheManifest
 from schemas.cache.states import array_files
 from schemas.errors import CacheError
-from schemas.storage.file_record import FileRecord, check_size
+from schemas.storage.blocks import BlockedFile
+from schemas.storage.file_record import check_size
 from schemas.storage.record import parse_record, read_content
 from schemas.strict import Strict
 
@@ -31,7 +32,7 @@ class ShardRecord(Strict):
     tokens: Annotated[int, Field(ge=0, description="That are kept: none in a cache of sentence embeddings alone.")]
     truncated: Annotated[int, Field(ge=0, description="Samples cut to the longest length.")]
     overlong: Annotated[int, Field(ge=0, description="Samples left out because they were too long.")]
-    files: Annotated[dict[str, FileRecord], Field(description="Every other file of the shard, by relative path.")]
+    files: Annotated[dict[str, BlockedFile], Field(description="Every other file of the shard, by relative path.")]
 
     def rows(self, array: ArrayRecord) -> int:
         """Rows of one array of this shard."""

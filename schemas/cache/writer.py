@@ -19,7 +19,7 @@ from schemas.cache.samples import SAMPLES_SCHEMA, CachedSample, Offsets
 from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord, check_named, read_shard, shard_path
 from schemas.cache.states import Values, write_states
 from schemas.storage.atomic import commit_folder, disk_full, folder_beside, write_text
-from schemas.storage.file_record import list_files
+from schemas.storage.blocks import list_blocks
 
 NO_SPANS = np.empty((0, 2), np.int32)
 # Of texts without tokens, where the text is most of what lies beside the states: 33 bytes of 92, level 3 makes 40.
@@ -66,7 +66,7 @@ def write_shard(
             tokens=tokens,
             truncated=sum(sample.truncated for sample in samples),
             overlong=overlong,
-            files=list_files(folder, {RECORD}),
+            files=list_blocks(folder, {RECORD}),
         )
         check_named(folder, record, records)
         (folder / RECORD).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -26,9 +26,14 @@ def describe_file(path: Path) -> FileRecord:
 
 def list_files(folder: Path, leave_out: Collection[str] = ()) -> dict[str, FileRecord]:
     """Size and checksum of every file below `folder`, by relative path, except those named in `leave_out`."""
+    return {name: describe_file(path) for name, path in files_below(folder, leave_out).items()}
+
+
+def files_below(folder: Path, leave_out: Collection[str] = ()) -> dict[str, Path]:
+    """Every file below `folder`, by relative path and in order of it, except those named in `leave_out`."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in paths}
-    return {name: describe_file(path) for name, path in names.items() if name not in leave_out}
+    return {name: path for name, path in names.items() if name not in leave_out}
 
 
 def check_size(path: Path, file: FileRecord, way_out: str, raises: type[StillroomError] = CacheError) -> None:

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from schemas.cache.reader import Cache
 from schemas.cache.shard import ShardRecord
 from schemas.errors import CacheError
-from schemas.storage.file_record import list_files
+from schemas.storage.blocks import list_blocks
 from tests.caches import write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.runs.metrics import read_metrics
@@ -191,7 +191,7 @@ def test_verify_asks_the_kind_itself(machine: Machine, cache: Path, tmp_path: Pa
     unit = shard / "states.zarr" / "entropy" / "3" / "unit" / "c" / "0"
     (np.fromfile(unit, "<f8") * 3).tofile(unit)
     record = ShardRecord.model_validate_json((shard / "shard.json").read_text())
-    record = record.model_copy(update={"files": list_files(shard, {"shard.json"})})
+    record = record.model_copy(update={"files": list_blocks(shard, {"shard.json"})})
     (shard / "shard.json").write_text(record.model_dump_json(indent=1) + "\n")
     (damaged / "checksums.json").unlink()
     done = machine.run("jobs.cli", "verify", damaged)

@@ -11,11 +11,11 @@ from pipeline.cluster.result import make_result, shard_bytes
 from pipeline.work.worker import UnitReport
 from schemas.cache.shard import ShardRecord
 from schemas.errors import CorpusError
-from schemas.storage.file_record import FileRecord
+from schemas.storage.blocks import BlockedFile
 
 
 def shard(unit: int, samples: int, tokens: int, **counts: int) -> ShardRecord:
-    files = {name: FileRecord(bytes=size, sha256="0") for name, size in (("samples.arrow", 100), ("a/b", 7 * tokens))}
+    files = {name: BlockedFile(bytes=size, sha256="0") for name, size in (("samples.arrow", 100), ("a/b", 7 * tokens))}
     base = {"truncated": 0, "overlong": 0} | counts
     return ShardRecord(fingerprint="f", unit=unit, samples=samples, tokens=tokens, files=files, **base)
 

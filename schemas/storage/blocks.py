@@ -1,0 +1,62 @@
+"""Checksums of a file's blocks, so that a part of a large file can be compared without reading the rest of it.
+
+XXH3 runs at the speed of memory: some 28 GB/s per core where SHA-256 takes 1.6. It guards against damage, not against
+someone who means harm.
+"""
+
+import hashlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Self
+
+import xxhash
+from pydantic import Field, model_validator
+
+from schemas.storage.file_record import FileRecord, files_below
+from schemas.storage.regular import open_regular
+
+BLOCK_BYTES = 4 << 20
+DIGITS = 16  # of a block's checksum, in hex
+
+
+class BlockedFile(FileRecord):
+    """Size and checksum of one file, and the checksums of its blocks."""
+
+    blocks: Annotated[str | None, Field(pattern=r"^[0-9a-f]*$")] = None
+    """XXH3-64 of each block of 4 MiB, the last of which may be shorter: 16 hex digits each, in order.
+
+    Null in format 1.
+    """
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if self.blocks is not None and len(self.blocks) != self.block_count * DIGITS:
+            raise ValueError(f"{self.bytes:,} bytes have {self.block_count} blocks, of {DIGITS} digits each")
+        return self
+
+    @property
+    def block_count(self) -> int:
+        """How many blocks the file has; an empty one has none."""
+        return -(-self.bytes // BLOCK_BYTES)
+
+
+def hash_block(content: memoryview) -> str:
+    """The checksum of one block, as a `BlockedFile` holds it."""
+    return xxhash.xxh3_64_hexdigest(content)
+
+
+def describe_blocks(path: Path) -> BlockedFile:
+    """Size and checksums of a file as it is now. Reads every byte of it once, in bounded memory."""
+    whole, blocks, size = hashlib.sha256(), list[str](), 0
+    buffer = memoryview(bytearray(BLOCK_BYTES))
+    with open_regular(path) as file:
+        while read := file.readinto(buffer):
+            whole.update(buffer[:read])
+            blocks.append(hash_block(buffer[:read]))
+            size += read
+    return BlockedFile(bytes=size, sha256=whole.hexdigest(), blocks="".join(blocks))
+
+
+def list_blocks(folder: Path, leave_out: Collection[str] = ()) -> dict[str, BlockedFile]:
+    """Size and checksums of every file below `folder`, by relative path, except those named in `leave_out`."""
+    return {name: describe_blocks(path) for name, path in files_below(folder, leave_out).items()}
