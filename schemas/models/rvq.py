@@ -4,24 +4,36 @@ A row is a string of bytes: its gain, its centroid if the tables have any, and o
 components of one band by one of 256 entries. How many stages a row has follows from its size; a row of 2 d bytes is
 its state in bfloat16, and a coded one is always shorter.
 
-Shapes: N rows, d hidden size, k components, B bands, S stages, W the widest band.
+Costs, on one CPU core, of rows 640 wide: 3 us for the look-ups of 240 stages, and 10 us for the product with the
+decoder, which `fold` spares. Of shorter rows the product is smaller.
+
+Shapes: N rows, d hidden size, k components, K those that `coordinates` gives, B bands, S stages, W the widest band,
+R raw rows; of one chunk, n rows, s stages, b bands and q components that they refine.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 WIDEST = 8  # components of a band
-NUMBERS_AT_ONCE = 2**23  # looked up: 32 MB
+ROWS_ON_CPU = 256  # whose look-ups stay in a core's cache
+STEP = 8  # stages: chunks of rows whose longest differ by less are looked up alike
+CODES_ON_GPU = 2**24  # looked up at once: 200 MB
 
 
 @dataclass(frozen=True)
 class RVQTables:
-    """What rows of one array are decoded by; the fields are the tensors of its file in codecs/."""
+    """What rows of one array are decoded by; the fields are the tensors of its file in codecs/.
+
+    Wherever rows are decoded, `data` [bytes] uint8 holds them one after the other, `size_N` (integers) says how many
+    bytes each has, and `raw_R` which of them are raw: left out, it is looked up, for which a GPU must be waited for.
+    """
 
     mean_d: Tensor
     decoder_kd: Tensor
@@ -53,53 +65,151 @@ class RVQTables:
         return 2 * len(self.mean_d)
 
     @cached_property
-    def _places(self) -> Tensor:
-        """[k] long: where each component stands in [B, W], flat."""
-        starts, ends = self.bands.long().unbind(1)
-        band_k = torch.repeat_interleave(torch.arange(len(starts), device=starts.device), ends - starts)
-        return band_k * WIDEST + torch.arange(len(band_k), device=starts.device) - starts[band_k]
+    def kept_K(self) -> Tensor:
+        """[K] long: the components that `coordinates` gives, in its order. Only a raw row has any other."""
+        refined = self._look_up(len(self.band_S)).component_q
+        if not len(self.centroids):
+            return refined
+        all_k = torch.arange(len(self.decoder_kd), device=refined.device)
+        return torch.cat([refined, all_k[~torch.isin(all_k, refined)]])
 
-    def coordinates(self, data: Tensor, size_N: Tensor) -> Tensor:
-        """y [N, k] in float32 of rows of `size_N` bytes (int32), one after the other in `data`: x = mean + y decoder.
-
-        What lies outside the components that are kept is lost, also of a raw row.
-        """
+    def coordinates(self, data: Tensor, size_N: Tensor, raw_R: Tensor | None = None) -> Tensor:
+        """y [N, K] in float32: x = mean + y decoder[kept]. What a raw row has beyond the components kept is lost."""
         start_N = _starts(size_N)
-        y_Nk = data.new_empty(len(size_N), len(self.decoder_kd), dtype=torch.float32)
-        step = max(1, NUMBERS_AT_ONCE // max(1, len(self.band_S) * WIDEST))
-        for first in range(0, len(size_N), step):
-            some = slice(first, first + step)
-            y_Nk[some] = self._refined(data, start_N[some], size_N[some])
-        raw_R, raw_Rd = self._raw(data, start_N, size_N)
-        y_Nk[raw_R] = (raw_Rd - self.mean_d) @ self.encoder_dk
-        return y_Nk
+        y_NK = torch.zeros(len(size_N), len(self.kept_K), device=data.device)
+        for rows, look_up in self._chunks(size_N):
+            gain_n1, y_nq = self._refine(data, start_N[rows], size_N[rows], look_up)
+            y_NK[rows, : y_nq.shape[1]] = y_nq
+            if len(self.centroids):
+                y_NK[rows] += self.centroids[:, self.kept_K][self._centroid(data, start_N[rows])] * gain_n1
+        raw_R, raw_Rd = self._raw(data, start_N, size_N, raw_R)
+        if len(raw_R):
+            y_NK[raw_R] = (raw_Rd - self.mean_d) @ self.encoder_dk[:, self.kept_K]
+        return y_NK
 
-    def states(self, data: Tensor, size_N: Tensor) -> Tensor:
-        """x [N, d] in float32 of the same rows; raw ones exactly as they were."""
-        x_Nd = torch.addmm(self.mean_d, self.coordinates(data, size_N), self.decoder_kd)
-        raw_R, raw_Rd = self._raw(data, _starts(size_N), size_N)
-        x_Nd[raw_R] = raw_Rd
+    def states(self, data: Tensor, size_N: Tensor, raw_R: Tensor | None = None) -> Tensor:
+        """x [N, d] in float32; raw ones exactly as they were."""
+        start_N = _starts(size_N)
+        x_Nd = torch.empty(len(size_N), len(self.mean_d), device=data.device)
+        for rows, look_up in self._chunks(size_N):
+            gain_n1, y_nq = self._refine(data, start_N[rows], size_N[rows], look_up)
+            x_nd = torch.addmm(self.mean_d, y_nq, self._decoder_Kd[: y_nq.shape[1]])
+            if len(self.centroids):
+                x_nd.addcmul_(self._centroid_states[self._centroid(data, start_N[rows])], gain_n1)
+            x_Nd[rows] = x_nd
+        raw_R, raw_Rd = self._raw(data, start_N, size_N, raw_R)
+        if len(raw_R):
+            x_Nd[raw_R] = raw_Rd
         return x_Nd
 
-    def _refined(self, data: Tensor, start_N: Tensor, size_N: Tensor) -> Tensor:
-        """Raw rows come out as something finite."""
-        kept_N = (size_N.long() - self.header).clamp_max(len(self.band_S))
-        stage_S = torch.arange(len(self.band_S), device=data.device)
-        place_NS = (start_N + self.header)[:, None] + torch.minimum(stage_S, (kept_N - 1).clamp_min(0)[:, None])
-        code_NS = data[place_NS.clamp_max(len(data) - 1)].long()
-        entries = self.codebooks.flatten(0, 1)[stage_S * 256 + code_NS].float()
-        entries *= (stage_S < kept_N[:, None])[..., None]
-        y_NBW = entries.new_zeros(len(start_N), len(self.bands), WIDEST).index_add_(1, self.band_S, entries)
-        y_Nk = (y_NBW * self.scales_TB[kept_N][..., None]).flatten(1)[:, self._places]
-        if len(self.centroids):
-            y_Nk += self.centroids[data[start_N + 1].long()]
-        return y_Nk * self.gains[data[start_N].long()][:, None]
+    def fold(self, weight_Vd: Tensor, bias_V: Tensor | None) -> tuple[Tensor, Tensor]:
+        """W' [V, K] and b' [V] in float32, such that x W^T + b = y W'^T + b' of y, the coordinates of x."""
+        weight_Vd = weight_Vd.float()
+        moved_V = weight_Vd @ self.mean_d
+        return weight_Vd @ self._decoder_Kd.T, moved_V if bias_V is None else moved_V + bias_V.float()
 
-    def _raw(self, data: Tensor, start_N: Tensor, size_N: Tensor) -> tuple[Tensor, Tensor]:
+    def _chunks(self, size_N: Tensor) -> Iterator[tuple[Tensor | slice, "_LookUp"]]:
+        """Rows to be decoded together, and by what.
+
+        On a CPU rows of like lengths, so that short ones cost less; a GPU would have to be waited for to know lengths.
+        """
+        stages = len(self.band_S)
+        if size_N.device.type != "cpu":
+            step = max(1, CODES_ON_GPU // max(1, stages))
+            for first in range(0, len(size_N), step):
+                yield slice(first, first + step), self._look_up(stages)
+            return
+        for rows_n in size_N.argsort(stable=True).split(ROWS_ON_CPU):
+            longest = int(size_N[rows_n].max()) - self.header if len(rows_n) else 0
+            yield rows_n, self._look_up(min(stages, -(-longest // STEP) * STEP))
+
+    def _refine(self, data: Tensor, start_n: Tensor, size_n: Tensor, tables: "_LookUp") -> tuple[Tensor, Tensor]:
+        """Gains [n, 1], and what the stages say of the components they refine, [n, q]; of raw rows, anything."""
+        gain_n1, stages_n = self.gains[data[start_n].long()][:, None], (size_n.long() - self.header)
+        if not len(tables.order_s):
+            return gain_n1, gain_n1[:, :0]
+        place_ns = (start_n + self.header)[:, None] + tables.order_s
+        entry_ns = data.take(place_ns.clamp_max_(len(data) - 1)) + tables.first_entry_s
+        entry_ns = torch.where(tables.order_s < stages_n[:, None], entry_ns, len(self._entries) - 1)
+        first_nb = torch.arange(len(size_n), device=data.device)[:, None] * entry_ns.shape[1] + tables.first_b
+        sums = embedding_bag(entry_ns.flatten(), self._entries, first_nb.flatten().int(), mode="sum")
+        sums_nbW = sums.view(len(size_n), -1, WIDEST)
+        if self._has_scales:
+            sums_nbW *= self.scales_TB[stages_n.clamp_max(len(self.band_S))][:, tables.band_b, None]
+        return gain_n1, sums_nbW.flatten(1).index_select(1, tables.column_q).mul_(gain_n1)
+
+    def _centroid(self, data: Tensor, start_n: Tensor) -> Tensor:
+        return data[start_n + 1].long()
+
+    def _raw(self, data: Tensor, start_N: Tensor, size_N: Tensor, raw_R: Tensor | None) -> tuple[Tensor, Tensor]:
         """Which rows are raw, [R], and their states, [R, d]."""
-        raw_R = (size_N == self.raw_size).nonzero()[:, 0]
+        if raw_R is None:
+            raw_R = (size_N == self.raw_size).nonzero()[:, 0]
         place_Rx = start_N[raw_R][:, None] + torch.arange(self.raw_size, device=data.device)
         return raw_R, data[place_Rx].view(torch.bfloat16).float()
+
+    @cached_property
+    def _entries(self) -> Tensor:
+        """[S * 256 + 1, W] float32: the codebooks, and zeros for stages that a row does not have."""
+        entries = self.codebooks.flatten(0, 1).float()
+        return torch.cat([entries, entries.new_zeros(1, WIDEST)])
+
+    @cached_property
+    def _decoder_Kd(self) -> Tensor:
+        return self.decoder_kd[self.kept_K]
+
+    @cached_property
+    def _centroid_states(self) -> Tensor:
+        """[256, d], the mean left out."""
+        return self.centroids @ self.decoder_kd
+
+    @cached_property
+    def _has_scales(self) -> bool:
+        return bool((self.scales_TB != 1).any())
+
+    def _look_up(self, stages: int) -> "_LookUp":
+        if stages not in self._look_ups:
+            self._look_ups[stages] = _LookUp.of(self, stages)
+        return self._look_ups[stages]
+
+    @cached_property
+    def _look_ups(self) -> dict[int, "_LookUp"]:
+        return {}
+
+
+@dataclass(frozen=True)
+class _LookUp:
+    """In which order the first s stages are looked up: band by band, in the order in which they are first refined.
+
+    So what fewer stages refine stands first among what more do.
+    """
+
+    order_s: Tensor  # long: the stages
+    first_entry_s: Tensor  # int32: of each, among the entries
+    band_b: Tensor  # long: the bands
+    first_b: Tensor  # long: where the stages of each begin
+    component_q: Tensor  # long: the components that they refine
+    column_q: Tensor  # long: where each stands in [b, W], flat
+
+    @classmethod
+    def of(cls, tables: RVQTables, stages: int) -> Self:
+        stages_of: dict[int, list[int]] = {}
+        for stage, band in enumerate(tables.band_S[:stages].tolist()):
+            stages_of.setdefault(band, []).append(stage)
+        order = [stage for its_stages in stages_of.values() for stage in its_stages]
+        parts = [range(*tables.bands[band].tolist()) for band in stages_of]
+
+        def long(numbers: list[int]) -> Tensor:
+            return torch.tensor(numbers, dtype=torch.long, device=tables.gains.device)
+
+        return cls(
+            order_s=long(order),
+            first_entry_s=long(order).int() * 256,
+            band_b=long(list(stages_of)),
+            first_b=long([0, *accumulate(map(len, stages_of.values()))][:-1]),
+            component_q=long([component for part in parts for component in part]),
+            column_q=long([WIDEST * place + column for place, part in enumerate(parts) for column in range(len(part))]),
+        )
 
 
 def _starts(size_N: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pipeline.encoding.encoder import EncodedRows, Encoder
 from pipeline.encoding.train import keep_energy, train_final, train_inner
 from schemas.models.rvq import RVQTables
 from tests.pipeline.encoding.layers import WIDTH, layer
+from tests.schemas.models.naive_rvq import decode
 
 STAGES = 20
 
@@ -31,30 +32,6 @@ def encoder(request: pytest.FixtureRequest) -> Encoder:
     return make()
 
 
-def decode(tables: RVQTables, rows: EncodedRows) -> np.ndarray:
-    """[N, d] float64, row by row and stage by stage."""
-    t = {field.name: getattr(tables, field.name).numpy() for field in fields(tables)}
-    header, data, states, start = 1 + (len(t["centroids"]) > 0), rows.data.numpy(), [], 0
-    for size in rows.size_N.tolist():
-        if size == 2 * WIDTH:
-            bits = data[start : start + 2 * WIDTH].view(np.uint16).astype(np.uint32) << 16
-            states.append(bits.view(np.float32).astype(np.float64))
-            start += 2 * WIDTH
-            continue
-        y = np.zeros(len(t["decoder_kd"]))
-        for stage in range(size - header):
-            first, end = t["bands"][t["band_S"][stage]]
-            y[first:end] += t["codebooks"][stage, data[start + header + stage], : end - first].astype(np.float64)
-        for band, (first, end) in enumerate(t["bands"]):
-            y[first:end] *= t["scales_TB"][size - header, band]
-        if header == 2:
-            y += t["centroids"][data[start + 1]]
-        states.append(t["mean_d"] + t["gains"][data[start]] * y @ t["decoder_kd"].astype(np.float64))
-        start += size
-    assert start == len(data)
-    return np.stack(states)
-
-
 def starts(encoder: Encoder, rows: EncodedRows) -> Tensor:
     return rows.size_N.long().cumsum(0) - rows.size_N
 
@@ -65,7 +42,7 @@ def test_rows_are_decoded_as_a_plain_loop_decodes_them(encoder: Encoder, price: 
     held_out[7] *= 1e30  # beyond all that was seen: kept raw
     rows = encoder.at(price).encode(held_out)
     assert rows.size_N[7] == 2 * WIDTH
-    wanted = torch.from_numpy(decode(encoder.tables, rows))
+    wanted = torch.from_numpy(decode(encoder.tables, rows.data, rows.size_N))
     found = encoder.tables.states(rows.data, rows.size_N)
     torch.testing.assert_close(found[8:].double(), wanted[8:], rtol=1e-4, atol=1e-3)
     assert torch.equal(found[7], held_out[7].float())
@@ -92,7 +69,9 @@ def test_the_error_that_is_said_is_the_decoded_rows_own(encoder: Encoder) -> Non
         **{f.name: getattr(plain.tables, f.name) for f in fields(RVQTables)}
         | {"scales_TB": torch.ones_like(plain.tables.scales_TB)}
     )
-    difference = (torch.from_numpy(decode(unscaled, rows)) - held_out.double()) @ plain.tables.encoder_dk.double()
+    difference = (
+        torch.from_numpy(decode(unscaled, rows.data, rows.size_N)) - held_out.double()
+    ) @ plain.tables.encoder_dk.double()
     coded = rows.size_N != 2 * WIDTH
     gain = plain.tables.gains[rows.data[starts(plain, rows)].long()].double()
     squares = (difference.square() * plain.weight_k).sum(1)
