@@ -76,7 +76,7 @@ def _show_sample(console: Console, sample: CachedSample) -> None:
         f"\nsample {sample.id}: {len(sample.text):,} characters, {len(sample.token_ids):,} tokens, "
         f"{len(sample.words)} words, "
         f"{len(sample.noun_phrases)} noun and {len(sample.verb_phrases)} verb phrases; shown: [noun phrase], "
-        "{verb phrase}, prompt dim",
+        "{verb phrase}, what is not learnt dim",
         soft_wrap=True,
     )
     console.print(mark(sample, _phrase_marks(sample)))

@@ -70,11 +70,11 @@ def show_student(path: Path, student: str, max_tokens: int | None, sample_id: st
 
 def _show_alignment(console: Console, sample: CachedSample, text_tokenizer: StudentTokenizer) -> None:
     (text,) = text_tokenizer([sample])
-    labels, _, spans = aligned_spans(sample.token_offsets, text.offsets, sample.prompt_end)
+    labels, _, spans = aligned_spans(sample.token_offsets, text.offsets, sample.targets)
     ends = {span: int(sample.token_offsets[labels == span, 1].max()) for span in range(spans)}
     console.print(
         f"\nsample {sample.id}: {len(sample.token_ids):,} tokens of the teacher's, {len(text.ids):,} of the student's, "
-        f"{spans:,} aligned spans; shown: | where a span ends, prompt dim",
+        f"{spans:,} aligned spans; shown: | where a span ends, what is not learnt dim",
         soft_wrap=True,
     )
     console.print(mark(sample, dict.fromkeys(ends.values(), "|")))

@@ -63,8 +63,15 @@ def read_all(path: Path) -> Truth:
     found: Truth = {"manifest": cache.manifest.model_dump_json()}
     for position in range(len(cache)):
         sample = cache.sample(position)
-        columns = (sample.token_ids, sample.token_offsets, sample.words, sample.noun_phrases, sample.verb_phrases)
-        found[f"sample {position}"] = (sample.id, sample.text, sample.prompt_end, sample.truncated)
+        columns = (
+            sample.token_ids,
+            sample.token_offsets,
+            sample.words,
+            sample.noun_phrases,
+            sample.verb_phrases,
+            sample.targets,
+        )
+        found[f"sample {position}"] = (sample.id, sample.text, sample.turns, sample.truncated)
         found[f"columns {position}"] = [column.tobytes() for column in columns]
         states = cache.states(position, cache.manifest.arrays)
         found[f"states {position}"] = [(values.dtype.str, values.shape, values.tobytes()) for values in states]

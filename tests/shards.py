@@ -40,7 +40,7 @@ def samples(tag: str, lengths: list[int]) -> list[CachedSample]:
         CachedSample(
             id=f"{tag}{i}",
             text=f"é 漢🙂{'x' * length}",
-            prompt_end=2,
+            targets=np.array([[2, 4 + length]], np.int32),
             truncated=i == 1,
             token_ids=np.arange(length, dtype=np.int32) + i,
             token_offsets=np.stack([np.arange(length), np.arange(length) + 1], axis=1).astype(np.int32),

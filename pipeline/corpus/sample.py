@@ -32,7 +32,7 @@ class AnnotatedSample:
 
     id: str
     text: str
-    prompt_end: int  # characters; the response is text[prompt_end:]
+    targets: np.ndarray  # [n, 2] int32, characters that are learnt; see schemas.cache.targets
     truncated: bool
     token_ids: np.ndarray  # [T] int32
     token_offsets: np.ndarray  # [T, 2] int32, [start, end) in text; empty for special tokens

@@ -17,7 +17,7 @@ def as_cached(sample: AnnotatedSample) -> CachedSample:
     return CachedSample(
         id=sample.id,
         text=sample.text,
-        prompt_end=sample.prompt_end,
+        targets=sample.targets,
         truncated=sample.truncated,
         token_ids=sample.token_ids,
         token_offsets=sample.token_offsets,

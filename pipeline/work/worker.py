@@ -28,6 +28,7 @@ from schemas.cache.arrays import keeps_tokens
 from schemas.cache.halved import HalvedBatch
 from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, read_manifest
 from schemas.cache.shard import ShardRecord, read_shard, shard_path
+from schemas.cache.targets import response_targets
 from schemas.cache.writer import write_shard
 from schemas.configs.extraction import ExtractionConfig, TeacherConfig
 from schemas.errors import AnnotatorError, CacheError, ModelError, ResourceError
@@ -95,10 +96,7 @@ def annotate_unit(job: Job, number: int, samples: list[Sample]) -> AnnotatedUnit
     tokenized, counts = tokenize(samples, tokenizer, teacher, job.config.corpus.overlong)
     special = SpecialTokens(tokenizer)
     spans = _find_spans(job, tokenized, special) if keeps_tokens(job.manifest.arrays) else [NO_SPANS] * len(tokenized)
-    annotated = [
-        AnnotatedSample(t.id, t.text, t.prompt_end, t.truncated, t.token_ids, t.token_offsets, s)
-        for t, s in zip(tokenized, spans, strict=True)
-    ]
+    annotated = [_annotated(t, s) for t, s in zip(tokenized, spans, strict=True)]
     return AnnotatedUnit(number, annotated, counts)
 
 
@@ -202,6 +200,13 @@ def _load_teacher(config: TeacherConfig, manifest: CacheManifest, folders: Model
             f"the GPU has no memory for the teacher, or for one sample of {config.max_tokens:,} tokens ({error}); give "
             "every worker a GPU of its own (workers.gpus: 1) or a larger one and run the same command again"
         ) from error
+
+
+def _annotated(tokens: TokenizedSample, spans: Spans) -> AnnotatedSample:
+    targets = response_targets(tokens.prompt_end, len(tokens.text))
+    return AnnotatedSample(
+        tokens.id, tokens.text, targets, tokens.truncated, tokens.token_ids, tokens.token_offsets, spans
+    )
 
 
 def _absolute(name: str) -> str:

@@ -9,12 +9,14 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.cache.arrays import ArrayRecord
-from schemas.cache.samples import SAMPLES_SCHEMA, CachedSample
+from schemas.cache.samples import SAMPLES_SCHEMAS, CachedSample, Turn
 from schemas.cache.shard import SAMPLES, STATES, ShardRecord, redo
 from schemas.cache.states import map_array
+from schemas.cache.targets import response_targets
 from schemas.errors import CacheError
 
 LISTS = ("token_ids", "token_offsets", "words", "noun_phrases", "verb_phrases")
+LISTS_OF = {1: LISTS, 2: ("targets", *LISTS)}  # by the version of samples.arrow
 
 
 class Shard:
@@ -26,26 +28,33 @@ class Shard:
         This trusts what the file says; `schemas.cache.proof` checks it.
         """
         self.path, self.record = path, record
-        table = _read_samples(path / SAMPLES)
+        table, self.version = _read_samples(path / SAMPLES)
         if len(table) != self.record.samples:
             raise CacheError(
                 f"{path / SAMPLES} has {len(table)} rows, shard.json says {self.record.samples}; extract again"
             )
         # One record batch per shard: its only chunk is the map itself, where combining chunks would copy it.
         self.columns: dict[str, Any] = {name: table.column(name).chunk(0) for name in table.column_names}
-        self.lists = {name: Ragged(self.columns[name]) for name in LISTS}
+        self.lists = {name: Ragged(self.columns[name]) for name in LISTS_OF[self.version]}
         self.row_start: np.ndarray = self.columns["row_start"].to_numpy()
         self.row_count: np.ndarray = self.columns["row_count"].to_numpy()
 
     def sample(self, row: int) -> CachedSample:
         """The sample in one row of samples.arrow."""
+        text = self.columns["text"][row].as_py()
+        lists: dict[str, Any] = {name: column[row] for name, column in self.lists.items()}
         return CachedSample(
             id=self.columns["sample_id"][row].as_py(),
-            text=self.columns["text"][row].as_py(),
-            prompt_end=self.columns["prompt_end"][row].as_py(),
+            text=text,
             truncated=self.columns["truncated"][row].as_py(),
-            **{name: column[row] for name, column in self.lists.items()},
+            **lists | self._learnt(row, len(text)),
         )
+
+    def _learnt(self, row: int, length: int) -> dict[str, Any]:
+        """What is learnt of a text, beside its lists: of version 1, the targets that its prompt leaves."""
+        if self.version == 1:
+            return {"targets": response_targets(self.columns["prompt_end"][row].as_py(), length)}
+        return {"turns": tuple(Turn(**turn) for turn in self.columns["turns"][row].as_py())}
 
     def rows(self, row: int) -> tuple[int, int]:
         """First row and number of rows of one sample in every array of one row per token."""
@@ -57,13 +66,16 @@ class Shard:
 
 
 class Ragged:
-    """A list column as offsets and flat values: a row is a slice, without a copy."""
+    """A list column as offsets and flat values: a row is a slice, without a copy, except of turns."""
 
     def __init__(self, column: pa.ListArray):
         self.offsets: np.ndarray = column.offsets.to_numpy()
         values = column.values
-        pairs = pa.types.is_fixed_size_list(values.type)
-        flat = (values.values if pairs else values).to_numpy()
+        if pa.types.is_struct(values.type):  # turns: their start and end
+            flat = np.stack([values.field(name).to_numpy() for name in ("start", "end")], 1)
+        else:
+            flat = (values.values if pa.types.is_fixed_size_list(values.type) else values).to_numpy()
+        pairs = not pa.types.is_integer(values.type)
         self.values: np.ndarray = flat.reshape(-1, 2) if pairs else flat
 
     def __getitem__(self, row: int) -> np.ndarray:
@@ -76,13 +88,15 @@ class Ragged:
         return np.diff(self.offsets)
 
 
-def _read_samples(path: Path) -> pa.Table:
+def _read_samples(path: Path) -> tuple[pa.Table, int]:
+    """The table and its version."""
     try:
         table = pa.ipc.open_file(pa.memory_map(os.fsencode(path))).read_all()
         table.validate()  # or a length that is damaged would be read beyond the map's end; costs microseconds
     except (OSError, pa.ArrowException) as error:
         raise CacheError(f"cannot read {path}: {error}; {redo(path.parent)}") from error
-    if not table.schema.equals(SAMPLES_SCHEMA, check_metadata=True):
+    versions = [v for v, schema in SAMPLES_SCHEMAS.items() if table.schema.equals(schema, check_metadata=True)]
+    if not versions:
         raise CacheError(
             f"{path} is not of the format that this stillroom reads; use the one that wrote it, or extract again"
         )
@@ -90,11 +104,14 @@ def _read_samples(path: Path) -> pa.Table:
         column = table.column(name)
         if column.num_chunks != 1 or any(part.null_count for part in _parts(column.chunk(0))):
             raise CacheError(f"{path}: column {name} lacks a value, or is in pieces; {redo(path.parent)}")
-    return table
+    return table, versions[0]
 
 
 def _parts(column: pa.Array) -> Iterator[pa.Array]:
-    """A column and, of lists, what they hold."""
+    """A column and, of lists and structures, what they hold."""
     yield column
+    if pa.types.is_struct(column.type):
+        for place in range(column.type.num_fields):
+            yield column.field(place)
     if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
         yield from _parts(column.values)

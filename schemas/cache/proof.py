@@ -24,8 +24,7 @@ def prove_samples(shard: Shard, teacher: TeacherRecord) -> None:
     _require_whole(shard)
     _require_rows(shard)
     lengths = pc.utf8_length(shard.columns["text"]).to_numpy()
-    prompt_end = shard.columns["prompt_end"].to_numpy()
-    _require(shard, (prompt_end >= 0) & (prompt_end <= lengths), "its prompt ends outside its text")
+    _require_learnt(shard, lengths)
     _require_tokens(shard, teacher, lengths)
     for name in SPANS:
         spans = shard.lists[name]
@@ -44,7 +43,8 @@ def _require_whole(shard: Shard) -> None:
             column.validate(full=True)
         except pa.ArrowException as error:
             raise CacheError(f"{path}: column {name} is damaged: {error}; {redo(shard.path)}") from error
-    for name, lists in shard.lists.items():
+    turns = {} if shard.version == 1 else {"turns": Ragged(shard.columns["turns"])}
+    for name, lists in (shard.lists | turns).items():
         if lists.offsets[0] != 0 or lists.offsets[-1] != len(lists.values):
             raise CacheError(f"{path}: column {name} holds what belongs to no sample; {redo(shard.path)}")
 
@@ -62,6 +62,22 @@ def _require_rows(shard: Shard) -> None:
     ):
         if recorded != found:
             raise CacheError(f"{shard.path / RECORD} says {name} {recorded}, and it is {found}; {redo(shard.path)}")
+
+
+def _require_learnt(shard: Shard, lengths: np.ndarray) -> None:
+    """The parts of a text that are learnt, and its turns, of which some may be empty."""
+    if shard.version == 1:
+        prompt_end = shard.columns["prompt_end"].to_numpy()
+        _require(shard, (prompt_end >= 0) & (prompt_end <= lengths), "its prompt ends outside its text")
+        return
+    targets, turns = shard.lists["targets"], Ragged(shard.columns["turns"])
+    for ranges, what, least in ((targets, "targets", 1), (turns, "turns", 0)):
+        start, end = ranges.values[:, 0], ranges.values[:, 1]
+        inside = (start >= 0) & (end - start >= least) & (end <= np.repeat(lengths, ranges.counts))
+        _require(shard, _each(ranges, inside), f"its {what} leave its text")
+        _require(shard, _each(ranges, _follows(ranges, start, end)), f"its {what} overlap or are out of order")
+    roles = pc.utf8_length(shard.columns["turns"].values.field("role")).to_numpy()
+    _require(shard, _each(turns, roles > 0), "a turn of it has no role")
 
 
 def _require_tokens(shard: Shard, teacher: TeacherRecord, lengths: np.ndarray) -> None:
@@ -83,9 +99,15 @@ def _require_tokens(shard: Shard, teacher: TeacherRecord, lengths: np.ndarray) -
 
 def _ascends(lists: Ragged, values: np.ndarray) -> np.ndarray:
     """For every value, whether it is the first of its list or not less than the one before."""
-    ascends = np.diff(values, prepend=values[:1]) >= 0
-    ascends[lists.offsets[:-1][lists.counts > 0]] = True
-    return ascends
+    return _follows(lists, values, values)
+
+
+def _follows(lists: Ragged, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """For every range, whether it is the first of its list or begins where the one before ends, or later."""
+    follows = np.ones(len(start), bool)
+    follows[1:] = start[1:] >= end[:-1]
+    follows[lists.offsets[:-1][lists.counts > 0]] = True
+    return follows
 
 
 def _each(lists: Ragged, good: np.ndarray) -> np.ndarray:

@@ -6,27 +6,43 @@ import numpy as np
 import pyarrow as pa
 
 VERSION_KEY = b"stillroom-samples"
-VERSION_VALUE = b"1"
+VERSION = 2
 
 # [n, 2] pairs of [start, end) in the sample's text.
 Offsets = pa.list_(pa.list_(pa.int32(), 2))
+Turns = pa.list_(pa.struct([("role", pa.string()), ("start", pa.int32()), ("end", pa.int32())]))
 
-SAMPLES_SCHEMA = pa.schema(
-    [
-        pa.field("sample_id", pa.string(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),  # prompt + response, cut where the teacher's tokens end
-        pa.field("prompt_end", pa.int32(), nullable=False),  # the response is text[prompt_end:]
-        pa.field("truncated", pa.bool_(), nullable=False),
-        pa.field("token_ids", pa.list_(pa.int32()), nullable=False),
-        pa.field("token_offsets", Offsets, nullable=False),  # special tokens have an empty range
-        pa.field("words", Offsets, nullable=False),
-        pa.field("noun_phrases", Offsets, nullable=False),
-        pa.field("verb_phrases", Offsets, nullable=False),
-        pa.field("row_start", pa.int64(), nullable=False),  # first row of this sample in every array of states.zarr
-        pa.field("row_count", pa.int32(), nullable=False),  # equals len(token_ids)
+# What is learnt of a text, by version.
+_LEARNT = {
+    1: [pa.field("prompt_end", pa.int32(), nullable=False)],  # the response is text[prompt_end:]
+    2: [
+        pa.field("targets", Offsets, nullable=False),  # see schemas.cache.targets
+        pa.field("turns", Turns, nullable=False),  # of a conversation; otherwise there are none
     ],
-    metadata={VERSION_KEY: VERSION_VALUE},
-)
+}
+
+
+def _samples_schema(version: int) -> pa.Schema:
+    return pa.schema(
+        [
+            pa.field("sample_id", pa.string(), nullable=False),
+            pa.field("text", pa.string(), nullable=False),  # cut where the teacher's tokens end
+            *_LEARNT[version],
+            pa.field("truncated", pa.bool_(), nullable=False),
+            pa.field("token_ids", pa.list_(pa.int32()), nullable=False),
+            pa.field("token_offsets", Offsets, nullable=False),  # special tokens have an empty range
+            pa.field("words", Offsets, nullable=False),
+            pa.field("noun_phrases", Offsets, nullable=False),
+            pa.field("verb_phrases", Offsets, nullable=False),
+            pa.field("row_start", pa.int64(), nullable=False),  # first row of this sample in arrays of rows per token
+            pa.field("row_count", pa.int32(), nullable=False),  # equals len(token_ids)
+        ],
+        metadata={VERSION_KEY: str(version).encode()},
+    )
+
+
+SAMPLES_SCHEMAS = {version: _samples_schema(version) for version in _LEARNT}  # those that are readable
+SAMPLES_SCHEMA = SAMPLES_SCHEMAS[VERSION]  # the one that is written
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -40,15 +56,25 @@ INDEX_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
+class Turn:
+    """A part of a conversation: who speaks, and where in the text."""
+
+    role: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
 class CachedSample:
     """One sample as the pipeline wrote it. Offsets count characters of `text`."""
 
     id: str
     text: str
-    prompt_end: int
+    targets: np.ndarray  # [n, 2] int32: what the student learns to predict; see `schemas.cache.targets`
     truncated: bool
     token_ids: np.ndarray  # [T] int32; T is 0 in a cache of sentence embeddings alone
     token_offsets: np.ndarray  # [T, 2] int32
     words: np.ndarray  # [n, 2] int32
     noun_phrases: np.ndarray
     verb_phrases: np.ndarray
+    turns: tuple[Turn, ...] = ()  # of a conversation, in order

@@ -6,7 +6,7 @@ and one reading for the checksums, mostly from the page cache.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow as pa
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
 from schemas.cache.halved import HalvedBatch, write_halved
 from schemas.cache.manifest import MANIFEST, CacheManifest
-from schemas.cache.samples import SAMPLES_SCHEMA, CachedSample, Offsets
+from schemas.cache.samples import SAMPLES_SCHEMA, CachedSample, Offsets, Turns
 from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord, check_named, read_shard, shard_path
 from schemas.cache.states import Values, write_states
 from schemas.storage.atomic import commit_folder, disk_full, folder_beside, write_text
@@ -93,7 +93,8 @@ def _write_samples(path: Path, samples: Sequence[CachedSample], options: pa.ipc.
     columns = {
         "sample_id": pa.array([sample.id for sample in samples], pa.string()),
         "text": pa.array([sample.text for sample in samples], pa.string()),
-        "prompt_end": pa.array([sample.prompt_end for sample in samples], pa.int32()),
+        "targets": _lists([sample.targets for sample in samples], Offsets),
+        "turns": pa.array([[asdict(turn) for turn in sample.turns] for sample in samples], Turns),
         "truncated": pa.array([sample.truncated for sample in samples], pa.bool_()),
         "token_ids": _lists([sample.token_ids for sample in samples], pa.list_(pa.int32())),
         "token_offsets": _lists([sample.token_offsets for sample in samples], Offsets),

@@ -26,6 +26,7 @@ from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
 from schemas.cache.shard import STATES, shard_path
 from schemas.cache.states import map_array
+from schemas.cache.targets import response_targets
 from schemas.cache.teacher import TeacherRecord
 from schemas.cache.writer import write_manifest, write_shard
 from schemas.storage.fingerprint import fingerprint
@@ -70,7 +71,9 @@ def make_cache(folder: Path, shards: int, samples: int, layers: int) -> Cache:
 def _sample(name: str, tokens: int) -> CachedSample:
     none = np.empty((0, 2), np.int32)
     offsets = np.stack([np.arange(tokens), np.arange(1, tokens + 1)], 1).astype(np.int32)
-    return CachedSample(name, "x" * tokens, 0, False, np.zeros(tokens, np.int32), offsets, none, none, none)
+    return CachedSample(
+        name, "x" * tokens, response_targets(0, tokens), False, np.zeros(tokens, np.int32), offsets, none, none, none
+    )
 
 
 def first_touch(folder: Path, arrays: list[ArrayRecord]) -> tuple[float, float]:

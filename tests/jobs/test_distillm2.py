@@ -88,9 +88,9 @@ def test_what_the_student_wrote_is_a_cache_of_its_own(made: Path) -> None:
     assert len(written) == len(records) > 40
     for position, record in enumerate(records):
         sample = written.sample(position)
-        assert (sample.id, sample.text[: sample.prompt_end]) == (record["id"], record["prompt"])
+        assert (sample.id, sample.text[: sample.targets[0, 0]]) == (record["id"], record["prompt"])
         original = corpus.sample(corpus.position(record["id"]))
-        assert original.text[: original.prompt_end] == record["prompt"] and original.text != sample.text
+        assert original.text[: original.targets[0, 0]] == record["prompt"] and original.text != sample.text
     assert written.manifest.identity["teacher"] == corpus.manifest.identity["teacher"]
 
 

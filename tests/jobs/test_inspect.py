@@ -46,7 +46,7 @@ def test_a_cache_is_shown_with_its_first_sample(made: Path, inspect: Command) ->
     assert f"samples {len(cache)} in {cache.manifest.units} shards" in shown
     assert f"tokens {int(cache.tokens.sum()):,}, at most 96 per sample" in shown
     assert "sample s0:" in shown and "shared vocabulary" not in shown
-    assert "verb phrases; shown: [noun phrase], {verb phrase}, prompt dim" in shown
+    assert "verb phrases; shown: [noun phrase], {verb phrase}, what is not learnt dim" in shown
 
 
 def test_an_id_is_no_markup(made: Path, tmp_path: Path, inspect: Command) -> None:
@@ -120,8 +120,8 @@ def test_a_sample_is_shown_as_a_student_aligns_with_it(made: Path, inspect: Comm
     cache, tokenizer = Cache(made / "cache"), AutoTokenizer.from_pretrained(made / "other")
     for sample in filter(lambda sample: sample.text.isascii(), map(cache.sample, range(len(cache)))):
         student = tokenizer(sample.text, return_offsets_mapping=True)
-        ends = {int(end) for start, end in sample.token_offsets if end > max(start, sample.prompt_end)}
-        others = {end for start, end in student["offset_mapping"] if end > max(start, sample.prompt_end)}
+        ends = {int(end) for start, end in sample.token_offsets if end > max(start, sample.targets[0, 0])}
+        others = {end for start, end in student["offset_mapping"] if end > max(start, sample.targets[0, 0])}
         common = ends & others
         if 1 < len(common) < max(len(ends), len(others)):
             break
@@ -130,7 +130,7 @@ def test_a_sample_is_shown_as_a_student_aligns_with_it(made: Path, inspect: Comm
     assert 1 < len(common) < max(len(ends), len(others))
     assert (
         f"sample {sample.id}: {len(sample.token_ids)} tokens of the teacher's, {len(student['input_ids'])} of the "
-        f"student's, {len(common)} aligned spans; shown: | where a span ends, prompt dim"
+        f"student's, {len(common)} aligned spans; shown: | where a span ends, what is not learnt dim"
     ) in shown
     assert shown.endswith(" ".join(marked.split()))
     with pytest.raises(RuntimeError, match="holds no sample 'nosuch'"):

@@ -127,7 +127,7 @@ def test_cached_logits_are_the_teachers(cache: Cache, teacher: Any) -> None:
         length = min(len(ends), 64)
         with_eos = min(length + (not sample.truncated), 64)  # the end of sequence is predicted by the last text token
         for place in range(1, with_eos):
-            if place == length or ends[place] > sample.prompt_end:
+            if place == length or ends[place] > sample.targets[0, 0]:
                 target = (logits[place - 1].double() / 2).log_softmax(-1)
                 guess = (states[StudentLogits()][row, place - 1].double() / 2).log_softmax(-1)
                 total += 4 * float((target.exp() * (target - guess)).sum().detach())

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from schemas.cache.samples import CachedSample
+from schemas.cache.targets import lie_inside
 from trainer.alignment.spans import aligned_spans, common_spans, resolve_overlaps, span_labels
 from trainer.alignment.student_text import StudentText
 
@@ -16,7 +17,7 @@ class SpanChoice:
     """Which spans of a sample."""
 
     level: Literal["aligned", "word", "phrase"]
-    scope: Literal["text", "response"]
+    scope: Literal["text", "response"]  # the whole, or what lies in its targets
     phrases: tuple[str, ...] = ()  # of "noun", "verb"; at level "phrase"
     max_spans: int | None = None  # more are merged uniformly; at level "aligned"
 
@@ -27,8 +28,8 @@ def label_spans(choice: SpanChoice, sample: CachedSample, text: StudentText) -> 
 
 
 def _aligned(choice: SpanChoice, sample: CachedSample, text: StudentText) -> tuple[np.ndarray, np.ndarray, int]:
-    start = sample.prompt_end if choice.scope == "response" else 0
-    return aligned_spans(sample.token_offsets, text.offsets, start, choice.max_spans)
+    targets = sample.targets if choice.scope == "response" else None
+    return aligned_spans(sample.token_offsets, text.offsets, targets, choice.max_spans)
 
 
 def _linguistic(choice: SpanChoice, sample: CachedSample, text: StudentText) -> tuple[np.ndarray, np.ndarray, int]:
@@ -38,7 +39,7 @@ def _linguistic(choice: SpanChoice, sample: CachedSample, text: StudentText) -> 
     }
     spans = sample.words if choice.level == "word" else np.concatenate([kinds[kind]() for kind in choice.phrases])
     if choice.scope == "response":
-        spans = spans[spans[:, 0] >= sample.prompt_end]
+        spans = spans[lie_inside(spans, sample.targets)]
     if text.cut:  # a word cut in half is not a match for the whole of it
         spans = spans[spans[:, 1] <= text.offsets[:, 1].max(initial=0)]
     spans = resolve_overlaps(spans)

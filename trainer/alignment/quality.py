@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
+from schemas.cache.targets import ends_inside
 from schemas.errors import RunError
 from schemas.shown import percent
 from trainer.alignment.labels import SpanChoice, label_spans
@@ -123,16 +124,14 @@ def measure_alignment(
     counts: dict[str, list[int]] = {name: [] for name in sorted(levels)}
     begin_twice = 0
     for sample, text in _drawn(cache, text_tokenizer, limit, seed):
-        on_teacher, _, count = aligned_spans(sample.token_offsets, text.offsets, sample.prompt_end)
-        fewer = min(_tokens_after(offsets, sample.prompt_end) for offsets in (sample.token_offsets, text.offsets))
+        on_teacher, _, count = aligned_spans(sample.token_offsets, text.offsets, sample.targets)
+        fewer = min(_tokens_inside(offsets, sample.targets) for offsets in (sample.token_offsets, text.offsets))
         begin_twice += text.begins_twice
         agreements += [count / fewer] if fewer else []
         for name, request in levels.items():
             counts[name].append(label_spans(request, sample, text)[2])
-        empty = sample.prompt_end >= len(sample.text)
-        covered.append(
-            0.0 if empty else coverage(sample.token_offsets, on_teacher, sample.prompt_end, len(sample.text))
-        )
+        empty = not len(sample.targets)
+        covered.append(0.0 if empty else coverage(sample.token_offsets, on_teacher, sample.targets))
         spans.append(count)
         if not count:
             skipped["empty_response" if empty else "cut" if text.cut else "no_common_end"] += 1
@@ -187,9 +186,9 @@ def _name(request: SpanChoice) -> str:
     return f"{request.level}{kinds}" if request.scope == "response" else f"{request.level}{kinds}/text"
 
 
-def _tokens_after(offsets: np.ndarray, start: int) -> int:
-    """Tokens of the text, not special ones, that end after `start`."""
-    return int(((offsets[:, 0] < offsets[:, 1]) & (offsets[:, 1] > start)).sum())
+def _tokens_inside(offsets: np.ndarray, targets: np.ndarray) -> int:
+    """Tokens of the text, not special ones, that belong to `targets`."""
+    return int(((offsets[:, 0] < offsets[:, 1]) & ends_inside(offsets[:, 1], targets)).sum())
 
 
 def _share(tokens: np.ndarray, ids: np.ndarray) -> float:

@@ -36,7 +36,10 @@ def check_offsets(offsets: np.ndarray, text_length: int) -> None:
 
 
 def aligned_spans(
-    teacher_offsets: np.ndarray, student_offsets: np.ndarray, start: int = 0, max_spans: int | None = None
+    teacher_offsets: np.ndarray,
+    student_offsets: np.ndarray,
+    targets: np.ndarray | None = None,
+    max_spans: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """The finest spans that both tokenizations agree on (SRA, section 3): teacher labels [T], student labels [S], K.
 
@@ -46,39 +49,43 @@ def aligned_spans(
 
     - An end inside another token is not a boundary. Byte-level BPE may close a token in the middle of a character and
       open the next one there; normalisers spread one character over two tokens. A character so stands in one span only.
-    - `start` (characters, e.g. prompt_end) keeps out tokens that end at or before it. A token across it ends in the
-      response and belongs to it, as it does among cross-entropy's targets, with the prompt characters that it holds
-      (mostly one space).
+    - `targets`, ranges of characters, keep out tokens that end in none of them. A token across a range's start ends in
+      it and belongs to it, as it does among cross-entropy's targets, with the characters before that it holds (mostly
+      one space). No span reaches from one range into another. Without `targets`, spans are of the whole text.
     - More than `max_spans` are merged uniformly: of n, span i goes to i * max_spans // n; groups differ by one at most.
     """
     teacher_ends, student_ends = _ends(teacher_offsets), _ends(student_offsets)
-    size = max(start, teacher_ends.max(initial=0), student_ends.max(initial=0)) + 1
+    size = max(teacher_ends.max(initial=0), student_ends.max(initial=0)) + 1
     boundary = _marks(teacher_ends, size) & _marks(student_ends, size)
-    boundary[: start + 1] = False
+    ranges = [[0, size]] if targets is None else targets.tolist()
+    boundary &= _inside(ranges, size)
     _unmark_inside_tokens(boundary, teacher_offsets, teacher_ends)
     _unmark_inside_tokens(boundary, student_offsets, student_ends)
-    boundaries = np.flatnonzero(boundary)
-    count = len(boundaries)
+    count = int(boundary.sum())
+    spans = np.cumsum(boundary) - boundary
+    if max_spans is not None and count > max_spans:
+        spans, count = spans * max_spans // count, max_spans
     span_of_end = np.full(size, -1, np.int64)  # looking an end up beats searching for it
-    if count:
-        last = boundaries[-1] + 1
-        spans = np.cumsum(boundary[start + 1 : last]) - boundary[start + 1 : last]
-        if max_spans is not None and count > max_spans:
-            spans, count = spans * max_spans // count, max_spans
-        span_of_end[start + 1 : last] = spans
+    for start, end in ranges:
+        within = np.flatnonzero(boundary[start + 1 : end + 1])
+        if len(within):
+            upto = start + within[-1] + 2
+            span_of_end[start + 1 : upto] = spans[start + 1 : upto]
     return span_of_end[teacher_ends], span_of_end[student_ends], count
 
 
-def coverage(offsets: np.ndarray, labels: np.ndarray, start: int, text_length: int) -> float:
-    """The share of the characters from `start` to `text_length` that aligned spans cover; 1 if there are no characters.
+def coverage(offsets: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> float:
+    """The share of the characters in `targets` that aligned spans cover; 1 if there are no characters.
 
     The same from the teacher's offsets and labels as from the student's. Below 1 where one side stops early: cut by a
-    limit, or a tokenizer that drops what the text ends with.
+    limit, or a tokenizer that drops what a range ends with.
     """
-    if text_length <= start:
+    if not len(targets):
         return 1.0
-    covered = _ends(offsets)[labels >= 0].max(initial=start) - start
-    return float(covered) / (text_length - start)
+    ends, covered = _ends(offsets)[labels >= 0], 0
+    for start, end in targets.tolist():
+        covered += int(ends[ends <= end].max(initial=start)) - start
+    return covered / int((targets[:, 1] - targets[:, 0]).sum())
 
 
 def resolve_overlaps(spans: np.ndarray) -> np.ndarray:
@@ -153,6 +160,14 @@ def _marks(ends: np.ndarray, size: int) -> np.ndarray:
     marks = np.zeros(size, bool)
     marks[ends] = True
     return marks
+
+
+def _inside(ranges: list[list[int]], size: int) -> np.ndarray:
+    """[size] bool: a token that ends there belongs to a range."""
+    inside = np.zeros(size, bool)
+    for start, end in ranges:
+        inside[start + 1 : end + 1] = True
+    return inside
 
 
 def _unmark_inside_tokens(boundary: np.ndarray, offsets: np.ndarray, ends: np.ndarray) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from schemas.cache.samples import CachedSample
+from schemas.cache.targets import ends_inside
 from schemas.errors import TokenizerError
 from schemas.models.tokenizer_run import run_tokenizer
 from trainer.alignment.spans import check_offsets
@@ -22,7 +23,7 @@ class StudentText:
 
     ids: np.ndarray  # [S] int64
     offsets: np.ndarray  # [S, 2] int32; special tokens have an empty range
-    target: np.ndarray  # [S] bool: ends in the response, or is the end-of-sequence token
+    target: np.ndarray  # [S] bool: belongs to a target, or is the end-of-sequence token
     length: int  # tokens that count as text: all except an end of sequence that the teacher's tokens don't have
     cut: bool  # longer than max_tokens: characters at the end have no token here
 
@@ -37,7 +38,7 @@ TextTokenizer = Callable[[Sequence[CachedSample]], list[StudentText]]
 
 
 class StudentTokenizer:
-    """Tokenizes cached texts for the student, whole prompt and response at once."""
+    """Tokenizes cached texts for the student, each whole and at once."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int, append_eos: bool):
         """Raises TokenizerError if an end-of-sequence token is asked for and the tokenizer has none."""
@@ -71,7 +72,7 @@ class StudentTokenizer:
             check_offsets(ranges, len(sample.text))
         except TokenizerError as error:
             raise TokenizerError(f"sample {sample.id!r}: {error}") from error
-        target = ranges[:, 1] > sample.prompt_end
+        target = ends_inside(ranges[:, 1], sample.targets)
         length = len(tokens)
         if self.append_eos and not sample.truncated:
             if not length or tokens[-1] != self.tokenizer.eos_token_id:  # some tokenizers end every text by themselves

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
+from schemas.cache.targets import ends_inside
 from trainer.alignment.student_text import TextTokenizer, ends_with_special
 from trainer.data.batch import Batch
 from trainer.data.padding import lengths_mask, pad_rows
@@ -87,8 +88,8 @@ def _context(workers: int) -> str | None:
 
 
 def _teacher_target(sample: CachedSample) -> np.ndarray:
-    """[T] bool: the token ends in the response, or is the end of sequence, and something precedes it."""
-    target: np.ndarray = sample.token_offsets[:, 1] > sample.prompt_end
+    """[T] bool: the token belongs to a target, or is the end of sequence, and something precedes it."""
+    target = ends_inside(sample.token_offsets[:, 1], sample.targets)
     target[-1:] |= ends_with_special(sample)
     target[:1] = False
     return target

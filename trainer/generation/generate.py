@@ -105,8 +105,8 @@ def _prompts(samples: Iterator[CachedSample], continuer: Continuer, config: Gene
 
 
 def _prompt_text(sample: CachedSample, words: int | None) -> str | None:
-    """None if the text is over where its response should begin."""
-    end = sample.prompt_end
+    """The text before its first target; None if it is over there."""
+    end = int(sample.targets[0, 0]) if len(sample.targets) else len(sample.text)
     if end == 0 and words is not None:
         end = int(sample.words[words - 1, 1]) if words <= len(sample.words) else len(sample.text)
     return sample.text[:end] if end < len(sample.text) else None

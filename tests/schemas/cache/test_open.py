@@ -117,7 +117,8 @@ def test_format_1_as_it_was_released_is_still_read() -> None:
     assert cache.manifest.fingerprint == expected["fingerprint"]
     for position, wanted in enumerate(expected["samples"]):
         sample = cache.sample(position)
-        assert sample.id == wanted["id"] and sample.text == wanted["text"] and sample.prompt_end == wanted["prompt_end"]
+        assert sample.id == wanted["id"] and sample.text == wanted["text"] and sample.turns == ()
+        assert sample.targets.tolist() == [[wanted["prompt_end"], len(wanted["text"])]]
         assert sample.token_ids.tolist() == wanted["token_ids"]
         assert sample.token_offsets.tolist() == wanted["token_offsets"]
         assert sample.words.tolist() == wanted["words"]

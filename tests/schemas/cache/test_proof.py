@@ -51,8 +51,15 @@ FORGERIES: dict[str, tuple[str, Callable[[Rows], Rows], str]] = {
     "an offset that ends before it starts": ("token_offsets", at(0, lambda v: [[1, 0], *v[1:]]), "offsets leave its"),
     "offsets that run backwards": ("token_offsets", at(1, lambda v: [v[0], v[2], v[1], *v[3:]]), "run backwards"),
     "one offset too few": ("token_offsets", at(1, lambda v: v[:-1]), "number of rows is not that of its token_offsets"),
-    "a prompt before the text": ("prompt_end", at(1, lambda v: -3), "its prompt ends outside its text"),
-    "a prompt beyond the text": ("prompt_end", at(1, lambda v: 10**6), "its prompt ends outside its text"),
+    "a target before the text": ("targets", at(1, lambda v: [[-3, 2]]), "its targets leave its text"),
+    "a target beyond the text": ("targets", at(1, lambda v: [[0, 10**6]]), "its targets leave its text"),
+    "targets that overlap": ("targets", at(1, lambda v: [[0, 2], [1, 3]]), "its targets overlap or are out of order"),
+    "a turn beyond the text": (
+        "turns",
+        at(1, lambda v: [{"role": "user", "start": 0, "end": 10**6}]),
+        "its turns leave its text",
+    ),
+    "a turn that is null": ("turns", at(1, lambda v: [{"role": None, "start": 0, "end": 1}]), "turns lacks a value"),
     "a token that is none": ("token_ids", at(1, lambda v: [10**6, *v[1:]]), "a token of it is none of"),
     "a negative token": ("token_ids", at(1, lambda v: [-1, *v[1:]]), "a token of it is none of"),
     "a word beyond the text": ("words", at(1, lambda v: [*v[:-1], [0, 10**6]]), "its words leave its text"),
@@ -82,8 +89,8 @@ def test_samples_that_cannot_be_are_named(made: Path, tmp_path: Path, name: str)
 
 def test_the_sample_is_named(made: Path, tmp_path: Path) -> None:
     cache = Path(shutil.copytree(made, tmp_path / "cache"))
-    forge(cache, "prompt_end", at(1, lambda v: -1))
-    with pytest.raises(CacheError, match=r"samples\.arrow: sample 's1': its prompt ends outside its text"):
+    forge(cache, "targets", at(1, lambda v: [[-1, 2]]))
+    with pytest.raises(CacheError, match=r"samples\.arrow: sample 's1': its targets leave its text"):
         Cache(cache).sample(0)
 
 

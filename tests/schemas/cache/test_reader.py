@@ -52,7 +52,7 @@ def test_samples_are_the_corpus(made: Path) -> None:
     for position, text in enumerate(TEXTS):
         sample = cache.sample(position)
         assert cache.position(sample.id) == position and sample.text == text
-        assert sample.text[: sample.prompt_end] == text[: text.find(" ") + 1]
+        assert sample.text[: sample.targets[0, 0]] == text[: text.find(" ") + 1]
         assert len(sample.token_ids) == len(sample.token_offsets) == cache.tokens[position]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.cache.open_shard import Shard
 from schemas.cache.proof import prove_samples
-from schemas.cache.samples import SAMPLES_SCHEMA
+from schemas.cache.samples import SAMPLES_SCHEMAS
 from schemas.cache.shard import ShardRecord
 from schemas.cache.teacher import EmbeddingRecord, TeacherRecord
 from schemas.errors import CacheError
@@ -18,6 +18,7 @@ from schemas.errors import CacheError
 REDO = "remove {shard} and extract again: only that shard is redone"
 TEACHER = TeacherRecord(model="m", kind="causal", num_layers=1, hidden_size=4, vocab_size=8, max_tokens=16)
 Rows = list[dict[str, Any]]
+TURN = {"role": "é", "start": 0, "end": 1}
 
 
 def sound() -> Rows:
@@ -26,7 +27,8 @@ def sound() -> Rows:
         {
             "sample_id": "a",
             "text": "é🙂漢",
-            "prompt_end": 3,
+            "targets": [[0, 1], [1, 2]],
+            "turns": [],
             "truncated": True,
             "token_ids": [0, 7, 7, 3],
             "token_offsets": [[0, 0], [0, 1], [1, 3], [3, 3]],
@@ -39,7 +41,8 @@ def sound() -> Rows:
         {
             "sample_id": "b",
             "text": "",
-            "prompt_end": 0,
+            "targets": [],
+            "turns": [{"role": "system", "start": 0, "end": 0}],
             "truncated": False,
             "token_ids": [],
             "token_offsets": [],
@@ -52,7 +55,8 @@ def sound() -> Rows:
         {
             "sample_id": "c",
             "text": "one two",
-            "prompt_end": 0,
+            "targets": [[0, 3], [4, 7]],
+            "turns": [TURN | {"start": 0, "end": 3}, TURN | {"start": 3, "end": 3}, TURN | {"start": 4, "end": 7}],
             "truncated": False,
             "token_ids": [1, 2, 3, 4],
             # A token before its text, one of two tokens of one character, and one that stands for nothing at the start.
@@ -66,10 +70,16 @@ def sound() -> Rows:
     ]
 
 
-def shard(folder: Path, rows: Rows, **recorded: int) -> Shard:
+def of_version_1() -> Rows:
+    """The same, with a prompt's end for what is learnt."""
+    return [row | {"prompt_end": end} for row, end in zip(sound(), (3, 0, 0), strict=True)]
+
+
+def shard(folder: Path, rows: Rows, version: int = 2, **recorded: int) -> Shard:
     found = {"samples": len(rows), "tokens": 8, "truncated": 1, **recorded}
-    with pa.OSFile(str(folder / "samples.arrow"), "wb") as sink, pa.ipc.new_file(sink, SAMPLES_SCHEMA) as writer:
-        writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=SAMPLES_SCHEMA))
+    schema = SAMPLES_SCHEMAS[version]
+    with pa.OSFile(str(folder / "samples.arrow"), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
     return Shard(folder, ShardRecord(fingerprint="f", unit=0, overlong=0, files={}, **found))
 
 
@@ -83,6 +93,7 @@ def said(opened: Shard, teacher: TeacherRecord = TEACHER) -> str:
 
 def test_what_stands_at_every_edge_is_sound(tmp_path: Path) -> None:
     prove_samples(shard(tmp_path, sound()), TEACHER)
+    prove_samples(shard(tmp_path, of_version_1(), version=1), TEACHER)
 
 
 def test_a_shard_without_samples_is_sound(tmp_path: Path) -> None:
@@ -90,9 +101,19 @@ def test_a_shard_without_samples_is_sound(tmp_path: Path) -> None:
 
 
 WRONG: list[tuple[str, str, Any, str]] = [
-    ("a", "prompt_end", 4, "its prompt ends outside its text"),
-    ("c", "prompt_end", -1, "its prompt ends outside its text"),
-    ("b", "prompt_end", 1, "its prompt ends outside its text"),
+    ("a", "targets", [[0, 1], [2, 4]], "its targets leave its text"),
+    ("b", "targets", [[0, 1]], "its targets leave its text"),
+    ("c", "targets", [[-1, 2]], "its targets leave its text"),
+    ("c", "targets", [[2, 2]], "its targets leave its text"),
+    ("c", "targets", [[2, 1]], "its targets leave its text"),
+    ("c", "targets", [[-(2**31), 2**31 - 1]], "its targets leave its text"),
+    ("c", "targets", [[4, 7], [0, 3]], "its targets overlap or are out of order"),
+    ("c", "targets", [[0, 3], [2, 7]], "its targets overlap or are out of order"),
+    ("a", "turns", [TURN, TURN | {"start": 1, "end": 4}], "its turns leave its text"),
+    ("c", "turns", [TURN | {"start": 3, "end": 2}], "its turns leave its text"),
+    ("c", "turns", [TURN | {"start": -1}], "its turns leave its text"),
+    ("c", "turns", [TURN, TURN], "its turns overlap or are out of order"),
+    ("c", "turns", [TURN | {"role": ""}], "a turn of it has no role"),
     ("a", "token_ids", [0, 7, 8, 3], "a token of it is none of 8"),
     ("c", "token_ids", [1, -1, 3, 4], "a token of it is none of 8"),
     ("a", "token_offsets", [[0, 0], [0, 1], [1, 4], [3, 3]], "its token offsets leave its text"),
@@ -126,13 +147,22 @@ def test_the_sample_and_its_fault_are_named(tmp_path: Path, sample: str, column:
 
 
 def test_the_first_of_several_is_named(tmp_path: Path) -> None:
-    rows = [row | {"prompt_end": -1} for row in sound()]
-    assert said(shard(tmp_path, rows)) == "samples.arrow: sample 'a': its prompt ends outside its text"
+    rows = [row | {"targets": [[-1, 0]]} for row in sound()]
+    assert said(shard(tmp_path, rows)) == "samples.arrow: sample 'a': its targets leave its text"
 
 
 def test_a_long_id_is_cut(tmp_path: Path) -> None:
-    rows = [row | {"prompt_end": -1, "sample_id": "x" * 100} for row in sound()]
-    assert said(shard(tmp_path, rows)) == f"samples.arrow: sample '{'x' * 79}: its prompt ends outside its text"
+    rows = [row | {"targets": [[-1, 0]], "sample_id": "x" * 100} for row in sound()]
+    assert said(shard(tmp_path, rows)) == f"samples.arrow: sample '{'x' * 79}: its targets leave its text"
+
+
+@pytest.mark.parametrize(("row", "value"), [(0, 4), (2, -1), (1, 1)])
+def test_of_version_1_a_prompt_ends_within_its_text(tmp_path: Path, row: int, value: int) -> None:
+    rows = of_version_1()
+    rows[row]["prompt_end"] = value
+    name = rows[row]["sample_id"]
+    found = shard(tmp_path, rows, version=1)
+    assert said(found) == f"samples.arrow: sample '{name}': its prompt ends outside its text"
 
 
 @pytest.mark.parametrize(

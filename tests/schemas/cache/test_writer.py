@@ -34,9 +34,9 @@ def test_what_was_given_is_read_back_by_plain_arrow_and_zarr(tmp_path: Path) -> 
     assert (record.samples, record.tokens, record.truncated, record.overlong) == (2, 8, 1, 0)
     table = pa.ipc.open_file(pa.memory_map(str(shard / "samples.arrow"))).read_all()
     assert table.schema.equals(SAMPLES_SCHEMA, check_metadata=True) and table.column("text").num_chunks == 1
-    assert table.select(["sample_id", "row_start", "row_count", "prompt_end", "truncated"]).to_pylist() == [
-        {"sample_id": "u0-0", "row_start": 0, "row_count": 3, "prompt_end": 2, "truncated": False},
-        {"sample_id": "u0-1", "row_start": 3, "row_count": 5, "prompt_end": 2, "truncated": True},
+    assert table.select(["sample_id", "row_start", "row_count", "targets", "turns", "truncated"]).to_pylist() == [
+        {"sample_id": "u0-0", "row_start": 0, "row_count": 3, "targets": [[2, 7]], "turns": [], "truncated": False},
+        {"sample_id": "u0-1", "row_start": 3, "row_count": 5, "targets": [[2, 9]], "turns": [], "truncated": True},
     ]
     second = table.slice(1).to_pylist()[0]
     assert second["text"] == "é 漢🙂xxxxx" and second["token_ids"] == [1, 2, 3, 4, 5]

@@ -12,7 +12,7 @@ from schemas.cache.arrays import ArrayRecord
 from schemas.cache.halved import HalvedBatch
 from schemas.cache.index import write_index
 from schemas.cache.reader import Cache
-from schemas.cache.samples import CachedSample
+from schemas.cache.samples import CachedSample, Turn
 from schemas.cache.writer import write_manifest, write_shard
 from schemas.errors import CacheError
 from tests.shards import ARRAYS, PRINT, manifest, samples, states, write
@@ -41,7 +41,7 @@ def test_what_format_1_held_is_written_in_the_version_of_today(tmp_path: Path) -
     old, new = contents(GOLDEN / "shards"), contents(tmp_path / "shards")
     assert old.keys() == new.keys()
     changed = {name.partition("/")[2] for name in old if old[name] != new[name]}
-    assert changed == {"shard.json", "states.zarr/zarr.json"}
+    assert changed == {"samples.arrow", "shard.json", "states.zarr/zarr.json"}
 
 
 def test_the_index_is_written_as_it_was(tmp_path: Path) -> None:
@@ -70,12 +70,17 @@ def pooled_only(cache: Path, texts: list[CachedSample]) -> Path:
 
 
 def test_without_rows_per_token_texts_stand_alone_and_compressed(tmp_path: Path) -> None:
-    texts = [replace(sample, text=sample.text + "word and word again " * 1000) for sample in samples("s", [3, 5])]
+    texts = [
+        replace(sample, text=sample.text + "word and word again " * 1000, turns=(Turn("user", 0, 1), Turn("x", 1, 9)))
+        for sample in samples("s", [3, 5])
+    ]
     path = pooled_only(tmp_path, texts)
     assert path.stat().st_size < len(texts[0].text)  # two texts of 20,000 characters
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     assert table.column("text").to_pylist() == [sample.text for sample in texts]
-    assert table.column("prompt_end").to_pylist() == [2, 2] and table.column("truncated").to_pylist() == [False, True]
+    assert table.column("targets").to_pylist() == [sample.targets.tolist() for sample in texts] and table.column(
+        "truncated"
+    ).to_pylist() == [False, True]
     for name in ("token_ids", "token_offsets", "words", "noun_phrases", "verb_phrases"):
         assert table.column(name).to_pylist() == [[], []]
     assert table.column("row_start").to_pylist() == table.column("row_count").to_pylist() == [0, 0]

@@ -132,7 +132,7 @@ def test_no_token_and_no_span_is_kept(made: Path) -> None:
     assert manifest.records["pooled"] == PooledRecord(pooling="mean", normalise=True, layer=2)
     for position, text in enumerate(TEXTS):
         kept = cache.sample(position)
-        assert kept.text == text and kept.prompt_end == text.find(" ") + 1
+        assert kept.text == text and kept.targets.tolist() == [[text.find(" ") + 1, len(text)]]
         assert not any(map(len, (kept.token_ids, kept.token_offsets, kept.words, kept.noun_phrases, kept.verb_phrases)))
         (embedding,) = cache.states(position, [cache.arrays_of("pooled")[0]])
         assert embedding.shape == (1, 32) and np.linalg.norm(embedding.astype(np.float64)) == pytest.approx(1, abs=1e-3)

@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from schemas.cache.samples import CachedSample
+from schemas.cache.targets import response_targets
 
 Ranges = Sequence[tuple[int, int]]
 
@@ -25,8 +26,8 @@ def sample(
     verbs: Ranges = (),
 ) -> CachedSample:
     ids = np.arange(len(tokens), dtype=np.int32)
-    spans = (ranges(given) for given in (tokens, words, nouns, verbs))
-    return CachedSample("s", text, prompt_end, truncated, ids, *spans)
+    learnt = response_targets(prompt_end, len(text))
+    return CachedSample("s", text, learnt, truncated, ids, ranges(tokens), ranges(words), ranges(nouns), ranges(verbs))
 
 
 def word_tokenizer(words: Iterable[str], **special: str) -> PreTrainedTokenizerFast:

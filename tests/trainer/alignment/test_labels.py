@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.cache.targets import response_targets
 from tests.trainer.alignment.samples import Ranges, ranges, sample
 from trainer.alignment.labels import SpanChoice, label_spans
 from trainer.alignment.spans import aligned_spans
@@ -67,7 +68,7 @@ def test_a_student_that_was_cut_is_not_given_half_a_word() -> None:
 @pytest.mark.parametrize("prompt_end", [0, 9])
 def test_aligned_spans_begin_where_their_scope_does(prompt_end: int, most: int | None) -> None:
     for scope, start in (("response", prompt_end), ("text", 0)):
-        wanted = aligned_spans(ranges(TEACHER), ranges(STUDENT), start, most)
+        wanted = aligned_spans(ranges(TEACHER), ranges(STUDENT), response_targets(start, len(TEXT)), most)
         found = labels(SpanChoice("aligned", scope, max_spans=most), prompt_end=prompt_end)  # type: ignore[arg-type]
         assert found == (wanted[0].tolist(), wanted[1].tolist(), wanted[2])
 

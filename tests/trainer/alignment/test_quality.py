@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
+from schemas.cache.targets import NO_TARGETS, response_targets
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from tests.caches import build_cache, extraction, write_corpus
@@ -20,7 +21,7 @@ from trainer.alignment.quality import (
     AlignmentQuality,
     LevelQuality,
     _share,
-    _tokens_after,
+    _tokens_inside,
     measure_alignment,
     measure_vocabulary,
     require_alignment,
@@ -62,12 +63,12 @@ def plain(cache: Cache, name: str, max_tokens: int) -> AlignmentQuality:
             ranges.append([(a, b) for a, b in encoded["offset_mapping"][:limit] if a < b])
         ends = set.intersection(*({b for _, b in side} for side in ranges))
         inside = {e for a, b in ranges[0] + ranges[1] for e in range(a + 1, b)}
-        boundaries = [e for e in sorted(ends - inside) if e > sample.prompt_end]
+        boundaries = [e for e in sorted(ends - inside) if e > sample.targets[0, 0]]
         spans.append(len(boundaries))
-        fewer = min(sum(b > sample.prompt_end for _, b in side) for side in ranges)
+        fewer = min(sum(b > sample.targets[0, 0] for _, b in side) for side in ranges)
         agreed += [len(boundaries) / fewer] if fewer else []
-        last = max(boundaries, default=sample.prompt_end)
-        covered.append((last - sample.prompt_end) / (len(sample.text) - sample.prompt_end))
+        last = max(boundaries, default=sample.targets[0, 0])
+        covered.append((last - sample.targets[0, 0]) / (len(sample.text) - sample.targets[0, 0]))
         if not boundaries:
             cut = len(sides[1](sample.text)["input_ids"]) > max_tokens
             skipped["cut" if cut else "no_common_end"] = skipped.get("cut" if cut else "no_common_end", 0) + 1
@@ -97,7 +98,7 @@ def test_why_a_sample_has_no_span(cache: Cache, monkeypatch: pytest.MonkeyPatch)
 
     def without_response(position: int) -> Any:
         sample = read(position)
-        return replace(sample, prompt_end=len(sample.text)) if position < 2 else sample
+        return replace(sample, targets=NO_TARGETS) if position < 2 else sample
 
     monkeypatch.setattr(cache, "sample", without_response)  # extraction leaves such records out
     quality = measure_alignment(cache, tokenizer_of(cache, "other"), 10**6, 0)
@@ -109,7 +110,7 @@ def test_responses_that_are_all_empty(cache: Cache, monkeypatch: pytest.MonkeyPa
 
     def without_response(position: int) -> CachedSample:
         sample = read(position)
-        return replace(sample, prompt_end=len(sample.text))
+        return replace(sample, targets=NO_TARGETS)
 
     monkeypatch.setattr(cache, "sample", without_response)
     found = measure_alignment(cache, tokenizer_of(cache, "other"), 3, 0)
@@ -208,10 +209,12 @@ def test_the_share_of_the_texts_that_both_vocabularies_can_say(cache: Cache, nam
     assert (found.student_size, found.teacher_size) == (len(student), len(teacher))
 
 
-def test_a_special_token_within_the_response_does_not_count() -> None:
+def test_a_special_token_within_a_target_does_not_count() -> None:
     """An empty range behind the start, as a tokenizer's that trims white space."""
     offsets = np.array([[0, 0], [0, 3], [3, 4], [5, 5], [4, 6]], np.int32)
-    assert [_tokens_after(offsets, start) for start in (0, 3, 4, 6)] == [3, 2, 1, 0]
+    counts = [_tokens_inside(offsets, response_targets(start, 6)) for start in (0, 3, 4, 6)]
+    assert counts == [3, 2, 1, 0]
+    assert _tokens_inside(offsets, np.array([[0, 3], [4, 6]])) == 2
 
 
 def test_of_no_tokens_none_are_shared() -> None:
@@ -315,7 +318,7 @@ def test_the_units_of_a_loss_are_measured_too(cache: Cache, tmp_path: Path, monk
         for tokenizer in sides:
             offsets = tokenizer(sample.text, return_offsets_mapping=True)["offset_mapping"]
             ends.append([b for a, b in offsets if a < b])
-        of_response = [(start, end) for start, end in sample.words.tolist() if start >= sample.prompt_end]
+        of_response = [(start, end) for start, end in sample.words.tolist() if start >= sample.targets[0, 0]]
         words.append(sum(all(any(start < b <= end for b in side) for side in ends) for start, end in of_response))
     assert found["align/word/spans"] == pytest.approx(sum(words) / len(words))
     assert found["align/word/without"] == words.count(0)

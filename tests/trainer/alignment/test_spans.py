@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.cache.targets import NO_TARGETS, ends_inside
 from schemas.errors import PairingError, TokenizerError
 from trainer.alignment.spans import (
     aligned_spans,
@@ -24,6 +25,11 @@ Ranges = list[tuple[int, int]]
 
 def array(ranges: Ranges) -> np.ndarray:
     return np.array(ranges, np.int32).reshape(-1, 2)
+
+
+def after(start: int) -> np.ndarray:
+    """All that ends behind a character is learnt."""
+    return array([(start, 10**6)])
 
 
 @st.composite
@@ -98,7 +104,7 @@ def longest_common_subsequence(first: list[int], second: list[int]) -> int:
 def test_labels_are_the_definition(sides: tuple[np.ndarray, np.ndarray, int]) -> None:
     teacher, student, start = sides
     boundaries = naive_boundaries(teacher.tolist(), student.tolist(), start)
-    on_teacher, on_student, count = aligned_spans(teacher, student, start)
+    on_teacher, on_student, count = aligned_spans(teacher, student, after(start))
     assert count == len(boundaries)
     assert on_teacher.tolist() == naive_labels(teacher.tolist(), boundaries, start)
     assert on_student.tolist() == naive_labels(student.tolist(), boundaries, start)
@@ -117,15 +123,15 @@ def test_on_whole_characters_it_is_the_reference_walk_and_the_longest_common_sub
         (np.flatnonzero(on_teacher == k).tolist(), np.flatnonzero(on_student == k).tolist()) for k in range(count)
     ]
     assert count == longest_common_subsequence(teacher[:, 1].tolist(), student[:, 1].tolist())
-    length = int(teacher[-1, 1])
-    assert coverage(teacher, on_teacher, 0, length) == coverage(student, on_student, 0, length) == 1.0
+    whole = array([(0, int(teacher[-1, 1]))])
+    assert coverage(teacher, on_teacher, whole) == coverage(student, on_student, whole) == 1.0
 
 
 @given(two_sides())
 @settings(deadline=None, max_examples=100)
 def test_no_character_stands_in_two_spans(sides: tuple[np.ndarray, np.ndarray, int]) -> None:
     teacher, student, start = sides
-    on_teacher, on_student, _ = aligned_spans(teacher, student, start)
+    on_teacher, on_student, _ = aligned_spans(teacher, student, after(start))
     owner: dict[int, int] = {}
     for offsets, labels in ((teacher, on_teacher), (student, on_student)):
         for (a, b), label in zip(offsets.tolist(), labels.tolist(), strict=True):
@@ -137,8 +143,8 @@ def test_no_character_stands_in_two_spans(sides: tuple[np.ndarray, np.ndarray, i
 @settings(deadline=None, max_examples=100)
 def test_too_many_spans_are_merged_uniformly(sides: tuple[np.ndarray, np.ndarray, int], most: int) -> None:
     teacher, student, start = sides
-    fine = aligned_spans(teacher, student, start)
-    on_teacher, on_student, count = aligned_spans(teacher, student, start, most)
+    fine = aligned_spans(teacher, student, after(start))
+    on_teacher, on_student, count = aligned_spans(teacher, student, after(start), most)
     assert count == min(most, fine[2])
     group = {-1: -1}
     for labels, merged in ((fine[0], on_teacher), (fine[1], on_student)):
@@ -162,8 +168,32 @@ def test_a_token_across_the_prompt_s_end_belongs_to_the_response() -> None:
     # "Q: yes no" with the prompt "Q: ": " yes" holds the prompt's last space, on the other side a token of its own.
     teacher = array([(0, 2), (2, 6), (6, 9)])
     student = array([(0, 2), (2, 3), (3, 6), (6, 9)])
-    on_teacher, on_student, count = aligned_spans(teacher, student, start=3)
+    on_teacher, on_student, count = aligned_spans(teacher, student, after(3))
     assert (on_teacher.tolist(), on_student.tolist(), count) == ([-1, 0, 1], [-1, -1, 0, 1], 2)
+
+
+@given(two_sides(), st.sets(st.integers(0, 30), max_size=6).map(sorted), st.one_of(st.none(), st.integers(1, 5)))
+@settings(deadline=None, max_examples=200)
+def test_spans_of_several_targets_are_those_of_each(
+    sides: tuple[np.ndarray, np.ndarray, int], places: list[int], most: int | None
+) -> None:
+    """No span reaches from one range into the next; what ends in none has no label."""
+    teacher, student, _ = sides
+    targets = array(list(zip(places[::2], places[1::2], strict=False)))
+    on_teacher, on_student, count = aligned_spans(teacher, student, targets, None)
+    wanted, seen = [np.full(len(side), -1) for side in (teacher, student)], 0
+    for each in targets:
+        found = aligned_spans(teacher, student, each[None])
+        for side, label in zip(wanted, found[:2], strict=True):
+            assert (side[label >= 0] == -1).all()
+            side[label >= 0] = label[label >= 0] + seen
+        seen += found[2]
+    assert (wanted[0].tolist(), wanted[1].tolist(), seen) == (on_teacher.tolist(), on_student.tolist(), count)
+    for offsets, labels in ((teacher, on_teacher), (student, on_student)):
+        assert ends_inside(offsets[labels >= 0, 1], targets).all()
+    merged = aligned_spans(teacher, student, targets, most)
+    assert [(part >= 0).tolist() for part in merged[:2]] == [(on_teacher >= 0).tolist(), (on_student >= 0).tolist()]
+    assert merged[2] == (count if most is None else min(most, count))
 
 
 def test_bytes_of_one_character_are_one_span() -> None:
@@ -177,18 +207,26 @@ def test_bytes_of_one_character_are_one_span() -> None:
 def test_sides_without_a_common_end_have_no_spans() -> None:
     nothing = np.zeros((0, 2), np.int32)
     for teacher, student in ((array([(0, 3)]), array([(0, 2)])), (nothing, array([(0, 2)])), (nothing, nothing)):
-        on_teacher, on_student, count = aligned_spans(teacher, student, start=1, max_spans=4)
+        on_teacher, on_student, count = aligned_spans(teacher, student, after(1), max_spans=4)
         assert on_teacher.tolist() == [-1] * len(teacher)
         assert on_student.tolist() == [-1] * len(student)
         assert count == 0
 
 
+def test_coverage_of_several_targets_counts_the_characters_of_all() -> None:
+    offsets, targets = array([(0, 4), (4, 8), (8, 12), (12, 20)]), array([(0, 6), (6, 12), (13, 17)])
+    labels, _, count = aligned_spans(offsets, offsets, targets)
+    assert (labels.tolist(), count) == ([0, 1, 2, -1], 3)
+    assert coverage(offsets, labels, targets) == (4 + 6 + 0) / 16
+
+
 def test_coverage_counts_characters_up_to_the_last_common_end() -> None:
     teacher, student = array([(0, 4), (4, 8), (8, 12)]), array([(0, 4), (4, 8), (8, 10)])  # the student was cut
-    on_teacher, on_student, _ = aligned_spans(teacher, student, start=2)
-    assert coverage(teacher, on_teacher, 2, 12) == coverage(student, on_student, 2, 12) == 0.6
-    assert coverage(teacher, np.full(3, -1), 2, 12) == 0.0
-    assert coverage(teacher, on_teacher, 12, 12) == 1.0
+    learnt = array([(2, 12)])
+    on_teacher, on_student, _ = aligned_spans(teacher, student, learnt)
+    assert coverage(teacher, on_teacher, learnt) == coverage(student, on_student, learnt) == 0.6
+    assert coverage(teacher, np.full(3, -1), learnt) == 0.0
+    assert coverage(teacher, on_teacher, NO_TARGETS) == 1.0
 
 
 spans = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 12)), max_size=25).map(
@@ -283,9 +321,9 @@ def test_it_is_fast_enough_for_every_sample_of_every_batch() -> None:
     for _ in range(2):
         ends = np.append(np.sort(generator.choice(np.arange(1, 1400), 299, replace=False)), 1400)
         sides.append(array(list(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))))
-    best = float("inf")
+    best, learnt = float("inf"), after(400)
     for _ in range(300):
         begin = time.perf_counter()
-        aligned_spans(sides[0], sides[1], 400, 1024)
+        aligned_spans(sides[0], sides[1], learnt, 1024)
         best = min(best, time.perf_counter() - begin)
     assert best < 5e-4  # seconds; 5e-5 on an idle core

@@ -7,6 +7,7 @@ import pytest
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
+from schemas.cache.targets import response_targets
 from schemas.errors import TokenizerError
 from tests.trainer.alignment.samples import Ranges, ranges, sample, word_tokenizer
 from trainer.alignment.student_text import StudentText, StudentTokenizer, ends_with_special
@@ -65,15 +66,27 @@ def test_a_special_token_stands_for_no_characters_wherever_it_is(words: PreTrain
 
 
 def test_the_first_token_is_predicted_from_nothing(words: PreTrainedTokenizerFast) -> None:
-    (found,) = StudentTokenizer(words, 9, append_eos=False)([replace(SAMPLE, prompt_end=0)])
+    (found,) = StudentTokenizer(words, 9, append_eos=False)([replace(SAMPLE, targets=response_targets(0, 12))])
     assert_is(found, [SAY, OLD, CAT], TOKENS, target=[1, 2], length=3)
     (empty,) = StudentTokenizer(words, 9, append_eos=True)([sample(" ", [])])
     assert_is(empty, [END], [(0, 0)], target=[], length=0)
 
 
 def test_a_token_across_the_end_of_the_prompt_is_a_target(words: PreTrainedTokenizerFast) -> None:
-    found = [StudentTokenizer(words, 9, False)([replace(SAMPLE, prompt_end=end)])[0] for end in (7, 8, 11, 12)]
+    found = [
+        StudentTokenizer(words, 9, False)([replace(SAMPLE, targets=response_targets(end, 12))])[0]
+        for end in (7, 8, 11, 12)
+    ]
     assert [np.flatnonzero(text.target).tolist() for text in found] == [[1, 2], [2], [2], []]
+
+
+def test_targets_between_contexts(words: PreTrainedTokenizerFast) -> None:
+    """A token belongs to the range that it ends in; the end of sequence is learnt whatever the last turn is."""
+    several = replace(SAMPLE, targets=ranges([(0, 4), (7, 8)]), token_offsets=ranges([(0, 4), (4, 8), (8, 12)]))
+    (found,) = StudentTokenizer(words, 9, append_eos=True)([replace(several, text="say: cat old")])
+    assert_is(found, [SAY, CAT, OLD, END], [(0, 4), (5, 8), (9, 12), (0, 0)], target=[1, 3], length=3)
+    (found,) = StudentTokenizer(words, 9, append_eos=False)([replace(several, targets=ranges([(5, 7)]))])
+    assert np.flatnonzero(found.target).tolist() == []
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from schemas.cache.targets import response_targets
 from tests.material import MATERIAL, needs_material
 from trainer.alignment.spans import aligned_spans, check_offsets, coverage
 from trainer.alignment.vocabulary import canonical_pieces
@@ -71,7 +72,8 @@ def assert_aligned(text: str, sides: list[tuple[np.ndarray, np.ndarray]], count:
         left_out = offsets[labels < 0]
         ignored = (left_out[:, 0] == left_out[:, 1]) | (left_out[:, 1] <= start) | (left_out[:, 1] > after)
         assert ignored.all()
-    shares = [coverage(offsets, labels, start, len(text)) for offsets, labels in sides]
+    learnt = response_targets(start, len(text))
+    shares = [coverage(offsets, labels, learnt) for offsets, labels in sides]
     assert (
         shares[0] == shares[1] == (1.0 if start == len(text) else (max([start, *ends]) - start) / (len(text) - start))
     )
@@ -90,11 +92,12 @@ def assert_spells(text: str, ids: list[int], labels: np.ndarray, ends: list[int]
 
 def check_all_pairs(tokenizers: Tokenizers, pieces: dict[str, list[bytes | None]], text: str, start: int) -> None:
     encoded = {name: encode(tokenizer, text) for name, tokenizer in tokenizers.items()}
+    learnt = response_targets(start, len(text))
     for first, second in combinations(tokenizers, 2):
         (ids, offsets), (other_ids, other_offsets) = encoded[first], encoded[second]
-        labels, other_labels, count = aligned_spans(offsets, other_offsets, start)
+        labels, other_labels, count = aligned_spans(offsets, other_offsets, learnt)
         ends = assert_aligned(text, [(offsets, labels), (other_offsets, other_labels)], count, start)
-        mirrored, other_mirrored, _ = aligned_spans(other_offsets, offsets, start)
+        mirrored, other_mirrored, _ = aligned_spans(other_offsets, offsets, learnt)
         assert (mirrored == other_labels).all()
         assert (other_mirrored == labels).all()
         if start == 0 and {first, second} <= LOSSLESS:

@@ -38,8 +38,8 @@ def test_targets_are_the_response_and_the_end(cache: Cache, tokenizer: PreTraine
         ids = tokenizer(sample.text)["input_ids"]
         assert text.ids.tolist() == [*ids, tokenizer.eos_token_id][:64]
         said = tokenizer.decode(text.ids[text.target]).removesuffix("</s>")
-        if len(ids) < 64 and sample.prompt_end:
-            assert said.strip() == sample.text[sample.prompt_end :].strip()
+        if len(ids) < 64 and sample.targets[0, 0]:
+            assert said.strip() == sample.text[sample.targets[0, 0] :].strip()
             assert text.target[-1] and text.length == len(ids)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from schemas.cache.samples import CachedSample
+from schemas.cache.targets import response_targets
 from schemas.errors import PairingError
 from trainer.alignment.student_text import StudentText
 from trainer.data.request import Drawn
@@ -21,7 +22,9 @@ def offsets(*ends: int) -> np.ndarray:
 def sample(name: str, ends: tuple[int, ...], words: list[tuple[int, int]] | None = None) -> CachedSample:
     spans = NONE if words is None else np.array(words, np.int32)
     ids = np.arange(len(ends), dtype=np.int32) + 10
-    return CachedSample(name, "x" * ends[-1], 0, False, ids, offsets(*ends), spans, NONE, NONE)
+    return CachedSample(
+        name, "x" * ends[-1], response_targets(0, ends[-1]), False, ids, offsets(*ends), spans, NONE, NONE
+    )
 
 
 def text(*ends: int, ids: list[int] | None = None) -> StudentText:

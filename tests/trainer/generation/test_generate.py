@@ -117,7 +117,7 @@ def test_prompts_are_the_caches_own_in_its_order_and_extract_reads_the_file(made
     assert result.texts == len(records) and result.texts + result.blank + result.unusable == len(kept)
     for sample in kept:
         if sample.id in by_id:
-            assert by_id[sample.id]["prompt"] == sample.text[: sample.prompt_end]
+            assert by_id[sample.id]["prompt"] == sample.text[: sample.targets[0, 0]]
     corpus = CorpusConfig(files=[str(tmp_path / "out.jsonl")], id="id", prompt="prompt", response="response")
     read = [(sample.id, sample.prompt, sample.response) for sample in read_corpus(corpus)]
     assert read == [(record["id"], record["prompt"], record["response"]) for record in records]
@@ -129,7 +129,7 @@ def test_plain_texts_are_continued_from_their_first_words(made: Path, tmp_path: 
     result, records = run(made, tmp_path / "out.jsonl", **arguments)
     samples = _samples(made / "plain")
     sample = samples[0]
-    assert records[0]["id"] == sample.id and sample.prompt_end == 0
+    assert records[0]["id"] == sample.id and sample.targets[0, 0] == 0
     assert records[0]["prompt"] == sample.text[: sample.words[2, 1]] == "The old miller"
     assert any(record["response"].startswith(" ") for record in records)  # the space between them is not lost
     assert result.unusable == sum(len(sample.words) < 3 for sample in samples)

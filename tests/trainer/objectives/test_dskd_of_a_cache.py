@@ -101,7 +101,7 @@ def test_a_cache_gives_what_the_live_teacher_gives(tmp_path: Path) -> None:
         ends = encoded.pop("offset_mapping")[0, :, 1].tolist()
         with torch.no_grad():
             output = live(**encoded, output_hidden_states=True)
-        places = [t for t in range(len(ends) - 1) if ends[t + 1] > sample.prompt_end]
+        places = [t for t in range(len(ends) - 1) if ends[t + 1] > sample.targets[0, 0]]
         tokens = encoded["input_ids"][0]
         for name, total in live_terms(
             losses_of(objective)[0],

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from schemas.cache.targets import response_targets
 from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses.base import Projection
 from schemas.configs.training import OptimizerConfig, SharpnessConfig
@@ -114,7 +115,8 @@ def test_sra_alignment(pair: str, text: int) -> None:
     """Where the prompt ends on a token of either side, the two walks make the same spans."""
     g, key = golden("sra_alignment"), f"{pair}_{text}"
     teacher, student = (g[f"{key}_{side}_offsets"].numpy() for side in ("teacher", "student"))
-    of_teacher, of_student, _ = aligned_spans(teacher, student, int(g[f"{key}_start"]), max_spans=1024)
+    learnt = response_targets(int(g[f"{key}_start"]), int(teacher.max()))
+    of_teacher, of_student, _ = aligned_spans(teacher, student, learnt, max_spans=1024)
     np.testing.assert_array_equal(of_teacher, g[f"{key}_teacher_labels"].numpy())
     np.testing.assert_array_equal(of_student, g[f"{key}_student_labels"].numpy())
 
