@@ -4,10 +4,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pipeline.corpus.sample import AnnotatedSample
-from schemas.cache.checksums import Checksums
+from schemas.cache.checksums import Checksums, check_sealed_shard
 from schemas.cache.manifest import SHARDS, CacheManifest
 from schemas.cache.samples import CachedSample
-from schemas.cache.shard import ShardRecord, check_shard, shard_path
+from schemas.cache.shard import ShardRecord, shard_path
 from schemas.errors import CacheError
 from schemas.storage import atomic as files
 
@@ -38,7 +38,7 @@ def check_shards(
         if not shard.exists():
             continue
         try:
-            whole[unit] = check_shard(shard, manifest, sealed.shards[unit] if sealed else None)
+            whole[unit] = check_sealed_shard(cache, unit, manifest, sealed)
         except CacheError as error:
             damaged[unit] = str(error)
     return whole, damaged

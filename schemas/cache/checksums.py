@@ -15,6 +15,7 @@ from typing import Literal
 
 from schemas.cache.codec_files import CODEC_FILES
 from schemas.cache.manifest import MANIFEST, CacheManifest, read_manifest
+from schemas.cache.shard import RECORD, ShardRecord, check_shard, shard_path
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.errors import CacheError
 from schemas.storage.atomic import write_text
@@ -30,7 +31,7 @@ class Checksums(Strict):
 
     format: Literal["stillroom-checksums"] = "stillroom-checksums"
     version: Literal[1, 2] = 2
-    """2 brought `codecs`."""
+    """2 brought `codecs` and `blocks`."""
     manifest: FileRecord
     """Of cache.json."""
     index: FileRecord
@@ -41,6 +42,8 @@ class Checksums(Strict):
     """Of codecs/files.json; null if no codec was calibrated."""
     shards: list[str]
     """SHA-256 of every shard.json, by the number of its unit."""
+    blocks: list[int] | None = None
+    """How many blocks the files of every shard have, by the number of its unit; null if they have no checksums."""
 
     def check_manifest(self, cache: Path) -> None:
         """Raises CacheError if cache.json is not the one that was sealed."""
@@ -62,7 +65,7 @@ def read_checksums(cache: Path, manifest: CacheManifest) -> Checksums | None:
         found = read_record(path, Checksums, CacheError, f"cannot check {cache}")
     except CacheError as error:
         raise CacheError(f"{error}; remove it and run `stillroom reindex {cache}`, which makes it anew") from error
-    if len(found.shards) != manifest.units:
+    if any(len(listed) != manifest.units for listed in (found.shards, found.blocks) if listed is not None):
         raise CacheError(
             f"{path} knows {len(found.shards)} shards, {MANIFEST} says {manifest.units}; remove the former and run "
             f"`stillroom reindex {cache}`"
@@ -84,13 +87,26 @@ def open_manifest(cache: Path) -> tuple[CacheManifest, Checksums | None]:
     return manifest, sealed
 
 
-def write_checksums(cache: Path, index: Path, shards: Sequence[str]) -> None:
-    """Seal `cache`, whose new index lies at `index` and whose shard.json files hash to `shards`."""
+def check_sealed_shard(cache: Path, unit: int, manifest: CacheManifest, sealed: Checksums | None) -> ShardRecord:
+    """`check_shard` of a unit, whose record must be the one that the cache was sealed with. Raises CacheError."""
+    record = check_shard(shard_path(cache, unit), manifest, None if sealed is None else sealed.shards[unit])
+    if sealed is not None and sealed.blocks is not None and sealed.blocks[unit] != record.block_count:
+        raise CacheError(
+            f"{cache / CHECKSUMS} says that the files of shard {unit} have {sealed.blocks[unit]} blocks, and "
+            f"{RECORD} lists {record.block_count}; remove the former and run `stillroom reindex {cache}`"
+        )
+    return record
+
+
+def write_checksums(cache: Path, index: Path, shards: Sequence[str], blocks: Sequence[int | None]) -> None:
+    """Seal `cache`, whose new index lies at `index`. Of each shard, in order: what its shard.json hashes to, and how
+    many blocks its files have."""
     record = Checksums(
         manifest=describe_file(cache / MANIFEST),
         index=describe_file(index),
         teacher=TEACHER_FILES.describe(cache),
         codecs=CODEC_FILES.describe(cache),
         shards=list(shards),
+        blocks=None if None in blocks else [count for count in blocks if count is not None],
     )
     write_text(cache / CHECKSUMS, record.model_dump_json(indent=1) + "\n")

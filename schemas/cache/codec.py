@@ -12,6 +12,7 @@ import numpy as np
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.chunk import PLAIN, REDO, check_chunk, chunk_file, map_chunk, write_chunk
 from schemas.cache.dtypes import STORED
+from schemas.cache.stored_files import Numbers, StoredFiles
 from schemas.errors import CacheError
 from schemas.form import require_instance
 from schemas.registry import Registry
@@ -47,6 +48,15 @@ class Codec(ABC):
 
         Raises CacheError if a file is missing, damaged or of another number of rows.
         """
+
+    def open(self, files: StoredFiles, array: ArrayRecord, rows: int) -> Any:
+        """The same, of files of which nothing may be read before it was checked. Slices of it are taken.
+
+        Here whole files are checked. A codec that maps overrides this: no more is checked than what a slice touches.
+        """
+        for name in self.files(array):
+            files.require(name)
+        return self.read(files.folder, array, rows)
 
     def empty(self, array: ArrayRecord) -> Any:
         """What `read` would give if there were a file of no rows."""
@@ -113,6 +123,12 @@ class Mapped(OneChunk):
     """One uncompressed chunk in C order, little endian: mapped, and read at the speed of a plain memmap."""
 
     mapped = True
+
+    def open(self, files: StoredFiles, array: ArrayRecord, rows: int) -> Numbers:
+        """See `Codec.open`."""
+        name = self.files(array)[0]
+        with readable(files.folder / name):
+            return files.map(name, *self.stored(array, rows))
 
     def decode(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
         """A private map of the file. Raises CacheError if it is not of exactly the array's size."""

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.cache.checksums import Checksums, read_checksums, write_checksums
+from schemas.cache.checksums import Checksums, check_sealed_shard, read_checksums, write_checksums
 from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, CacheManifest
 from schemas.cache.samples import INDEX_SCHEMA
 from schemas.cache.shard import RECORD, SAMPLES, check_shard, redo, shard_path
@@ -31,18 +31,19 @@ def write_index(cache: Path, manifest: CacheManifest) -> int:
         sealed.check_manifest(cache)
         sealed.check_folders(cache)
     with disk_full(INDEX, cache), file_beside(cache / INDEX) as path:
-        samples, shards = 0, list[str]()
+        samples, shards, blocks = 0, list[str](), list[int | None]()
         with path.open("wb") as file, pq.ParquetWriter(file, INDEX_SCHEMA, compression="zstd") as index:
             for unit in range(manifest.units):
                 shard = shard_path(cache, unit)
-                record = check_shard(shard, manifest, sealed.shards[unit] if sealed else None)
+                record = check_sealed_shard(cache, unit, manifest, sealed)
                 # Hashed before it is opened: Arrow may crash on what is damaged.
                 check_file(shard / SAMPLES, record.files[SAMPLES], redo(shard))
                 rows = _index_rows(shard / SAMPLES, unit)
                 index.write_batch(rows)
                 samples += len(rows)
                 shards.append(hash_file(shard / RECORD))
-        write_checksums(cache, path, shards)
+                blocks.append(record.block_count)
+        write_checksums(cache, path, shards, blocks)
     return samples
 
 

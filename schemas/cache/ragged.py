@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.cache.chunk import REDO
+from schemas.cache.stored_files import Numbers
 from schemas.errors import CacheError
 
 STRIDE = 64  # rows from one written start to the next
@@ -61,7 +62,7 @@ def make_starts(sizes: np.ndarray) -> np.ndarray:
 class RaggedArray:
     """The rows of a whole shard, mapped: a slice of it is RaggedRows, found in microseconds."""
 
-    def __init__(self, data: np.ndarray, sizes: np.ndarray, starts: np.ndarray):
+    def __init__(self, data: Numbers, sizes: Numbers, starts: Numbers):
         """`data` uint8 [bytes], `sizes` uint16 [rows], `starts` as `make_starts` gives them. Trusts them."""
         self.data, self.sizes, self.starts = data, sizes, starts
 
@@ -84,9 +85,10 @@ class RaggedArray:
 
     def _begin(self, row: int) -> int:
         known = row - row % STRIDE
-        return int(self.starts[row // STRIDE]) + int(self.sizes[known:row].sum(dtype=np.int64))
+        place = row // STRIDE
+        return int(self.starts[place : place + 1][0]) + int(self.sizes[known:row].sum(dtype=np.int64))
 
     def check(self, place: str) -> None:
         """Raises CacheError, beginning with `place`, unless starts, sizes and bytes agree. Reads all sizes."""
-        if not np.array_equal(self.starts, make_starts(self.sizes)):
+        if not np.array_equal(self.starts[:], make_starts(self.sizes[:])):
             raise CacheError(f"{place}: the sizes of its rows contradict where they start; {REDO}")

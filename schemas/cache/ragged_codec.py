@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from schemas.cache.arrays import ArrayRecord
-from schemas.cache.chunk import REDO, check_chunk, check_node, chunk_file, map_chunk, write_chunk
+from schemas.cache.chunk import REDO, check_chunk, check_node, chunk_file, write_chunk
 from schemas.cache.codec import Codec, attributes, readable
 from schemas.cache.ragged import STRIDE, RaggedArray, RaggedRows, make_starts
+from schemas.cache.stored_files import Numbers, StoredFiles, TrustedFiles
 from schemas.errors import CacheError
 
 PARTS: dict[str, np.dtype[Any]] = {"data": np.dtype("u1"), "sizes": np.dtype("<u2"), "starts": np.dtype("<i8")}
@@ -45,18 +46,24 @@ class Ragged(Codec):
             write_chunk(own, name, numbers)
 
     def read(self, states: Path, array: ArrayRecord, rows: int) -> RaggedArray:
-        """See `Codec.read`. Reads the last start alone: what the sizes say is for `check` to prove."""
-        data, sizes, starts = (states / file for file in self.files(array))
-        with readable(starts):
-            starts_ = map_chunk(starts, PARTS["starts"], (-(-rows // STRIDE) + 1,))
-        with readable(sizes):
-            sizes_ = map_chunk(sizes, PARTS["sizes"], (rows,))
-        end = int(starts_[-1])
+        """See `Codec.read`."""
+        return self.open(TrustedFiles(states), array, rows)
+
+    def open(self, files: StoredFiles, array: ArrayRecord, rows: int) -> RaggedArray:
+        """See `Codec.open`. Reads the last start alone: what the sizes say is for `check` to prove."""
+
+        def map_part(name: str, length: int) -> Numbers:
+            path = chunk_file(f"{array.path}/{name}", 1)
+            with readable(files.folder / path):
+                return files.map(path, PARTS[name], (length,))
+
+        starts, sizes = map_part("starts", -(-rows // STRIDE) + 1), map_part("sizes", rows)
+        end = int(starts[len(starts) - 1 :][0])
         if end < 0:
-            raise CacheError(f"{starts} says that the rows end at {end}; {REDO}")
-        with readable(data):
-            data_ = map_chunk(data, PARTS["data"], (max(1, end),))
-        return RaggedArray(data_[:end], sizes_, starts_)
+            path = files.folder / chunk_file(f"{array.path}/starts", 1)
+            raise CacheError(f"{path} says that the rows end at {end}; {REDO}")
+        data = map_part("data", max(1, end))
+        return RaggedArray(data if end else data[:0], sizes, starts)
 
     def empty(self, array: ArrayRecord) -> RaggedArray:
         """No rows."""

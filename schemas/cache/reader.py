@@ -19,17 +19,17 @@ import numpy as np
 
 from schemas.cache.arrays import ArrayRecord, by_kind, keeps_tokens
 from schemas.cache.checked_files import CheckedFiles
-from schemas.cache.checksums import open_manifest
+from schemas.cache.checksums import check_sealed_shard, open_manifest
 from schemas.cache.codec import CODECS
 from schemas.cache.index import read_index
 from schemas.cache.open_shard import Shard
 from schemas.cache.proof import prove_samples
 from schemas.cache.samples import CachedSample
-from schemas.cache.shard import SAMPLES, STATES, ShardRecord, check_shard, redo, shard_path
-from schemas.cache.states import array_files
+from schemas.cache.shard import SAMPLES, STATES, ShardRecord, shard_path
+from schemas.cache.shard_files import ShardFiles
+from schemas.cache.states import open_array
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.errors import CacheError, PairingError
-from schemas.storage.file_record import check_file
 
 # A map holds no file descriptor and no memory. The maps themselves are scarce: Linux limits how many a process has.
 # One cache takes a quarter, because a run may read two, and libraries, heaps and threads take maps, too.
@@ -63,7 +63,7 @@ class Cache:
         # Found once: to ask the registries at every read would cost as much again as to slice a map.
         self._per_sample = {key for key, array in self._arrays.items() if array.rows == "samples"}
         self._decoded = {key for key, array in self._arrays.items() if not CODECS.find(array.encoding).mapped}
-        self._checked = CheckedFiles(self.manifest)
+        self._checked = CheckedFiles(self.manifest, None if self._sealed is None else self._sealed.blocks)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -126,8 +126,7 @@ class Cache:
         return found
 
     def _read_record(self, unit: int) -> ShardRecord:
-        sha256 = None if self._sealed is None else self._sealed.shards[unit]
-        return check_shard(shard_path(self.path, unit), self.manifest, sha256)
+        return check_sealed_shard(self.path, unit, self.manifest, self._sealed)
 
     def _check_shard(self, unit: int) -> ShardRecord:
         """The part of a shard's record that stays once it is checked: its names and checksums would be most of it."""
@@ -137,7 +136,7 @@ class Cache:
         path, record = shard_path(self.path, unit), self._record(unit)
         if (unit, SAMPLES) in self._checked:
             return Shard(path, record)
-        self._check_file(unit, SAMPLES)  # before it is opened: Arrow may crash on what is damaged
+        self._files(unit).compare(SAMPLES)  # before it is opened: Arrow may crash on what is damaged
         shard = Shard(path, record)
         prove_samples(shard, self.manifest.teacher)
         self._compare_with_index(unit, shard)
@@ -145,16 +144,11 @@ class Cache:
         return shard
 
     def _open_array(self, unit: int, key: tuple[str, int]) -> Any:
-        array, shard = self._arrays[key], self.shard(unit)
-        if (unit, array.path) not in self._checked and shard.record.rows(array):
-            for file in array_files(array):
-                self._check_file(unit, f"{STATES}/{file}")
-            self._checked.add((unit, array.path))
-        return shard.array(array)
+        array = self._arrays[key]
+        return open_array(self._files(unit).below(STATES), array, self.shard(unit).record.rows(array))
 
-    def _check_file(self, unit: int, name: str) -> None:
-        shard = shard_path(self.path, unit)
-        check_file(shard / name, self._whole_record(unit).files[name], redo(shard))
+    def _files(self, unit: int) -> ShardFiles:
+        return ShardFiles(shard_path(self.path, unit), unit, self._checked, lambda: self._whole_record(unit))
 
     def _compare_with_index(self, unit: int, shard: Shard) -> None:
         """The index lists this shard's samples, all of them, with their tokens. Raises PairingError."""

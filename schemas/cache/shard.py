@@ -38,6 +38,13 @@ class ShardRecord(Strict):
         """Rows of one array of this shard."""
         return self.samples if array.rows == "samples" else self.tokens
 
+    @property
+    def block_count(self) -> int | None:
+        """How many blocks its files have; None if these have no checksums, as in format 1."""
+        if any(file.blocks is None for file in self.files.values()):
+            return None
+        return sum(file.block_count for file in self.files.values())
+
 
 def shard_path(cache: Path, unit: int) -> Path:
     """The folder of one shard, e.g. CACHE/shards/00007."""

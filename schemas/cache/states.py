@@ -12,6 +12,7 @@ import numpy as np
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.codec import CODECS
 from schemas.cache.ragged import RaggedRows
+from schemas.cache.stored_files import StoredFiles
 from schemas.errors import CacheError
 from schemas.storage.record import parse_object, read_content
 
@@ -52,6 +53,12 @@ def check_group(states: Path) -> None:
 def check_array(states: Path, record: ArrayRecord, rows: int) -> None:
     """Raises CacheError unless an array's metadata tells other readers what it holds."""
     CODECS.find(record.encoding).check(states, record, rows)
+
+
+def open_array(files: StoredFiles, record: ArrayRecord, rows: int) -> Any:
+    """The same of a shard's files, where slices of what is mapped are checked before they are given away."""
+    codec = CODECS.find(record.encoding)
+    return codec.open(files, record, rows) if rows else codec.empty(record)
 
 
 def map_array(states: Path, record: ArrayRecord, rows: int) -> Any:

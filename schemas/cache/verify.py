@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.cache.arrays import KINDS, ArrayRecord, StoredStates, by_kind
-from schemas.cache.checksums import Checksums
+from schemas.cache.checksums import Checksums, check_sealed_shard
 from schemas.cache.codec import CODECS
 from schemas.cache.index import read_index
 from schemas.cache.manifest import INDEX, MANIFEST, CacheManifest
 from schemas.cache.open_shard import Shard
 from schemas.cache.proof import prove_samples
-from schemas.cache.shard import RECORD, STATES, ShardRecord, check_shard, redo, shard_path
+from schemas.cache.shard import RECORD, STATES, ShardRecord, redo, shard_path
 from schemas.cache.states import check_array, check_group
 from schemas.errors import CacheError, StillroomError
 from schemas.storage.file_record import check_file
@@ -45,7 +45,7 @@ def verify_shards(
 
     def prove(unit: int) -> ProvenShard | StillroomError:
         try:
-            return verify_shard(cache, unit, manifest, None if sealed is None else sealed.shards[unit])
+            return verify_shard(cache, unit, manifest, sealed)
         except StillroomError as error:
             return error
 
@@ -53,13 +53,13 @@ def verify_shards(
         yield from pool.map(prove, range(manifest.units))
 
 
-def verify_shard(cache: Path, unit: int, manifest: CacheManifest, sha256: str | None) -> ProvenShard:
+def verify_shard(cache: Path, unit: int, manifest: CacheManifest, sealed: Checksums | None) -> ProvenShard:
     """Checksums, then format, rows and numbers. Raises CacheError at the first that is wrong.
 
     No file is opened before its checksum is known to be right: Arrow may crash on what is damaged.
     """
     path = shard_path(cache, unit)
-    record = check_shard(path, manifest, sha256)
+    record = check_sealed_shard(cache, unit, manifest, sealed)
     for name, file in record.files.items():
         check_file(path / name, file, redo(path))
     if record.unit != unit:

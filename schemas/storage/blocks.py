@@ -5,14 +5,15 @@ someone who means harm.
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Self
 
 import xxhash
 from pydantic import Field, model_validator
 
-from schemas.storage.file_record import FileRecord, files_below
+from schemas.errors import CacheError
+from schemas.storage.file_record import FileRecord, check_size, files_below
 from schemas.storage.regular import open_regular
 
 BLOCK_BYTES = 4 << 20
@@ -48,15 +49,35 @@ def hash_block(content: memoryview) -> str:
 def describe_blocks(path: Path) -> BlockedFile:
     """Size and checksums of a file as it is now. Reads every byte of it once, in bounded memory."""
     whole, blocks, size = hashlib.sha256(), list[str](), 0
-    buffer = memoryview(bytearray(BLOCK_BYTES))
-    with open_regular(path) as file:
-        while read := file.readinto(buffer):
-            whole.update(buffer[:read])
-            blocks.append(hash_block(buffer[:read]))
-            size += read
+    for block in _read_blocks(path):
+        whole.update(block)
+        blocks.append(hash_block(block))
+        size += len(block)
     return BlockedFile(bytes=size, sha256=whole.hexdigest(), blocks="".join(blocks))
 
 
 def list_blocks(folder: Path, leave_out: Collection[str] = ()) -> dict[str, BlockedFile]:
     """Size and checksums of every file below `folder`, by relative path, except those named in `leave_out`."""
     return {name: describe_blocks(path) for name, path in files_below(folder, leave_out).items()}
+
+
+def check_blocks(path: Path, file: BlockedFile, way_out: str) -> None:
+    """Raises CacheError, which ends with `way_out`, if a block of the file is not the recorded one.
+
+    Reads every byte, as `check_file` does, at ten times its speed.
+    """
+    check_size(path, file, way_out)
+    try:
+        found = "".join(hash_block(block) for block in _read_blocks(path))
+    except OSError as error:
+        raise CacheError(f"cannot read {path}: {error.strerror}; {way_out}") from error
+    if found != file.blocks:
+        raise CacheError(f"{path} does not have its checksum; {way_out}")
+
+
+def _read_blocks(path: Path) -> Iterator[memoryview]:
+    """The blocks of a file, each of which is good until the next is taken."""
+    buffer = memoryview(bytearray(BLOCK_BYTES))
+    with open_regular(path) as file:
+        while read := file.readinto(buffer):
+            yield buffer[:read]

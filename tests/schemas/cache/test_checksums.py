@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import schemas.cache.reader
+import schemas.cache.checked_map
+import schemas.storage.blocks
 from jobs.extract import rebuild_index
 from jobs.verify import verify_cache
 from schemas.cache.checksums import read_checksums
@@ -21,7 +22,8 @@ from schemas.cache.reader import Cache
 from schemas.cache.verify import ProvenShard, verify_shards
 from schemas.errors import CacheError, PairingError, StillroomError
 from schemas.models.teacher_head import load_teacher_head
-from schemas.storage.file_record import FileRecord, check_file, describe_file
+from schemas.storage.blocks import hash_block
+from schemas.storage.file_record import describe_file
 from tests.caches import build_cache, extraction, without_checksums, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
@@ -57,6 +59,26 @@ def test_a_sealed_cache_knows_its_small_files(made: Path) -> None:
     assert sealed.teacher == describe_file(made / "teacher/files.json")
     records = sorted(made.glob("shards/*/shard.json"))
     assert sealed.shards == [describe_file(path).sha256 for path in records] and len(records) > 2
+    # Every file of these shards is of one block.
+    assert sealed.blocks == [sum(path.is_file() for path in record.parent.rglob("*")) - 1 for record in records]
+
+
+def test_a_count_of_blocks_that_was_altered_is_noticed(copy: Path) -> None:
+    path = copy / "checksums.json"
+    content = json.loads(path.read_text())
+    content["blocks"][1] += 1
+    path.write_text(json.dumps(content))
+    cache = Cache(copy)
+    cache.shard(0)
+    said = r"checksums\.json says that the files of shard 1 have \d+ blocks, and shard\.json lists \d+; remove"
+    with pytest.raises(CacheError, match=said):
+        cache.shard(1)
+    with pytest.raises(CacheError, match=said):
+        verify_cache(copy)
+    content["blocks"].pop()
+    path.write_text(json.dumps(content))
+    with pytest.raises(CacheError, match=r"knows \d+ shards, cache\.json says"):
+        Cache(copy)
 
 
 def test_a_factor_on_the_logits_is_refused_at_opening(copy: Path) -> None:
@@ -168,13 +190,14 @@ def test_an_index_that_exchanges_samples_is_caught_when_their_shard_is_touched(c
 
 
 def test_what_one_process_checked_its_forks_take_as_checked(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checked: list[str] = []
+    checked: list[int] = []
 
-    def check(path: Path, file: FileRecord, way_out: str) -> None:
-        checked.append(path.name)
-        check_file(path, file, way_out)
+    def hash_counted(content: memoryview) -> str:
+        checked.append(len(content))
+        return hash_block(content)
 
-    monkeypatch.setattr(schemas.cache.reader, "check_file", check)
+    for module in (schemas.storage.blocks, schemas.cache.checked_map):
+        monkeypatch.setattr(module, "hash_block", hash_counted)
     cache = Cache(made)
     for touched_by_parent in (False, True):
         child = os.fork()

@@ -15,14 +15,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import schemas.cache.checked_map
 import schemas.cache.reader
+import schemas.storage.blocks
 from jobs.verify import verify_cache
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.reader import Cache
 from schemas.cache.states import array_files
 from schemas.errors import CacheError, PairingError
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
-from schemas.storage.file_record import FileRecord, check_file
+from schemas.storage.blocks import hash_block
 from tests.caches import as_recorded, build_cache, extraction, small_cache, without_checksums
 from tests.tiny import TEXTS
 
@@ -147,13 +149,14 @@ def test_a_shard_is_checked_once_however_often_it_is_opened(made: Path, monkeypa
     for position in range(len(everything)):
         everything.states(position, everything.manifest.arrays)
     monkeypatch.setattr(schemas.cache.reader, "_most_maps", lambda: 8)
-    checked = list[str]()
+    hashed = list[int]()
 
-    def check(path: Path, file: FileRecord, way_out: str) -> None:
-        checked.append(path.relative_to(made / "shards").as_posix())
-        check_file(path, file, way_out)
+    def hash_counted(content: memoryview) -> str:
+        hashed.append(len(content))
+        return hash_block(content)
 
-    monkeypatch.setattr(schemas.cache.reader, "check_file", check)
+    for module in (schemas.storage.blocks, schemas.cache.checked_map):
+        monkeypatch.setattr(module, "hash_block", hash_counted)
     cache = Cache(made)
     for position in np.random.default_rng(0).integers(0, len(cache), 200).tolist():
         assert cache.sample(position).text == everything.sample(position).text
@@ -162,7 +165,8 @@ def test_a_shard_is_checked_once_however_often_it_is_opened(made: Path, monkeypa
     assert cache.shard.cache_info().misses > 10 * len(units) and cache.shard.cache_info().currsize == 2
     chunks = [file for array in cache.manifest.arrays for file in array_files(array)]
     files = ["samples.arrow", *(f"states.zarr/{file}" for file in chunks)]
-    assert sorted(checked) == sorted(f"{unit:05d}/{name}" for unit in units for name in files)
+    sizes = [(made / f"shards/{unit:05d}" / name).stat().st_size for unit in units for name in files]
+    assert sorted(hashed) == sorted(sizes)  # every file is of one block
 
 
 def test_as_much_stays_open_as_the_system_lets_it(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

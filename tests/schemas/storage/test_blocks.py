@@ -7,7 +7,8 @@ import pytest
 import xxhash
 from pydantic import ValidationError
 
-from schemas.storage.blocks import BLOCK_BYTES, BlockedFile, describe_blocks, hash_block, list_blocks
+from schemas.errors import CacheError
+from schemas.storage.blocks import BLOCK_BYTES, BlockedFile, check_blocks, describe_blocks, hash_block, list_blocks
 from schemas.storage.file_record import FileRecord
 
 
@@ -27,6 +28,21 @@ def test_a_file_is_cut_into_blocks(tmp_path: Path, size: int) -> None:
     assert found.bytes == size and found.sha256 == hashlib.sha256(content).hexdigest()
     assert found.blocks == "".join(xxhash.xxh3_64(piece).hexdigest() for piece in pieces)
     assert found.block_count == len(pieces)
+
+
+@pytest.mark.parametrize("place", [0, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 6])
+def test_a_wrong_bit_is_found_in_any_block(tmp_path: Path, place: int) -> None:
+    content = bytearray(BLOCK_BYTES + 7)
+    (tmp_path / "a").write_bytes(content)
+    file = describe_blocks(tmp_path / "a")
+    check_blocks(tmp_path / "a", file, "way out")
+    content[place] ^= 4
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(CacheError, match=r"a does not have its checksum; way out$"):
+        check_blocks(tmp_path / "a", file, "way out")
+    (tmp_path / "a").write_bytes(content[:-1])
+    with pytest.raises(CacheError, match=r"a has 4194310 bytes instead of 4194311; way out$"):
+        check_blocks(tmp_path / "a", file, "way out")
 
 
 def test_files_below_a_folder_are_named_by_their_paths(tmp_path: Path) -> None:
