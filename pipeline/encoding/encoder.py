@@ -1,7 +1,7 @@
 """Rows of hidden states into strings of bytes, each as long as it pays.
 
-A row stops at the number of stages that makes error + price * bytes least; it is kept raw if that is more than its raw
-bytes cost, or if its error is above a bound. The price is one number per layer, chosen for a tolerance.
+A row stops at the number of stages that makes error + price * bytes least. If its error is above a bound, it is kept
+raw. The price is one number per layer, chosen for a tolerance.
 
 Shapes: N rows, d hidden size, k components, S stages, T = S + 1 numbers of stages, from 0.
 """
@@ -42,13 +42,16 @@ class Encoder:
         """The same at another price."""
         return replace(self, price=price)
 
-    def codes(self, states_Nd: Tensor) -> "RowCodes":
-        """All bytes that each row could have, and the error at each length. Costs most of encoding."""
+    def codes(self, states_Nd: Tensor, all_prices: bool = True) -> "RowCodes":
+        """The bytes that each row could have, and the error at each length; at this price alone in less time."""
         left_Nk, header_Nx = self.before_stages(states_Nd)
-        codes_NS, error_NT = encode_stages(self.stages, left_Nk, self.weight_k)
+        # Of a squared error in units of the row's gain.
+        scale_N = torch.ones_like(left_Nk[:, 0])
         if not self.relative:
-            error_NT *= self.tables.gains[header_Nx[:, 0].long()][:, None].square() / 2
-        return RowCodes(torch.cat([header_Nx, codes_NS], 1), error_NT)
+            scale_N = self.tables.gains[header_Nx[:, 0].long()].square() / 2
+        price_N = None if all_prices else self.price / scale_N
+        codes_NS, error_NT = encode_stages(self.stages, left_Nk, self.weight_k, price_N)
+        return RowCodes(torch.cat([header_Nx, codes_NS], 1), error_NT * scale_N[:, None])
 
     def before_stages(self, states_Nd: Tensor) -> tuple[Tensor, Tensor]:
         """What the stages are to encode, [N, k], and the bytes that go before theirs, [N, header] uint8."""
@@ -64,7 +67,7 @@ class Encoder:
 
     def encode(self, states_Nd: Tensor, codes: "RowCodes | None" = None) -> EncodedRows:
         """The rows at this price. `codes` are theirs, if they are known already."""
-        codes = codes or self.codes(states_Nd)
+        codes = codes or self.codes(states_Nd, all_prices=False)
         stages_N, error_N = self.choose(codes)
         raw_N = stages_N < 0
         size_N = torch.where(raw_N, self.tables.raw_size, self.tables.header + stages_N)
@@ -81,9 +84,9 @@ class Encoder:
     def choose(self, codes: "RowCodes") -> tuple[Tensor, Tensor]:
         """The number of stages of each row, [N] long, -1 for raw, and its error."""
         size_T = self.tables.header + torch.arange(codes.error_NT.shape[1], device=codes.error_NT.device)
-        cost_N, stages_N = (codes.error_NT + self.price * size_T).min(1)
+        stages_N = (codes.error_NT + self.price * size_T).argmin(1)
         error_N = codes.error_NT.gather(1, stages_N[:, None])[:, 0]
-        raw_N = (cost_N > self.price * self.tables.raw_size) | (error_N > self.bound) | ~error_N.isfinite()
+        raw_N = ~(error_N <= self.bound) | ~error_N.isfinite()
         return torch.where(raw_N, -1, stages_N), torch.where(raw_N, 0.0, error_N)
 
 

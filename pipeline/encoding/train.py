@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.encoding.codebook import nearest, train_codebook
-from pipeline.encoding.encoder import Encoder
+from pipeline.encoding.encoder import Encoder, RowCodes
 from pipeline.encoding.gains import encode_gains, sizes, train_gains
 from pipeline.encoding.stages import Stages, train_stages
 from pipeline.encoding.transform import karhunen_loeve
@@ -36,7 +36,7 @@ def train_final(rows_Nd: Tensor, metric_dd: Tensor, stages: int) -> Encoder:
     y_Nk /= gains[encode_gains(size_N, gains)][:, None]
     weight_k = torch.ones(y_Nk.shape[1])
     trained = train_stages(y_Nk, weight_k, min(stages, 2 * len(weight_k) - 2), SEED)  # shorter than a raw row
-    tables = _tables(transform.mean_d, transform.decoder_kd, transform.encoder_dk, gains, None, trained)
+    tables = _tables(transform.mean_d, transform.decoder_kd, transform.encoder_dk, gains, y_Nk[:0], trained)
     return Encoder(tables, trained, weight_k, deviation_k, relative=False)
 
 
@@ -57,14 +57,35 @@ def train_inner(rows_Nd: Tensor, stages: int) -> Encoder:
     return Encoder(tables, trained, weight_k, None, relative=True)
 
 
-def keep_energy(encoder: Encoder, rows_Nd: Tensor) -> Encoder:
-    """The same encoder, whose decoded bands are as long as the true ones at its price.
+def extend(encoder: Encoder, rows_Nd: Tensor, stages: int) -> Encoder:
+    """The same encoder with more stages, learnt of the rows that it was learnt from. What was there stays."""
+    left_Nk, _ = encoder.before_stages(rows_Nd)
+    known, room = encoder.stages, encoder.tables.raw_size - encoder.tables.header - 1
+    return _with_stages(encoder, train_stages(left_Nk, encoder.weight_k, min(stages, room), SEED, known))
+
+
+def shorten(encoder: Encoder, stages: int) -> Encoder:
+    """The same encoder with its first stages alone. Rows that had no more stay the same."""
+    known = encoder.stages
+    return _with_stages(encoder, Stages(known.bands, known.band_S[:stages], known.codebooks[:stages]))
+
+
+def _with_stages(encoder: Encoder, stages: Stages) -> Encoder:
+    t = encoder.tables
+    tables = _tables(t.mean_d, t.decoder_kd, t.encoder_dk, t.gains, t.centroids, stages)
+    known = tables.scales_TB[: len(t.scales_TB)]
+    known.copy_(t.scales_TB[: len(known)])
+    return replace(encoder, tables=tables, stages=stages)
+
+
+def keep_energy(encoder: Encoder, rows_Nd: Tensor, codes: RowCodes | None = None) -> Encoder:
+    """The same encoder, whose decoded bands are as long as the true ones at its price. `codes` are the rows' own.
 
     A centroid is a mean, shorter than what it stands for, so that cosines between decoded rows come out too large. A
     band of which the share f of the energy is kept is multiplied with f^-1/2: a little more error, less of it common.
     """
     tables = encoder.tables
-    codes = encoder.codes(rows_Nd)
+    codes = codes or encoder.codes(rows_Nd)
     stages_N, _ = encoder.choose(codes)
     coded_N = stages_N >= 0
     left_Nk = encoder.before_stages(rows_Nd)[0][coded_N]
@@ -84,7 +105,7 @@ def keep_energy(encoder: Encoder, rows_Nd: Tensor) -> Encoder:
 
 
 def _tables(
-    mean_d: Tensor, decoder_kd: Tensor, encoder_dk: Tensor, gains: Tensor, centroids: Tensor | None, stages: Stages
+    mean_d: Tensor, decoder_kd: Tensor, encoder_dk: Tensor, gains: Tensor, centroids_Kk: Tensor, stages: Stages
 ) -> RVQTables:
     number = len(stages.codebooks)
     codebooks = torch.zeros(number, 256, WIDEST, dtype=torch.float16)
@@ -95,7 +116,7 @@ def _tables(
         decoder_kd=decoder_kd,
         encoder_dk=encoder_dk,
         gains=gains,
-        centroids=mean_d.new_empty(0, len(decoder_kd)) if centroids is None else centroids,
+        centroids=centroids_Kk,
         bands=torch.tensor(stages.bands, dtype=torch.int32),
         band_S=torch.tensor(stages.band_S, dtype=torch.int32),
         codebooks=codebooks,

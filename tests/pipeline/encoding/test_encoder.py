@@ -52,13 +52,18 @@ def test_a_row_stops_where_error_and_price_are_least(encoder: Encoder) -> None:
     held_out, price = layer(200, seed=2).bfloat16(), 2e-3
     codes = encoder.codes(held_out)
     rows = encoder.at(price).encode(held_out, codes)
-    header = encoder.tables.header
-    sizes = [*range(header, header + codes.error_NT.shape[1]), 2 * WIDTH]
     for row, errors in enumerate(codes.error_NT.tolist()):
-        costs = [error + price * size for error, size in zip([*errors, 0], sizes, strict=True)]
+        costs = [error + price * (encoder.tables.header + stages) for stages, error in enumerate(errors)]
         best = int(np.argmin(costs))
-        assert int(rows.size_N[row]) == sizes[best]
-        assert float(rows.error_N[row]) == pytest.approx(0 if best == len(errors) else errors[best])
+        assert int(rows.size_N[row]) == encoder.tables.header + best
+        assert float(rows.error_N[row]) == pytest.approx(errors[best])
+
+
+def test_rows_that_no_stage_is_worth_its_price_get_no_more_and_are_nearly_the_same(encoder: Encoder) -> None:
+    held_out, priced = layer(400, seed=8), encoder.at(2e-3)
+    patient, whole = priced.encode(held_out), priced.encode(held_out, priced.codes(held_out))
+    costs = [float(rows.error_N.sum() + 2e-3 * rows.size_N.sum()) for rows in (patient, whole)]
+    assert costs[1] <= costs[0] <= 1.01 * costs[1]
 
 
 def test_the_error_that_is_said_is_the_decoded_rows_own(encoder: Encoder) -> None:

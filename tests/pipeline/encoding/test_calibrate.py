@@ -1,0 +1,58 @@
+"""Tolerances and bits, measured on rows that nothing was learnt from and nothing was chosen by."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.encoding.calibrate import Goal, calibrate_final, calibrate_inner
+from pipeline.encoding.measure import Head, geometry_error, kl_divergence
+from schemas.models.logits import LogitTransform
+from tests.pipeline.encoding.layers import WIDTH, layer
+
+
+def head() -> Head:
+    weight = np.random.default_rng(3).standard_normal((200, WIDTH)) / 8
+    return Head(torch.from_numpy(weight).float(), None, LogitTransform())
+
+
+@pytest.mark.parametrize("tolerance", [0.01, 0.05])
+def test_final_states_hold_their_divergence_at_the_smallest_rate(tolerance: float) -> None:
+    encoder = calibrate_final(layer(3000), layer(1500, seed=1), head(), Goal(tolerance))
+    fresh = layer(1500, seed=2)
+    rows = encoder.encode(fresh)
+    found = float(kl_divergence(fresh, encoder.tables.states(rows.data, rows.size_N), head()).mean())
+    assert 0.7 * tolerance <= found <= 1.2 * tolerance
+    assert int(rows.size_N.max()) < 2 * WIDTH
+
+
+@pytest.mark.parametrize("tolerance", [0.05, 0.15])
+def test_inner_states_hold_their_geometry_at_the_smallest_rate(tolerance: float) -> None:
+    encoder = calibrate_inner(layer(3000), layer(1500, seed=1), Goal(tolerance))
+    fresh = layer(1500, seed=2)
+    rows = encoder.encode(fresh)
+    found = geometry_error(fresh, encoder.tables.states(rows.data, rows.size_N), encoder.tables.mean_d)
+    assert 0.7 * tolerance <= found <= 1.2 * tolerance
+
+
+@pytest.mark.parametrize("bits", [1.0, 4.0])
+def test_bits_are_kept_on_average(bits: float) -> None:
+    for encoder in (
+        calibrate_inner(layer(3000), layer(1500, seed=1), Goal(0.0, bits=bits)),
+        calibrate_final(layer(3000), layer(1500, seed=1), head(), Goal(0.0, bits=bits)),
+    ):
+        rows = encoder.encode(layer(1500, seed=2))
+        assert 8 * len(rows.data) / 1500 / WIDTH == pytest.approx(bits, rel=0.1)
+
+
+def test_the_same_rows_give_the_same_tables() -> None:
+    first, second = (calibrate_inner(layer(800), layer(400, seed=1), Goal(0.1)) for _ in range(2))
+    assert first.price == second.price
+    assert torch.equal(first.tables.codebooks, second.tables.codebooks)
+    assert torch.equal(first.tables.scales_TB, second.tables.scales_TB)
+
+
+def test_a_few_rows_are_enough_to_go_on() -> None:
+    """A corpus of a sentence: nothing is held out well, and nothing breaks."""
+    encoder = calibrate_final(layer(5), layer(2, seed=1), head(), Goal(0.02))
+    rows = encoder.encode(layer(5))
+    assert encoder.tables.states(rows.data, rows.size_N).isfinite().all()

@@ -1,0 +1,50 @@
+"""What encodings cost, against plain loops in float64."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.encoding.measure import GROUP, Head, centred_cosine, geometry_error, kl_divergence
+from schemas.models.logits import LogitTransform
+from tests.pipeline.encoding.layers import WIDTH, layer
+
+
+def distribution(state: np.ndarray, weight: np.ndarray, bias: np.ndarray, cap: float | None) -> np.ndarray:
+    logits = state @ weight.T + bias
+    logits = logits if cap is None else cap * np.tanh(logits / cap)
+    p = np.exp(logits - logits.max())
+    return np.asarray(p / p.sum())
+
+
+@pytest.mark.parametrize("cap", [None, 5.0])
+def test_kl_divergence_is_that_of_a_plain_loop(cap: float | None) -> None:
+    rng = np.random.default_rng(0)
+    weight, bias = rng.standard_normal((50, WIDTH)), rng.standard_normal(50)
+    true, decoded = 0.3 * rng.standard_normal((7, WIDTH)), 0.3 * rng.standard_normal((7, WIDTH))
+    head = Head(torch.from_numpy(weight), torch.from_numpy(bias), LogitTransform(1.0, cap))
+    found = kl_divergence(torch.from_numpy(true), torch.from_numpy(decoded), head)
+    for row in range(7):
+        p, q = (distribution(states[row], weight, bias, cap) for states in (true, decoded))
+        assert float(found[row]) == pytest.approx((p * np.log(p / q)).sum(), rel=1e-4)
+
+
+def test_cosines_and_geometry_are_those_of_centred_rows() -> None:
+    true = layer(20).double().numpy()
+    decoded, mean = true + 0.3 * np.random.default_rng(1).standard_normal(true.shape), true.mean(0)
+    mean_d = torch.from_numpy(mean).float()
+    cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in zip(true - mean, decoded - mean, strict=True)]
+    tensors = torch.from_numpy(true).float(), torch.from_numpy(decoded).float()
+    np.testing.assert_allclose(centred_cosine(*tensors, mean_d), cosines, rtol=1e-5)
+
+    def pairs(rows: np.ndarray) -> np.ndarray:
+        spans = [(rows[i : i + GROUP] - mean).mean(0) for i in range(0, 18, GROUP)]
+        units = [span / np.linalg.norm(span) for span in spans]
+        return np.array([units[i] @ units[j] for i in range(6) for j in range(6) if i != j])
+
+    a, b = pairs(true), pairs(decoded)
+    wanted = np.sqrt(((a - b) ** 2).mean()) / a.std()
+    assert geometry_error(*tensors, mean_d) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_of_one_span_there_is_no_geometry() -> None:
+    assert geometry_error(layer(3), layer(3), torch.zeros(WIDTH)) == 0.0
