@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from schemas.cache.arrays import ArrayRecord
 from schemas.cache.recorded_folder import FolderRecord, RecordedFolder
 
 CODEC_FOLDER = "codecs"
@@ -14,3 +15,8 @@ class CodecFiles(FolderRecord):
 
 
 CODEC_FILES = RecordedFolder(CODEC_FOLDER, CodecFiles)
+
+
+def codec_file(array: ArrayRecord) -> str:
+    """The name of the tables of one array, e.g. hidden-12.safetensors."""
+    return f"{array.path.replace('/', '-')}.safetensors"

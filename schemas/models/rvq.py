@@ -74,18 +74,28 @@ class RVQTables:
         return torch.cat([refined, all_k[~torch.isin(all_k, refined)]])
 
     def coordinates(self, data: Tensor, size_N: Tensor, raw_R: Tensor | None = None) -> Tensor:
-        """y [N, K] in float32: x = mean + y decoder[kept]. What a raw row has beyond the components kept is lost."""
+        """y [N, K + 1] in float32, x = y `affine`: components, and 1. A raw row loses what no component kept says."""
         start_N = _starts(size_N)
-        y_NK = torch.zeros(len(size_N), len(self.kept_K), device=data.device)
+        y_NK = torch.zeros(len(size_N), len(self.kept_K) + 1, device=data.device)
         for rows, look_up in self._chunks(size_N):
             gain_n1, y_nq = self._refine(data, start_N[rows], size_N[rows], look_up)
             y_NK[rows, : y_nq.shape[1]] = y_nq
             if len(self.centroids):
-                y_NK[rows] += self.centroids[:, self.kept_K][self._centroid(data, start_N[rows])] * gain_n1
+                y_NK[rows, :-1] += self.centroids[:, self.kept_K][self._centroid(data, start_N[rows])] * gain_n1
         raw_R, raw_Rd = self._raw(data, start_N, size_N, raw_R)
         if len(raw_R):
-            y_NK[raw_R] = (raw_Rd - self.mean_d) @ self.encoder_dk[:, self.kept_K]
+            y_NK[raw_R, :-1] = (raw_Rd - self.mean_d) @ self.encoder_dk[:, self.kept_K]
+        y_NK[:, -1] = 1
         return y_NK
+
+    @cached_property
+    def affine(self) -> Tensor:
+        """[K + 1, d] float32: from coordinates, or weighted sums of them, to states. Its last row is the mean."""
+        return torch.cat([self.decoder_kd[self.kept_K], self.mean_d[None]])
+
+    def fold(self, weight_Vd: Tensor) -> Tensor:
+        """W' [V, K + 1] in float32, such that x W^T = y W'^T of y, the coordinates of x."""
+        return weight_Vd.float() @ self.affine.T
 
     def states(self, data: Tensor, size_N: Tensor, raw_R: Tensor | None = None) -> Tensor:
         """x [N, d] in float32; raw ones exactly as they were."""
@@ -93,7 +103,7 @@ class RVQTables:
         x_Nd = torch.empty(len(size_N), len(self.mean_d), device=data.device)
         for rows, look_up in self._chunks(size_N):
             gain_n1, y_nq = self._refine(data, start_N[rows], size_N[rows], look_up)
-            x_nd = torch.addmm(self.mean_d, y_nq, self._decoder_Kd[: y_nq.shape[1]])
+            x_nd = torch.addmm(self.mean_d, y_nq, self.affine[: y_nq.shape[1]])
             if len(self.centroids):
                 x_nd.addcmul_(self._centroid_states[self._centroid(data, start_N[rows])], gain_n1)
             x_Nd[rows] = x_nd
@@ -101,12 +111,6 @@ class RVQTables:
         if len(raw_R):
             x_Nd[raw_R] = raw_Rd
         return x_Nd
-
-    def fold(self, weight_Vd: Tensor, bias_V: Tensor | None) -> tuple[Tensor, Tensor]:
-        """W' [V, K] and b' [V] in float32, such that x W^T + b = y W'^T + b' of y, the coordinates of x."""
-        weight_Vd = weight_Vd.float()
-        moved_V = weight_Vd @ self.mean_d
-        return weight_Vd @ self._decoder_Kd.T, moved_V if bias_V is None else moved_V + bias_V.float()
 
     def _chunks(self, size_N: Tensor) -> Iterator[tuple[Tensor | slice, "_LookUp"]]:
         """Rows to be decoded together, and by what.
@@ -153,10 +157,6 @@ class RVQTables:
         """[S * 256 + 1, W] float32: the codebooks, and zeros for stages that a row does not have."""
         entries = self.codebooks.flatten(0, 1).float()
         return torch.cat([entries, entries.new_zeros(1, WIDEST)])
-
-    @cached_property
-    def _decoder_Kd(self) -> Tensor:
-        return self.decoder_kd[self.kept_K]
 
     @cached_property
     def _centroid_states(self) -> Tensor:

@@ -20,7 +20,8 @@ def test_kept_energy_makes_decoded_bands_as_long_as_the_true_ones() -> None:
     for encoder in (plain, keep_energy(plain, rows_Nd)):
         rows = encoder.encode(rows_Nd)
         true_Nk, header_Nx = encoder.before_stages(rows_Nd)
-        y_Nk = encoder.tables.coordinates(rows.data, rows.size_N)
+        y_NK = encoder.tables.coordinates(rows.data, rows.size_N)
+        y_Nk = y_NK[:, encoder.tables.kept_K.argsort()]
         y_Nk = y_Nk / encoder.tables.gains[header_Nx[:, 0].long()][:, None]
         y_Nk = y_Nk - encoder.tables.centroids[header_Nx[:, 1].long()]
         refined_Nk = y_Nk.abs() > 1e-6  # components of a band that has a stage

@@ -2,11 +2,14 @@
 
 from dataclasses import fields
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
+from schemas.cache.codec_files import CODEC_FILES
 from schemas.models.rvq import WIDEST, RVQTables
 
 
@@ -74,3 +77,16 @@ def decode(tables: RVQTables, data: Tensor, size_N: Tensor) -> np.ndarray:
         states.append((t["mean_d"] + float(t["gains"][row[0]]) * y @ t["decoder_kd"].astype(np.float64))[None])
     assert start == len(numbers)
     return np.concatenate(states)
+
+
+def tensors_of(tables: RVQTables) -> dict[str, Tensor]:
+    return {name: getattr(tables, name).contiguous() for name in RVQTables.__dataclass_fields__}
+
+
+def write_tables(cache: Path, tensors: dict[str, Tensor], layer: int = 2) -> Path:
+    """Into CACHE/codecs, as what its arrays hidden/LAYER are decoded by."""
+    folder = cache / "codecs"
+    folder.mkdir(exist_ok=True)
+    save_file(tensors, folder / f"hidden-{layer}.safetensors")
+    CODEC_FILES.write_record(folder)
+    return folder / f"hidden-{layer}.safetensors"

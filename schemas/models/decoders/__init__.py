@@ -1,0 +1,1 @@
+"""The built-in decoders of hidden states, one file each; `state_decoder.DECODERS` finds these and others."""

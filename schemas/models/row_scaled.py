@@ -1,0 +1,42 @@
+"""Decoding rows of one byte per value, behind which stands the row's scale as a float32."""
+
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.row_scaled import SCALE_BYTES
+from schemas.models.state_decoder import StateDecoder
+
+
+class RowScaledDecoder(StateDecoder):
+    """x = scale * what the code stands for."""
+
+    def __init__(self, value_256: Tensor):
+        """`value_256`: the number that each byte stands for, float32."""
+        self.value_256 = value_256
+
+    @classmethod
+    def values(cls) -> Tensor:
+        """[256] float32: the number that each byte stands for."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, cache: Path, array: ArrayRecord) -> Self:
+        """Needs nothing of the cache."""
+        return cls(cls.values())
+
+    def to(self, device: torch.device) -> Self:
+        """See `StateDecoder.to`."""
+        return type(self)(self.value_256.to(device))
+
+    def states(self, data: Tensor, size_N: Tensor, raw_R: Tensor | None = None) -> Tensor:
+        """[N, d] float32. All rows have d + SCALE_BYTES bytes."""
+        if not len(size_N):
+            return self.value_256.new_empty(0, 0)
+        data_Nx = data.view(len(size_N), -1)
+        codes_Nd, scale_N4 = data_Nx[:, :-SCALE_BYTES], data_Nx[:, -SCALE_BYTES:]
+        values_Nd = self.value_256.index_select(0, codes_Nd.flatten().int()).view(codes_Nd.shape)
+        return values_Nd.mul_(scale_N4.contiguous().view(torch.float32))

@@ -1,0 +1,94 @@
+"""Decoders of hidden states: from bytes as they lie on disk to numbers, on any device. One per encoding.
+
+Shapes: N rows, d their width, K components, V vocabulary.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.manifest import CacheManifest
+from schemas.form import require_subclass
+from schemas.registry import Registry
+
+ArrayKey = tuple[str, int]  # kind and layer
+
+
+class StateDecoder(ABC):
+    """Decodes the rows of one array.
+
+    Wherever rows are decoded, `data` [bytes] uint8 holds them one after the other, `size_N` (integers) says how many
+    bytes each has, and `raw_R` which of them have `raw_size`: left out, they are looked up, for which a GPU must be
+    waited for.
+    """
+
+    name: ClassVar[str]
+    """`encoding` of the arrays that it decodes."""
+    raw_size: int | None = None
+    """The bytes of a row that is not encoded, where there may be such rows."""
+    has_coordinates: ClassVar[bool] = False
+    """Whether states are an affine map of fewer numbers, by which a product with them can be spared."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, cache: Path, array: ArrayRecord) -> Self:
+        """The decoder of one array, on the CPU. Raises CacheError for what it needs of the cache's folder."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> Self:
+        """The same decoder on a device."""
+
+    @abstractmethod
+    def states(self, data: Tensor, size_N: Tensor, raw_R: Tensor | None = None) -> Tensor:
+        """[N, d] float32."""
+
+    @property
+    def affine(self) -> Tensor:
+        """[K + 1, d] float32: from coordinates, or weighted sums of them, to states."""
+        raise NotImplementedError(f"rows of {self.name} have no coordinates")
+
+    def coordinates(self, data: Tensor, size_N: Tensor, raw_R: Tensor | None = None) -> Tensor:
+        """[N, K + 1] float32."""
+        raise NotImplementedError(f"rows of {self.name} have no coordinates")
+
+    def fold(self, weight_Vd: Tensor) -> Tensor:
+        """[V, K + 1] float32: coordinates times this are states times W."""
+        raise NotImplementedError(f"rows of {self.name} have no coordinates")
+
+
+DECODERS: Registry[type[StateDecoder]] = Registry(
+    "state decoder",
+    "schemas.models.decoders",
+    "DECODER",
+    "stillroom.state_decoders",
+    partial(require_subclass, base=StateDecoder),
+)
+
+
+def load_decoders(cache: Path, manifest: CacheManifest) -> dict[ArrayKey, StateDecoder]:
+    """The decoders of the arrays that need one, on the CPU. Raises CacheError: tables are missing or unusable."""
+    return {
+        (array.kind, array.layer): DECODERS[array.encoding].load(cache, array)
+        for array in manifest.arrays
+        if array.encoding in DECODERS
+    }
+
+
+class DecodersByDevice:
+    """Decoders, taken to a device once."""
+
+    def __init__(self, decoders: Mapping[ArrayKey, StateDecoder]):
+        self._on = {torch.device("cpu"): decoders}
+
+    def on(self, device: torch.device) -> Mapping[ArrayKey, StateDecoder]:
+        """The same decoders on a device."""
+        if device not in self._on:
+            cpu = self._on[torch.device("cpu")]
+            self._on[device] = {array: decoder.to(device) for array, decoder in cpu.items()}
+        return self._on[device]
