@@ -61,9 +61,8 @@ def _summary(cache: Cache, records: list[ShardRecord]) -> Table:
 
 def _arrays(cache: Cache, records: list[ShardRecord]) -> Table:
     table = Table("array", "shape", "dtype", "on disk", "size", pad_edge=False)
-    num_rows = {"tokens": int(cache.tokens.sum()), "samples": len(cache)}
     for array in cache.manifest.arrays:
-        rows, files = num_rows[array.rows], [f"{STATES}/{file}" for file in array_files(array)]
+        rows, files = sum(record.rows(array) for record in records), [f"{STATES}/{file}" for file in array_files(array)]
         shape = f"[{rows:,}]" if array.width is None else f"[{rows:,}, {array.width}]"
         size = sum(record.files[file].bytes for record in records if record.rows(array) for file in files)
         on_disk = f"{CODECS.find(array.encoding).stored(array, 1)[0]} {array.encoding}"

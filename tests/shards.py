@@ -9,6 +9,7 @@ from schemas.cache.manifest import CacheManifest, CorpusRecord
 from schemas.cache.samples import CachedSample
 from schemas.cache.shard import ShardRecord
 from schemas.cache.teacher import TeacherRecord
+from schemas.cache.token_rows import every_row
 from schemas.cache.writer import write_shard
 from schemas.storage.fingerprint import fingerprint
 
@@ -44,6 +45,7 @@ def samples(tag: str, lengths: list[int]) -> list[CachedSample]:
             truncated=i == 1,
             token_ids=np.arange(length, dtype=np.int32) + i,
             token_offsets=np.stack([np.arange(length), np.arange(length) + 1], axis=1).astype(np.int32),
+            token_rows=every_row(length),
             words=pairs,
             noun_phrases=none,
             verb_phrases=pairs[:1],

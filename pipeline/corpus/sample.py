@@ -36,4 +36,5 @@ class AnnotatedSample:
     truncated: bool
     token_ids: np.ndarray  # [T] int32
     token_offsets: np.ndarray  # [T, 2] int32, [start, end) in text; empty for special tokens
+    token_rows: np.ndarray  # [n, 2] int32, positions of the tokens that are kept; see schemas.cache.token_rows
     spans: Spans

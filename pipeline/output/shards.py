@@ -21,6 +21,7 @@ def as_cached(sample: AnnotatedSample) -> CachedSample:
         truncated=sample.truncated,
         token_ids=sample.token_ids,
         token_offsets=sample.token_offsets,
+        token_rows=sample.token_rows,
         words=sample.spans.words,
         noun_phrases=sample.spans.noun_phrases,
         verb_phrases=sample.spans.verb_phrases,

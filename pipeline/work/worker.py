@@ -29,6 +29,7 @@ from schemas.cache.halved import HalvedBatch
 from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, read_manifest
 from schemas.cache.shard import ShardRecord, read_shard, shard_path
 from schemas.cache.targets import response_targets
+from schemas.cache.token_rows import every_row, target_rows
 from schemas.cache.writer import write_shard
 from schemas.configs.extraction import ExtractionConfig, TeacherConfig
 from schemas.errors import AnnotatorError, CacheError, ModelError, ResourceError
@@ -96,7 +97,8 @@ def annotate_unit(job: Job, number: int, samples: list[Sample]) -> AnnotatedUnit
     tokenized, counts = tokenize(samples, tokenizer, teacher, job.config.corpus.overlong)
     special = SpecialTokens(tokenizer)
     spans = _find_spans(job, tokenized, special) if keeps_tokens(job.manifest.arrays) else [NO_SPANS] * len(tokenized)
-    annotated = [_annotated(t, s) for t, s in zip(tokenized, spans, strict=True)]
+    rows = job.manifest.rows
+    annotated = [_annotated(t, s, rows) for t, s in zip(tokenized, spans, strict=True)]
     return AnnotatedUnit(number, annotated, counts)
 
 
@@ -202,10 +204,17 @@ def _load_teacher(config: TeacherConfig, manifest: CacheManifest, folders: Model
         ) from error
 
 
-def _annotated(tokens: TokenizedSample, spans: Spans) -> AnnotatedSample:
-    targets = response_targets(tokens.prompt_end, len(tokens.text))
+def _annotated(tokens: TokenizedSample, spans: Spans, rows: str) -> AnnotatedSample:
+    targets, offsets = response_targets(tokens.prompt_end, len(tokens.text)), tokens.token_offsets
     return AnnotatedSample(
-        tokens.id, tokens.text, targets, tokens.truncated, tokens.token_ids, tokens.token_offsets, spans
+        id=tokens.id,
+        text=tokens.text,
+        targets=targets,
+        truncated=tokens.truncated,
+        token_ids=tokens.token_ids,
+        token_offsets=offsets,
+        token_rows=target_rows(offsets, targets) if rows == "targets" else every_row(len(offsets)),
+        spans=spans,
     )
 
 

@@ -22,7 +22,7 @@ ROWS_AT_ONCE = 65_536
 RESERVED = frozenset(
     (
         *("annotator", "arrays", "batching", "corpus", "dtype", "fingerprint", "format", "identity", "keep_embeddings"),
-        *("provenance", "sparse", "states", "teacher", "units", "version"),
+        *("provenance", "rows", "sparse", "states", "teacher", "units", "version"),
     )
 )
 
@@ -63,6 +63,11 @@ class ArrayRecord(Strict):
         """The unit that a row stands for."""
         return self.state_kind.rows
 
+    @property
+    def follows_subset(self) -> bool:
+        """Whether only those tokens have rows that `states.rows` asks for."""
+        return self.state_kind.follows_subset
+
     def shape(self, rows: int) -> tuple[int, ...]:
         """[rows] or [rows, width]."""
         return (rows,) if self.width is None else (rows, self.width)
@@ -97,6 +102,8 @@ class StateKind(ABC, Generic[Settings]):
     order: ClassVar[int] = 100
     """Ascending, the place of its arrays among those of other kinds: part of the format, never to be changed."""
     rows: ClassVar[Rows] = "tokens"
+    follows_subset: ClassVar[bool] = False
+    """Whether its rows per token are those that `states.rows` asks for; if not, every token has one."""
     parts: ClassVar[tuple[str, ...]] = ()
     """Names of the arrays that make one state, at NAME/PART. Without parts, there is one per layer at NAME/LAYER."""
     record: ClassVar[type[Strict] | None] = None

@@ -58,6 +58,10 @@ class CacheManifest(_WithRecords):
 
     corpus: CorpusRecord
     units: Annotated[int, Field(ge=1, le=2**31 - 1, description="Shards that a complete cache has.")]
+    rows: Annotated[
+        Literal["all", "targets"],
+        Field(description="Tokens that have rows of hidden states and next-token distributions."),
+    ] = "all"
     provenance: Annotated[
         dict[str, str], Field(description="Versions of Python and of the libraries; not part of the identity.")
     ]
@@ -106,6 +110,7 @@ class CacheManifest(_WithRecords):
             "teacher": (teacher if isinstance(teacher, dict) else {})
             | self.teacher.model_dump(include={"kind", "max_tokens"})
             | ({"dtype": " and ".join(dtypes)} if dtypes else {}),
+            "rows": None if self.rows == "all" else self.rows,
             "keep_embeddings": None if embedding is None else True,
             **dict.fromkeys(record_fields()),
             **nest_records(self.records),
@@ -114,6 +119,8 @@ class CacheManifest(_WithRecords):
     def to_json(self) -> str:
         """The text of cache.json. What came after format 1 was released is left out where it says nothing."""
         unused: dict[str, Any] = {name: True for name in record_fields() if not getattr(self, name)}
+        if self.rows == "all":
+            unused["rows"] = True
         if self.teacher.embedding is None:
             unused["teacher"] = {"embedding"}
         return self.model_dump_json(indent=1, exclude=unused) + "\n"

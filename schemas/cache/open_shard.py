@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from schemas.cache.samples import SAMPLES_SCHEMAS, CachedSample, Turn
 from schemas.cache.shard import SAMPLES, STATES, ShardRecord, redo
 from schemas.cache.states import map_array
 from schemas.cache.targets import response_targets
+from schemas.cache.token_rows import every_row
 from schemas.errors import CacheError
 
 LISTS = ("token_ids", "token_offsets", "words", "noun_phrases", "verb_phrases")
-LISTS_OF = {1: LISTS, 2: ("targets", *LISTS)}  # by the version of samples.arrow
+LISTS_OF = {1: LISTS, 2: ("targets", "token_rows", *LISTS)}  # by the version of samples.arrow
 
 
 class Shard:
@@ -47,18 +49,40 @@ class Shard:
             id=self.columns["sample_id"][row].as_py(),
             text=text,
             truncated=self.columns["truncated"][row].as_py(),
-            **lists | self._learnt(row, len(text)),
+            **lists | self._of_version(row, len(text)),
         )
 
-    def _learnt(self, row: int, length: int) -> dict[str, Any]:
-        """What is learnt of a text, beside its lists: of version 1, the targets that its prompt leaves."""
+    def _of_version(self, row: int, length: int) -> dict[str, Any]:
+        """What the versions say differently. Of version 1, the targets follow from the prompt, and all tokens have
+        rows."""
         if self.version == 1:
-            return {"targets": response_targets(self.columns["prompt_end"][row].as_py(), length)}
+            targets = response_targets(self.columns["prompt_end"][row].as_py(), length)
+            return {"targets": targets, "token_rows": every_row(int(self.row_count[row]))}
         return {"turns": tuple(Turn(**turn) for turn in self.columns["turns"][row].as_py())}
 
     def rows(self, row: int) -> tuple[int, int]:
-        """First row and number of rows of one sample in every array of one row per token."""
+        """First row and number of rows of one sample in every array of a row for each token."""
         return int(self.row_start[row]), int(self.row_count[row])
+
+    def kept_rows(self, row: int) -> tuple[int, int]:
+        """The same in every array whose rows follow `states.rows`."""
+        return int(self.kept_start[row]), int(self.kept_count[row])
+
+    @cached_property
+    def kept_start(self) -> np.ndarray:
+        """[samples] int64."""
+        start: np.ndarray = self.row_start if self.version == 1 else self.columns["kept_start"].to_numpy()
+        return start
+
+    @cached_property
+    def kept_count(self) -> np.ndarray:
+        """[samples] int64: how many tokens of each have rows. Relies on what `schemas.cache.proof` proves."""
+        if self.version == 1:
+            return self.row_count.astype(np.int64)
+        ranges = self.lists["token_rows"]
+        ends = np.concatenate([[0], np.cumsum(ranges.values[:, 1] - ranges.values[:, 0], dtype=np.int64)])
+        counts: np.ndarray = ends[ranges.offsets[1:]] - ends[ranges.offsets[:-1]]
+        return counts
 
     def array(self, array: ArrayRecord) -> Any:
         """All rows of one array, mapped anew, as `map_array` gives them; nothing is read yet."""

@@ -55,13 +55,28 @@ def _require_rows(shard: Shard) -> None:
     _require(shard, starts == np.cumsum(counts) - counts, "its rows do not follow those of the sample before it")
     for name in ("token_ids", "token_offsets"):
         _require(shard, shard.lists[name].counts == counts, f"its number of rows is not that of its {name}")
+    _require_kept(shard)
     truncated = pc.sum(shard.columns["truncated"]).as_py() or 0
     for name, recorded, found in (
         ("tokens", shard.record.tokens, int(counts.sum())),
+        ("kept", shard.record.tokens if shard.record.kept is None else shard.record.kept, int(shard.kept_count.sum())),
         ("truncated", shard.record.truncated, truncated),
     ):
         if recorded != found:
             raise CacheError(f"{shard.path / RECORD} says {name} {recorded}, and it is {found}; {redo(shard.path)}")
+
+
+def _require_kept(shard: Shard) -> None:
+    """The tokens that have rows are ranges of its tokens, and their rows have no gaps."""
+    if shard.version == 1:
+        return
+    ranges = shard.lists["token_rows"]
+    start, end = ranges.values[:, 0], ranges.values[:, 1]
+    inside = (start >= 0) & (start < end) & (end <= np.repeat(shard.row_count, ranges.counts))
+    _require(shard, _each(ranges, inside), "its token rows leave its tokens")
+    _require(shard, _each(ranges, _follows(ranges, start, end)), "its token rows overlap or are out of order")
+    follow = shard.kept_start == np.cumsum(shard.kept_count) - shard.kept_count
+    _require(shard, follow, "its kept rows do not follow those of the sample before it")
 
 
 def _require_learnt(shard: Shard, lengths: np.ndarray) -> None:

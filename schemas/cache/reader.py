@@ -61,6 +61,7 @@ class Cache:
         self._in_memory = lru_cache(maxsize=IN_MEMORY)(self._open_array)
         self._arrays = {(array.kind, array.layer): array for array in self.manifest.arrays}
         # Found once: to ask the registries at every read would cost as much again as to slice a map.
+        self._subsets = {key for key, array in self._arrays.items() if array.follows_subset}
         self._per_sample = {key for key, array in self._arrays.items() if array.rows == "samples"}
         self._decoded = {key for key, array in self._arrays.items() if not CODECS.find(array.encoding).mapped}
         self._checked = CheckedFiles(self.manifest, None if self._sealed is None else self._sealed.blocks)
@@ -112,17 +113,20 @@ class Cache:
         return sample
 
     def states(self, position: int, arrays: Sequence[ArrayRecord]) -> list[Any]:
-        """This sample's rows of each array: [T] or [T, width] in the stored dtype (bfloat16 as uint16), or RaggedRows.
+        """This sample's rows of each array: [N] or [N, width] in the stored dtype (bfloat16 as uint16), or RaggedRows.
 
-        Slices of maps, in microseconds.
+        Slices of maps, in microseconds. N is 1 of an array per sample, T of masses; of hidden states and next-token
+        distributions it is that of the sample's `token_rows`.
         """
         unit, row = int(self.shards[position]), int(self.rows[position])
-        start, count = self.shard(unit).rows(row)
+        shard = self.shard(unit)
+        every, kept = shard.rows(row), shard.kept_rows(row)
         found = []
         for array in arrays:
             key = array.kind, array.layer
             values = (self._in_memory if key in self._decoded else self._mapped)(unit, key)
-            found.append(values[row : row + 1] if key in self._per_sample else values[start : start + count])
+            start, count = (row, 1) if key in self._per_sample else kept if key in self._subsets else every
+            found.append(values[start : start + count])
         return found
 
     def _read_record(self, unit: int) -> ShardRecord:

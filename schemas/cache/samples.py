@@ -20,6 +20,13 @@ _LEARNT = {
         pa.field("turns", Turns, nullable=False),  # of a conversation; otherwise there are none
     ],
 }
+_ROWS = {
+    1: [],
+    2: [
+        pa.field("token_rows", Offsets, nullable=False),  # positions of tokens; see schemas.cache.token_rows
+        pa.field("kept_start", pa.int64(), nullable=False),  # first row of this sample in arrays that hold those alone
+    ],
+}
 
 
 def _samples_schema(version: int) -> pa.Schema:
@@ -36,6 +43,7 @@ def _samples_schema(version: int) -> pa.Schema:
             pa.field("verb_phrases", Offsets, nullable=False),
             pa.field("row_start", pa.int64(), nullable=False),  # first row of this sample in arrays of rows per token
             pa.field("row_count", pa.int32(), nullable=False),  # equals len(token_ids)
+            *_ROWS[version],
         ],
         metadata={VERSION_KEY: str(version).encode()},
     )
@@ -74,6 +82,7 @@ class CachedSample:
     truncated: bool
     token_ids: np.ndarray  # [T] int32; T is 0 in a cache of sentence embeddings alone
     token_offsets: np.ndarray  # [T, 2] int32
+    token_rows: np.ndarray  # [n, 2] int32: [start, end) of positions of tokens that have rows of hidden states
     words: np.ndarray  # [n, 2] int32
     noun_phrases: np.ndarray
     verb_phrases: np.ndarray

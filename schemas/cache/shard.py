@@ -30,13 +30,18 @@ class ShardRecord(Strict):
     unit: Annotated[int, Field(ge=0, description="Number of the work unit in the plan.")]
     samples: Annotated[int, Field(ge=0, description="Rows of samples.arrow.")]
     tokens: Annotated[int, Field(ge=0, description="That are kept: none in a cache of sentence embeddings alone.")]
+    kept: Annotated[int | None, Field(ge=0, description="Tokens that have rows of hidden states; null: every one.")] = (
+        None
+    )
     truncated: Annotated[int, Field(ge=0, description="Samples cut to the longest length.")]
     overlong: Annotated[int, Field(ge=0, description="Samples left out because they were too long.")]
     files: Annotated[dict[str, BlockedFile], Field(description="Every other file of the shard, by relative path.")]
 
     def rows(self, array: ArrayRecord) -> int:
         """Rows of one array of this shard."""
-        return self.samples if array.rows == "samples" else self.tokens
+        if array.rows == "samples":
+            return self.samples
+        return self.kept if array.follows_subset and self.kept is not None else self.tokens
 
     @property
     def block_count(self) -> int | None:
@@ -76,6 +81,8 @@ def check_shard(shard: Path, manifest: CacheManifest, sha256: str | None = None)
     record = read_shard(shard, manifest.fingerprint, sha256)
     if shard.name != f"{record.unit:05d}":
         raise CacheError(f"{shard} holds work unit {record.unit}: it stands in the place of another; {redo(shard)}")
+    if manifest.rows == "all" and record.kept not in (None, record.tokens):
+        raise CacheError(f"{shard / RECORD} says that {record.kept} of {record.tokens} tokens have rows; {redo(shard)}")
     check_named(shard, record, manifest.arrays)
     for name, file in record.files.items():
         check_size(shard / name, file, redo(shard))

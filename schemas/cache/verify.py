@@ -87,11 +87,11 @@ def _check_finite(shard: Shard, array: ArrayRecord) -> None:
 
 def _check_kinds(shard: Shard, manifest: CacheManifest) -> None:
     """Let each kind of states judge its own numbers. Raises CacheError."""
-    row_counts = shard.row_count.astype(np.int64)
     for name, arrays in by_kind(manifest.arrays).items():
         kind, record = KINDS[name], manifest.records.get(name)
         for group in [arrays] if kind.parts else [[array] for array in arrays]:
             values = tuple(shard.array(array) for array in group)
+            row_counts = shard.kept_count if kind.follows_subset else shard.row_count.astype(np.int64)
             if fault := kind.find_fault(StoredStates(values, row_counts, manifest.teacher, record)):
                 place = name if kind.parts else group[0].path
                 raise CacheError(f"{shard.path}: {place}: {fault}; {redo(shard.path)}")

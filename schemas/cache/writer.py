@@ -18,6 +18,7 @@ from schemas.cache.manifest import MANIFEST, CacheManifest
 from schemas.cache.samples import SAMPLES_SCHEMA, CachedSample, Offsets, Turns
 from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord, check_named, read_shard, shard_path
 from schemas.cache.states import Values, write_states
+from schemas.cache.token_rows import NO_ROWS, count_rows
 from schemas.storage.atomic import commit_folder, disk_full, folder_beside, write_text
 from schemas.storage.blocks import list_blocks
 
@@ -64,6 +65,7 @@ def write_shard(
             unit=unit,
             samples=len(samples),
             tokens=tokens,
+            kept=sum(count_rows(sample.token_rows) for sample in samples),
             truncated=sum(sample.truncated for sample in samples),
             overlong=overlong,
             files=list_blocks(folder, {RECORD}),
@@ -80,6 +82,7 @@ def _without_tokens(sample: CachedSample) -> CachedSample:
         sample,
         token_ids=np.empty(0, np.int32),
         token_offsets=NO_SPANS,
+        token_rows=NO_ROWS,
         words=NO_SPANS,
         noun_phrases=NO_SPANS,
         verb_phrases=NO_SPANS,
@@ -90,6 +93,7 @@ def _write_samples(path: Path, samples: Sequence[CachedSample], options: pa.ipc.
     """One record batch: a reader maps it, unless it is compressed. Returns the number of tokens."""
     row_count = np.array([len(sample.token_ids) for sample in samples], dtype=np.int32)
     row_end = np.cumsum(row_count, dtype=np.int64)
+    kept_count = np.array([count_rows(sample.token_rows) for sample in samples], dtype=np.int64)
     columns = {
         "sample_id": pa.array([sample.id for sample in samples], pa.string()),
         "text": pa.array([sample.text for sample in samples], pa.string()),
@@ -103,6 +107,8 @@ def _write_samples(path: Path, samples: Sequence[CachedSample], options: pa.ipc.
         "verb_phrases": _lists([sample.verb_phrases for sample in samples], Offsets),
         "row_start": pa.array(row_end - row_count, pa.int64()),
         "row_count": pa.array(row_count, pa.int32()),
+        "token_rows": _lists([sample.token_rows for sample in samples], Offsets),
+        "kept_start": pa.array(np.cumsum(kept_count) - kept_count, pa.int64()),
     }
     batch = pa.record_batch([columns[name] for name in SAMPLES_SCHEMA.names], schema=SAMPLES_SCHEMA)
     with pa.OSFile(os.fsencode(path), "wb") as sink, pa.ipc.new_file(sink, SAMPLES_SCHEMA, options=options) as writer:

@@ -28,6 +28,7 @@ from schemas.cache.shard import STATES, shard_path
 from schemas.cache.states import map_array
 from schemas.cache.targets import response_targets
 from schemas.cache.teacher import TeacherRecord
+from schemas.cache.token_rows import every_row
 from schemas.cache.writer import write_manifest, write_shard
 from schemas.storage.fingerprint import fingerprint
 
@@ -71,9 +72,8 @@ def make_cache(folder: Path, shards: int, samples: int, layers: int) -> Cache:
 def _sample(name: str, tokens: int) -> CachedSample:
     none = np.empty((0, 2), np.int32)
     offsets = np.stack([np.arange(tokens), np.arange(1, tokens + 1)], 1).astype(np.int32)
-    return CachedSample(
-        name, "x" * tokens, response_targets(0, tokens), False, np.zeros(tokens, np.int32), offsets, none, none, none
-    )
+    ids, learnt, rows = np.zeros(tokens, np.int32), response_targets(0, tokens), every_row(tokens)
+    return CachedSample(name, "x" * tokens, learnt, False, ids, offsets, rows, none, none, none)
 
 
 def first_touch(folder: Path, arrays: list[ArrayRecord]) -> tuple[float, float]:

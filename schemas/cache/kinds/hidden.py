@@ -13,6 +13,7 @@ class HiddenStates(StateKind[LayerSelection]):
 
     name = "hidden"
     order = 0
+    follows_subset = True
     field = (
         LayerSelection,
         Field(["last"], description="Layers: indices, negative indices, 'last', or {top: k}."),

@@ -39,6 +39,7 @@ class NextToken(StateKind[Settings]):
     """Two arrays: which tokens, int32, and what is known of each, float32 whatever `states.dtype`."""
 
     record = SparseRecord
+    follows_subset = True
     group = "sparse"
     tail = 0  # columns of the second array beyond the entries
 

@@ -8,7 +8,7 @@ from jobs.report.marks import mark
 from schemas.cache.samples import CachedSample
 
 NONE = np.zeros((0, 2), np.int32)
-SAMPLE = CachedSample("s", "ask: [b]", np.array([[4, 8]], np.int32), False, NONE[:, 0], NONE, NONE, NONE, NONE)
+SAMPLE = CachedSample("s", "ask: [b]", np.array([[4, 8]], np.int32), False, NONE[:, 0], NONE, NONE, NONE, NONE, NONE)
 
 
 def test_marks_stand_at_their_places_and_what_is_not_learnt_is_dim() -> None:

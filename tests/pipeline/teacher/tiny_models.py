@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.corpus.sample import AnnotatedSample, Spans
 from pipeline.teacher.run import Teacher
 from schemas.cache.targets import NO_TARGETS
+from schemas.cache.token_rows import every_row
 from schemas.configs.extraction import TeacherConfig
 from schemas.configs.states import StatesConfig
 from tests.teachers import make_teacher
@@ -32,8 +33,9 @@ FLOAT32 = StatesConfig(hidden=[0, 1, "last"], mass=[1, "last"], dtype="float32")
 
 
 def sample(name: str, ids: Sequence[int]) -> AnnotatedSample:
+    spans = Spans(NONE, NONE, NONE)
     offsets = np.zeros((len(ids), 2), np.int32)
-    return AnnotatedSample(name, "", NO_TARGETS, False, np.array(ids, np.int32), offsets, Spans(NONE, NONE, NONE))
+    return AnnotatedSample(name, "", NO_TARGETS, False, np.array(ids, np.int32), offsets, every_row(len(ids)), spans)
 
 
 def random_samples(vocab: int = VOCAB, lengths: Sequence[int] = (5, 17, 1, 9, 0, 17, 2, 30)) -> list[AnnotatedSample]:

@@ -37,6 +37,8 @@ def sound() -> Rows:
             "verb_phrases": [],
             "row_start": 0,
             "row_count": 4,
+            "token_rows": [[0, 1], [3, 4]],
+            "kept_start": 0,
         },
         {
             "sample_id": "b",
@@ -51,6 +53,8 @@ def sound() -> Rows:
             "verb_phrases": [],
             "row_start": 4,
             "row_count": 0,
+            "token_rows": [],
+            "kept_start": 2,
         },
         {
             "sample_id": "c",
@@ -66,6 +70,8 @@ def sound() -> Rows:
             "verb_phrases": [[0, 7]],
             "row_start": 4,
             "row_count": 4,
+            "token_rows": [[0, 2], [2, 4]],
+            "kept_start": 2,
         },
     ]
 
@@ -76,7 +82,7 @@ def of_version_1() -> Rows:
 
 
 def shard(folder: Path, rows: Rows, version: int = 2, **recorded: int) -> Shard:
-    found = {"samples": len(rows), "tokens": 8, "truncated": 1, **recorded}
+    found = {"samples": len(rows), "tokens": 8, "kept": 6 if version == 2 else 8, "truncated": 1, **recorded}
     schema = SAMPLES_SCHEMAS[version]
     with pa.OSFile(str(folder / "samples.arrow"), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
@@ -97,7 +103,7 @@ def test_what_stands_at_every_edge_is_sound(tmp_path: Path) -> None:
 
 
 def test_a_shard_without_samples_is_sound(tmp_path: Path) -> None:
-    prove_samples(shard(tmp_path, [], tokens=0, truncated=0), TEACHER)
+    prove_samples(shard(tmp_path, [], tokens=0, kept=0, truncated=0), TEACHER)
 
 
 WRONG: list[tuple[str, str, Any, str]] = [
@@ -114,6 +120,14 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("c", "turns", [TURN | {"start": -1}], "its turns leave its text"),
     ("c", "turns", [TURN, TURN], "its turns overlap or are out of order"),
     ("c", "turns", [TURN | {"role": ""}], "a turn of it has no role"),
+    ("a", "token_rows", [[0, 1], [3, 5]], "its token rows leave its tokens"),
+    ("a", "token_rows", [[-1, 1]], "its token rows leave its tokens"),
+    ("a", "token_rows", [[2, 2]], "its token rows leave its tokens"),
+    ("b", "token_rows", [[0, 1]], "its token rows leave its tokens"),
+    ("c", "token_rows", [[2, 4], [0, 2]], "its token rows overlap or are out of order"),
+    ("c", "token_rows", [[0, 3], [2, 4]], "its token rows overlap or are out of order"),
+    ("b", "kept_start", 1, "its kept rows do not follow those of the sample before it"),
+    ("c", "kept_start", 3, "its kept rows do not follow those of the sample before it"),
     ("a", "token_ids", [0, 7, 8, 3], "a token of it is none of 8"),
     ("c", "token_ids", [1, -1, 3, 4], "a token of it is none of 8"),
     ("a", "token_offsets", [[0, 0], [0, 1], [1, 4], [3, 3]], "its token offsets leave its text"),
@@ -169,6 +183,7 @@ def test_of_version_1_a_prompt_ends_within_its_text(tmp_path: Path, row: int, va
     ("recorded", "told"),
     [
         ({"tokens": 9}, "shard.json says tokens 9, and it is 8"),
+        ({"kept": 5}, "shard.json says kept 5, and it is 6"),
         ({"truncated": 0}, "shard.json says truncated 0, and it is 1"),
         ({"truncated": 2}, "shard.json says truncated 2, and it is 1"),
     ],

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from schemas.cache.samples import CachedSample
 from schemas.cache.targets import response_targets
+from schemas.cache.token_rows import every_row
 
 Ranges = Sequence[tuple[int, int]]
 
@@ -26,8 +27,18 @@ def sample(
     verbs: Ranges = (),
 ) -> CachedSample:
     ids = np.arange(len(tokens), dtype=np.int32)
-    learnt = response_targets(prompt_end, len(text))
-    return CachedSample("s", text, learnt, truncated, ids, ranges(tokens), ranges(words), ranges(nouns), ranges(verbs))
+    return CachedSample(
+        id="s",
+        text=text,
+        targets=response_targets(prompt_end, len(text)),
+        truncated=truncated,
+        token_ids=ids,
+        token_offsets=ranges(tokens),
+        token_rows=every_row(len(tokens)),
+        words=ranges(words),
+        noun_phrases=ranges(nouns),
+        verb_phrases=ranges(verbs),
+    )
 
 
 def word_tokenizer(words: Iterable[str], **special: str) -> PreTrainedTokenizerFast:

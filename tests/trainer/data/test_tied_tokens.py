@@ -7,6 +7,7 @@ import pytest
 
 from schemas.cache.samples import CachedSample
 from schemas.cache.targets import response_targets
+from schemas.cache.token_rows import every_row
 from schemas.errors import PairingError
 from trainer.alignment.student_text import StudentText
 from trainer.data.request import Drawn
@@ -22,9 +23,8 @@ def offsets(*ends: int) -> np.ndarray:
 def sample(name: str, ends: tuple[int, ...], words: list[tuple[int, int]] | None = None) -> CachedSample:
     spans = NONE if words is None else np.array(words, np.int32)
     ids = np.arange(len(ends), dtype=np.int32) + 10
-    return CachedSample(
-        name, "x" * ends[-1], response_targets(0, ends[-1]), False, ids, offsets(*ends), spans, NONE, NONE
-    )
+    learnt, rows = response_targets(0, ends[-1]), every_row(len(ends))
+    return CachedSample(name, "x" * ends[-1], learnt, False, ids, offsets(*ends), rows, spans, NONE, NONE)
 
 
 def text(*ends: int, ids: list[int] | None = None) -> StudentText:
