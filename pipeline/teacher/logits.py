@@ -34,7 +34,7 @@ class LogitStates:
     def make(self, hidden_Nd: Tensor, samples: Sequence[AnnotatedSample]) -> Iterator[tuple[ArrayRecord, Tensor]]:
         """Every array, [N] or [N, width], for the final states of the tokens of `samples`, concatenated."""
         cuts = [maker.begin(samples, hidden_Nd.device) for maker in self._makers]
-        arrays = [array for maker in self._makers for array in maker.arrays]
+        arrays = [array for maker in self._makers for array in maker.makes]
         parts: list[list[Tensor]] = [[] for _ in arrays]
         for start in range(0, len(hidden_Nd), self._rows):
             rows = slice(start, start + self._rows)

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.corpus.sample import AnnotatedSample
 from schemas.cache.arrays import ArrayRecord, by_kind
+from schemas.cache.states import Values
+from schemas.cache.teacher import TeacherRecord
 from schemas.errors import ConfigError
 from schemas.form import require_subclass
 from schemas.registry import Registry
@@ -48,6 +51,15 @@ class Maker(ABC):
         self.arrays, self.record = arrays, record
 
     @property
+    def makes(self) -> Sequence[ArrayRecord]:
+        """The arrays of plain numbers that it makes: its kind's own, unless `pack` makes those of them."""
+        return self.arrays
+
+    def pack(self, made: Mapping[str, np.ndarray], teacher: TeacherRecord) -> Mapping[str, Values]:
+        """Its kind's arrays, as their codecs take them, of a unit's rows of what it makes; both by path."""
+        return {array.path: made[array.path] for array in self.arrays}
+
+    @property
     def hidden_layers(self) -> frozenset[int]:
         """Layers whose hidden states must be collected; the last is always there."""
         return frozenset()
@@ -75,7 +87,7 @@ class LogitsMaker(Maker):
     @abstractmethod
     def begin(self, samples: Sequence[AnnotatedSample], device: torch.device) -> Cut:
         """How logits of one batch become rows of the arrays: a function of logits [R, V], float32, and of which of the
-        batch's N real tokens they are. It gives, for each array in order, [R] or [R, width]."""
+        batch's N real tokens they are. It gives, for each array of `makes` in order, [R] or [R, width]."""
 
 
 MAKERS: Registry[type[Maker]] = Registry(

@@ -6,7 +6,7 @@ of a small model's time is saved). Memory: the weights, one batch's activations,
 Shapes: B samples, T tokens, N real tokens of a batch, d hidden size.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from pipeline.teacher.record import find_embedding
 from pipeline.teacher.wanted import WantedStates
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.dtypes import STORED
+from schemas.cache.states import Values
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import ModelError, ResourceError
 from schemas.models.forward import unchanged
@@ -48,8 +49,9 @@ class Teacher:
     def __init__(self, config: TeacherConfig, wanted: WantedStates, folder: Path, adapter: Path | None):
         """Raises ModelError for a model that cannot be loaded, is not what `wanted` says, or cannot give it."""
         self.config, self.folder = config, folder
-        self.record, self.arrays = wanted.teacher, list(wanted.arrays)
-        makers = list(build_makers(wanted.arrays, wanted.records))
+        self.record = wanted.teacher
+        self._all_makers = makers = list(build_makers(wanted.arrays, wanted.records))
+        self.arrays = [array for maker in makers for array in maker.makes]
         self._makers = [maker for maker in makers if isinstance(maker, StatesMaker)]
         hidden = sorted({layer for maker in makers for layer in maker.hidden_layers})
         mass = sorted({layer for maker in makers for layer in maker.mass_layers})
@@ -97,7 +99,7 @@ class Teacher:
         on_batch: Callable[[int, int], None],
         on_halved: Callable[[int, int], None] = lambda samples, tokens: None,
     ) -> dict[str, np.ndarray]:
-        """Arrays by `ArrayRecord.path` in their stored dtype; rows are samples, or their tokens, concatenated in order.
+        """Plain numbers of `arrays`, by path and in their dtypes; rows are samples, or their tokens, in order.
 
         `on_batch(samples, tokens)` is told of every batch done, `on_halved` of every one for which memory ran out.
         Raises ModelError naming sample and layer for a state that is not finite, or overflows the dtype on disk,
@@ -134,6 +136,10 @@ class Teacher:
                 raise ResourceError(_too_large(samples[error.index], error)) from error
         return stored
 
+    def pack(self, made: Mapping[str, np.ndarray]) -> dict[str, Values]:
+        """The arrays of a shard by path, as their codecs take them, of what `run` gave."""
+        return {path: values for maker in self._all_makers for path, values in maker.pack(made, self.record).items()}
+
     def _run_batch(self, samples: list[AnnotatedSample]) -> Iterator[tuple[ArrayRecord, Tensor]]:
         """Every array with its rows for one batch, [N, width], [N] or [B, width], on the CPU and as it is stored."""
         ids_BT, mask_BT = pad([sample.token_ids for sample in samples])
@@ -163,7 +169,7 @@ class Teacher:
 
     def _made(self, states: BatchStates) -> Iterator[tuple[ArrayRecord, Tensor]]:
         for maker in self._makers:
-            for array in maker.arrays:
+            for array in maker.makes:
                 yield array, maker.make(array, states)
 
     def _rows(self, texts: list[Tensor]) -> list[dict[str, Tensor]]:

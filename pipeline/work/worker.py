@@ -142,7 +142,8 @@ class TeacherWorker:
         try:
             with self._forward:
                 started = time.monotonic()
-                arrays = self._load().run(
+                teacher = self._load()
+                made = teacher.run(
                     unit.samples,
                     job.config.batching.batch_tokens,
                     on_batch,
@@ -154,7 +155,7 @@ class TeacherWorker:
                 job.cache,
                 unit.number,
                 [as_cached(sample) for sample in unit.samples],
-                arrays,
+                teacher.pack(made),
                 job.manifest.arrays,
                 job.manifest.fingerprint,
                 unit.counts.overlong,

@@ -82,11 +82,11 @@ class StoredStates:
     teacher: TeacherRecord
     record: Any  # what cache.json says of how they were made, or None
 
-    def blocks(self) -> Iterator[tuple[int, tuple[Any, ...]]]:
-        """The first row of some, and those of every array (RaggedRows of ragged ones): memory is bounded, whatever the
+    def blocks(self, rows: int = ROWS_AT_ONCE) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """The first of some rows, and those of every array (RaggedRows of ragged ones): memory is bounded, whatever the
         shard's size."""
-        for start in range(0, len(self.values[0]), ROWS_AT_ONCE):
-            yield start, tuple(values[start : start + ROWS_AT_ONCE] for values in self.values)
+        for start in range(0, len(self.values[0]), rows):
+            yield start, tuple(values[start : start + rows] for values in self.values)
 
 
 class StateKind(ABC, Generic[Settings]):
@@ -106,6 +106,8 @@ class StateKind(ABC, Generic[Settings]):
     """Whether its rows per token are those that `states.rows` asks for; if not, every token has one."""
     parts: ClassVar[tuple[str, ...]] = ()
     """Names of the arrays that make one state, at NAME/PART. Without parts, there is one per layer at NAME/LAYER."""
+    former: ClassVar[tuple[str, ...]] = ()
+    """Names of parts that an earlier format had in their place, and that are still read."""
     record: ClassVar[type[Strict] | None] = None
     """How its states were made, as cache.json and the identity say it, in the field of its name, or of its group's."""
     group: ClassVar[str | None] = None
@@ -113,8 +115,9 @@ class StateKind(ABC, Generic[Settings]):
 
     @property
     def array_kinds(self) -> tuple[str, ...]:
-        """The `kind` of its arrays."""
-        return tuple(f"{self.name}/{part}" for part in self.parts) or (self.name,)
+        """The `kind` of its arrays, of every format."""
+        parts = dict.fromkeys((*self.parts, *self.former))
+        return tuple(f"{self.name}/{part}" for part in parts) or (self.name,)
 
     def settings(self, states: Strict) -> Settings | None:
         """Returns what the section `states` of a config asks of it."""

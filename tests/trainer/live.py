@@ -32,7 +32,9 @@ def live_teacher(cache: Cache) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
 
 
-def setting(cache: Cache, losses: Sequence[dict[str, Any]], cross: bool) -> tuple[Any, GivenContext, Objective, Batch]:
+def setting(
+    cache: Cache, losses: Sequence[dict[str, Any]], cross: bool, positions: Sequence[int] = POSITIONS
+) -> tuple[Any, GivenContext, Objective, Batch]:
     """Student, context, objective and one cached batch."""
     teacher = AutoTokenizer.from_pretrained(cache.path / "teacher")
     tokenizer = AutoTokenizer.from_pretrained(cache.path.parent / "other") if cross else teacher
@@ -53,7 +55,7 @@ def setting(cache: Cache, losses: Sequence[dict[str, Any]], cross: bool) -> tupl
     objective = build(losses, context)
     prepare(model, objective.of_student)
     builder = BatchBuilder(cache, StudentTokenizer(tokenizer, 64, append_eos=True), objective.of_batch)
-    return model, context, objective, builder[POSITIONS]
+    return model, context, objective, builder[positions]
 
 
 def build(losses: Sequence[dict[str, Any]], context: GivenContext) -> Objective:

@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from schemas.cache.arrays import ArrayRecord
+from schemas.cache.ragged import RaggedRows, concatenate
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
 from schemas.errors import RunError
@@ -37,6 +39,19 @@ class Drawn:
         disk to model."""
         longest = max(len(sample.token_ids) for sample in self.samples)
         return self._rows(array, longest, dtype)
+
+    def rows(self, array: ArrayRecord) -> Any:
+        """The rows of all samples, one after the other, as they lie in the cache: an array, or RaggedRows."""
+        found = [self.cache.states(position, [array])[0] for position in self.positions]
+        return concatenate(found) if isinstance(found[0], RaggedRows) else np.concatenate(found)
+
+    def padded(self, values_Nx: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
+        """[B, T, x] of what was made of the rows of all samples, and 0 on padding."""
+        lengths = [len(sample.token_ids) for sample in self.samples]
+        states = torch.zeros((len(lengths), max(lengths), values_Nx.shape[1]), dtype=dtype)
+        for row, values in enumerate(torch.from_numpy(values_Nx).split(lengths)):
+            states[row, : len(values)] = values
+        return states
 
     def sample_states(self, array: ArrayRecord) -> Tensor:
         """[B, width] of an array with a row per sample."""

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from pipeline.corpus.sample import AnnotatedSample
-from pipeline.teacher.maker import Cut, LogitsMaker
+from pipeline.teacher.maker import Cut
+from pipeline.teacher.packing import PackedMaker
 
 
-class SampledMaker(LogitsMaker):
+class SampledMaker(PackedMaker):
     """Ids and weights of p = softmax(z / temperature)."""
 
     name = "sampled"

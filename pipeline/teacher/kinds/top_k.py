@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from pipeline.corpus.sample import AnnotatedSample
-from pipeline.teacher.maker import Cut, LogitsMaker
+from pipeline.teacher.maker import Cut
+from pipeline.teacher.packing import PackedMaker
 from schemas.cache.kinds.next_token import NO_TAIL
 
 
-class TopKMaker(LogitsMaker):
+class TopKMaker(PackedMaker):
     """Ids and log-probabilities of softmax(z / temperature)."""
 
     name = "top_k"

@@ -2,13 +2,17 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from pipeline.teacher.maker import MAKERS, BatchStates, Maker, build_makers
 from schemas.cache.arrays import KINDS, ArrayRecord
 from schemas.cache.kinds.pooled import PooledRecord
+from schemas.cache.teacher import TeacherRecord
 from schemas.errors import ConfigError
+
+TEACHER = TeacherRecord(model="m", kind="causal", num_layers=3, hidden_size=4, vocab_size=8, max_tokens=16)
 
 
 def array(kind: str, layer: int, width: int | None = 4) -> ArrayRecord:
@@ -35,6 +39,15 @@ def test_each_maker_gets_its_own_arrays_and_record() -> None:
 
 def test_a_maker_asks_for_no_layer_unless_it_says_so() -> None:
     assert Maker([], None).hidden_layers == Maker([], None).mass_layers == frozenset()
+
+
+def test_what_is_made_is_stored_as_it_is_unless_a_maker_packs_it() -> None:
+    arrays = [array("hidden", 0), array("hidden", 3)]
+    (maker,) = build_makers(arrays, {})
+    assert maker.makes == arrays
+    made = {path: np.zeros((2, 4), np.float32) for path in ("hidden/0", "hidden/3", "mass/2")}
+    packed = maker.pack(made, TEACHER)
+    assert list(packed) == ["hidden/0", "hidden/3"] and all(packed[path] is made[path] for path in packed)
 
 
 def test_a_kind_that_nobody_makes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

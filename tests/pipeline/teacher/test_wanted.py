@@ -8,6 +8,7 @@ from pipeline.teacher.wanted import WantedStates
 from schemas.cache.kinds.next_token import SparseRecord
 from schemas.cache.kinds.pooled import PooledRecord
 from schemas.cache.manifest import CacheManifest
+from schemas.cache.packed_ids import packed_bytes
 from schemas.cache.teacher import TeacherRecord
 from schemas.configs.states import StatesConfig
 from schemas.errors import ConfigError
@@ -28,8 +29,9 @@ def test_arrays_and_records_by_hand() -> None:
         ("hidden/4", 8, "bfloat16"),
         ("mass/2", None, "float32"),
         ("pooled/4", 8, "bfloat16"),
-        ("top_k/ids", 3, "int32"),
-        ("top_k/logprobs", 4, "float32"),
+        ("top_k/ids", packed_bytes(3, TEACHER.vocab_size), "uint8"),
+        ("top_k/codes", 3, "uint8"),
+        ("top_k/scales", 2, "float16"),
     ]
     assert found.records == {
         "pooled": PooledRecord(pooling="last", normalise=False, layer=4),

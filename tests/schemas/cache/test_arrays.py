@@ -18,17 +18,21 @@ def record(kind: str, width: int | None = 4, layer: int = 2) -> ArrayRecord:
     return ArrayRecord(kind=kind, layer=layer, width=width, dtype="float32")
 
 
-def test_format_1_has_these_kinds_in_this_order() -> None:
+def test_the_format_has_these_kinds_in_this_order() -> None:
     """The order of arrays in cache.json and in a shard: to change it is to change the format."""
     found = {name: (kind.array_kinds, kind.rows, kind.group) for name, kind in KINDS.items()}
     assert list(found.items()) == [
         ("hidden", (("hidden",), "tokens", None)),
         ("mass", (("mass",), "tokens", None)),
         ("pooled", (("pooled",), "samples", None)),
-        ("top_k", (("top_k/ids", "top_k/logprobs"), "tokens", "sparse")),
-        ("sampled", (("sampled/ids", "sampled/weights"), "tokens", "sparse")),
+        ("top_k", (("top_k/ids", "top_k/codes", "top_k/scales", "top_k/logprobs"), "tokens", "sparse")),
+        ("sampled", (("sampled/draws", "sampled/ids", "sampled/weights"), "tokens", "sparse")),
     ]
-    assert list(CODECS) == ["fp8", "int8", "raw", "rvq", "zstd"]
+    assert {kind.name: kind.former for kind in KINDS.values() if kind.former} == {  # of format 1
+        "top_k": ("ids", "logprobs"),
+        "sampled": ("ids", "weights"),
+    }
+    assert list(CODECS) == ["draws", "fp8", "int8", "raw", "rvq", "zstd"]
 
 
 def test_an_object_that_is_no_kind_is_named() -> None:

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.cache.arrays import ArrayRecord
+from schemas.cache.kinds import top_k
 from schemas.cache.kinds.next_token import SparseRecord
 from schemas.cache.kinds.pooled import PooledRecord
 from schemas.cache.manifest import CacheManifest, CorpusRecord, read_manifest
@@ -63,13 +64,12 @@ def test_what_came_later_is_not_written_where_it_says_nothing() -> None:
         "sparse": {"top_k": SparseRecord(temperature=2.0, entries=5)},
         "teacher": manifest().teacher.model_copy(update={"embedding": embedding}),
     }
-    widths = {"top_k/ids": 5, "top_k/logprobs": 6}
-    arrays = [ArrayRecord(kind=kind, layer=2, width=width, dtype="float32") for kind, width in widths.items()]
+    arrays = top_k.KIND.packed_arrays(SparseRecord(temperature=2.0, entries=5), manifest().teacher)
     full = manifest().model_copy(update={**changes, "arrays": [*manifest().arrays, *arrays]})
     assert CacheManifest.model_validate_json(full.to_json()) == full
     assert CacheManifest.model_validate_json(manifest().to_json()) == manifest()
-    without_tail = full.to_json().replace('"width": 6', '"width": 5')
+    without_one = full.to_json().replace('"width": 5', '"width": 4')
     with pytest.raises(
-        ValidationError, match=r"top_k/logprobs should be one array of 6 columns, not \[5\]; extract again"
+        ValidationError, match=r"the arrays of top_k \(.*, top_k/codes of 4 uint8, .*\) are not those of 5 entries"
     ):
-        CacheManifest.model_validate_json(without_tail)
+        CacheManifest.model_validate_json(without_one)

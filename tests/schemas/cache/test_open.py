@@ -109,6 +109,10 @@ def test_duckdb_reads_the_index(cache: Path) -> None:
     assert sum(row[1] for row in found) == len(TEXTS)
 
 
+def test_distributions_of_format_1_are_still_proven() -> None:
+    verify_cache(GOLDEN.parent / "cache-1-sparse")
+
+
 def test_format_1_as_it_was_released_is_still_read() -> None:
     """Numbers written down when the format was: a reader that changes them breaks every cache there is."""
     verify_cache(GOLDEN)

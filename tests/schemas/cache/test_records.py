@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.cache.arrays import ArrayRecord
+from schemas.cache.kinds import sampled, top_k
 from schemas.cache.kinds.next_token import SparseRecord
 from schemas.cache.kinds.pooled import PooledRecord
 from schemas.cache.manifest import CacheManifest
@@ -35,8 +36,8 @@ def test_every_group_is_a_field_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def full() -> dict[str, object]:
-    names = {"top_k/ids": 3, "top_k/logprobs": 4, "sampled/ids": 3, "sampled/weights": 3, "pooled": 16}
-    arrays = [ArrayRecord(kind=kind, layer=2, width=width, dtype="float32") for kind, width in names.items()]
+    arrays = [*top_k.KIND.plain_arrays(SPARSE, 2), *sampled.KIND.plain_arrays(SPARSE, 2)]
+    arrays.append(ArrayRecord(kind="pooled", layer=2, width=16, dtype="float32"))
     return manifest(1).model_dump() | {
         "arrays": [array.model_dump() for array in arrays],
         "pooled": POOLED.model_dump(),

@@ -1,11 +1,14 @@
 """The teacher's states as a loss reads them: what the cache holds, row by row, in float32."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from schemas.cache.arrays import KINDS
+from schemas.cache.kinds.next_token import NextToken
 from schemas.cache.reader import Cache
 from schemas.errors import CacheError
 from tests.caches import build_cache, extraction, write_corpus
@@ -13,6 +16,7 @@ from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.data.request import BatchRequest, Drawn
 from trainer.data.teacher_states import PooledTeacher, SparseTeacher, TeacherHidden, TeacherMass
 
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "cache-1-sparse"
 STATES = {
     "hidden": [1],
     "mass": [1],
@@ -39,22 +43,44 @@ def stored(drawn: Drawn, row: int, kind: str, layer: int = 1) -> np.ndarray:
 
 def test_rows_of_tokens(drawn: Drawn) -> None:
     hidden, mass = TeacherHidden(1).collate(drawn), TeacherMass(1).collate(drawn)
-    likeliest, sampled = SparseTeacher("top_k").collate(drawn), SparseTeacher("sampled").collate(drawn)
     for row, sample in enumerate(drawn.samples):
         length = len(sample.token_ids)
-        for tensor, kind in (
-            (hidden, "hidden"),
-            (mass, "mass"),
-            (likeliest.ids_BTn, "top_k/ids"),
-            (likeliest.values_BTn, "top_k/logprobs"),
-            (sampled.ids_BTn, "sampled/ids"),
-            (sampled.values_BTn, "sampled/weights"),
-        ):
+        for tensor, kind in ((hidden, "hidden"), (mass, "mass")):
             np.testing.assert_array_equal(tensor[row, :length].numpy(), stored(drawn, row, kind))
             assert not tensor[row, length:].any()
         assert mass[row].sum() == pytest.approx(1, abs=1e-5)
-    assert likeliest.ids_BTn.dtype == torch.long and likeliest.values_BTn.shape[-1] == 4
-    assert {hidden.dtype, mass.dtype, sampled.values_BTn.dtype} == {torch.float32}
+    assert {hidden.dtype, mass.dtype} == {torch.float32}
+
+
+@pytest.mark.parametrize("kind", ["top_k", "sampled"])
+def test_stored_distributions_are_unpacked(drawn: Drawn, kind: str) -> None:
+    """Each sample's as its kind unpacks that sample's rows alone, and 0 beyond them."""
+    found = SparseTeacher(kind).collate(drawn)
+    cache, unpacks = drawn.cache, KINDS[kind]
+    assert isinstance(unpacks, NextToken)
+    for row, sample in enumerate(drawn.samples):
+        length = len(sample.token_ids)
+        rows = cache.states(drawn.positions[row], cache.arrays_of(kind))
+        ids, values = unpacks.unpack(rows, cache.manifest.records[kind], cache.manifest.teacher)
+        for tensor, wanted in ((found.ids_BTn, ids), (found.values_BTn, values)):
+            np.testing.assert_array_equal(tensor[row, :length, : wanted.shape[1]].numpy(), wanted)
+            assert not tensor[row, length:].any() and not tensor[row, :length, wanted.shape[1] :].any()
+    assert found.ids_BTn.dtype == torch.long and found.values_BTn.dtype == torch.float32
+    assert found.values_BTn.shape[-1] == (4 if kind == "top_k" else found.ids_BTn.shape[-1])
+
+
+@pytest.mark.parametrize("kind", ["top_k", "sampled"])
+def test_distributions_of_format_1_are_read_as_they_lie_there(kind: str) -> None:
+    cache = Cache(GOLDEN)
+    positions = [2, 0]
+    drawn = Drawn(cache, positions, [cache.sample(position) for position in positions], [])
+    found = SparseTeacher(kind).collate(drawn)
+    for row, sample in enumerate(drawn.samples):
+        ids, values = cache.states(positions[row], cache.arrays_of(kind))
+        assert ids.dtype == np.int32 and values.dtype == np.float32 and len(ids) == len(sample.token_ids)
+        for tensor, wanted in ((found.ids_BTn, ids), (found.values_BTn, values)):
+            np.testing.assert_array_equal(tensor[row, : len(ids)].numpy(), wanted)
+            assert not tensor[row, len(ids) :].any()
 
 
 def test_rows_of_samples(drawn: Drawn) -> None:

@@ -27,12 +27,17 @@ def array(kind: str, layer: int, width: int | None, dtype: Any, encoding: str = 
         (mass.KIND, [1, -1], [array("mass", 1, None, "float32"), array("mass", 3, None, "float32")]),
         (pooled.KIND, PooledConfig(pooling="mean", layer=-2), [array("pooled", 2, 4, "bfloat16", "zstd")]),
         (pooled.KIND, PooledConfig(pooling="last", dtype="float16"), [array("pooled", 3, 4, "float16", "zstd")]),
-        (top_k.KIND, TopKConfig(k=8), [array("top_k/ids", 3, 8, "int32"), array("top_k/logprobs", 3, 9, "float32")]),
-        (
-            sampled.KIND,
-            SampledConfig(draws=5),
-            [array("sampled/ids", 3, 5, "int32"), array("sampled/weights", 3, 5, "float32")],
+        (  # 8 ids of 8: no low bits, and 8 + 7 in unary
+            top_k.KIND,
+            TopKConfig(k=8),
+            [
+                array("top_k/ids", 3, 2, "uint8"),
+                array("top_k/codes", 3, 8, "uint8"),
+                array("top_k/scales", 3, 2, "float16"),
+            ],
         ),
+        (sampled.KIND, SampledConfig(draws=5), [array("sampled/draws", 3, 5, "uint8", "draws")]),
+        (sampled.KIND, SampledConfig(draws=5, proposal=0.8), [array("sampled/draws", 3, 5, "float16", "draws")]),
     ],
 )
 def test_arrays_follow_from_the_settings(kind: Any, settings: Any, arrays: list[ArrayRecord]) -> None:
@@ -78,6 +83,16 @@ def test_what_the_teacher_does_not_have_is_named(kind: Any, settings: Any, said:
     with pytest.raises(ConfigError) as refused:
         kind.list_arrays(settings, "float32", TEACHER)
     assert str(refused.value) == said
+
+
+def test_draws_that_no_row_holds_are_refused() -> None:
+    teacher = TEACHER.model_copy(update={"vocab_size": 262_144})
+    sampled.KIND.list_arrays(SampledConfig(draws=100_000), "float32", teacher)
+    with pytest.raises(ConfigError) as refused:
+        sampled.KIND.list_arrays(SampledConfig(draws=200_000), "float32", teacher)
+    assert str(refused.value) == (
+        "states.sampled: 200,000 draws may take 82,768 bytes at one token, and a row holds 65,535; ask for fewer"
+    )
 
 
 CAUSAL = "states.pooled.pooling: the first token of a causal teacher sees nothing of its text; take last or mean"
