@@ -14,7 +14,7 @@ from rich.filesize import decimal
 
 from pipeline.cluster.actors import Actors
 from pipeline.cluster.connection import JOB, Connection, connected, most_annotators, terminable
-from pipeline.cluster.result import ExtractionResult, make_result, shard_bytes
+from pipeline.cluster.result import ExtractionResult, make_result
 from pipeline.cluster.schedule import (
     Action,
     Annotate,
@@ -41,6 +41,7 @@ from pipeline.request.request import Request, make_request
 from pipeline.work.worker import UnitReport, make_job
 from schemas.cache.index import write_index
 from schemas.cache.manifest import TEACHER
+from schemas.cache.seen_shard import look_at_shard
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import ConfigError, ResourceError
 from schemas.models.teacher_seal import cover_teacher
@@ -79,8 +80,10 @@ def extract(config: ExtractionConfig) -> ExtractionResult:
             with terminable(), connected(config.workers, output.discard) as connection:
                 reports = _Driver(request, output, missing, progress, connection).run()
         cover_teacher(cache, request.manifest)
-        write_index(cache, request.manifest)
-        return make_result(request, cache, output.done | {n: r.record for n, r in reports.items()}, reports, started)
+        new = {unit: look_at_shard(cache, unit, request.manifest, None) for unit in reports}
+        seen = output.done | new
+        write_index(cache, request.manifest, seen)
+        return make_result(request, cache, seen, reports, started)
 
 
 class _Driver:
@@ -118,7 +121,7 @@ class _Driver:
         return self._actors.reports
 
     def _begin(self) -> None:
-        self._done_before = sum(shard.samples + shard.overlong for shard in self._output.done.values())
+        self._done_before = sum(shard.record.samples + shard.record.overlong for shard in self._output.done.values())
         self._begin_work()
         actors = max(1, min(self._request.config.workers.count, len(self._missing)))
         self._output.log("start", units=len(self._missing), actors=actors)
@@ -196,7 +199,7 @@ class _Driver:
                 unit=event.unit,
                 samples=report.record.samples,
                 tokens=report.tokens,
-                bytes=shard_bytes(report.record),
+                bytes=report.record.file_bytes,
                 forward_seconds=round(report.forward_seconds, 3),
                 write_seconds=round(report.write_seconds, 3),
                 **halved,
@@ -210,6 +213,6 @@ class _Driver:
         samples, tokens = self._actors.batches()
         samples += sum(report.record.samples + report.record.overlong for report in reports)
         tokens += sum(report.tokens for report in reports)
-        size = sum(shard_bytes(report.record) for report in reports)
+        size = sum(report.record.file_bytes for report in reports)
         state = f"{decimal(size)} written" if size else "the first unit is being made"
         self._progress.update(self._done_before + samples, state, tokens)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.request.request import Request
 from pipeline.work.worker import UnitReport
-from schemas.cache.shard import ShardRecord
+from schemas.cache.seen_shard import SeenShard
 from schemas.errors import CorpusError
 
 
@@ -34,13 +34,13 @@ class ExtractionResult:
 def make_result(
     request: Request,
     cache: Path,
-    records: dict[int, ShardRecord],
+    seen: dict[int, SeenShard],
     reports: dict[int, UnitReport],
     started: float,
     already_done: bool = False,
 ) -> ExtractionResult:
-    """Sum up the shards in `records` and what this call did. Raises CorpusError if there is not one sample in them."""
-    shards = records.values()
+    """Sum up the shards in `seen` and what this call did. Raises CorpusError if there is not one sample in them."""
+    shards = [shard.record for shard in seen.values()]
     if not any(shard.samples for shard in shards):
         raise CorpusError(
             f"every sample is longer than teacher.max_tokens ({request.config.teacher.max_tokens}) allows, and {cache} "
@@ -48,10 +48,10 @@ def make_result(
         )
     return ExtractionResult(
         cache=cache,
-        units=len(records),
+        units=len(seen),
         samples=sum(shard.samples for shard in shards),
         tokens=sum(shard.tokens for shard in shards),
-        bytes=sum(shard_bytes(shard) for shard in shards),
+        bytes=sum(shard.bytes for shard in seen.values()),
         truncated=sum(shard.truncated for shard in shards),
         overlong=sum(shard.overlong for shard in shards),
         empty=request.plan.corpus.empty,
@@ -73,8 +73,3 @@ def _steady_rate(reports: list[UnitReport]) -> float | None:
     seconds = max(report.last_batch for report in reports) - first.first_batch
     tokens = sum(report.tokens for report in reports) - first.first_tokens
     return tokens / seconds if seconds > 0 else None
-
-
-def shard_bytes(shard: ShardRecord) -> int:
-    """Bytes of a shard's files, shard.json not counted."""
-    return sum(file.bytes for file in shard.files.values())

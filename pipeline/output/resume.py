@@ -12,7 +12,8 @@ from typing import Any, TextIO
 from pipeline.output.shards import check_shards, remove_temporaries
 from schemas.cache.checksums import CHECKSUMS, Checksums, read_checksums
 from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, TEACHER, CacheManifest, read_manifest
-from schemas.cache.shard import ShardRecord, shard_path
+from schemas.cache.seen_shard import SeenShard
+from schemas.cache.shard import shard_path
 from schemas.cache.writer import write_manifest
 from schemas.errors import CacheError, StillroomError
 from schemas.storage.file_record import describe_file
@@ -30,7 +31,7 @@ class Output:
     """A cache folder that this process alone writes to, and the shards that were in it."""
 
     cache: Path
-    done: dict[int, ShardRecord]
+    done: dict[int, SeenShard]
     log_file: TextIO
     is_new: bool  # there was no such folder
 
@@ -45,7 +46,7 @@ class Output:
             shutil.rmtree(self.cache)
 
 
-def find_complete(cache: Path, manifest: CacheManifest) -> dict[int, ShardRecord] | None:
+def find_complete(cache: Path, manifest: CacheManifest) -> dict[int, SeenShard] | None:
     """All shards of a complete and undamaged cache, or None if there is something to do. Changes nothing.
 
     Raises CacheError if the folder holds something else, or another request's cache, with the fields that differ.
@@ -54,9 +55,12 @@ def find_complete(cache: Path, manifest: CacheManifest) -> dict[int, ShardRecord
     if found is None:
         return None
     sealed = read_checksums(cache, manifest)
+    # The shards come last: those of a cache that is not complete are looked at once, when it is opened for writing.
+    complete = (cache / TEACHER).is_dir() and _is_indexed(cache, sealed)
+    if not complete or _alterations(cache, found, manifest, sealed):
+        return None
     whole, _ = check_shards(cache, manifest, sealed)
-    complete = len(whole) == manifest.units and (cache / TEACHER).is_dir() and _is_indexed(cache, sealed)
-    return whole if complete and not _alterations(cache, found, manifest, sealed) else None
+    return whole if len(whole) == manifest.units else None
 
 
 @contextmanager

@@ -4,10 +4,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pipeline.corpus.sample import AnnotatedSample
-from schemas.cache.checksums import Checksums, check_sealed_shard
+from schemas.cache.checksums import Checksums
 from schemas.cache.manifest import SHARDS, CacheManifest
 from schemas.cache.samples import CachedSample
-from schemas.cache.shard import ShardRecord, shard_path
+from schemas.cache.seen_shard import SeenShard, look_at_shard
+from schemas.cache.shard import shard_path
 from schemas.errors import CacheError
 from schemas.storage import atomic as files
 
@@ -30,16 +31,16 @@ def as_cached(sample: AnnotatedSample) -> CachedSample:
 
 def check_shards(
     cache: Path, manifest: CacheManifest, sealed: Checksums | None = None
-) -> tuple[dict[int, ShardRecord], dict[int, str]]:
+) -> tuple[dict[int, SeenShard], dict[int, str]]:
     """The committed shards by unit, and what is wrong with those that are damaged. Looks at records and file sizes."""
-    whole: dict[int, ShardRecord] = {}
+    whole: dict[int, SeenShard] = {}
     damaged: dict[int, str] = {}
     for unit in range(manifest.units):
         shard = shard_path(cache, unit)
         if not shard.exists():
             continue
         try:
-            whole[unit] = check_sealed_shard(cache, unit, manifest, sealed)
+            whole[unit] = look_at_shard(cache, unit, manifest, sealed)
         except CacheError as error:
             damaged[unit] = str(error)
     return whole, damaged

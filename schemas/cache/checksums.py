@@ -15,7 +15,7 @@ from typing import Literal
 
 from schemas.cache.codec_files import CODEC_FILES
 from schemas.cache.manifest import MANIFEST, CacheManifest, read_manifest
-from schemas.cache.shard import RECORD, ShardRecord, check_shard, shard_path
+from schemas.cache.shard import RECORD, ShardRecord, find_shard, shard_path
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.errors import CacheError
 from schemas.storage.atomic import write_text
@@ -89,13 +89,20 @@ def open_manifest(cache: Path) -> tuple[CacheManifest, Checksums | None]:
 
 def check_sealed_shard(cache: Path, unit: int, manifest: CacheManifest, sealed: Checksums | None) -> ShardRecord:
     """`check_shard` of a unit, whose record must be the one that the cache was sealed with. Raises CacheError."""
-    record = check_shard(shard_path(cache, unit), manifest, None if sealed is None else sealed.shards[unit])
+    return find_sealed_shard(cache, unit, manifest, sealed)[0]
+
+
+def find_sealed_shard(
+    cache: Path, unit: int, manifest: CacheManifest, sealed: Checksums | None
+) -> tuple[ShardRecord, str]:
+    """The same, and the SHA-256 of shard.json."""
+    record, sha256 = find_shard(shard_path(cache, unit), manifest, None if sealed is None else sealed.shards[unit])
     if sealed is not None and sealed.blocks is not None and sealed.blocks[unit] != record.block_count:
         raise CacheError(
             f"{cache / CHECKSUMS} says that the files of shard {unit} have {sealed.blocks[unit]} blocks, and "
             f"{RECORD} lists {record.block_count}; remove the former and run `stillroom reindex {cache}`"
         )
-    return record
+    return record, sha256
 
 
 def write_checksums(cache: Path, index: Path, shards: Sequence[str], blocks: Sequence[int | None]) -> None:

@@ -1,50 +1,70 @@
 """index.parquet: where each sample lies. Made of the shards, and written last: a cache that has one is complete."""
 
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.cache.checksums import Checksums, check_sealed_shard, read_checksums, write_checksums
+from schemas.cache.checksums import Checksums, read_checksums, write_checksums
 from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, CacheManifest
 from schemas.cache.samples import INDEX_SCHEMA
-from schemas.cache.shard import RECORD, SAMPLES, check_shard, redo, shard_path
+from schemas.cache.seen_shard import SeenShard, look_at_shard
+from schemas.cache.shard import SAMPLES, check_shard, redo, shard_path
 from schemas.errors import CacheError
 from schemas.storage.atomic import disk_full, file_beside
+from schemas.storage.blocks import check_blocks
 from schemas.storage.file_record import check_file
-from schemas.storage.fingerprint import hash_file
 from schemas.storage.regular import require_regular
 
 INDEX_KEY = b"stillroom-index"
+ROWS_IN_GROUP = 1 << 20  # a reader pays for every group: 10,000 small ones take seconds
 
 
-def write_index(cache: Path, manifest: CacheManifest) -> int:
+def write_index(cache: Path, manifest: CacheManifest, seen: Mapping[int, SeenShard] | None = None) -> int:
     """Make index.parquet anew from the shards, seal the cache, and return how many samples there are.
 
-    Raises CacheError if a shard is missing or damaged, or if something was altered since the cache was sealed;
-    ResourceError if the disk is full.
+    Units that are `seen` are not looked at again; of all of them samples.arrow is read. Raises CacheError if a shard is
+    missing or damaged, or if something was altered since the cache was sealed; ResourceError if the disk is full.
     """
     sealed = read_checksums(cache, manifest)
     if sealed is not None:
         sealed.check_manifest(cache)
         sealed.check_folders(cache)
+    shards, known = list[SeenShard](), seen or {}
+
+    def list_rows() -> Iterator[pa.RecordBatch]:
+        for unit in range(manifest.units):
+            shard = known.get(unit) or look_at_shard(cache, unit, manifest, sealed)
+            shards.append(shard)
+            yield _index_rows(cache, unit, shard)
+
     with disk_full(INDEX, cache), file_beside(cache / INDEX) as path:
-        samples, shards, blocks = 0, list[str](), list[int | None]()
-        with path.open("wb") as file, pq.ParquetWriter(file, INDEX_SCHEMA, compression="zstd") as index:
-            for unit in range(manifest.units):
-                shard = shard_path(cache, unit)
-                record = check_sealed_shard(cache, unit, manifest, sealed)
-                # Hashed before it is opened: Arrow may crash on what is damaged.
-                check_file(shard / SAMPLES, record.files[SAMPLES], redo(shard))
-                rows = _index_rows(shard / SAMPLES, unit)
-                index.write_batch(rows)
-                samples += len(rows)
-                shards.append(hash_file(shard / RECORD))
-                blocks.append(record.block_count)
-        write_checksums(cache, path, shards, blocks)
+        samples = write_rows(path, list_rows())
+        write_checksums(cache, path, [shard.sha256 for shard in shards], [shard.blocks for shard in shards])
     return samples
+
+
+def write_rows(path: Path, shards: Iterable[pa.RecordBatch]) -> int:
+    """Write the rows of all shards, of INDEX_SCHEMA, in groups of about ROWS_IN_GROUP; return how many there are."""
+    total, held = 0, list[pa.RecordBatch]()
+    with path.open("wb") as file, pq.ParquetWriter(file, INDEX_SCHEMA, compression="zstd") as index:
+
+        def write_group() -> None:
+            rows = pa.Table.from_batches(held, INDEX_SCHEMA)
+            index.write_table(rows, row_group_size=max(1, len(rows)))
+            held.clear()
+
+        for rows in shards:
+            held.append(rows)
+            total += len(rows)
+            if sum(map(len, held)) >= ROWS_IN_GROUP:
+                write_group()
+        if held:
+            write_group()
+    return total
 
 
 def require_index(cache: Path, manifest: CacheManifest) -> Path:
@@ -125,8 +145,11 @@ def _is_in_order(table: pa.Table, units: int) -> bool:
     return np.array_equal(rows, wanted)
 
 
-def _index_rows(samples: Path, unit: int) -> pa.RecordBatch:
-    with pa.memory_map(os.fsencode(samples)) as source:
+def _index_rows(cache: Path, unit: int, shard: SeenShard) -> pa.RecordBatch:
+    path = shard_path(cache, unit)
+    # Hashed before it is opened: Arrow may crash on what is damaged.
+    check_blocks(path / SAMPLES, shard.samples, redo(path))
+    with pa.memory_map(os.fsencode(path / SAMPLES)) as source:
         table = pa.ipc.open_file(source).read_all()
         rows = len(table)
         columns = [

@@ -44,6 +44,11 @@ class ShardRecord(Strict):
         return self.kept if array.follows_subset and self.kept is not None else self.tokens
 
     @property
+    def file_bytes(self) -> int:
+        """Bytes of its files, shard.json not counted."""
+        return sum(file.bytes for file in self.files.values())
+
+    @property
     def block_count(self) -> int | None:
         """How many blocks its files have; None if these have no checksums, as in format 1."""
         if any(file.blocks is None for file in self.files.values()):
@@ -61,16 +66,20 @@ def read_shard(shard: Path, fingerprint: str, sha256: str | None = None) -> Shar
 
     Raises CacheError: none there, damaged, altered, or of another cache.
     """
+    return _read(shard, fingerprint, sha256)[0]
+
+
+def _read(shard: Path, fingerprint: str, sha256: str | None) -> tuple[ShardRecord, str]:
     path = shard / RECORD
     content = read_content(path, CacheError, f"there is no complete shard at {shard}")
-    record = parse_record(content, ShardRecord, path, CacheError)
-    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+    record, found = parse_record(content, ShardRecord, path, CacheError), hashlib.sha256(content).hexdigest()
+    if sha256 not in (None, found):
         raise CacheError(f"{path} does not have its checksum; {redo(shard)}")
     if record.fingerprint != fingerprint:
         raise CacheError(
             f"{shard} belongs to another cache ({record.fingerprint[:12]}, not {fingerprint[:12]}); remove it"
         )
-    return record
+    return record, found
 
 
 def check_shard(shard: Path, manifest: CacheManifest, sha256: str | None = None) -> ShardRecord:
@@ -78,7 +87,12 @@ def check_shard(shard: Path, manifest: CacheManifest, sha256: str | None = None)
 
     Reads shard.json, which hashes to `sha256` if that is known, and asks for the sizes: cheap enough for every opening.
     """
-    record = read_shard(shard, manifest.fingerprint, sha256)
+    return find_shard(shard, manifest, sha256)[0]
+
+
+def find_shard(shard: Path, manifest: CacheManifest, sha256: str | None = None) -> tuple[ShardRecord, str]:
+    """The same, and the SHA-256 of shard.json."""
+    record, found = _read(shard, manifest.fingerprint, sha256)
     if shard.name != f"{record.unit:05d}":
         raise CacheError(f"{shard} holds work unit {record.unit}: it stands in the place of another; {redo(shard)}")
     if manifest.rows == "all" and record.kept not in (None, record.tokens):
@@ -86,7 +100,7 @@ def check_shard(shard: Path, manifest: CacheManifest, sha256: str | None = None)
     check_named(shard, record, manifest.arrays)
     for name, file in record.files.items():
         check_size(shard / name, file, redo(shard))
-    return record
+    return record, found
 
 
 def check_named(shard: Path, record: ShardRecord, arrays: Sequence[ArrayRecord]) -> None:

@@ -13,7 +13,6 @@ from schemas.cache.chunk import map_chunk
 from schemas.cache.shard import ShardRecord, redo
 from schemas.cache.stored_files import Numbers, StoredFiles
 from schemas.storage.blocks import check_blocks
-from schemas.storage.file_record import check_file
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,7 @@ class ShardFiles(StoredFiles):
 
     def compare(self, name: str) -> None:
         """Compare a whole file with its checksums. Raises CacheError."""
-        file = self.record().files[self.prefix + name]
-        check = check_file if file.blocks is None else check_blocks
-        check(self.folder / name, file, redo(self.shard))
+        check_blocks(self.folder / name, self.record().files[self.prefix + name], redo(self.shard))
 
     def require(self, name: str) -> None:
         """The same, unless that was done."""

@@ -13,7 +13,7 @@ import xxhash
 from pydantic import Field, model_validator
 
 from schemas.errors import CacheError
-from schemas.storage.file_record import FileRecord, check_size, files_below
+from schemas.storage.file_record import FileRecord, check_file, check_size, files_below
 from schemas.storage.regular import open_regular
 
 BLOCK_BYTES = 4 << 20
@@ -64,8 +64,10 @@ def list_blocks(folder: Path, leave_out: Collection[str] = ()) -> dict[str, Bloc
 def check_blocks(path: Path, file: BlockedFile, way_out: str) -> None:
     """Raises CacheError, which ends with `way_out`, if a block of the file is not the recorded one.
 
-    Reads every byte, as `check_file` does, at ten times its speed.
+    Reads every byte, at ten times the speed of `check_file`, which is asked where there are no checksums of blocks.
     """
+    if file.blocks is None:
+        return check_file(path, file, way_out)
     check_size(path, file, way_out)
     try:
         found = "".join(hash_block(block) for block in _read_blocks(path))
@@ -73,6 +75,7 @@ def check_blocks(path: Path, file: BlockedFile, way_out: str) -> None:
         raise CacheError(f"cannot read {path}: {error.strerror}; {way_out}") from error
     if found != file.blocks:
         raise CacheError(f"{path} does not have its checksum; {way_out}")
+    return None
 
 
 def _read_blocks(path: Path) -> Iterator[memoryview]:

@@ -36,9 +36,8 @@ LAYERS, WIDTH, ROUNDS = 6, 768, 15
 FEW, MANY = (4, 361), (2000, 2000)  # shards, samples
 
 
-def make_cache(folder: Path, shards: int, samples: int, layers: int) -> Cache:
-    """A cache of random states whose samples have 16 to 320 tokens."""
-    random = np.random.default_rng(0)
+def make_manifest(shards: int, samples: int, layers: int) -> CacheManifest:
+    """Of a cache of hidden states alone, whose samples have 16 to 320 tokens."""
     arrays = [ArrayRecord(kind="hidden", layer=layer, width=WIDTH, dtype="bfloat16") for layer in range(1, layers + 1)]
     identity = {
         "format": f"{FORMAT} {VERSION}",
@@ -47,7 +46,7 @@ def make_cache(folder: Path, shards: int, samples: int, layers: int) -> Cache:
         "corpus": {"sha256": "", "samples": samples},
         "annotator": "none",
     }
-    manifest = CacheManifest(
+    return CacheManifest(
         fingerprint=fingerprint(identity),
         identity=identity,
         teacher=TeacherRecord(
@@ -59,12 +58,17 @@ def make_cache(folder: Path, shards: int, samples: int, layers: int) -> Cache:
         units=shards,
         provenance={},
     )
+
+
+def make_cache(folder: Path, shards: int, samples: int, layers: int) -> Cache:
+    """A cache of random states."""
+    random, manifest = np.random.default_rng(0), make_manifest(shards, samples, layers)
     write_manifest(folder, manifest)
     for unit in range(shards):
         held = [_sample(f"{unit}-{row}", int(random.integers(16, 321))) for row in range(unit, samples, shards)]
         tokens = sum(len(sample.token_ids) for sample in held)
-        states = {a.path: random.integers(0, 1 << 15, (tokens, WIDTH), dtype=np.uint16) for a in arrays}
-        write_shard(folder, unit, held, states, arrays, manifest.fingerprint, 0)
+        states = {a.path: random.integers(0, 1 << 15, (tokens, WIDTH), dtype=np.uint16) for a in manifest.arrays}
+        write_shard(folder, unit, held, states, manifest.arrays, manifest.fingerprint, 0)
     write_index(folder, manifest)
     return Cache(folder)
 

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from pipeline.cluster.result import make_result, shard_bytes
+from pipeline.cluster.result import make_result
 from pipeline.work.worker import UnitReport
+from schemas.cache.seen_shard import SeenShard
 from schemas.cache.shard import ShardRecord
 from schemas.errors import CorpusError
 from schemas.storage.blocks import BlockedFile
@@ -20,10 +21,11 @@ def shard(unit: int, samples: int, tokens: int, **counts: int) -> ShardRecord:
     return ShardRecord(fingerprint="f", unit=unit, samples=samples, tokens=tokens, files=files, **base)
 
 
-SHARDS = {0: shard(0, 3, 30, truncated=1), 1: shard(1, 2, 20, overlong=4), 2: shard(2, 1, 5)}
+RECORDS = {0: shard(0, 3, 30, truncated=1), 1: shard(1, 2, 20, overlong=4), 2: shard(2, 1, 5)}
+SHARDS = {unit: SeenShard.of(record, "0") for unit, record in RECORDS.items()}
 REPORTS = {
-    1: UnitReport(SHARDS[1], tokens=24, first_batch=100.0, first_tokens=10, last_batch=104.0),
-    2: UnitReport(SHARDS[2], tokens=6, first_batch=101.0, first_tokens=6, last_batch=102.0),
+    1: UnitReport(RECORDS[1], tokens=24, first_batch=100.0, first_tokens=10, last_batch=104.0),
+    2: UnitReport(RECORDS[2], tokens=6, first_batch=101.0, first_tokens=6, last_batch=102.0),
 }
 # As far as a result looks into a request.
 REQUEST = cast(
@@ -55,7 +57,7 @@ def test_without_new_units_there_is_no_speed() -> None:
     assert not found.already_done and found.tokens_per_second is None and found.new_tokens == 0
     once = {1: replace(REPORTS[1], last_batch=100.0)}  # a single batch
     assert make_result(REQUEST, Path("c"), SHARDS, once, started=0.0).tokens_per_second is None
-    none = {0: UnitReport(SHARDS[0], tokens=0)}  # every sample was left out
+    none = {0: UnitReport(RECORDS[0], tokens=0)}  # every sample was left out
     assert make_result(REQUEST, Path("c"), SHARDS, none, started=0.0).tokens_per_second is None
 
 
@@ -64,8 +66,4 @@ def test_a_cache_without_a_sample_is_refused() -> None:
         r"^every sample is longer than teacher\.max_tokens \(8\) allows, and c is empty: delete it, and raise that or "
     )
     with pytest.raises(CorpusError, match=wanted):
-        make_result(REQUEST, Path("c"), {0: shard(0, 0, 0, overlong=3)}, {}, started=0.0)
-
-
-def test_bytes_are_those_of_the_files_that_it_names() -> None:
-    assert shard_bytes(SHARDS[2]) == 135
+        make_result(REQUEST, Path("c"), {0: SeenShard.of(shard(0, 0, 0, overlong=3), "0")}, {}, started=0.0)

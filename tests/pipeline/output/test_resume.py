@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import schemas.cache.shard
 from pipeline.output.resume import find_complete, locked, open_output
 from pipeline.request.request import make_request
 from schemas.cache.index import write_index
@@ -15,8 +17,10 @@ from schemas.cache.manifest import CacheManifest, read_manifest
 from schemas.cache.reader import Cache
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import CacheError
+from schemas.storage.file_record import check_size
 from schemas.storage.fingerprint import fingerprint
 from schemas.storage.lock import read_token
+from schemas.storage.record import read_content
 from tests.caches import build_cache, extraction, without_checksums, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 
@@ -109,6 +113,38 @@ def test_what_has_no_shard_yet_takes_the_versions_of_now(cache: Path, manifest: 
     with open_output(cache, manifest, print) as output:
         assert output.done == {}
     assert read_manifest(cache).provenance == manifest.provenance
+
+
+@pytest.mark.parametrize("lost", [(), (1,)])
+def test_every_shard_is_looked_at_once(
+    cache: Path, manifest: CacheManifest, lost: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a finished cache, and of one that is gone on with: its record is read and the sizes of its files are asked."""
+    kept = Path(shutil.copytree(cache / "shards/00001", cache.parent / "kept"))
+    if lost:
+        lose(cache, *lost)
+        (cache / "index.parquet").unlink()
+        (cache / "checksums.json").unlink()
+    records, sizes = Counter[Path](), Counter[Path]()
+
+    def read(path: Path, *rest: Any) -> bytes:
+        records[path] += 1
+        return read_content(path, *rest)
+
+    def check(path: Path, *rest: Any) -> None:
+        sizes[path] += 1
+        check_size(path, *rest)
+
+    monkeypatch.setattr(schemas.cache.shard, "read_content", read)
+    monkeypatch.setattr(schemas.cache.shard, "check_size", check)
+    if find_complete(cache, manifest) is None:
+        with open_output(cache, manifest, print) as output:
+            assert sorted(output.done) == [unit for unit in range(manifest.units) if unit not in lost]
+            shutil.copytree(kept, cache / "shards/00001")
+            assert write_index(cache, manifest, output.done) == len(Cache(cache))
+    files = {path for path in cache.glob("shards/*/**/*") if path.is_file()}
+    named = {path for path in files if path.name == "shard.json"}
+    assert records == dict.fromkeys(named, 1) and sizes == dict.fromkeys(files - named, 1)
 
 
 def test_an_altered_manifest_is_written_anew(cache: Path, manifest: CacheManifest) -> None:

@@ -8,7 +8,8 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.cache.index import read_index, require_index, require_shards, write_index
+import schemas.cache.index
+from schemas.cache.index import read_index, require_index, require_shards, write_index, write_rows
 from schemas.cache.samples import INDEX_SCHEMA
 from schemas.cache.writer import write_manifest
 from schemas.errors import CacheError
@@ -115,3 +116,20 @@ def test_a_shard_of_no_samples_is_passed_over(cache: Path) -> None:
     (cache / "checksums.json").unlink()
     assert write_index(cache, manifest(3)) == 5
     assert len(read_index(cache, manifest(3), None)) == 5
+
+
+@pytest.mark.parametrize(("sizes", "groups"), [([3, 4, 5, 1], [7, 6]), ([9], [9]), ([], []), ([0, 0], [0]), ([5], [5])])
+def test_shards_share_row_groups(
+    tmp_path: Path, sizes: list[int], groups: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schemas.cache.index, "ROWS_IN_GROUP", 6)
+    numbers = [pa.array(range(size), pa.int32()) for size in sizes]
+    batches = [
+        pa.record_batch([pa.array(map(str, range(size))), rows, rows, rows], schema=INDEX_SCHEMA)
+        for size, rows in zip(sizes, numbers, strict=True)
+    ]
+    assert write_rows(tmp_path / "index", iter(batches)) == sum(sizes)
+    file = pq.ParquetFile(tmp_path / "index")
+    assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == groups
+    assert file.read().equals(pa.Table.from_batches(batches, INDEX_SCHEMA))
+    assert file.schema_arrow.metadata[b"stillroom-index"] == b"1"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from schemas.cache.arrays import ArrayRecord
-from schemas.cache.shard import ShardRecord, check_shard, read_shard, shard_path
+from schemas.cache.shard import ShardRecord, check_shard, find_shard, read_shard, shard_path
 from schemas.errors import CacheError
 from schemas.storage.blocks import BlockedFile, list_blocks
 from schemas.storage.fingerprint import hash_file
@@ -111,3 +111,10 @@ def test_a_shard_knows_its_files(tmp_path: Path) -> None:
         read_shard(shard, "g")
     with pytest.raises(CacheError, match=r"shard\.json does not have its checksum; remove .*00000 and extract again"):
         read_shard(shard, "f", "0" * 64)
+
+
+def test_what_is_asked_of_its_files(shard: Path) -> None:
+    record = read_shard(shard, PRINT)
+    sizes = [path.stat().st_size for path in shard.rglob("*") if path.is_file() and path.name != "shard.json"]
+    assert record.file_bytes == sum(sizes) and record.block_count == len(sizes)
+    assert find_shard(shard, manifest(4)) == (record, hash_file(shard / "shard.json"))

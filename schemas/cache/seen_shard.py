@@ -1,0 +1,40 @@
+"""What is kept in memory of a shard that was looked at: all that its index, its seal and counts over a cache need.
+
+A record with the checksums of its files takes tens of kilobytes, and a cache has thousands of shards.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from schemas.cache.checksums import Checksums, find_sealed_shard
+from schemas.cache.manifest import CacheManifest
+from schemas.cache.shard import SAMPLES, ShardRecord
+from schemas.storage.blocks import BlockedFile
+
+
+@dataclass(frozen=True)
+class SeenShard:
+    """A shard whose record is sound and whose files had their sizes."""
+
+    record: ShardRecord  # without its files
+    sha256: str  # of shard.json
+    bytes: int  # of its other files
+    blocks: int | None  # of these; None if they have no checksums
+    samples: BlockedFile  # samples.arrow
+
+    @classmethod
+    def of(cls, record: ShardRecord, sha256: str) -> Self:
+        """Of its whole record, and of what shard.json hashes to."""
+        return cls(
+            record=record.model_copy(update={"files": {}}),
+            sha256=sha256,
+            bytes=record.file_bytes,
+            blocks=record.block_count,
+            samples=record.files[SAMPLES],
+        )
+
+
+def look_at_shard(cache: Path, unit: int, manifest: CacheManifest, sealed: Checksums | None) -> SeenShard:
+    """Read shard.json and ask for the sizes of its files. Raises CacheError as `check_sealed_shard` does."""
+    return SeenShard.of(*find_sealed_shard(cache, unit, manifest, sealed))
