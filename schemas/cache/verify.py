@@ -23,7 +23,7 @@ from schemas.cache.proof import prove_samples
 from schemas.cache.shard import RECORD, STATES, ShardRecord, redo, shard_path
 from schemas.cache.states import check_array, check_group
 from schemas.errors import CacheError, StillroomError
-from schemas.storage.file_record import check_file
+from schemas.storage.blocks import check_blocks
 
 ROWS_AT_ONCE = 65_536
 
@@ -61,7 +61,7 @@ def verify_shard(cache: Path, unit: int, manifest: CacheManifest, sealed: Checks
     path = shard_path(cache, unit)
     record = check_sealed_shard(cache, unit, manifest, sealed)
     for name, file in record.files.items():
-        check_file(path / name, file, redo(path))
+        check_blocks(path / name, file, redo(path), whole=True)
     if record.unit != unit:
         raise CacheError(f"{path / RECORD} says unit {record.unit}, and it is {unit}; {redo(path)}")
     check_group(path / STATES)

@@ -61,26 +61,27 @@ def list_blocks(folder: Path, leave_out: Collection[str] = ()) -> dict[str, Bloc
     return {name: describe_blocks(path) for name, path in files_below(folder, leave_out).items()}
 
 
-def check_blocks(path: Path, file: BlockedFile, way_out: str) -> None:
+def check_blocks(path: Path, file: BlockedFile, way_out: str, whole: bool = False) -> None:
     """Raises CacheError, which ends with `way_out`, if a block of the file is not the recorded one.
 
     Reads every byte, at ten times the speed of `check_file`, which is asked where there are no checksums of blocks.
+    With `whole`, the SHA-256 of the file is compared, too.
     """
     if file.blocks is None:
         return check_file(path, file, way_out)
     check_size(path, file, way_out)
     try:
-        found = "".join(hash_block(block) for block in _read_blocks(path))
+        sound = describe_blocks(path) == file if whole else "".join(map(hash_block, _read_blocks(path))) == file.blocks
     except OSError as error:
         raise CacheError(f"cannot read {path}: {error.strerror}; {way_out}") from error
-    if found != file.blocks:
+    if not sound:
         raise CacheError(f"{path} does not have its checksum; {way_out}")
     return None
 
 
 def _read_blocks(path: Path) -> Iterator[memoryview]:
     """The blocks of a file, each of which is good until the next is taken."""
-    buffer = memoryview(bytearray(BLOCK_BYTES))
     with open_regular(path) as file:
+        buffer = memoryview(bytearray(min(BLOCK_BYTES, max(1, path.stat().st_size))))
         while read := file.readinto(buffer):
             yield buffer[:read]

@@ -61,13 +61,13 @@ def make_manifest(shards: int, samples: int, layers: int) -> CacheManifest:
 
 
 def make_cache(folder: Path, shards: int, samples: int, layers: int) -> Cache:
-    """A cache of random states."""
+    """A cache of random states, which are finite."""
     random, manifest = np.random.default_rng(0), make_manifest(shards, samples, layers)
     write_manifest(folder, manifest)
     for unit in range(shards):
         held = [_sample(f"{unit}-{row}", int(random.integers(16, 321))) for row in range(unit, samples, shards)]
         tokens = sum(len(sample.token_ids) for sample in held)
-        states = {a.path: random.integers(0, 1 << 15, (tokens, WIDTH), dtype=np.uint16) for a in manifest.arrays}
+        states = {a.path: random.integers(0, 0x7F80, (tokens, WIDTH), dtype=np.uint16) for a in manifest.arrays}
         write_shard(folder, unit, held, states, manifest.arrays, manifest.fingerprint, 0)
     write_index(folder, manifest)
     return Cache(folder)

@@ -35,14 +35,25 @@ def test_a_wrong_bit_is_found_in_any_block(tmp_path: Path, place: int) -> None:
     content = bytearray(BLOCK_BYTES + 7)
     (tmp_path / "a").write_bytes(content)
     file = describe_blocks(tmp_path / "a")
-    check_blocks(tmp_path / "a", file, "way out")
+    for whole in (False, True):
+        check_blocks(tmp_path / "a", file, "way out", whole)
     content[place] ^= 4
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(CacheError, match=r"a does not have its checksum; way out$"):
-        check_blocks(tmp_path / "a", file, "way out")
+    for record in (file, file.model_copy(update={"blocks": None})):  # the latter as of format 1
+        for whole in (False, True):
+            with pytest.raises(CacheError, match=r"a does not have its checksum; way out$"):
+                check_blocks(tmp_path / "a", record, "way out", whole)
     (tmp_path / "a").write_bytes(content[:-1])
     with pytest.raises(CacheError, match=r"a has 4194310 bytes instead of 4194311; way out$"):
         check_blocks(tmp_path / "a", file, "way out")
+
+
+def test_the_whole_file_has_a_checksum_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    file = describe_blocks(tmp_path / "a").model_copy(update={"sha256": "0" * 64})
+    check_blocks(tmp_path / "a", file, "way out")
+    with pytest.raises(CacheError, match=r"a does not have its checksum; way out$"):
+        check_blocks(tmp_path / "a", file, "way out", whole=True)
 
 
 def test_files_below_a_folder_are_named_by_their_paths(tmp_path: Path) -> None:
