@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
+import numpy as np
+from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.corpus.corpus import Corpus, UniqueIds
@@ -21,6 +23,8 @@ from pipeline.corpus.special_tokens import SpecialTokens
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
 from schemas.cache.codec import CODECS
 from schemas.cache.manifest import CorpusRecord
+from schemas.cache.targets import response_targets
+from schemas.cache.token_rows import count_rows, target_rows
 from schemas.configs.extraction import BatchingConfig
 from schemas.errors import CorpusError
 from schemas.models.tokenizer_run import run_tokenizer
@@ -56,6 +60,7 @@ class Plan:
     begin_twice: int = 0  # samples that spell out the token that the tokenizer puts before every text
     spell_special: bool = False  # whether any sample spells out a special token
     without_records: tuple[Path, ...] = ()  # files, up to `corpus.limit`
+    kept: float = 1.0  # share of the tokens that have rows of hidden states, as measured
 
     @property
     def samples(self) -> int:
@@ -95,17 +100,23 @@ class Plan:
 
 
 def make_plan(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, batching: BatchingConfig, max_tokens: int | None = None
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerBase,
+    batching: BatchingConfig,
+    max_tokens: int | None = None,
+    rows: str = "all",
 ) -> Plan:
     """Cut `corpus` into units of about `batching.unit_tokens` tokens and at least one sample each.
 
     A sample counts bytes / r tokens, and never more than `max_tokens`, where r is the bytes a token has in the first
-    MEASURED_SAMPLES samples. Raises CorpusError: no records, only blank ones, an id twice, or whatever reading raises.
+    MEASURED_SAMPLES samples. These also say which share of the tokens `rows` keeps.
+
+    Raises CorpusError: no records, only blank ones, an id twice, or whatever reading raises.
     """
     without_records: list[Path] = []
     samples = (sample for _, sample in corpus.read(without_records))
     head = list(_head(samples))
-    bytes_measured, tokens_measured = _measure(corpus, head, tokenizer)
+    bytes_measured, tokens_measured, kept = _measure(corpus, head, tokenizer, rows)
     limit = max_tokens if max_tokens is not None else 1 << 62
     ids, whole = UniqueIds(), hashlib.sha256()
     units: list[Unit] = []
@@ -135,7 +146,7 @@ def make_plan(
     close()
     ids.check(corpus)
     record = CorpusRecord(samples=num_samples, empty=num_empty, sha256=whole.hexdigest())
-    return Plan(tuple(units), record, begin_twice, spell_special, tuple(without_records))
+    return Plan(tuple(units), record, begin_twice, spell_special, tuple(without_records), kept)
 
 
 def predict_bytes(plan: Plan, arrays: Sequence[ArrayRecord], units: Iterable[Unit] | None = None) -> int:
@@ -144,7 +155,7 @@ def predict_bytes(plan: Plan, arrays: Sequence[ArrayRecord], units: Iterable[Uni
     for array in arrays:
         size = CODECS.find(array.encoding).bytes_per_row(array)
         if array.rows == "tokens":
-            per_token += size
+            per_token += size * (plan.kept if array.follows_subset else 1)
         else:
             per_sample += size
     if keeps_tokens(arrays):
@@ -169,17 +180,28 @@ def _head(samples: Iterator[Sample | None]) -> Iterator[Sample | None]:
             return
 
 
-def _measure(corpus: Corpus, head: list[Sample | None], tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
-    """Bytes and tokens of the first samples."""
-    texts = [sample.prompt + sample.response for sample in head if sample is not None]
+def _measure(
+    corpus: Corpus, head: list[Sample | None], tokenizer: PreTrainedTokenizerBase, rows: str
+) -> tuple[int, int, float]:
+    """Bytes and tokens of the first samples, and the share of these tokens that are kept."""
+    samples = [sample for sample in head if sample is not None]
+    texts = [sample.prompt + sample.response for sample in samples]
     if not texts:
         raise CorpusError(
             f"every record of the corpus is blank in {corpus.config.text or corpus.config.response!r}"
             if head
             else f"the corpus holds no records: {', '.join(map(str, corpus.files))}"
         )
-    ids = run_tokenizer(tokenizer, texts)["input_ids"]
-    return sum(len(text.encode()) for text in texts), max(1, sum(map(len, ids)))
+    encoded = run_tokenizer(tokenizer, texts)
+    tokens, kept = max(1, sum(map(len, encoded["input_ids"]))), 1.0
+    if rows == "targets" and encoded.encodings is not None:
+        kept = sum(map(_count_kept, samples, encoded.encodings)) / tokens
+    return sum(len(text.encode()) for text in texts), tokens, kept
+
+
+def _count_kept(sample: Sample, encoding: Encoding) -> int:
+    targets = response_targets(len(sample.prompt), len(sample.prompt) + len(sample.response))
+    return count_rows(target_rows(np.array(encoding.offsets, np.int32).reshape(-1, 2), targets))
 
 
 def _hash_sample(sample: Sample) -> tuple[bytes, int]:

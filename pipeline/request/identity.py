@@ -21,12 +21,14 @@ def make_identity(
     teacher_hashes: Mapping[str, str | None],
     arrays: Sequence[ArrayRecord],
     records: Mapping[str, Strict],
+    rows: str,
     annotator_version: str,
     plan: Plan,
 ) -> dict[str, Any]:
     """The identity as nested JSON values, ready for `schemas.storage.fingerprint.fingerprint`.
 
-    `teacher_hashes` is what `pipeline.request.request.hash_teacher` gives, `records` says how states are made, by kind.
+    `teacher_hashes` is what `pipeline.request.request.hash_teacher` gives, `records` says how states are made, by kind,
+    and `rows` which tokens have some.
     Layers stand as resolved indices, so that 'last' and 12 of 12 are one request.
     """
     teacher = config.teacher
@@ -48,6 +50,8 @@ def make_identity(
     }
     # Later settings stand here only if they are asked for, so earlier fingerprints stay the same.
     identity |= nest_records(records)
+    if rows != "all":
+        identity["rows"] = rows
     if plan.spell_special and keeps_tokens(arrays):  # without such texts, the spans are as before
         identity["spans"] = "outside special tokens"
     if teacher.keep_embeddings:  # apart from the teacher: with or without, its states are the same

@@ -79,13 +79,14 @@ def make_request(config: ExtractionConfig) -> Request:
     require_recipe(folders.model, teacher, wanted)
     loaded = read_tokenizer(folders.tokenizer, teacher.trust_remote_code)
     annotator = load_annotator(config.spans.annotator).version if keeps_tokens(wanted.arrays) else UNANNOTATED
-    plan = make_plan(corpus, loaded.tokenizer, config.batching, teacher.max_tokens)
+    plan = make_plan(corpus, loaded.tokenizer, config.batching, teacher.max_tokens, wanted.rows)
     stamps = folders.stamps()
     identity = make_identity(
         config,
         teacher_hashes=hash_teacher(folders, teacher.trust_remote_code) | _rules(loaded),
         arrays=wanted.arrays,
         records=wanted.records,
+        rows=wanted.rows,
         annotator_version=annotator,
         plan=plan,
     )
@@ -95,6 +96,7 @@ def make_request(config: ExtractionConfig) -> Request:
         teacher=record,
         annotator=annotator,
         arrays=list(wanted.arrays),
+        rows=wanted.rows,
         corpus=plan.corpus,
         units=len(plan.units),
         provenance={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},

@@ -141,14 +141,16 @@ def check_head(model: Any, references: list[Reference], record: HeadRecord) -> N
         require_logits(model, reference.states[-1], reference.logits_TV, transform, tolerance, NO_EXACT_LOGITS)
 
 
-def check_saved(model: Any, ids_T: Tensor, saved_Td: Tensor, record: HeadRecord) -> None:
-    """The same of a text of the corpus, `saved_Td` being its final states in the dtype on disk. Raises ModelError.
+def check_saved(model: Any, ids_T: Tensor, position_K: Tensor, saved_Kd: Tensor, record: HeadRecord) -> None:
+    """The same of a text of the corpus, `saved_Kd` being its final states at some positions, ascending, in the dtype on
+    disk. Raises ModelError.
 
-    Of its first tokens only: no token sees what follows. Does nothing if the model's logits are not finite.
+    Of the first of them only: no token sees what follows. Does nothing if the model's logits are not finite.
     """
     device = next(model.parameters()).device
-    ids_T, saved_Td = ids_T[:CHECKED], saved_Td[:CHECKED].to(device)
+    position_K, saved_Kd = position_K[:CHECKED].to(device), saved_Kd[:CHECKED].to(device)
+    ids_T = ids_T[: int(position_K[-1]) + 1]
     with torch.inference_mode(), forward_errors(model, f"over {len(ids_T)} tokens"):
-        logits_TV = model(input_ids=ids_T[None].to(device), use_cache=False).logits[0]
-    tolerance = max(TOLERANCE[record.dtype], TOLERANCE[str(saved_Td.dtype).removeprefix("torch.")])
-    require_logits(model, saved_Td, logits_TV, LogitTransform(record.scale, record.softcap), tolerance, NO_EXACT_LOGITS)
+        logits_KV = model(input_ids=ids_T[None].to(device), use_cache=False).logits[0][position_K]
+    tolerance = max(TOLERANCE[record.dtype], TOLERANCE[str(saved_Kd.dtype).removeprefix("torch.")])
+    require_logits(model, saved_Kd, logits_KV, LogitTransform(record.scale, record.softcap), tolerance, NO_EXACT_LOGITS)

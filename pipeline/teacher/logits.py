@@ -3,7 +3,7 @@
 Whatever the batch, logits and what is made of them stay within LOGITS_BYTES. Takes V * d * 4 bytes more for a teacher
 that computes in less than float32.
 
-Shapes: N tokens, R of them at a time, V vocabulary, d hidden size.
+Shapes: N tokens, K of them that are kept, R of them at a time, V vocabulary, d hidden size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,15 +31,35 @@ class LogitStates:
         self._transform = LogitTransform(head.scale, head.softcap)
         self._rows = max(1, LOGITS_BYTES // (BYTES_PER_LOGIT * len(weight_Vd)))
 
-    def make(self, hidden_Nd: Tensor, samples: Sequence[AnnotatedSample]) -> Iterator[tuple[ArrayRecord, Tensor]]:
-        """Every array, [N] or [N, width], for the final states of the tokens of `samples`, concatenated."""
-        cuts = [maker.begin(samples, hidden_Nd.device) for maker in self._makers]
-        arrays = [array for maker in self._makers for array in maker.makes]
+    def make(
+        self, hidden_Nd: Tensor, samples: Sequence[AnnotatedSample], kept_K: Tensor | None = None
+    ) -> Iterator[tuple[ArrayRecord, Tensor]]:
+        """Every array, [N] or [N, width], for the final states of the tokens of `samples`, concatenated.
+
+        With `kept_K`, those of them in `token_rows` where these are not all, arrays that follow the subset are [K] or
+        [K, width], and no other logits are computed for them.
+        """
+        follow = [maker for maker in self._makers if kept_K is not None and maker.arrays[0].follows_subset]
+        others = [maker for maker in self._makers if maker not in follow]
+        for makers, kept in ((follow, kept_K), (others, None)):
+            if makers:
+                yield from self._make(makers, hidden_Nd, samples, kept)
+
+    def _make(
+        self,
+        makers: Sequence[LogitsMaker],
+        hidden_Nd: Tensor,
+        samples: Sequence[AnnotatedSample],
+        kept_K: Tensor | None,
+    ) -> Iterator[tuple[ArrayRecord, Tensor]]:
+        cuts = [maker.begin(samples, hidden_Nd.device) for maker in makers]
+        arrays = [array for maker in makers for array in maker.makes]
         parts: list[list[Tensor]] = [[] for _ in arrays]
-        for start in range(0, len(hidden_Nd), self._rows):
-            rows = slice(start, start + self._rows)
-            logits_RV = self._transform.of_states(hidden_Nd[rows], self._weight_Vd, self._bias_V)
-            found = [values_Rx for cut in cuts for values_Rx in cut(logits_RV, rows)]
+        for start in range(0, len(hidden_Nd) if kept_K is None else len(kept_K), self._rows):
+            chunk = slice(start, start + self._rows)
+            hidden_Rd = hidden_Nd[chunk if kept_K is None else kept_K[chunk]]
+            logits_RV = self._transform.of_states(hidden_Rd, self._weight_Vd, self._bias_V)
+            found = [values_Rx for cut in cuts for values_Rx in cut(logits_RV, chunk)]
             for part, values_Rx in zip(parts, found, strict=True):
                 part.append(values_Rx)
         for array, part in zip(arrays, parts, strict=True):

@@ -3,7 +3,8 @@
 A kind is made from the states of a batch (`StatesMaker`) or from its next-token logits (`LogitsMaker`), which are
 computed a few rows at a time and once for all kinds that want them.
 
-Shapes: B samples, T tokens, N real tokens of a batch, R of them at a time, V vocabulary, d hidden size.
+Shapes: B samples, T tokens, N real tokens of a batch, K of them that are kept, R of them at a time, V vocabulary, d
+hidden size.
 """
 
 from abc import ABC, abstractmethod
@@ -87,7 +88,10 @@ class LogitsMaker(Maker):
     @abstractmethod
     def begin(self, samples: Sequence[AnnotatedSample], device: torch.device) -> Cut:
         """How logits of one batch become rows of the arrays: a function of logits [R, V], float32, and of which of the
-        batch's N real tokens they are. It gives, for each array of `makes` in order, [R] or [R, width]."""
+        batch's N real tokens they are, or of its K kept ones if the kind follows the subset.
+
+        It gives, for each array of `makes` in order, [R] or [R, width].
+        """
 
 
 MAKERS: Registry[type[Maker]] = Registry(

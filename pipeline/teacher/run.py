@@ -3,11 +3,12 @@
 Only the chosen layers are kept, and the LM head is computed only for kinds that are made from logits (otherwise 10-25 %
 of a small model's time is saved). Memory: the weights, one batch's activations, and the arrays of the unit.
 
-Shapes: B samples, T tokens, N real tokens of a batch, d hidden size.
+Shapes: B samples, T tokens, N real tokens of a batch, K of them that are kept, d hidden size.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from pipeline.teacher.wanted import WantedStates
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.dtypes import STORED
 from schemas.cache.states import Values
+from schemas.cache.token_rows import count_rows, row_positions
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import ModelError, ResourceError
 from schemas.models.forward import unchanged
@@ -99,7 +101,8 @@ class Teacher:
         on_batch: Callable[[int, int], None],
         on_halved: Callable[[int, int], None] = lambda samples, tokens: None,
     ) -> dict[str, np.ndarray]:
-        """Plain numbers of `arrays`, by path and in their dtypes; rows are samples, or their tokens, in order.
+        """Plain numbers of `arrays`, by path and in their dtypes; rows are samples, their tokens, or those of their
+        tokens that are kept, in order.
 
         `on_batch(samples, tokens)` is told of every batch done, `on_halved` of every one for which memory ran out.
         Raises ModelError naming sample and layer for a state that is not finite, or overflows the dtype on disk,
@@ -108,26 +111,35 @@ class Teacher:
         torch.set_num_threads(self.config.threads)  # a thread of its own may come with a number of its own
         self._check_tokens(samples)
         lengths = [len(sample.token_ids) for sample in samples]
-        starts = np.cumsum([0, *lengths])
-        num_rows = {"tokens": int(starts[-1]), "samples": len(samples)}
-        stored = {a.path: np.empty(a.shape(num_rows[a.rows]), STORED[a.dtype]) for a in self.arrays}
+        counts: dict[_Unit, list[int]] = {
+            "samples": [1] * len(samples),
+            "tokens": lengths,
+            "kept": [count_rows(sample.token_rows) for sample in samples],
+        }
+        starts = {unit: np.cumsum([0, *count]) for unit, count in counts.items()}
+        stored = {a.path: np.empty(a.shape(int(starts[_unit(a)][-1])), STORED[a.dtype]) for a in self.arrays}
+
+        def rows_of(i: int, array: ArrayRecord) -> Tensor:
+            """The rows of one sample."""
+            first = starts[_unit(array)]
+            return _as_tensor(stored[array.path], array)[first[i] : first[i + 1]]
 
         def run_batch(batch: list[int]) -> None:
             """Store the rows of these samples, and prove the first batches."""
-            tokens_N = torch.from_numpy(np.concatenate([np.arange(starts[i], starts[i + 1]) for i in batch]))
-            rows = {"tokens": tokens_N, "samples": torch.tensor(batch)}
+            rows = {
+                unit: torch.from_numpy(np.concatenate([np.arange(first[i], first[i + 1]) for i in batch]))
+                for unit, first in starts.items()
+            }
             for array, values_Nx in self._run_batch([samples[i] for i in batch]):
-                _as_tensor(stored[array.path], array)[rows[array.rows]] = values_Nx
+                _as_tensor(stored[array.path], array)[rows[_unit(array)]] = values_Nx
             if self._padding_unproven and lengths[batch[0]] > lengths[batch[-1]]:
                 for i in (batch[0], batch[-1]):
-                    bounds = {"tokens": slice(starts[i], starts[i + 1]), "samples": slice(i, i + 1)}
-                    rows_of = {a.path: _as_tensor(stored[a.path], a)[bounds[a.rows]] for a in self.arrays}
-                    self._check_alone(samples[i], rows_of)
+                    self._check_alone(samples[i], {a.path: rows_of(i, a) for a in self.arrays})
                 self._padding_unproven = False
             for array in self._unproven:
-                self._check_saved(array, samples[batch[0]], stored[array.path][starts[batch[0]] :])
+                self._check_saved(samples[batch[0]], rows_of(batch[0], array))
             self._unproven = []
-            on_batch(len(batch), len(tokens_N))
+            on_batch(len(batch), len(rows["tokens"]))
 
         for batch in batches(lengths, batch_tokens):
             try:
@@ -144,24 +156,27 @@ class Teacher:
         """Every array with its rows for one batch, [N, width], [N] or [B, width], on the CPU and as it is stored."""
         ids_BT, mask_BT = pad([sample.token_ids for sample in samples])
         real_N = mask_BT.flatten().nonzero()[:, 0]
-        owner = {"tokens": real_N // ids_BT.shape[1], "samples": torch.arange(len(samples))}
-        for array, values_Nx in self._values(samples, ids_BT, mask_BT, real_N):
+        kept_K, sample_N = _kept(samples), real_N // ids_BT.shape[1]
+        owner = {"tokens": sample_N, "kept": sample_N[kept_K], "samples": torch.arange(len(samples))}
+        for array, values_Nx in self._values(samples, ids_BT, mask_BT, real_N, kept_K):
             stored_Nx = values_Nx.to(getattr(torch, array.dtype))
             finite_N = stored_Nx.isfinite().view(len(stored_Nx), -1).all(1)
             if not finite_N.all():
                 row = int(finite_N.int().argmin())
-                sample = samples[int(owner[array.rows][row])]
+                sample = samples[int(owner[_unit(array)][row])]
                 raise ModelError(_not_finite(sample.id, array, overflow=bool(values_Nx[row].isfinite().all())))
             yield array, stored_Nx.cpu()
 
     def _values(
-        self, samples: list[AnnotatedSample], ids_BT: Tensor, mask_BT: Tensor, real_N: Tensor
+        self, samples: list[AnnotatedSample], ids_BT: Tensor, mask_BT: Tensor, real_N: Tensor, kept_K: Tensor
     ) -> Iterator[tuple[ArrayRecord, Tensor]]:
         """Every array with its rows for one batch, as the teacher's device computed them."""
         states = self._states(ids_BT, mask_BT, real_N)
-        yield from self._made(states)
+        kept = None if len(kept_K) == len(real_N) else kept_K.to(self._model.device)
+        for array, values_Nx in self._made(states):
+            yield array, values_Nx if kept is None or not array.follows_subset else values_Nx[kept]
         if self._logits is not None:
-            yield from self._logits.make(states.real(states.hidden[self.record.num_layers]), samples)
+            yield from self._logits.make(states.real(states.hidden[self.record.num_layers]), samples, kept)
 
     def _states(self, ids_BT: Tensor, mask_BT: Tensor, real_N: Tensor) -> BatchStates:
         device = self._model.device
@@ -187,21 +202,23 @@ class Teacher:
     def _check_alone(self, sample: AnnotatedSample, stored: dict[str, Tensor]) -> None:
         """`stored`, the sample's rows by path, must be what the teacher gives for it alone, up to rounding."""
         alone = self._rows([torch.from_numpy(sample.token_ids.astype(np.int64))])[0]
+        kept_K = _kept([sample])
         for array in self.arrays:
             if array.path in alone and array.dtype in TOLERANCE:
                 tolerance = max(TOLERANCE[self.config.dtype], TOLERANCE[array.dtype])
-                pair = {array.path: stored[array.path]}, {array.path: alone[array.path].cpu()}
+                own = alone[array.path].cpu()
+                pair = {array.path: stored[array.path]}, {array.path: own[kept_K] if array.follows_subset else own}
                 if problem := compare_rows(*pair, tolerance):
                     raise ModelError(
                         f"sample {sample.id!r}: {problem}: its states depend on the padding or on the other texts of a "
                         "batch, so they cannot be cached"
                     )
 
-    def _check_saved(self, final: ArrayRecord, sample: AnnotatedSample, saved: np.ndarray) -> None:
+    def _check_saved(self, sample: AnnotatedSample, saved_Kd: Tensor) -> None:
         assert self.record.head is not None
         ids_T = torch.from_numpy(sample.token_ids.astype(np.int64))
         try:
-            check_saved(self._model, ids_T, _as_tensor(saved[: len(ids_T)], final), self.record.head)
+            check_saved(self._model, ids_T, _kept([sample]), saved_Kd, self.record.head)
         except ModelError as error:
             raise ModelError(f"sample {sample.id!r}: {error}") from error
 
@@ -209,6 +226,21 @@ class Teacher:
         for sample in samples:
             if len(sample.token_ids):
                 require_tokens(self._model, int(sample.token_ids.max()), f"sample {sample.id!r}")
+
+
+_Unit = Literal["samples", "tokens", "kept"]
+
+
+def _unit(array: ArrayRecord) -> _Unit:
+    """What a row of the array stands for, as far as a batch is concerned."""
+    return "kept" if array.follows_subset else array.rows
+
+
+def _kept(samples: Sequence[AnnotatedSample]) -> Tensor:
+    """[K] long: which of the samples' tokens, concatenated, are kept."""
+    starts = np.cumsum([0, *(len(sample.token_ids) for sample in samples)])
+    kept = [row_positions(sample.token_rows) + start for sample, start in zip(samples, starts, strict=False)]
+    return torch.from_numpy(np.concatenate(kept))
 
 
 def _as_tensor(stored: np.ndarray, array: ArrayRecord) -> Tensor:

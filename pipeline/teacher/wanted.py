@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from schemas.cache.arrays import KINDS, ArrayRecord
 from schemas.cache.manifest import CacheManifest
@@ -18,6 +19,7 @@ class WantedStates:
     teacher: TeacherRecord
     arrays: Sequence[ArrayRecord]
     records: Mapping[str, Strict]  # how states are made, by the name of their kind, of the kinds that say it
+    rows: Literal["all", "targets"] = "all"  # which tokens the arrays are of that follow a subset
 
     @classmethod
     def of_config(cls, states: StatesConfig, teacher: TeacherRecord) -> "WantedStates":
@@ -31,9 +33,10 @@ class WantedStates:
             *names, last = KINDS
             raise ConfigError(f"states: {', '.join(names)} and {last} are all empty: there is nothing to keep")
         made = ((kind.name, kind.make_record(settings, teacher)) for kind, settings in asked)
-        return cls(teacher, arrays, {name: record for name, record in made if record is not None})
+        records = {name: record for name, record in made if record is not None}
+        return cls(teacher, arrays, records, states.rows if any(a.follows_subset for a in arrays) else "all")
 
     @classmethod
     def of_cache(cls, manifest: CacheManifest) -> "WantedStates":
         """Returns what a cache's shards hold."""
-        return cls(manifest.teacher, manifest.arrays, manifest.records)
+        return cls(manifest.teacher, manifest.arrays, manifest.records, manifest.rows)

@@ -1,7 +1,7 @@
 """The section `states`: which of the teacher's states are kept. Every kind of states brings its own field."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import create_model
 
@@ -15,6 +15,9 @@ class _States(Strict):
 
     dtype: Dtype = "bfloat16"
     """Dtype on disk. bfloat16 is stored as uint16, its dtype in the attributes."""
+    rows: Literal["all", "targets"] = "all"
+    """Which tokens have rows of hidden states and next-token distributions: all, or the targets, the token before each
+    and the last, which is what kd, sra and most other losses read. Masses and embeddings do not change."""
 
 
 if TYPE_CHECKING:

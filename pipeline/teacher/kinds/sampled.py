@@ -10,6 +10,7 @@ from torch import Tensor
 from pipeline.corpus.sample import AnnotatedSample
 from pipeline.teacher.maker import Cut
 from pipeline.teacher.packing import PackedMaker
+from schemas.cache.token_rows import row_positions
 
 
 class SampledMaker(PackedMaker):
@@ -20,7 +21,9 @@ class SampledMaker(PackedMaker):
     def begin(self, samples: Sequence[AnnotatedSample], device: torch.device) -> Cut:
         """A cut into ids and weights, [R, n] each. Uniform numbers follow from seed and sample id alone."""
         record = self.record
-        per_sample = [uniforms(s.id, len(s.token_ids), record.entries, record.seed) for s in samples]
+        per_sample = [
+            uniforms(s.id, len(s.token_ids), record.entries, record.seed)[row_positions(s.token_rows)] for s in samples
+        ]
         uniform_Nn = torch.from_numpy(np.concatenate(per_sample)).to(device)
 
         def cut(logits_RV: Tensor, rows: slice) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """The plan: units are runs of the corpus in order, a pure function of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from schemas.cache.arrays import ArrayRecord
 from schemas.cache.manifest import CorpusRecord
 from schemas.configs.extraction import BatchingConfig, CorpusConfig
 from schemas.errors import CorpusError
+from tests.caches import write_corpus
 from tests.corpora import write_lines
 from tests.tiny import TEXTS, tiny_tokenizer
 
@@ -117,3 +119,22 @@ def test_predicted_bytes_add_up() -> None:
         ArrayRecord(kind="top_k/logprobs", layer=1, width=8, dtype="float32"),
     ]
     assert predict_bytes(plan, top_k) == 150 * (8 * 8 + 20) + 500 + 3 * 100 + 2 * 8192
+    half = replace(plan, kept=0.5)  # masses and what lies beside states are of every token
+    assert predict_bytes(half, arrays) == 150 * (8 + 4 + 20) + 500 + 3 * 100 + 2 * 8192
+
+
+def test_the_share_of_tokens_that_targets_need_is_measured(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer(tmp_path / "t", "bytelevel")
+    corpus = read_corpus(
+        CorpusConfig(files=[str(write_corpus(tmp_path / "c.jsonl"))], prompt="prompt", response="text")
+    )
+    tokens = kept = 0
+    for sample in corpus:
+        text = sample.prompt + sample.response
+        ends = [end for _, end in tokenizer(text, return_offsets_mapping=True)["offset_mapping"]]
+        learnt = [end > len(sample.prompt) for end in ends]
+        tokens += len(ends)
+        kept += sum(here or after for here, after in zip(learnt, [*learnt[1:], True], strict=True))
+    assert 0.5 < kept / tokens < 1
+    assert make_plan(corpus, tokenizer, BatchingConfig(), rows="targets").kept == kept / tokens
+    assert make_plan(corpus, tokenizer, BatchingConfig()).kept == 1

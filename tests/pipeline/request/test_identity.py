@@ -18,6 +18,7 @@ from schemas.strict import Strict
 
 def identity(
     hidden: int = 5,
+    rows: str = "all",
     records: dict[str, Strict] | None = None,
     **changes: Any,
 ) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def identity(
         teacher_hashes={"weights": "w", "config": "c", "tokenizer": "t", "adapter": None},
         arrays=[ArrayRecord(kind="hidden", layer=hidden, width=4, dtype="bfloat16")],
         records=records or {},
+        rows=rows,
         annotator_version="english 1",
         plan=Plan((), CorpusRecord(samples=1, empty=0, sha256="s")),
     )
@@ -62,6 +64,7 @@ def test_where_it_runs_is_no_part_of_the_identity(changes: dict[str, Any]) -> No
         ({"teacher": {"threads": 2}}, "teacher.threads: found 1, wanted 2"),
         ({"corpus": {"overlong": "skip"}}, 'corpus.overlong: found "truncate", wanted "skip"'),
         ({"batching": {"unit_tokens": 9}}, "batching.unit_tokens: found 65536, wanted 9"),
+        ({"rows": "targets"}, 'rows: found null, wanted "targets"'),
         ({"teacher": {"keep_embeddings": True}}, "keep_embeddings: found null, wanted true"),
         (
             {"records": {"pooled": PooledRecord(pooling="mean", normalise=True, layer=5)}},

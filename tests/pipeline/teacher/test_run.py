@@ -214,9 +214,9 @@ def test_only_the_first_batch_of_a_teacher_is_proven(llama: Path, monkeypatch: p
     checked: list[str] = []
     inner = teacher._check_saved
 
-    def watched(states: Any, one: AnnotatedSample, saved: Any) -> None:
+    def watched(one: AnnotatedSample, saved: Any) -> None:
         checked.append(one.id)
-        inner(states, one, saved)
+        inner(one, saved)
 
     monkeypatch.setattr(teacher, "_check_saved", watched)
     for _ in range(2):
