@@ -2,13 +2,20 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+from jobs.verify import verify_cache
+from schemas.cache.ragged import RaggedRows
 from schemas.cache.reader import Cache
 from schemas.errors import StillroomError
+from schemas.models.state_decoder import StateDecoder, load_decoders
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
 from schemas.models.tokenizer import load_tokenizer
 from tests.caches import build_cache, extraction, write_corpus
@@ -60,6 +67,7 @@ def damaged(cache: Path, damage: Damage) -> Iterator[None]:
 def read_all(path: Path) -> Truth:
     """Everything that a training reads: texts, tokens, spans, states, the head, the tokenizer, the manifest."""
     cache = Cache(path)
+    decoders = load_decoders(path, cache.manifest)
     found: Truth = {"manifest": cache.manifest.model_dump_json()}
     for position in range(len(cache)):
         sample = cache.sample(position)
@@ -73,8 +81,11 @@ def read_all(path: Path) -> Truth:
         )
         found[f"sample {position}"] = (sample.id, sample.text, sample.turns, sample.truncated)
         found[f"columns {position}"] = [column.tobytes() for column in columns]
-        states = cache.states(position, cache.manifest.arrays)
-        found[f"states {position}"] = [(values.dtype.str, values.shape, values.tobytes()) for values in states]
+        for array, values in zip(cache.manifest.arrays, cache.states(position, cache.manifest.arrays), strict=True):
+            key = array.kind, array.layer
+            found[f"{array.path} {position}"] = _bytes_of(values)
+            if key in decoders:
+                found[f"decoded {array.path} {position}"] = _decode(decoders[key], values)
     head = load_teacher_head(path, cache.manifest)
     if head is not None:
         bias = None if head.bias_V is None else head.bias_V.numpy().tobytes()
@@ -85,17 +96,43 @@ def read_all(path: Path) -> Truth:
     return found
 
 
-def outcome(cache: Path, truth: Truth) -> str:
+def _bytes_of(values: Any) -> tuple[object, ...]:
+    if isinstance(values, RaggedRows):
+        return (values.sizes.tobytes(), values.data.tobytes())
+    return (values.dtype.str, values.shape, values.tobytes())
+
+
+def _decode(decoder: StateDecoder, values: Any) -> bytes:
+    """Of rows of one length or of several."""
+    rows = values if isinstance(values, RaggedRows) else RaggedRows.of(values.ravel(), np.full(*values.shape))
+    states = decoder.states(torch.from_numpy(rows.data), torch.from_numpy(rows.sizes.astype(np.int64)))
+    return states.numpy().tobytes()
+
+
+def outcome(cache: Path, truth: Truth, damage: Damage | None = None) -> str:
     """`refused`, `identical`, or `silent` where something else is read.
 
-    Raises AssertionError for an error that is not ours, which a user would see as a traceback.
+    Raises AssertionError for an error that is not ours, which a user would see as a traceback, and for one that does
+    not name the shard in which the `damage` is.
     """
     try:
         return "identical" if read_all(cache) == truth else "silent"
-    except StillroomError:
+    except StillroomError as error:
+        if damage is not None and damage.path.parts[0] == "shards":
+            assert "/".join(damage.path.parts[:2]) in str(error), f"the shard is not named: {error}"
         return "refused"
     except Exception as error:
         raise AssertionError(f"{type(error).__name__}: {error}") from error
+
+
+def is_verified(cache: Path) -> bool:
+    """Returns whether `verify` finds nothing wrong."""
+    with redirect_stdout(StringIO()):
+        try:
+            verify_cache(cache)
+        except StillroomError:
+            return False
+    return True
 
 
 def make_cache(folder: Path, states: dict[str, Any]) -> Path:

@@ -15,8 +15,8 @@ SECONDS = 60.0
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    kept = {"hidden": [1, 2], "mass": [2], "top_k": {"k": 4}, "pooled": {"pooling": "last"}, "dtype": "bfloat16"}
-    return make_cache(tmp_path_factory.mktemp("flips"), kept)
+    kept = {"hidden": [1, 2], "mass": [2], "pooled": {"pooling": "last"}, "dtype": "bfloat16"}
+    return make_cache(tmp_path_factory.mktemp("flips"), kept | {"top_k": {"k": 4}, "sampled": {"draws": 4}})
 
 
 def test_no_damage_is_learnt_from_in_silence(made: Path, tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_no_damage_is_learnt_from_in_silence(made: Path, tmp_path: Path) -> None
     found: dict[str, list[str]] = {}
     for damage in sample_damage(cache, FLIPS, seed=0):
         with damaged(cache, damage):
-            found.setdefault(outcome(cache, truth), []).append(str(damage))
+            found.setdefault(outcome(cache, truth, damage), []).append(str(damage))
     assert found.keys() <= {"refused", "identical"}, found
     # What reads as before is what no training reads: descriptions for other Zarr readers.
     assert all(line.partition(":")[0].endswith("zarr.json") for line in found.get("identical", []))

@@ -6,12 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import schemas.cache.checked_map
+import schemas.storage.blocks
+from schemas.cache.arrays import ArrayRecord
 from schemas.cache.checked_files import CheckedFiles
 from schemas.cache.checked_map import CheckedMap
+from schemas.cache.ragged import RaggedArray
 from schemas.cache.shard import ShardRecord, read_shard, shard_path
 from schemas.cache.shard_files import ShardFiles
+from schemas.cache.states import Values, open_array
+from schemas.cache.writer import write_shard
 from schemas.errors import CacheError
-from tests.shards import PRINT, manifest, states, write
+from tests.ragged import listed, ragged
+from tests.shards import ARRAYS, PRINT, manifest, samples, states, write
 
 HIDDEN = "hidden/2/c/0/0"
 TRUTH = states(8, 0)["hidden/2"]
@@ -92,3 +99,59 @@ def test_whole_files_are_compared_once(tmp_path: Path, record: ShardRecord) -> N
     files.require("samples.arrow")
     files.require("samples.arrow")
     assert (0, "samples.arrow") in checked and len(asked) == 2
+
+
+SMALL = 64  # bytes of a block here
+STRINGS = [bytes([row % 251]) * (row % 7) for row in range(1000)]
+RAGGED = ArrayRecord(kind="hidden", layer=2, width=16, dtype="bfloat16", encoding="rvq")
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardRecord:
+    """A shard of ragged rows in many small blocks."""
+    for module in (schemas.storage.blocks, schemas.cache.checked_map):
+        monkeypatch.setattr(module, "BLOCK_BYTES", SMALL)
+    arrays: dict[str, Values] = {"hidden/2": ragged(STRINGS), "mass/2": np.zeros(1000, "<f4")}
+    return write_shard(tmp_path, 0, samples("a", [1000]), arrays, [RAGGED, ARRAYS[1]], PRINT, 0)
+
+
+def opened(cache: Path, record: ShardRecord) -> tuple[RaggedArray, CheckedFiles]:
+    whole = manifest(1).model_copy(update={"arrays": [RAGGED, ARRAYS[1]]})
+    checked = CheckedFiles(whole, [record.block_count or 0])
+    found = open_array(files_of(cache, record, checked, []).below("states.zarr"), RAGGED, 1000)
+    assert isinstance(found, RaggedArray)
+    return found, checked
+
+
+def test_of_ragged_rows_the_blocks_of_all_three_files_are_checked(tmp_path: Path, small: ShardRecord) -> None:
+    array, checked = opened(tmp_path, small)
+    assert listed(array.rows(500, 3)) == STRINGS[500:503]
+    data = sum(map(len, STRINGS[:500]))
+    touched = {
+        "data": {data // SMALL},
+        "sizes": set(range(448 * 2 // SMALL, 503 * 2 // SMALL + 1)),
+        "starts": {7 * 8 // SMALL, 16 * 8 // SMALL},  # of row 448, and the end
+    }
+    place, flags = 0, checked.block_flags
+    for name, file in small.files.items():
+        blocks = {block for block in range(file.block_count) if flags[place + block]}
+        part = name.split("/")[-3] if name.endswith("/c/0") else ""
+        assert blocks == touched.get(part, set()), name
+        place += file.block_count
+
+
+@pytest.mark.parametrize("part", ["data", "sizes", "starts"])
+def test_ragged_rows_beside_a_damaged_block_are_read(tmp_path: Path, small: ShardRecord, part: str) -> None:
+    path = tmp_path / f"shards/00000/states.zarr/hidden/2/{part}/c/0"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 2
+    path.write_bytes(content)
+    array, _ = opened(tmp_path, small)
+    refused = 0
+    for row, text in enumerate(STRINGS):
+        try:
+            assert listed(array.rows(row, 1)) == [text]
+        except CacheError as error:
+            assert str(error).startswith(f"{path} does not have its checksum in the ")
+            refused += 1
+    assert 0 < refused < 600
