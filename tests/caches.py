@@ -55,7 +55,7 @@ def extract_here(
     write_manifest(cache, request.manifest)
     job = Job(config, request.folders, request.manifest, cache)
     worker = TeacherWorker(job)
-    worker.prepare(save_files=True)
+    worker.prepare(True, request.plan.calibration)
     prepare(worker)
     units = request.plan.read_units(request.corpus)
     reports = [worker.run(annotate_unit(job, unit.number, samples)) for unit, samples in units]
@@ -67,6 +67,21 @@ def small_cache(folder: Path) -> Path:
     """A teacher of three layers and all its states of TEXTS: teacher/, corpus.jsonl and cache/, which is returned."""
     tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
     return build_cache(extraction(folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl")))
+
+
+def encoded_extraction(folder: Path, encoding: Any = "small", **sections: Any) -> ExtractionConfig:
+    """A config for an inner and the final layer of that teacher, encoded; its teacher and corpus are made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "teacher").exists():
+        tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
+    states = {"hidden": [1, 3], "mass": [3], "dtype": "bfloat16", "encoding": encoding}
+    corpus = write_corpus(folder / "corpus.jsonl")
+    return extraction(folder / "cache", folder / "teacher", corpus, states=states, **sections)
+
+
+def encoded_cache(folder: Path, encoding: Any = "small") -> Path:
+    """The cache of `encoded_extraction`."""
+    return build_cache(encoded_extraction(folder, encoding))
 
 
 def smallest_cache(folder: Path, samples: int, unit_tokens: int) -> Path:

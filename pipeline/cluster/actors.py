@@ -4,7 +4,7 @@ Ray names deaths by their cause: not every one is a RayActorError. One by Ray's 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
 
@@ -53,9 +53,9 @@ class TeacherActor:
         self._worker = TeacherWorker(job)
 
     @ray.method(concurrency_group="units")
-    def prepare(self, save_files: bool) -> None:
+    def prepare(self, save_files: bool, calibration: Sequence[Sample]) -> None:
         """Load the teacher, and if asked write what a cache keeps of it. Raises what `TeacherWorker.prepare` does."""
-        self._worker.prepare(save_files)
+        self._worker.prepare(save_files, calibration)
 
     @ray.method(concurrency_group="units")
     def run(self, unit: AnnotatedUnit) -> UnitReport:
@@ -111,11 +111,19 @@ class _Actor:
 class Actors:
     """The teacher actors and annotation tasks of one run. `reports` holds the report of every unit done."""
 
-    def __init__(self, job: Job, workers: WorkersConfig, runtime_env: Mapping[str, Any]):
+    def __init__(
+        self,
+        job: Job,
+        workers: WorkersConfig,
+        runtime_env: Mapping[str, Any],
+        calibration: Sequence[Sample] = (),
+    ):
+        """`calibration` are the samples for the actor that saves files."""
         self.reports: dict[int, UnitReport] = {}
         # The job is small. It is sent with every call rather than put into Ray's object store: a driver that holds
         # something there is ended without a word if the store dies.
         self._job, self._workers, self._runtime_env = job, workers, dict(runtime_env)
+        self._calibration = tuple(calibration)
         self._calls: dict[Any, _Call] = {}
         self._units: dict[int, _Unit] = {}
         self._actors: dict[int, _Actor] = {}
@@ -125,7 +133,7 @@ class Actors:
         options = {"num_cpus": self._workers.cpus, "num_gpus": self._workers.gpus, "runtime_env": self._runtime_env}
         handle = cast(Any, TeacherActor).options(**options).remote(self._job)
         self._actors[worker] = _Actor(handle)
-        self._calls[handle.prepare.remote(saves_files)] = _Loading(worker)
+        self._calls[handle.prepare.remote(saves_files, self._calibration if saves_files else ())] = _Loading(worker)
 
     def stop(self, worker: int) -> None:
         """End an actor, dead or alive, and forget what it was asked."""

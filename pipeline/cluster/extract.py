@@ -9,6 +9,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable
+from pathlib import Path
 
 from rich.filesize import decimal
 
@@ -35,6 +36,7 @@ from pipeline.cluster.schedule import (
     Waited,
 )
 from pipeline.corpus.plan import Unit
+from pipeline.output.codecs import needs_calibration, require_same_codecs
 from pipeline.output.disk import has_room, require_room, teacher_bytes
 from pipeline.output.resume import Output, find_complete, open_output
 from pipeline.request.request import Request, make_request
@@ -74,7 +76,7 @@ def extract(config: ExtractionConfig) -> ExtractionResult:
     ):
         missing = [unit for unit in plan.units if unit.number not in output.done]
         reports: dict[int, UnitReport] = {}
-        if missing or not (cache / TEACHER).is_dir():
+        if missing or not _is_prepared(request, cache):
             beside = 0 if (cache / TEACHER).is_dir() else teacher_bytes(request.manifest.teacher)
             require_room(cache, plan, request.manifest.arrays, missing, beside)
             with terminable(), connected(config.workers, output.discard) as connection:
@@ -84,6 +86,11 @@ def extract(config: ExtractionConfig) -> ExtractionResult:
         seen = output.done | new
         write_index(cache, request.manifest, seen)
         return make_result(request, cache, seen, reports, started)
+
+
+def _is_prepared(request: Request, cache: Path) -> bool:
+    """Returns whether what is made once, before the first shard, is there."""
+    return (cache / TEACHER).is_dir() and not needs_calibration(cache, request.manifest)
 
 
 class _Driver:
@@ -98,9 +105,10 @@ class _Driver:
         workers = request.config.workers
         limits = Limits(workers.count, workers.retries, most_annotators(workers))
         self._schedule = Schedule(
-            [unit.number for unit in missing], limits, teacher_saved=(output.cache / TEACHER).is_dir()
+            [unit.number for unit in missing], limits, teacher_saved=_is_prepared(request, output.cache)
         )
-        self._actors = Actors(make_job(request, output.cache), workers, connection.runtime_env)
+        job, samples = make_job(request, output.cache), request.plan.calibration
+        self._actors = Actors(job, workers, connection.runtime_env, samples)
         self._finished = self._loaded = False
 
     def run(self) -> dict[int, UnitReport]:
@@ -188,6 +196,7 @@ class _Driver:
     def _note(self, event: Event) -> None:
         if isinstance(event, Loaded) and not self._loaded:
             self._loaded = True
+            require_same_codecs(self._output.cache, self._output.done)
             self._begin_work()
         if isinstance(event, Done):
             report = self._actors.reports[event.unit]
@@ -207,7 +216,9 @@ class _Driver:
 
     def _show_progress(self) -> None:
         if not self._loaded:
-            self._progress.update(self._done_before, "the teacher is loading")
+            calibrating = needs_calibration(self._output.cache, self._request.manifest)
+            state = "the teacher is loading" + (", its codecs are being calibrated" if calibrating else "")
+            self._progress.update(self._done_before, state)
             return
         reports = self._actors.reports.values()
         samples, tokens = self._actors.batches()

@@ -17,6 +17,7 @@ import numpy as np
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
+from pipeline.corpus.calibration import CalibrationSamples
 from pipeline.corpus.corpus import Corpus, UniqueIds
 from pipeline.corpus.sample import Sample
 from pipeline.corpus.special_tokens import SpecialTokens
@@ -61,6 +62,7 @@ class Plan:
     spell_special: bool = False  # whether any sample spells out a special token
     without_records: tuple[Path, ...] = ()  # files, up to `corpus.limit`
     kept: float = 1.0  # share of the tokens that have rows of hidden states, as measured
+    calibration: tuple[Sample, ...] = ()  # what codecs are calibrated on
 
     @property
     def samples(self) -> int:
@@ -105,11 +107,13 @@ def make_plan(
     batching: BatchingConfig,
     max_tokens: int | None = None,
     rows: str = "all",
+    calibration_tokens: int = 0,
 ) -> Plan:
     """Cut `corpus` into units of about `batching.unit_tokens` tokens and at least one sample each.
 
     A sample counts bytes / r tokens, and never more than `max_tokens`, where r is the bytes a token has in the first
-    MEASURED_SAMPLES samples. These also say which share of the tokens `rows` keeps.
+    MEASURED_SAMPLES samples. These also say which share of the tokens `rows` keeps. Samples of about
+    `calibration_tokens` tokens are chosen for calibration.
 
     Raises CorpusError: no records, only blank ones, an id twice, or whatever reading raises.
     """
@@ -118,7 +122,7 @@ def make_plan(
     head = list(_head(samples))
     bytes_measured, tokens_measured, kept = _measure(corpus, head, tokenizer, rows)
     limit = max_tokens if max_tokens is not None else 1 << 62
-    ids, whole = UniqueIds(), hashlib.sha256()
+    ids, whole, calibration = UniqueIds(), hashlib.sha256(), CalibrationSamples(calibration_tokens)
     units: list[Unit] = []
     special, begin_twice, spell_special = SpecialTokens(tokenizer), 0, False
     num_samples = num_empty = first = text_bytes = tokens = 0
@@ -140,13 +144,14 @@ def make_plan(
             close()
             first, text_bytes, tokens, digest = num_samples, 0, 0, hashlib.sha256()
         ids.add(sample.id)
+        calibration.offer(sample, content, estimate)
         whole.update(content)
         digest.update(content)
         num_samples, text_bytes, tokens = num_samples + 1, text_bytes + size, tokens + estimate
     close()
     ids.check(corpus)
     record = CorpusRecord(samples=num_samples, empty=num_empty, sha256=whole.hexdigest())
-    return Plan(tuple(units), record, begin_twice, spell_special, tuple(without_records), kept)
+    return Plan(tuple(units), record, begin_twice, spell_special, tuple(without_records), kept, calibration.samples)
 
 
 def predict_bytes(plan: Plan, arrays: Sequence[ArrayRecord], units: Iterable[Unit] | None = None) -> int:

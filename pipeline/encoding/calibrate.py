@@ -18,6 +18,7 @@ from pipeline.encoding.measure import Head, geometry_error, kl_divergence
 from pipeline.encoding.train import extend, keep_energy, shorten, train_final, train_inner
 from pipeline.encoding.transform import fisher_metric
 
+CALIBRATION_TOKENS = 20_000  # of a corpus, about
 METRIC_ROWS = 1024  # whose predictions make the metric
 KL_LOGITS = 2**26  # per measurement: 256 rows of 262,144 tokens
 FACTORS = 2  # measurements

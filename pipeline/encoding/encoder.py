@@ -42,6 +42,13 @@ class Encoder:
         """The same at another price."""
         return replace(self, price=price)
 
+    def to(self, device: torch.device) -> "Encoder":
+        """The same on a device."""
+        stages = replace(self.stages, codebooks=[codebook.to(device) for codebook in self.stages.codebooks])
+        deviation_k = None if self.deviation_k is None else self.deviation_k.to(device)
+        weight_k = self.weight_k.to(device)
+        return replace(self, tables=self.tables.to(device), stages=stages, weight_k=weight_k, deviation_k=deviation_k)
+
     def codes(self, states_Nd: Tensor, all_prices: bool = True) -> "RowCodes":
         """The bytes that each row could have, and the error at each length; at this price alone in less time."""
         left_Nk, header_Nx = self.before_stages(states_Nd)

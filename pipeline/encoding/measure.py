@@ -28,18 +28,18 @@ class Head:
 
 
 def kl_divergence(true_Nd: Tensor, decoded_Nd: Tensor, head: Head) -> Tensor:
-    """KL(softmax(z) || softmax(z')) of each row, [N] in nats, over the whole vocabulary."""
-    found = true_Nd.new_empty(len(true_Nd), dtype=torch.float32)
+    """KL(softmax(z) || softmax(z')) of each row, [N] in nats, over the whole vocabulary, on the head's device."""
+    found = list[Tensor]()
     step = max(1, LOGITS_AT_ONCE // len(head.weight_Vd))
     weight_Vd = head.weight_Vd.float()
     for start in range(0, len(true_Nd), step):
         some = slice(start, start + step)
         log_p, log_q = (
-            head.transform.of_states(states_Nd[some].float(), weight_Vd, head.bias_V).log_softmax(-1)
+            head.transform.of_states(states_Nd[some].to(weight_Vd.device), weight_Vd, head.bias_V).log_softmax(-1)
             for states_Nd in (true_Nd, decoded_Nd)
         )
-        found[some] = (log_p.exp() * (log_p - log_q)).sum(-1)
-    return found
+        found.append((log_p.exp() * (log_p - log_q)).sum(-1))
+    return torch.cat(found) if found else true_Nd.new_empty(0, dtype=torch.float32)
 
 
 def centred_cosine(true_Nd: Tensor, decoded_Nd: Tensor, mean_d: Tensor) -> Tensor:

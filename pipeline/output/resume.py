@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from pipeline.output.codecs import needs_calibration, require_same_codecs
 from pipeline.output.shards import check_shards, remove_temporaries
 from schemas.cache.checksums import CHECKSUMS, Checksums, read_checksums
 from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, TEACHER, CacheManifest, read_manifest
@@ -56,7 +57,8 @@ def find_complete(cache: Path, manifest: CacheManifest) -> dict[int, SeenShard] 
         return None
     sealed = read_checksums(cache, manifest)
     # The shards come last: those of a cache that is not complete are looked at once, when it is opened for writing.
-    complete = (cache / TEACHER).is_dir() and _is_indexed(cache, sealed)
+    prepared = (cache / TEACHER).is_dir() and not needs_calibration(cache, manifest)
+    complete = prepared and _is_indexed(cache, sealed)
     if not complete or _alterations(cache, found, manifest, sealed):
         return None
     whole, _ = check_shards(cache, manifest, sealed)
@@ -79,6 +81,7 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
         found = _find_manifest(cache, manifest)  # asked again under the lock
         sealed = None if found is None else read_checksums(cache, manifest)
         whole, damaged = ({}, {}) if found is None else check_shards(cache, manifest, sealed)
+        require_same_codecs(cache, whole)
         if found is not None and 0 < len(whole) < manifest.units:
             _require_versions(cache, found, manifest)
         if found is not None and (altered := _alterations(cache, found, manifest, sealed)):

@@ -12,6 +12,7 @@ from pipeline.annotation.annotator import load_annotator
 from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.outside import require_outside
 from pipeline.corpus.plan import Plan, make_plan
+from pipeline.encoding.calibrate import CALIBRATION_TOKENS
 from pipeline.request.identity import make_identity
 from pipeline.teacher.recipe import require_recipe
 from pipeline.teacher.record import describe_teacher
@@ -79,7 +80,8 @@ def make_request(config: ExtractionConfig) -> Request:
     require_recipe(folders.model, teacher, wanted)
     loaded = read_tokenizer(folders.tokenizer, teacher.trust_remote_code)
     annotator = load_annotator(config.spans.annotator).version if keeps_tokens(wanted.arrays) else UNANNOTATED
-    plan = make_plan(corpus, loaded.tokenizer, config.batching, teacher.max_tokens, wanted.rows)
+    calibration = CALIBRATION_TOKENS if wanted.is_calibrated else 0
+    plan = make_plan(corpus, loaded.tokenizer, config.batching, teacher.max_tokens, wanted.rows, calibration)
     stamps = folders.stamps()
     identity = make_identity(
         config,

@@ -86,6 +86,12 @@ class Teacher:
             raise ModelError(f"states.{makers[0].name} needs next-token logits, which no encoder has")
         return LogitStates(*self.head(), self.record.head, makers)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        found: torch.device = self._model.device
+        return found
+
     def head(self) -> tuple[Tensor, Tensor | None]:
         """W_U [V, d] and its bias [V], in the compute dtype. Raises ModelError for an encoder."""
         return find_head(self._model)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schemas.cache.arrays import KINDS, ArrayRecord
+from schemas.cache.encoding import EncodingRecord
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.teacher import TeacherRecord
 from schemas.configs.states import StatesConfig, asked_kinds
@@ -35,6 +36,12 @@ class WantedStates:
         made = ((kind.name, kind.make_record(settings, teacher)) for kind, settings in asked)
         records = {name: record for name, record in made if record is not None}
         return cls(teacher, arrays, records, states.rows if any(a.follows_subset for a in arrays) else "all")
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether hidden states are encoded by tables that are to be learnt."""
+        encoding = self.records.get("hidden")
+        return isinstance(encoding, EncodingRecord) and encoding.is_calibrated
 
     @classmethod
     def of_cache(cls, manifest: CacheManifest) -> "WantedStates":

@@ -7,6 +7,7 @@ unit_tokens * (sum of all array widths) * bytes per number; twice that, because 
 import platform
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,12 +19,15 @@ from pipeline.annotation.annotator import ANNOTATORS, Annotator, load_annotator,
 from pipeline.annotation.tokens import Counts, TokenizedSample, tokenize
 from pipeline.corpus.sample import NO_SPANS, AnnotatedSample, Sample, Spans
 from pipeline.corpus.special_tokens import SpecialTokens
+from pipeline.encoding.unit import UnitEncoder
+from pipeline.output.codecs import needs_calibration
 from pipeline.output.resume import LOCK
 from pipeline.output.shards import as_cached
 from pipeline.request.request import ModelFolders, Request, Stamps, find_folders, hash_teacher
 from pipeline.teacher.files import save_teacher_files
 from pipeline.teacher.run import Teacher
 from pipeline.teacher.wanted import WantedStates
+from pipeline.work.calibration import calibrate, teacher_head
 from schemas.cache.arrays import keeps_tokens
 from schemas.cache.halved import HalvedBatch
 from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, read_manifest
@@ -91,15 +95,18 @@ def annotate_unit(job: Job, number: int, samples: list[Sample]) -> AnnotatedUnit
     Raises ModelError or AnnotatorError if this machine's tokenizer or annotator is not the driver's, and whatever
     `tokenize` raises.
     """
-    teacher = job.config.teacher
-    wanted = job.manifest.identity["teacher"]["tokenizer"]
-    tokenizer = _tokenizer(_local_folders(job).tokenizer, teacher.trust_remote_code, wanted)
-    tokenized, counts = tokenize(samples, tokenizer, teacher, job.config.corpus.overlong)
+    tokenizer = _load_tokenizer(job)
+    tokenized, counts = tokenize(samples, tokenizer, job.config.teacher, job.config.corpus.overlong)
     special = SpecialTokens(tokenizer)
     spans = _find_spans(job, tokenized, special) if keeps_tokens(job.manifest.arrays) else [NO_SPANS] * len(tokenized)
     rows = job.manifest.rows
     annotated = [_annotated(t, s, rows) for t, s in zip(tokenized, spans, strict=True)]
     return AnnotatedUnit(number, annotated, counts)
+
+
+def _load_tokenizer(job: Job) -> PreTrainedTokenizerBase:
+    wanted = job.manifest.identity["teacher"]["tokenizer"]
+    return _tokenizer(_local_folders(job).tokenizer, job.config.teacher.trust_remote_code, wanted)
 
 
 class TeacherWorker:
@@ -109,11 +116,16 @@ class TeacherWorker:
         self._job = job
         self._forward = threading.Lock()
         self._teacher: Teacher | None = None
+        self._encoding = threading.Lock()
+        self._encoder: UnitEncoder | None = None
         self._batches: dict[int, tuple[int, int]] = {}
         self._owner = ""  # the token of the lock that the driver holds; this worker's temporary files carry it
 
-    def prepare(self, save_files: bool) -> None:
-        """Load the teacher and, if asked, keep what students need of it in the cache. Raises what loading raises."""
+    def prepare(self, save_files: bool, calibration: Sequence[Sample] = ()) -> None:
+        """Load the teacher and, if asked, keep what students need of it in the cache, and calibrate its codecs.
+
+        Raises what loading raises, and what running the teacher over the samples for `calibration` does.
+        """
         self._check_cache()
         self._owner = read_token(self._job.cache / LOCK)
         with self._forward:
@@ -121,6 +133,15 @@ class TeacherWorker:
         target = self._job.cache / TEACHER
         if save_files and not target.exists():
             save_teacher_files(teacher, target, self._owner)
+        if save_files and needs_calibration(self._job.cache, self._job.manifest):
+            self._calibrate(teacher, calibration)
+
+    def _calibrate(self, teacher: Teacher, samples: Sequence[Sample]) -> None:
+        job = self._job
+        tokenized, _ = tokenize(list(samples), _load_tokenizer(job), job.config.teacher, job.config.corpus.overlong)
+        annotated = [_annotated(sample, NO_SPANS, job.manifest.rows) for sample in tokenized]
+        with self._forward:
+            calibrate(job.cache, job.manifest, teacher, annotated, job.config.batching.batch_tokens, self._owner)
 
     def run(self, unit: AnnotatedUnit) -> UnitReport:
         """States of one unit, committed. A shard that is there already is left alone.
@@ -151,16 +172,18 @@ class TeacherWorker:
                 )
                 forward_seconds = time.monotonic() - started
             started = time.monotonic()
+            stored, costs = self._unit_encoder().encode(teacher.pack(made))
             record = write_shard(
                 job.cache,
                 unit.number,
                 [as_cached(sample) for sample in unit.samples],
-                teacher.pack(made),
+                stored,
                 job.manifest.arrays,
                 job.manifest.fingerprint,
                 unit.counts.overlong,
                 self._owner,
                 halved,
+                costs,
             )
         finally:
             self._batches.pop(unit.number, None)
@@ -183,6 +206,14 @@ class TeacherWorker:
             _require_same_teacher_files(folders, job)
             self._teacher = _load_teacher(teacher, job.manifest, folders)
         return self._teacher
+
+    def _unit_encoder(self) -> UnitEncoder:
+        """Made of CACHE/codecs, which is there before the first unit."""
+        with self._encoding:
+            if self._encoder is None:
+                teacher = self._load()
+                self._encoder = UnitEncoder(self._job.cache, self._job.manifest, teacher_head(teacher), teacher.device)
+            return self._encoder
 
     def _check_cache(self) -> None:
         try:

@@ -21,8 +21,8 @@ ROWS_AT_ONCE = 65_536
 # Names that mean something else in cache.json, in its identity or in the section `states` of a config.
 RESERVED = frozenset(
     (
-        *("annotator", "arrays", "batching", "corpus", "dtype", "fingerprint", "format", "identity", "keep_embeddings"),
-        *("provenance", "rows", "sparse", "states", "teacher", "units", "version"),
+        *("annotator", "arrays", "batching", "corpus", "dtype", "encoding", "fingerprint", "format", "identity"),
+        *("keep_embeddings", "provenance", "rows", "sparse", "states", "teacher", "units", "version"),
     )
 )
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from schemas.cache.codec_files import CODEC_FILES
+from schemas.cache.codec_files import CODEC_FILES, CODEC_FOLDER
 from schemas.cache.manifest import MANIFEST, CacheManifest, read_manifest
 from schemas.cache.shard import RECORD, ShardRecord, find_shard, shard_path
 from schemas.cache.teacher_files import TEACHER_FILES
@@ -101,6 +101,11 @@ def find_sealed_shard(
         raise CacheError(
             f"{cache / CHECKSUMS} says that the files of shard {unit} have {sealed.blocks[unit]} blocks, and "
             f"{RECORD} lists {record.block_count}; remove the former and run `stillroom reindex {cache}`"
+        )
+    if sealed is not None and record.codecs != (sealed.codecs and sealed.codecs.sha256):
+        raise CacheError(
+            f"{shard_path(cache, unit) / RECORD} was encoded by other tables than {cache / CODEC_FOLDER} holds; put "
+            "those in their place, or remove that shard and extract again"
         )
     return record, sha256
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.cache.arrays import ArrayRecord
+from schemas.cache.encoding_cost import EncodingCost
 from schemas.cache.manifest import SHARDS, CacheManifest
 from schemas.cache.states import array_files
 from schemas.errors import CacheError
@@ -35,6 +36,10 @@ class ShardRecord(Strict):
     )
     truncated: Annotated[int, Field(ge=0, description="Samples cut to the longest length.")]
     overlong: Annotated[int, Field(ge=0, description="Samples left out because they were too long.")]
+    codecs: Annotated[str | None, Field(description="SHA-256 of codecs/files.json, if its rows are encoded by it.")] = (
+        None
+    )
+    costs: Annotated[dict[str, EncodingCost], Field(description="What encoding cost, by the array's path.")] = {}
     files: Annotated[dict[str, BlockedFile], Field(description="Every other file of the shard, by relative path.")]
 
     def rows(self, array: ArrayRecord) -> int:

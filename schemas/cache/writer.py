@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
+from schemas.cache.codec_files import codecs_sha256
+from schemas.cache.encoding_cost import EncodingCost
 from schemas.cache.halved import HalvedBatch, write_halved
 from schemas.cache.manifest import MANIFEST, CacheManifest
 from schemas.cache.samples import SAMPLES_SCHEMA, CachedSample, Offsets, Turns
@@ -43,11 +45,13 @@ def write_shard(
     overlong: int,
     owner: str = "",
     halved: Sequence[HalvedBatch] = (),
+    costs: Mapping[str, EncodingCost] | None = None,
 ) -> ShardRecord:
     """Write and commit one shard. `arrays` is keyed by record path, as each array's codec takes them.
 
     If no array has a row per token, tokens and spans are left out too, and samples.arrow is compressed. If the shard
-    exists already, it stays and its record is returned. `halved` are batches for which memory ran out.
+    exists already, it stays and its record is returned. `halved` are batches for which memory ran out, `costs` what
+    encoding cost, by the array's path.
     Raises ResourceError if the disk is full; then nothing of this shard is left behind.
     """
     target = shard_path(cache, unit)
@@ -68,6 +72,8 @@ def write_shard(
             kept=sum(count_rows(sample.token_rows) for sample in samples),
             truncated=sum(sample.truncated for sample in samples),
             overlong=overlong,
+            codecs=codecs_sha256(cache),
+            costs=dict(costs or {}),
             files=list_blocks(folder, {RECORD}),
         )
         check_named(folder, record, records)

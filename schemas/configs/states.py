@@ -7,6 +7,7 @@ from pydantic import create_model
 
 from schemas.cache.arrays import KINDS, StateKind
 from schemas.cache.dtypes import Dtype
+from schemas.cache.encoding import EncodingConfig, Preset
 from schemas.strict import Strict
 
 
@@ -14,7 +15,10 @@ class _States(Strict):
     """Which of the teacher's states are kept. hidden_states[0] is the embeddings, the last is after the final norm."""
 
     dtype: Dtype = "bfloat16"
-    """Dtype on disk. bfloat16 is stored as uint16, its dtype in the attributes."""
+    """Dtype on disk of what is not encoded. bfloat16 is stored as uint16, its dtype in the attributes."""
+    encoding: Preset | EncodingConfig | None = None
+    """How exactly hidden states are kept: exact; careful, small or tiny, about 1/4, 1/8 and 1/16 of bfloat16; or what
+    may be lost. Left out: small, and exact if `dtype` is not bfloat16."""
     rows: Literal["all", "targets"] = "all"
     """Which tokens have rows of hidden states and next-token distributions: all, or the targets, the token before each
     and the last, which is what kd, sra and most other losses read. Masses and embeddings do not change."""

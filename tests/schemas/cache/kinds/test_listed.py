@@ -5,7 +5,9 @@ from typing import Any, Literal
 import pytest
 
 from schemas.cache.arrays import KINDS, ArrayRecord
+from schemas.cache.encoding import EncodingRecord
 from schemas.cache.kinds import hidden, mass, pooled, sampled, top_k
+from schemas.cache.kinds.hidden import HiddenSettings
 from schemas.cache.kinds.next_token import SparseRecord
 from schemas.cache.kinds.pooled import PooledConfig, PooledRecord
 from schemas.cache.kinds.sampled import SampledConfig
@@ -13,6 +15,7 @@ from schemas.cache.kinds.top_k import TopKConfig
 from schemas.cache.teacher import TeacherRecord
 from schemas.errors import ConfigError
 
+SMALL = EncodingRecord(codec="rvq", kl=0.02, geometry=0.08, worst_kl=1.0)
 TEACHER = TeacherRecord(model="m", kind="causal", num_layers=3, hidden_size=4, vocab_size=8, max_tokens=16)
 
 
@@ -23,7 +26,12 @@ def array(kind: str, layer: int, width: int | None, dtype: Any, encoding: str = 
 @pytest.mark.parametrize(
     ("kind", "settings", "arrays"),
     [
-        (hidden.KIND, [0, "last"], [array("hidden", 0, 4, "bfloat16"), array("hidden", 3, 4, "bfloat16")]),
+        (
+            hidden.KIND,
+            HiddenSettings([0, "last"], None),
+            [array("hidden", 0, 4, "bfloat16"), array("hidden", 3, 4, "bfloat16")],
+        ),
+        (hidden.KIND, HiddenSettings([-1], SMALL), [array("hidden", 3, 4, "bfloat16", "rvq")]),
         (mass.KIND, [1, -1], [array("mass", 1, None, "float32"), array("mass", 3, None, "float32")]),
         (pooled.KIND, PooledConfig(pooling="mean", layer=-2), [array("pooled", 2, 4, "bfloat16", "zstd")]),
         (pooled.KIND, PooledConfig(pooling="last", dtype="float16"), [array("pooled", 3, 4, "float16", "zstd")]),
@@ -45,7 +53,8 @@ def test_arrays_follow_from_the_settings(kind: Any, settings: Any, arrays: list[
 
 
 def test_records_follow_from_the_settings() -> None:
-    assert hidden.KIND.make_record(["last"], TEACHER) is None
+    assert hidden.KIND.make_record(HiddenSettings(["last"], None), TEACHER) is None
+    assert hidden.KIND.make_record(HiddenSettings(["last"], SMALL), TEACHER) == SMALL
     config = PooledConfig(pooling="cls", normalise=True, layer=1)
     assert pooled.KIND.make_record(config, TEACHER) == PooledRecord(pooling="cls", normalise=True, layer=1)
     found = top_k.KIND.make_record(TopKConfig(k=5, temperature=2.0), TEACHER)
@@ -60,7 +69,7 @@ LACKS = "there is no layer 4; the model has layers 0 (embeddings) to 3 (the last
 @pytest.mark.parametrize(
     ("kind", "settings", "said"),
     [
-        (hidden.KIND, [4], f"states.hidden: {LACKS}"),
+        (hidden.KIND, HiddenSettings([4], None), f"states.hidden: {LACKS}"),
         (mass.KIND, [4], f"states.mass: {LACKS}"),
         (
             mass.KIND,

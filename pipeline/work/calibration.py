@@ -1,0 +1,81 @@
+"""Calibrating the codecs of a cache: once, by the worker that comes first, on samples that the plan has chosen."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.corpus.sample import AnnotatedSample
+from pipeline.encoding.calibrate import Goal, calibrate_final, calibrate_inner
+from pipeline.encoding.encoder import Encoder
+from pipeline.encoding.files import save_encoders
+from pipeline.encoding.measure import Head
+from pipeline.teacher.run import Teacher
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.encoding import EncodingRecord
+from schemas.cache.manifest import CacheManifest
+from schemas.errors import ModelError
+from schemas.models.logits import LogitTransform
+
+HELD_OUT = 1 / 3  # of the samples: nothing is learnt from them, and prices are chosen by them
+
+
+def calibrate(
+    cache: Path,
+    manifest: CacheManifest,
+    teacher: Teacher,
+    samples: Sequence[AnnotatedSample],
+    batch_tokens: int,
+    owner: str,
+) -> None:
+    """Run the teacher over `samples`, learn the tables of every encoded array, and write CACHE/codecs.
+
+    Raises ModelError: there are no tokens to learn from; and whatever `Teacher.run` raises.
+    """
+    encoding: EncodingRecord = manifest.records["hidden"]
+    if not any(len(sample.token_ids) for sample in samples):
+        raise ModelError(
+            "codecs cannot be calibrated, because every sample chosen for it is left out as too long; raise "
+            "teacher.max_tokens, or set states.encoding to exact"
+        )
+    cut = max(1, round(len(samples) * (1 - HELD_OUT)))
+    learnt = teacher.run(samples[:cut], batch_tokens, lambda samples, tokens: None)
+    held_out = teacher.run(samples[cut:], batch_tokens, lambda samples, tokens: None) if cut < len(samples) else learnt
+    head = teacher_head(teacher)
+    encoders = {
+        array: _calibrate_array(array, manifest, learnt[array.path], held_out[array.path], encoding, head)
+        for array in manifest.arrays
+        if array.encoding == encoding.codec
+    }
+    save_encoders(cache, encoders, owner)
+
+
+def teacher_head(teacher: Teacher) -> Head | None:
+    """What turns the teacher's final states into logits, on its device; None for an encoder."""
+    record = teacher.record.head
+    if record is None:
+        return None
+    weight_Vd, bias_V = teacher.head()
+    return Head(
+        weight_Vd.detach(), None if bias_V is None else bias_V.detach(), LogitTransform(record.scale, record.softcap)
+    )
+
+
+def _calibrate_array(
+    array: ArrayRecord,
+    manifest: CacheManifest,
+    learnt: np.ndarray,
+    held_out: np.ndarray,
+    encoding: EncodingRecord,
+    head: Head | None,
+) -> Encoder:
+    rows_Nd, held_out_Nd = _as_floats(learnt), _as_floats(held_out)
+    if head is not None and array.layer == manifest.teacher.num_layers:
+        return calibrate_final(rows_Nd, held_out_Nd, head, Goal(encoding.kl, encoding.bits, encoding.worst_kl))
+    return calibrate_inner(rows_Nd, held_out_Nd, Goal(encoding.geometry, encoding.bits))
+
+
+def _as_floats(bits: np.ndarray) -> Tensor:
+    return torch.from_numpy(bits).view(torch.bfloat16).float()

@@ -1,0 +1,85 @@
+"""How exactly hidden states are kept. The user states what may be lost, and the fewest bytes that hold it are found."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from schemas.cache.dtypes import Dtype
+from schemas.strict import Strict
+
+CodecName = Literal["rvq", "fp8", "int8"]
+Preset = Literal["exact", "careful", "small", "tiny"]
+WORST = 50  # times the mean KL divergence: a row that costs more is kept raw
+
+
+class EncodingRecord(Strict):
+    """How hidden states are encoded: the codec, and what its decoded states are to be."""
+
+    codec: CodecName
+    kl: Annotated[float, Field(gt=0)]
+    """Nats: the mean KL divergence of predictions from final states, decoded, from those of the true ones."""
+    geometry: Annotated[float, Field(gt=0)]
+    """Root mean square error of centred cosines between spans of an inner layer, as a share of their deviation."""
+    worst_kl: Annotated[float, Field(gt=0)]
+    """Nats: a final state that costs more, as far as its encoder can tell, is kept raw."""
+    bits: Annotated[float | None, Field(gt=0)] = None
+    """Per number, on average, of every layer, instead of both tolerances."""
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Its tables are learnt from a part of the corpus."""
+        return self.codec == "rvq"
+
+
+class EncodingConfig(Strict):
+    """Hidden states are encoded by the fewest bytes that hold two tolerances on a part of the corpus."""
+
+    codec: CodecName = "rvq"
+    """rvq is calibrated to the teacher; fp8 and int8 take one byte per number, and no tolerance."""
+    kl: Annotated[float, Field(ge=1e-5, le=10)] = 0.02
+    """Nats per token that the teacher's predictions, from decoded final states, may differ on average."""
+    geometry: Annotated[float, Field(ge=0.002, le=1)] = 0.08
+    """Root mean square error of centred cosines between spans of an inner layer, as a share of their deviation."""
+    worst_kl: Annotated[float | None, Field(ge=1e-5, le=1000)] = None
+    """Nats: a final state that seems to cost more is kept raw; left out, 50 times `kl`."""
+    bits: Annotated[float | None, Field(ge=0.05, le=12)] = None
+    """For experts: bits per number of every layer instead of tolerances."""
+
+    @model_validator(mode="after")
+    def _fits_its_codec(self) -> "EncodingConfig":
+        given = sorted(self.model_fields_set - {"codec"})
+        if self.codec != "rvq" and given:
+            raise ValueError(f"{self.codec} has no {' or '.join(given)}: it takes 8 bits per number; leave that out")
+        if self.bits is not None and {"kl", "geometry"} & self.model_fields_set:
+            raise ValueError("give tolerances (kl, geometry) or bits, not both")
+        return self
+
+    @property
+    def record(self) -> EncodingRecord:
+        """As cache.json holds it."""
+        worst_kl = WORST * self.kl if self.worst_kl is None else self.worst_kl
+        return EncodingRecord(codec=self.codec, kl=self.kl, geometry=self.geometry, worst_kl=worst_kl, bits=self.bits)
+
+
+PRESETS: dict[Preset, EncodingConfig | None] = {
+    "exact": None,
+    "careful": EncodingConfig(kl=0.004, geometry=0.03),  # about a quarter of bfloat16
+    "small": EncodingConfig(kl=0.02, geometry=0.08),  # about an eighth
+    "tiny": EncodingConfig(kl=0.1, geometry=0.16),  # about a sixteenth
+}
+DEFAULT: Preset = "exact"
+
+
+def resolve_encoding(asked: Preset | EncodingConfig | None, dtype: Dtype) -> EncodingRecord | None:
+    """How to encode states of `dtype`; None to keep them raw. Raises ValueError for an encoding of other than bfloat16.
+
+    Left out, it is DEFAULT of bfloat16, and exact of others.
+    """
+    if asked is None:
+        asked = DEFAULT if dtype == "bfloat16" else "exact"
+    config = PRESETS[asked] if isinstance(asked, str) else asked
+    if config is None:
+        return None
+    if dtype != "bfloat16":
+        raise ValueError(f"states.dtype is {dtype}, which only exact states have; set states.encoding to exact")
+    return config.record

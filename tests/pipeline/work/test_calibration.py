@@ -1,0 +1,81 @@
+"""Calibration by a worker: once, of samples that the plan has chosen, and never anew."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.request.request import make_request
+from pipeline.work.worker import Job, TeacherWorker
+from schemas.cache.codec_files import CODEC_FILES, CODEC_FOLDER
+from schemas.cache.manifest import read_manifest
+from schemas.cache.shard import read_shard, shard_path
+from schemas.cache.writer import write_manifest
+from schemas.configs.extraction import ExtractionConfig
+from schemas.errors import ModelError
+from tests.caches import encoded_cache, encoded_extraction
+
+
+def prepared(config: ExtractionConfig) -> Path:
+    """A cache's folder after a worker's preparation."""
+    request, cache = make_request(config), config.output.absolute()
+    cache.mkdir(parents=True, exist_ok=True)
+    write_manifest(cache, request.manifest)
+    TeacherWorker(Job(config, request.folders, request.manifest, cache)).prepare(True, request.plan.calibration)
+    return cache
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_same_request_gives_the_same_tables_and_what_is_there_stays(tmp_path: Path) -> None:
+    first = prepared(encoded_extraction(tmp_path / "one"))
+    second = prepared(encoded_extraction(tmp_path / "two"))
+    made = contents(first / CODEC_FOLDER)
+    assert made == contents(second / CODEC_FOLDER)
+    assert made.keys() == {
+        *("files.json", "hidden-1.safetensors", "hidden-1.encoder.safetensors"),
+        *("hidden-3.safetensors", "hidden-3.encoder.safetensors"),
+    }
+    marked = first / CODEC_FOLDER / "marked"
+    marked.touch()
+    prepared(encoded_extraction(tmp_path / "one"))
+    assert marked.exists()
+
+
+def test_tables_that_were_lost_are_made_anew_to_the_byte(tmp_path: Path) -> None:
+    cache = encoded_cache(tmp_path / "one")
+    made = contents(cache / CODEC_FOLDER)
+    shutil.rmtree(cache / CODEC_FOLDER)
+    prepared(encoded_extraction(tmp_path / "one"))
+    assert contents(cache / CODEC_FOLDER) == made and CODEC_FILES.check(cache)
+
+
+def test_every_shard_says_what_its_encoding_cost(tmp_path: Path) -> None:
+    cache = encoded_cache(tmp_path / "one")
+    manifest = read_manifest(cache)
+    for unit in range(manifest.units):
+        record = read_shard(shard_path(cache, unit), manifest.fingerprint)
+        assert record.costs.keys() == {"hidden/1", "hidden/3"}
+        inner, final = record.costs["hidden/1"], record.costs["hidden/3"]
+        assert inner.rows == final.rows == record.tokens and inner.kl_mean is None
+        assert final.kl_mean is not None and 0 < final.kl_mean < 0.2  # a corpus of a page: tables are rough
+        assert inner.cosine is not None and inner.cosine > 0.8
+        assert final.bits < 16 > inner.bits
+
+
+@pytest.mark.parametrize("encoding", ["fp8", "int8"])
+def test_bytes_with_a_scale_need_no_tables(tmp_path: Path, encoding: str) -> None:
+    cache = encoded_cache(tmp_path / "one", encoding={"codec": encoding})
+    assert not (cache / CODEC_FOLDER).exists()
+    record = read_shard(shard_path(cache, 0), read_manifest(cache).fingerprint)
+    assert record.codecs is None and record.costs["hidden/3"].bits == pytest.approx(9)
+    cosine = record.costs["hidden/3"].cosine
+    assert cosine is not None and cosine > 0.999
+
+
+def test_nothing_to_learn_from_is_said(tmp_path: Path) -> None:
+    config = encoded_extraction(tmp_path / "one", teacher={"max_tokens": 2}, corpus={"overlong": "skip"})
+    with pytest.raises(ModelError, match="every sample chosen for it is left out as too long"):
+        prepared(config)
