@@ -19,6 +19,7 @@ from schemas.cache.arrays import ArrayRecord
 from schemas.cache.ragged import RaggedRows, concatenate
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
+from schemas.cache.token_rows import row_positions
 from schemas.errors import RunError
 from trainer.alignment.student_text import StudentText
 
@@ -46,11 +47,13 @@ class Drawn:
         return concatenate(found) if isinstance(found[0], RaggedRows) else np.concatenate(found)
 
     def padded(self, values_Nx: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
-        """[B, T, x] of what was made of the rows of all samples, and 0 on padding."""
-        lengths = [len(sample.token_ids) for sample in self.samples]
-        states = torch.zeros((len(lengths), max(lengths), values_Nx.shape[1]), dtype=dtype)
-        for row, values in enumerate(torch.from_numpy(values_Nx).split(lengths)):
-            states[row, : len(values)] = values
+        """[B, T, x] of what was made of the rows of all samples; 0 on padding and where a token has no row."""
+        longest = max(len(sample.token_ids) for sample in self.samples)
+        states = torch.zeros((len(self.samples), longest, values_Nx.shape[1]), dtype=dtype)
+        places = [row_positions(sample.token_rows) for sample in self.samples]
+        values = torch.from_numpy(values_Nx).split([len(place) for place in places])
+        for row, (place, own) in enumerate(zip(places, values, strict=True)):
+            states[row, torch.from_numpy(place)] = own.to(dtype)
         return states
 
     def sample_states(self, array: ArrayRecord) -> Tensor:

@@ -20,11 +20,12 @@ class SampledConfig(Strict):
     """Random next tokens of every token, weighted so that sums over them are unbiased (arXiv 2503.16870)."""
 
     draws: Entries = 50
-    """With replacement; about 1 byte each, at every token, and 2 with weights."""
+    """With replacement; about 0.8 bytes each, at every token."""
     temperature: Temperature = 1.0
     """p is softmax(z / temperature)."""
     proposal: Annotated[float, Field(ge=0, le=10)] = 1.0
-    """They are drawn from q ~ p^proposal and weigh p / q, which is stored unless it is 1; below 1, q is flatter."""
+    """They are drawn from q ~ p^proposal and weigh p / q; below 1, q is flatter. Where it is not 1, weights are stored,
+    and a draw takes about 2 bytes."""
     seed: Seed = 0
     """A sample's draws follow from this and its id alone."""
 

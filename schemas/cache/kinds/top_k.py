@@ -19,7 +19,7 @@ class TopKConfig(Strict):
     """The likeliest next tokens at every token; what is left of 1 is known as a sum."""
 
     k: Entries = 64
-    """How many; 2.5 to 3 bytes each, at every token."""
+    """How many; about 2.7 bytes each, at every token."""
     temperature: Temperature = 1.0
     """They are of softmax(z / temperature)."""
 

@@ -114,11 +114,15 @@ def test_predicted_bytes_add_up() -> None:
     pooled = ArrayRecord(kind="pooled", layer=1, width=8, dtype="float16", encoding="zstd")
     assert predict_bytes(plan, [*arrays, pooled]) == predict_bytes(plan, arrays) + round(3 * 16 * 0.92)
     assert predict_bytes(plan, [pooled]) == round(500 * 0.36 + 3 * (16 * 0.92 + 20)) + 2 * 8192
+    draws = ArrayRecord(kind="sampled/draws", layer=1, width=50, dtype="uint8", encoding="draws")
+    drawn = round(150 * (2 + 50 * 0.73 + 20) + 500 + 3 * 100 + 2 * 8192)
+    assert predict_bytes(plan, [draws]) == drawn
     top_k = [
-        ArrayRecord(kind="top_k/ids", layer=1, width=8, dtype="int32"),
-        ArrayRecord(kind="top_k/logprobs", layer=1, width=8, dtype="float32"),
+        ArrayRecord(kind="top_k/ids", layer=1, width=8, dtype="uint8"),
+        ArrayRecord(kind="top_k/codes", layer=1, width=8, dtype="uint8"),
+        ArrayRecord(kind="top_k/scales", layer=1, width=2, dtype="float16"),
     ]
-    assert predict_bytes(plan, top_k) == 150 * (8 * 8 + 20) + 500 + 3 * 100 + 2 * 8192
+    assert predict_bytes(plan, top_k) == 150 * (8 + 8 + 4 + 20) + 500 + 3 * 100 + 2 * 8192
     half = replace(plan, kept=0.5)  # masses and what lies beside states are of every token
     assert predict_bytes(half, arrays) == 150 * (8 + 4 + 20) + 500 + 3 * 100 + 2 * 8192
 

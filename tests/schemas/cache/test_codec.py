@@ -67,6 +67,13 @@ def test_bytes_per_row() -> None:
     assert rows == [8, 4, pytest.approx(117.76), 4]
 
 
+def test_bytes_of_draws_are_those_that_were_measured() -> None:
+    """35.9 and 40.5 bytes for 50 draws that weigh alike, 103 and 107 with weights: SmolLM2 and Gemma 3."""
+    alike = ArrayRecord(kind="sampled/draws", layer=2, width=50, dtype="uint8", encoding="draws")
+    weighted = alike.model_copy(update={"dtype": "float16"})
+    assert [CODECS["draws"].bytes_per_row(array) for array in (alike, weighted)] == [38.5, 102]
+
+
 def test_sound_metadata_is_accepted(states: Path) -> None:
     for array, rows in ((HIDDEN, 7), (MASS, 7), (POOLED, 3)):
         check_array(states, array, rows)

@@ -4,14 +4,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
+import zarr
 
 from jobs.verify import verify_cache
 from schemas.cache.arrays import KINDS, ArrayRecord
+from schemas.cache.kinds.next_token import NextToken
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.reader import Cache
 from schemas.cache.samples import INDEX_SCHEMA, SAMPLES_SCHEMA
@@ -76,6 +79,37 @@ def test_the_readme_of_the_format_reads_a_sample(cache: Path, capsys: pytest.Cap
     assert lines[-1] == f"{sum(map(float, last))} False"
     start, end = sample.token_offsets[0].tolist()
     assert lines[0].startswith(repr(sample.text[start:end]))
+
+
+@pytest.mark.parametrize("proposal", [0.8, 1.0])
+def test_the_readme_unpacks_distributions(tmp_path: Path, proposal: float) -> None:
+    """Its functions as they stand there, over Zarr's arrays, against our own reader. The kinds' layouts have no other
+    definition: what the functions give is what the format means."""
+    tiny_llama(tmp_path / "teacher", tiny_tokenizer(tmp_path / "teacher", "bpe", 300), hidden=8, layers=1, heads=2)
+    corpus = write_corpus(tmp_path / "corpus.jsonl", TEXTS[:3])
+    states = {"hidden": [], "mass": [], "top_k": {"k": 5}, "sampled": {"draws": 70, "proposal": proposal}}
+    batching = {"unit_tokens": 1000}
+    config = extraction(tmp_path / "cache", tmp_path / "teacher", corpus, states=states, batching=batching)
+    ours = Cache(build_cache(config))
+    code = (ROOT / "schemas/cache/README.md").read_text(encoding="utf-8").split("```python\n")[2].split("```")[0]
+    named: dict[str, Any] = {"numpy": np}
+    exec(code, named)
+    vocabulary, records = ours.manifest.teacher.vocab_size, ours.manifest.records
+    group = zarr.open_group(ours.path / "shards/00000/states.zarr", mode="r")
+    row = 0
+    for position in np.flatnonzero(ours.shards == 0).tolist():
+        for name, given in (("top_k", "likeliest"), ("sampled", "draws")):
+            kind = KINDS[name]
+            assert isinstance(kind, NextToken)
+            rows = ours.states(position, ours.arrays_of(name))
+            ids, values = kind.unpack(rows, records[name], ours.manifest.teacher)
+            for t in range(len(ids)):
+                found_ids, found = named[given](group, row + t, vocabulary)
+                assert found_ids.tolist() == ids[t, : len(found_ids)].tolist()
+                np.testing.assert_allclose(found, values[t, : len(found)], rtol=1e-6)
+                assert not values[t, len(found) :].any()
+        row += len(ids)
+    assert row > 100 and len(list(group)) == 2
 
 
 def test_the_readme_of_the_format_names_every_file_and_field(cache: Path) -> None:

@@ -1,5 +1,6 @@
 """The teacher's states as a loss reads them: what the cache holds, row by row, in float32."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,17 @@ def test_stored_distributions_are_unpacked(drawn: Drawn, kind: str) -> None:
             assert not tensor[row, length:].any() and not tensor[row, :length, wanted.shape[1] :].any()
     assert found.ids_BTn.dtype == torch.long and found.values_BTn.dtype == torch.float32
     assert found.values_BTn.shape[-1] == (4 if kind == "top_k" else found.ids_BTn.shape[-1])
+
+
+def test_what_was_made_of_rows_goes_where_they_belong(drawn: Drawn) -> None:
+    """Also where only some tokens have a row."""
+    some = [replace(sample, token_rows=np.array([[1, 3], [4, 5]], np.int32)) for sample in drawn.samples]
+    values = np.arange(1, 13, dtype=np.float64).reshape(6, 2)
+    found = replace(drawn, samples=some).padded(values, torch.float32)
+    assert found.dtype == torch.float32
+    for row in range(2):
+        own = values[3 * row : 3 * row + 3]
+        assert found[row, [1, 2, 4]].tolist() == own.tolist() and float(found[row].sum()) == own.sum()
 
 
 @pytest.mark.parametrize("kind", ["top_k", "sampled"])
