@@ -14,9 +14,9 @@ from schemas.models.state_decoder import StateDecoder
 class RowScaledDecoder(StateDecoder):
     """x = scale * what the code stands for."""
 
-    def __init__(self, value_256: Tensor):
-        """`value_256`: the number that each byte stands for, float32."""
-        self.value_256 = value_256
+    def __init__(self, value_256: Tensor, width: int):
+        """`value_256`: the number that each byte stands for, float32; `width`: d."""
+        self.value_256, self.width = value_256, width
 
     @classmethod
     def values(cls) -> Tensor:
@@ -26,17 +26,15 @@ class RowScaledDecoder(StateDecoder):
     @classmethod
     def load(cls, cache: Path, array: ArrayRecord) -> Self:
         """Needs nothing of the cache."""
-        return cls(cls.values())
+        return cls(cls.values(), array.width or 1)
 
     def to(self, device: torch.device) -> Self:
         """See `StateDecoder.to`."""
-        return type(self)(self.value_256.to(device))
+        return type(self)(self.value_256.to(device), self.width)
 
     def states(self, data: Tensor, size_N: Tensor, raw_R: Tensor | None = None) -> Tensor:
         """[N, d] float32. All rows have d + SCALE_BYTES bytes."""
-        if not len(size_N):
-            return self.value_256.new_empty(0, 0)
-        data_Nx = data.view(len(size_N), -1)
+        data_Nx = data.view(len(size_N), self.width + SCALE_BYTES)
         codes_Nd, scale_N4 = data_Nx[:, :-SCALE_BYTES], data_Nx[:, -SCALE_BYTES:]
         values_Nd = self.value_256.index_select(0, codes_Nd.flatten().int()).view(codes_Nd.shape)
-        return values_Nd.mul_(scale_N4.contiguous().view(torch.float32))
+        return values_Nd.mul_(scale_N4.clone(memory_format=torch.contiguous_format).view(torch.float32))

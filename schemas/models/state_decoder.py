@@ -24,7 +24,7 @@ class StateDecoder(ABC):
     """Decodes the rows of one array.
 
     Wherever rows are decoded, `data` [bytes] uint8 holds them one after the other, `size_N` (integers) says how many
-    bytes each has, and `raw_R` which of them have `raw_size`: left out, they are looked up, for which a GPU must be
+    bytes each has, and `raw_R` which of them are raw: left out, they are looked up, for which a GPU must be
     waited for.
     """
 
@@ -34,6 +34,11 @@ class StateDecoder(ABC):
     """The bytes of a row that is not encoded, where there may be such rows."""
     has_coordinates: ClassVar[bool] = False
     """Whether states are an affine map of fewer numbers, by which a product with them can be spared."""
+
+    @classmethod
+    def raw_size_of(cls, array: ArrayRecord) -> int | None:
+        """`raw_size` of the decoder of an array, which need not be loaded for it."""
+        return None
 
     @classmethod
     @abstractmethod

@@ -16,6 +16,7 @@ from schemas.cache.teacher import HeadRecord
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.errors import CacheError
 from schemas.models.logits import LogitTransform
+from schemas.models.state_decoder import StateDecoder
 from schemas.models.teacher_proof import prove_teacher
 from schemas.storage.regular import require_utf8
 
@@ -48,6 +49,10 @@ class TeacherHead(nn.Module):
     def bias_V(self) -> Tensor | None:
         """b, if the teacher has one."""
         return None if self._bias is None else self._bias[: self.vocabulary]
+
+    def folded(self, decoder: StateDecoder) -> "TeacherHead":
+        """The head of the same logits, of the coordinates of final states instead of these."""
+        return TeacherHead(decoder.fold(self.weight_Vd), self.bias_V, self.transform)
 
     def forward(self, hidden: Tensor, ids: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """z / temperature, [..., V], of final states [..., d_T]; or [..., len(ids)], of the tokens `ids` alone."""

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from schemas.cache.reader import Cache
 from schemas.configs.losses.registry import LossConfig
 from schemas.configs.training import StudentConfig
+from schemas.models.state_decoder import load_decoders
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
 from schemas.models.tokenizer_rules import same_tokenizer
 from tests.trainer.objectives.given import GivenContext
@@ -50,6 +51,7 @@ def setting(
         same_tokenizer=same_tokenizer(tokenizer, teacher),
         embedding_Vd=load_teacher_embedding(cache.path, cache.manifest),
         tokenizers=(tokenizer, teacher),
+        decoders=load_decoders(cache.path, cache.manifest),
     )
     assert context.same_tokenizer is not cross
     objective = build(losses, context)

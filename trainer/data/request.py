@@ -22,6 +22,7 @@ from schemas.cache.samples import CachedSample
 from schemas.cache.token_rows import row_positions
 from schemas.errors import RunError
 from trainer.alignment.student_text import StudentText
+from trainer.data.encoded_states import EncodedStates, gather_rows
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -55,6 +56,12 @@ class Drawn:
         for row, (place, own) in enumerate(zip(places, values, strict=True)):
             states[row, torch.from_numpy(place)] = own.to(dtype)
         return states
+
+    def encoded_states(self, array: ArrayRecord) -> EncodedStates:
+        """The rows of an array that has a decoder, as they lie on disk."""
+        lengths = [len(sample.token_ids) for sample in self.samples]
+        places = [row_positions(sample.token_rows) for sample in self.samples]
+        return gather_rows(array, self.rows(array), places, max(lengths))
 
     def sample_states(self, array: ArrayRecord) -> Tensor:
         """[B, width] of an array with a row per sample."""

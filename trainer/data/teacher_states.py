@@ -3,7 +3,8 @@
 Shapes: B samples, T teacher tokens, n entries of a stored distribution, d_T wide.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from schemas.cache.arrays import KINDS
 from schemas.cache.kinds.next_token import NextToken
 from schemas.cache.reader import Cache
+from schemas.models.state_decoder import DECODERS
 from trainer.data.on_device import OnDevice
 from trainer.data.request import BatchRequest, Drawn
 
@@ -25,9 +27,28 @@ class TeacherHidden(BatchRequest[Tensor]):
         """Raises CacheError if the cache does not keep this layer."""
         cache.array("hidden", self.layer)
 
-    def collate(self, drawn: Drawn) -> Tensor:
-        """[B, T, d_T] float32."""
-        return drawn.states(drawn.cache.array("hidden", self.layer))
+    def collate(self, drawn: Drawn) -> Any:
+        """[B, T, d_T] float32, or `EncodedStates`, which are decoded to that before a loss reads them."""
+        array = drawn.cache.array("hidden", self.layer)
+        return drawn.encoded_states(array) if array.encoding in DECODERS else drawn.states(array)
+
+
+@dataclass(frozen=True)
+class TeacherFinal(BatchRequest[Tensor]):
+    """[B, T, K + 1], the coordinates of the final states: times a folded head they give the teacher's logits.
+
+    For a final layer whose decoder has coordinates; see `require_final`.
+    """
+
+    layer: int
+
+    def require(self, cache: Cache) -> None:
+        """Raises CacheError if the cache does not keep this layer."""
+        cache.array("hidden", self.layer)
+
+    def collate(self, drawn: Drawn) -> Any:
+        """`EncodedStates`, which are decoded to coordinates before a loss reads them."""
+        return replace(drawn.encoded_states(drawn.cache.array("hidden", self.layer)), as_coordinates=True)
 
 
 @dataclass(frozen=True)

@@ -36,14 +36,13 @@ from schemas.configs.losses.alm import ALMConfig
 from schemas.errors import RunError
 from trainer.alignment.vocabulary import canonical_pieces
 from trainer.data.batch import Batch
-from trainer.data.teacher_states import TeacherHidden
 from trainer.data.tied_tokens import Spans, SpanSet
 from trainer.numerics.geometry import ratio
 from trainer.numerics.span_pooling import membership, span_mass
 from trainer.objectives.context import LossContext
 from trainer.objectives.kernels.next_token import next_token_logprobs, next_token_logprobs_of
 from trainer.objectives.loss import Loss, Term
-from trainer.objectives.parts.requirements import require_head, require_hidden
+from trainer.objectives.parts.requirements import require_final, require_final_head
 from trainer.student.states import StudentLogits, StudentStates
 
 FLOOR = 1e-4
@@ -134,11 +133,10 @@ class ALM(Loss):
     def __init__(self, config: ALMConfig, context: LossContext):
         super().__init__(config)
         self.config, self.divisor = config, "sample"
-        self.head = require_head(context, "alm", "Use mta, or sra with span_kd: 0")
-        self.hidden = TeacherHidden(context.manifest.teacher.num_layers)
+        self.head = require_final_head(context, "alm", "Use mta, or sra with span_kd: 0")
+        self.final = require_final(context, "alm")
         self.spans = Spans("aligned", "response")
-        of_teacher = require_hidden(context, [self.hidden.layer], "alm")
-        self.requests = frozenset([StudentLogits(), self.spans, *of_teacher])
+        self.requests = frozenset([StudentLogits(), self.spans, self.final])
         boundaries: tuple[Tensor | None, Tensor | None] = (None, None)
         if config.debias_threshold is not None:
             student, teacher = context.student_tokenizer, context.teacher_tokenizer
@@ -168,7 +166,7 @@ class ALM(Loss):
         """log p of the next token and of a boundary, [B, T] each; 0 where no chunk reads them."""
         tokens_BT = batch.teacher_tokens_BT
         position_P = self._read(chunks.teacher_BT)
-        hidden_Xd = batch[self.hidden].flatten(0, 1)
+        hidden_Xd = batch[self.final].flatten(0, 1)
         found = next_token_logprobs(
             lambda chunk: self.head(hidden_Xd[position_P[chunk]]),
             tokens_BT.roll(-1, dims=1).flatten()[position_P],

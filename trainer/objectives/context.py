@@ -1,5 +1,6 @@
 """The context of a loss: all that it may know of both models when it is built."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.reader import Cache
 from schemas.models.logits import LogitTransform
+from schemas.models.state_decoder import ArrayKey, StateDecoder, load_decoders
 from schemas.models.teacher_head import TeacherHead, load_teacher_embedding, load_teacher_head, warn_of_unproven
 from schemas.models.teacher_tokenizer import load_teacher_tokenizer
 from schemas.models.tokenizer_rules import same_tokenizer
@@ -41,6 +43,14 @@ class LossContext(Protocol):
         """The teacher's unembedding; None for an encoder."""
 
     @property
+    def final_head(self) -> TeacherHead | None:
+        """The same for what answers `require_final`: folded, where final states are read as coordinates."""
+
+    @property
+    def decoders(self) -> Mapping[ArrayKey, StateDecoder]:
+        """What decodes the hidden states of each array that is encoded."""
+
+    @property
     def embedding_Vd(self) -> Tensor | None:
         """The teacher's input embeddings, if the cache keeps them."""
 
@@ -61,6 +71,12 @@ class LossContext(Protocol):
         """The tokens that both can say."""
 
 
+def final_decoder(context: LossContext) -> StateDecoder | None:
+    """The decoder of the final states, if they have coordinates, which a folded head takes instead of them."""
+    decoder = context.decoders.get(("hidden", context.manifest.teacher.num_layers))
+    return decoder if decoder is not None and decoder.has_coordinates else None
+
+
 class CachedContext:
     """The context of a student that learns from a cache."""
 
@@ -76,6 +92,17 @@ class CachedContext:
         if self.manifest.teacher.head is not None:
             warn_of_unproven(self.cache.path)
         return load_teacher_head(self.cache.path, self.manifest)
+
+    @cached_property
+    def final_head(self) -> TeacherHead | None:
+        """Raises CacheError as `head` does. Folding costs a product of the head with a [d_T, K] matrix."""
+        decoder = final_decoder(self)
+        return self.head if self.head is None or decoder is None else self.head.folded(decoder)
+
+    @cached_property
+    def decoders(self) -> Mapping[ArrayKey, StateDecoder]:
+        """Raises CacheError: tables are missing, altered, unusable."""
+        return load_decoders(self.cache.path, self.manifest)
 
     @cached_property
     def embedding_Vd(self) -> Tensor | None:

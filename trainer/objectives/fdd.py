@@ -38,7 +38,13 @@ from trainer.objectives.context import LossContext
 from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
 from trainer.objectives.loss import Loss, Term
 from trainer.objectives.parts.layer_pairs import layer_pairs
-from trainer.objectives.parts.requirements import require_head, require_hidden, require_same_tokenizer
+from trainer.objectives.parts.requirements import (
+    require_final,
+    require_final_head,
+    require_head,
+    require_hidden,
+    require_same_tokenizer,
+)
 from trainer.student.states import StudentHidden, StudentLogits, StudentStates, StudentUnembedding
 
 
@@ -163,14 +169,20 @@ class FDD(Loss):
             context, "fdd", "Use mta, which aligns words and phrases, or give the student the tokenizer 'teacher'"
         )
         self.head = require_head(context, "fdd", "Use mta, which compares states")
+        self.final_head = require_final_head(context, "fdd", "Use mta, which compares states")
         self.key_layers = layer_pairs(config.student_layers, config.teacher_layers, context, "fdd")
         if len(self.key_layers) == 1 and config.derivative > 0:
             raise RunError("fdd: one key layer alone does not change. Give student_layers two, or set derivative: 0")
         self.last, self.student_logits = context.student.layers, context.student.logits
-        of_teacher = require_hidden(context, (teacher for _, teacher in self.key_layers), "fdd")
+        teacher_layers, last = [teacher for _, teacher in self.key_layers], context.manifest.teacher.num_layers
+        require_hidden(context, teacher_layers, "fdd")
+        self.of_teacher = [
+            require_final(context, "fdd") if layer == last else TeacherHidden(layer) for layer in teacher_layers
+        ]
+        self.heads = [self.final_head if layer == last else self.head for layer in teacher_layers]
         inner = (StudentHidden(student) for student, _ in self.key_layers if student != self.last)
         of_student = (StudentLogits(), StudentUnembedding(), *inner)
-        self.requests = frozenset([SameTokenPositions(), *of_teacher, *of_student])
+        self.requests = frozenset([SameTokenPositions(), *self.of_teacher, *of_student])
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         """`dynamics`, what is learned from, and its two parts, unweighted: sums over the positions compared.
@@ -183,8 +195,8 @@ class FDD(Loss):
         logits_BSV, unembedding = student[StudentLogits()], student[StudentUnembedding()]
 
         def teacher_logits(layer: int, chunk: slice) -> Tensor:
-            hidden_BTd = batch[TeacherHidden(self.key_layers[layer][1])]
-            logits: Tensor = self.head(hidden_BTd[sample_P[chunk], teacher_P[chunk]])
+            hidden_BTd = batch[self.of_teacher[layer]]
+            logits: Tensor = self.heads[layer](hidden_BTd[sample_P[chunk], teacher_P[chunk]])
             return logits
 
         comparison = Comparison(

@@ -10,7 +10,7 @@ from torch import Tensor
 from schemas.configs.losses.kd import KDConfig
 from schemas.models.teacher_head import TeacherHead
 from trainer.data.batch import Batch
-from trainer.data.teacher_states import SparseTeacher, TeacherHidden
+from trainer.data.teacher_states import SparseTeacher
 from trainer.data.tied_tokens import SameTokenPositions
 from trainer.objectives.context import LossContext
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
@@ -21,7 +21,12 @@ from trainer.objectives.kernels.pooled_rows import Columns, Rows
 from trainer.objectives.kernels.row_losses import RowLoss, row_losses
 from trainer.objectives.kernels.teacher_rows import exact_rows, sampled_rows, top_k_rows
 from trainer.objectives.loss import Carrier, Request, Term
-from trainer.objectives.parts.requirements import require_head, require_hidden, require_same_tokenizer, require_sparse
+from trainer.objectives.parts.requirements import (
+    require_final,
+    require_final_head,
+    require_same_tokenizer,
+    require_sparse,
+)
 from trainer.student.states import StudentLogits, StudentStates
 
 OTHERWISE = (
@@ -92,9 +97,9 @@ class KD(Carrier):
         self.teacher_vocabulary = context.manifest.teacher.vocab_size
         require_same_tokenizer(context, "kd", OTHERWISE)
         if config.logits == "exact":
-            self.head = require_head(context, "kd", "Use sra with span_kd: 0")
-            self.hidden = TeacherHidden(context.manifest.teacher.num_layers)
-            of_teacher: frozenset[Request] = frozenset(require_hidden(context, [self.hidden.layer], "kd"))
+            self.head = require_final_head(context, "kd", "Use sra with span_kd: 0")
+            self.final = require_final(context, "kd")
+            of_teacher: frozenset[Request] = frozenset([self.final])
         else:
             self.stored = SparseTeacher(config.logits)
             of_teacher = frozenset([require_sparse(context, self.stored, config.temperature, "kd")])
@@ -109,7 +114,7 @@ class KD(Carrier):
         if self.carries:
             total = token_kd_loss(
                 logits_BSV,
-                batch[self.hidden],
+                batch[self.final],
                 batch[SameTokenPositions()],
                 where_BS,
                 self.head,
@@ -128,7 +133,7 @@ class KD(Carrier):
         teacher_P = batch[SameTokenPositions()][sample_P, position_P]
         shared = min(vocabulary, self.teacher_vocabulary)
         if self.config.logits == "exact":
-            teacher_Pd = batch[self.hidden][sample_P, teacher_P]
+            teacher_Pd = batch[self.final][sample_P, teacher_P]
             return self.teacher_vocabulary, exact_rows(
                 lambda chunk: self.head(teacher_Pd[chunk])[:, :shared], shared, self.temperature, self.divergence
             )

@@ -35,13 +35,12 @@ from torch import Tensor
 from schemas.configs.losses.mined import MinEDConfig
 from trainer.alignment.vocabulary_map import NOWHERE, VocabularyMap, edit_distances
 from trainer.data.batch import Batch
-from trainer.data.teacher_states import TeacherHidden
 from trainer.numerics.geometry import ratio
 from trainer.objectives.context import LossContext
 from trainer.objectives.kernels.row_losses import row_losses
 from trainer.objectives.loss import Loss, Term
 from trainer.objectives.parts.prediction_pairs import predictions
-from trainer.objectives.parts.requirements import require_head, require_hidden
+from trainer.objectives.parts.requirements import require_final, require_final_head
 from trainer.objectives.parts.time_warping import only_partners, warp
 from trainer.student.states import StudentLogits, StudentStates
 
@@ -74,9 +73,9 @@ class MinED(Loss):
     def __init__(self, config: MinEDConfig, context: LossContext):
         super().__init__(config)
         self.config, self.divisor = config, "token"
-        self.head = require_head(context, "mined", "Use sra with span_kd: 0")
-        self.hidden = TeacherHidden(context.manifest.teacher.num_layers)
-        self.requests = frozenset([StudentLogits(), *require_hidden(context, [self.hidden.layer], "mined")])
+        self.head = require_final_head(context, "mined", "Use sra with span_kd: 0")
+        self.final = require_final(context, "mined")
+        self.requests = frozenset([StudentLogits(), self.final])
         tokenizers = context.student_tokenizer, context.teacher_tokenizer
         self.vocabulary_map = VocabularyMap(
             tokenizers, context.vocabulary, context.same_tokenizer, len(self.head.weight_Vd)
@@ -98,7 +97,7 @@ class MinED(Loss):
         partner_R = partner_BS.flatten()[position_R]
         target_R = batch.tokens_BS.roll(-1, dims=1).flatten()[position_R]
         aligned_R = partner_R >= 0
-        hidden_Xd, logits_BSV = batch[self.hidden].flatten(0, 1), student[StudentLogits()]
+        hidden_Xd, logits_BSV = batch[self.final].flatten(0, 1), student[StudentLogits()]
 
         def row_loss(student_nV: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
             aligned_n = aligned_R[chunk]

@@ -34,12 +34,11 @@ from torch import Tensor
 
 from schemas.configs.losses.multilevel_ot import MultiLevelOTConfig
 from trainer.data.batch import Batch
-from trainer.data.teacher_states import TeacherHidden
 from trainer.objectives.context import LossContext
 from trainer.objectives.kernels.leading_tokens import leading_tokens, log_probabilities
 from trainer.objectives.loss import Loss, Term
 from trainer.objectives.parts.prediction_pairs import predictions
-from trainer.objectives.parts.requirements import require_head, require_hidden
+from trainer.objectives.parts.requirements import require_final, require_final_head
 from trainer.objectives.parts.sinkhorn import sinkhorn_distance
 from trainer.student.states import StudentLogits, StudentStates
 
@@ -77,10 +76,10 @@ class MultiLevelOT(Loss):
     def __init__(self, config: MultiLevelOTConfig, context: LossContext):
         super().__init__(config)
         self.config, self.divisor = config, "token"
-        self.head = require_head(context, "multilevel_ot", "Use sra with span_kd: 0")
-        self.hidden = TeacherHidden(context.manifest.teacher.num_layers)
+        self.head = require_final_head(context, "multilevel_ot", "Use sra with span_kd: 0")
+        self.final = require_final(context, "multilevel_ot")
         self.temperatures = (config.temperature, config.sinkhorn_temperature)
-        self.requests = frozenset([StudentLogits(), *require_hidden(context, [self.hidden.layer], "multilevel_ot")])
+        self.requests = frozenset([StudentLogits(), self.final])
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         """L_HAD, L_SL and L_SD (equations 14, 16 and 17), those of weight above 0, summed over samples."""
@@ -121,7 +120,7 @@ class MultiLevelOT(Loss):
 
     @torch.no_grad()
     def _teacher(self, batch: Batch, predicts_BT: Tensor, like: Tensor, k: int) -> Predictions:
-        hidden_Rd = batch[self.hidden][predicts_BT]
+        hidden_Rd = batch[self.final][predicts_BT]
         counts = predicts_BT.sum(1).tolist()
         leading = leading_tokens(
             lambda chunk: self.head(hidden_Rd[chunk]),

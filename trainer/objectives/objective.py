@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from schemas.configs.losses.registry import LossConfig
 from schemas.errors import RunError
+from schemas.models.state_decoder import ArrayKey, DecodersByDevice, StateDecoder
 from trainer.data.batch import Batch, Divisor
+from trainer.data.decoding import decoding
 from trainer.data.request import BatchRequest
 from trainer.objectives.ce import CrossEntropy
 from trainer.objectives.context import LossContext
@@ -20,8 +22,10 @@ from trainer.student.states import StudentRequest, StudentStates
 class Objective(nn.Module):
     """L = sum over losses of weight * sum over terms of weight * total / count(divisor)."""
 
-    def __init__(self, losses: Sequence[Loss]):
+    def __init__(self, losses: Sequence[Loss], decoders: Mapping[ArrayKey, StateDecoder] = {}):
+        """`decoders` are those of the cache's hidden states, on the CPU."""
         super().__init__()
+        self._decoders = DecodersByDevice(decoders)
         self.losses = nn.ModuleList(losses)  # registers them; what is iterated keeps its type
         self._bound = tuple(losses)
         requests = {request for loss in losses for request in loss.requests}
@@ -43,6 +47,7 @@ class Objective(nn.Module):
         """
         parts: dict[str, Tensor] = {}
         device = batch.tokens_BS.device
+        batch = decoding(batch, self._decoders.on(device))
         total = torch.zeros((), device=device)
         with torch.autocast(device.type, enabled=False):
             for loss, name, terms in zip(self._bound, self._names, self._terms(student, batch, counts), strict=True):
@@ -87,7 +92,7 @@ def build_objective(configs: Sequence[LossConfig], context: LossContext) -> Obje
     losses = [find_loss(type(config))(config, context) for config in configs if config.weight > 0]
     if not losses:
         raise RunError("the objective is empty: no loss has a weight above 0. Give one, e.g. `- loss: ce`")
-    return Objective(losses)
+    return Objective(losses, context.decoders)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

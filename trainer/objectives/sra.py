@@ -1,7 +1,9 @@
 """SRA, span representation alignment (arXiv 2605.01205): aligned spans as centres of mass, for any two tokenizers.
 
 Costs, beyond CE: one [tokens, d_S] x [d_S, d_T] product for the projection, a K x K matrix of cosines per sample, and
-for span-KD, which costs most, one [spans, d_T] x [d_T, N] product with the shared part of the teacher's unembedding.
+for span-KD, which costs most, one [spans, d_T] x [d_T, N] product with the shared part of the teacher's unembedding. Of
+an encoded cache the unembedding is folded: it is multiplied with centres of coordinates, which are decoded where the
+cosines of the final layer need states.
 
 Decisions where the paper is silent:
 - A span without any mass (underflow, `ignore_first`) is pooled as a plain mean, and its span weight is 0; at mass
@@ -24,18 +26,24 @@ from schemas.errors import RunError
 from schemas.layers import resolve_layer
 from schemas.models.teacher_head import TeacherHead
 from trainer.data.batch import Batch
-from trainer.data.teacher_states import TeacherHidden, TeacherMass
+from trainer.data.teacher_states import TeacherFinal, TeacherHidden, TeacherMass
 from trainer.data.tied_tokens import Spans, SpanSet
 from trainer.numerics.geometry import at_least_float32, cosine_distance, geometry_sums, ratio
 from trainer.numerics.span_pooling import Members, centres_of_mass, membership, span_mass, within_span, without_leading
-from trainer.objectives.context import LossContext
+from trainer.objectives.context import LossContext, final_decoder
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
 from trainer.objectives.kernels.chunks import Chunks
 from trainer.objectives.kernels.forward_kl import forward_kl
 from trainer.objectives.kernels.pooled_rows import Columns, Rows
 from trainer.objectives.loss import Carrier, Request, Term
 from trainer.objectives.parts.projection import project, projection_biases, projection_groups, projection_matrix
-from trainer.objectives.parts.requirements import require_head, require_hidden, require_mass, require_phrases
+from trainer.objectives.parts.requirements import (
+    require_final,
+    require_final_head,
+    require_hidden,
+    require_mass,
+    require_phrases,
+)
 from trainer.student.states import StudentHidden, StudentLogits, StudentMass, StudentStates, StudentUnembedding
 
 
@@ -118,6 +126,7 @@ class SRA(Carrier):
     """
 
     student_ids: Tensor | None
+    affine: Tensor | None
 
     def __init__(self, config: SRAConfig, context: LossContext):
         super().__init__(config)
@@ -135,6 +144,9 @@ class SRA(Carrier):
         self.exponent = 0.0 if config.span_weights == "equal" else config.mass_exponent
         self.spans = chosen_spans(config, context)
         self.requests = self._requests(context)
+        # Final states may come as coordinates; their centres are then decoded for what else reads these states.
+        decoder = final_decoder(context) if self.carries and self.teacher_last in self.of_teacher else None
+        self.register_buffer("affine", None if decoder is None else decoder.affine, persistent=False)
         if config.cos > 0:
             self._draw_projections((context.student.width, teacher.hidden_size))
         if self.carries:
@@ -176,7 +188,11 @@ class SRA(Carrier):
                 "sra: student layer 0 is the embeddings, which no attention makes: it has no token masses. "
                 "Choose sra.student_layer from 1 up, or pooling: mean"
             )
-        of_teacher = require_hidden(context, self.teacher_layers, "sra") | require_mass(context, teacher_mass, "sra")
+        hidden = require_hidden(context, self.teacher_layers, "sra")
+        self.of_layer: dict[int, TeacherHidden | TeacherFinal] = {request.layer: request for request in hidden}
+        if self.carries:
+            self.of_layer[self.teacher_last] = require_final(context, "sra")
+        of_teacher = (*self.of_layer.values(), *require_mass(context, teacher_mass, "sra"))
         aligned = (StudentHidden(layer) for layer in self.of_student)
         masses = (StudentMass(layer) for layer in student_mass)
         head = [StudentUnembedding()] if self.carries and self.config.mass_floor > 0 else []
@@ -184,7 +200,7 @@ class SRA(Carrier):
 
     def _restrict_to_shared_vocabulary(self, context: LossContext) -> None:
         """A head of the shared tokens alone, copied once; if the vocabularies are one, the teacher's head itself."""
-        head = require_head(context, "sra's span_kd", "Set span_kd: 0")
+        head = require_final_head(context, "sra's span_kd", "Set span_kd: 0")
         softcap = context.student.logits.softcap
         if softcap is not None:
             raise RunError(
@@ -223,7 +239,7 @@ class SRA(Carrier):
             weights = {
                 layer: self._span_weights(of_teacher, batch, spans, layer).to(dtype) for layer in self.of_teacher
             }
-            terms |= self._align(own, centres, weights)
+            terms |= self._align(own, self._decoded(centres), weights)
         if self.carries:
             self._require_no_bias(student)
             # Always of the final states and their masses: no other layer has logits.
@@ -285,11 +301,18 @@ class SRA(Carrier):
 
     @torch.no_grad()
     def _teacher_centres(self, members: Members, batch: Batch, layer: int) -> Tensor:
-        hidden_BTe = batch[TeacherHidden(layer)]
+        hidden_BTe = batch[self.of_layer[layer]]
         mass_BT = batch.teacher_mask_BT if self.config.pooling == "mean" else self._teacher_mass(batch, layer)
         return centres_of_mass(
             members, within_span(members, mass_BT.to(hidden_BTe.dtype), self.config.mass_floor), hidden_BTe
         )
+
+    @torch.no_grad()
+    def _decoded(self, centres: Mapping[int, Tensor]) -> Mapping[int, Tensor]:
+        """Centres of states, [B, K, d_T], where those of the final layer may be of coordinates."""
+        if self.affine is None:
+            return centres
+        return {**centres, self.teacher_last: centres[self.teacher_last] @ self.affine}
 
     @torch.no_grad()
     def _span_weights(self, members: Members, batch: Batch, spans: SpanSet, layer: int) -> Tensor:

@@ -27,13 +27,12 @@ from torch.nn.functional import pad
 
 from schemas.configs.losses.uld import ULDConfig
 from trainer.data.batch import Batch
-from trainer.data.teacher_states import TeacherHidden
 from trainer.data.tied_tokens import Spans
 from trainer.objectives.context import LossContext
 from trainer.objectives.kernels.row_losses import row_losses
 from trainer.objectives.loss import Loss, Request, Term
 from trainer.objectives.parts.prediction_pairs import paired_by_order, paired_by_span, predictions
-from trainer.objectives.parts.requirements import require_head, require_hidden
+from trainer.objectives.parts.requirements import require_final, require_final_head
 from trainer.student.states import StudentLogits, StudentStates
 
 
@@ -67,9 +66,9 @@ class ULD(Loss):
     def __init__(self, config: ULDConfig, context: LossContext):
         super().__init__(config)
         self.config, self.divisor = config, config.normalise
-        self.head = require_head(context, "uld", "Use sra with span_kd: 0")
-        self.hidden, self.spans = TeacherHidden(context.manifest.teacher.num_layers), Spans("aligned", "text")
-        requests: set[Request] = {StudentLogits(), *require_hidden(context, [self.hidden.layer], "uld")}
+        self.head = require_final_head(context, "uld", "Use sra with span_kd: 0")
+        self.final, self.spans = require_final(context, "uld"), Spans("aligned", "text")
+        requests: set[Request] = {StudentLogits(), self.final}
         if config.pairs == "span":
             requests.add(self.spans)
         self.requests = frozenset(requests)
@@ -81,7 +80,7 @@ class ULD(Loss):
             student_R, teacher_R = paired_by_order(student_BS, teacher_BT)
         else:
             student_R, teacher_R = paired_by_span(student_BS, teacher_BT, batch[self.spans])
-        hidden_Rd = batch[self.hidden].flatten(0, 1)[teacher_R]
+        hidden_Rd = batch[self.final].flatten(0, 1)[teacher_R]
         logits_BSV = student[StudentLogits()]
         distance_R = row_losses(
             logits_BSV.flatten(0, 1),

@@ -22,6 +22,11 @@ class RVQDecoder(StateDecoder):
         self.tables, self.raw_size = tables, tables.raw_size
 
     @classmethod
+    def raw_size_of(cls, array: ArrayRecord) -> int:
+        """Of bfloat16."""
+        return 2 * (array.width or 1)
+
+    @classmethod
     def load(cls, cache: Path, array: ArrayRecord) -> Self:
         """Raises CacheError: the tables are missing, altered, or not ones of rows of that width."""
         return cls(load_tables(cache, array))

@@ -23,7 +23,7 @@ def test_numbers_are_those_of_the_rows_that_are_compared() -> None:
     true, weight = layer(ROWS).bfloat16(), torch.from_numpy(np.random.default_rng(0).standard_normal((90, WIDTH)))
     encoded = encode_int8(true)
     sizes = torch.full((ROWS,), WIDTH + 4)
-    decoder = Int8Decoder(Int8Decoder.values())
+    decoder = Int8Decoder(Int8Decoder.values(), WIDTH)
     cost = measure_cost(true, encoded.flatten(), sizes, decoder, Head(weight.float(), None, LogitTransform()))
     decoded = decoder.states(encoded.flatten(), sizes).double().numpy()
     rows = true.double().numpy()
@@ -43,7 +43,7 @@ def test_numbers_are_those_of_the_rows_that_are_compared() -> None:
 
 
 def test_of_an_inner_layer_there_is_no_divergence_and_of_no_rows_nothing() -> None:
-    decoder, none = Int8Decoder(Int8Decoder.values()), torch.empty(0, dtype=torch.uint8)
+    decoder, none = Int8Decoder(Int8Decoder.values(), WIDTH), torch.empty(0, dtype=torch.uint8)
     rows = layer(10).bfloat16()
     cost = measure_cost(rows, encode_int8(rows).flatten(), torch.full((10,), WIDTH + 4), decoder, None)
     assert cost.kl_mean is None and cost.predicted == 0 and cost.geometry is not None

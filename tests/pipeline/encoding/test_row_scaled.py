@@ -24,7 +24,7 @@ def decoded(encode: Callable[[Tensor], Tensor], decoder: type[RowScaledDecoder],
     encoded = encode(rows)
     assert encoded.dtype == torch.uint8 and encoded.shape == (len(rows), rows.shape[1] + 4)
     sizes = torch.full((len(rows),), rows.shape[1] + 4)
-    return decoder(decoder.values()).states(encoded.flatten(), sizes).numpy()
+    return decoder(decoder.values(), rows.shape[1]).states(encoded.flatten(), sizes).numpy()
 
 
 @CASES

@@ -18,7 +18,7 @@ def rows(codes_Nd: np.ndarray, scales: np.ndarray) -> np.ndarray:
 
 def found(kind: type[RowScaledDecoder], rows_Nx: np.ndarray) -> torch.Tensor:
     size_N = torch.full((len(rows_Nx),), rows_Nx.shape[1])
-    return kind(kind.values()).states(torch.from_numpy(rows_Nx).flatten(), size_N)
+    return kind(kind.values(), rows_Nx.shape[1] - 4).states(torch.from_numpy(rows_Nx).flatten(), size_N)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -30,12 +30,14 @@ def test_every_code(kind: type[RowScaledDecoder]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_row_has_its_scale(kind: type[RowScaledDecoder]) -> None:
+@pytest.mark.parametrize("count", [1, 9])
+def test_each_row_has_its_scale(kind: type[RowScaledDecoder], count: int) -> None:
     random = np.random.default_rng(0)
-    rows_Nx = rows(random.integers(0, 120, (9, 13)), random.standard_normal(9) * 1e3)
+    rows_Nx = rows(random.integers(0, 120, (count, 13)), random.standard_normal(count) * 1e3)
     np.testing.assert_allclose(found(kind, rows_Nx).numpy(), decode(kind.name, rows_Nx), rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_rows(kind: type[RowScaledDecoder]) -> None:
-    assert len(kind(kind.values()).states(torch.empty(0, dtype=torch.uint8), torch.empty(0))) == 0
+    states = kind(kind.values(), 5).states(torch.empty(0, dtype=torch.uint8), torch.empty(0))
+    assert states.shape == (0, 5) and states.dtype == torch.float32

@@ -28,6 +28,11 @@ def test_arrays_that_need_a_decoder_get_theirs(tmp_path: Path) -> None:
     arrays = [array(0, "raw"), array(1, "fp8"), array(2, "rvq")]
     decoders = load_decoders(tmp_path, manifest(1).model_copy(update={"arrays": arrays}))
     assert {key: decoder.name for key, decoder in decoders.items()} == {("hidden", 1): "fp8", ("hidden", 2): "rvq"}
+    assert [DECODERS[encoding].raw_size_of(array(1, encoding)) for encoding in ("fp8", "int8", "rvq")] == [
+        None,
+        None,
+        40,
+    ]
     assert decoders["hidden", 2].raw_size == 40 and decoders["hidden", 1].raw_size is None
     with pytest.raises(CacheError, match="hidden-2"):
         load_decoders(tmp_path / "elsewhere", manifest(1).model_copy(update={"arrays": arrays}))

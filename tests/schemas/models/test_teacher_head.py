@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from schemas.cache.teacher import HeadRecord
+from schemas.models.decoders.rvq import RVQDecoder
 from schemas.models.teacher_head import ROWS, TeacherHead
+from tests.schemas.models.naive_rvq import handmade_tables, random_rows
 
 
 @pytest.mark.parametrize("vocabulary", [1, ROWS - 1, ROWS, ROWS + 1])
@@ -33,3 +35,14 @@ def test_gradients_reach_the_states_through_a_soft_cap() -> None:
     head(hidden).sum().backward()
     slope = 1 - (hidden.detach() @ head.weight_Vd.T / 2).tanh().square()
     torch.testing.assert_close(hidden.grad, slope @ head.weight_Vd)
+
+
+def test_a_folded_head_takes_coordinates_and_keeps_bias_scale_and_soft_cap() -> None:
+    tables, g = handmade_tables(0), torch.Generator().manual_seed(0)
+    data, size_N = random_rows(tables, 9, 1, raw=0.0)
+    record = HeadRecord(dtype="float32", bias=True, scale=0.5, softcap=30.0)
+    head = TeacherHead(torch.randn(7, 20, generator=g), torch.randn(7, generator=g), record)
+    folded = head.folded(RVQDecoder(tables))
+    wanted, found = head(tables.states(data, size_N)), folded(tables.coordinates(data, size_N))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    assert folded.vocabulary == 7 and folded.weight_Vd.shape == (7, len(tables.kept_K) + 1)

@@ -10,12 +10,14 @@ import torch
 
 from schemas.cache.arrays import KINDS
 from schemas.cache.kinds.next_token import NextToken
+from schemas.cache.ragged import RaggedRows
 from schemas.cache.reader import Cache
 from schemas.errors import CacheError
 from tests.caches import build_cache, extraction, write_corpus
+from tests.encoded import encode_cache
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.data.request import BatchRequest, Drawn
-from trainer.data.teacher_states import PooledTeacher, SparseTeacher, TeacherHidden, TeacherMass
+from trainer.data.teacher_states import PooledTeacher, SparseTeacher, TeacherFinal, TeacherHidden, TeacherMass
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "cache-1-sparse"
 STATES = {
@@ -93,6 +95,22 @@ def test_distributions_of_format_1_are_read_as_they_lie_there(kind: str) -> None
         for tensor, wanted in ((found.ids_BTn, ids), (found.values_BTn, values)):
             np.testing.assert_array_equal(tensor[row, : len(ids)].numpy(), wanted)
             assert not tensor[row, len(ids) :].any()
+
+
+@pytest.mark.parametrize("encoding", ["fp8", "int8", "rvq"])
+def test_encoded_rows_travel_as_they_lie_on_disk(drawn: Drawn, tmp_path: Path, encoding: str) -> None:
+    cache = Cache(encode_cache(drawn.cache.path, tmp_path / "cache", encoding))
+    array = cache.array("hidden", 1)
+    encoded = TeacherHidden(1).collate(replace(drawn, cache=cache))
+    rows = [cache.states(position, [array])[0] for position in drawn.positions]
+    data = [part.data if isinstance(part, RaggedRows) else part for part in rows]
+    assert encoded.data.numpy().tobytes() == b"".join(part.tobytes() for part in data)
+    lengths = [len(sample.token_ids) for sample in drawn.samples]
+    assert encoded.shape == (2, max(lengths)) and len(encoded.size_N) == sum(lengths)
+    assert encoded.place_N.tolist() == [*range(lengths[0]), *(max(lengths) + place for place in range(lengths[1]))]
+    if encoding == "rvq":
+        final = TeacherFinal(1).collate(replace(drawn, cache=cache))
+        assert final.as_coordinates and not encoded.as_coordinates and torch.equal(final.data, encoded.data)
 
 
 def test_rows_of_samples(drawn: Drawn) -> None:

@@ -1,13 +1,16 @@
 """A context of two models that need not exist."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from schemas.cache.manifest import CacheManifest
+from schemas.models.state_decoder import ArrayKey, StateDecoder
+from schemas.models.teacher_head import TeacherHead
 from trainer.alignment.vocabulary import SharedVocabulary
-from trainer.objectives.context import LossContext, StudentSize
+from trainer.objectives.context import LossContext, StudentSize, final_decoder
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,17 @@ class GivenContext:
     same_tokenizer: bool
     embedding_Vd: Any = None  # a Tensor, where the cache keeps one
     tokenizers: tuple[PreTrainedTokenizerBase, ...] = ()  # the student's, the teacher's
+    decoders: Mapping[ArrayKey, StateDecoder] = field(default_factory=dict)
+
+    @property
+    def final_head(self) -> TeacherHead | None:
+        decoder = final_decoder(self)
+        head: TeacherHead | None = self.head if decoder is None else self.head.folded(decoder)
+        return head
+
+    def without_decoders(self) -> "GivenContext":
+        """The same, of a cache whose hidden states are raw."""
+        return replace(self, decoders={})
 
     @property
     def student_tokenizer(self) -> PreTrainedTokenizerBase:

@@ -130,7 +130,7 @@ def test_value_and_gradient(switches: dict[str, Any], seed: int, rows: int, dtyp
     objective, student, batch = world(config, seed, dtype, record=SOFTCAPPED if seed == 1 else None)
     (loss,) = losses_of(objective)
     loss.chunks = replace(ON_CPU, rows=9 * rows)
-    expected, number = truth(student, batch, batch[loss.spans], loss.head, loss.hidden.layer, config)
+    expected, number = truth(student, batch, batch[loss.spans], loss.head, loss.final.layer, config)
     scalar, parts = objective(student, batch, {"sample": 4})
     wanted = config.weight * expected / 4
     assert number > 0

@@ -13,6 +13,7 @@ from jobs.extract import rebuild_index
 from schemas.cache.reader import Cache
 from schemas.models.logits import LogitTransform
 from tests.caches import build_cache, extraction, without_checksums, write_corpus
+from tests.encoded import encode_cache
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.alignment.vocabulary import canonical_pieces
 from trainer.objectives.context import CachedContext
@@ -42,6 +43,17 @@ def test_sizes_head_and_embeddings_are_the_models(made: Path) -> None:
     assert torch.equal(found.head.weight_Vd, weights["lm_head.weight"])
     assert torch.equal(found.embedding_Vd, weights["model.embed_tokens.weight"])
     assert found.head is found.head and found.vocabulary is found.vocabulary  # made once
+
+
+def test_an_encoded_cache_has_decoders_and_a_folded_head(made: Path, tmp_path: Path) -> None:
+    raw = context(made, "student")
+    assert raw.decoders == {} and raw.final_head is raw.head
+    cache = Cache(encode_cache(made / "cache", tmp_path / "cache", "rvq"))
+    found = CachedContext(cache, AutoModelForCausalLM.from_pretrained(made / "student"), raw.student_tokenizer)
+    assert list(found.decoders) == [("hidden", 1)] and found.decoders is found.decoders  # loaded once
+    assert found.head is not None and found.final_head is not None
+    decoder = found.decoders["hidden", 1]
+    assert torch.equal(found.final_head.weight_Vd, decoder.fold(found.head.weight_Vd))
 
 
 def test_tokenizers_are_compared_by_what_they_do(made: Path) -> None:

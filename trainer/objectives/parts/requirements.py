@@ -5,13 +5,23 @@ from collections.abc import Iterable
 from schemas.cache.annotator import marks_phrases
 from schemas.errors import RunError
 from schemas.models.teacher_head import TeacherHead
-from trainer.data.teacher_states import SparseTeacher, TeacherHidden, TeacherMass
-from trainer.objectives.context import LossContext
+from trainer.data.teacher_states import SparseTeacher, TeacherFinal, TeacherHidden, TeacherMass
+from trainer.objectives.context import LossContext, final_decoder
 
 
 def require_hidden(context: LossContext, layers: Iterable[int], loss: str) -> frozenset[TeacherHidden]:
     """The requests for these layers. Raises RunError if the cache lacks hidden states of one of them."""
     return frozenset(TeacherHidden(layer) for layer in _require(context, "hidden", frozenset(layers), loss))
+
+
+def require_final(context: LossContext, loss: str) -> TeacherHidden | TeacherFinal:
+    """The request for what `context.final_head` is multiplied with: final states, or their coordinates.
+
+    Raises RunError if the cache lacks the final states.
+    """
+    last = context.manifest.teacher.num_layers
+    (hidden,) = require_hidden(context, [last], loss)
+    return hidden if final_decoder(context) is None else TeacherFinal(last)
 
 
 def require_mass(context: LossContext, layers: Iterable[int], loss: str) -> frozenset[TeacherMass]:
@@ -26,12 +36,13 @@ def require_mass(context: LossContext, layers: Iterable[int], loss: str) -> froz
 
 
 def require_head(context: LossContext, loss: str, otherwise: str) -> TeacherHead:
-    """The teacher's unembedding. Raises RunError, ending in `otherwise`, if the teacher has none."""
-    if context.head is None:
-        raise RunError(
-            f"{loss} needs the teacher's logits, and {context.manifest.teacher.model} is an encoder. {otherwise}"
-        )
-    return context.head
+    """The teacher's unembedding, of states. Raises RunError, ending in `otherwise`, if the teacher has none."""
+    return _of_causal(context.head, context, loss, otherwise)
+
+
+def require_final_head(context: LossContext, loss: str, otherwise: str) -> TeacherHead:
+    """The same, of what `require_final` asks for."""
+    return _of_causal(context.final_head, context, loss, otherwise)
 
 
 def require_pooled(context: LossContext, loss: str) -> int:
@@ -77,6 +88,14 @@ def require_phrases(context: LossContext, loss: str, otherwise: str) -> None:
             f"{loss} compares phrases, and this cache was extracted with words only. "
             f"Extract into a new output with spans.annotator: english, or {otherwise}"
         )
+
+
+def _of_causal(head: TeacherHead | None, context: LossContext, loss: str, otherwise: str) -> TeacherHead:
+    if head is None:
+        raise RunError(
+            f"{loss} needs the teacher's logits, and {context.manifest.teacher.model} is an encoder. {otherwise}"
+        )
+    return head
 
 
 def _require(context: LossContext, kind: str, wanted: frozenset[int], loss: str) -> frozenset[int]:

@@ -9,10 +9,15 @@ import pytest
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.kinds.next_token import SparseRecord
 from schemas.errors import RunError
+from schemas.models.decoders.int8 import Int8Decoder
+from schemas.models.decoders.rvq import RVQDecoder
+from tests.schemas.models.naive_rvq import handmade_tables
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.world import D_T, L_T, make_context
-from trainer.data.teacher_states import SparseTeacher, TeacherHidden, TeacherMass
+from trainer.data.teacher_states import SparseTeacher, TeacherFinal, TeacherHidden, TeacherMass
 from trainer.objectives.parts.requirements import (
+    require_final,
+    require_final_head,
     require_head,
     require_hidden,
     require_mass,
@@ -46,6 +51,19 @@ def test_what_is_there_is_given() -> None:
     require_phrases(context, "mta", "")
 
 
+def test_final_states_are_asked_for_as_coordinates_where_they_have_any() -> None:
+    context = make_context(same=True)
+    assert require_final(context, "kd") == TeacherHidden(L_T)
+    assert require_final_head(context, "kd", "") is context.head
+    tables = handmade_tables(0, width=D_T, stages=3)
+    encoded = replace(context, decoders={("hidden", L_T): RVQDecoder(tables), ("hidden", 2): RVQDecoder(tables)})
+    assert require_final(encoded, "kd") == TeacherFinal(L_T)
+    assert require_final_head(encoded, "kd", "").weight_Vd.shape[1] == len(tables.kept_K) + 1
+    codes = replace(context, decoders={("hidden", L_T): Int8Decoder(Int8Decoder.values(), D_T)})
+    assert require_final(codes, "kd") == TeacherHidden(L_T)
+    assert require_final_head(codes, "kd", "") is context.head
+
+
 REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     "hidden": (
         lambda: require_hidden(make_context(hidden=[3, 1]), [9, 3], "sra"),
@@ -69,6 +87,15 @@ REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "head": (
         lambda: require_head(make_context(kind="encoder"), "kd", "Use mta"),
+        "kd needs the teacher's logits, and tiny is an encoder. Use mta",
+    ),
+    "final states": (
+        lambda: require_final(make_context(hidden=[3]), "kd"),
+        "kd needs the teacher's hidden layers 9; the cache holds 3. "
+        "Extract into a new output with states.hidden: [3, 9]",
+    ),
+    "final head": (
+        lambda: require_final_head(make_context(kind="encoder"), "kd", "Use mta"),
         "kd needs the teacher's logits, and tiny is an encoder. Use mta",
     ),
     "pooled": (
