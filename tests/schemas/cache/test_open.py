@@ -86,7 +86,7 @@ def test_the_readme_unpacks_distributions(tmp_path: Path, proposal: float) -> No
     """Its functions as they stand there, over Zarr's arrays, against our own reader. The kinds' layouts have no other
     definition: what the functions give is what the format means."""
     tiny_llama(tmp_path / "teacher", tiny_tokenizer(tmp_path / "teacher", "bpe", 300), hidden=8, layers=1, heads=2)
-    corpus = write_corpus(tmp_path / "corpus.jsonl", TEXTS[:3])
+    corpus = write_corpus(tmp_path / "corpus.jsonl", TEXTS[:12])
     states = {"hidden": [], "mass": [], "top_k": {"k": 5}, "sampled": {"draws": 70, "proposal": proposal}}
     batching = {"unit_tokens": 1000}
     config = extraction(tmp_path / "cache", tmp_path / "teacher", corpus, states=states, batching=batching)
