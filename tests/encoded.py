@@ -26,17 +26,27 @@ Encode = Callable[[Tensor], Values]  # of states [N, d] in float32
 
 
 def encode_cache(
-    raw: Path, folder: Path, encoding: str, price: float = 1e-4, stages: float = 0.4, worst: float = 0.0
+    raw: Path,
+    folder: Path,
+    encoding: str,
+    price: float = 1e-4,
+    stages: float = 0.4,
+    inner_stages: float = 0.4,
+    worst: float = 0.0,
 ) -> Path:
     """The cache `raw` with every layer of hidden states in `encoding`, in `folder`.
 
-    Of rvq, `stages` per component are learnt of the cache's own first rows; a byte costs `price`, and about the
-    `worst` share of the rows are kept raw.
+    Of rvq, so many stages per component are learnt of the cache's own first rows, in the final layer and in inner ones;
+    a byte costs `price`, and about the `worst` share of the rows are kept raw.
     """
     cache = Cache(raw)
     shutil.copytree(raw / "teacher", folder / "teacher")
     if encoding == "rvq":
-        encoders = {array.layer: _learn(cache, array, price, stages, worst) for array in cache.arrays_of("hidden")}
+        last = cache.manifest.teacher.num_layers
+        encoders = {
+            array.layer: _learn(cache, array, price, stages if array.layer == last else inner_stages, worst)
+            for array in cache.arrays_of("hidden")
+        }
         for layer, encoder in encoders.items():
             write_tables(folder, tensors_of(encoder.tables), layer)
         return write_encoded(cache, folder, encoding, {layer: _by(encoder) for layer, encoder in encoders.items()})

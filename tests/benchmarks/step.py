@@ -43,12 +43,12 @@ OBJECTIVES: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def texts(count: int, seed: int) -> list[str]:
-    """Sentences of 9,000 pseudo-words with Zipf's frequencies: enough to fill a vocabulary of 8,192."""
+def texts(count: int, seed: int, vocabulary: int = VOCABULARY) -> list[str]:
+    """Sentences of pseudo-words with Zipf's frequencies, more of them than the vocabulary has tokens."""
     random = np.random.default_rng(seed)
     syllables = [a + b + c for a in "bdfgklmnprstvz" for b in "aeiou" for c in ("", "n", "r", "s")]
     spell = np.random.default_rng(0)
-    words = ["".join(spell.choice(syllables, spell.integers(1, 4))) for _ in range(9000)]
+    words = ["".join(spell.choice(syllables, spell.integers(1, 4))) for _ in range(9000 * vocabulary // VOCABULARY)]
     odds = 1 / np.arange(2, len(words) + 2)
     return [" ".join(random.choice(words, 300, p=odds / odds.sum())) + "." for _ in range(count)]
 
@@ -59,7 +59,7 @@ def tokenizer(folder: Path, vocabulary: int, seed: int) -> PreTrainedTokenizerFa
     raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     raw.train_from_iterator(
-        texts(400, seed),
+        texts(400 * vocabulary // VOCABULARY, seed, vocabulary),
         trainers.BpeTrainer(
             vocab_size=vocabulary, initial_alphabet=alphabet, special_tokens=["</s>"], show_progress=False
         ),
@@ -69,16 +69,22 @@ def tokenizer(folder: Path, vocabulary: int, seed: int) -> PreTrainedTokenizerFa
     return fast
 
 
-def make_cache(folder: Path, more_states: Mapping[str, Any] = {}, keep_embeddings: bool = False) -> Path:
+def make_cache(
+    folder: Path,
+    more_states: Mapping[str, Any] = {},
+    keep_embeddings: bool = False,
+    width: int = 288,
+    vocabulary: int = VOCABULARY,
+) -> Path:
     """What SRA and MTA read, of a teacher with random weights, and what else is asked for."""
     torch.manual_seed(0)
-    size = {"hidden_size": 288, "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 6}
-    LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=512, **size)).save_pretrained(
+    size = {"hidden_size": width, "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 6}
+    LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, max_position_embeddings=512, **size)).save_pretrained(
         folder / "teacher"
     )
-    tokenizer(folder / "teacher", VOCABULARY, seed=1)
-    tokenizer(folder / "other", VOCABULARY, seed=2)
-    corpus = write_corpus(folder / "corpus.jsonl", texts(96, seed=3))
+    tokenizer(folder / "teacher", vocabulary, seed=1)
+    tokenizer(folder / "other", vocabulary, seed=2)
+    corpus = write_corpus(folder / "corpus.jsonl", texts(96, 3, vocabulary))
     states = {"hidden": [3, 4, 6], "mass": [6], "dtype": "bfloat16", **more_states}
     batching = {"unit_tokens": 8192, "batch_tokens": 4096}
     teacher: dict[str, Any] = {"model": str(folder / "teacher"), "max_tokens": TOKENS, "threads": 2}
@@ -89,21 +95,28 @@ def make_cache(folder: Path, more_states: Mapping[str, Any] = {}, keep_embedding
 
 
 def make_loop(
-    folder: Path, objective: list[dict[str, Any]], tokenizer_name: str, threads: int, keep_freed: bool = True
+    folder: Path,
+    objective: list[dict[str, Any]],
+    tokenizer_name: str,
+    threads: int,
+    keep_freed: bool = True,
+    cache_name: str = "cache",
+    vocabulary: int = VOCABULARY,
+    batch: int = BATCH,
 ) -> Loop:
     """A run that is set up and about to take its first step, in a process that is as `stillroom train` has it."""
     torch.set_num_threads(threads)
     if keep_freed:
         keep_freed_memory()
     architecture = {"model_type": "llama", "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4}
-    architecture |= {"num_attention_heads": 4, "vocab_size": VOCABULARY, "max_position_embeddings": 512}
+    architecture |= {"num_attention_heads": 4, "vocab_size": vocabulary, "max_position_embeddings": 512}
     config = TrainingConfig.model_validate(
         {
-            "cache": folder / "cache",
+            "cache": folder / cache_name,
             "output": folder / "runs",
             "student": {"architecture": architecture, "tokenizer": tokenizer_name, "max_tokens": TOKENS},
             "objective": objective,
-            "batch_size": BATCH,
+            "batch_size": batch,
             "steps": 1000,
             "threads": threads,
         }
