@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from pipeline.encoding.measure import Head, centred_cosine, geometry_error, kl_divergence
-from schemas.cache.encoding_cost import EncodingCost
+from schemas.cache.encoding_cost import EncodingCost, describe_divergences, rounded
 from schemas.models.state_decoder import StateDecoder
 
 COMPARED = 3072  # rows: 1,024 spans
 LEAST_PREDICTED = 256  # rows whose predictions are compared,
 PREDICTED = 256  # or one of so many: with a large vocabulary, a hundred as dear as the whole forward pass
-DIGITS = 5
 
 
 def measure_cost(
@@ -24,7 +23,7 @@ def measure_cost(
     Which rows are decoded follows from their number alone.
     """
     raw = 0 if decoder.raw_size is None else int((size_N == decoder.raw_size).sum())
-    cost = EncodingCost(rows=len(true_Nd), raw=raw, bits=_rounded(8 * len(data) / max(1, true_Nd.numel())), measured=0)
+    cost = EncodingCost(rows=len(true_Nd), raw=raw, bits=rounded(8 * len(data) / max(1, true_Nd.numel())), measured=0)
     if not len(true_Nd):
         return cost
     near = torch.arange(min(COMPARED, len(true_Nd)), device=data.device)
@@ -32,8 +31,8 @@ def measure_cost(
     mean_d = near_Rd.mean(0)
     found: dict[str, float] = {
         "measured": len(near),
-        "cosine": _rounded(float(centred_cosine(near_Rd, decoded_Rd, mean_d).mean())),
-        "geometry": _rounded(geometry_error(near_Rd, decoded_Rd, mean_d)),
+        "cosine": rounded(float(centred_cosine(near_Rd, decoded_Rd, mean_d).mean())),
+        "geometry": rounded(geometry_error(near_Rd, decoded_Rd, mean_d)),
     }
     if head is not None:
         found |= _predictions(true_Nd, data, size_N, decoder, head)
@@ -45,12 +44,7 @@ def _predictions(true_Nd: Tensor, data: Tensor, size_N: Tensor, decoder: StateDe
     apart = torch.arange(0, len(true_Nd), step, device=data.device)
     true_Rd = true_Nd[apart.to(true_Nd.device)].to(data.device).float()
     kl_R = kl_divergence(true_Rd, _decode(data, size_N, apart, decoder), head).double()
-    return {
-        "predicted": len(apart),
-        "kl_mean": _rounded(float(kl_R.mean())),
-        "kl_p99": _rounded(float(kl_R.quantile(0.99))),
-        "kl_worst": _rounded(float(kl_R.max())),
-    }
+    return describe_divergences(kl_R.cpu().numpy())
 
 
 def _decode(data: Tensor, size_N: Tensor, row_R: Tensor, decoder: StateDecoder) -> Tensor:
@@ -60,8 +54,3 @@ def _decode(data: Tensor, size_N: Tensor, row_R: Tensor, decoder: StateDecoder) 
     before_R = size_R.cumsum(0) - size_R
     place = torch.arange(int(size_R.sum()), device=data.device) + torch.repeat_interleave(start_R - before_R, size_R)
     return decoder.states(data[place], size_R)
-
-
-def _rounded(number: float) -> float:
-    """To DIGITS digits: further ones are noise, and nobody reads them."""
-    return float(f"{number:.{DIGITS}g}")

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pipeline.corpus.sample import AnnotatedSample
 from schemas.cache.arrays import ArrayRecord, by_kind
+from schemas.cache.encoding_cost import EncodingCost
 from schemas.cache.states import Values
 from schemas.cache.teacher import TeacherRecord
 from schemas.errors import ConfigError
@@ -56,9 +57,11 @@ class Maker(ABC):
         """The arrays of plain numbers that it makes: its kind's own, unless `pack` makes those of them."""
         return self.arrays
 
-    def pack(self, made: Mapping[str, np.ndarray], teacher: TeacherRecord) -> Mapping[str, Values]:
-        """Its kind's arrays, as their codecs take them, of a unit's rows of what it makes; both by path."""
-        return {array.path: made[array.path] for array in self.arrays}
+    def pack(
+        self, made: Mapping[str, np.ndarray], teacher: TeacherRecord
+    ) -> tuple[Mapping[str, Values], Mapping[str, EncodingCost]]:
+        """Its kind's arrays, as their codecs take them, of a unit's rows of what it makes; what they lose. By path."""
+        return {array.path: made[array.path] for array in self.arrays}, {}
 
     @property
     def hidden_layers(self) -> frozenset[int]:

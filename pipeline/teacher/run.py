@@ -35,6 +35,7 @@ from pipeline.teacher.record import find_embedding
 from pipeline.teacher.wanted import WantedStates
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.dtypes import STORED
+from schemas.cache.encoding_cost import EncodingCost
 from schemas.cache.states import Values
 from schemas.cache.token_rows import count_rows, row_positions
 from schemas.configs.extraction import TeacherConfig
@@ -154,9 +155,14 @@ class Teacher:
                 raise ResourceError(_too_large(samples[error.index], error)) from error
         return stored
 
-    def pack(self, made: Mapping[str, np.ndarray]) -> dict[str, Values]:
-        """The arrays of a shard by path, as their codecs take them, of what `run` gave."""
-        return {path: values for maker in self._all_makers for path, values in maker.pack(made, self.record).items()}
+    def pack(self, made: Mapping[str, np.ndarray]) -> tuple[dict[str, Values], dict[str, EncodingCost]]:
+        """The arrays of a shard by path, as their codecs take them, of what `run` gave; and what packing lost."""
+        arrays, costs = dict[str, Values](), dict[str, EncodingCost]()
+        for maker in self._all_makers:
+            packed, lost = maker.pack(made, self.record)
+            arrays |= packed
+            costs |= lost
+        return arrays, costs
 
     def _run_batch(self, samples: list[AnnotatedSample]) -> Iterator[tuple[ArrayRecord, Tensor]]:
         """Every array with its rows for one batch, [N, width], [N] or [B, width], on the CPU and as it is stored."""

@@ -172,7 +172,8 @@ class TeacherWorker:
                 )
                 forward_seconds = time.monotonic() - started
             started = time.monotonic()
-            stored, costs = self._unit_encoder().encode(teacher.pack(made))
+            packed, packing = teacher.pack(made)
+            stored, encoding = self._unit_encoder().encode(packed)
             record = write_shard(
                 job.cache,
                 unit.number,
@@ -183,7 +184,7 @@ class TeacherWorker:
                 unit.counts.overlong,
                 self._owner,
                 halved,
-                costs,
+                packing | encoding,
             )
         finally:
             self._batches.pop(unit.number, None)

@@ -2,9 +2,12 @@
 
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
 from schemas.strict import Strict
+
+DIGITS = 5  # further ones are noise, and nobody reads them
 
 
 class EncodingCost(Strict):
@@ -29,3 +32,18 @@ class EncodingCost(Strict):
     """Its 99th percentile."""
     kl_worst: float | None = None
     """Its maximum."""
+
+
+def describe_divergences(kl_R: np.ndarray) -> dict[str, float]:
+    """`predicted` and what follows it, of the divergence of each row, at least one."""
+    return {
+        "predicted": len(kl_R),
+        "kl_mean": rounded(float(kl_R.mean())),
+        "kl_p99": rounded(float(np.quantile(kl_R, 0.99))),
+        "kl_worst": rounded(float(kl_R.max())),
+    }
+
+
+def rounded(number: float) -> float:
+    """To DIGITS digits."""
+    return float(f"{number:.{DIGITS}g}")

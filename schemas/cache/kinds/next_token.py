@@ -15,6 +15,7 @@ from pydantic import Field
 
 from schemas.cache.arrays import ArrayRecord, StateKind, StoredStates
 from schemas.cache.dtypes import Dtype
+from schemas.cache.encoding_cost import EncodingCost
 from schemas.cache.ragged import RaggedRows
 from schemas.cache.teacher import TeacherRecord
 from schemas.errors import CacheError, ConfigError
@@ -103,6 +104,12 @@ class NextToken(StateKind[Settings]):
             ids_Nn, values_Nm = values
             return ids_Nn, values_Nm
         return self.unpack_rows(*values, record=record, teacher=teacher)
+
+    def find_loss(
+        self, plain: Sequence[np.ndarray], packed: Sequence[Any], record: SparseRecord, teacher: TeacherRecord
+    ) -> EncodingCost | None:
+        """What packing lost of at least one row, for the first of `parts`; None if that is nothing to speak of."""
+        return None
 
     @abstractmethod
     def unpack_rows(self, *values: Any, record: SparseRecord, teacher: TeacherRecord) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from schemas.bounds import Entries, Temperature
 from schemas.cache.arrays import ArrayRecord
+from schemas.cache.encoding_cost import EncodingCost, describe_divergences, rounded
 from schemas.cache.kinds.next_token import TOLERANCE, NextToken, SparseRecord
 from schemas.cache.packed_ids import pack_ids, packed_bytes, unpack_ids
 from schemas.cache.packed_logprobs import pack_logprobs, unpack_logprobs
@@ -65,6 +66,21 @@ class TopK(NextToken[TopKConfig]):
         ids_Nk, values_Nk = (np.take_along_axis(array, order_Nk, 1) for array in (ids_Nn, values_Nm))
         codes_Nk, scales_N2 = pack_logprobs(values_Nk, values_Nm[:, -1])
         return pack_ids(ids_Nk, teacher.vocab_size), codes_Nk, scales_N2
+
+    def find_loss(
+        self, plain: Sequence[np.ndarray], packed: Sequence[Any], record: SparseRecord, teacher: TeacherRecord
+    ) -> EncodingCost:
+        """KL between the k + 1 events that were made and those that are read, of every row; bits per event."""
+        ids_Nk, values_NE = plain
+        found_ids_Nk, found_NE = self.unpack(packed, record, teacher)
+        order_Nk = np.argsort(ids_Nk, axis=1)
+        assert np.array_equal(np.take_along_axis(ids_Nk, order_Nk, 1), found_ids_Nk)
+        true_NE = np.concatenate([np.take_along_axis(values_NE, order_Nk, 1), values_NE[:, -1:]], 1).astype(np.float64)
+        kl_N = (np.exp(true_NE) * (true_NE - found_NE)).sum(1)
+        bits = 8 * sum(values.nbytes for values in packed) / true_NE.size
+        return EncodingCost.model_validate(
+            {"rows": len(kl_N), "raw": 0, "bits": rounded(bits), "measured": 0, **describe_divergences(kl_N)}
+        )
 
     def unpack_rows(self, *values: Any, record: SparseRecord, teacher: TeacherRecord) -> tuple[np.ndarray, np.ndarray]:
         """Ids [N, k], ascending, and log-probabilities [N, k + 1]."""

@@ -20,6 +20,7 @@ from schemas.cache.kinds.sampled import SampledConfig
 from schemas.cache.kinds.top_k import TopKConfig
 from schemas.cache.packed_ids import pack_ids, packed_bytes, unpack_ids
 from schemas.cache.reader import Cache
+from schemas.cache.shard import read_shard
 from schemas.configs.states import StatesConfig
 from schemas.errors import CacheError, ConfigError, ModelError
 from schemas.models.logits import LogitTransform
@@ -168,6 +169,8 @@ def test_a_cache_of_distributions_alone(made: Path, llama: Path) -> None:
         "top_k": SparseRecord(temperature=2.0, entries=6),
         "sampled": SparseRecord(temperature=1.0, entries=9, proposal=0.8, seed=4),
     }
+    lost = read_shard(made / "shards/00000", cache.manifest.fingerprint).costs
+    assert list(lost) == ["top_k/ids"] and 0 <= (lost["top_k/ids"].kl_mean or 0) < 1e-4
     model = tf.AutoModelForCausalLM.from_pretrained(llama)
     tokenizer = tf.AutoTokenizer.from_pretrained(llama)
     text_tokenizer = StudentTokenizer(tokenizer, 96, append_eos=True)

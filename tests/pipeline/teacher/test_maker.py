@@ -46,8 +46,9 @@ def test_what_is_made_is_stored_as_it_is_unless_a_maker_packs_it() -> None:
     (maker,) = build_makers(arrays, {})
     assert maker.makes == arrays
     made = {path: np.zeros((2, 4), np.float32) for path in ("hidden/0", "hidden/3", "mass/2")}
-    packed = maker.pack(made, TEACHER)
+    packed, lost = maker.pack(made, TEACHER)
     assert list(packed) == ["hidden/0", "hidden/3"] and all(packed[path] is made[path] for path in packed)
+    assert lost == {}
 
 
 def test_a_kind_that_nobody_makes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from pipeline.teacher.maker import build_makers
 from pipeline.teacher.packing import PackedMaker
 from schemas.cache.arrays import KINDS
 from schemas.cache.kinds.next_token import NextToken, SparseRecord
+from schemas.cache.packed_ids import packed_bytes
 from schemas.cache.ragged import RaggedRows
 from schemas.cache.teacher import TeacherRecord
 
@@ -33,7 +34,7 @@ def unpacked(name: str, record: SparseRecord, ids: torch.Tensor, values: torch.T
     assert isinstance(kind, NextToken)
     paths = [array.path for array in maker.makes]
     made: dict[str, Any] = dict(zip(paths, (ids.int().numpy(), values.float().numpy()), strict=True))
-    packed = maker.pack(made, TEACHER)
+    packed, _ = maker.pack(made, TEACHER)
     assert list(packed) == [array.path for array in maker.arrays]
     return kind.unpack(list(packed.values()), record, TEACHER)
 
@@ -85,6 +86,27 @@ def test_unpacked_log_probabilities_diverge_by_next_to_nothing(k: int) -> None:
     assert np.exp(found.astype(np.float64)).sum(1) == pytest.approx(1, abs=1e-6)
 
 
+def test_what_packing_loses_is_said() -> None:
+    """In nats, of every row; nothing of draws."""
+    torch.manual_seed(0)
+    logp_RV = (3 * torch.randn(300, VOCABULARY)).log_softmax(1)
+    ids_Rk, values_RE = top_k(logp_RV, 12)
+    record = SparseRecord(temperature=1.0, entries=12)
+    made = {"top_k/ids": ids_Rk.int().numpy(), "top_k/logprobs": values_RE.numpy()}
+    _, lost = maker_of("top_k", record).pack(made, TEACHER)
+    _, found = unpacked("top_k", record, ids_Rk, values_RE)
+    true_RE = torch.cat([values_RE.gather(1, ids_Rk.argsort(1)), values_RE[:, -1:]], 1).double().numpy()
+    kl_R = np.sort((np.exp(true_RE) * (true_RE - found)).sum(1))
+    (cost,) = lost.values()
+    assert list(lost) == ["top_k/ids"] and (cost.rows, cost.raw, cost.predicted) == (300, 0, 300)
+    assert cost.kl_mean == pytest.approx(kl_R.mean(), rel=1e-4) and cost.kl_worst == pytest.approx(kl_R[-1], rel=1e-4)
+    assert kl_R[295] <= (cost.kl_p99 or 0) <= kl_R[297] * 1.0001
+    assert cost.bits == pytest.approx(8 * (packed_bytes(12, VOCABULARY) + 12 + 4) / 13, rel=1e-4)
+    drawn = SparseRecord(temperature=1.0, entries=5, proposal=0.8, seed=0)
+    made = {"sampled/ids": np.ones((2, 5), np.int32), "sampled/weights": np.ones((2, 5), np.float32)}
+    assert maker_of("sampled", drawn).pack(made, TEACHER)[1] == {}
+
+
 def test_a_unit_without_tokens_packs_into_nothing() -> None:
     for name, record in (
         ("top_k", SparseRecord(temperature=1.0, entries=3)),
@@ -92,5 +114,7 @@ def test_a_unit_without_tokens_packs_into_nothing() -> None:
     ):
         maker = maker_of(name, record)
         made: dict[str, Any] = {a.path: np.empty((0, a.width or 1), a.dtype) for a in maker.makes}
-        for values in maker.pack(made, TEACHER).values():
+        packed, lost = maker.pack(made, TEACHER)
+        assert lost == {}
+        for values in packed.values():
             assert len(values) == 0 and isinstance(values, RaggedRows if name == "sampled" else np.ndarray)
