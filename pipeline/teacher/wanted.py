@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from schemas.cache.arrays import KINDS, ArrayRecord
 from schemas.cache.encoding import EncodingRecord
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.teacher import TeacherRecord
+from schemas.cache.token_rows import KeptRows
 from schemas.configs.states import StatesConfig, asked_kinds
 from schemas.errors import ConfigError
 from schemas.strict import Strict
@@ -20,7 +20,7 @@ class WantedStates:
     teacher: TeacherRecord
     arrays: Sequence[ArrayRecord]
     records: Mapping[str, Strict]  # how states are made, by the name of their kind, of the kinds that say it
-    rows: Literal["all", "targets"] = "all"  # which tokens the arrays are of that follow a subset
+    rows: KeptRows = "all"  # which tokens the arrays are of that follow a subset
 
     @classmethod
     def of_config(cls, states: StatesConfig, teacher: TeacherRecord) -> "WantedStates":

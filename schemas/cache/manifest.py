@@ -9,6 +9,7 @@ from schemas.cache.arrays import KINDS, ArrayRecord, by_kind
 from schemas.cache.codec import CODECS
 from schemas.cache.records import nest_records, read_records, record_fields
 from schemas.cache.teacher import TeacherRecord
+from schemas.cache.token_rows import KeptRows
 from schemas.errors import CacheError
 from schemas.storage.fingerprint import differences, fingerprint
 from schemas.storage.record import read_record
@@ -59,7 +60,7 @@ class CacheManifest(_WithRecords):
     corpus: CorpusRecord
     units: Annotated[int, Field(ge=1, le=2**31 - 1, description="Shards that a complete cache has.")]
     rows: Annotated[
-        Literal["all", "targets"],
+        KeptRows,
         Field(description="Tokens that have rows of hidden states and next-token distributions."),
     ] = "all"
     provenance: Annotated[

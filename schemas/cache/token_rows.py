@@ -6,10 +6,13 @@ of the sequence. All others can be left out: on instructions about half.
 Shapes: T tokens, N rows, R ranges [start, end) of token positions.
 """
 
+from typing import Literal
+
 import numpy as np
 
 from schemas.cache.targets import ends_inside
 
+KeptRows = Literal["all", "targets"]
 NO_ROWS = np.empty((0, 2), np.int32)
 
 

@@ -1,13 +1,14 @@
 """The section `states`: which of the teacher's states are kept. Every kind of states brings its own field."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import create_model
 
 from schemas.cache.arrays import KINDS, StateKind
 from schemas.cache.dtypes import Dtype
 from schemas.cache.encoding import EncodingConfig, Preset
+from schemas.cache.token_rows import KeptRows
 from schemas.strict import Strict
 
 
@@ -19,7 +20,7 @@ class _States(Strict):
     encoding: Preset | EncodingConfig | None = None
     """How exactly hidden states are kept: exact; careful, small or tiny, about 1/4, 1/8 and 1/16 of bfloat16; or what
     may be lost. Left out: small, and exact if `dtype` is not bfloat16."""
-    rows: Literal["all", "targets"] = "all"
+    rows: KeptRows = "all"
     """Which tokens have rows of hidden states and next-token distributions: all, or the targets, the token before each
     and the last, which is what kd, sra and most other losses read. Masses and embeddings do not change."""
 

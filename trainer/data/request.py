@@ -19,7 +19,7 @@ from schemas.cache.arrays import ArrayRecord
 from schemas.cache.ragged import RaggedRows, concatenate
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
-from schemas.cache.token_rows import row_positions
+from schemas.cache.token_rows import every_row, row_positions
 from schemas.errors import RunError
 from trainer.alignment.student_text import StudentText
 from trainer.data.encoded_states import EncodedStates, gather_rows
@@ -37,10 +37,11 @@ class Drawn:
     texts: Sequence[StudentText]
 
     def states(self, array: ArrayRecord, dtype: torch.dtype = torch.float32) -> Tensor:
-        """[B, T] or [B, T, width] of an array with a row per token, and 0 on padding: the one copy on the way from
-        disk to model."""
+        """[B, T] or [B, T, width] of an array with a row per token; 0 on padding and where a token has no row. The one
+        copy on the way from disk to model."""
         longest = max(len(sample.token_ids) for sample in self.samples)
-        return self._rows(array, longest, dtype)
+        ranges = [sample.token_rows if array.follows_subset else every_row(longest) for sample in self.samples]
+        return self._rows(array, longest, dtype, ranges)
 
     def rows(self, array: ArrayRecord) -> Any:
         """The rows of all samples, one after the other, as they lie in the cache: an array, or RaggedRows."""
@@ -65,16 +66,21 @@ class Drawn:
 
     def sample_states(self, array: ArrayRecord) -> Tensor:
         """[B, width] of an array with a row per sample."""
-        return self._rows(array, 1, torch.float32)[:, 0]
+        return self._rows(array, 1, torch.float32, [every_row(1)] * len(self.positions))[:, 0]
 
-    def _rows(self, array: ArrayRecord, longest: int, dtype: torch.dtype) -> Tensor:
+    def _rows(self, array: ArrayRecord, longest: int, dtype: torch.dtype, ranges_of: Sequence[np.ndarray]) -> Tensor:
+        """Each sample's rows, put where its ranges say."""
         shape = (len(self.positions), longest) if array.width is None else (len(self.positions), longest, array.width)
         states = torch.zeros(shape, dtype=dtype)
-        for row, position in enumerate(self.positions):
+        for row, (position, ranges) in enumerate(zip(self.positions, ranges_of, strict=True)):
             values = torch.from_numpy(self.cache.states(position, [array])[0])
             if array.dtype == "bfloat16":
                 values = values.view(torch.bfloat16)
-            states[row, : len(values)] = values
+            first = 0
+            for start, end in ranges.tolist():  # one after another: each is a slice, which copies at memory's speed
+                part = values[first : first + end - start]
+                states[row, start : start + len(part)] = part
+                first += len(part)
         return states
 
 
@@ -83,6 +89,10 @@ class BatchRequest(ABC, Generic[T_co]):
 
     def require(self, cache: Cache) -> None:
         """Raises CacheError if `cache` cannot answer."""
+
+    def reads_everywhere(self) -> str | None:
+        """What of `states.rows` it reads at tokens that are no targets and do not predict one; None for nothing."""
+        return None
 
     @abstractmethod
     def collate(self, drawn: Drawn) -> T_co:

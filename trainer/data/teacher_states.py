@@ -3,7 +3,7 @@
 Shapes: B samples, T teacher tokens, n entries of a stored distribution, d_T wide.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from schemas.cache.arrays import KINDS
 from schemas.cache.kinds.next_token import NextToken
 from schemas.cache.reader import Cache
+from schemas.cache.token_rows import KeptRows
 from schemas.models.state_decoder import DECODERS
 from trainer.data.on_device import OnDevice
 from trainer.data.request import BatchRequest, Drawn
@@ -19,13 +20,18 @@ from trainer.data.request import BatchRequest, Drawn
 
 @dataclass(frozen=True)
 class TeacherHidden(BatchRequest[Tensor]):
-    """[B, T, d_T], the hidden states of one layer; 0 on padding."""
+    """[B, T, d_T], the hidden states of one layer; 0 on padding and where a token has no row."""
 
     layer: int
+    rows: KeptRows = field(default="all", compare=False, repr=False)  # what is read; the answer is the same
 
     def require(self, cache: Cache) -> None:
         """Raises CacheError if the cache does not keep this layer."""
         cache.array("hidden", self.layer)
+
+    def reads_everywhere(self) -> str | None:
+        """The states of its layer, unless it reads rows of targets alone."""
+        return f"hidden states of layer {self.layer}" if self.rows == "all" else None
 
     def collate(self, drawn: Drawn) -> Any:
         """[B, T, d_T] float32, or `EncodedStates`, which are decoded to that before a loss reads them."""
@@ -41,10 +47,15 @@ class TeacherFinal(BatchRequest[Tensor]):
     """
 
     layer: int
+    rows: KeptRows = field(default="all", compare=False, repr=False)  # what is read; the answer is the same
 
     def require(self, cache: Cache) -> None:
         """Raises CacheError if the cache does not keep this layer."""
         cache.array("hidden", self.layer)
+
+    def reads_everywhere(self) -> str | None:
+        """The states of its layer, unless it reads rows of targets alone."""
+        return f"hidden states of layer {self.layer}" if self.rows == "all" else None
 
     def collate(self, drawn: Drawn) -> Any:
         """`EncodedStates`, which are decoded to coordinates before a loss reads them."""
@@ -84,13 +95,19 @@ class SparseTeacher(BatchRequest[SparseLogits]):
     """A stored next-token distribution."""
 
     kind: str
+    rows: KeptRows = field(default="all", compare=False, repr=False)  # what is read; the answer is the same
 
     def require(self, cache: Cache) -> None:
         """Raises CacheError if the cache does not keep distributions of this kind."""
         cache.arrays_of(self.kind)
 
+    def reads_everywhere(self) -> str | None:
+        """Its distributions, unless it reads rows of targets alone."""
+        return f"{self.kind} distributions" if self.rows == "all" else None
+
     def collate(self, drawn: Drawn) -> SparseLogits:
-        """Ids [B, T, n], and values [B, T, n], or [B, T, n + 1] with a tail; 0 on padding. Unpacks 2 to 5 microseconds
+        """Ids [B, T, n], and values [B, T, n], or [B, T, n + 1] with a tail; 0 on padding and where a
+        token has no row. Unpacks 2 to 5 microseconds
         per token."""
         manifest, kind = drawn.cache.manifest, KINDS[self.kind]
         assert isinstance(kind, NextToken)

@@ -134,7 +134,7 @@ class ALM(Loss):
         super().__init__(config)
         self.config, self.divisor = config, "sample"
         self.head = require_final_head(context, "alm", "Use mta, or sra with span_kd: 0")
-        self.final = require_final(context, "alm")
+        self.final = require_final(context, "alm", "targets")
         self.spans = Spans("aligned", "response")
         self.requests = frozenset([StudentLogits(), self.spans, self.final])
         boundaries: tuple[Tensor | None, Tensor | None] = (None, None)

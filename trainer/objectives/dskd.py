@@ -152,11 +152,11 @@ class DSKD(Loss):
 
     @staticmethod
     def _last_layers(context: LossContext) -> tuple[TeacherHidden, StudentHidden]:
-        return TeacherHidden(context.manifest.teacher.num_layers), StudentHidden(context.student.layers)
+        return TeacherHidden(context.manifest.teacher.num_layers, "targets"), StudentHidden(context.student.layers)
 
     def _requests(self, context: LossContext) -> frozenset[Request]:
         requests: set[Request] = {StudentLogits(), StudentUnembedding()}
-        requests |= require_hidden(context, [self.hidden.layer], "dskd")
+        requests |= require_hidden(context, [self.hidden.layer], "dskd", "targets")
         requests.add(SameTokenPositions() if self.same_tokenizer else StudentEmbedding())
         if self.config.teacher_space > 0:
             requests.add(self.student_hidden)

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from schemas.cache.token_rows import KeptRows
 from schemas.configs.losses.fdd import FDDConfig
 from schemas.errors import RunError
 from schemas.models.logits import LogitTransform
@@ -162,6 +163,8 @@ class FDD(Loss):
     `dynamics` is both, weighted, and what is learned from; `trajectory` and `derivative` are only reported.
     """
 
+    narrower = "set fdd.positions: response"
+
     def __init__(self, config: FDDConfig, context: LossContext):
         super().__init__(config)
         self.config, self.divisor = config, "pair" if config.positions == "response" else "shared"
@@ -175,9 +178,11 @@ class FDD(Loss):
             raise RunError("fdd: one key layer alone does not change. Give student_layers two, or set derivative: 0")
         self.last, self.student_logits = context.student.layers, context.student.logits
         teacher_layers, last = [teacher for _, teacher in self.key_layers], context.manifest.teacher.num_layers
-        require_hidden(context, teacher_layers, "fdd")
+        rows: KeptRows = "targets" if config.positions == "response" else "all"
+        require_hidden(context, teacher_layers, "fdd", rows)
         self.of_teacher = [
-            require_final(context, "fdd") if layer == last else TeacherHidden(layer) for layer in teacher_layers
+            require_final(context, "fdd", rows) if layer == last else TeacherHidden(layer, rows)
+            for layer in teacher_layers
         ]
         self.heads = [self.final_head if layer == last else self.head for layer in teacher_layers]
         inner = (StudentHidden(student) for student, _ in self.key_layers if student != self.last)

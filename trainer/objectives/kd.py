@@ -98,10 +98,10 @@ class KD(Carrier):
         require_same_tokenizer(context, "kd", OTHERWISE)
         if config.logits == "exact":
             self.head = require_final_head(context, "kd", "Use sra with span_kd: 0")
-            self.final = require_final(context, "kd")
+            self.final = require_final(context, "kd", "targets")
             of_teacher: frozenset[Request] = frozenset([self.final])
         else:
-            self.stored = SparseTeacher(config.logits)
+            self.stored = SparseTeacher(config.logits, "targets")
             of_teacher = frozenset([require_sparse(context, self.stored, config.temperature, "kd")])
         self.requests = frozenset([StudentLogits(), SameTokenPositions(), *of_teacher])
         self.carries = config.logits == "exact" and config.divergence == "forward_kl"

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -33,6 +33,7 @@ class Loss(nn.Module, ABC):
     weight: float
     divisor: Divisor  # each term is a sum, which the objective divides by the count of these
     requests: frozenset[Request]  # what `forward` reads, of the batch and of the student
+    narrower: ClassVar[str] = ""  # the way to make it read states of targets and the tokens before them alone, if any
     chunks: Chunks | None = None  # of its passes over logits; None: what suits the device
 
     def __init__(self, config: WeightedLoss):

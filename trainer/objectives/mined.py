@@ -74,7 +74,7 @@ class MinED(Loss):
         super().__init__(config)
         self.config, self.divisor = config, "token"
         self.head = require_final_head(context, "mined", "Use sra with span_kd: 0")
-        self.final = require_final(context, "mined")
+        self.final = require_final(context, "mined", "targets")
         self.requests = frozenset([StudentLogits(), self.final])
         tokenizers = context.student_tokenizer, context.teacher_tokenizer
         self.vocabulary_map = VocabularyMap(

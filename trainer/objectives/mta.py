@@ -101,6 +101,8 @@ class KeyLayer:
 class MTA(Loss):
     """dsa * L_DSA + hid * L_Hid, each a mean over the samples of the step."""
 
+    narrower = "set mta.scope: response and mta.token_weights: uniform"
+
     def __init__(self, config: MTAConfig, context: LossContext):
         super().__init__(config)
         self.config, self.divisor = config, "sample"
@@ -126,7 +128,10 @@ class MTA(Loss):
         if any(choice.level == "phrase" for choice in spans):
             require_phrases(context, "mta", "set mta.word_layers to the number of key layers")
         requests: set[Request] = {StudentHidden(key.student) for key in self.key_layers}
-        requests |= require_hidden(context, (key.teacher for key in self.key_layers), "mta")
+        # Attention between states looks at every token, wherever the spans are.
+        alone = self.config.scope == "response" and self.config.token_weights == "uniform"
+        teachers = (key.teacher for key in self.key_layers)
+        requests |= require_hidden(context, teachers, "mta", "targets" if alone else "all")
         requests |= spans | ({self.words} if by_word else set())
         if (self.config.hid > 0 and self.by_token) or self.config.pooling_weights == "teacher":
             requests.add(SameTokenPositions())
@@ -161,7 +166,8 @@ class MTA(Loss):
         in_span_BS = membership(spans.student_BS, spans.mask_BK).inside_BX
         weight_BS = in_span_BS * at_student(view.teacher_weight_BT, position_BS)
         index_BSe = position_BS.clamp_min(0)[:, :, None].expand(-1, -1, view.teacher_BTe.shape[-1])
-        teacher_BSe = view.teacher_BTe.gather(1, index_BSe)
+        # Outside of spans a teacher may have no row: nothing there may be learnt, nor turn what is learnt into NaN.
+        teacher_BSe = torch.where(weight_BS[..., None] > 0, view.teacher_BTe.gather(1, index_BSe), 0.0)
         return hidden_loss(view.student_BSd, teacher_BSe, weight_BS, *self._projection(key))
 
     def _hidden_by_word(self, view: "_View", batch: Batch, key: KeyLayer) -> Tensor:

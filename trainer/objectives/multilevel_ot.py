@@ -77,7 +77,7 @@ class MultiLevelOT(Loss):
         super().__init__(config)
         self.config, self.divisor = config, "token"
         self.head = require_final_head(context, "multilevel_ot", "Use sra with span_kd: 0")
-        self.final = require_final(context, "multilevel_ot")
+        self.final = require_final(context, "multilevel_ot", "targets")
         self.temperatures = (config.temperature, config.sinkhorn_temperature)
         self.requests = frozenset([StudentLogits(), self.final])
 

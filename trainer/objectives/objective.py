@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from schemas.cache.manifest import CacheManifest
 from schemas.configs.losses.registry import LossConfig
 from schemas.errors import RunError
 from schemas.models.state_decoder import ArrayKey, DecodersByDevice, StateDecoder
@@ -92,7 +93,22 @@ def build_objective(configs: Sequence[LossConfig], context: LossContext) -> Obje
     losses = [find_loss(type(config))(config, context) for config in configs if config.weight > 0]
     if not losses:
         raise RunError("the objective is empty: no loss has a weight above 0. Give one, e.g. `- loss: ce`")
+    for loss in losses:
+        _require_rows(loss, context.manifest)
     return Objective(losses, context.decoders)
+
+
+def _require_rows(loss: Loss, manifest: CacheManifest) -> None:
+    """Raises RunError if the loss reads states of tokens that have none in the cache."""
+    if manifest.rows == "all":
+        return
+    found = (request.reads_everywhere() for request in loss.requests if isinstance(request, BatchRequest))
+    if reads := sorted(what for what in found if what is not None):
+        otherwise = f", or {loss.narrower}" if loss.narrower else ""
+        raise RunError(
+            f"{loss.name} reads the teacher's {', '.join(reads)} at every token, and this cache keeps rows of targets "
+            f"and the tokens before them alone. Extract into a new output with states.rows: all{otherwise}"
+        )
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

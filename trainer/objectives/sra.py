@@ -188,10 +188,10 @@ class SRA(Carrier):
                 "sra: student layer 0 is the embeddings, which no attention makes: it has no token masses. "
                 "Choose sra.student_layer from 1 up, or pooling: mean"
             )
-        hidden = require_hidden(context, self.teacher_layers, "sra")
+        hidden = require_hidden(context, self.teacher_layers, "sra", "targets")
         self.of_layer: dict[int, TeacherHidden | TeacherFinal] = {request.layer: request for request in hidden}
         if self.carries:
-            self.of_layer[self.teacher_last] = require_final(context, "sra")
+            self.of_layer[self.teacher_last] = require_final(context, "sra", "targets")
         of_teacher = (*self.of_layer.values(), *require_mass(context, teacher_mass, "sra"))
         aligned = (StudentHidden(layer) for layer in self.of_student)
         masses = (StudentMass(layer) for layer in student_mass)

@@ -67,7 +67,7 @@ class ULD(Loss):
         super().__init__(config)
         self.config, self.divisor = config, config.normalise
         self.head = require_final_head(context, "uld", "Use sra with span_kd: 0")
-        self.final, self.spans = require_final(context, "uld"), Spans("aligned", "text")
+        self.final, self.spans = require_final(context, "uld", "targets"), Spans("aligned", "text")
         requests: set[Request] = {StudentLogits(), self.final}
         if config.pairs == "span":
             requests.add(self.spans)

@@ -38,18 +38,20 @@ def following(values: Tensor) -> Tensor:
 
 
 def over_deviation(x_BXd: Tensor, mask_BX: Tensor) -> Tensor:
-    """N(x) = x / std(x), std over all numbers of a sample's tokens in `mask_BX`; 0 outside, and where nothing varies.
+    """N(x) = x / std(x), std over all numbers of a sample's tokens in `mask_BX`; 0 outside, whatever stands there, and
+    where nothing varies.
 
     The reference takes one std over the padded batch, padding and prompts included, which would make a sample's loss
     depend on its neighbours.
     """
-    real_BX1 = mask_BX[..., None].to(x_BXd.dtype)
-    count_B11 = real_BX1.sum((1, 2), keepdim=True) * x_BXd.shape[-1]
-    mean_B11 = (x_BXd * real_BX1).sum((1, 2), keepdim=True) / count_B11.clamp_min(1)
-    square_B11 = ((x_BXd - mean_B11).square() * real_BX1).sum((1, 2), keepdim=True)
+    mask_BX1 = mask_BX[..., None]
+    real_BXd = torch.where(mask_BX1, x_BXd, 0.0)
+    count_B11 = mask_BX1.to(x_BXd.dtype).sum((1, 2), keepdim=True) * x_BXd.shape[-1]
+    mean_B11 = real_BXd.sum((1, 2), keepdim=True) / count_B11.clamp_min(1)
+    square_B11 = torch.where(mask_BX1, real_BXd - mean_B11, 0.0).square().sum((1, 2), keepdim=True)
     variance_B11 = square_B11 / (count_B11 - 1).clamp_min(1)
     varied_B11 = variance_B11 > ZERO_NORM
-    return x_BXd * real_BX1 * torch.where(varied_B11, torch.where(varied_B11, variance_B11, 1.0).rsqrt(), 0.0)
+    return real_BXd * torch.where(varied_B11, torch.where(varied_B11, variance_B11, 1.0).rsqrt(), 0.0)
 
 
 def attend(score_BXY: Tensor, mask_BY: Tensor) -> Tensor:

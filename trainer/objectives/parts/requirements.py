@@ -3,25 +3,31 @@
 from collections.abc import Iterable
 
 from schemas.cache.annotator import marks_phrases
+from schemas.cache.token_rows import KeptRows
 from schemas.errors import RunError
 from schemas.models.teacher_head import TeacherHead
 from trainer.data.teacher_states import SparseTeacher, TeacherFinal, TeacherHidden, TeacherMass
 from trainer.objectives.context import LossContext, final_decoder
 
 
-def require_hidden(context: LossContext, layers: Iterable[int], loss: str) -> frozenset[TeacherHidden]:
-    """The requests for these layers. Raises RunError if the cache lacks hidden states of one of them."""
-    return frozenset(TeacherHidden(layer) for layer in _require(context, "hidden", frozenset(layers), loss))
+def require_hidden(
+    context: LossContext, layers: Iterable[int], loss: str, rows: KeptRows = "all"
+) -> frozenset[TeacherHidden]:
+    """The requests for these layers. `rows` says whether they are read at targets and the tokens before them alone.
+
+    Raises RunError if the cache lacks hidden states of one of them.
+    """
+    return frozenset(TeacherHidden(layer, rows) for layer in _require(context, "hidden", frozenset(layers), loss))
 
 
-def require_final(context: LossContext, loss: str) -> TeacherHidden | TeacherFinal:
+def require_final(context: LossContext, loss: str, rows: KeptRows = "all") -> TeacherHidden | TeacherFinal:
     """The request for what `context.final_head` is multiplied with: final states, or their coordinates.
 
-    Raises RunError if the cache lacks the final states.
+    `rows` is as in `require_hidden`. Raises RunError if the cache lacks the final states.
     """
     last = context.manifest.teacher.num_layers
-    (hidden,) = require_hidden(context, [last], loss)
-    return hidden if final_decoder(context) is None else TeacherFinal(last)
+    (hidden,) = require_hidden(context, [last], loss, rows)
+    return hidden if final_decoder(context) is None else TeacherFinal(last, rows)
 
 
 def require_mass(context: LossContext, layers: Iterable[int], loss: str) -> frozenset[TeacherMass]:
