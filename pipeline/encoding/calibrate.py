@@ -106,7 +106,8 @@ def _price(cost: Callable[[float], float], encoder: Encoder, codes: RowCodes, go
 
     def excess(price: float) -> float:
         stages_N, _ = encoder.at(price).choose(codes)
-        return size / float(encoder.tables.header + stages_N.float().mean())  # fewer bytes are dearer
+        size_N = torch.where(stages_N < 0, encoder.tables.raw_size, encoder.tables.header + stages_N)
+        return size / float(size_N.float().mean())  # fewer bytes are dearer
 
     return find_price(excess, 1.0, first or FIRST_PRICE) or LEAST
 

@@ -1,7 +1,8 @@
 """Rows of hidden states into strings of bytes, each as long as it pays.
 
-A row stops at the number of stages that makes error + price * bytes least. If its error is above a bound, it is kept
-raw. The price is one number per layer, chosen for a tolerance.
+A row stops at the number of stages that makes error + price * bytes least. It is kept raw if even that is more than its
+raw bytes cost, which is so for the few that are unlike all others, or if its error is above a bound. The price is one
+number per layer, chosen for a tolerance.
 
 Shapes: N rows, d hidden size, k components, S stages, T = S + 1 numbers of stages, from 0.
 """
@@ -91,9 +92,9 @@ class Encoder:
     def choose(self, codes: "RowCodes") -> tuple[Tensor, Tensor]:
         """The number of stages of each row, [N] long, -1 for raw, and its error."""
         size_T = self.tables.header + torch.arange(codes.error_NT.shape[1], device=codes.error_NT.device)
-        stages_N = (codes.error_NT + self.price * size_T).argmin(1)
+        cost_N, stages_N = (codes.error_NT + self.price * size_T).min(1)
         error_N = codes.error_NT.gather(1, stages_N[:, None])[:, 0]
-        raw_N = ~(error_N <= self.bound) | ~error_N.isfinite()
+        raw_N = (cost_N > self.price * self.tables.raw_size) | (error_N > self.bound) | ~error_N.isfinite()
         return torch.where(raw_N, -1, stages_N), torch.where(raw_N, 0.0, error_N)
 
 

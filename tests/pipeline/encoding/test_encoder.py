@@ -52,11 +52,13 @@ def test_a_row_stops_where_error_and_price_are_least(encoder: Encoder) -> None:
     held_out, price = layer(200, seed=2).bfloat16(), 2e-3
     codes = encoder.codes(held_out)
     rows = encoder.at(price).encode(held_out, codes)
+    header = encoder.tables.header
+    sizes = [*range(header, header + codes.error_NT.shape[1]), 2 * WIDTH]
     for row, errors in enumerate(codes.error_NT.tolist()):
-        costs = [error + price * (encoder.tables.header + stages) for stages, error in enumerate(errors)]
+        costs = [error + price * size for error, size in zip([*errors, 0], sizes, strict=True)]
         best = int(np.argmin(costs))
-        assert int(rows.size_N[row]) == encoder.tables.header + best
-        assert float(rows.error_N[row]) == pytest.approx(errors[best])
+        assert int(rows.size_N[row]) == sizes[best]
+        assert float(rows.error_N[row]) == pytest.approx(0 if best == len(errors) else errors[best])
 
 
 def test_rows_that_no_stage_is_worth_its_price_get_no_more_and_are_nearly_the_same(encoder: Encoder) -> None:
