@@ -12,6 +12,7 @@ from schemas.cache.arrays import KINDS
 from schemas.cache.kinds.next_token import NextToken
 from schemas.cache.ragged import RaggedRows
 from schemas.cache.reader import Cache
+from schemas.cache.token_rows import row_positions
 from schemas.errors import CacheError
 from tests.caches import build_cache, extraction, write_corpus
 from tests.encoded import encode_cache
@@ -70,6 +71,27 @@ def test_stored_distributions_are_unpacked(drawn: Drawn, kind: str) -> None:
             assert not tensor[row, length:].any() and not tensor[row, :length, wanted.shape[1] :].any()
     assert found.ids_BTn.dtype == torch.long and found.values_BTn.dtype == torch.float32
     assert found.values_BTn.shape[-1] == (4 if kind == "top_k" else found.ids_BTn.shape[-1])
+
+
+@pytest.mark.parametrize("kind", ["top_k", "sampled"])
+def test_distributions_of_some_tokens_are_those_of_all(drawn: Drawn, tmp_path: Path, kind: str) -> None:
+    """A cache of rows of targets alone: each where it was, and 0 elsewhere."""
+    folder = drawn.cache.path.parent
+    states = STATES | {"hidden": [], "mass": [], "rows": "targets"}
+    some = Cache(build_cache(extraction(tmp_path / "c", folder / "teacher", folder / "corpus.jsonl", states=states)))
+    samples = [some.sample(position) for position in drawn.positions]
+    found = SparseTeacher(kind).collate(Drawn(some, drawn.positions, samples, []))
+    whole = SparseTeacher(kind).collate(drawn)
+    n = min(found.ids_BTn.shape[2], whole.ids_BTn.shape[2])  # of draws: that of the row that has most
+    for row, sample in enumerate(samples):
+        kept = row_positions(sample.token_rows)
+        without = np.delete(np.arange(found.ids_BTn.shape[1]), kept)
+        assert 0 < len(kept) < len(sample.token_ids)
+        assert torch.equal(found.ids_BTn[row, kept, :n], whole.ids_BTn[row, kept, :n])
+        torch.testing.assert_close(
+            found.values_BTn[row, kept, :n], whole.values_BTn[row, kept, :n], atol=5e-3, rtol=1e-3
+        )
+        assert not found.ids_BTn[row, without].any() and not found.values_BTn[row, without].any()
 
 
 def test_what_was_made_of_rows_goes_where_they_belong(drawn: Drawn) -> None:
