@@ -24,7 +24,7 @@ from trainer.data.batch import Batch
 from trainer.data.encoded_states import EncodedStates
 from trainer.data.teacher_states import SparseLogits, SparseTeacher, TeacherHidden
 
-POSITIONS = [0, 5, 11, 20, 30, 51, 54]  # without a prompt, with half of the text, and with all of it but the last word
+POSITIONS = [0, 4, 5, 13, 22, 34, 51, 54]  # of every third text no prompt, half of it, all but the last word
 # What reads every token by its definition, and what a user may set to make it read targets alone.
 EVERYWHERE = {
     "mta": "or set mta.scope: response and mta.token_weights: uniform",
