@@ -42,7 +42,6 @@ def run_extraction(path: Path, overrides: Sequence[str]) -> None:
 def show_plan(path: Path, overrides: Sequence[str]) -> None:
     """Print what `extract` would do. Runs no teacher, starts no Ray, writes nothing."""
     config = _read(path, overrides)
-    from pipeline.corpus.plan import predict_bytes
     from pipeline.request.request import make_request
 
     request = make_request(config)
@@ -59,7 +58,7 @@ def show_plan(path: Path, overrides: Sequence[str]) -> None:
         "samples": f"{plan.samples:,} ({plan.corpus.empty:,} empty left out)",
         "units": f"{len(plan.units):,} of about {request.config.batching.unit_tokens:,} tokens",
         "tokens": f"about {plan.tokens:,}",
-        "on disk": f"about {decimal(predict_bytes(plan, manifest.arrays))}{_beside(manifest.teacher)}",
+        "on disk": f"about {decimal(request.predict_bytes())}{_beside(manifest.teacher)}",
         "fingerprint": manifest.fingerprint,
     }
     table = Table(show_header=False, box=None, pad_edge=False)

@@ -7,8 +7,10 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from jobs.report.costs import costs_table
 from jobs.report.marks import mark
 from schemas.cache.codec import CODECS
+from schemas.cache.codec_files import CODEC_FOLDER
 from schemas.cache.manifest import INDEX, TEACHER
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
@@ -24,6 +26,9 @@ def show_cache(path: Path, sample_id: str | None) -> None:
     records = [read_shard(shard_path(path, unit), cache.manifest.fingerprint) for unit in range(cache.manifest.units)]
     console.print(_summary(cache, records))
     console.print(_arrays(cache, records))
+    if encoded := [array.path for array in cache.manifest.arrays if any(array.path in r.costs for r in records)]:
+        costs = [(path, [record.costs[path] for record in records if path in record.costs]) for path in encoded]
+        console.print(costs_table(costs))
     sample = cache.sample(cache.position(sample_id) if sample_id is not None else 0)
     _show_sample(console, sample)
 
@@ -32,7 +37,9 @@ def _summary(cache: Cache, records: list[ShardRecord]) -> Table:
     manifest, teacher = cache.manifest, cache.manifest.teacher
     shards = sum(file.bytes for record in records for file in record.files.values())
     kept = sum(
-        file.stat().st_size for file in [cache.path / INDEX, *(cache.path / TEACHER).rglob("*")] if file.is_file()
+        file.stat().st_size
+        for file in [cache.path / INDEX, *(cache.path / TEACHER).rglob("*"), *(cache.path / CODEC_FOLDER).rglob("*")]
+        if file.is_file()
     )
     tokens = int(cache.tokens.sum())
     kept_tokens = f"{tokens:,}, at most {teacher.max_tokens:,} per sample (longest {int(cache.tokens.max()):,})"
@@ -60,13 +67,13 @@ def _summary(cache: Cache, records: list[ShardRecord]) -> Table:
 
 
 def _arrays(cache: Cache, records: list[ShardRecord]) -> Table:
-    table = Table("array", "shape", "dtype", "on disk", "size", pad_edge=False)
+    table = Table("array", "shape", "dtype", "on disk", "size", "bytes per row", pad_edge=False)
     for array in cache.manifest.arrays:
         rows, files = sum(record.rows(array) for record in records), [f"{STATES}/{file}" for file in array_files(array)]
         shape = f"[{rows:,}]" if array.width is None else f"[{rows:,}, {array.width}]"
         size = sum(record.files[file].bytes for record in records if record.rows(array) for file in files)
         on_disk = f"{CODECS.find(array.encoding).stored(array, 1)[0]} {array.encoding}"
-        table.add_row(array.path, shape, array.dtype, on_disk, decimal(size))
+        table.add_row(array.path, shape, array.dtype, on_disk, decimal(size), f"{size / max(1, rows):,.1f}")
     return table
 
 

@@ -37,7 +37,7 @@ from pipeline.cluster.schedule import (
 )
 from pipeline.corpus.plan import Unit
 from pipeline.output.codecs import needs_calibration, require_same_codecs
-from pipeline.output.disk import has_room, require_room, teacher_bytes
+from pipeline.output.disk import codec_bytes, has_room, require_room, teacher_bytes
 from pipeline.output.resume import Output, find_complete, open_output
 from pipeline.request.request import Request, make_request
 from pipeline.work.worker import UnitReport, make_job
@@ -78,7 +78,8 @@ def extract(config: ExtractionConfig) -> ExtractionResult:
         reports: dict[int, UnitReport] = {}
         if missing or not _is_prepared(request, cache):
             beside = 0 if (cache / TEACHER).is_dir() else teacher_bytes(request.manifest.teacher)
-            require_room(cache, plan, request.manifest.arrays, missing, beside)
+            beside += codec_bytes(request.manifest) if needs_calibration(cache, request.manifest) else 0
+            require_room(cache, request, missing, beside)
             with terminable(), connected(config.workers, output.discard) as connection:
                 reports = _Driver(request, output, missing, progress, connection).run()
         cover_teacher(cache, request.manifest)
@@ -175,12 +176,13 @@ class _Driver:
         self._actors.annotate(number)
 
     def _has_room(self, units: Iterable[int]) -> bool:
-        plan, arrays = self._request.plan, self._request.manifest.arrays
-        return has_room(self._output.cache, plan, arrays, [plan.units[unit] for unit in units])
+        return has_room(self._output.cache, self._request.predict_bytes(self._planned(units)))
 
     def _require_room(self, units: Iterable[int]) -> None:
-        plan, arrays = self._request.plan, self._request.manifest.arrays
-        require_room(self._output.cache, plan, arrays, [plan.units[unit] for unit in units])
+        require_room(self._output.cache, self._request, self._planned(units))
+
+    def _planned(self, units: Iterable[int]) -> list[Unit]:
+        return [self._request.plan.units[unit] for unit in units]
 
     def _tell(self, action: Retry | GiveUp) -> None:
         """Into log and progress; raises ResourceError if the schedule gives up."""

@@ -7,7 +7,7 @@ units of uneven size do. One pass over the corpus, at about 30 MB/s on one core;
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -37,6 +37,7 @@ ARROW_BYTES_PER_TOKEN = 20
 ARROW_BYTES_PER_SAMPLE = 100
 # What compression leaves where no tokens are kept: of English, of an id that is a hash.
 TEXT_COMPRESSED, SAMPLE_COMPRESSED = 0.36, 20
+SIZE_BYTES = 2  # of a row whose length differs
 UNIT_BYTES = 8_192  # what an empty shard takes: zarr.json files, Arrow's schema, shard.json
 
 
@@ -154,11 +155,22 @@ def make_plan(
     return Plan(tuple(units), record, begin_twice, spell_special, tuple(without_records), kept, calibration.samples)
 
 
-def predict_bytes(plan: Plan, arrays: Sequence[ArrayRecord], units: Iterable[Unit] | None = None) -> int:
-    """About how many bytes the shards of `units` (all of them, if left out) will take on disk, teacher/ not counted."""
+def predict_bytes(
+    plan: Plan,
+    arrays: Sequence[ArrayRecord],
+    units: Iterable[Unit] | None = None,
+    expected_bits: Mapping[str, float] | None = None,
+) -> int:
+    """About how many bytes the shards of `units` (all of them, if left out) will take on disk, teacher/ not counted.
+
+    `expected_bits` per number, by the array's path, are those of arrays whose codec cannot tell.
+    """
+    known = expected_bits or {}
     per_token, per_sample, per_text_byte = 0.0, 0.0, 1.0
     for array in arrays:
         size = CODECS.find(array.encoding).bytes_per_row(array)
+        if array.path in known:
+            size = known[array.path] / 8 * (array.width or 1) + SIZE_BYTES
         if array.rows == "tokens":
             per_token += size * (plan.kept if array.follows_subset else 1)
         else:

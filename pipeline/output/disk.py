@@ -1,17 +1,18 @@
 """Room on the disk: asked before the start and before every unit, so that extraction ends before the disk is full."""
 
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 from rich.filesize import decimal
 
-from pipeline.corpus.plan import Plan, Unit, predict_bytes
-from schemas.cache.arrays import ArrayRecord
+from pipeline.corpus.plan import Unit
+from pipeline.request.request import Request
 from schemas.cache.dtypes import STORED
+from schemas.cache.manifest import CacheManifest
 from schemas.cache.teacher import TeacherRecord
 from schemas.errors import ResourceError
 
+CODEBOOK_BYTES = 256 * 8 * 2  # of a stage; there is about one for every other component
 RESERVE_BYTES = 256 * 2**20  # left free: the index, the log, other people's files, and what estimates get wrong
 
 
@@ -31,18 +32,28 @@ def teacher_bytes(teacher: TeacherRecord) -> int:
     return size
 
 
-def has_room(cache: Path, plan: Plan, arrays: list[ArrayRecord], units: Iterable[Unit], beside: int = 0) -> bool:
-    """Returns whether `units` and the bytes `beside`, none of them written yet, fit and leave the reserve."""
-    return predict_bytes(plan, arrays, units) + beside + RESERVE_BYTES <= free_bytes(cache)
+def codec_bytes(manifest: CacheManifest) -> int:
+    """About the bytes of codecs/: of each layer's tables, a basis and its inverse are the most."""
+    widths = [array.width or 1 for array in manifest.arrays if array.encoding == "rvq"]
+    return sum(2 * 4 * width**2 + CODEBOOK_BYTES * width // 2 for width in widths)
 
 
-def require_room(cache: Path, plan: Plan, arrays: list[ArrayRecord], units: list[Unit], beside: int = 0) -> None:
-    """Raises ResourceError that says how much is needed and how much is there; `beside` are bytes of teacher/."""
-    if not has_room(cache, plan, arrays, units, beside):
-        needed = predict_bytes(plan, arrays, units) + beside
-        of_teacher = f" with the {decimal(beside)} of teacher/" if beside else ""
+def has_room(cache: Path, needed: int) -> bool:
+    """Returns whether `needed` bytes fit and leave the reserve."""
+    return needed + RESERVE_BYTES <= free_bytes(cache)
+
+
+def require_room(cache: Path, request: Request, units: list[Unit], beside: int = 0) -> None:
+    """Raises ResourceError that says how much `units` need, none of which is written yet, and how much is there.
+
+    `beside` are bytes of teacher/ and codecs/.
+    """
+    needed = request.predict_bytes(units) + beside
+    if not has_room(cache, needed):
+        of_teacher = f" with the {decimal(beside)} of what lies beside them" if beside else ""
         raise ResourceError(
-            f"{len(units)} of {len(plan.units)} units are still to be written to {cache}, about "
+            f"{len(units)} of {len(request.plan.units)} units are still to be written to {cache}, about "
             f"{decimal(needed)}{of_teacher}, and {decimal(free_bytes(cache))} are free (of which "
-            f"{decimal(RESERVE_BYTES)} are kept); make room and run the same command again, or keep fewer layers"
+            f"{decimal(RESERVE_BYTES)} are kept); make room and run the same command again, or keep fewer layers, or a "
+            "smaller states.encoding"
         )

@@ -4,6 +4,7 @@ Costs one pass over the corpus and one hash over the teacher's weights; runs no 
 """
 
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from pipeline.annotation.annotator import load_annotator
 from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.outside import require_outside
-from pipeline.corpus.plan import Plan, make_plan
+from pipeline.corpus.plan import Plan, Unit, make_plan, predict_bytes
 from pipeline.encoding.calibrate import CALIBRATION_TOKENS
 from pipeline.request.identity import make_identity
 from pipeline.teacher.recipe import require_recipe
@@ -60,6 +61,22 @@ class Request:
     plan: Plan
     manifest: CacheManifest
     stamps: Stamps  # of the teacher's files, from before they were hashed
+
+    @property
+    def expected_bits(self) -> dict[str, float]:
+        """About how many bits per number the arrays take that are still to be calibrated, by path."""
+        encoding, last = self.manifest.records.get("hidden"), self.manifest.teacher.num_layers
+        if encoding is None or not encoding.is_calibrated:
+            return {}
+        return {
+            array.path: encoding.expected_bits(array.layer == last and self.manifest.teacher.head is not None)
+            for array in self.manifest.arrays
+            if array.encoding == encoding.codec
+        }
+
+    def predict_bytes(self, units: Iterable[Unit] | None = None) -> int:
+        """About how many bytes the shards of `units` will take on disk; of all, if left out."""
+        return predict_bytes(self.plan, self.manifest.arrays, units, self.expected_bits)
 
     @property
     def left_out(self) -> tuple[tuple[Path, str], ...]:

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.corpus.plan import Plan
 from pipeline.output import disk
-from pipeline.output.disk import has_room, require_room, teacher_bytes
+from pipeline.output.disk import codec_bytes, has_room, require_room, teacher_bytes
+from pipeline.request.request import make_request
 from pipeline.teacher.files import save_teacher_files
-from schemas.cache.manifest import CorpusRecord
+from schemas.cache.manifest import read_manifest
 from schemas.configs.extraction import TeacherConfig
 from schemas.configs.states import StatesConfig
 from schemas.errors import ResourceError
+from tests.caches import encoded_cache, encoded_extraction
 from tests.teachers import make_teacher
 from tests.tiny import tiny_bert, tiny_llama, tiny_tokenizer
 
@@ -35,10 +36,18 @@ def test_what_teacher_takes_is_foreseen(tmp_path: Path, kind: str, dtype: str, e
     assert (teacher_bytes(teacher.record) > 0) == (kind == "causal" or embeddings)
 
 
-def test_teacher_needs_room_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = Plan((), CorpusRecord(samples=1, empty=0, sha256="0" * 64))
-    monkeypatch.setattr(disk, "free_bytes", lambda cache: disk.RESERVE_BYTES + 1000)
-    assert has_room(tmp_path, plan, [], [], beside=1000) and not has_room(tmp_path, plan, [], [], beside=1001)
-    require_room(tmp_path, plan, [], [], beside=1000)
-    with pytest.raises(ResourceError, match=r"about 2\.0 kB with the 2\.0 kB of teacher/"):
-        require_room(tmp_path, plan, [], [], beside=2000)
+def test_what_codecs_take_is_foreseen(tmp_path: Path) -> None:
+    cache = encoded_cache(tmp_path)
+    written = sum(path.stat().st_size for path in (cache / "codecs").iterdir())
+    assert codec_bytes(read_manifest(cache)) == pytest.approx(written, rel=0.5)
+
+
+def test_what_lies_beside_shards_needs_room_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = make_request(encoded_extraction(tmp_path))
+    needed = request.predict_bytes()
+    monkeypatch.setattr(disk, "free_bytes", lambda cache: disk.RESERVE_BYTES + needed + 1000)
+    assert has_room(tmp_path, needed + 1000) and not has_room(tmp_path, needed + 1001)
+    require_room(tmp_path, request, list(request.plan.units), beside=1000)
+    with pytest.raises(ResourceError, match=r"with the 2\.0 kB of what lies beside them.*smaller states\.encoding"):
+        require_room(tmp_path, request, list(request.plan.units), beside=2000)
+    require_room(tmp_path, request, [], beside=2000)

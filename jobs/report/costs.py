@@ -1,0 +1,48 @@
+"""What encoding cost a cache, as its shards say it."""
+
+from collections.abc import Callable, Sequence
+
+from rich.table import Table
+
+from schemas.cache.encoding_cost import EncodingCost
+
+
+def costs_table(costs: Sequence[tuple[str, Sequence[EncodingCost]]]) -> Table:
+    """A row for each encoded array, of the costs of every shard with rows of it."""
+    table = Table("encoded", "bits", "kept raw", "KL mean", "p99", "worst", "geometry", "cosine", pad_edge=False)
+    for path, every in costs:
+        held = [cost for cost in every if cost.rows]
+        rows, raw = sum(cost.rows for cost in held), sum(cost.raw for cost in held)
+        table.add_row(
+            path,
+            _mean(held, lambda cost: cost.bits, lambda cost: cost.rows, "{:.2f}"),
+            f"{raw:,} ({raw / max(1, rows):.2%})" if raw else "0",
+            _mean(held, lambda cost: cost.kl_mean, lambda cost: cost.predicted, "{:.4f}"),
+            _mean(held, lambda cost: cost.kl_p99, lambda cost: cost.predicted, "{:.3f}"),
+            _worst(held),
+            _mean(held, lambda cost: cost.geometry, lambda cost: cost.measured, "{:.1%}"),
+            _mean(held, lambda cost: cost.cosine, lambda cost: cost.measured, "{:.4f}"),
+        )
+    table.caption = (
+        "KL(teacher || decoded) in nats of final states (99th percentiles: the shards' mean); geometry: the error of "
+        "centred cosines between spans by their spread; all measured on a part of each shard's rows"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _mean(
+    costs: Sequence[EncodingCost],
+    value: Callable[[EncodingCost], float | None],
+    weight: Callable[[EncodingCost], int],
+    form: str,
+) -> str:
+    """The mean over shards, each of its own weight; empty if none says anything."""
+    known = [(found, weight(cost)) for cost in costs if (found := value(cost)) is not None]
+    total = sum(weight for _, weight in known)
+    return form.format(sum(found * weight for found, weight in known) / total) if total else ""
+
+
+def _worst(costs: Sequence[EncodingCost]) -> str:
+    found = [cost.kl_worst for cost in costs if cost.kl_worst is not None]
+    return f"{max(found):.2f}" if found else ""
