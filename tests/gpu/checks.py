@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from safetensors.torch import load_file
 from schemas.cache.reader import Cache
 from schemas.configs.losses.registry import LOSSES
 from schemas.configs.training import TrainingConfig
+from schemas.models.state_decoder import DecodersByDevice, load_decoders
 from tests.caches import build_cache
+from tests.encoded import encode_cache
 from tests.gpu.models import extraction_config, training_config
+from trainer.data.request import Drawn
 from trainer.optimisation.loop import Loop, StepReport
 from trainer.runs.caches import open_caches
 from trainer.runs.checkpoint import find_start
@@ -57,10 +61,16 @@ def check_extraction(folder: Path) -> Iterator[tuple[str, str]]:
     shutil.move(folder / "cache-cuda", folder / "cache")
 
 
-def first_report(folder: Path, name: str, device: str, tokenizer: str) -> StepReport:
+def first_report(folder: Path, name: str, device: str, tokenizer: str, cache: str = "cache") -> StepReport:
     """The first step of one objective, in float32."""
     config = training_config(
-        folder, f"first-{name}-{device}", OBJECTIVES[name], device=device, precision="float32", tokenizer=tokenizer
+        folder,
+        f"first-{name}-{device}-{cache}",
+        OBJECTIVES[name],
+        device=device,
+        precision="float32",
+        tokenizer=tokenizer,
+        cache=folder / cache,
     )
     return _loop(config, STEPS).step(0)
 
@@ -78,10 +88,64 @@ def check_losses(folder: Path) -> Iterator[tuple[str, str]]:
         tokenizers = {"one": "teacher"} if name in ("kd", "fdd", "dskd") else {"one": "teacher", "two": other}
         for which, tokenizer in tokenizers.items():
             cpu, gpu = (first_report(folder, name, device, tokenizer) for device in ("cpu", "cuda"))
-            worst = max(abs(gpu.terms[term] - value) / max(1e-3, abs(value)) for term, value in cpu.terms.items())
-            norm = abs(gpu.grad_norm - cpu.grad_norm) / cpu.grad_norm
-            assert worst < FIRST_LOSS and norm < 10 * FIRST_LOSS, (name, which, cpu, gpu)
-            yield f"{name}, {which} tokenizer: terms, gradient norm", f"{worst:.1e}, {norm:.1e}"
+            yield f"{name}, {which} tokenizer: terms, gradient norm", require_alike(cpu, gpu)
+
+
+def require_alike(cpu: StepReport, gpu: StepReport) -> str:
+    """By how much terms and gradient norm differ, which must be little."""
+    worst = max(abs(gpu.terms[term] - value) / max(1e-3, abs(value)) for term, value in cpu.terms.items())
+    norm = abs(gpu.grad_norm - cpu.grad_norm) / cpu.grad_norm
+    assert worst < FIRST_LOSS and norm < 10 * FIRST_LOSS, (cpu, gpu)
+    return f"{worst:.1e}, {norm:.1e}"
+
+
+def check_encoded(folder: Path) -> Iterator[tuple[str, str]]:
+    """States are decoded on the GPU as on the CPU, losses from them are the same, and a step from an encoded cache
+    takes no longer than from the raw one."""
+    raw = build_cache(extraction_config(folder, "raw", "cuda", threads=8, stored="bfloat16"))
+    encode_cache(raw, folder / "encoded", "rvq", price=0.0, stages=3.5 / 8, inner_stages=1.25 / 8, worst=0.005)
+    yield from decoded_on_either(Cache(folder / "encoded"))
+    for name in ("kd", "sra", "mta", "fdd"):
+        cpu, gpu = (first_report(folder, name, device, "teacher", "encoded") for device in ("cpu", "cuda"))
+        yield f"{name}, encoded: terms, gradient norm", require_alike(cpu, gpu)
+    for name in ("kd", "sra", "mta"):
+        settings: dict[str, Any] = {"batch_size": 32, "loader_workers": 4}
+        loops = [
+            _loop(training_config(folder, f"{cache}-{name}", OBJECTIVES[name], cache=folder / cache, **settings), 100)
+            for cache in ("raw", "encoded")
+        ]
+        seconds = [[timed(loop, number) for loop in loops] for number in range(18)][3:]
+        of_raw, ratio = (sorted(figures)[7] for figures in ([a for a, _ in seconds], [b / a for a, b in seconds]))
+        yield f"{name}: a step from the raw cache, encoded ÷ raw", f"{1000 * of_raw:.0f} ms, {ratio:.3f}"
+        del loops
+        torch.cuda.empty_cache()
+
+
+def decoded_on_either(cache: Cache) -> Iterator[tuple[str, str]]:
+    """The largest difference of decoded states and coordinates, in parts of a row's length; and time per row."""
+    positions = list(range(0, len(cache), 3))
+    decoders = DecodersByDevice(load_decoders(cache.path, cache.manifest))
+    drawn = Drawn(cache, positions, [cache.sample(position) for position in positions], [])
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    for array in cache.arrays_of("hidden"):
+        rows = drawn.encoded_states(array)
+        for as_coordinates in (False, True):
+            asked = replace(rows, as_coordinates=as_coordinates)
+            there = asked.to(cuda)
+            decoder = decoders.on(cuda)["hidden", array.layer]
+            for _ in range(2):  # the first makes what is looked up
+                torch.cuda.synchronize()
+                started = time.perf_counter()
+                found_BTx = there.decode(decoder)
+                torch.cuda.synchronize()
+                seconds = time.perf_counter() - started
+            wanted_BTx = asked.decode(decoders.on(cpu)["hidden", array.layer])
+            lengths = wanted_BTx.norm(dim=-1).clamp_min(1e-6)
+            worst = float(((found_BTx.cpu() - wanted_BTx).norm(dim=-1) / lengths).max())
+            assert worst < STATES, (array, as_coordinates, worst)
+            what = "coordinates" if as_coordinates else "states"
+            figure = f"{worst:.1e}, {1e6 * seconds / len(rows.size_N):.2f} us"
+            yield f"layer {array.layer}: {what} differ by, GPU per row", figure
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -157,6 +221,7 @@ def timed(loop: Loop, number: int) -> float:
 CHECKS = {
     "extraction": check_extraction,
     "losses": check_losses,
+    "encoded": check_encoded,
     "resume": check_resume,
     "steps": check_steps,
 }
