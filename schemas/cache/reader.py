@@ -52,6 +52,7 @@ class Cache:
         self.shards: np.ndarray = index.column("shard").to_numpy()  # [samples] int32: where each lies
         self.rows: np.ndarray = index.column("row").to_numpy()  # [samples] int32: and in which row of samples.arrow
         self.tokens: np.ndarray = index.column("tokens").to_numpy()  # [samples] int32
+        self._starts = _first_rows(self.shards, self.tokens)
         maps = _most_maps()
         texts = maps // 4 if keeps_tokens(self.manifest.arrays) else IN_MEMORY
         self._record = cache(self._check_shard)
@@ -61,7 +62,8 @@ class Cache:
         self._in_memory = lru_cache(maxsize=IN_MEMORY)(self._open_array)
         self._arrays = {(array.kind, array.layer): array for array in self.manifest.arrays}
         # Found once: to ask the registries at every read would cost as much again as to slice a map.
-        self._subsets = {key for key, array in self._arrays.items() if array.follows_subset}
+        subset = self.manifest.rows != "all"
+        self._subsets = {key for key, array in self._arrays.items() if subset and array.follows_subset}
         self._per_sample = {key for key, array in self._arrays.items() if array.rows == "samples"}
         self._decoded = {key for key, array in self._arrays.items() if not CODECS.find(array.encoding).mapped}
         self._checked = CheckedFiles(self.manifest, None if self._sealed is None else self._sealed.blocks)
@@ -118,9 +120,10 @@ class Cache:
         Slices of maps, in microseconds. N is 1 of an array per sample, T of masses; of hidden states and next-token
         distributions it is that of the sample's `token_rows`.
         """
-        unit, row = int(self.shards[position]), int(self.rows[position])
-        shard = self.shard(unit)
-        every, kept = shard.rows(row), shard.kept_rows(row)
+        unit, row = self.shards.item(position), self.rows.item(position)
+        # The index says what the shard does, which is compared when it is opened, and lies closer together.
+        every = self._starts.item(position), self.tokens.item(position)
+        kept = self.shard(unit).kept_rows(row) if self._subsets else every
         found = []
         for array in arrays:
             key = array.kind, array.layer
@@ -163,6 +166,14 @@ class Cache:
                 f"the index does not list the samples of {shard.path} as they lie there; run `stillroom reindex "
                 f"{self.path}`"
             )
+
+
+def _first_rows(shards: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """[samples] int64: where each sample begins in arrays of a row for each token of its shard."""
+    starts: np.ndarray = np.cumsum(tokens, dtype=np.int64) - tokens
+    first = np.flatnonzero(np.diff(shards, prepend=-1))
+    starts -= np.repeat(starts[first], np.diff(first, append=len(shards)))
+    return starts
 
 
 def _most_maps() -> int:

@@ -1,12 +1,13 @@
-"""Reading random samples of a cache against a plain numpy.memmap of the same numbers: the bound is 0.8.
+"""Reading random samples of a cache against a plain numpy.memmap of the same numbers: the bound is 0.95.
 
     python -m tests.benchmarks.reading
 
 Six layers of 768 bfloat16 columns, 361 ragged samples in 4 shards, in random order, 2 of 6 layers and all of them; both
 sides copy what they read. `plain` knows every offset beforehand; `one file` has all layers side by side in one array,
 the layout that reads best when all of them are wanted. Then two layers of 2,000 samples in as many shards, which all
-have to stay open: to open one takes longer than to read it. What the checksums cost when a shard is first touched is
-stated beside it, in seconds per GB of states. Needs 1.1 GB of disk, and a minute to write it.
+have to stay open: to open one takes longer than to read it. What opening and checking a shard costs when it is first
+touched is stated beside it, in seconds per GB of states; `tests.benchmarks.checking` says what checking alone costs.
+Needs 1.1 GB of disk, and a minute to write it.
 """
 
 import statistics

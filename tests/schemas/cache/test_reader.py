@@ -20,7 +20,7 @@ import schemas.cache.reader
 import schemas.storage.blocks
 from jobs.verify import verify_cache
 from schemas.cache.arrays import ArrayRecord
-from schemas.cache.reader import Cache
+from schemas.cache.reader import Cache, _first_rows
 from schemas.cache.states import array_files
 from schemas.errors import CacheError, PairingError
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
@@ -122,7 +122,7 @@ def test_states_outlive_the_cache_and_their_map_goes_with_them(made: Path) -> No
 FEW_FILES = """
 import os, resource, sys
 from pathlib import Path
-from schemas.cache.reader import Cache
+from schemas.cache.reader import Cache, _first_rows
 cache = Cache(Path(sys.argv[1]))
 cache.sample(0), cache.states(0, cache.manifest.arrays)  # whatever libraries open on first use is open now
 held = len(os.listdir("/proc/self/fd"))
@@ -176,6 +176,14 @@ def test_as_much_stays_open_as_the_system_lets_it(made: Path, tmp_path: Path, mo
     assert Cache(made).shard.cache_info().maxsize == 65_530 // 4 // 4  # where nobody says
     limit.write_text("1000000\n")
     assert Cache(made).shard.cache_info().maxsize == 62_500
+
+
+def test_where_a_sample_begins_follows_from_the_index() -> None:
+    shards, tokens = np.array([0, 0, 0, 2, 2, 3], "i4"), np.array([3, 0, 5, 2, 4, 7], "i4")
+    assert _first_rows(shards, tokens).tolist() == [0, 3, 3, 0, 2, 0]
+    assert _first_rows(shards[:0], tokens[:0]).tolist() == []
+    wide = np.full(3, 2**31 - 1, "i4")
+    assert _first_rows(shards[:3], wide).tolist() == [0, 2**31 - 1, 2**32 - 2]
 
 
 def test_what_is_not_there_is_named(made: Path, tmp_path: Path) -> None:
