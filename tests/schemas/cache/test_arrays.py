@@ -57,11 +57,13 @@ def test_names_that_mean_something_else_are_refused(name: str) -> None:
 
 def test_every_kind_has_its_other_halves() -> None:
     assert set(MAKERS) == set(KINDS)
-    assert set(StatesConfig.model_fields) == {"dtype", *KINDS}
+    assert set(StatesConfig.model_fields) == {"dtype", "encoding", "rows", *KINDS}
 
 
 def test_reserved_names_are_those_of_cache_json_and_of_states() -> None:
-    assert (set(CacheManifest.model_fields) | {"dtype"}) - {"pooled"} <= RESERVED
+    of_kinds = {name for name, kind in KINDS.items() if kind.record is not None and kind.group is None}
+    assert of_kinds == {"hidden", "pooled"}
+    assert (set(CacheManifest.model_fields) | set(StatesConfig.model_fields)) - {*of_kinds, *KINDS} <= RESERVED
     assert not RESERVED & set(KINDS)
 
 

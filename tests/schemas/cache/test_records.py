@@ -18,11 +18,12 @@ SPARSE = SparseRecord(temperature=2.0, entries=3)
 POOLED = PooledRecord(pooling="last", normalise=True, layer=2)
 
 
-def test_fields_are_those_of_format_1() -> None:
+def test_fields_are_those_of_the_format() -> None:
+    """Of format 1, all but `hidden`."""
     fields = record_fields()
-    assert list(fields) == ["pooled", "sparse"]
+    assert list(fields) == ["hidden", "pooled", "sparse"]
     assert fields["pooled"] == (PooledRecord | None, None)
-    assert fields["sparse"][1] == {} and list(CacheManifest.model_fields)[7:9] == ["pooled", "sparse"]
+    assert fields["sparse"][1] == {} and list(CacheManifest.model_fields)[7:10] == ["hidden", "pooled", "sparse"]
 
 
 def test_every_group_is_a_field_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
