@@ -17,6 +17,7 @@ from schemas.cache.samples import CachedSample
 from schemas.cache.shard import STATES, ShardRecord, read_shard, shard_path
 from schemas.cache.states import array_files
 from schemas.console import make_console
+from schemas.shown import percent
 
 
 def show_cache(path: Path, sample_id: str | None) -> None:
@@ -42,7 +43,6 @@ def _summary(cache: Cache, records: list[ShardRecord]) -> Table:
         if file.is_file()
     )
     tokens = int(cache.tokens.sum())
-    kept_tokens = f"{tokens:,}, at most {teacher.max_tokens:,} per sample (longest {int(cache.tokens.max()):,})"
     rate = f"{shards / tokens:,.0f} bytes per token" if tokens else f"{shards / len(cache):,.0f} bytes per sample"
     head = teacher.head
     rows = {
@@ -56,7 +56,7 @@ def _summary(cache: Cache, records: list[ShardRecord]) -> Table:
         "annotator": manifest.annotator,
         "samples": f"{len(cache):,} in {manifest.units} shards; left out: {manifest.corpus.empty} empty, "
         f"{sum(record.overlong for record in records)} overlong; cut: {sum(record.truncated for record in records)}",
-        "tokens": kept_tokens if tokens else "none are kept",
+        "tokens": _tokens(cache, records) if tokens else "none are kept",
         "size": f"{decimal(shards)} in shards ({rate}), {decimal(kept)} beside",
     }
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -64,6 +64,15 @@ def _summary(cache: Cache, records: list[ShardRecord]) -> Table:
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _tokens(cache: Cache, records: list[ShardRecord]) -> str:
+    tokens, longest = int(cache.tokens.sum()), int(cache.tokens.max())
+    said = f"{tokens:,}, at most {cache.manifest.teacher.max_tokens:,} per sample (longest {longest:,})"
+    if cache.manifest.rows == "all":
+        return said
+    kept = sum(record.kept or 0 for record in records)
+    return f"{said}; {percent(kept / tokens)} have rows: targets and the tokens before them"
 
 
 def _arrays(cache: Cache, records: list[ShardRecord]) -> Table:

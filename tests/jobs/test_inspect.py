@@ -9,6 +9,7 @@ import pytest
 
 from jobs.cli import main
 from schemas.cache.reader import Cache
+from schemas.cache.token_rows import count_rows
 from tests.caches import build_cache, extraction, small_cache, write_corpus
 from tests.tiny import TEXTS, tiny_bert, tiny_tokenizer
 from trainer.alignment.quality import measure_alignment, measure_vocabulary
@@ -47,6 +48,18 @@ def test_a_cache_is_shown_with_its_first_sample(made: Path, inspect: Command) ->
     assert f"tokens {int(cache.tokens.sum()):,}, at most 96 per sample" in shown
     assert "sample s0:" in shown and "shared vocabulary" not in shown
     assert "verb phrases; shown: [noun phrase], {verb phrase}, what is not learnt dim" in shown
+
+
+def test_a_cache_of_target_rows_says_how_many_there_are(made: Path, tmp_path: Path, inspect: Command) -> None:
+    corpus = write_corpus(tmp_path / "corpus.jsonl", ["one two three", "four five six"])
+    config = extraction(tmp_path / "cache", made / "teacher", corpus, states={"rows": "targets", "hidden": [1]})
+    cache = Cache(build_cache(config))
+    rows = [count_rows(cache.sample(position).token_rows) for position in range(2)]
+    kept, tokens = sum(rows), int(cache.tokens.sum())
+    assert 0 < kept < tokens
+    shown = inspect(tmp_path / "cache")
+    assert f"{100 * kept / tokens:.1f}% have rows: targets and the tokens before them" in shown
+    assert f"hidden/1 │ [{kept}, 32] │" in shown and f"mass/1 │ [{tokens}] │" in shown
 
 
 def test_an_id_is_no_markup(made: Path, tmp_path: Path, inspect: Command) -> None:
