@@ -12,7 +12,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,15 +126,17 @@ def make_loop(
     return set_up(config, {"corpus": cache}, start, 1000, read_inputs(config, cache.path)).loop
 
 
-def time_steps(loops: dict[str, Loop], rounds: int) -> dict[str, list[float]]:
+def time_steps(
+    loops: dict[str, Loop], rounds: int, warm_up: int = WARM_UP, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each loop's steps, taken in turn, after some that bring the memory in which is then kept."""
     seconds: dict[str, list[float]] = {name: [] for name in loops}
-    for number in range(WARM_UP + rounds):
+    for number in range(warm_up + rounds):
         for name, loop in loops.items():
-            started = time.perf_counter()
+            started = clock()
             loop.step(number)
-            if number >= WARM_UP:
-                seconds[name].append(time.perf_counter() - started)
+            if number >= warm_up:
+                seconds[name].append(clock() - started)
     return seconds
 
 
