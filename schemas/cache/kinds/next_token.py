@@ -136,11 +136,16 @@ class NextToken(StateKind[Settings]):
                 ids_Nn, values_Nm = self.unpack(rows, stored.record, stored.teacher)
             except CacheError as error:
                 return f"rows {start} to {start + len(rows[0]) - 1}: {error}"
-            good_N = ((ids_Nn >= 0) & (ids_Nn < stored.teacher.vocab_size)).all(axis=1)
+            good_N = self.are_as_packed(rows)
+            good_N &= ((ids_Nn >= 0) & (ids_Nn < stored.teacher.vocab_size)).all(axis=1)
             good_N &= self.are_distributions(ids_Nn, values_Nm)
             if not good_N.all():
                 return f"row {start + int(np.flatnonzero(~good_N)[0])} is not a distribution"
         return None
+
+    def are_as_packed(self, values: Sequence[Any]) -> np.ndarray:
+        """[N] bool, of rows of all arrays: whether `pack` could have given them, as far as `unpack` does not ask."""
+        return np.ones(len(values[0]), bool)
 
     @abstractmethod
     def are_distributions(self, ids_Nn: np.ndarray, values_Nm: np.ndarray) -> np.ndarray:

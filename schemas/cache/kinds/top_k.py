@@ -87,6 +87,13 @@ class TopK(NextToken[TopKConfig]):
         ids, codes_Nk, scales_N2 = values
         return unpack_ids(ids, record.entries, teacher.vocab_size), unpack_logprobs(codes_Nk, scales_N2)
 
+    def are_as_packed(self, values: Sequence[Any]) -> np.ndarray:
+        """[N] bool: no step is negative, and the likeliest token's code is 0. Plain rows always are."""
+        if len(values) == len(self.former):
+            return super().are_as_packed(values)
+        _, codes_Nk, scales_N2 = values
+        return np.asarray((scales_N2[:, 0] >= 0) & (codes_Nk.min(axis=1) == 0))
+
     def are_distributions(self, ids_Nn: np.ndarray, values_Nm: np.ndarray) -> np.ndarray:
         """[N] bool: no id twice, and probabilities that are 1 in sum, tail included, to TOLERANCE."""
         once_N = (np.diff(np.sort(ids_Nn)) > 0).all(axis=1)

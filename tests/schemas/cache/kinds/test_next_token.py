@@ -133,6 +133,8 @@ def test_faults_of_packed_rows_are_named() -> None:
     assert said(damaged, codes, scales) == (
         "rows 0 to 1: packed ids are not rows of 3 of 8 tokens; remove their shard and extract again"
     )
+    assert said(ids, codes, scales * np.array([[1], [-1]], np.float16)) == NOT
+    assert said(ids, np.maximum(codes, np.array([[0], [1]], np.uint8)), scales) == NOT
     drawn = SparseRecord(temperature=1.0, entries=3, proposal=0.5)
     (rows,) = sampled.KIND.pack(IDS, WEIGHTS, drawn, TEACHER)
     rows.data[-2:] = np.frombuffer(np.array([np.inf], "<f2").tobytes(), np.uint8)
