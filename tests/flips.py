@@ -137,6 +137,7 @@ def is_verified(cache: Path) -> bool:
 
 def make_cache(folder: Path, states: dict[str, Any]) -> Path:
     """A small cache of those states and the input embeddings, in several shards."""
+    folder.mkdir(exist_ok=True)
     tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe", 300), hidden=8, layers=2, heads=2)
     corpus = write_corpus(folder / "corpus.jsonl", TEXTS[:5])
     sections = {"teacher": {"keep_embeddings": True}, "batching": {"unit_tokens": 50}}

@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.flips [COUNT] [CACHE]
 
-500 on a cache of 5 samples that it makes, or on a copy of CACHE. `silent`, `traceback` and what `verify` misses must be
-0; `traceback` counts refusals that do not name the shard, too. A few minutes.
+500 on each of three caches of 5 samples that it makes, of three encodings, or on a copy of CACHE. `silent`, `traceback`
+and what `verify` misses must be 0; `traceback` counts refusals that do not name the shard, too. A few minutes.
 """
 
 import shutil
@@ -11,16 +11,19 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Column, Table
 
-from tests.flips import damaged, is_verified, make_cache, outcome, read_all, sample_damage
+from tests.flips import Damage, damaged, is_verified, make_cache, outcome, read_all, sample_damage
 
 OUTCOMES = ("refused", "identical", "silent", "traceback", "missed by verify")
+ENCODINGS: dict[str, Any] = {"exact": "exact", "small": "small", "fp8": {"codec": "fp8"}}
 # Every kind of states.
-STATES = {"hidden": [1, 2], "mass": [2], "top_k": {"k": 4}, "sampled": {"draws": 4}, "pooled": {"pooling": "last"}}
+STATES: dict[str, Any] = {"hidden": [1, 2], "mass": [2], "pooled": {"pooling": "last"}, "dtype": "bfloat16"}
+STATES |= {"top_k": {"k": 4}, "sampled": {"draws": 4}}
 
 
 def count_outcomes(cache: Path, count: int, seed: int) -> dict[str, Counter[str]]:
@@ -28,8 +31,6 @@ def count_outcomes(cache: Path, count: int, seed: int) -> dict[str, Counter[str]
     truth = read_all(cache)
     found: dict[str, Counter[str]] = {}
     for damage in track(sample_damage(cache, count, seed), "flipping", total=count, console=Console(stderr=True)):
-        parts = damage.path.parts
-        name = "/".join(("shards/*", *parts[2:])) if parts[0] == "shards" else damage.path.as_posix()
         with damaged(cache, damage):
             try:
                 result = outcome(cache, truth, damage)
@@ -39,23 +40,38 @@ def count_outcomes(cache: Path, count: int, seed: int) -> dict[str, Counter[str]
             missed = is_verified(cache)
         for said in ["silent"] * (result == "silent") + ["missed by verify"] * missed:
             print(f"{damage}: {said}", file=sys.stderr)
-        found.setdefault(name, Counter()).update([result] + ["missed by verify"] * missed)
+        found.setdefault(_name(damage), Counter()).update([result] + ["missed by verify"] * missed)
     return found
 
 
-def main() -> None:
-    """Print the table."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        cache = shutil.copytree(sys.argv[2], folder / "cache") if len(sys.argv) > 2 else make_cache(folder, STATES)
-        found = count_outcomes(Path(cache), count, seed=2026)
-    table = Table(Column("file", overflow="fold"), *OUTCOMES, title=f"{count} flips and cuts")
+def _name(damage: Damage) -> str:
+    """Of the damaged file; shards count as one, and so do Zarr's descriptions."""
+    parts = damage.path.parts
+    if damage.path.name == "zarr.json":
+        return "shards/*/**/zarr.json"
+    return "/".join(("shards/*", *parts[2:])) if parts[0] == "shards" else damage.path.as_posix()
+
+
+def _show(title: str, found: dict[str, Counter[str]]) -> None:
+    table = Table(Column("file", overflow="fold"), *OUTCOMES, title=title)
     for file, outcomes in sorted(found.items()):
         table.add_row(file, *(str(outcomes[name]) for name in OUTCOMES))
     total = sum(found.values(), Counter[str]())
     table.add_row("all", *(str(total[name]) for name in OUTCOMES), style="bold")
-    Console().print(table)
+    Console(width=110).print(table)
+
+
+def main() -> None:
+    """Print a table for each cache."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if len(sys.argv) > 2:
+            caches = {sys.argv[2]: Path(shutil.copytree(sys.argv[2], folder / "cache"))}
+        else:
+            caches = {name: make_cache(folder / name, STATES | {"encoding": ENCODINGS[name]}) for name in ENCODINGS}
+        for name, cache in caches.items():
+            _show(f"{count} flips and cuts, {name}", count_outcomes(cache, count, seed=2026))
 
 
 if __name__ == "__main__":

@@ -3,20 +3,22 @@
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.caches import without_checksums
 from tests.flips import damaged, make_cache, outcome, read_all, sample_damage
 
-FLIPS = 160
+FLIPS = 120
 SECONDS = 60.0
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    kept = {"hidden": [1, 2], "mass": [2], "pooled": {"pooling": "last"}, "dtype": "bfloat16"}
-    return make_cache(tmp_path_factory.mktemp("flips"), kept | {"top_k": {"k": 4}, "sampled": {"draws": 4}})
+@pytest.fixture(scope="module", params=["exact", "small", {"codec": "fp8"}], ids=str)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    kept: dict[str, Any] = {"hidden": [1, 2], "mass": [2], "pooled": {"pooling": "last"}, "dtype": "bfloat16"}
+    kept |= {"top_k": {"k": 4}, "sampled": {"draws": 4}, "encoding": request.param}
+    return make_cache(tmp_path_factory.mktemp("flips"), kept)
 
 
 def test_no_damage_is_learnt_from_in_silence(made: Path, tmp_path: Path) -> None:
@@ -27,8 +29,9 @@ def test_no_damage_is_learnt_from_in_silence(made: Path, tmp_path: Path) -> None
         with damaged(cache, damage):
             found.setdefault(outcome(cache, truth, damage), []).append(str(damage))
     assert found.keys() <= {"refused", "identical"}, found
-    # What reads as before is what no training reads: descriptions for other Zarr readers.
-    assert all(line.partition(":")[0].endswith("zarr.json") for line in found.get("identical", []))
+    # What reads as before is what no training reads: descriptions for other Zarr readers, and what encodes.
+    unread = ("zarr.json", ".encoder.safetensors")
+    assert all(line.partition(":")[0].endswith(unread) for line in found.get("identical", []))
     assert len(found["refused"]) > FLIPS // 3 and time.monotonic() - started < SECONDS
     assert outcome(cache, truth) == "identical"
 
