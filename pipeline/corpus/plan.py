@@ -24,7 +24,7 @@ from pipeline.corpus.special_tokens import SpecialTokens
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
 from schemas.cache.codec import CODECS
 from schemas.cache.manifest import CorpusRecord
-from schemas.cache.targets import response_targets
+from schemas.cache.targets import ends_inside, response_targets
 from schemas.cache.token_rows import count_rows, target_rows
 from schemas.configs.extraction import BatchingConfig
 from schemas.errors import CorpusError
@@ -121,8 +121,8 @@ def make_plan(
     without_records: list[Path] = []
     samples = (sample for _, sample in corpus.read(without_records))
     head = list(_head(samples))
-    bytes_measured, tokens_measured, kept = _measure(corpus, head, tokenizer, rows)
     limit = max_tokens if max_tokens is not None else 1 << 62
+    bytes_measured, tokens_measured, kept = _measure(corpus, head, tokenizer, rows, limit)
     ids, whole, calibration = UniqueIds(), hashlib.sha256(), CalibrationSamples(calibration_tokens)
     units: list[Unit] = []
     special, begin_twice, spell_special = SpecialTokens(tokenizer), 0, False
@@ -198,9 +198,9 @@ def _head(samples: Iterator[Sample | None]) -> Iterator[Sample | None]:
 
 
 def _measure(
-    corpus: Corpus, head: list[Sample | None], tokenizer: PreTrainedTokenizerBase, rows: str
+    corpus: Corpus, head: list[Sample | None], tokenizer: PreTrainedTokenizerBase, rows: str, limit: int
 ) -> tuple[int, int, float]:
-    """Bytes and tokens of the first samples, and the share of these tokens that are kept."""
+    """Bytes and tokens of the first samples, and the share of these tokens, cut at `limit`, that are kept."""
     samples = [sample for sample in head if sample is not None]
     texts = [sample.prompt + sample.response for sample in samples]
     if not texts:
@@ -212,13 +212,19 @@ def _measure(
     encoded = run_tokenizer(tokenizer, texts)
     tokens, kept = max(1, sum(map(len, encoded["input_ids"]))), 1.0
     if rows == "targets" and encoded.encodings is not None:
-        kept = sum(map(_count_kept, samples, encoded.encodings)) / tokens
+        kept = _share_kept(samples, encoded.encodings, limit)
     return sum(len(text.encode()) for text in texts), tokens, kept
 
 
-def _count_kept(sample: Sample, encoding: Encoding) -> int:
-    targets = response_targets(len(sample.prompt), len(sample.prompt) + len(sample.response))
-    return count_rows(target_rows(np.array(encoding.offsets, np.int32).reshape(-1, 2), targets))
+def _share_kept(samples: Sequence[Sample], encodings: Sequence[Encoding], limit: int) -> float:
+    """What targets need of the tokens of samples that are cut at `limit`; one that loses its targets is left out."""
+    kept = tokens = 0
+    for sample, encoding in zip(samples, encodings, strict=True):
+        targets = response_targets(len(sample.prompt), len(sample.prompt) + len(sample.response))
+        offsets = np.array(encoding.offsets[:limit], np.int32).reshape(-1, 2)
+        if ends_inside(offsets[:, 1], targets).any():
+            kept, tokens = kept + count_rows(target_rows(offsets, targets)), tokens + len(offsets)
+    return kept / tokens if tokens else 1.0
 
 
 def _hash_sample(sample: Sample) -> tuple[bytes, int]:

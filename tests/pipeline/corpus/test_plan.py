@@ -142,3 +142,7 @@ def test_the_share_of_tokens_that_targets_need_is_measured(tmp_path: Path) -> No
     assert 0.5 < kept / tokens < 1
     assert make_plan(corpus, tokenizer, BatchingConfig(), rows="targets").kept == kept / tokens
     assert make_plan(corpus, tokenizer, BatchingConfig()).kept == 1
+    whole = make_plan(corpus, tokenizer, BatchingConfig(), 10**6, rows="targets").kept
+    cut = make_plan(corpus, tokenizer, BatchingConfig(), 4, rows="targets").kept  # most of a text is its response
+    assert whole == kept / tokens and 0.5 < cut < whole
+    assert make_plan(corpus, tokenizer, BatchingConfig(), 1, rows="targets").kept == 1  # of texts without a prompt
