@@ -129,7 +129,9 @@ class RVQTables:
 
     def _refine(self, data: Tensor, start_n: Tensor, size_n: Tensor, tables: "_LookUp") -> tuple[Tensor, Tensor]:
         """Gains [n, 1], and what the stages say of the components they refine, [n, q]; of raw rows, anything."""
-        gain_n1, stages_n = self.gains[data[start_n].long()][:, None], (size_n.long() - self.header)
+        # A row too short for its header is not one of ours; it must not read beyond the end.
+        gain_n1 = self.gains[data[start_n.clamp_max(len(data) - 1)].long()][:, None]
+        stages_n = size_n.long() - self.header
         if not len(tables.order_s):
             return gain_n1, gain_n1[:, :0]
         place_ns = (start_n + self.header)[:, None] + tables.order_s
@@ -143,7 +145,7 @@ class RVQTables:
         return gain_n1, sums_nbW.flatten(1).index_select(1, tables.column_q).mul_(gain_n1)
 
     def _centroid(self, data: Tensor, start_n: Tensor) -> Tensor:
-        return data[start_n + 1].long()
+        return data[(start_n + 1).clamp_max(len(data) - 1)].long()
 
     def _raw(self, data: Tensor, start_N: Tensor, size_N: Tensor, raw_R: Tensor | None) -> tuple[Tensor, Tensor]:
         """Which rows are raw, [R], and their states, [R, d]."""

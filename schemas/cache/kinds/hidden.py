@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from pydantic import Field
 
-from schemas.cache.arrays import ArrayRecord, StateKind
+from schemas.cache.arrays import ArrayRecord, StateKind, StoredStates
 from schemas.cache.dtypes import Dtype
 from schemas.cache.encoding import EncodingRecord, resolve_encoding
+from schemas.cache.ragged import RaggedArray
 from schemas.cache.teacher import TeacherRecord
 from schemas.layers import LayerSelection, resolve_layers
 from schemas.strict import Strict
@@ -57,6 +59,17 @@ class HiddenStates(StateKind[HiddenSettings]):
         """Raises ValueError unless all arrays are of the record's codec."""
         if wrong := [array.path for array in arrays if array.encoding != record.codec]:
             raise ValueError(f"{', '.join(wrong)} should be encoded by {record.codec}; extract again")
+
+    def find_fault(self, stored: StoredStates) -> str | None:
+        """Says which row of differing sizes is empty, or longer than a state in bfloat16."""
+        if not isinstance(stored.values[0], RaggedArray):
+            return None
+        most = 2 * stored.teacher.hidden_size
+        for start, (rows,) in stored.blocks():
+            wrong = np.flatnonzero((rows.sizes == 0) | (rows.sizes > most))
+            if len(wrong):
+                return f"row {start + wrong[0]} has {rows.sizes[wrong[0]]} bytes, not 1 to {most}"
+        return None
 
 
 KIND = HiddenStates()

@@ -69,6 +69,15 @@ def test_a_row_that_is_longer_than_any_takes_all_stages() -> None:
     assert_close(found, decode(tables, torch.zeros(size - 3, dtype=torch.uint8), torch.tensor([size - 3])))
 
 
+@pytest.mark.parametrize("inner", [False, True])
+def test_rows_without_a_header_read_nothing_beyond_the_end(inner: bool) -> None:
+    tables = handmade_tables(7, inner=inner)
+    data, size_N = random_rows(tables, 3, 8)
+    short = torch.cat([data, data[:1]]), torch.cat([size_N, torch.tensor([1, 0], dtype=torch.int32)])
+    torch.testing.assert_close(tables.states(*short)[:3], tables.states(data, size_N))
+    assert tables.coordinates(*short).isfinite().all()
+
+
 def test_a_folded_head_gives_the_logits_of_the_states() -> None:
     """And is as wide as there are components that some stage refines, and the mean."""
     tables = handmade_tables(8)
