@@ -1,11 +1,12 @@
 """Damage to a cache, one bit or one cut at a time, and what a training would read of it."""
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ import torch
 from jobs.verify import verify_cache
 from schemas.cache.ragged import RaggedRows
 from schemas.cache.reader import Cache
+from schemas.configs.training import TrainingConfig
 from schemas.errors import StillroomError
 from schemas.models.state_decoder import StateDecoder, load_decoders
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
 from schemas.models.tokenizer import load_tokenizer
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from trainer.runs.train import train
 
 Truth = dict[str, object]
 
@@ -109,14 +112,35 @@ def _decode(decoder: StateDecoder, values: Any) -> bytes:
     return states.numpy().tobytes()
 
 
-def outcome(cache: Path, truth: Truth, damage: Damage | None = None) -> str:
+def learn(cache: Path) -> Truth:
+    """The student of a training whose one step reads every sample, and all hidden states and masses."""
+    architecture = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    layers = {"student_layers": [1, 2], "teacher_layers": [1, 2]}
+    objective = [{"loss": "ce"}, {"loss": "kd"}, {"loss": "sra"}, {"loss": "mta", **layers}]
+    with TemporaryDirectory() as output, redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        config = TrainingConfig.model_validate(
+            {
+                "cache": cache,
+                "output": Path(output) / "run",
+                "student": {"architecture": {"model_type": "llama", **architecture}, "tokenizer": "teacher"},
+                "objective": objective,
+                "steps": 1,
+                "batch_size": len(TEXTS[:5]),
+                "threads": 1,
+            }
+        )
+        train(config)
+        return {"student": (config.output / "model/model.safetensors").read_bytes()}
+
+
+def outcome(cache: Path, truth: Truth, damage: Damage | None = None, read: Callable[[Path], Truth] = read_all) -> str:
     """`refused`, `identical`, or `silent` where something else is read.
 
     Raises AssertionError for an error that is not ours, which a user would see as a traceback, and for one that does
     not name the shard in which the `damage` is.
     """
     try:
-        return "identical" if read_all(cache) == truth else "silent"
+        return "identical" if read(cache) == truth else "silent"
     except StillroomError as error:
         if damage is not None and damage.path.parts[0] == "shards":
             assert "/".join(damage.path.parts[:2]) in str(error), f"the shard is not named: {error}"

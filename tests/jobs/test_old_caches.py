@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -14,6 +15,7 @@ from schemas.cache.checksums import CHECKSUMS
 from schemas.cache.index import write_index
 from schemas.cache.manifest import read_manifest
 from schemas.cache.reader import Cache
+from schemas.cache.states import array_files
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.configs.training import TrainingConfig
 from schemas.errors import CacheError
@@ -62,6 +64,26 @@ def test_a_whole_one_is_sealed(cache: Path) -> None:
     rebuild_index(cache)
     assert (cache / CHECKSUMS).exists()
     assert load_teacher_tokenizer(cache, read_manifest(cache)) is not None
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_its_files_are_compared_whole(cache: Path, sealed: bool) -> None:
+    """Its shards have no checksums of blocks, sealed anew or not."""
+    if sealed:
+        rebuild_index(cache)
+        assert json.loads((cache / CHECKSUMS).read_text())["blocks"] is None
+    arrays = Cache(cache).manifest.arrays
+    for array in arrays:
+        path = cache / "shards/00000/states.zarr" / array_files(array)[0]
+        sound = path.read_bytes()
+        path.unlink()
+        path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))  # of the last sample
+        with pytest.raises(CacheError, match=rf"{array.path}.* does not have its checksum; remove .*00000 and extract"):
+            Cache(cache).states(0, [array])
+        path.unlink()
+        path.write_bytes(sound)
+    found = Cache(cache)
+    assert all(isinstance(values, np.ndarray) for values in found.states(0, arrays))
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "unembedding.safetensors", "config.json"])
