@@ -122,7 +122,7 @@ def test_commands_know_it(machine: Machine, cache: Path) -> None:
     config = json.loads((cache / "cache.json").read_text())
     assert config["entropy"] == config["identity"]["entropy"] == {"temperature": 2.0}
     assert list(config["identity"]["states"]) == ["entropy/3"]
-    assert "│entropy/3 │ [480] │ float32 │ float32 coarse │ 976 bytes│ 2.0 " in machine.stillroom("inspect", cache)
+    assert "│entropy/3 │ [480] │ float32 │ float32 coarse │ 976 bytes │ 2.0 " in machine.stillroom("inspect", cache)
     assert "every checksum, row and number is good" in machine.stillroom("verify", cache)
     schema = json.loads(machine.stillroom("schema", "extract"))["$defs"]
     assert schema["StatesConfig"]["properties"]["entropy"]["description"].startswith("Entropies of the next token")
