@@ -19,7 +19,7 @@ from schemas.cache.reader import Cache
 from schemas.cache.states import Values
 from schemas.cache.writer import write_manifest, write_shard
 from schemas.storage.fingerprint import fingerprint
-from tests.schemas.models.naive_rvq import tensors_of, write_tables
+from tests.schemas.models.naive_rvq import handmade_tables, tensors_of, write_tables
 
 CALIBRATION_ROWS = 6000
 Encode = Callable[[Tensor], Values]  # of states [N, d] in float32
@@ -52,6 +52,29 @@ def encode_cache(
         return write_encoded(cache, folder, encoding, {layer: _by(encoder) for layer, encoder in encoders.items()})
     encode = {"fp8": to_fp8, "int8": to_int8}[encoding]
     return write_encoded(cache, folder, encoding, {array.layer: encode for array in cache.arrays_of("hidden")})
+
+
+def invent_cache(raw: Path, folder: Path, stages: float, inner_stages: float) -> Path:
+    """The samples of the cache `raw` with hidden states that nobody computed: random codes of so many stages per
+    component, all stages in every row. For measuring speed, which does not depend on what states are."""
+    cache, encode = Cache(raw), dict[int, Encode]()
+    shutil.copytree(raw / "teacher", folder / "teacher")
+    for array in cache.arrays_of("hidden"):
+        width, inner = array.width or 1, array.layer < cache.manifest.teacher.num_layers
+        tables = handmade_tables(0, width, round(width * (inner_stages if inner else stages)), inner)
+        every_band = torch.arange(len(tables.band_S), dtype=torch.int32) % len(tables.bands)
+        tables = replace(tables, band_S=every_band)  # so that no component can be left out of a folded head
+        write_tables(folder, tensors_of(tables), array.layer)
+        encode[array.layer] = _random(tables.header + len(tables.band_S))
+    return write_encoded(cache, folder, "rvq", encode)
+
+
+def _random(size: int) -> Encode:
+    def encode(states_Nd: Tensor) -> RaggedRows:
+        sizes = np.full(len(states_Nd), size)
+        return RaggedRows.of(np.random.default_rng(0).integers(0, 256, int(sizes.sum()), dtype=np.uint8), sizes)
+
+    return encode
 
 
 def write_encoded(cache: Cache, folder: Path, encoding: str, encode: Mapping[int, Encode]) -> Path:
