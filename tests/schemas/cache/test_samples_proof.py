@@ -1,5 +1,6 @@
 """What must hold of a shard's samples, at its edges, on made-up shards: the first sample that is wrong is named."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,59 +22,60 @@ Rows = list[dict[str, Any]]
 TURN = {"role": "é", "start": 0, "end": 1}
 
 
+BEYOND_ASCII: dict[str, Any] = {
+    "sample_id": "a",
+    "text": "é🙂漢",
+    "targets": [[0, 1], [1, 2]],
+    "turns": [],
+    "truncated": True,
+    "token_ids": [0, 7, 7, 3],
+    "token_offsets": [[0, 0], [0, 1], [1, 3], [3, 3]],
+    "words": [[0, 1], [1, 3]],
+    "noun_phrases": [[0, 3]],
+    "verb_phrases": [],
+    "row_start": 0,
+    "row_count": 4,
+    "token_rows": [[0, 1], [3, 4]],
+    "kept_start": 0,
+}
+NOTHING: dict[str, Any] = {
+    "sample_id": "b",
+    "text": "",
+    "targets": [],
+    "turns": [{"role": "system", "start": 0, "end": 0}],
+    "truncated": False,
+    "token_ids": [],
+    "token_offsets": [],
+    "words": [],
+    "noun_phrases": [],
+    "verb_phrases": [],
+    "row_start": 4,
+    "row_count": 0,
+    "token_rows": [],
+    "kept_start": 2,
+}
+THREE_WORDS: dict[str, Any] = {
+    "sample_id": "c",
+    "text": "one two",
+    "targets": [[0, 3], [4, 7]],
+    "turns": [TURN | {"start": 0, "end": 3}, TURN | {"start": 3, "end": 3}, TURN | {"start": 4, "end": 7}],
+    "truncated": False,
+    "token_ids": [1, 2, 3, 4],
+    # A token before its text, one of two tokens of one character, and one that stands for nothing at the start.
+    "token_offsets": [[0, 3], [3, 4], [3, 7], [0, 0]],
+    "words": [[0, 3], [0, 3], [4, 7]],
+    "noun_phrases": [[0, 3], [4, 7]],
+    "verb_phrases": [[0, 7]],
+    "row_start": 4,
+    "row_count": 4,
+    "token_rows": [[0, 2], [2, 4]],
+    "kept_start": 2,
+}
+
+
 def sound() -> Rows:
     """Three samples, at every edge of what may be: a text of code points beyond ASCII, none, and one of three words."""
-    return [
-        {
-            "sample_id": "a",
-            "text": "é🙂漢",
-            "targets": [[0, 1], [1, 2]],
-            "turns": [],
-            "truncated": True,
-            "token_ids": [0, 7, 7, 3],
-            "token_offsets": [[0, 0], [0, 1], [1, 3], [3, 3]],
-            "words": [[0, 1], [1, 3]],
-            "noun_phrases": [[0, 3]],
-            "verb_phrases": [],
-            "row_start": 0,
-            "row_count": 4,
-            "token_rows": [[0, 1], [3, 4]],
-            "kept_start": 0,
-        },
-        {
-            "sample_id": "b",
-            "text": "",
-            "targets": [],
-            "turns": [{"role": "system", "start": 0, "end": 0}],
-            "truncated": False,
-            "token_ids": [],
-            "token_offsets": [],
-            "words": [],
-            "noun_phrases": [],
-            "verb_phrases": [],
-            "row_start": 4,
-            "row_count": 0,
-            "token_rows": [],
-            "kept_start": 2,
-        },
-        {
-            "sample_id": "c",
-            "text": "one two",
-            "targets": [[0, 3], [4, 7]],
-            "turns": [TURN | {"start": 0, "end": 3}, TURN | {"start": 3, "end": 3}, TURN | {"start": 4, "end": 7}],
-            "truncated": False,
-            "token_ids": [1, 2, 3, 4],
-            # A token before its text, one of two tokens of one character, and one that stands for nothing at the start.
-            "token_offsets": [[0, 3], [3, 4], [3, 7], [0, 0]],
-            "words": [[0, 3], [0, 3], [4, 7]],
-            "noun_phrases": [[0, 3], [4, 7]],
-            "verb_phrases": [[0, 7]],
-            "row_start": 4,
-            "row_count": 4,
-            "token_rows": [[0, 2], [2, 4]],
-            "kept_start": 2,
-        },
-    ]
+    return copy.deepcopy([BEYOND_ASCII, NOTHING, THREE_WORDS])
 
 
 def of_version_1() -> Rows:
