@@ -3,5 +3,5 @@
 import subprocess
 import sys
 
-for name in ("reading", "step", "extraction"):
+for name in ("reading", "opening", "checking", "verifying", "step", "extraction"):
     subprocess.run([sys.executable, "-m", f"tests.benchmarks.{name}"], check=True)
