@@ -29,7 +29,6 @@ def encode_cache(
     raw: Path,
     folder: Path,
     encoding: str,
-    price: float = 1e-4,
     stages: float = 0.4,
     inner_stages: float = 0.4,
     worst: float = 0.0,
@@ -37,14 +36,14 @@ def encode_cache(
     """The cache `raw` with every layer of hidden states in `encoding`, in `folder`.
 
     Of rvq, so many stages per component are learnt of the cache's own first rows, in the final layer and in inner ones;
-    a byte costs `price`, and about the `worst` share of the rows are kept raw.
+    a byte costs so much that about the `worst` share of the rows are kept raw.
     """
     cache = Cache(raw)
     shutil.copytree(raw / "teacher", folder / "teacher")
     if encoding == "rvq":
         last = cache.manifest.teacher.num_layers
         encoders = {
-            array.layer: _learn(cache, array, price, stages if array.layer == last else inner_stages, worst)
+            array.layer: _learn(cache, array, stages if array.layer == last else inner_stages, worst)
             for array in cache.arrays_of("hidden")
         }
         for layer, encoder in encoders.items():
@@ -63,7 +62,8 @@ def invent_cache(raw: Path, folder: Path, stages: float, inner_stages: float) ->
         width, inner = array.width or 1, array.layer < cache.manifest.teacher.num_layers
         tables = handmade_tables(0, width, round(width * (inner_stages if inner else stages)), inner)
         every_band = torch.arange(len(tables.band_S), dtype=torch.int32) % len(tables.bands)
-        tables = replace(tables, band_S=every_band)  # so that no component can be left out of a folded head
+        # No component can be left out of a folded head, and states are as large as ones behind a norm.
+        tables = replace(tables, band_S=every_band, mean_d=tables.mean_d / 10, gains=torch.full((256,), 0.5))
         write_tables(folder, tensors_of(tables), array.layer)
         encode[array.layer] = _random(tables.header + len(tables.band_S))
     return write_encoded(cache, folder, "rvq", encode)
@@ -125,19 +125,20 @@ def _by(encoder: Encoder) -> Encode:
     return encode
 
 
-def _learn(cache: Cache, array: ArrayRecord, price: float, stages: float, worst: float) -> Encoder:
+def _learn(cache: Cache, array: ArrayRecord, stages: float, worst: float) -> Encoder:
     rows, count = [], 0
     for position in range(len(cache)):
         if count < CALIBRATION_ROWS:
             rows.append(_numbers(array, cache.states(position, [array])[0]))
             count += len(rows[-1])
     rows_Nd, number = torch.cat(rows), max(1, round(stages * (array.width or 1)))
-    if array.layer == cache.manifest.teacher.num_layers:
-        encoder = train_final(rows_Nd, torch.eye(rows_Nd.shape[1]), number).at(price)
-    else:
-        encoder = keep_energy(train_inner(rows_Nd, number).at(price), rows_Nd)
-    errors = encoder.encode(rows_Nd).error_N
-    return replace(encoder, bound=float(errors.quantile(1 - worst)) if worst else float("inf"))
+    final = array.layer == cache.manifest.teacher.num_layers
+    encoder = train_final(rows_Nd, torch.eye(rows_Nd.shape[1]), number) if final else train_inner(rows_Nd, number)
+    codes = encoder.codes(rows_Nd)
+    # A row of all stages is kept raw if its error is above the price of the bytes that they spare.
+    spared = encoder.tables.raw_size - codes.bytes_Nx.shape[1]
+    encoder = encoder.at(float(codes.error_NT[:, -1].quantile(1 - worst)) / spared)
+    return encoder if final else keep_energy(encoder, rows_Nd, codes)
 
 
 def _numbers(array: ArrayRecord, rows: np.ndarray) -> Tensor:

@@ -16,7 +16,7 @@ from schemas.configs.losses.registry import LOSSES
 from schemas.configs.training import TrainingConfig
 from schemas.models.state_decoder import DecodersByDevice, load_decoders
 from tests.caches import build_cache
-from tests.encoded import encode_cache
+from tests.encoded import invent_cache
 from tests.gpu.models import extraction_config, training_config
 from trainer.data.request import Drawn
 from trainer.optimisation.loop import Loop, StepReport
@@ -103,7 +103,7 @@ def check_encoded(folder: Path) -> Iterator[tuple[str, str]]:
     """States are decoded on the GPU as on the CPU, losses from them are the same, and a step from an encoded cache
     takes no longer than from the raw one."""
     raw = build_cache(extraction_config(folder, "raw", "cuda", threads=8, stored="bfloat16"))
-    encode_cache(raw, folder / "encoded", "rvq", price=0.0, stages=3.5 / 8, inner_stages=1.25 / 8, worst=0.005)
+    invent_cache(raw, folder / "encoded", stages=3.5 / 8, inner_stages=1.25 / 8)
     yield from decoded_on_either(Cache(folder / "encoded"))
     for name in ("kd", "sra", "mta", "fdd"):
         cpu, gpu = (first_report(folder, name, device, "teacher", "encoded") for device in ("cpu", "cuda"))

@@ -216,8 +216,7 @@ class SRA(Carrier):
         if len(head.weight_Vd) == self.num_shared and torch.equal(teacher_ids, whole):
             self.head = head
             return
-        bias = None if head.bias_V is None else head.bias_V[teacher_ids]
-        self.head = TeacherHead(head.weight_Vd[teacher_ids], bias, head.transform)
+        self.head = head.restricted(teacher_ids)
 
     def forward(
         self, student: StudentStates, batch: Batch, carried: CarriedCrossEntropy | None = None
