@@ -32,21 +32,12 @@ class TeacherHead(nn.Module):
 
     _weight: Tensor
     _bias: Tensor | None
-    _shift: Tensor | None
 
-    def __init__(
-        self,
-        weight_Vd: Tensor,
-        bias_V: Tensor | None,
-        record: HeadRecord | LogitTransform,
-        shift_V: Tensor | None = None,
-    ):
-        """With a `shift_V`, the head is one of coordinates: the last of them is what that is multiplied with."""
+    def __init__(self, weight_Vd: Tensor, bias_V: Tensor | None, record: HeadRecord | LogitTransform):
         super().__init__()
         self.vocabulary = len(weight_Vd)
         self.register_buffer("_weight", _padded(weight_Vd.float()), persistent=False)
         self.register_buffer("_bias", None if bias_V is None else _padded(bias_V.float()), persistent=False)
-        self.register_buffer("_shift", None if shift_V is None else _padded(shift_V.float()), persistent=False)
         self.transform = LogitTransform(record.scale, record.softcap)
 
     @property
@@ -61,19 +52,17 @@ class TeacherHead(nn.Module):
 
     def folded(self, decoder: StateDecoder) -> "TeacherHead":
         """The head of the same logits, of the coordinates of final states instead of these."""
-        weight_VK = decoder.fold(self.weight_Vd)
-        return TeacherHead(weight_VK[:, :-1].contiguous(), self.bias_V, self.transform, weight_VK[:, -1])
+        return TeacherHead(decoder.fold(self.weight_Vd), self.bias_V, self.transform)
 
     def restricted(self, ids: Tensor) -> "TeacherHead":
         """The head of the tokens `ids` alone."""
-        bias, shift = (None if of_V is None else of_V[ids] for of_V in (self.bias_V, self._shift))
-        return TeacherHead(self.weight_Vd[ids], bias, self.transform, shift)
+        return TeacherHead(self.weight_Vd[ids], None if self.bias_V is None else self.bias_V[ids], self.transform)
 
     def forward(self, hidden: Tensor, ids: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """z / temperature, [..., V], of final states [..., d_T]; or [..., len(ids)], of the tokens `ids` alone."""
         weight = self._weight if ids is None else self._weight[ids]
-        bias, shift = (of_V if of_V is None or ids is None else of_V[ids] for of_V in (self._bias, self._shift))
-        logits = self.transform.tempered(hidden, weight, bias, temperature, shift)
+        bias = self._bias if self._bias is None or ids is None else self._bias[ids]
+        logits = self.transform.tempered(hidden, weight, bias, temperature)
         return logits if ids is not None else logits[..., : self.vocabulary]
 
 

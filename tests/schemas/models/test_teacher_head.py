@@ -45,11 +45,9 @@ def test_a_folded_head_takes_coordinates_and_keeps_bias_scale_and_soft_cap() -> 
     folded = head.folded(RVQDecoder(tables))
     wanted, found = head(tables.states(data, size_N)), folded(tables.coordinates(data, size_N))
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
-    assert folded.vocabulary == 7 and folded.weight_Vd.shape == (7, len(tables.kept_K))
-    y_BXK, ids = tables.coordinates(data, size_N).view(3, 3, -1), torch.tensor([5, 0])
-    torch.testing.assert_close(folded(y_BXK, temperature=2.0), wanted.view(3, 3, 7) / 2, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(folded(y_BXK, ids), wanted.view(3, 3, 7)[..., ids], rtol=1e-4, atol=1e-4)
+    assert folded.vocabulary == 7 and folded.weight_Vd.shape == (7, len(tables.kept_K) + 1)
     # A sum of fractions of states that is less than one: the mean counts as much less.
-    torch.testing.assert_close(folded(0.3 * y_BXK), head(0.3 * tables.states(data, size_N)).view(3, 3, 7))
-    for whole, hidden in ((head, tables.states(data, size_N)), (folded, y_BXK)):
+    y_NK, ids = tables.coordinates(data, size_N), torch.tensor([5, 0])
+    torch.testing.assert_close(folded(0.3 * y_NK), head(0.3 * tables.states(data, size_N)), rtol=1e-4, atol=1e-4)
+    for whole, hidden in ((head, tables.states(data, size_N)), (folded, y_NK)):
         torch.testing.assert_close(whole.restricted(ids)(hidden), whole(hidden, ids))

@@ -53,7 +53,7 @@ def test_an_encoded_cache_has_decoders_and_a_folded_head(made: Path, tmp_path: P
     assert list(found.decoders) == [("hidden", 1)] and found.decoders is found.decoders  # loaded once
     assert found.head is not None and found.final_head is not None
     decoder = found.decoders["hidden", 1]
-    assert torch.equal(found.final_head.weight_Vd, decoder.fold(found.head.weight_Vd)[:, :-1])
+    assert torch.equal(found.final_head.weight_Vd, decoder.fold(found.head.weight_Vd))
 
 
 def test_tokenizers_are_compared_by_what_they_do(made: Path) -> None:
