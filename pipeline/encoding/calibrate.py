@@ -26,7 +26,7 @@ FIRST_PRICE = 0.1  # of the tolerance
 GEOMETRY_ROWS = 3072  # rows whose cosines are compared: 1,024 spans
 FIRST_STAGES = 0.25  # per component
 ROOM = 0.8  # of the longest row: where rows are longer on average, stages are added
-REACHED = 0.998  # share of the rows that get all the stages they want
+REACHED = 0.998  # share of the rows that get all the stages they want; about the others are kept raw
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,10 @@ def _fit(
         held = len(encoder.stages.codebooks)
         fitted = fit(encoder)
         stages_N, _ = fitted.choose(fitted.codes(held_out_Nd))
-        wanted_N = torch.where(stages_N < 0, held, stages_N).float()
-        if held == most or wanted_N.mean() <= ROOM * held:
+        raw_N = stages_N < 0
+        wanted_N = torch.where(raw_N, held, stages_N).float()
+        # Where stages are wanting, rows are dearer as codes, and many of them would be kept raw.
+        if held == most or (wanted_N.mean() <= ROOM * held and raw_N.float().mean() <= 1 - REACHED):
             return shorten(fitted, max(1, int(wanted_N.quantile(REACHED))))
         encoder = extend(encoder, rows_Nd, min(2 * held, most))
 
