@@ -76,7 +76,7 @@ PRESETS: dict[Preset, EncodingConfig | None] = {
     "small": EncodingConfig(kl=0.02, geometry=0.08),  # about an eighth
     "tiny": EncodingConfig(kl=0.1, geometry=0.16),  # about a sixteenth
 }
-DEFAULT: Preset = "exact"
+DEFAULT: Preset = "small"
 
 
 def resolve_encoding(asked: Preset | EncodingConfig | None, dtype: Dtype) -> EncodingRecord | None:
