@@ -147,7 +147,9 @@ def _codecs(head: Head | None) -> dict[str, Callable[[Tensor, Tensor], Calibrate
 
 def _row_scaled(encoded_Nx: Tensor, decoder: Any) -> Coded:
     sizes = torch.full((len(encoded_Nx),), encoded_Nx.shape[1])
-    return float(encoded_Nx.shape[1]), lambda: decoder(decoder.values()).states(encoded_Nx.flatten(), sizes)
+    return float(encoded_Nx.shape[1]), lambda: decoder(decoder.values(), encoded_Nx.shape[1] - 4).states(
+        encoded_Nx.flatten(), sizes
+    )
 
 
 def _rvq(head: Head | None, goal: Goal, learnt: Tensor, held_out: Tensor) -> Calibrated:
