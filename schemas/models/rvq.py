@@ -23,6 +23,7 @@ from torch.nn.functional import embedding_bag
 
 WIDEST = 8  # components of a band
 ROWS_ON_CPU = 256  # whose look-ups stay in a core's cache
+COLUMNS = 16  # a folded head has a multiple of them
 STEP = 8  # stages: chunks of rows whose longest differ by less are looked up alike
 CODES_ON_GPU = 2**24  # looked up at once: 200 MB
 
@@ -65,36 +66,56 @@ class RVQTables:
         return 2 * len(self.mean_d)
 
     @cached_property
+    def is_whole(self) -> bool:
+        """Whether `coordinates` gives every component, and so can hold the mean among them. Else 1 stands for it."""
+        refined, width = len(self._look_up(len(self.band_S)).component_q), len(self.mean_d)
+        return len(self.decoder_kd) == width and (len(self.centroids) > 0 or _rounded_up(refined + 1) >= width)
+
+    @cached_property
     def kept_K(self) -> Tensor:
-        """[K] long: the components that `coordinates` gives, in its order. Only a raw row has any other."""
+        """[K] long: the components that `coordinates` gives, in its order: refined ones first."""
         refined = self._look_up(len(self.band_S)).component_q
-        if not len(self.centroids):
-            return refined
         all_k = torch.arange(len(self.decoder_kd), device=refined.device)
-        return torch.cat([refined, all_k[~torch.isin(all_k, refined)]])
+        others = all_k[~torch.isin(all_k, refined)]
+        if self.is_whole or len(self.centroids):
+            return torch.cat([refined, others])
+        # Matrices of other widths than these are multiplied in up to 1.1 times the time.
+        return torch.cat([refined, others[: _rounded_up(len(refined) + 1) - len(refined) - 1]])
+
+    @cached_property
+    def _mean_K(self) -> Tensor:
+        """[K]: the mean, if it is a vector of components."""
+        return self.mean_d @ self.encoder_dk[:, self.kept_K]
 
     def coordinates(self, data: Tensor, size_N: Tensor, raw_R: Tensor | None = None) -> Tensor:
-        """y [N, K + 1] in float32, x = y `affine`: components, and 1. A raw row loses what no component kept says."""
+        """y in float32, x = y `affine`: [N, K] of all components, or [N, K + 1] of those that are refined, and 1.
+
+        Of the latter, a raw row loses what no component kept says.
+        """
         start_N = _starts(size_N)
-        y_NK = torch.zeros(len(size_N), len(self.kept_K) + 1, device=data.device)
+        kept = len(self.kept_K)
+        y_NC = torch.zeros(len(size_N), kept + (not self.is_whole), device=data.device)
         for rows, look_up in self._chunks(size_N):
             gain_n1, y_nq = self._refine(data, start_N[rows], size_N[rows], look_up)
-            y_NK[rows, : y_nq.shape[1]] = y_nq
+            y_NC[rows, : y_nq.shape[1]] = y_nq
             if len(self.centroids):
-                y_NK[rows, :-1] += self.centroids[:, self.kept_K][self._centroid(data, start_N[rows])] * gain_n1
+                y_NC[rows, :kept] += self.centroids[:, self.kept_K][self._centroid(data, start_N[rows])] * gain_n1
         raw_R, raw_Rd = self._raw(data, start_N, size_N, raw_R)
         if len(raw_R):
-            y_NK[raw_R, :-1] = (raw_Rd - self.mean_d) @ self.encoder_dk[:, self.kept_K]
-        y_NK[:, -1] = 1
-        return y_NK
+            y_NC[raw_R, :kept] = (raw_Rd - self.mean_d) @ self.encoder_dk[:, self.kept_K]
+        if self.is_whole:
+            return y_NC.add_(self._mean_K)
+        y_NC[:, -1] = 1
+        return y_NC
 
     @cached_property
     def affine(self) -> Tensor:
-        """[K + 1, d] float32: from coordinates, or weighted sums of them, to states. Its last row is the mean."""
-        return torch.cat([self.decoder_kd[self.kept_K], self.mean_d[None]])
+        """[K, d] or [K + 1, d] float32: from coordinates, or weighted sums of them, to states."""
+        components = self.decoder_kd[self.kept_K]
+        return components if self.is_whole else torch.cat([components, self.mean_d[None]])
 
     def fold(self, weight_Vd: Tensor) -> Tensor:
-        """W' [V, K + 1] in float32, such that x W^T = y W'^T of y, the coordinates of x."""
+        """W' [V, K] or [V, K + 1] in float32, such that x W^T = y W'^T of y, the coordinates of x."""
         return weight_Vd.float() @ self.affine.T
 
     def states(self, data: Tensor, size_N: Tensor, raw_R: Tensor | None = None) -> Tensor:
@@ -212,6 +233,10 @@ class _LookUp:
             component_q=long([component for part in parts for component in part]),
             column_q=long([WIDEST * place + column for place, part in enumerate(parts) for column in range(len(part))]),
         )
+
+
+def _rounded_up(width: int) -> int:
+    return -(-width // COLUMNS) * COLUMNS
 
 
 def _starts(size_N: Tensor) -> Tensor:

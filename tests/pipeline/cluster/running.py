@@ -67,7 +67,7 @@ def run_command(arguments: list[str], working_directory: Path) -> "subprocess.Po
 
 def shard_files(cache: Path) -> dict[str, bytes]:
     """All bytes that must not depend on how they came about."""
-    paths = [p for part in ("shards", "teacher") for p in (cache / part).rglob("*") if p.is_file()]
+    paths = [p for part in ("shards", "teacher", "codecs") for p in (cache / part).rglob("*") if p.is_file()]
     return {str(p.relative_to(cache)): p.read_bytes() for p in [*paths, cache / "index.parquet"]}
 
 
