@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from pipeline.teacher.wanted import WantedStates
+from schemas.cache.encoding import EncodingRecord
 from schemas.cache.kinds.next_token import SparseRecord
 from schemas.cache.kinds.pooled import PooledRecord
 from schemas.cache.manifest import CacheManifest
@@ -22,7 +23,14 @@ def wanted(**states: Any) -> WantedStates:
 
 
 def test_arrays_and_records_by_hand() -> None:
-    found = wanted(top_k={"k": 3, "temperature": 2.0}, pooled={"pooling": "last"}, mass=[2], hidden=["last", 0, -2])
+    found = wanted(
+        top_k={"k": 3, "temperature": 2.0},
+        pooled={"pooling": "last"},
+        mass=[2],
+        hidden=["last", 0, -2],
+        encoding="tiny",
+    )
+    assert {array.encoding for array in found.arrays if array.kind == "hidden"} == {"rvq"} and found.is_calibrated
     assert [(array.path, array.width, array.dtype) for array in found.arrays] == [
         ("hidden/0", 8, "bfloat16"),
         ("hidden/3", 8, "bfloat16"),
@@ -34,6 +42,7 @@ def test_arrays_and_records_by_hand() -> None:
         ("top_k/scales", 2, "float16"),
     ]
     assert found.records == {
+        "hidden": EncodingRecord(codec="rvq", kl=0.1, geometry=0.16, worst_kl=5.0),
         "pooled": PooledRecord(pooling="last", normalise=False, layer=4),
         "top_k": SparseRecord(temperature=2.0, entries=3),
     }

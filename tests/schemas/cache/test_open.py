@@ -33,7 +33,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("open")
     tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
     config = extraction(
-        folder / "cache", folder / "teacher", write_corpus(folder / "corpus.jsonl"), states={"dtype": "bfloat16"}
+        folder / "cache",
+        folder / "teacher",
+        write_corpus(folder / "corpus.jsonl"),
+        states={"dtype": "bfloat16", "encoding": "exact"},
     )
     return build_cache(config)
 

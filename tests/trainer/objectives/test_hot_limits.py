@@ -20,6 +20,7 @@ from schemas.configs.losses.mined import MinEDConfig
 from schemas.configs.losses.multilevel_ot import MultiLevelOTConfig
 from schemas.configs.losses.sra import SRAConfig
 from schemas.configs.losses.uld import ULDConfig
+from schemas.models.teacher_head import TeacherHead
 from tests.trainer.objectives import naive
 from tests.trainer.objectives.answers import by_layer, with_answers
 from tests.trainer.objectives.divergences import DIVERGENCES, with_tail
@@ -49,6 +50,9 @@ class DoubleHead(nn.Module):
     def forward(self, hidden: Tensor, ids: Tensor | None = None, temperature: float = 1.0) -> Any:
         logits = hidden @ self.weight_Vd.T + self.bias_V
         return (logits if ids is None else logits[..., ids]) / temperature
+
+    def restricted(self, ids: Tensor) -> "DoubleHead":
+        return DoubleHead(TeacherHead(self.weight_Vd[ids], self.bias_V[ids], self.transform))
 
 
 def world(config: Any, same: bool = False, **changes: Any) -> Any:
