@@ -11,8 +11,8 @@ from schemas.cache.encoding_cost import EncodingCost, describe_divergences, roun
 from schemas.models.state_decoder import StateDecoder
 
 COMPARED = 3072  # rows: 1,024 spans
-LEAST_PREDICTED = 256  # rows whose predictions are compared,
-PREDICTED = 256  # or one of so many: with a large vocabulary, a hundred as dear as the whole forward pass
+LEAST_PREDICTED = 128  # rows whose predictions are compared,
+PREDICTED = 512  # or one of so many: with a large vocabulary, a hundred as dear as the whole forward pass
 
 
 def measure_cost(

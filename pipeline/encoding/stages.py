@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.encoding.codebook import nearest, train_codebook
 from schemas.models.rvq import WIDEST
 
-PATIENCE = 32  # stages
+PATIENCE = 16  # stages
 RATIO = 4.0  # of the largest variance in a band to the smallest: a codebook spends its centroids on the largest
 
 

@@ -1,6 +1,6 @@
 """What encoding adds to extraction: the time of a unit's encoding and its measuring, by that of the teacher's pass.
 
-    python -m tests.benchmarks.encoding EXTRACTION.yaml [--samples 60]
+    python -m tests.benchmarks.encoding EXTRACTION.yaml [--samples 260]
 
 Needs the finished cache of that config, whose codecs are used: calibration is once per cache, and not in it. It is CPU
 time of one thread, so that other work on the machine counts little. On a GPU, where both run there, it is wall time.
@@ -26,7 +26,7 @@ from schemas.configs.yaml import load_config
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
-    parser.add_argument("--samples", type=int, default=60)
+    parser.add_argument("--samples", type=int, default=260)
     arguments = parser.parse_args()
     config = load_config(arguments.config, ExtractionConfig, [])
     request, cache = make_request(config), config.output.absolute()
