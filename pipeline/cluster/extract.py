@@ -198,7 +198,7 @@ class _Driver:
     def _note(self, event: Event) -> None:
         if isinstance(event, Loaded) and not self._loaded:
             self._loaded = True
-            require_same_codecs(self._output.cache, self._output.done)
+            require_same_codecs(self._output.cache, self._request.manifest, self._output.done)
             self._begin_work()
         if isinstance(event, Done):
             report = self._actors.reports[event.unit]

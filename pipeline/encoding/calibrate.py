@@ -6,6 +6,7 @@ run out of them; those that hardly a row reaches are dropped again.
 Shapes: N rows, d hidden size.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,9 @@ GEOMETRY_ROWS = 3072  # rows whose cosines are compared: 1,024 spans
 FIRST_STAGES = 0.25  # per component
 ROOM = 0.8  # of the longest row: where rows are longer on average, stages are added
 REACHED = 0.998  # share of the rows that get all the stages they want; about the others are kept raw
+
+
+FEWER = 0.8  # of the raw rows are to be left by more stages, or no further ones are learnt for their sake
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ def calibrate_inner(rows_Nd: Tensor, held_out_Nd: Tensor, goal: Goal) -> Encoder
             fitted = at(price)
             encoded = fitted.encode(measured_Nd, measured)
             decoded_Nd = fitted.tables.states(encoded.data, encoded.size_N)
-            return geometry_error(measured_Nd, decoded_Nd, encoder.tables.mean_d)
+            found = geometry_error(measured_Nd, decoded_Nd, encoder.tables.mean_d)
+            return math.inf if found is None else found  # of too few spans nothing is known: keep all that can be kept
 
         return at(_price(cost, encoder, measured, goal, FIRST_PRICE * goal.tolerance**2))
 
@@ -86,17 +91,21 @@ def _fit(
     encoder: Encoder, rows_Nd: Tensor, held_out_Nd: Tensor, goal: Goal, fit: Callable[[Encoder], Encoder]
 ) -> Encoder:
     """The encoder at the price that `fit` finds, with as many stages as that takes."""
-    encoder = replace(encoder, bound=goal.bound)
+    share_before = 1.0
     most = encoder.tables.raw_size - encoder.tables.header - 1
     while True:
         held = len(encoder.stages.codebooks)
         fitted = fit(encoder)
         stages_N, _ = fitted.choose(fitted.codes(held_out_Nd))
         raw_N = stages_N < 0
-        wanted_N = torch.where(raw_N, held, stages_N).float()
+        share = float(raw_N.float().mean())
+        wanted_N = stages_N[~raw_N].float() if share < 1 else torch.full((1,), float(held))
         # Where stages are wanting, rows are dearer as codes, and many of them would be kept raw.
-        if held == most or (wanted_N.mean() <= ROOM * held and raw_N.float().mean() <= 1 - REACHED):
-            return shorten(fitted, max(1, int(wanted_N.quantile(REACHED))))
+        enough = share <= 1 - REACHED or share > FEWER * share_before
+        if held == most or (wanted_N.mean() <= ROOM * held and enough):
+            # The bound comes last: with it, a dearer byte could cost less, because more rows would be raw.
+            return replace(shorten(fitted, max(1, int(wanted_N.quantile(REACHED)))), bound=goal.bound)
+        share_before = share
         encoder = extend(encoder, rows_Nd, min(2 * held, most))
 
 

@@ -29,10 +29,11 @@ def measure_cost(
     near = torch.arange(min(COMPARED, len(true_Nd)), device=data.device)
     near_Rd, decoded_Rd = true_Nd[near.to(true_Nd.device)].to(data.device).float(), _decode(data, size_N, near, decoder)
     mean_d = near_Rd.mean(0)
-    found: dict[str, float] = {
+    geometry = geometry_error(near_Rd, decoded_Rd, mean_d)
+    found: dict[str, float | None] = {
         "measured": len(near),
         "cosine": rounded(float(centred_cosine(near_Rd, decoded_Rd, mean_d).mean())),
-        "geometry": rounded(geometry_error(near_Rd, decoded_Rd, mean_d)),
+        "geometry": None if geometry is None else rounded(geometry),
     }
     if head is not None:
         found |= _predictions(true_Nd, data, size_N, decoder, head)

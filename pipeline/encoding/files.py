@@ -21,7 +21,9 @@ def encoder_file(array: ArrayRecord) -> str:
     return codec_file(array).replace(".safetensors", ".encoder.safetensors")
 
 
-def save_encoders(cache: Path, encoders: Mapping[ArrayRecord, Encoder], owner: str = "") -> None:
+def save_encoders(
+    cache: Path, encoders: Mapping[ArrayRecord, Encoder], fingerprint: str | None = None, owner: str = ""
+) -> None:
     """Write CACHE/codecs, whole or not at all; one that is there stays. Raises ResourceError if the disk is full."""
     target = cache / CODEC_FOLDER
     with disk_full(CODEC_FOLDER, cache), folder_beside(target, owner) as folder:
@@ -29,7 +31,7 @@ def save_encoders(cache: Path, encoders: Mapping[ArrayRecord, Encoder], owner: s
             tables = {name: getattr(encoder.tables, name) for name in RVQTables.__dataclass_fields__}
             _save(tables, folder / codec_file(array))
             _save(_beside_tables(encoder), folder / encoder_file(array))
-        CODEC_FILES.write_record(folder)
+        CODEC_FILES.write_record(folder, **({} if fingerprint is None else {"fingerprint": fingerprint}))
         commit_folder(folder, target)
 
 

@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from schemas.models.logits import LogitTransform
 
 LOGITS_AT_ONCE = 2**25  # numbers: 128 MB
+FEWEST = 8  # spans
 GROUP = 3  # tokens in a row stand for a span: a word of English has about 1.3, a phrase 3
 
 
@@ -47,17 +48,17 @@ def centred_cosine(true_Nd: Tensor, decoded_Nd: Tensor, mean_d: Tensor) -> Tenso
     return torch.nn.functional.cosine_similarity(true_Nd.float() - mean_d, decoded_Nd.float() - mean_d, dim=1)
 
 
-def geometry_error(true_Nd: Tensor, decoded_Nd: Tensor, mean_d: Tensor) -> float:
+def geometry_error(true_Nd: Tensor, decoded_Nd: Tensor, mean_d: Tensor) -> float | None:
     """How far cosines between centred spans are off: their root mean square error by their standard deviation.
 
-    A span is the mean of GROUP rows in a row. 0 of less than two spans.
+    A span is the mean of GROUP rows in a row. None of fewer than FEWEST spans, or of such as are all alike.
     """
     true_GG, decoded_GG = (_cosines(rows_Nd.float() - mean_d) for rows_Nd in (true_Nd, decoded_Nd))
     apart = ~torch.eye(len(true_GG), dtype=torch.bool, device=true_GG.device)
     true, decoded = true_GG[apart].double(), decoded_GG[apart].double()
-    if len(true) < 2:
-        return 0.0
-    return float((true - decoded).square().mean().sqrt() / true.std(correction=0).clamp_min(1e-12))
+    if len(true_GG) < FEWEST or float(true.std(correction=0)) < 1e-6:
+        return None
+    return float((true - decoded).square().mean().sqrt() / true.std(correction=0))
 
 
 def _cosines(rows_Nd: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
-"""CACHE/codecs while a cache is being made: whether it is still to be calibrated, and whether it is the shards' own."""
+"""CACHE/codecs while a cache is being made: whether it is still to be calibrated, and whether it is the cache's own."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.teacher.wanted import WantedStates
-from schemas.cache.codec_files import CODEC_FOLDER, codecs_sha256
+from schemas.cache.checksums import require_own_codecs
+from schemas.cache.codec_files import CODEC_FILES, CODEC_FOLDER, CodecFiles
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.seen_shard import SeenShard
 from schemas.errors import CacheError
@@ -12,16 +13,20 @@ from schemas.errors import CacheError
 
 def needs_calibration(cache: Path, manifest: CacheManifest) -> bool:
     """Returns whether codecs of the cache are calibrated, and that is still to be done."""
-    return WantedStates.of_cache(manifest).is_calibrated and not (cache / CODEC_FOLDER).is_dir()
+    return WantedStates.of_cache(manifest).is_calibrated and not (cache / CODEC_FOLDER).exists()
 
 
-def require_same_codecs(cache: Path, shards: Mapping[int, SeenShard]) -> None:
-    """Raises CacheError unless CACHE/codecs, if it is there, is what all `shards` were encoded by."""
-    found = codecs_sha256(cache)
-    others = [unit for unit, shard in shards.items() if shard.record.codecs != found]
-    if found is not None and others:
+def require_same_codecs(cache: Path, manifest: CacheManifest, shards: Mapping[int, SeenShard]) -> None:
+    """Raises CacheError unless CACHE/codecs, if it is there, is whole, this request's, and what all `shards` were
+    encoded by. No shard is touched for it."""
+    if not (cache / CODEC_FOLDER).exists():
+        return
+    record = CODEC_FILES.read_record(cache)
+    if not isinstance(record, CodecFiles) or record.fingerprint != manifest.fingerprint:
         raise CacheError(
-            f"shard {others[0]} was encoded by other tables than {cache / CODEC_FOLDER} holds; remove that folder and "
-            "extract again, under the versions that cache.json names: the same tables are made anew, and no shard is "
-            f"redone. If that does not help, remove {cache} to start anew"
+            f"{cache / CODEC_FOLDER} was not calibrated for this cache, or not to its end; remove it and extract "
+            "again: it is made anew, and no shard is redone"
         )
+    for unit, shard in shards.items():
+        require_own_codecs(cache, unit, shard.record)
+    CODEC_FILES.check(cache)

@@ -12,7 +12,7 @@ from schemas.cache.manifest import CacheManifest
 from schemas.cache.teacher import TeacherRecord
 from schemas.errors import ResourceError
 
-CODEBOOK_BYTES = 256 * 8 * 2  # of a stage; there are up to about as many as components
+CODEBOOK_BYTES = 256 * 8 * 2  # of a stage; there is about one for every other component
 CENTROID_BYTES = 256 * 4  # per component
 RESERVE_BYTES = 256 * 2**20  # left free: the index, the log, other people's files, and what estimates get wrong
 
@@ -36,7 +36,7 @@ def teacher_bytes(teacher: TeacherRecord) -> int:
 def codec_bytes(manifest: CacheManifest) -> int:
     """About the bytes of codecs/: of each layer a basis, its inverse, 256 centroids, and a codebook for each stage."""
     widths = [array.width or 1 for array in manifest.arrays if array.encoding == "rvq"]
-    return sum((2 * 4 * width + CENTROID_BYTES + CODEBOOK_BYTES) * width for width in widths)
+    return sum((2 * 4 * width + CENTROID_BYTES + CODEBOOK_BYTES // 2) * width for width in widths)
 
 
 def has_room(cache: Path, needed: int) -> bool:

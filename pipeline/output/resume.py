@@ -62,6 +62,7 @@ def find_complete(cache: Path, manifest: CacheManifest) -> dict[int, SeenShard] 
     if not complete or _alterations(cache, found, manifest, sealed):
         return None
     whole, _ = check_shards(cache, manifest, sealed)
+    require_same_codecs(cache, manifest, whole)
     return whole if len(whole) == manifest.units else None
 
 
@@ -81,7 +82,7 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
         found = _find_manifest(cache, manifest)  # asked again under the lock
         sealed = None if found is None else read_checksums(cache, manifest)
         whole, damaged = ({}, {}) if found is None else check_shards(cache, manifest, sealed)
-        require_same_codecs(cache, whole)
+        require_same_codecs(cache, manifest, whole)
         if found is not None and 0 < len(whole) < manifest.units:
             _require_versions(cache, found, manifest)
         if found is not None and (altered := _alterations(cache, found, manifest, sealed)):

@@ -1,5 +1,6 @@
 """Calibrating the codecs of a cache: once, by the worker that comes first, on samples that the plan has chosen."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from schemas.cache.manifest import CacheManifest
 from schemas.errors import ModelError
 from schemas.models.logits import LogitTransform
 
+FEW_TOKENS = 256
 HELD_OUT = 1 / 3  # of the samples: nothing is learnt from them, and prices are chosen by them
 
 
@@ -43,13 +45,15 @@ def calibrate(
     cut = max(1, round(len(samples) * (1 - HELD_OUT)))
     learnt = teacher.run(samples[:cut], batch_tokens, lambda samples, tokens: None)
     held_out = teacher.run(samples[cut:], batch_tokens, lambda samples, tokens: None) if cut < len(samples) else learnt
+    if sum(len(sample.token_ids) for sample in samples[cut:]) < FEW_TOKENS:  # too few to tell anything by
+        held_out = learnt
     head = teacher_head(teacher)
     encoders = {
         array: _calibrate_array(array, manifest, learnt[array.path], held_out[array.path], encoding, head)
         for array in manifest.arrays
         if array.encoding == encoding.codec
     }
-    save_encoders(cache, encoders, owner)
+    save_encoders(cache, encoders, manifest.fingerprint, owner)
 
 
 def teacher_head(teacher: Teacher) -> Head | None:
@@ -72,8 +76,9 @@ def _calibrate_array(
     head: Head | None,
 ) -> Encoder:
     rows_Nd, held_out_Nd = _as_floats(learnt), _as_floats(held_out)
+    bound = math.inf if encoding.worst_kl is None else encoding.worst_kl
     if head is not None and array.layer == manifest.teacher.num_layers:
-        return calibrate_final(rows_Nd, held_out_Nd, head, Goal(encoding.kl, encoding.bits, encoding.worst_kl))
+        return calibrate_final(rows_Nd, held_out_Nd, head, Goal(encoding.kl, encoding.bits, bound))
     return calibrate_inner(rows_Nd, held_out_Nd, Goal(encoding.geometry, encoding.bits))
 
 

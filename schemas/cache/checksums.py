@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from schemas.cache.codec_files import CODEC_FILES, CODEC_FOLDER
+from schemas.cache.codec_files import CODEC_FILES, CODEC_FOLDER, codecs_sha256
 from schemas.cache.manifest import MANIFEST, CacheManifest, read_manifest
 from schemas.cache.shard import RECORD, ShardRecord, find_shard, shard_path
 from schemas.cache.teacher_files import TEACHER_FILES
@@ -102,12 +102,16 @@ def find_sealed_shard(
             f"{cache / CHECKSUMS} says that the files of shard {unit} have {sealed.blocks[unit]} blocks, and "
             f"{RECORD} lists {record.block_count}; remove the former and run `stillroom reindex {cache}`"
         )
-    if sealed is not None and record.codecs != (sealed.codecs and sealed.codecs.sha256):
-        raise CacheError(
-            f"{shard_path(cache, unit) / RECORD} was encoded by other tables than {cache / CODEC_FOLDER} holds; put "
-            "those in their place, or remove that shard and extract again"
-        )
     return record, sha256
+
+
+def require_own_codecs(cache: Path, unit: int, record: ShardRecord) -> None:
+    """Raises CacheError unless CACHE/codecs is what this shard was encoded by. It is no damage to the shard if not."""
+    if record.codecs != codecs_sha256(cache):
+        raise CacheError(
+            f"shard {unit} was encoded by other tables than {cache / CODEC_FOLDER} holds; put the right ones in their "
+            "place, or remove that folder and extract again: the same tables are made anew, and no shard is redone"
+        )
 
 
 def write_checksums(cache: Path, index: Path, shards: Sequence[str], blocks: Sequence[int | None]) -> None:

@@ -13,6 +13,8 @@ class CodecFiles(FolderRecord):
     """The whole of codecs/files.json."""
 
     format: Literal["stillroom-codecs"] = "stillroom-codecs"
+    fingerprint: str | None = None
+    """Of the cache that they were calibrated for."""
 
 
 CODEC_FILES = RecordedFolder(CODEC_FOLDER, CodecFiles)

@@ -21,8 +21,8 @@ class EncodingRecord(Strict):
     """Nats: the mean KL divergence of predictions from final states, decoded, from those of the true ones."""
     geometry: Annotated[float, Field(gt=0)]
     """Root mean square error of centred cosines between spans of an inner layer, as a share of their deviation."""
-    worst_kl: Annotated[float, Field(gt=0)]
-    """Nats: a final state that costs more, as far as its encoder can tell, is kept raw."""
+    worst_kl: Annotated[float | None, Field(gt=0)] = None
+    """Nats: a final state that costs more, as far as its encoder can tell, is kept raw; null for no bound."""
     bits: Annotated[float | None, Field(gt=0)] = None
     """Per number, on average, of every layer, instead of both tolerances."""
 
@@ -50,7 +50,7 @@ class EncodingConfig(Strict):
     geometry: Annotated[float, Field(ge=0.002, le=1)] = 0.08
     """Root mean square error of centred cosines between spans of an inner layer, as a share of their deviation."""
     worst_kl: Annotated[float | None, Field(ge=1e-5, le=1000)] = None
-    """Nats: a final state that seems to cost more is kept raw; left out, 50 times `kl`."""
+    """Nats, above `kl`: a final state that seems to cost more is kept raw. Left out, 50 times `kl`; with bits, none."""
     bits: Annotated[float | None, Field(ge=0.05, le=12)] = None
     """For experts: bits per number of every layer instead of tolerances."""
 
@@ -61,12 +61,16 @@ class EncodingConfig(Strict):
             raise ValueError(f"{self.codec} has no {' or '.join(given)}: it takes 8 bits per number; leave that out")
         if self.bits is not None and {"kl", "geometry"} & self.model_fields_set:
             raise ValueError("give tolerances (kl, geometry) or bits, not both")
+        if self.worst_kl is not None and self.bits is None and self.worst_kl <= self.kl:
+            raise ValueError(
+                f"worst_kl ({self.worst_kl:g}) is of single states, and kl ({self.kl:g}) their mean: raise it"
+            )
         return self
 
     @property
     def record(self) -> EncodingRecord:
         """As cache.json holds it."""
-        worst_kl = WORST * self.kl if self.worst_kl is None else self.worst_kl
+        worst_kl = WORST * self.kl if self.worst_kl is None and self.bits is None else self.worst_kl
         return EncodingRecord(codec=self.codec, kl=self.kl, geometry=self.geometry, worst_kl=worst_kl, bits=self.bits)
 
 

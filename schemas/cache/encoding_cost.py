@@ -38,7 +38,7 @@ def describe_divergences(kl_R: np.ndarray) -> dict[str, float]:
     """`predicted` and what follows it, of the divergence of each row, at least one."""
     return {
         "predicted": len(kl_R),
-        "kl_mean": rounded(float(kl_R.mean())),
+        "kl_mean": rounded(max(0.0, float(kl_R.mean()))),
         "kl_p99": rounded(float(np.quantile(kl_R, 0.99))),
         "kl_worst": rounded(float(kl_R.max())),
     }

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.cache.checksums import Checksums, read_checksums, write_checksums
+from schemas.cache.checksums import Checksums, read_checksums, require_own_codecs, write_checksums
 from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, CacheManifest
 from schemas.cache.samples import INDEX_SCHEMA
 from schemas.cache.seen_shard import SeenShard, look_at_shard
@@ -38,6 +38,7 @@ def write_index(cache: Path, manifest: CacheManifest, seen: Mapping[int, SeenSha
     def list_rows() -> Iterator[pa.RecordBatch]:
         for unit in range(manifest.units):
             shard = known.get(unit) or look_at_shard(cache, unit, manifest, sealed)
+            require_own_codecs(cache, unit, shard.record)
             shards.append(shard)
             yield _index_rows(cache, unit, shard)
 

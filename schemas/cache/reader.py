@@ -19,7 +19,7 @@ import numpy as np
 
 from schemas.cache.arrays import ArrayRecord, by_kind, keeps_tokens
 from schemas.cache.checked_files import CheckedFiles
-from schemas.cache.checksums import check_sealed_shard, open_manifest
+from schemas.cache.checksums import check_sealed_shard, open_manifest, require_own_codecs
 from schemas.cache.codec import CODECS
 from schemas.cache.index import read_index
 from schemas.cache.open_shard import Shard
@@ -133,7 +133,9 @@ class Cache:
         return found
 
     def _read_record(self, unit: int) -> ShardRecord:
-        return check_sealed_shard(self.path, unit, self.manifest, self._sealed)
+        record = check_sealed_shard(self.path, unit, self.manifest, self._sealed)
+        require_own_codecs(self.path, unit, record)
+        return record
 
     def _check_shard(self, unit: int) -> ShardRecord:
         """The part of a shard's record that stays once it is checked: its names and checksums would be most of it."""

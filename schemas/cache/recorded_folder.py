@@ -34,9 +34,12 @@ class RecordedFolder:
     name: str
     record: type[FolderRecord]
 
-    def write_record(self, folder: Path) -> None:
-        """Write files.json over what lies in `folder`, which becomes CACHE/NAME. Reads every byte of it once."""
-        record = self.record.model_validate({"files": list_files(folder)})
+    def write_record(self, folder: Path, **fields: str) -> None:
+        """Write files.json over what lies in `folder`, which becomes CACHE/NAME, with more `fields` of its own.
+
+        Reads every byte of it once.
+        """
+        record = self.record.model_validate({"files": list_files(folder), **fields})
         write_text(folder / FILES, record.model_dump_json(indent=1) + "\n")
 
     def read_record(self, cache: Path) -> FolderRecord | None:

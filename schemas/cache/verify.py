@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.cache.arrays import KINDS, ArrayRecord, StoredStates, by_kind
-from schemas.cache.checksums import Checksums, check_sealed_shard
+from schemas.cache.checksums import Checksums, check_sealed_shard, require_own_codecs
 from schemas.cache.codec import CODECS
 from schemas.cache.index import read_index
 from schemas.cache.manifest import INDEX, MANIFEST, CacheManifest
@@ -60,6 +60,7 @@ def verify_shard(cache: Path, unit: int, manifest: CacheManifest, sealed: Checks
     """
     path = shard_path(cache, unit)
     record = check_sealed_shard(cache, unit, manifest, sealed)
+    require_own_codecs(cache, unit, record)
     for name, file in record.files.items():
         check_blocks(path / name, file, redo(path), whole=True)
     if record.unit != unit:

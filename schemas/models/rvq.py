@@ -23,7 +23,6 @@ from torch.nn.functional import embedding_bag
 
 WIDEST = 8  # components of a band
 ROWS_ON_CPU = 256  # whose look-ups stay in a core's cache
-COLUMNS = 16  # a folded head has a multiple of them
 STEP = 8  # stages: chunks of rows whose longest differ by less are looked up alike
 CODES_ON_GPU = 2**24  # looked up at once: 200 MB
 
@@ -65,22 +64,18 @@ class RVQTables:
         """The bytes of a row in bfloat16."""
         return 2 * len(self.mean_d)
 
-    @cached_property
+    @property
     def is_whole(self) -> bool:
-        """Whether `coordinates` gives every component, and so can hold the mean among them. Else 1 stands for it."""
-        refined, width = len(self._look_up(len(self.band_S)).component_q), len(self.mean_d)
-        return len(self.decoder_kd) == width and (len(self.centroids) > 0 or _rounded_up(refined + 1) >= width)
+        """Whether there are as many components as numbers: then the mean is one more vector of them. Else 1 stands for
+        it, and a raw row loses what no component says."""
+        return len(self.decoder_kd) == len(self.mean_d)
 
     @cached_property
     def kept_K(self) -> Tensor:
-        """[K] long: the components that `coordinates` gives, in its order: refined ones first."""
+        """[K] long: the components in the order of `coordinates`: refined ones first. Others are there for raw rows."""
         refined = self._look_up(len(self.band_S)).component_q
         all_k = torch.arange(len(self.decoder_kd), device=refined.device)
-        others = all_k[~torch.isin(all_k, refined)]
-        if self.is_whole or len(self.centroids):
-            return torch.cat([refined, others])
-        # Matrices of other widths than these are multiplied in up to 1.1 times the time.
-        return torch.cat([refined, others[: _rounded_up(len(refined) + 1) - len(refined) - 1]])
+        return torch.cat([refined, all_k[~torch.isin(all_k, refined)]])
 
     @cached_property
     def _mean_K(self) -> Tensor:
@@ -88,10 +83,7 @@ class RVQTables:
         return self.mean_d @ self.encoder_dk[:, self.kept_K]
 
     def coordinates(self, data: Tensor, size_N: Tensor, raw_R: Tensor | None = None) -> Tensor:
-        """y in float32, x = y `affine`: [N, K] of all components, or [N, K + 1] of those that are refined, and 1.
-
-        Of the latter, a raw row loses what no component kept says.
-        """
+        """y in float32, x = y `affine`: [N, K], or, where the mean does not lie in the components, [N, K + 1]."""
         start_N = _starts(size_N)
         kept = len(self.kept_K)
         y_NC = torch.zeros(len(size_N), kept + (not self.is_whole), device=data.device)
@@ -233,10 +225,6 @@ class _LookUp:
             component_q=long([component for part in parts for component in part]),
             column_q=long([WIDEST * place + column for place, part in enumerate(parts) for column in range(len(part))]),
         )
-
-
-def _rounded_up(width: int) -> int:
-    return -(-width // COLUMNS) * COLUMNS
 
 
 def _starts(size_N: Tensor) -> Tensor:

@@ -24,7 +24,10 @@ def load_tables(cache: Path, array: ArrayRecord) -> RVQTables:
     require_utf8(path, CacheError)
     if not path.is_file():
         raise CacheError(f"{path} is missing, by which the codes of {array.path} are decoded; {way_out}")
-    CODEC_FILES.check_file(cache, path.name, CODEC_FILES.read_record(cache))
+    record = CODEC_FILES.read_record(cache)
+    if record is None:
+        raise CacheError(f"{path.parent} has no files.json, so nothing proves its tables; {way_out}")
+    CODEC_FILES.check_file(cache, path.name, record)
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -120,7 +120,8 @@ def _cut(rows_Nd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _judge(true_Nd: Tensor, decoded_Nd: Tensor, head: Head | None) -> list[str]:
     mean_d = true_Nd.float().mean(0)
-    geometry = f"{100 * geometry_error(true_Nd[:3072], decoded_Nd[:3072], mean_d):.1f} %"
+    found = geometry_error(true_Nd[:3072], decoded_Nd[:3072], mean_d)
+    geometry = "" if found is None else f"{100 * found:.1f} %"
     inner = [geometry, f"{float(centred_cosine(true_Nd, decoded_Nd, mean_d).mean()):.4f}"]
     if head is None:
         return ["", "", "", *inner]
@@ -140,7 +141,7 @@ def _codecs(head: Head | None) -> dict[str, Callable[[Tensor, Tensor], Calibrate
     for name, config in PRESETS.items():
         if config is not None:
             tolerance = config.geometry if head is None else config.kl
-            bound = float("inf") if head is None else config.record.worst_kl
+            bound = config.record.worst_kl if head is not None and config.record.worst_kl else float("inf")
             found[f"rvq {name}"] = partial(_rvq, head, Goal(tolerance, bound=bound))
     return found
 

@@ -31,10 +31,20 @@ def test_inner_states_hold_their_geometry_at_the_smallest_rate(tolerance: float)
     fresh = layer(1500, seed=2)
     rows = encoder.encode(fresh)
     found = geometry_error(fresh, encoder.tables.states(rows.data, rows.size_N), encoder.tables.mean_d)
-    assert 0.7 * tolerance <= found <= 1.2 * tolerance
+    assert found is not None and 0.7 * tolerance <= found <= 1.2 * tolerance
 
 
-@pytest.mark.parametrize("bits", [1.0, 4.0])
+def test_a_bound_costs_bytes_and_changes_no_price() -> None:
+    """Bytes grow dearer in the search: rows above a bound must not become raw there, which would look cheaper."""
+    plain, bounded = (
+        calibrate_final(layer(3000), layer(1500, seed=1), head(), Goal(0.05, bound=bound)) for bound in (1e9, 0.06)
+    )
+    assert plain.price == bounded.price
+    sizes = [encoder.encode(layer(1500, seed=2)).size_N.float().mean() for encoder in (plain, bounded)]
+    assert sizes[0] < sizes[1] < WIDTH
+
+
+@pytest.mark.parametrize("bits", [0.8, 1.0, 4.0])
 def test_bits_are_kept_on_average(bits: float) -> None:
     for encoder in (
         calibrate_inner(layer(3000), layer(1500, seed=1), Goal(0.0, bits=bits)),

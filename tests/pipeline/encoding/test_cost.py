@@ -44,8 +44,8 @@ def test_numbers_are_those_of_the_rows_that_are_compared() -> None:
 
 def test_of_an_inner_layer_there_is_no_divergence_and_of_no_rows_nothing() -> None:
     decoder, none = Int8Decoder(Int8Decoder.values(), WIDTH), torch.empty(0, dtype=torch.uint8)
-    rows = layer(10).bfloat16()
-    cost = measure_cost(rows, encode_int8(rows).flatten(), torch.full((10,), WIDTH + 4), decoder, None)
+    rows = layer(30).bfloat16()
+    cost = measure_cost(rows, encode_int8(rows).flatten(), torch.full((30,), WIDTH + 4), decoder, None)
     assert cost.kl_mean is None and cost.predicted == 0 and cost.geometry is not None
     empty = measure_cost(rows[:0], none, torch.empty(0, dtype=torch.int32), decoder, None)
     assert (empty.rows, empty.measured, empty.cosine, empty.bits) == (0, 0, None, 0)

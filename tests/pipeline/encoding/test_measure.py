@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.encoding.measure import GROUP, Head, centred_cosine, geometry_error, kl_divergence
+from pipeline.encoding.measure import FEWEST, GROUP, Head, centred_cosine, geometry_error, kl_divergence
 from schemas.models.logits import LogitTransform
 from tests.pipeline.encoding.layers import WIDTH, layer
 
@@ -29,7 +29,7 @@ def test_kl_divergence_is_that_of_a_plain_loop(cap: float | None) -> None:
 
 
 def test_cosines_and_geometry_are_those_of_centred_rows() -> None:
-    true = layer(20).double().numpy()
+    true = layer(30).double().numpy()
     decoded, mean = true + 0.3 * np.random.default_rng(1).standard_normal(true.shape), true.mean(0)
     mean_d = torch.from_numpy(mean).float()
     cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in zip(true - mean, decoded - mean, strict=True)]
@@ -37,14 +37,17 @@ def test_cosines_and_geometry_are_those_of_centred_rows() -> None:
     np.testing.assert_allclose(centred_cosine(*tensors, mean_d), cosines, rtol=1e-5)
 
     def pairs(rows: np.ndarray) -> np.ndarray:
-        spans = [(rows[i : i + GROUP] - mean).mean(0) for i in range(0, 18, GROUP)]
+        spans = [(rows[i : i + GROUP] - mean).mean(0) for i in range(0, 30, GROUP)]
         units = [span / np.linalg.norm(span) for span in spans]
-        return np.array([units[i] @ units[j] for i in range(6) for j in range(6) if i != j])
+        return np.array([units[i] @ units[j] for i in range(10) for j in range(10) if i != j])
 
     a, b = pairs(true), pairs(decoded)
     wanted = np.sqrt(((a - b) ** 2).mean()) / a.std()
     assert geometry_error(*tensors, mean_d) == pytest.approx(wanted, rel=1e-4)
 
 
-def test_of_one_span_there_is_no_geometry() -> None:
-    assert geometry_error(layer(3), layer(3), torch.zeros(WIDTH)) == 0.0
+def test_of_few_spans_or_equal_ones_nothing_is_said() -> None:
+    mean_d = torch.zeros(WIDTH)
+    assert geometry_error(layer(GROUP * FEWEST - 1), layer(GROUP * FEWEST - 1), mean_d) is None
+    assert geometry_error(torch.ones(60, WIDTH), layer(60), mean_d) is None
+    assert geometry_error(layer(GROUP * FEWEST), layer(GROUP * FEWEST), mean_d) == 0

@@ -27,7 +27,7 @@ def test_tolerances_and_bits_are_kept_as_they_are_given() -> None:
     assert found == EncodingRecord(codec="rvq", kl=0.1, geometry=0.5, worst_kl=2.0)
     assert found.is_calibrated
     found = resolve_encoding(EncodingConfig(bits=1.5), "bfloat16")
-    assert found == EncodingRecord(codec="rvq", kl=0.02, geometry=0.08, worst_kl=1.0, bits=1.5)
+    assert found == EncodingRecord(codec="rvq", kl=0.02, geometry=0.08, worst_kl=None, bits=1.5)
     found = resolve_encoding(EncodingConfig(codec="fp8"), "bfloat16")
     assert found is not None and not found.is_calibrated
 
@@ -43,6 +43,7 @@ def test_an_encoding_of_other_than_bfloat16_is_refused() -> None:
         ({"codec": "fp8", "kl": 0.1}, "fp8 has no kl"),
         ({"codec": "int8", "bits": 3, "geometry": 0.1}, "int8 has no bits or geometry"),
         ({"bits": 2, "kl": 0.1}, "not both"),
+        ({"kl": 0.1, "worst_kl": 0.1}, r"worst_kl \(0.1\) is of single states"),
         ({"kl": 0}, "greater than or equal to"),
         ({"bits": 16}, "less than or equal to 12"),
     ],
