@@ -78,7 +78,7 @@ def extraction_rate(folder: Path, number: int) -> tuple[float, float]:
         "output": str(folder / f"cache-{number}"),
         "corpus": {"files": [str(folder / "corpus.jsonl")], "text": "text"},
         "teacher": {"model": str(folder / "teacher"), "max_tokens": MAX_TOKENS},
-        "states": {"hidden": {"top": 3}, "mass": ["last"]},
+        "states": {"hidden": {"top": 3}, "mass": ["last"], "encoding": "exact"},
         "batching": {"batch_tokens": BATCH_TOKENS},
     }
     (folder / "extract.yaml").write_text(yaml.safe_dump(config))

@@ -23,7 +23,7 @@ from tests.flips import Damage, Truth, damaged, is_verified, learn, make_cache, 
 OUTCOMES = ("refused", "identical", "silent", "traceback", "learnt from", "missed by verify")
 ENCODINGS: dict[str, Any] = {"exact": "exact", "small": "small", "fp8": {"codec": "fp8"}}
 # Every kind of states.
-STATES: dict[str, Any] = {"hidden": [1, 2], "mass": [2], "pooled": {"pooling": "last"}, "dtype": "bfloat16"}
+STATES: dict[str, Any] = {"hidden": [1, 2], "mass": [2], "pooled": {"pooling": "last"}, "encoding": "exact"}
 STATES |= {"top_k": {"k": 4}, "sampled": {"draws": 4}}
 
 

@@ -85,7 +85,7 @@ def make_cache(
     tokenizer(folder / "teacher", vocabulary, seed=1)
     tokenizer(folder / "other", vocabulary, seed=2)
     corpus = write_corpus(folder / "corpus.jsonl", texts(96, 3, vocabulary))
-    states = {"hidden": [3, 4, 6], "mass": [6], "dtype": "bfloat16", **more_states}
+    states = {"hidden": [3, 4, 6], "mass": [6], "dtype": "bfloat16", "encoding": "exact", **more_states}
     batching = {"unit_tokens": 8192, "batch_tokens": 4096}
     teacher: dict[str, Any] = {"model": str(folder / "teacher"), "max_tokens": TOKENS, "threads": 2}
     teacher["keep_embeddings"] = keep_embeddings

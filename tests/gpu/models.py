@@ -38,7 +38,7 @@ def make_teacher(folder: Path) -> Path:
 
 def extraction_config(folder: Path, name: str, device: str, **changes: Any) -> ExtractionConfig:
     """Two inner layers, the last, and its masses."""
-    states = {"hidden": [6, 8, 10, 12], "mass": [12], "dtype": changes.pop("stored", "float32")}
+    states = {"hidden": [6, 8, 10, 12], "mass": [12], "dtype": changes.pop("stored", "float32"), "encoding": "exact"}
     teacher = {"max_tokens": TOKENS, "device": device, **changes}
     return extraction(
         folder / name,
