@@ -40,6 +40,7 @@ from tests.pipeline.cluster.running import (
     start_command,
 )
 
+STATES = {"hidden": [0, "last"], "mass": ["last"], "encoding": "small"}
 CALIBRATION_SECONDS = 3.0  # about, of so small a teacher
 LIMIT_SECONDS = 600.0  # for one try on a busy machine
 
@@ -70,7 +71,7 @@ def extract_job(folder: Path) -> Job:
     """23 units, two workers, hidden states encoded by tables that are calibrated first."""
     make_inputs(folder)
     return Job(
-        start=lambda output: start_command(config(folder, str(output), workers={"count": 2}), folder),
+        start=lambda output: start_command(config(folder, str(output), states=STATES, workers={"count": 2}), folder),
         committed=num_shards,
         most=23,
         result=shard_files,

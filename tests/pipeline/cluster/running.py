@@ -38,7 +38,7 @@ def config(folder: Path, output: str, **changes: Any) -> ExtractionConfig:
         "output": folder / output,
         "corpus": corpus | changes.pop("corpus", {}),
         "teacher": {"model": str(folder / "model"), "max_tokens": 128} | changes.pop("teacher", {}),
-        "states": {"hidden": [0, "last"], "mass": ["last"], "dtype": "bfloat16"},
+        "states": {"hidden": [0, "last"], "mass": ["last"], "encoding": "exact"},
         "batching": {"unit_tokens": 600, "batch_tokens": 512},
         "workers": workers,
     }
