@@ -131,6 +131,7 @@ def ended_by_death(ray: LocalRay, message: str) -> Iterator[None]:
     over = threading.Event()
 
     def watch() -> None:
+        """Interrupt the main thread once, and end the process if it does not hear."""
         while not over.is_set():
             ray.wait(LOOK_SECONDS)
             if not over.is_set() and (part := ray.dead()):
@@ -165,6 +166,7 @@ def interrupted_by_death(ray: Watched, message: str, clean_up: Callable[[], None
     over = threading.Event()
 
     def watch() -> None:
+        """Interrupt the main thread once, and end the process if it does not hear."""
         while not over.wait(WATCH_SECONDS):
             if part := ray.dead():
                 signal.pthread_kill(main.ident or 0, signal.SIGUSR1)

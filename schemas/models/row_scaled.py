@@ -1,5 +1,6 @@
 """Decoding rows of one byte per value, behind which stands the row's scale as a float32."""
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Self
 
@@ -19,9 +20,9 @@ class RowScaledDecoder(StateDecoder):
         self.value_256, self.width = value_256, width
 
     @classmethod
+    @abstractmethod
     def values(cls) -> Tensor:
         """[256] float32: the number that each byte stands for."""
-        raise NotImplementedError
 
     @classmethod
     def load(cls, cache: Path, array: ArrayRecord) -> Self:

@@ -7,8 +7,8 @@ its state in bfloat16, and a coded one is always shorter.
 Costs, on one CPU core, of rows 640 wide: 3 us for the look-ups of 240 stages, and 10 us for the product with the
 decoder, which `fold` spares. Of shorter rows the product is smaller.
 
-Shapes: N rows, d hidden size, k components, K those that `coordinates` gives, B bands, S stages, W the widest band,
-R raw rows; of one chunk, n rows, s stages, b bands and q components that they refine.
+Shapes: N rows, d hidden size, k = d components, B bands, S stages, W the widest band, R raw rows; of one chunk, n rows,
+s stages, b bands and q components that they refine.
 """
 
 from collections.abc import Iterator, Mapping
@@ -64,59 +64,43 @@ class RVQTables:
         """The bytes of a row in bfloat16."""
         return 2 * len(self.mean_d)
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether there are as many components as numbers: then the mean is one more vector of them. Else 1 stands for
-        it, and a raw row loses what no component says."""
-        return len(self.decoder_kd) == len(self.mean_d)
-
     @cached_property
-    def kept_K(self) -> Tensor:
-        """[K] long: the components in the order of `coordinates`: refined ones first. Others are there for raw rows."""
+    def order_k(self) -> Tensor:
+        """[k] long: the components in the order of `coordinates`, refined ones first."""
         refined = self._look_up(len(self.band_S)).component_q
-        all_k = torch.arange(len(self.decoder_kd), device=refined.device)
-        return torch.cat([refined, all_k[~torch.isin(all_k, refined)]])
+        every_k = torch.arange(len(self.decoder_kd), device=refined.device)
+        return torch.cat([refined, every_k[~torch.isin(every_k, refined)]])
 
     @cached_property
-    def _mean_K(self) -> Tensor:
-        """[K]: the mean, if it is a vector of components."""
-        return self.mean_d @ self.encoder_dk[:, self.kept_K]
+    def _mean_coordinates(self) -> Tensor:
+        return self.mean_d @ self.encoder_dk[:, self.order_k]
 
     def coordinates(self, data: Tensor, size_N: Tensor, raw_R: Tensor | None = None) -> Tensor:
-        """y in float32, x = y `affine`: [N, K], or, where the mean does not lie in the components, [N, K + 1]."""
+        """y [N, k] in float32, x = y `basis_kd`: components, to which the mean's own are added."""
         start_N = _starts(size_N)
-        kept = len(self.kept_K)
-        y_NC = torch.zeros(len(size_N), kept + (not self.is_whole), device=data.device)
+        y_Nk = torch.zeros(len(size_N), len(self.decoder_kd), device=data.device)
         for rows, look_up in self._chunks(size_N):
             gain_n1, y_nq = self._refine(data, start_N[rows], size_N[rows], look_up)
-            y_NC[rows, : y_nq.shape[1]] = y_nq
+            y_Nk[rows, : y_nq.shape[1]] = y_nq
             if len(self.centroids):
-                y_NC[rows, :kept] += self.centroids[:, self.kept_K][self._centroid(data, start_N[rows])] * gain_n1
+                y_Nk[rows] += self.centroids[:, self.order_k][self._centroid(data, start_N[rows])] * gain_n1
         raw_R, raw_Rd = self._raw(data, start_N, size_N, raw_R)
         if len(raw_R):
-            y_NC[raw_R, :kept] = (raw_Rd - self.mean_d) @ self.encoder_dk[:, self.kept_K]
-        if self.is_whole:
-            return y_NC.add_(self._mean_K)
-        y_NC[:, -1] = 1
-        return y_NC
+            y_Nk[raw_R] = (raw_Rd - self.mean_d) @ self.encoder_dk[:, self.order_k]
+        return y_Nk.add_(self._mean_coordinates)
 
     @cached_property
-    def affine(self) -> Tensor:
-        """[K, d] or [K + 1, d] float32: from coordinates, or weighted sums of them, to states."""
-        components = self.decoder_kd[self.kept_K]
-        return components if self.is_whole else torch.cat([components, self.mean_d[None]])
-
-    def fold(self, weight_Vd: Tensor) -> Tensor:
-        """W' [V, K] or [V, K + 1] in float32, such that x W^T = y W'^T of y, the coordinates of x."""
-        return weight_Vd.float() @ self.affine.T
+    def basis_kd(self) -> Tensor:
+        """From coordinates, or weighted sums of them, to states."""
+        return self.decoder_kd[self.order_k]
 
     def states(self, data: Tensor, size_N: Tensor, raw_R: Tensor | None = None) -> Tensor:
         """x [N, d] in float32; raw ones exactly as they were."""
         start_N = _starts(size_N)
-        x_Nd = torch.empty(len(size_N), len(self.mean_d), device=data.device)
+        x_Nd = torch.empty(len(size_N), len(self.decoder_kd), device=data.device)
         for rows, look_up in self._chunks(size_N):
             gain_n1, y_nq = self._refine(data, start_N[rows], size_N[rows], look_up)
-            x_nd = torch.addmm(self.mean_d, y_nq, self.affine[: y_nq.shape[1]])
+            x_nd = torch.addmm(self.mean_d, y_nq, self.basis_kd[: y_nq.shape[1]])
             if len(self.centroids):
                 x_nd.addcmul_(self._centroid_states[self._centroid(data, start_N[rows])], gain_n1)
             x_Nd[rows] = x_nd
@@ -208,6 +192,7 @@ class _LookUp:
 
     @classmethod
     def of(cls, tables: RVQTables, stages: int) -> Self:
+        """Of the first `stages` of the tables, on their device."""
         stages_of: dict[int, list[int]] = {}
         for stage, band in enumerate(tables.band_S[:stages].tolist()):
             stages_of.setdefault(band, []).append(stage)

@@ -53,7 +53,7 @@ def find_fault(tensors: dict[str, Tensor], width: int) -> str | None:
 def _find_fault_of_bands(tables: RVQTables) -> str | None:
     start_B, end_B = tables.bands.unbind(1)
     components = len(tables.decoder_kd)
-    if not 0 < components <= len(tables.mean_d):
+    if components != len(tables.mean_d):
         return f"it has {components} components"
     if start_B[0] != 0 or end_B[-1] != components or not torch.equal(start_B[1:], end_B[:-1]):
         return "its bands do not cover the components one after the other"

@@ -32,8 +32,6 @@ class StateDecoder(ABC):
     """`encoding` of the arrays that it decodes."""
     raw_size: int | None = None
     """The bytes of a row that is not encoded, where there may be such rows."""
-    has_coordinates: ClassVar[bool] = False
-    """Whether states are an affine map of fewer numbers, by which a product with them can be spared."""
 
     @classmethod
     def raw_size_of(cls, array: ArrayRecord) -> int | None:
@@ -53,18 +51,25 @@ class StateDecoder(ABC):
     def states(self, data: Tensor, size_N: Tensor, raw_R: Tensor | None = None) -> Tensor:
         """[N, d] float32."""
 
-    @property
-    def affine(self) -> Tensor:
-        """[K + 1, d] float32: from coordinates, or weighted sums of them, to states."""
-        raise NotImplementedError(f"rows of {self.name} have no coordinates")
 
+class FoldableDecoder(StateDecoder):
+    """Whose states are x = y B, of coordinates y that are cheaper to have: x W^T = y (W B^T)^T spares the product.
+
+    The same holds of weighted sums of states and of their coordinates.
+    """
+
+    @property
+    @abstractmethod
+    def basis_Kd(self) -> Tensor:
+        """B, float32."""
+
+    @abstractmethod
     def coordinates(self, data: Tensor, size_N: Tensor, raw_R: Tensor | None = None) -> Tensor:
-        """[N, K + 1] float32."""
-        raise NotImplementedError(f"rows of {self.name} have no coordinates")
+        """[N, K] float32."""
 
     def fold(self, weight_Vd: Tensor) -> Tensor:
-        """[V, K + 1] float32: coordinates times this are states times W."""
-        raise NotImplementedError(f"rows of {self.name} have no coordinates")
+        """W B^T, [V, K] float32."""
+        return weight_Vd.float() @ self.basis_Kd.T
 
 
 DECODERS: Registry[type[StateDecoder]] = Registry(

@@ -16,7 +16,7 @@ from schemas.cache.teacher import HeadRecord
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.errors import CacheError
 from schemas.models.logits import LogitTransform
-from schemas.models.state_decoder import StateDecoder
+from schemas.models.state_decoder import FoldableDecoder
 from schemas.models.teacher_proof import prove_teacher
 from schemas.storage.regular import require_utf8
 
@@ -50,7 +50,7 @@ class TeacherHead(nn.Module):
         """b, if the teacher has one."""
         return None if self._bias is None else self._bias[: self.vocabulary]
 
-    def folded(self, decoder: StateDecoder) -> "TeacherHead":
+    def folded(self, decoder: FoldableDecoder) -> "TeacherHead":
         """The head of the same logits, of the coordinates of final states instead of these."""
         return TeacherHead(decoder.fold(self.weight_Vd), self.bias_V, self.transform)
 

@@ -94,10 +94,9 @@ def test_final_states_of_rvq_are_read_as_coordinates(caches: dict[str, Cache]) -
         assert (context.final_head is context.head) == (not folded)
 
 
-def test_some_rows_are_raw_and_all_components_are_refined(caches: dict[str, Cache]) -> None:
-    """So that the folded head has all there is of a raw row, and agrees with its states to 1e-5."""
+def test_some_rows_are_raw(caches: dict[str, Cache]) -> None:
+    """So that losses are compared over both kinds of rows."""
     cache = caches["rvq"]
     array = cache.array("hidden", 3)
     sizes = np.concatenate([cache.states(position, [array])[0].sizes for position in POSITIONS])
     assert 0 < (sizes == 64).mean() < 0.5
-    assert len(load_tables(cache.path, array).kept_K) == 32

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.ragged import RaggedRows
-from schemas.models.state_decoder import DECODERS, ArrayKey, StateDecoder
+from schemas.models.state_decoder import DECODERS, ArrayKey, FoldableDecoder, StateDecoder
 from trainer.data.on_device import OnDevice
 
 
@@ -32,9 +32,12 @@ class EncodedStates(OnDevice):
     as_coordinates: bool = False  # what they are decoded to: coordinates, or states
 
     def decode(self, decoder: StateDecoder) -> Tensor:
-        """[B, T, d_T] states, or [B, T, K + 1] coordinates, in float32; 0 where there is no row."""
-        to = decoder.coordinates if self.as_coordinates else decoder.states
-        rows_Nd = to(self.data, self.size_N, self.raw_R)
+        """[B, T, d_T] states, or [B, T, K] coordinates, in float32; 0 where there is no row."""
+        if self.as_coordinates:
+            assert isinstance(decoder, FoldableDecoder)
+            rows_Nd = decoder.coordinates(self.data, self.size_N, self.raw_R)
+        else:
+            rows_Nd = decoder.states(self.data, self.size_N, self.raw_R)
         places = self.shape[0] * self.shape[1]
         if len(rows_Nd) == places:  # rows ascend by their place: none is free
             return rows_Nd.view(*self.shape, -1)

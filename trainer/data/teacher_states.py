@@ -19,8 +19,8 @@ from trainer.data.request import BatchRequest, Drawn
 
 
 @dataclass(frozen=True)
-class TeacherHidden(BatchRequest[Tensor]):
-    """[B, T, d_T], the hidden states of one layer; 0 on padding and where a token has no row."""
+class _StatesOfLayer(BatchRequest[Tensor]):
+    """The hidden states of one layer, in one form or another."""
 
     layer: int
     rows: KeptRows = field(default="all", compare=False, repr=False)  # what is read; the answer is the same
@@ -32,6 +32,11 @@ class TeacherHidden(BatchRequest[Tensor]):
     def reads_everywhere(self) -> str | None:
         """The states of its layer, unless it reads rows of targets alone."""
         return f"hidden states of layer {self.layer}" if self.rows == "all" else None
+
+
+@dataclass(frozen=True)
+class TeacherHidden(_StatesOfLayer):
+    """[B, T, d_T]; 0 on padding and where a token has no row."""
 
     def collate(self, drawn: Drawn) -> Any:
         """[B, T, d_T] float32, or `EncodedStates`, which are decoded to that before a loss reads them."""
@@ -40,22 +45,11 @@ class TeacherHidden(BatchRequest[Tensor]):
 
 
 @dataclass(frozen=True)
-class TeacherFinal(BatchRequest[Tensor]):
-    """[B, T, K + 1], the coordinates of the final states: times a folded head they give the teacher's logits.
+class TeacherFinal(_StatesOfLayer):
+    """[B, T, K], the coordinates of the final states: times a folded head they give the teacher's logits.
 
     For a final layer whose decoder has coordinates; see `require_final`.
     """
-
-    layer: int
-    rows: KeptRows = field(default="all", compare=False, repr=False)  # what is read; the answer is the same
-
-    def require(self, cache: Cache) -> None:
-        """Raises CacheError if the cache does not keep this layer."""
-        cache.array("hidden", self.layer)
-
-    def reads_everywhere(self) -> str | None:
-        """The states of its layer, unless it reads rows of targets alone."""
-        return f"hidden states of layer {self.layer}" if self.rows == "all" else None
 
     def collate(self, drawn: Drawn) -> Any:
         """`EncodedStates`, which are decoded to coordinates before a loss reads them."""
@@ -106,9 +100,10 @@ class SparseTeacher(BatchRequest[SparseLogits]):
         return f"{self.kind} distributions" if self.rows == "all" else None
 
     def collate(self, drawn: Drawn) -> SparseLogits:
-        """Ids [B, T, n], and values [B, T, n], or [B, T, n + 1] with a tail; 0 on padding and where a
-        token has no row. Unpacks 2 to 5 microseconds
-        per token."""
+        """Ids [B, T, n], and values [B, T, n], or [B, T, n + 1] with a tail; 0 on padding and where a token has no row.
+
+        Unpacking takes 2 to 5 microseconds per token.
+        """
         manifest, kind = drawn.cache.manifest, KINDS[self.kind]
         assert isinstance(kind, NextToken)
         rows = [drawn.rows(array) for array in drawn.cache.arrays_of(self.kind)]

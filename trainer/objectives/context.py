@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.reader import Cache
 from schemas.models.logits import LogitTransform
-from schemas.models.state_decoder import ArrayKey, StateDecoder, load_decoders
+from schemas.models.state_decoder import ArrayKey, FoldableDecoder, StateDecoder, load_decoders
 from schemas.models.teacher_head import TeacherHead, load_teacher_embedding, load_teacher_head, warn_of_unproven
 from schemas.models.teacher_tokenizer import load_teacher_tokenizer
 from schemas.models.tokenizer_rules import same_tokenizer
@@ -71,10 +71,10 @@ class LossContext(Protocol):
         """The tokens that both can say."""
 
 
-def final_decoder(context: LossContext) -> StateDecoder | None:
+def final_decoder(context: LossContext) -> FoldableDecoder | None:
     """The decoder of the final states, if they have coordinates, which a folded head takes instead of them."""
     decoder = context.decoders.get(("hidden", context.manifest.teacher.num_layers))
-    return decoder if decoder is not None and decoder.has_coordinates else None
+    return decoder if isinstance(decoder, FoldableDecoder) else None
 
 
 class CachedContext:

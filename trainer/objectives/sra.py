@@ -126,7 +126,7 @@ class SRA(Carrier):
     """
 
     student_ids: Tensor | None
-    affine: Tensor | None
+    basis_Kd: Tensor | None
 
     def __init__(self, config: SRAConfig, context: LossContext):
         super().__init__(config)
@@ -146,7 +146,7 @@ class SRA(Carrier):
         self.requests = self._requests(context)
         # Final states may come as coordinates; their centres are then decoded for what else reads these states.
         decoder = final_decoder(context) if self.carries and self.teacher_last in self.of_teacher else None
-        self.register_buffer("affine", None if decoder is None else decoder.affine, persistent=False)
+        self.register_buffer("basis_Kd", None if decoder is None else decoder.basis_Kd, persistent=False)
         if config.cos > 0:
             self._draw_projections((context.student.width, teacher.hidden_size))
         if self.carries:
@@ -309,9 +309,9 @@ class SRA(Carrier):
     @torch.no_grad()
     def _decoded(self, centres: Mapping[int, Tensor]) -> Mapping[int, Tensor]:
         """Centres of states, [B, K, d_T], where those of the final layer may be of coordinates."""
-        if self.affine is None:
+        if self.basis_Kd is None:
             return centres
-        return {**centres, self.teacher_last: centres[self.teacher_last] @ self.affine}
+        return {**centres, self.teacher_last: centres[self.teacher_last] @ self.basis_Kd}
 
     @torch.no_grad()
     def _span_weights(self, members: Members, batch: Batch, spans: SpanSet, layer: int) -> Tensor:

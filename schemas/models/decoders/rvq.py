@@ -9,14 +9,13 @@ from torch import Tensor
 from schemas.cache.arrays import ArrayRecord
 from schemas.models.rvq import RVQTables
 from schemas.models.rvq_file import load_tables
-from schemas.models.state_decoder import StateDecoder
+from schemas.models.state_decoder import FoldableDecoder
 
 
-class RVQDecoder(StateDecoder):
+class RVQDecoder(FoldableDecoder):
     """Of the array's tables in CACHE/codecs."""
 
     name = "rvq"
-    has_coordinates = True
 
     def __init__(self, tables: RVQTables):
         self.tables, self.raw_size = tables, tables.raw_size
@@ -44,13 +43,9 @@ class RVQDecoder(StateDecoder):
         return self.tables.coordinates(data, size_N, raw_R)
 
     @property
-    def affine(self) -> Tensor:
-        """See `RVQTables.affine`."""
-        return self.tables.affine
-
-    def fold(self, weight_Vd: Tensor) -> Tensor:
-        """See `RVQTables.fold`."""
-        return self.tables.fold(weight_Vd)
+    def basis_Kd(self) -> Tensor:
+        """See `RVQTables.basis_kd`: K is d."""
+        return self.tables.basis_kd
 
 
 DECODER = RVQDecoder

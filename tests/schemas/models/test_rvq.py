@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from schemas.models.decoders.rvq import RVQDecoder
 from schemas.models.rvq import ROWS_ON_CPU, RVQTables
 from tests.schemas.models.naive_rvq import decode, handmade_tables, random_rows
 
@@ -33,11 +34,9 @@ def test_any_rows_of_any_tables(seed: int, width: int, stages: int, count: int, 
     wanted = decode(tables, data, size_N)
     assert_close(tables.states(data, size_N), wanted)
     y_NK = tables.coordinates(data, size_N)
-    assert y_NK.shape == (count, len(tables.affine)) and y_NK.dtype == torch.float32
-    assert len(tables.affine) == (width if tables.is_whole else len(tables.kept_K) + 1)
-    kept_N = (size_N != tables.raw_size) | tables.is_whole
-    again_Nd = y_NK.double() @ tables.affine.double()
-    error_N = np.linalg.norm(again_Nd.numpy() - wanted, axis=1)[kept_N.numpy()]
+    assert y_NK.shape == (count, width) and y_NK.dtype == torch.float32
+    again_Nd = y_NK.double() @ tables.basis_kd.double()
+    error_N = np.linalg.norm(again_Nd.numpy() - wanted, axis=1)
     assert (error_N <= 1e-5 * np.linalg.norm(tables.mean_d)).all()  # which stands among the components, rounded
 
 
@@ -80,28 +79,13 @@ def test_rows_without_a_header_read_nothing_beyond_the_end(inner: bool) -> None:
     assert tables.coordinates(*short).isfinite().all()
 
 
-@pytest.mark.parametrize("components", [64, 40])
-def test_a_folded_head_gives_the_logits_of_the_states_raw_ones_among_them(components: int) -> None:
-    """Of fewer components than numbers, raw rows are left out: they lose what no component says."""
-    whole = handmade_tables(8, width=64, stages=20)
-    cut = int(whole.bands[whole.bands[:, 1] <= components].max())
-    bands = whole.bands[whole.bands[:, 1] <= cut]
-    tables = replace(
-        whole,
-        decoder_kd=whole.decoder_kd[:cut],
-        encoder_dk=whole.encoder_dk[:, :cut].contiguous(),
-        centroids=whole.centroids[:, :cut],
-        bands=bands,
-        band_S=whole.band_S.clamp_max(len(bands) - 1),
-        scales_TB=whole.scales_TB[:, : len(bands)],
-    )
-    assert tables.is_whole == (components == 64)
-    data, size_N = random_rows(tables, 30, 9, raw=0.2 if tables.is_whole else 0.0)
-    weight_Vd = torch.randn(50, 64, generator=torch.Generator().manual_seed(0))
-    folded = tables.fold(weight_Vd)
-    assert folded.shape == (50, 64 if tables.is_whole else cut + 1)
+def test_a_folded_head_gives_the_logits_of_the_states_raw_ones_among_them() -> None:
+    tables = handmade_tables(8)
+    data, size_N = random_rows(tables, 30, 9, raw=0.2)
+    assert (size_N == tables.raw_size).any()
+    weight_Vd = torch.randn(50, 20, generator=torch.Generator().manual_seed(0))
     wanted = torch.from_numpy(decode(tables, data, size_N)) @ weight_Vd.double().T
-    found = tables.coordinates(data, size_N) @ folded.T
+    found = tables.coordinates(data, size_N) @ RVQDecoder(tables).fold(weight_Vd).T
     torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
 
 

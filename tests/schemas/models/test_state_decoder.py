@@ -9,7 +9,7 @@ from schemas.cache.arrays import ArrayRecord
 from schemas.cache.codec import CODECS
 from schemas.errors import CacheError
 from schemas.models.decoders.rvq import RVQDecoder
-from schemas.models.state_decoder import DECODERS, DecodersByDevice, load_decoders
+from schemas.models.state_decoder import DECODERS, FoldableDecoder, load_decoders
 from tests.schemas.models.naive_rvq import handmade_tables, random_rows, tensors_of, write_tables
 from tests.shards import manifest
 
@@ -18,9 +18,9 @@ def array(layer: int, encoding: str) -> ArrayRecord:
     return ArrayRecord(kind="hidden", layer=layer, width=20, dtype="bfloat16", encoding=encoding)
 
 
-def test_every_decoder_is_of_a_codec_and_says_whether_it_has_coordinates() -> None:
+def test_every_decoder_is_of_a_codec_and_that_of_rvq_can_be_folded() -> None:
     assert set(DECODERS) == {"fp8", "int8", "rvq"} and set(DECODERS) < set(CODECS)
-    assert [name for name, kind in DECODERS.items() if kind.has_coordinates] == ["rvq"]
+    assert [name for name, kind in DECODERS.items() if issubclass(kind, FoldableDecoder)] == ["rvq"]
 
 
 def test_arrays_that_need_a_decoder_get_theirs(tmp_path: Path) -> None:
@@ -45,24 +45,4 @@ def test_the_decoder_of_tables_decodes_as_they_do() -> None:
     assert torch.equal(decoder.states(data, size_N), tables.states(data, size_N))
     assert torch.equal(decoder.coordinates(data, size_N), tables.coordinates(data, size_N))
     weight_Vd = torch.randn(5, 20)
-    assert torch.equal(decoder.fold(weight_Vd), weight_Vd @ decoder.affine.T)
-
-
-def test_who_has_no_coordinates_says_so() -> None:
-    decoder = DECODERS["fp8"].load(Path(), array(1, "fp8"))
-    for ask in (lambda: decoder.affine, lambda: decoder.fold(torch.ones(1, 1)), lambda: decoder.coordinates(*rows())):
-        with pytest.raises(NotImplementedError, match="rows of fp8 have no coordinates"):
-            ask()
-
-
-def rows() -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.empty(0, dtype=torch.uint8), torch.empty(0)
-
-
-def test_decoders_are_taken_to_a_device_once() -> None:
-    by_device = DecodersByDevice({("hidden", 2): RVQDecoder(handmade_tables(3))})
-    cpu, meta = torch.device("cpu"), torch.device("meta")
-    assert by_device.on(cpu)["hidden", 2] is by_device.on(cpu)["hidden", 2]
-    there = by_device.on(meta)["hidden", 2]
-    assert isinstance(there, RVQDecoder) and there.tables.gains.device == meta
-    assert by_device.on(meta)["hidden", 2] is there
+    assert torch.equal(decoder.fold(weight_Vd), weight_Vd @ decoder.basis_Kd.T)

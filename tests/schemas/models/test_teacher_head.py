@@ -45,7 +45,7 @@ def test_a_folded_head_takes_coordinates_and_keeps_bias_scale_and_soft_cap() -> 
     folded = head.folded(RVQDecoder(tables))
     wanted, found = head(tables.states(data, size_N)), folded(tables.coordinates(data, size_N))
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
-    assert folded.vocabulary == 7 and folded.weight_Vd.shape == (7, len(tables.affine))
+    assert folded.vocabulary == 7 and folded.weight_Vd.shape == (7, len(tables.basis_kd))
     # A sum of fractions of states that is less than one: the mean counts as much less.
     y_NK, ids = tables.coordinates(data, size_N), torch.tensor([5, 0])
     torch.testing.assert_close(folded(0.3 * y_NK), head(0.3 * tables.states(data, size_N)), rtol=1e-4, atol=1e-4)

@@ -49,7 +49,7 @@ def test_each_answer_is_decoded_once_and_only_if_it_is_read() -> None:
     assert decoder.asked == 0 and len(after.answers) == 3 and set(after.answers) == set(before.answers)
     states = after[TeacherHidden(2)]
     assert states is after[TeacherHidden(2)] and decoder.asked == 1
-    assert states.shape == (1, 4, 20) and after[TeacherFinal(2)].shape == (1, 4, len(TABLES.affine))
+    assert states.shape == (1, 4, 20) and after[TeacherFinal(2)].shape == (1, 4, len(TABLES.basis_kd))
     assert after[TeacherMass(2)] is before[TeacherMass(2)]
 
 

@@ -49,7 +49,7 @@ def test_coordinates_are_decoded_where_they_are_asked_for() -> None:
     plain = gather_rows(RVQ, rows, places, 8)
     encoded = EncodedStates(**{**vars(plain), "as_coordinates": True})
     y_BTK = encoded.decode(RVQDecoder(TABLES))
-    assert y_BTK.shape == (3, 8, len(TABLES.affine))
+    assert y_BTK.shape == (3, 8, len(TABLES.basis_kd))
     assert torch.equal(y_BTK[2, 1:8], TABLES.coordinates(plain.data, plain.size_N)[4:])
 
 

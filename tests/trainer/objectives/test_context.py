@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from jobs.extract import rebuild_index
 from schemas.cache.reader import Cache
 from schemas.models.logits import LogitTransform
+from schemas.models.state_decoder import FoldableDecoder
 from tests.caches import build_cache, extraction, without_checksums, write_corpus
 from tests.encoded import encode_cache
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
@@ -53,6 +54,7 @@ def test_an_encoded_cache_has_decoders_and_a_folded_head(made: Path, tmp_path: P
     assert list(found.decoders) == [("hidden", 1)] and found.decoders is found.decoders  # loaded once
     assert found.head is not None and found.final_head is not None
     decoder = found.decoders["hidden", 1]
+    assert isinstance(decoder, FoldableDecoder)
     assert torch.equal(found.final_head.weight_Vd, decoder.fold(found.head.weight_Vd))
 
 

@@ -58,7 +58,7 @@ def test_final_states_are_asked_for_as_coordinates_where_they_have_any() -> None
     tables = handmade_tables(0, width=D_T, stages=3)
     encoded = replace(context, decoders={("hidden", L_T): RVQDecoder(tables), ("hidden", 2): RVQDecoder(tables)})
     assert require_final(encoded, "kd") == TeacherFinal(L_T)
-    assert require_final_head(encoded, "kd", "").weight_Vd.shape[1] == len(tables.affine)
+    assert require_final_head(encoded, "kd", "").weight_Vd.shape[1] == len(tables.basis_kd)
     codes = replace(context, decoders={("hidden", L_T): Int8Decoder(Int8Decoder.values(), D_T)})
     assert require_final(codes, "kd") == TeacherHidden(L_T)
     assert require_final_head(codes, "kd", "") is context.head
