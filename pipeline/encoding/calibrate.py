@@ -24,6 +24,7 @@ METRIC_ROWS = 1024  # whose predictions make the metric
 KL_LOGITS = 2**26  # per measurement: 256 rows of 262,144 tokens
 FACTORS = 2  # measurements
 FIRST_PRICE = 0.1  # of the tolerance
+USUAL = 0.05  # tolerance, to begin with where bits are asked for
 GEOMETRY_ROWS = 3072  # rows whose cosines are compared: 1,024 spans
 FIRST_STAGES = 0.25  # per component
 ROOM = 0.8  # of the longest row: where rows are longer on average, stages are added
@@ -35,10 +36,10 @@ FEWER = 0.8  # of the raw rows are to be left by more stages, or no further ones
 
 @dataclass(frozen=True)
 class Goal:
-    """What one layer's decoded states are to be."""
+    """What one layer's decoded states are to be: within a tolerance, or of so many bits."""
 
-    tolerance: float  # nats of final states, share of the spread of cosines of inner ones
-    bits: float | None = None  # per number, instead of the tolerance
+    tolerance: float | None = None  # nats of final states, share of the spread of cosines of inner ones
+    bits: float | None = None  # per number
     bound: float = float("inf")  # of a row's error in the encoder's own measure; worse ones are kept raw
 
 
@@ -49,13 +50,13 @@ def calibrate_final(rows_Nd: Tensor, held_out_Nd: Tensor, head: Head, goal: Goal
 
     def fit(encoder: Encoder) -> Encoder:
         """The encoder's own errors are nats, nearly: true ones of a few rows say by what factor they are wrong."""
-        codes, factor = encoder.codes(held_out_Nd), 1.0
+        codes, factor, first = encoder.codes(held_out_Nd), 1.0, FIRST_PRICE * (goal.tolerance or USUAL)
 
         def cost(price: float) -> float:
             return factor * float(encoder.at(price).choose(codes)[1].mean())
 
         for _ in range(FACTORS):
-            fitted = encoder.at(_price(cost, encoder, codes, goal, FIRST_PRICE * goal.tolerance))
+            fitted = encoder.at(_price(cost, encoder, codes, goal, first))
             encoded = fitted.encode(measured_Nd)
             decoded_Nd = fitted.tables.states(encoded.data, encoded.size_N)
             factor = float(kl_divergence(measured_Nd, decoded_Nd, head).mean() / encoded.error_N.mean().clamp_min(1e-9))
@@ -70,6 +71,7 @@ def calibrate_inner(rows_Nd: Tensor, held_out_Nd: Tensor, goal: Goal) -> Encoder
     measured_Nd = held_out_Nd[:GEOMETRY_ROWS]
 
     def fit(encoder: Encoder) -> Encoder:
+        """Cosines are asked at every price, of rows as long as the true ones."""
         codes, measured = encoder.codes(rows_Nd), encoder.codes(measured_Nd)
 
         def at(price: float) -> Encoder:
@@ -82,7 +84,7 @@ def calibrate_inner(rows_Nd: Tensor, held_out_Nd: Tensor, goal: Goal) -> Encoder
             found = geometry_error(measured_Nd, decoded_Nd, encoder.tables.mean_d)
             return math.inf if found is None else found  # of too few spans nothing is known: keep all that can be kept
 
-        return at(_price(cost, encoder, measured, goal, FIRST_PRICE * goal.tolerance**2))
+        return at(_price(cost, encoder, measured, goal, FIRST_PRICE * (goal.tolerance or USUAL) ** 2))
 
     return _fit(train_inner(rows_Nd, _first_stages(rows_Nd)), rows_Nd, held_out_Nd, goal, fit)
 
@@ -111,16 +113,16 @@ def _fit(
 
 def _price(cost: Callable[[float], float], encoder: Encoder, codes: RowCodes, goal: Goal, first: float) -> float:
     """The price that fits a tolerance, or bits; one so low that all stages are taken if none does."""
-    if goal.bits is None:
+    if goal.tolerance is not None:
         return find_price(cost, goal.tolerance, first) or LEAST
-    size = goal.bits / 8 * len(encoder.tables.mean_d)
+    size = (goal.bits or 0) / 8 * len(encoder.tables.mean_d)
 
     def excess(price: float) -> float:
         stages_N, _ = encoder.at(price).choose(codes)
         size_N = torch.where(stages_N < 0, encoder.tables.raw_size, encoder.tables.header + stages_N)
         return size / float(size_N.float().mean())  # fewer bytes are dearer
 
-    return find_price(excess, 1.0, first or FIRST_PRICE) or LEAST
+    return find_price(excess, 1.0, first) or LEAST
 
 
 def _first_stages(rows_Nd: Tensor) -> int:

@@ -34,10 +34,14 @@ class Encoder:
     tables: RVQTables
     stages: Stages
     weight_k: Tensor  # of a squared error in a component
-    deviation_k: Tensor | None  # for the size of a row; None: its norm
-    relative: bool
+    deviation_k: Tensor | None  # for the size of a row; None: its norm, and errors are relative to it
     price: float = 0.0  # of a byte
     bound: float = float("inf")  # of a row's error
+
+    @property
+    def relative(self) -> bool:
+        """An error is measured by the row's own size."""
+        return self.deviation_k is None
 
     def at(self, price: float) -> "Encoder":
         """The same at another price."""

@@ -52,7 +52,6 @@ def load_encoder(cache: Path, array: ArrayRecord) -> Encoder:
         stages=Stages(bands, band_S, codebooks),
         weight_k=beside["weight_k"],
         deviation_k=beside.get("deviation_k"),
-        relative="deviation_k" not in beside,
         price=price,
         bound=bound,
     )

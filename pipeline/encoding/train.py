@@ -37,7 +37,7 @@ def train_final(rows_Nd: Tensor, metric_dd: Tensor, stages: int) -> Encoder:
     weight_k = torch.ones(y_Nk.shape[1])
     trained = train_stages(y_Nk, weight_k, min(stages, 2 * len(weight_k) - 2), SEED)  # shorter than a raw row
     tables = _tables(transform.mean_d, transform.decoder_kd, transform.encoder_dk, gains, y_Nk[:0], trained)
-    return Encoder(tables, trained, weight_k, deviation_k, relative=False)
+    return Encoder(tables, trained, weight_k, deviation_k)
 
 
 def train_inner(rows_Nd: Tensor, stages: int) -> Encoder:
@@ -54,7 +54,7 @@ def train_inner(rows_Nd: Tensor, stages: int) -> Encoder:
     y_Nk -= centroids[nearest(y_Nk, centroids)]
     trained = train_stages(y_Nk, weight_k, min(stages, 2 * len(weight_k) - 3), SEED)
     tables = _tables(mean_d, transform.decoder_kd, transform.encoder_dk, gains, centroids, trained)
-    return Encoder(tables, trained, weight_k, None, relative=True)
+    return Encoder(tables, trained, weight_k, None)
 
 
 def extend(encoder: Encoder, rows_Nd: Tensor, stages: int) -> Encoder:

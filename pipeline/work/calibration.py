@@ -76,8 +76,8 @@ def _calibrate_array(
     head: Head | None,
 ) -> Encoder:
     rows_Nd, held_out_Nd = _as_floats(learnt), _as_floats(held_out)
-    bound = math.inf if encoding.worst_kl is None else encoding.worst_kl
     if head is not None and array.layer == manifest.teacher.num_layers:
+        bound = math.inf if encoding.worst_kl is None else encoding.worst_kl
         return calibrate_final(rows_Nd, held_out_Nd, head, Goal(encoding.kl, encoding.bits, bound))
     return calibrate_inner(rows_Nd, held_out_Nd, Goal(encoding.geometry, encoding.bits))
 

@@ -1,9 +1,10 @@
 """How exactly hidden states are kept. The user states what may be lost, and the fewest bytes that hold it are found."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from schemas.cache.dtypes import Dtype
 from schemas.strict import Strict
@@ -17,9 +18,9 @@ class EncodingRecord(Strict):
     """How hidden states are encoded: the codec, and what its decoded states are to be."""
 
     codec: CodecName
-    kl: Annotated[float, Field(gt=0)]
+    kl: Annotated[float | None, Field(gt=0)] = None
     """Nats: the mean KL divergence of predictions from final states, decoded, from those of the true ones."""
-    geometry: Annotated[float, Field(gt=0)]
+    geometry: Annotated[float | None, Field(gt=0)] = None
     """Root mean square error of centred cosines between spans of an inner layer, as a share of their deviation."""
     worst_kl: Annotated[float | None, Field(gt=0)] = None
     """Nats: a final state that costs more, as far as its encoder can tell, is kept raw; null for no bound."""
@@ -28,10 +29,8 @@ class EncodingRecord(Strict):
 
     def expected_bits(self, final: bool) -> float:
         """About how many bits per number a layer takes, before it is calibrated: as real models of 135M and 270M do."""
-        if not self.is_calibrated:
-            return 8.0
-        if self.bits is not None:
-            return self.bits
+        if self.kl is None or self.geometry is None:
+            return self.bits or 8.0
         return max(0.5, 3.1 + 0.96 * math.log(0.02 / self.kl)) if final else 0.9 * (0.08 / self.geometry) ** 0.85
 
     @property
@@ -69,10 +68,20 @@ class EncodingConfig(Strict):
 
     @property
     def record(self) -> EncodingRecord:
-        """As cache.json holds it."""
-        worst_kl = WORST * self.kl if self.worst_kl is None and self.bits is None else self.worst_kl
-        return EncodingRecord(codec=self.codec, kl=self.kl, geometry=self.geometry, worst_kl=worst_kl, bits=self.bits)
+        """As cache.json holds it: what the bytes depend on, and nothing else."""
+        if self.codec != "rvq":
+            return EncodingRecord(codec=self.codec)
+        if self.bits is not None:
+            return EncodingRecord(codec=self.codec, worst_kl=self.worst_kl, bits=self.bits)
+        worst_kl = WORST * self.kl if self.worst_kl is None else self.worst_kl
+        return EncodingRecord(codec=self.codec, kl=self.kl, geometry=self.geometry, worst_kl=worst_kl)
 
+
+Encoding = Annotated[
+    Annotated[Preset, Tag("preset")] | Annotated[EncodingConfig, Tag("tolerances")],
+    Discriminator(lambda value: "tolerances" if isinstance(value, Mapping | EncodingConfig) else "preset"),
+]
+"""A preset's name, or what may be lost."""
 
 PRESETS: dict[Preset, EncodingConfig | None] = {
     "exact": None,
@@ -94,5 +103,5 @@ def resolve_encoding(asked: Preset | EncodingConfig | None, dtype: Dtype) -> Enc
     if config is None:
         return None
     if dtype != "bfloat16":
-        raise ValueError(f"states.dtype is {dtype}, which only exact states have; set states.encoding to exact")
+        raise ValueError(f"dtype {dtype} is of exact states alone; set encoding to exact")
     return config.record

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pydantic import create_model
+from pydantic import create_model, model_validator
 
 from schemas.cache.arrays import KINDS, StateKind
 from schemas.cache.dtypes import Dtype
-from schemas.cache.encoding import EncodingConfig, Preset
+from schemas.cache.encoding import Encoding
 from schemas.cache.token_rows import KeptRows
 from schemas.strict import Strict
 
@@ -17,12 +17,18 @@ class _States(Strict):
 
     dtype: Dtype = "bfloat16"
     """Dtype on disk of what is not encoded. bfloat16 is stored as uint16, its dtype in the attributes."""
-    encoding: Preset | EncodingConfig | None = None
+    encoding: Encoding | None = None
     """How exactly hidden states are kept: exact; careful, small or tiny, about 1/4, 1/8 and 1/16 of bfloat16; or what
     may be lost. Left out: small, and exact if `dtype` is not bfloat16."""
     rows: KeptRows = "all"
     """Which tokens have rows of hidden states and next-token distributions: all, or the targets, the token before each
     and the last, which is what kd, sra and most other losses read. Masses and embeddings do not change."""
+
+    @model_validator(mode="after")
+    def _can_be_asked_for(self) -> "_States":
+        for kind in KINDS.values():
+            kind.settings(self)  # raises ValueError for what contradicts itself
+        return self
 
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from pydantic import Field
 from schemas.cache.arrays import ArrayRecord, StateKind, StoredStates
 from schemas.cache.dtypes import Dtype
 from schemas.cache.encoding import EncodingRecord, resolve_encoding
-from schemas.cache.ragged import RaggedArray
+from schemas.cache.ragged import LONGEST, RaggedArray
 from schemas.cache.teacher import TeacherRecord
+from schemas.errors import ConfigError
 from schemas.layers import LayerSelection, resolve_layers
 from schemas.strict import Strict
 
@@ -37,15 +38,24 @@ class HiddenStates(StateKind[HiddenSettings]):
     )
 
     def settings(self, states: Strict) -> HiddenSettings:
-        """Layers and encoding. Raises ValueError for a dtype that does not go with the encoding."""
+        """Layers and encoding. Raises ValueError for an encoding of nothing, or of states of another dtype."""
         section: Any = states
-        encoding = resolve_encoding(section.encoding, section.dtype) if section.hidden else None
-        return HiddenSettings(section.hidden, encoding)
+        if section.hidden:
+            return HiddenSettings(section.hidden, resolve_encoding(section.encoding, section.dtype))
+        if section.encoding is not None:
+            raise ValueError("encoding is of hidden states, and none are kept; leave it out, or name layers in hidden")
+        return HiddenSettings(section.hidden, None)
 
     def list_arrays(self, settings: HiddenSettings, dtype: Dtype, teacher: TeacherRecord) -> list[ArrayRecord]:
-        """[tokens, d_T] for each layer, ascending. Raises ConfigError for a layer that does not exist."""
+        """[tokens, d_T] for each layer, ascending. Raises ConfigError for a layer that does not exist, or too wide a
+        state."""
         layers = resolve_layers(settings.layers, teacher.num_layers, "states.hidden")
         encoding = "raw" if settings.encoding is None else settings.encoding.codec
+        if encoding == "rvq" and 2 * teacher.hidden_size > LONGEST:
+            raise ConfigError(
+                f"states.encoding: a state of {teacher.hidden_size:,} numbers has more bytes than the {LONGEST:,} of a "
+                "row; set it to exact"
+            )
         return [
             ArrayRecord(kind=self.name, layer=layer, width=teacher.hidden_size, dtype=dtype, encoding=encoding)
             for layer in layers

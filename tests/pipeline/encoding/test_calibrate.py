@@ -47,8 +47,8 @@ def test_a_bound_costs_bytes_and_changes_no_price() -> None:
 @pytest.mark.parametrize("bits", [0.8, 1.0, 4.0])
 def test_bits_are_kept_on_average(bits: float) -> None:
     for encoder in (
-        calibrate_inner(layer(3000), layer(1500, seed=1), Goal(0.0, bits=bits)),
-        calibrate_final(layer(3000), layer(1500, seed=1), head(), Goal(0.0, bits=bits)),
+        calibrate_inner(layer(3000), layer(1500, seed=1), Goal(bits=bits)),
+        calibrate_final(layer(3000), layer(1500, seed=1), head(), Goal(bits=bits)),
     ):
         rows = encoder.encode(layer(1500, seed=2))
         assert 8 * len(rows.data) / 1500 / WIDTH == pytest.approx(bits, rel=0.1)

@@ -31,12 +31,11 @@ def test_kinds_come_in_the_order_of_their_arrays_whatever_the_configs() -> None:
 
 
 def test_an_encoding_that_does_not_go_with_the_dtype_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"set states\.encoding to exact"):
+    with pytest.raises(ValueError, match="dtype float16 is of exact states alone; set encoding to exact"):
         asked(dtype="float16", encoding="small")
-    assert asked(dtype="float16", encoding="small", hidden=[]) == [
-        ("hidden", HiddenSettings([], None)),
-        ("mass", ["last"]),
-    ]
+    with pytest.raises(ValueError, match="encoding is of hidden states, and none are kept"):
+        asked(hidden=[], encoding="tiny")
+    assert asked(dtype="float16", hidden=[]) == [("hidden", HiddenSettings([], None)), ("mass", ["last"])]
 
 
 @pytest.mark.parametrize(
