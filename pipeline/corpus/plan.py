@@ -140,12 +140,14 @@ def make_plan(
         text = sample.prompt + sample.response
         begin_twice += special.begin(text)
         spell_special = spell_special or special.are_in(text)
-        estimate = min(limit, -(-size * tokens_measured // bytes_measured))
+        length = -(-size * tokens_measured // bytes_measured)
+        estimate = min(limit, length)
         if num_samples > first and tokens + estimate > batching.unit_tokens:
             close()
             first, text_bytes, tokens, digest = num_samples, 0, 0, hashlib.sha256()
         ids.add(sample.id)
-        calibration.offer(sample, content, estimate)
+        if length <= limit or corpus.config.overlong != "skip":  # what is left out teaches nothing
+            calibration.offer(sample, content, estimate)
         whole.update(content)
         digest.update(content)
         num_samples, text_bytes, tokens = num_samples + 1, text_bytes + size, tokens + estimate

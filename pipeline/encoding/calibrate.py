@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pipeline.encoding.choose import LEAST, find_price
 from pipeline.encoding.encoder import Encoder, RowCodes
-from pipeline.encoding.measure import Head, geometry_error, kl_divergence
+from pipeline.encoding.head import Head
+from pipeline.encoding.measure import geometry_error, kl_divergence
 from pipeline.encoding.train import extend, keep_energy, shorten, train_final, train_inner
 from pipeline.encoding.transform import fisher_metric
 
@@ -45,7 +46,7 @@ class Goal:
 
 def calibrate_final(rows_Nd: Tensor, held_out_Nd: Tensor, head: Head, goal: Goal) -> Encoder:
     """Of final states, float32 on the CPU: decoded, their predictions have this KL divergence from the true ones."""
-    metric_dd = fisher_metric(_spread(rows_Nd, METRIC_ROWS), head.weight_Vd, head.bias_V, head.transform)
+    metric_dd = fisher_metric(_spread(rows_Nd, METRIC_ROWS), head)
     measured_Nd = _spread(held_out_Nd, KL_LOGITS // len(head.weight_Vd))
 
     def fit(encoder: Encoder) -> Encoder:

@@ -6,7 +6,8 @@ Shapes: N rows of an array, R of them, d hidden size.
 import torch
 from torch import Tensor
 
-from pipeline.encoding.measure import Head, centred_cosine, geometry_error, kl_divergence
+from pipeline.encoding.head import Head
+from pipeline.encoding.measure import GROUP, centred_cosine, geometry_error, kl_divergence
 from schemas.cache.encoding_cost import EncodingCost, describe_divergences, rounded
 from schemas.models.state_decoder import StateDecoder
 
@@ -26,7 +27,7 @@ def measure_cost(
     cost = EncodingCost(rows=len(true_Nd), raw=raw, bits=rounded(8 * len(data) / max(1, true_Nd.numel())), measured=0)
     if not len(true_Nd):
         return cost
-    near = torch.arange(min(COMPARED, len(true_Nd)), device=data.device)
+    near = _spans(len(true_Nd)).to(data.device)
     near_Rd, decoded_Rd = true_Nd[near.to(true_Nd.device)].to(data.device).float(), _decode(data, size_N, near, decoder)
     mean_d = near_Rd.mean(0)
     geometry = geometry_error(near_Rd, decoded_Rd, mean_d)
@@ -38,6 +39,15 @@ def measure_cost(
     if head is not None:
         found |= _predictions(true_Nd, data, size_N, decoder, head)
     return cost.model_copy(update=found)
+
+
+def _spans(rows: int) -> Tensor:
+    """Rows in groups of GROUP in a row, up to COMPARED of them, spread evenly; all of fewer."""
+    if rows <= COMPARED:
+        return torch.arange(rows)
+    groups = COMPARED // GROUP
+    first = torch.arange(groups) * (rows // GROUP) // groups * GROUP
+    return (first[:, None] + torch.arange(GROUP)).flatten()
 
 
 def _predictions(true_Nd: Tensor, data: Tensor, size_N: Tensor, decoder: StateDecoder, head: Head) -> dict[str, float]:

@@ -6,39 +6,24 @@ subtracting the mean state.
 Shapes: N rows, d hidden size, V vocabulary, G groups of rows.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from schemas.models.logits import LogitTransform
+from pipeline.encoding.head import Head
 
 LOGITS_AT_ONCE = 2**25  # numbers: 128 MB
 FEWEST = 8  # spans
 GROUP = 3  # tokens in a row stand for a span: a word of English has about 1.3, a phrase 3
 
 
-@dataclass(frozen=True)
-class Head:
-    """What turns final states into logits."""
-
-    weight_Vd: Tensor
-    bias_V: Tensor | None
-    transform: LogitTransform
-
-
 def kl_divergence(true_Nd: Tensor, decoded_Nd: Tensor, head: Head) -> Tensor:
     """KL(softmax(z) || softmax(z')) of each row, [N] in nats, over the whole vocabulary, on the head's device."""
     found = list[Tensor]()
     step = max(1, LOGITS_AT_ONCE // len(head.weight_Vd))
-    weight_Vd = head.weight_Vd.float()
     for start in range(0, len(true_Nd), step):
         some = slice(start, start + step)
-        log_p, log_q = (
-            head.transform.of_states(states_Nd[some].to(weight_Vd.device), weight_Vd, head.bias_V).log_softmax(-1)
-            for states_Nd in (true_Nd, decoded_Nd)
-        )
+        log_p, log_q = (head.logits(states_Nd[some]).log_softmax(-1) for states_Nd in (true_Nd, decoded_Nd))
         found.append((log_p.exp() * (log_p - log_q)).sum(-1))
     return torch.cat(found) if found else true_Nd.new_empty(0, dtype=torch.float32)
 

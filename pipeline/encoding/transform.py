@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from schemas.models.logits import LogitTransform
+from pipeline.encoding.head import Head
 
 IDENTITY = 0.1  # of the metric's mean diagonal, mixed into it: directions that no logit sees still matter a little
 ROWS_AT_ONCE = 128  # of logits
@@ -43,24 +43,26 @@ def karhunen_loeve(rows_Nd: Tensor, metric_dd: Tensor | None) -> Transform:
     return Transform(mean_d.float(), (forward @ basis).float(), (basis.T @ backward).float())
 
 
-def fisher_metric(
-    rows_Nd: Tensor, weight_Vd: Tensor, bias_V: Tensor | None, transform: LogitTransform, identity: float = IDENTITY
-) -> Tensor:
-    """E[J^T (diag p - p p^T) J], [d, d]: an error e of a final state costs about e^T G e / 2 nats.
+def fisher_metric(rows_Nd: Tensor, head: Head, identity: float = IDENTITY) -> Tensor:
+    """E[J^T (diag p - p p^T) J], [d, d] on the head's device: an error e of a final state costs about e^T G e / 2 nats.
 
     p = softmax(z) of the rows' logits z, J their derivative, W_U without a soft-cap; the mean over rows, and `identity`
     of its mean diagonal.
     """
-    weight_Vd = weight_Vd.float()
-    metric_dd = weight_Vd.new_zeros(weight_Vd.shape[1], weight_Vd.shape[1])
-    favour_V = weight_Vd.new_zeros(len(weight_Vd))
-    for some_nd in rows_Nd.to(weight_Vd.device).split(ROWS_AT_ONCE):
-        logits_nV = transform.of_states(some_nd, weight_Vd, bias_V)
+    size = head.weight_Vd.shape[1]
+    metric_dd = head.weight_Vd.new_zeros(size, size, dtype=torch.float32)
+    favour_V = head.weight_Vd.new_zeros(len(head.weight_Vd), dtype=torch.float32)
+    for some_nd in rows_Nd.split(ROWS_AT_ONCE):
+        logits_nV = head.logits(some_nd)
         p_nV = logits_nV.softmax(-1)
-        slope_nV = transform.backward(torch.ones_like(logits_nV), logits_nV)
-        mean_nd = (p_nV * slope_nV) @ weight_Vd
+        slope_nV = head.transform.backward(torch.ones_like(logits_nV), logits_nV)
+        pull_nV = p_nV * slope_nV
+        mean_nd = sum(
+            (pull_nV[:, tokens] @ weight_vd for tokens, weight_vd in head.parts()), start=metric_dd.new_zeros(())
+        )
         metric_dd -= mean_nd.T @ mean_nd
-        favour_V += (p_nV * slope_nV.square()).sum(0)
-    metric_dd += (weight_Vd.T * favour_V) @ weight_Vd  # once: V d^2 is the dearest product here
+        favour_V += (pull_nV * slope_nV).sum(0)
+    for tokens, weight_vd in head.parts():  # once: V d^2 is the dearest product here
+        metric_dd += (weight_vd.T * favour_V[tokens]) @ weight_vd
     metric_dd /= len(rows_Nd)
-    return metric_dd + identity * metric_dd.diagonal().mean() * torch.eye(len(metric_dd), device=metric_dd.device)
+    return metric_dd + identity * metric_dd.diagonal().mean() * torch.eye(size, device=metric_dd.device)

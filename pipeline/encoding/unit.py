@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.encoding.cost import measure_cost
 from pipeline.encoding.files import load_encoder
-from pipeline.encoding.measure import Head
+from pipeline.encoding.head import Head
 from pipeline.encoding.row_scaled import encode_fp8, encode_int8
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.encoding_cost import EncodingCost

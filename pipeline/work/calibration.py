@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from pipeline.corpus.sample import AnnotatedSample
-from pipeline.encoding.calibrate import Goal, calibrate_final, calibrate_inner
+from pipeline.encoding.calibrate import CALIBRATION_TOKENS, Goal, calibrate_final, calibrate_inner
 from pipeline.encoding.encoder import Encoder
 from pipeline.encoding.files import save_encoders
-from pipeline.encoding.measure import Head
+from pipeline.encoding.head import Head
 from pipeline.teacher.run import Teacher
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.encoding import EncodingRecord
@@ -20,7 +20,8 @@ from schemas.cache.manifest import CacheManifest
 from schemas.errors import ModelError
 from schemas.models.logits import LogitTransform
 
-FEW_TOKENS = 256
+FEW_TOKENS = 256  # by fewer, held out, nothing can be told: what was learnt from must do
+MOST_ROWS = 2 * CALIBRATION_TOKENS  # one sample may be longer than all that are wanted
 HELD_OUT = 1 / 3  # of the samples: nothing is learnt from them, and prices are chosen by them
 
 
@@ -44,9 +45,8 @@ def calibrate(
         )
     cut = max(1, round(len(samples) * (1 - HELD_OUT)))
     learnt = teacher.run(samples[:cut], batch_tokens, lambda samples, tokens: None)
-    held_out = teacher.run(samples[cut:], batch_tokens, lambda samples, tokens: None) if cut < len(samples) else learnt
-    if sum(len(sample.token_ids) for sample in samples[cut:]) < FEW_TOKENS:  # too few to tell anything by
-        held_out = learnt
+    enough = sum(len(sample.token_ids) for sample in samples[cut:]) >= FEW_TOKENS
+    held_out = teacher.run(samples[cut:], batch_tokens, lambda samples, tokens: None) if enough else learnt
     head = teacher_head(teacher)
     encoders = {
         array: _calibrate_array(array, manifest, learnt[array.path], held_out[array.path], encoding, head)
@@ -83,4 +83,4 @@ def _calibrate_array(
 
 
 def _as_floats(bits: np.ndarray) -> Tensor:
-    return torch.from_numpy(bits).view(torch.bfloat16).float()
+    return torch.from_numpy(bits[:MOST_ROWS]).view(torch.bfloat16).float()

@@ -7,7 +7,8 @@ unit_tokens * (sum of all array widths) * bytes per number; twice that, because 
 import platform
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,9 +30,11 @@ from pipeline.teacher.run import Teacher
 from pipeline.teacher.wanted import WantedStates
 from pipeline.work.calibration import calibrate, teacher_head
 from schemas.cache.arrays import keeps_tokens
+from schemas.cache.encoding_cost import EncodingCost
 from schemas.cache.halved import HalvedBatch
 from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, read_manifest
 from schemas.cache.shard import ShardRecord, read_shard, shard_path
+from schemas.cache.states import Values
 from schemas.cache.targets import response_targets
 from schemas.cache.token_rows import every_row, target_rows
 from schemas.cache.writer import write_shard
@@ -140,7 +143,7 @@ class TeacherWorker:
         job = self._job
         tokenized, _ = tokenize(list(samples), _load_tokenizer(job), job.config.teacher, job.config.corpus.overlong)
         annotated = [_annotated(sample, NO_SPANS, job.manifest.rows) for sample in tokenized]
-        with self._forward:
+        with self._forward, gpu_memory("calibrating its codecs"):
             calibrate(job.cache, job.manifest, teacher, annotated, job.config.batching.batch_tokens, self._owner)
 
     def run(self, unit: AnnotatedUnit) -> UnitReport:
@@ -173,7 +176,7 @@ class TeacherWorker:
                 forward_seconds = time.monotonic() - started
             started = time.monotonic()
             packed, packing = teacher.pack(made)
-            stored, encoding = self._unit_encoder().encode(packed)
+            stored, encoding = self._encode(packed)
             record = write_shard(
                 job.cache,
                 unit.number,
@@ -193,6 +196,15 @@ class TeacherWorker:
         return UnitReport(
             record, tokens, first[0], first[1], last[0], forward_seconds, time.monotonic() - started, len(halved)
         )
+
+    def _encode(self, packed: Mapping[str, Values]) -> tuple[dict[str, Values], dict[str, EncodingCost]]:
+        """Beside the next unit's forward pass, or alone if memory does not suffice for both."""
+        try:
+            return self._unit_encoder().encode(packed)
+        except torch.OutOfMemoryError:
+            with self._forward, gpu_memory("encoding a unit's states"):
+                torch.cuda.empty_cache()
+                return self._unit_encoder().encode(packed)
 
     def progress(self) -> dict[int, tuple[int, int]]:
         """Samples and tokens of the units at work, by unit. Costs nothing."""
@@ -228,12 +240,19 @@ class TeacherWorker:
 
 
 def _load_teacher(config: TeacherConfig, manifest: CacheManifest, folders: ModelFolders) -> Teacher:
-    try:
+    with gpu_memory(f"the teacher, or one sample of {config.max_tokens:,} tokens"):
         return Teacher(config, WantedStates.of_cache(manifest), folders.model, folders.adapter)
+
+
+@contextmanager
+def gpu_memory(doing: str) -> Iterator[None]:
+    """Raises ResourceError, which says for what, if the GPU's memory runs out inside."""
+    try:
+        yield
     except torch.OutOfMemoryError as error:
         raise ResourceError(
-            f"the GPU has no memory for the teacher, or for one sample of {config.max_tokens:,} tokens ({error}); give "
-            "every worker a GPU of its own (workers.gpus: 1) or a larger one and run the same command again"
+            f"the GPU has no memory for {doing} ({error}); give every worker a GPU of its own (workers.gpus: 1) or a "
+            "larger one and run the same command again"
         ) from error
 
 

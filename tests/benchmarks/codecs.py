@@ -24,7 +24,8 @@ from rich.table import Table
 from torch import Tensor
 
 from pipeline.encoding.calibrate import Goal, calibrate_final, calibrate_inner
-from pipeline.encoding.measure import Head, centred_cosine, geometry_error, kl_divergence
+from pipeline.encoding.head import Head
+from pipeline.encoding.measure import centred_cosine, geometry_error, kl_divergence
 from pipeline.encoding.row_scaled import encode_fp8, encode_int8
 from schemas.cache.encoding import PRESETS
 from schemas.models.decoders.fp8 import Float8Decoder

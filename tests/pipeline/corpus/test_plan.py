@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -143,3 +144,17 @@ def test_the_share_of_tokens_that_targets_need_is_measured(tmp_path: Path) -> No
         assert 0.4 < kept / tokens < 1
         assert make_plan(corpus, tokenizer, BatchingConfig(), limit, rows="targets").kept == kept / tokens
     assert make_plan(corpus, tokenizer, BatchingConfig()).kept == 1
+
+
+@pytest.mark.parametrize("overlong", ["skip", "truncate"])
+def test_codecs_are_calibrated_on_what_is_kept(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, overlong: Literal["skip", "truncate"]
+) -> None:
+    texts = [" ".join(TEXTS[:20]), *TEXTS[:12], " ".join(TEXTS[5:])]
+    corpus = corpus_of(tmp_path / "c.jsonl", texts)
+    corpus = replace(corpus, config=corpus.config.model_copy(update={"overlong": overlong}))
+    plan = make_plan(corpus, tokenizer, BatchingConfig(), max_tokens=60, calibration_tokens=10_000)
+    chosen = {sample.id for sample in plan.calibration}
+    long = {"0", str(len(texts) - 1)}
+    assert chosen == {str(number) for number in range(len(texts))} - (long if overlong == "skip" else set())
+    assert make_plan(corpus, tokenizer, BatchingConfig(), max_tokens=60).calibration == ()

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from pipeline.encoding.calibrate import Goal, calibrate_final, calibrate_inner
-from pipeline.encoding.measure import Head, geometry_error, kl_divergence
+from pipeline.encoding.head import Head
+from pipeline.encoding.measure import geometry_error, kl_divergence
 from schemas.models.logits import LogitTransform
 from tests.pipeline.encoding.layers import WIDTH, layer
 

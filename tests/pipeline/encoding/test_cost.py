@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from pipeline.encoding.cost import COMPARED, LEAST_PREDICTED, measure_cost
-from pipeline.encoding.measure import Head
+from pipeline.encoding.head import Head
+from pipeline.encoding.measure import GROUP
 from pipeline.encoding.row_scaled import encode_int8
 from schemas.models.decoders.int8 import Int8Decoder
 from schemas.models.logits import LogitTransform
@@ -29,8 +30,11 @@ def test_numbers_are_those_of_the_rows_that_are_compared() -> None:
     rows = true.double().numpy()
     assert (cost.rows, cost.raw, cost.measured) == (ROWS, 0, COMPARED)
     assert cost.bits == pytest.approx(8 * (WIDTH + 4) / WIDTH, rel=1e-4)
-    mean = rows[:COMPARED].mean(0)
-    a, b = rows[:COMPARED] - mean, decoded[:COMPARED] - mean
+    spans = np.arange(COMPARED // GROUP) * (ROWS // GROUP) // (COMPARED // GROUP) * GROUP
+    compared = (spans[:, None] + np.arange(GROUP)).ravel()
+    assert len(set(compared.tolist())) == COMPARED and compared.max() >= ROWS - 2 * GROUP
+    mean = rows[compared].mean(0)
+    a, b = rows[compared] - mean, decoded[compared] - mean
     cosine = ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).mean()
     assert cost.cosine == pytest.approx(cosine, rel=1e-4)
     apart = np.arange(0, ROWS, ROWS // LEAST_PREDICTED)

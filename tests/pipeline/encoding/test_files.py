@@ -7,7 +7,7 @@ import torch
 
 from pipeline.encoding.calibrate import Goal, calibrate_final, calibrate_inner
 from pipeline.encoding.files import encoder_file, load_encoder, save_encoders
-from pipeline.encoding.measure import Head
+from pipeline.encoding.head import Head
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.codec_files import CODEC_FILES, CODEC_FOLDER
 from schemas.errors import CacheError

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.encoding.measure import FEWEST, GROUP, Head, centred_cosine, geometry_error, kl_divergence
+from pipeline.encoding.head import Head
+from pipeline.encoding.measure import FEWEST, GROUP, centred_cosine, geometry_error, kl_divergence
 from schemas.models.logits import LogitTransform
 from tests.pipeline.encoding.layers import WIDTH, layer
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.encoding.head import Head
 from pipeline.encoding.transform import fisher_metric, karhunen_loeve
 from schemas.models.logits import LogitTransform
 
@@ -52,7 +53,7 @@ def test_the_fisher_metric_is_the_hessian_of_the_kl_divergence(transform: LogitT
         for row in x.double()
     ]
     wanted = torch.stack(hessians).mean(0)
-    found = fisher_metric(x, weight, bias, transform, identity=0.0)
+    found = fisher_metric(x, Head(weight, bias, transform), identity=0.0)
     torch.testing.assert_close(found.double(), wanted, rtol=1e-3, atol=1e-4)
-    mixed = fisher_metric(x, weight, bias, transform, identity=0.1)
+    mixed = fisher_metric(x, Head(weight, bias, transform), identity=0.1)
     torch.testing.assert_close(mixed - found, 0.1 * found.diagonal().mean() * torch.eye(6))

@@ -2,17 +2,24 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
+import pipeline.work.calibration
+from pipeline.encoding.calibrate import Goal, calibrate_inner
+from pipeline.encoding.encoder import Encoder
+from pipeline.encoding.unit import UnitEncoder
 from pipeline.request.request import make_request
-from pipeline.work.worker import Job, TeacherWorker
+from pipeline.work.worker import Job, TeacherWorker, annotate_unit
 from schemas.cache.codec_files import CODEC_FILES, CODEC_FOLDER
 from schemas.cache.manifest import read_manifest
 from schemas.cache.shard import read_shard, shard_path
 from schemas.cache.writer import write_manifest
 from schemas.configs.extraction import ExtractionConfig
-from schemas.errors import ModelError
+from schemas.errors import ModelError, ResourceError
 from tests.caches import encoded_cache, encoded_extraction
 
 
@@ -79,3 +86,56 @@ def test_nothing_to_learn_from_is_said(tmp_path: Path) -> None:
     config = encoded_extraction(tmp_path / "one", teacher={"max_tokens": 2}, corpus={"overlong": "skip"})
     with pytest.raises(ModelError, match="every sample chosen for it is left out as too long"):
         prepared(config)
+
+
+def test_one_sample_longer_than_all_that_are_wanted_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory grows with the rows that are learnt from, and a text may have any length."""
+    lengths = list[int]()
+
+    def remember(rows_Nd: Tensor, held_out_Nd: Tensor, goal: Goal) -> Encoder:
+        lengths.extend((len(rows_Nd), len(held_out_Nd)))
+        return calibrate_inner(rows_Nd, held_out_Nd, goal)
+
+    monkeypatch.setattr(pipeline.work.calibration, "MOST_ROWS", 300)
+    monkeypatch.setattr(pipeline.work.calibration, "calibrate_inner", remember)
+    prepared(encoded_extraction(tmp_path / "one"))
+    assert lengths == [300, 300]
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_memory_that_runs_out_beside_a_pass_may_suffice_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    config = encoded_extraction(tmp_path / "one")
+    request, cache = make_request(config), prepared(config)
+    job = Job(config, request.folders, request.manifest, cache)
+    worker, left, encode = TeacherWorker(job), [failures], UnitEncoder.encode
+
+    def fail_first(self: UnitEncoder, arrays: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise torch.OutOfMemoryError("no room")
+        return encode(self, arrays)
+
+    monkeypatch.setattr(UnitEncoder, "encode", fail_first)
+    worker.prepare(False)
+    unit, samples = next(request.plan.read_units(request.corpus))
+    annotated = annotate_unit(job, unit.number, samples)
+    if failures == 2:
+        with pytest.raises(ResourceError, match=r"the GPU has no memory for encoding a unit's states \(no room\)"):
+            worker.run(annotated)
+        assert not shard_path(cache, 0).exists()
+        return
+    assert worker.run(annotated).record.costs["hidden/3"].rows > 0
+
+
+def test_memory_that_calibration_lacks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> Encoder:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(pipeline.work.calibration, "calibrate_inner", fail)
+    with pytest.raises(
+        ResourceError, match=r"the GPU has no memory for calibrating its codecs \(no room\); give every"
+    ):
+        prepared(encoded_extraction(tmp_path / "one"))
+    assert not (tmp_path / "one/cache" / CODEC_FOLDER).exists()
