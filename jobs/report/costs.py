@@ -1,6 +1,6 @@
 """What encoding cost a cache, as its shards say it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
@@ -9,8 +9,7 @@ from schemas.cache.encoding_cost import EncodingCost
 
 def costs_table(costs: Sequence[tuple[str, Sequence[EncodingCost]]]) -> Table:
     """A row for each encoded array, of the costs of every shard with rows of it."""
-    columns = ("encoded", "bits", "kept raw", "KL mean", "p99", "worst", "of rows", "geometry", "cosine", "of rows")
-    table = Table(*columns, pad_edge=False)
+    table = Table("encoded", "bits", "kept raw", "KL mean", "p99", "worst", "geometry", "cosine", pad_edge=False)
     for path, every in costs:
         held = [cost for cost in every if cost.rows]
         rows, raw = sum(cost.rows for cost in held), sum(cost.raw for cost in held)
@@ -21,14 +20,14 @@ def costs_table(costs: Sequence[tuple[str, Sequence[EncodingCost]]]) -> Table:
             _mean(held, lambda cost: cost.kl_mean, lambda cost: cost.predicted, "{:.4f}"),
             _mean(held, lambda cost: cost.kl_p99, lambda cost: cost.predicted, "{:.3f}"),
             _worst(held),
-            _total(cost.predicted for cost in held),
             _mean(held, lambda cost: cost.geometry, lambda cost: cost.measured, "{:.1%}"),
             _mean(held, lambda cost: cost.cosine, lambda cost: cost.measured, "{:.4f}"),
-            _total(cost.measured for cost in held),
         )
+    predicted = max((sum(cost.predicted for cost in every) for _, every in costs), default=0)
+    measured = max((sum(cost.measured for cost in every) for _, every in costs), default=0)
     table.caption = (
-        "KL(teacher || decoded) in nats of final states (99th percentiles: the shards' mean); geometry: the error of "
-        "centred cosines between spans by their spread; of rows that were compared while the true ones were at hand"
+        f"KL(teacher || decoded) in nats, of up to {predicted:,} states (99th percentiles: the shards' mean); geometry: "
+        f"the error of centred cosines between spans by their spread, of up to {measured:,} states"
     )
     table.caption_justify = "left"
     return table
@@ -44,11 +43,6 @@ def _mean(
     known = [(found, weight(cost)) for cost in costs if (found := value(cost)) is not None]
     total = sum(weight for _, weight in known)
     return form.format(sum(found * weight for found, weight in known) / total) if total else ""
-
-
-def _total(rows: Iterable[int]) -> str:
-    total = sum(rows)
-    return f"{total:,}" if total else ""
 
 
 def _worst(costs: Sequence[EncodingCost]) -> str:
