@@ -26,8 +26,8 @@ def costs_table(costs: Sequence[tuple[str, Sequence[EncodingCost]]]) -> Table:
     predicted = max((sum(cost.predicted for cost in every) for _, every in costs), default=0)
     measured = max((sum(cost.measured for cost in every) for _, every in costs), default=0)
     table.caption = (
-        f"KL(teacher || decoded) in nats, of up to {predicted:,} states (99th percentiles: the shards' mean); geometry: "
-        f"the error of centred cosines between spans by their spread, of up to {measured:,} states"
+        f"KL(teacher || decoded) in nats, of up to {predicted:,} states (99th percentiles: the shards' mean); "
+        f"geometry: the error of centred cosines between spans by their spread, of up to {measured:,} states"
     )
     table.caption_justify = "left"
     return table
