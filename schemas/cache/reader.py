@@ -139,7 +139,7 @@ class Cache:
 
     def _check_shard(self, unit: int) -> ShardRecord:
         """The part of a shard's record that stays once it is checked: its names and checksums would be most of it."""
-        return self._whole_record(unit).model_copy(update={"files": {}})
+        return self._whole_record(unit).model_copy(update={"files": {}, "costs": {}})
 
     def _open_shard(self, unit: int) -> Shard:
         path, record = shard_path(self.path, unit), self._record(unit)

@@ -17,7 +17,7 @@ from schemas.storage.blocks import BlockedFile
 class SeenShard:
     """A shard whose record is sound and whose files had their sizes."""
 
-    record: ShardRecord  # without its files
+    record: ShardRecord  # without its files and costs
     sha256: str  # of shard.json
     bytes: int  # of its other files
     blocks: int | None  # of these; None if they have no checksums
@@ -27,7 +27,7 @@ class SeenShard:
     def of(cls, record: ShardRecord, sha256: str) -> Self:
         """Of its whole record, and of what shard.json hashes to."""
         return cls(
-            record=record.model_copy(update={"files": {}}),
+            record=record.model_copy(update={"files": {}, "costs": {}}),
             sha256=sha256,
             bytes=record.file_bytes,
             blocks=record.block_count,
