@@ -192,10 +192,10 @@ def compare(
 @app.command()
 def schema(
     which: Annotated[
-        str, typer.Argument(metavar="[extract|train|generate|cache|shard]", help="Whose JSON schema.")
+        str, typer.Argument(metavar="[extract|train|generate|conversation|cache|shard]", help="Whose JSON schema.")
     ] = "extract",
 ) -> None:
-    """Print the JSON schema of a config or of a file in a cache."""
+    """Print the JSON schema of a config, of a conversation in a corpus, or of a file in a cache."""
     from jobs.schema import show_schema
 
     show_schema(which)

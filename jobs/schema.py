@@ -1,4 +1,4 @@
-"""`stillroom schema`: the JSON schemas of the configs and of the records in a cache."""
+"""`stillroom schema`: the JSON schemas of the configs, of a conversation, and of the records in a cache."""
 
 import json
 from typing import Any
@@ -10,6 +10,7 @@ from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.generation import GenerationConfig
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import PRESET
+from schemas.conversations.record import ConversationRecord
 from schemas.errors import ConfigError
 from schemas.shown import quoted
 from schemas.strict import Strict
@@ -18,6 +19,7 @@ SCHEMAS: dict[str, type[Strict]] = {
     "extract": ExtractionConfig,
     "train": TrainingConfig,
     "generate": GenerationConfig,
+    "conversation": ConversationRecord,
     "cache": CacheManifest,
     "shard": ShardRecord,
 }

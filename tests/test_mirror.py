@@ -15,6 +15,7 @@ TOGETHER = {
     "schemas/cache/codecs": "tests/schemas/cache/test_codec.py",
     "schemas/cache/kinds": "tests/schemas/cache/kinds/test_listed.py",
     "schemas/configs/losses": "tests/schemas/configs/test_losses.py",
+    "schemas/conversations/layouts": "tests/schemas/conversations/test_layout.py",
     "schemas/models/decoders": "tests/schemas/models/test_state_decoder.py",
     "schemas/storage/storages": "tests/schemas/storage/test_storage.py",
     "schemas/texts/formats": "tests/schemas/texts/test_records.py",

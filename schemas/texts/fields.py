@@ -35,5 +35,5 @@ def kind_of(value: Any) -> str:
     """The kind of a JSON value, in words."""
     if value is None:
         return "null"
-    names = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    names = {str: "a string", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
     return names.get(type(value), f"a {type(value).__name__}")

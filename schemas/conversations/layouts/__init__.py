@@ -1,0 +1,1 @@
+"""The layouts of conversations that are built in: one module per layout, each with its LAYOUT."""
