@@ -1,0 +1,123 @@
+"""Tools, and several calls at once."""
+
+from tests.schemas.conversations.record import assistant, call, case, result, system, tool, user
+
+WEATHER = tool("get_weather", 'The weather of a city, such as "Köln".', city="string")
+CLOCK = tool("get_time", "The time of day.")
+TOOLS = (
+    case(
+        "tools",
+        "call, result, answer",
+        user("Is it raining in Köln?"),
+        assistant(None, call("get_weather", {"city": "Köln"}, "aB3dE5gH7")),
+        result('{"rain": true, "note": "bring \\"boots\\""}', "aB3dE5gH7", name="get_weather"),
+        assistant("Yes, it is raining."),
+        tools=[WEATHER],
+    ),
+    case(
+        "tools",
+        "content beside the call",
+        system("You may look things up."),
+        user("What time is it?"),
+        assistant("Let me look.", call("get_time", {}, "clock0001")),
+        result("12:34", "clock0001"),
+        assistant("It is 12:34."),
+        user("And now?"),
+        assistant("One moment.", call("get_time", {}, "clock0002")),
+        result("12:35", "clock0002"),
+        assistant("It is 12:35."),
+        tools=[CLOCK, WEATHER],
+    ),
+    case(
+        "tools",
+        "offered and not called",
+        user("What is two and two?"),
+        assistant("Four."),
+        tools=[CLOCK],
+    ),
+    case(
+        "tools",
+        "arguments as a string",
+        user("Weather in Oslo?"),
+        assistant("", call("get_weather", '{"city":"Oslo",  "unit": "°C"}', "oslo00001")),
+        result("-3 °C, snow", "oslo00001"),
+        assistant("Minus three, and it is snowing."),
+        tools=[WEATHER],
+    ),
+    case(
+        "tools",
+        "ends with a call, without identities",
+        user("Weather in Lima?"),
+        assistant(None, call("get_weather", {"city": "Lima", "days": [1, 2], "exact": False, "unit": None})),
+        result("18 °C"),
+        assistant("", call("get_time", {})),
+        tools=[WEATHER, CLOCK],
+    ),
+)
+PARALLEL = (
+    case(
+        "parallel calls",
+        "two cities",
+        user("Compare Rome and Kyōto."),
+        assistant(
+            None,
+            call("get_weather", {"city": "Rome"}, "call00001"),
+            call("get_weather", {"city": "Kyōto"}, "call00002"),
+        ),
+        result("31 °C", "call00001"),
+        result("27 °C", "call00002"),
+        assistant("Rome is warmer."),
+        tools=[WEATHER],
+    ),
+    case(
+        "parallel calls",
+        "two tools and words",
+        user("Time and weather in Bonn?"),
+        assistant(
+            "I ask for both.",
+            call("get_time", {}, "call00001"),
+            call("get_weather", {"city": "Bonn"}, "call00002"),
+        ),
+        result("09:00", "call00001"),
+        result("fog", "call00002"),
+        assistant("Nine o'clock, and fog."),
+        user("Thanks."),
+        assistant("You are welcome."),
+        tools=[CLOCK, WEATHER],
+    ),
+    case(
+        "parallel calls",
+        "the same call twice",
+        user("Ask twice."),
+        assistant("", call("get_time", {}, "call00001"), call("get_time", {}, "call00002")),
+        result("10:00", "call00001"),
+        result("10:00", "call00002"),
+        assistant("10:00"),
+        tools=[CLOCK],
+    ),
+    case(
+        "parallel calls",
+        "one after the other",
+        user("When will it rain in Pau?"),
+        assistant("", call("get_time", {}, "call00001"), reasoning_content="First the time."),
+        result("08:00", "call00001"),
+        assistant("", call("get_weather", {"city": "Pau"}, "call00002"), reasoning_content="Now the weather."),
+        result("rain at nine", "call00002"),
+        assistant("In an hour.", reasoning_content="Nine less eight is one."),
+        user("Sure?"),
+        assistant("Sure."),
+        tools=[CLOCK, WEATHER],
+    ),
+    case(
+        "parallel calls",
+        "calls at the end",
+        user("Look everywhere."),
+        assistant(
+            None,
+            call("get_weather", {"city": "Here"}, "call00001"),
+            call("get_weather", {"city": "There"}, "call00002"),
+            call("get_weather", {"city": "Everywhere"}, "call00003"),
+        ),
+        tools=[WEATHER],
+    ),
+)
