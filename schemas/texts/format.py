@@ -5,7 +5,7 @@ A new format is a module of `schemas.texts.formats` with a `FORMAT`, or an entry
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +28,8 @@ class Source:
     stream: BinaryIO  # decompressed
     fields: Sequence[str]  # that will be asked for: a format that keeps columns apart may read these alone
     columns: Sequence[str] = ()  # of a table whose first line does not name them; without, the first line must
+    optional: Collection[str] = ()  # of the fields: those that a file need not have
+    nested: Collection[str] = ()  # of the fields: those that may hold lists and objects
 
 
 class Format(ABC):

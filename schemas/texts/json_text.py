@@ -6,7 +6,7 @@ from typing import Any
 
 from schemas.errors import CorpusError
 from schemas.shown import quoted
-from schemas.texts.columns import repeated
+from schemas.texts.repeated import repeated
 
 
 def parse_json(text: str, place: str, hint: Callable[[str], str] = lambda text: "") -> Any:

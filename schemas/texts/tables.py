@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from schemas.errors import CorpusError
 from schemas.shown import listed, quoted
-from schemas.texts.columns import repeated
 from schemas.texts.format import RECORD_BYTES, Format, Record, Source
+from schemas.texts.repeated import repeated
 
 _OPEN_QUOTE = f"; a field has {RECORD_BYTES >> 20} MiB at most: is a quotation mark left open?"
 

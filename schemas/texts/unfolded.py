@@ -9,21 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.texts.nested import is_list
+
 SLICE_BYTES = 64 << 20  # of rows that are made Python values at a time
 NUMBER_BYTES = 16  # of what has no length of its own: a number, a date, a boolean
 LENGTHS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 VIEW_WORDS = 4  # 32-bit words of an entry of a view; the first is its length
 
 
-def is_single(column: pa.DataType) -> bool:
-    """Returns whether each row of a column holds one text or number, rather than a list or an object."""
-    while isinstance(column, (pa.DictionaryType, pa.RunEndEncodedType, pa.BaseExtensionType)):
-        column = column.storage_type if isinstance(column, pa.BaseExtensionType) else column.value_type
-    return not pa.types.is_nested(column)
-
-
 def row_bytes(batch: pa.RecordBatch) -> np.ndarray:
-    """[rows] int64: the bytes of each row's values. Its columns are single ones, and the batch is not a slice."""
+    """[rows] int64: the bytes of each row's values. The batch is not a slice."""
     return sum((_bytes(column) for column in batch.columns), np.zeros(batch.num_rows, dtype=np.int64))
 
 
@@ -48,9 +43,38 @@ def _bytes(column: pa.Array) -> np.ndarray:
     if isinstance(column, pa.RunEndEncodedArray):
         return np.repeat(_bytes(column.values), np.diff(column.run_ends.to_numpy(), prepend=0))
     kind = column.type
+    if pa.types.is_struct(kind):
+        fields = (_bytes(column.field(number)) for number in range(kind.num_fields))
+        return sum(fields, np.full(len(column), kind.num_fields * NUMBER_BYTES))
+    if is_list(kind):
+        return _list_bytes(column)
     if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
         entries = np.frombuffer(column.buffers()[1], dtype=np.int32).reshape(-1, VIEW_WORDS)
-        return entries[: len(column), 0].astype(np.int64)
+        return np.where(_valid(column), entries[column.offset :][: len(column), 0], 0).astype(np.int64)
     if any(test(kind) for test in LENGTHS):
         return np.asarray(pc.binary_length(column).fill_null(0)).astype(np.int64)
     return np.full(len(column), NUMBER_BYTES, dtype=np.int64)
+
+
+def _list_bytes(column: pa.Array) -> np.ndarray:
+    """What stands between the first and the last item of each row, and a number's bytes for each of them."""
+    first_n, last_n = _list_ends(column)
+    up_to = np.append(0, np.cumsum(_bytes(column.values) + NUMBER_BYTES))
+    held_n: np.ndarray = np.where(_valid(column), up_to[last_n] - up_to[first_n], 0)
+    return held_n
+
+
+def _list_ends(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """[rows] each: where the items of a row begin and end in the values."""
+    kind = column.type
+    if pa.types.is_fixed_size_list(kind):
+        first_n = (column.offset + np.arange(len(column))) * kind.list_size
+        return first_n, first_n + kind.list_size
+    offsets = np.asarray(column.offsets)
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        return offsets, offsets + np.asarray(column.sizes)
+    return offsets[:-1], offsets[1:]
+
+
+def _valid(column: pa.Array) -> np.ndarray:
+    return np.asarray(column.is_valid())

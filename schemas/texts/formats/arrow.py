@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from schemas.texts.columns import read_batches, require_columns
+from schemas.texts.columns import find_columns, read_batches
 from schemas.texts.format import Format, Record, Source
 
 FILE_MAGIC = b"ARROW1"  # a stream has none
@@ -20,13 +20,13 @@ class Arrow(Format):
         is_file = source.stream.read(len(FILE_MAGIC)) == FILE_MAGIC
         source.stream.seek(0)
         with pa.ipc.open_file(source.stream) if is_file else pa.ipc.open_stream(source.stream) as table:
-            require_columns(source.path, table.schema, source.fields)
+            columns = find_columns(source, table.schema)
             every = (table.get_batch(i) for i in range(table.num_record_batches)) if is_file else iter(table)
-            yield from read_batches(source.path, (self._checked(batch, source) for batch in every))
+            yield from read_batches(source.path, (self._checked(batch, columns) for batch in every))
 
     @staticmethod
-    def _checked(batch: pa.RecordBatch, source: Source) -> pa.RecordBatch:
-        chosen = batch.select(list(source.fields))
+    def _checked(batch: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:
+        chosen = batch.select(columns)
         chosen.validate(full=True)
         return chosen
 

@@ -1,7 +1,9 @@
 """Binary tables that hold one long value and name it in every row: read in bounded memory, or refused."""
 
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -106,6 +108,49 @@ def test_the_bytes_of_runs_and_of_numbers() -> None:
     runs = pa.RunEndEncodedArray.from_arrays(pa.array([3, 4], pa.int32()), pa.array(["abc", "d"]))
     batch = pa.record_batch([runs, pa.array([1.0, 2.0, 3.0, 4.0])], names=["text", "score"])
     assert row_bytes(batch).tolist() == [19, 19, 19, 17]
+
+
+ROWS: list[Any] = [
+    [{"role": "user", "said": ["a", "bcd"]}, {"role": "é", "said": []}],
+    None,
+    [],
+    [None, {"role": None, "said": [None]}],
+]
+OBJECT = pa.struct([pa.field("role", pa.string()), pa.field("said", pa.list_(pa.string()))])
+
+
+def naive_bytes(value: Any) -> int:
+    """Of a value of ROWS: 16 for every item of a list and every key of an object, and its texts."""
+    if isinstance(value, list):
+        return sum(16 + naive_bytes(item) for item in value)
+    if isinstance(value, dict):
+        return 32 + naive_bytes(value["role"]) + naive_bytes(value["said"])
+    return len(value.encode()) if isinstance(value, str) else 0
+
+
+@pytest.mark.parametrize("make", [pa.list_, pa.large_list, pa.list_view, pa.large_list_view])
+def test_the_bytes_of_lists_of_objects(make: Callable[[pa.DataType], pa.DataType]) -> None:
+    rows = [row if row is None else [turn for turn in row if turn is not None] for row in ROWS]
+    for given in (pa.array(rows, make(OBJECT)), pa.array([[], [{}], *rows], make(OBJECT)).slice(2)):
+        assert row_bytes(pa.record_batch([given], names=["m"])).tolist() == [naive_bytes(row) for row in rows]
+    null = pa.array(ROWS, make(OBJECT))  # a null object takes the room of its keys
+    assert row_bytes(pa.record_batch([null], names=["m"])).tolist() == [naive_bytes(row) for row in rows[:3]] + [
+        128 - 16
+    ]
+    assert row_bytes(pa.record_batch([pa.array([], make(OBJECT))], names=["m"])).tolist() == []
+
+
+def test_the_bytes_of_lists_that_share_or_fold_their_items() -> None:
+    pairs = pa.array([["a", "bc"], None, ["", "def"]], pa.list_(pa.string(), 2))
+    assert row_bytes(pa.record_batch([pairs], names=["m"])).tolist() == [35, 0, 35]
+    assert row_bytes(pa.record_batch([pairs.slice(1)], names=["m"])).tolist() == [0, 35]
+    folded = pa.DictionaryArray.from_arrays(pa.array([0, 0, 0], pa.int32()), pa.array(["x" * 100]))
+    lists = pa.ListArray.from_arrays(pa.array([0, 3, 3], pa.int32()), folded)
+    assert row_bytes(pa.record_batch([lists], names=["m"])).tolist() == [348, 0]
+    views = pa.ListViewArray.from_arrays(pa.array([0, 0], pa.int32()), pa.array([1, 1], pa.int32()), pa.array(["xyz"]))
+    assert row_bytes(pa.record_batch([views], names=["m"])).tolist() == [19, 19]
+    texts = pa.array(["long enough to lie elsewhere", "b", None, "d"], pa.string_view())
+    assert row_bytes(pa.record_batch([texts.slice(1)], names=["m"])).tolist() == [1, 0, 1]
 
 
 def test_slices_hold_as_many_rows_as_fit() -> None:
