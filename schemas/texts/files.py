@@ -14,6 +14,7 @@ from schemas.shown import listed, quoted
 from schemas.storage.regular import require_regular
 from schemas.storage.storage import locate
 from schemas.texts.format import find_format, known_suffixes
+from schemas.texts.saved import SPLITS, require_one_split, saved_files
 
 # Beside the data of a data set, and not data themselves.
 _DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
@@ -32,8 +33,10 @@ class FoundFiles:
 def find_files(patterns: list[str]) -> FoundFiles:
     """The files that `patterns` name, in their order; a folder or glob gives its files sorted, and no file comes twice.
 
+    Of a data set that `datasets` has saved, its own files are read in its own order, one split alone.
+
     Raises CorpusError: nothing matches, a name that cannot be one, a URL, a folder that cannot be listed, or a file
-    that is not regular or of an unknown kind.
+    that is not regular or of an unknown kind; a saved data set of several splits, or one that is not whole.
     """
     files: dict[Path, None] = {}
     left_out: dict[Path, str] = {}
@@ -74,9 +77,23 @@ def _in_folder(folder: Path, left_out: dict[Path, str]) -> list[Path]:
             f"the folder {folder} holds files that cannot be read as records ({known_suffixes()}): {names}; name those "
             f"that are meant, for example {folder}/*.jsonl, or move the others away"
         )
+    found = list(_as_saved(found, left_out))
     if not found:
         raise CorpusError(f"the folder {folder} holds no corpus file ({known_suffixes()})")
     return found
+
+
+def _as_saved(found: list[Path], left_out: dict[Path, str]) -> Iterator[Path]:
+    """`found`, but of a saved data set its own files alone, in its own order."""
+    saved = {folder: saved_files(folder) for folder in {path.parent for path in found}}
+    for path in found:
+        own = saved[path.parent]
+        if own is not None and path not in own:
+            left_out[path] = "not of the saved data set"
+        elif own is None:
+            yield path
+        elif path == min(own):
+            yield from own
 
 
 def _walk(folder: Path, left_out: dict[Path, str]) -> Iterator[Path]:
@@ -88,6 +105,8 @@ def _walk(folder: Path, left_out: dict[Path, str]) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
+        if SPLITS in names:
+            require_one_split(Path(place))
         for hidden in [name for name in folders if name.startswith(".")]:
             folders.remove(hidden)
             left_out |= {path: "in a hidden folder" for path in Path(place, hidden).rglob("*") if _is_data(path)}
