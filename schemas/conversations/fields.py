@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from schemas.conversations.conversation import Conversation, Message
+from schemas.conversations.record import IGNORED
 from schemas.errors import CorpusError
 from schemas.shown import quoted
 from schemas.texts.fields import field_of, kind_of
@@ -28,7 +29,7 @@ def turns_of(record: Record, field: str, place: str) -> list[Any]:
     if not value:
         raise CorpusError(f"{where} is an empty list; a conversation has a question and an answer at least")
     for number, turn in enumerate(value, 1):
-        _require_json(turn, f"{where}: message {number}")
+        _require_json(_said(turn), f"{where}: message {number}")
     return value
 
 
@@ -61,6 +62,13 @@ def conversation_of(messages: Sequence[Message], tools: tuple[dict[str, Any], ..
     if all(message.role != "assistant" for message in messages):
         raise CorpusError(f"{where}: no message is an assistant's, and only what an assistant says is learnt")
     return Conversation(tuple(messages), tools)
+
+
+def _said(turn: Any) -> Any:
+    """A message without what is ignored of it, where a table may hold dates."""
+    if isinstance(turn, dict):
+        return {key: value for key, value in turn.items() if key not in IGNORED}
+    return turn
 
 
 def _parsed(value: Any, where: str) -> Any:

@@ -1,6 +1,7 @@
 """Lists of messages and tools, given as such or as JSON; what is no conversation has one reason."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -51,6 +52,13 @@ def test_the_field_must_be_there() -> None:
     with pytest.raises(CorpusError, match=r"^a:1: no field 'm'; available: 'messages'$"):
         turns_of({"messages": TURNS}, "m", "a:1")
     assert turns_of({"m": [nested(MOST_DEPTH)]}, "m", "a:1") == [nested(MOST_DEPTH)]
+
+
+def test_what_is_ignored_may_be_what_json_does_not_have() -> None:
+    turn = {"role": "user", "content": "q", "timestamp": datetime(2026, 1, 2), "header": {"n": b"x"}}
+    assert turns_of({"m": [turn]}, "m", "a:1") == [turn]
+    with pytest.raises(CorpusError, match=r"^a:1: field 'm': message 1 has a datetime, which JSON does not have$"):
+        turns_of({"m": [{**turn, "name": datetime(2026, 1, 2)}]}, "m", "a:1")
 
 
 def test_tools_are_a_list_of_objects_or_json_of_one_or_none() -> None:
