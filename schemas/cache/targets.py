@@ -16,12 +16,18 @@ def response_targets(prompt_end: int, length: int) -> np.ndarray:
     return np.array([[prompt_end, length]], np.int32) if prompt_end < length else NO_TARGETS
 
 
+def range_of(ends_T: np.ndarray, targets_R2: np.ndarray) -> np.ndarray:
+    """[T] int64: the number of the range that a token which ends at this character belongs to; -1 for none."""
+    if not len(targets_R2):
+        return np.full(len(ends_T), -1, np.int64)
+    place_T = np.minimum(np.searchsorted(targets_R2[:, 1], ends_T), len(targets_R2) - 1)
+    inside_T = (targets_R2[place_T, 0] < ends_T) & (ends_T <= targets_R2[place_T, 1])
+    return np.where(inside_T, place_T, -1)
+
+
 def ends_inside(ends_T: np.ndarray, targets_R2: np.ndarray) -> np.ndarray:
     """[T] bool: a token that ends at this character belongs to a range."""
-    if not len(targets_R2):
-        return np.zeros(len(ends_T), bool)
-    place_T = np.minimum(np.searchsorted(targets_R2[:, 1], ends_T), len(targets_R2) - 1)
-    inside: np.ndarray = (targets_R2[place_T, 0] < ends_T) & (ends_T <= targets_R2[place_T, 1])
+    inside: np.ndarray = range_of(ends_T, targets_R2) >= 0
     return inside
 
 

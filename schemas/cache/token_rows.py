@@ -28,7 +28,12 @@ def target_rows(offsets_T2: np.ndarray, targets_R2: np.ndarray) -> np.ndarray:
     kept_T = ends_inside(offsets_T2[:, 1], targets_R2)
     kept_T[:-1] |= kept_T[1:].copy()
     kept_T[-1] = True
-    turns = np.flatnonzero(np.diff(np.pad(kept_T, 1).astype(np.int8)))
+    return runs(kept_T)
+
+
+def runs(marked_T: np.ndarray) -> np.ndarray:
+    """[R, 2] int32: the runs of marked tokens in a row."""
+    turns = np.flatnonzero(np.diff(np.pad(marked_T, 1).astype(np.int8)))
     return turns.reshape(-1, 2).astype(np.int32)
 
 

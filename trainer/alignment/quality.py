@@ -5,8 +5,8 @@ this once, and one that reads the teacher refuses what is too little. Costs what
 costs, about 0.5 ms each.
 
 Coverage is that of characters up to the last end that both tokenizations share: below 1 where one side stops early.
-Agreement is the number of spans by the tokens of the side that has fewer: near 0 where two tokenizers seldom end a
-token at the same place, and spans are long.
+Agreement is the number of spans by the tokens of the side that has fewer, which is found for every target: near 0 where
+two tokenizers seldom end a token at the same place, and spans are long.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
-from schemas.cache.targets import ends_inside
+from schemas.cache.targets import range_of
 from schemas.errors import RunError
 from schemas.shown import percent
 from trainer.alignment.labels import SpanChoice, label_spans
@@ -125,7 +125,7 @@ def measure_alignment(
     begin_twice = 0
     for sample, text in _drawn(cache, text_tokenizer, limit, seed):
         on_teacher, _, count = aligned_spans(sample.token_offsets, text.offsets, sample.targets)
-        fewer = min(_tokens_inside(offsets, sample.targets) for offsets in (sample.token_offsets, text.offsets))
+        fewer = _fewer_tokens(sample.token_offsets, text.offsets, sample.targets)
         begin_twice += text.begins_twice
         agreements += [count / fewer] if fewer else []
         for name, request in levels.items():
@@ -186,9 +186,15 @@ def _name(request: SpanChoice) -> str:
     return f"{request.level}{kinds}" if request.scope == "response" else f"{request.level}{kinds}/text"
 
 
-def _tokens_inside(offsets: np.ndarray, targets: np.ndarray) -> int:
-    """Tokens of the text, not special ones, that belong to `targets`."""
-    return int(((offsets[:, 0] < offsets[:, 1]) & ends_inside(offsets[:, 1], targets)).sum())
+def _fewer_tokens(teacher_offsets: np.ndarray, student_offsets: np.ndarray, targets: np.ndarray) -> int:
+    """The most spans that there may be: in every range the tokens of the side that has fewer there, summed."""
+    return int(np.minimum(*(_tokens_inside(offsets, targets) for offsets in (teacher_offsets, student_offsets))).sum())
+
+
+def _tokens_inside(offsets: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """[R] of R ranges: the tokens of the text, not special ones, that belong to each."""
+    found = range_of(offsets[offsets[:, 0] < offsets[:, 1], 1], targets)
+    return np.bincount(found[found >= 0], minlength=len(targets))
 
 
 def _share(tokens: np.ndarray, ids: np.ndarray) -> float:

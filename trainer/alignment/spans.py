@@ -52,7 +52,7 @@ def aligned_spans(
     - `targets`, ranges of characters, keep out tokens that end in none of them. A token across a range's start ends in
       it and belongs to it, as it does among cross-entropy's targets, with the characters before that it holds (mostly
       one space). No span reaches from one range into another. Without `targets`, spans are of the whole text.
-    - More than `max_spans` are merged uniformly: of n, span i goes to i * max_spans // n; groups differ by one at most.
+    - More than `max_spans` are merged uniformly, each range's among themselves; see `shared_out`.
     """
     teacher_ends, student_ends = _ends(teacher_offsets), _ends(student_offsets)
     size = max(teacher_ends.max(initial=0), student_ends.max(initial=0)) + 1
@@ -61,17 +61,33 @@ def aligned_spans(
     boundary &= _inside(ranges, size)
     _unmark_inside_tokens(boundary, teacher_offsets, teacher_ends)
     _unmark_inside_tokens(boundary, student_offsets, student_ends)
+    boundaries = [start + 1 + np.flatnonzero(boundary[start + 1 : end + 1]) for start, end in ranges]
     count = int(boundary.sum())
     spans = np.cumsum(boundary) - boundary
     if max_spans is not None and count > max_spans:
-        spans, count = spans * max_spans // count, max_spans
+        group_K, count = shared_out([len(own) for own in boundaries], max_spans)
+        spans = group_K[spans]
     span_of_end = np.full(size, -1, np.int64)  # looking an end up beats searching for it
-    for start, end in ranges:
-        within = np.flatnonzero(boundary[start + 1 : end + 1])
-        if len(within):
-            upto = start + within[-1] + 2
-            span_of_end[start + 1 : upto] = spans[start + 1 : upto]
+    for (start, _), own in zip(ranges, boundaries, strict=True):
+        if len(own):
+            span_of_end[start + 1 : own[-1] + 1] = spans[start + 1 : own[-1] + 1]
     return span_of_end[teacher_ends], span_of_end[student_ends], count
+
+
+def shared_out(spans_of_range: list[int], most: int) -> tuple[np.ndarray, int]:
+    """Which group each of n spans goes to, if there may be `most` < n groups: [n + 1], of which the last is no span's.
+
+    Range r with n_r spans has q_r = max(1, most * n_r // n) groups, and its span i goes to its group i * q_r // n_r. So
+    no group reaches from one range into another, and the groups of a range differ by one span at most. There are more
+    than `most` only if ranges are too short for a group of their own: by up to one for each of these.
+    """
+    total, first = sum(spans_of_range), 0
+    groups = []
+    for own in filter(None, spans_of_range):
+        share = max(1, most * own // total)
+        groups.append(first + np.arange(own) * share // own)
+        first += share
+    return np.append(np.concatenate(groups), first), first
 
 
 def coverage(offsets: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> float:

@@ -14,9 +14,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from schemas.cache.reader import Cache
-from schemas.cache.samples import CachedSample
-from schemas.cache.targets import ends_inside
-from trainer.alignment.student_text import TextTokenizer, ends_with_special
+from trainer.alignment.student_text import TextTokenizer
+from trainer.alignment.target_tokens import teacher_target
 from trainer.data.batch import Batch
 from trainer.data.padding import lengths_mask, pad_rows
 from trainer.data.request import BatchRequest, Drawn
@@ -46,7 +45,7 @@ class BatchBuilder(Dataset[Batch]):
             target_BS=pad_rows([text.target for text in texts], False),
             teacher_tokens_BT=pad_rows([sample.token_ids.astype(np.int64) for sample in samples], 0),
             teacher_mask_BT=lengths_mask(teacher_tokens, max(teacher_tokens)),
-            teacher_target_BT=pad_rows([_teacher_target(sample) for sample in samples], False),
+            teacher_target_BT=pad_rows([teacher_target(sample) for sample in samples], False),
             answers={request: request.collate(drawn) for request in self.requests},
         )
 
@@ -85,11 +84,3 @@ def _as_is(batch: Any) -> Any:
 def _context(workers: int) -> str | None:
     # Open maps and the tokenizer are inherited by a fork; they cannot be sent to a fresh process.
     return "fork" if workers else None
-
-
-def _teacher_target(sample: CachedSample) -> np.ndarray:
-    """[T] bool: the token belongs to a target, or is the end of sequence, and something precedes it."""
-    target = ends_inside(sample.token_offsets[:, 1], sample.targets)
-    target[-1:] |= ends_with_special(sample)
-    target[:1] = False
-    return target

@@ -18,6 +18,7 @@ Decisions, the first two as in the authors' code (tokenkit), which also has the 
   a = -log p^T and b = -log p^S. The authors balance losses by their gradients, so a factor changes nothing.
 - A mean over the chunks of a sample, then over samples (theirs: over all chunks). A sample without a chunk adds 0.
 - A chunk with a token at position 0 of either side is left out: nothing predicts it.
+- Where a target ends, its last chunk does: no chunk reaches from one turn of a conversation into the next.
 - Where the text ends, a special token is among the boundaries. The student's own end of sequence is in no chunk; add
   `ce`, which learns it.
 
@@ -36,6 +37,7 @@ from schemas.configs.losses.alm import ALMConfig
 from schemas.errors import RunError
 from trainer.alignment.vocabulary import canonical_pieces
 from trainer.data.batch import Batch
+from trainer.data.target_ranges import TargetRanges
 from trainer.data.tied_tokens import Spans, SpanSet
 from trainer.numerics.geometry import ratio
 from trainer.numerics.span_pooling import membership, span_mass
@@ -79,9 +81,11 @@ def predicted(spans: SpanSet, mask_BS: Tensor, teacher_mask_BT: Tensor) -> SpanS
     return SpanSet(spans.student_BS, spans.teacher_BT, spans.mask_BK & (first != span_K) & (teacher_first != span_K))
 
 
-def merged(spans: SpanSet, boundary_BK: Tensor, threshold: float) -> SpanSet:
-    """Neighbouring spans joined until one ends where the teacher's probability of a boundary is above `threshold`."""
+def merged(spans: SpanSet, range_BK: Tensor, boundary_BK: Tensor, threshold: float) -> SpanSet:
+    """Neighbouring spans joined until one ends where the teacher's probability of a boundary is above `threshold`, or
+    where its target range ends; `range_BK` numbers the ranges, ascending."""
     ends_BK = spans.mask_BK & (boundary_BK > threshold)
+    ends_BK[:, :-1] |= range_BK[:, :-1] != range_BK[:, 1:]
     group_BK = ends_BK.cumsum(1) - ends_BK.long()
     span_K1 = torch.arange(group_BK.shape[1], device=group_BK.device)[:, None]
     mask_BK = ((group_BK[:, None, :] == span_K1) & spans.mask_BK[:, None, :]).any(-1)
@@ -91,6 +95,13 @@ def merged(spans: SpanSet, boundary_BK: Tensor, threshold: float) -> SpanSet:
         for label_BX in (spans.student_BS, spans.teacher_BT)
     )
     return SpanSet(student_BS, teacher_BT, mask_BK)
+
+
+def span_ranges(spans: SpanSet, range_BT: Tensor) -> Tensor:
+    """[B, K]: the target range of each span, which is that of its last token; of one without tokens, that of the one
+    before it."""
+    last_BK = last_token(spans.teacher_BT, torch.ones_like(spans.mask_BK))
+    return range_BT.gather(1, last_BK).clamp_min(0).cummax(1).values
 
 
 def last_token(label_BX: Tensor, mask_BK: Tensor) -> Tensor:
@@ -136,7 +147,7 @@ class ALM(Loss):
         self.head = require_final_head(context, "alm", "Use mta, or sra with span_kd: 0")
         self.final = require_final(context, "alm", "targets")
         self.spans = Spans("aligned", "response")
-        self.requests = frozenset([StudentLogits(), self.spans, self.final])
+        self.requests = frozenset([StudentLogits(), TargetRanges(), self.spans, self.final])
         boundaries: tuple[Tensor | None, Tensor | None] = (None, None)
         if config.debias_threshold is not None:
             student, teacher = context.student_tokenizer, context.teacher_tokenizer
@@ -150,7 +161,8 @@ class ALM(Loss):
         next_BT, boundary_BT = self._teacher(batch, chunks)
         if self.config.debias_threshold is not None:
             last_BK = last_token(chunks.teacher_BT, chunks.mask_BK)
-            chunks = merged(chunks, boundary_BT.gather(1, last_BK).exp(), self.config.debias_threshold)
+            range_BK = span_ranges(chunks, batch[TargetRanges()].teacher_BT)
+            chunks = merged(chunks, range_BK, boundary_BT.gather(1, last_BK).exp(), self.config.debias_threshold)
         next_BS, boundary_BS = self._student(student, batch, chunks)
         log_q_BK = likelihoods(next_BS, boundary_BS, chunks.student_BS, chunks.mask_BK)
         log_p_BK = likelihoods(next_BT, boundary_BT, chunks.teacher_BT, chunks.mask_BK).to(log_q_BK.dtype)

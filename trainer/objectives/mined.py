@@ -16,6 +16,7 @@ What the others do, and we:
 - Both compare the spelling of tokens, in GPT-2's alphabet or SentencePiece's; we compare bytes, so `Ġ`, `▁` and byte
   fallback are seen through. Of equally near tokens they take the first in the vocabulary's order; see `VocabularyMap`.
 - Both warp the response's tokens, as the states that predict: from the last token of the prompt to the last but one.
+  In a conversation every target is a response, and is warped by itself: words that come back are not paired across.
 - No factor tau^2; neither has one. Both sum over tokens beside cross-entropy. So ours is per token: the student's
   targets, whether they have a counterpart or not.
 - The teacher's special tokens, except the end of sequence, have no text, and their probability is dropped.
@@ -35,11 +36,12 @@ from torch import Tensor
 from schemas.configs.losses.mined import MinEDConfig
 from trainer.alignment.vocabulary_map import NOWHERE, VocabularyMap, edit_distances
 from trainer.data.batch import Batch
+from trainer.data.target_ranges import TargetRanges
 from trainer.numerics.geometry import ratio
 from trainer.objectives.context import LossContext
 from trainer.objectives.kernels.row_losses import row_losses
 from trainer.objectives.loss import Loss, Term
-from trainer.objectives.parts.prediction_pairs import predictions
+from trainer.objectives.parts.prediction_pairs import positions, predictions_by_range
 from trainer.objectives.parts.requirements import require_final, require_final_head
 from trainer.objectives.parts.time_warping import only_partners, warp
 from trainer.student.states import StudentLogits, StudentStates
@@ -75,7 +77,7 @@ class MinED(Loss):
         self.config, self.divisor = config, "token"
         self.head = require_final_head(context, "mined", "Use sra with span_kd: 0")
         self.final = require_final(context, "mined", "targets")
-        self.requests = frozenset([StudentLogits(), self.final])
+        self.requests = frozenset([StudentLogits(), TargetRanges(), self.final])
         tokenizers = context.student_tokenizer, context.teacher_tokenizer
         self.vocabulary_map = VocabularyMap(
             tokenizers, context.vocabulary, context.same_tokenizer, len(self.head.weight_Vd)
@@ -89,8 +91,8 @@ class MinED(Loss):
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         """`kl` and `nll`, summed over the predictions with and without a counterpart, and how many are `aligned`."""
-        student_BS, teacher_BT = predictions(batch)
-        partner_BS = self.partners(batch, student_BS, teacher_BT)
+        student_BNS, teacher_BNT = predictions_by_range(batch)
+        student_BS, partner_BS = student_BNS.any(1), self.partners(batch, student_BNS, teacher_BNT)
         if self.config.unaligned == "skip":
             student_BS = student_BS & (partner_BS >= 0)
         position_R = student_BS.flatten().nonzero().squeeze(1)
@@ -129,11 +131,11 @@ class MinED(Loss):
         )
 
     @torch.no_grad()
-    def partners(self, batch: Batch, student_BS: Tensor, teacher_BT: Tensor) -> Tensor:
+    def partners(self, batch: Batch, student_BNS: Tensor, teacher_BNT: Tensor) -> Tensor:
         """[B, S]: the flat position of the teacher's prediction that belongs to the student's; -1 for none."""
-        own, theirs = _rows(student_BS, batch.tokens_BS), _rows(teacher_BT, batch.teacher_tokens_BT)
-        partner_BS = np.full(tuple(student_BS.shape), -1, np.int64)
-        for b, ((places, ids), (their_places, their_ids)) in enumerate(zip(own, theirs, strict=True)):
+        own, theirs = _sequences(student_BNS, batch.tokens_BS), _sequences(teacher_BNT, batch.teacher_tokens_BT)
+        partner_X = np.full(batch.tokens_BS.numel(), -1, np.int64)
+        for (places, ids), (their_places, their_ids) in zip(own, theirs, strict=True):
             if not (len(ids) and len(their_ids)):
                 continue
             cost = edit_distances(
@@ -141,8 +143,8 @@ class MinED(Loss):
             )
             partner = only_partners(warp(cost), len(ids))
             found = (partner >= 0) & self._same_text(ids, their_ids[partner])
-            partner_BS[b, places[found]] = b * teacher_BT.shape[1] + their_places[partner[found]]
-        return torch.from_numpy(partner_BS).to(student_BS.device)
+            partner_X[places[found]] = their_places[partner[found]]
+        return torch.from_numpy(partner_X).to(batch.tokens_BS.device).view_as(batch.tokens_BS)
 
     def _same_text(self, student_ids: np.ndarray, teacher_ids: np.ndarray) -> np.ndarray:
         """Which teacher tokens the map takes to the student's. Special tokens without text are all the same."""
@@ -154,10 +156,11 @@ class MinED(Loss):
         return same
 
 
-def _rows(predicts_BX: Tensor, tokens_BX: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each sample, the positions that predict and the tokens there."""
-    predicts, tokens = predicts_BX.cpu().numpy(), tokens_BX.cpu().numpy()
-    return [(np.flatnonzero(row), ids[row]) for row, ids in zip(predicts, tokens, strict=True)]
+def _sequences(predicts_BNX: Tensor, tokens_BX: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each range of each sample, the flat positions that predict and the tokens there."""
+    ends = np.cumsum(predicts_BNX.sum(2).flatten().cpu().numpy())
+    places_R, ids_X = positions(predicts_BNX).cpu().numpy(), tokens_BX.flatten().cpu().numpy()
+    return [(places, ids_X[places]) for places in np.split(places_R, ends[:-1])]
 
 
 LOSS = MinED

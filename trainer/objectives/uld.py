@@ -7,7 +7,8 @@ probabilities are, whichever tokens they belong to. Any two tokenizers.
 
 What the others do, and we:
 - The k-th prediction of the student meets the k-th of the teacher, up to the shorter response (both references); the
-  two may have read different text. `pairs: span` compares predictions that follow the same text [ours].
+  two may have read different text. `pairs: span` compares predictions that follow the same text [ours]. In a
+  conversation every target is a response, whose predictions are counted from its own first.
 - Pairs are predictions of the response's tokens, as in DSKD's reimplementation (songmzhang/DSKD @ 077337a) and in the
   authors' own code (Nicolas-BZRD/llm-recipes @ ab6e798).
 - The paper sums over tokens, as it does for cross-entropy, so ours is per token: the sum is divided by the
@@ -27,11 +28,17 @@ from torch.nn.functional import pad
 
 from schemas.configs.losses.uld import ULDConfig
 from trainer.data.batch import Batch
+from trainer.data.target_ranges import TargetRanges
 from trainer.data.tied_tokens import Spans
 from trainer.objectives.context import LossContext
 from trainer.objectives.kernels.row_losses import row_losses
 from trainer.objectives.loss import Loss, Request, Term
-from trainer.objectives.parts.prediction_pairs import paired_by_order, paired_by_span, predictions
+from trainer.objectives.parts.prediction_pairs import (
+    paired_by_order,
+    paired_by_span,
+    predictions,
+    predictions_by_range,
+)
 from trainer.objectives.parts.requirements import require_final, require_final_head
 from trainer.student.states import StudentLogits, StudentStates
 
@@ -68,18 +75,15 @@ class ULD(Loss):
         self.config, self.divisor = config, config.normalise
         self.head = require_final_head(context, "uld", "Use sra with span_kd: 0")
         self.final, self.spans = require_final(context, "uld", "targets"), Spans("aligned", "text")
-        requests: set[Request] = {StudentLogits(), self.final}
-        if config.pairs == "span":
-            requests.add(self.spans)
-        self.requests = frozenset(requests)
+        pairs: Request = TargetRanges() if config.pairs == "order" else self.spans
+        self.requests = frozenset([StudentLogits(), self.final, pairs])
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         """`distance`: the sum over pairs (equation 5), or, normalised by sample, the sum of the samples' means."""
-        student_BS, teacher_BT = predictions(batch)
         if self.config.pairs == "order":
-            student_R, teacher_R = paired_by_order(student_BS, teacher_BT)
+            student_R, teacher_R = paired_by_order(*predictions_by_range(batch))
         else:
-            student_R, teacher_R = paired_by_span(student_BS, teacher_BT, batch[self.spans])
+            student_R, teacher_R = paired_by_span(*predictions(batch), batch[self.spans])
         hidden_Rd = batch[self.final].flatten(0, 1)[teacher_R]
         logits_BSV = student[StudentLogits()]
         distance_R = row_losses(
@@ -93,8 +97,8 @@ class ULD(Loss):
         )
         if self.config.normalise == "token":
             return {"distance": Term(distance_R.sum())}
-        sample_R = student_R // student_BS.shape[1]
-        pairs_B = torch.bincount(sample_R, minlength=len(student_BS))
+        sample_R = student_R // batch.tokens_BS.shape[1]
+        pairs_B = torch.bincount(sample_R, minlength=len(batch.tokens_BS))
         return {"distance": Term((distance_R / pairs_B[sample_R]).sum())}
 
 

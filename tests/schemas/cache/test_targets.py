@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.cache.targets import NO_TARGETS, ends_inside, lie_inside, response_targets
+from schemas.cache.targets import NO_TARGETS, ends_inside, lie_inside, range_of, response_targets
 
 
 def test_a_response_is_one_range_unless_it_was_cut_away() -> None:
@@ -24,6 +24,8 @@ def test_what_belongs_to_a_range(found: list[int], given_spans: list[tuple[int, 
     targets = np.array(ranges, np.int32).reshape(-1, 2)
     inside = [any(start < end <= stop for start, stop in ranges) for end in range(25)]
     assert ends_inside(np.arange(25), targets).tolist() == inside
+    number = [next((r for r, (start, stop) in enumerate(ranges) if start < end <= stop), -1) for end in range(25)]
+    assert range_of(np.arange(25), targets).tolist() == number and range_of(np.arange(25), targets).dtype == np.int64
     whole = [any(start <= a and a + n <= stop for start, stop in ranges) for a, n in given_spans]
     array = np.array([(a, a + n) for a, n in given_spans], np.int32).reshape(-1, 2)
     assert lie_inside(array, targets).tolist() == whole

@@ -213,8 +213,8 @@ def test_a_special_token_within_a_target_does_not_count() -> None:
     """An empty range behind the start, as a tokenizer's that trims white space."""
     offsets = np.array([[0, 0], [0, 3], [3, 4], [5, 5], [4, 6]], np.int32)
     counts = [_tokens_inside(offsets, response_targets(start, 6)) for start in (0, 3, 4, 6)]
-    assert counts == [3, 2, 1, 0]
-    assert _tokens_inside(offsets, np.array([[0, 3], [4, 6]])) == 2
+    assert [count.tolist() for count in counts] == [[3], [2], [1], []]
+    assert _tokens_inside(offsets, np.array([[0, 3], [4, 6]])).tolist() == [1, 1]
 
 
 def test_of_no_tokens_none_are_shared() -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from trainer.alignment.spans import (
     coverage,
     pair_tokens,
     resolve_overlaps,
+    shared_out,
     span_labels,
 )
 
@@ -193,7 +195,41 @@ def test_spans_of_several_targets_are_those_of_each(
         assert ends_inside(offsets[labels >= 0, 1], targets).all()
     merged = aligned_spans(teacher, student, targets, most)
     assert [(part >= 0).tolist() for part in merged[:2]] == [(on_teacher >= 0).tolist(), (on_student >= 0).tolist()]
-    assert merged[2] == (count if most is None else min(most, count))
+    if most is None or count <= most:
+        assert merged[2] == count
+
+
+@given(two_sides(), st.sets(st.integers(0, 30), max_size=8).map(sorted), st.integers(1, 6))
+@settings(deadline=None, max_examples=200)
+def test_the_spans_of_several_targets_are_merged_within_each(
+    sides: tuple[np.ndarray, np.ndarray, int], places: list[int], most: int
+) -> None:
+    """By the rule, range after range: q = max(1, floor(most n_r / n)) groups, span i in group i q // n_r."""
+    teacher, student, _ = sides
+    targets = array(list(zip(places[::2], places[1::2], strict=False)))
+    alone = [aligned_spans(teacher, student, each[None]) for each in targets]
+    total, first = sum(found[2] for found in alone), 0
+    wanted = [np.full(len(side), -1) for side in (teacher, student)]
+    for *labels, own in alone:
+        groups = own if total <= most else max(1, int(Fraction(most * own, total)))
+        for side, label in zip(wanted, labels, strict=True):
+            for token in np.flatnonzero(label >= 0):
+                side[token] = first + int(Fraction(int(label[token]) * groups, own))
+        first += groups if own else 0
+    on_teacher, on_student, count = aligned_spans(teacher, student, targets, most)
+    assert (on_teacher.tolist(), on_student.tolist(), count) == (wanted[0].tolist(), wanted[1].tolist(), first)
+    some = [found for found in alone if found[2]]
+    assert count <= min(most, total) + sum(most * found[2] < total for found in some)
+    for k in range(count):
+        assert sum(bool((found[0][on_teacher == k] >= 0).any()) for found in alone) == 1
+
+
+@given(st.integers(1, 60), st.integers(1, 60))
+def test_one_range_is_merged_as_a_response_was(count: int, most: int) -> None:
+    """The code of before there were several targets."""
+    if count > most:
+        group_K, groups = shared_out([0, count, 0], most)
+        assert group_K[:-1].tolist() == (np.arange(count) * most // count).tolist() and groups == most
 
 
 def test_bytes_of_one_character_are_one_span() -> None:

@@ -14,7 +14,7 @@ from schemas.configs.losses.mined import MinEDConfig
 from schemas.configs.losses.multilevel_ot import MultiLevelOTConfig
 from schemas.configs.losses.uld import ULDConfig
 from schemas.errors import RunError
-from tests.trainer.objectives.answers import by_layer, in_dtype, moved
+from tests.trainer.objectives.answers import by_layer, in_dtype, moved, with_answers
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.naive_mined import Truth
 from tests.trainer.objectives.naive_multilevel_ot import multilevel_ot
@@ -23,6 +23,7 @@ from tests.trainer.objectives.two_texts import counts_of, live_logits, make_cach
 from tests.trainer.objectives.world import make_context as make_world
 from tests.trainer.objectives.world import pick
 from trainer.data.batch import Batch
+from trainer.data.target_ranges import RangeLabels, TargetRanges
 from trainer.data.teacher_states import TeacherHidden
 from trainer.data.tied_tokens import Spans, SpanSet
 from trainer.objectives.objective import build_objective
@@ -67,6 +68,7 @@ def padded(student: StudentStates, batch: Batch, more: int) -> Any:
         Spans,
         lambda s: SpanSet(tokens(s.student_BS, -1), tokens(s.teacher_BT, -1), tokens(s.mask_BK, False)),
     )
+    wide = moved(wide, TargetRanges, lambda r: RangeLabels(tokens(r.student_BS, -1), tokens(r.teacher_BT, -1)))
     return moved(student, StudentLogits, lambda logits: pad(logits, (0, 0, 0, more), value=-5.0)), wide
 
 
@@ -163,7 +165,8 @@ def test_the_teacher_never_gets_a_gradient(cache: Cache, context: GivenContext, 
 def test_all_of_them_beside_cross_entropy(cache: Cache, context: GivenContext) -> None:
     """The sum of what each gives alone: none disturbs another's logits."""
     configs = [CrossEntropyConfig(), *CONFIGS.values()]
-    _, student, batch = make_setting(cache, context, CONFIGS["uld, spans"])
+    _, student, by_span = make_setting(cache, context, CONFIGS["uld, spans"])
+    batch = with_answers(by_span, make_setting(cache, context, CONFIGS["uld"])[2].answers)
     counts = counts_of(batch)
     together, _ = build_objective(configs, context)(student, batch, counts)
     alone = [build_objective([config], context)(student, batch, counts)[0] for config in configs]

@@ -22,6 +22,7 @@ from tests.trainer.objectives.precision import error
 from tests.trainer.objectives.words import word_tokenizer
 from tests.trainer.objectives.world import V_S, V_T, pick, to_double
 from trainer.alignment.vocabulary import SharedVocabulary
+from trainer.data.target_ranges import RangeLabels, TargetRanges
 from trainer.data.teacher_states import SparseLogits, SparseTeacher, TeacherHidden, TeacherMass
 from trainer.data.tied_tokens import SameTokenPositions, Spans, SpanSet
 from trainer.objectives.objective import build_objective
@@ -153,6 +154,7 @@ def test_padding_changes_nothing_and_gets_no_gradient(name: str, left: Any, righ
         TeacherHidden: lambda state: columns(state, 7.0),
         TeacherMass: lambda mass: columns(mass, 0.0),
         Spans: lambda s: SpanSet(columns(s.student_BS, -1), columns(s.teacher_BT, -1), pad(s.mask_BK, (0, 2))),
+        TargetRanges: lambda r: RangeLabels(columns(r.student_BS, -1), columns(r.teacher_BT, -1)),
         SameTokenPositions: positions,
         SparseTeacher: lambda s: SparseLogits(columns(s.ids_BTn, 1), columns(s.values_BTn, -0.5)),
     }

@@ -15,6 +15,7 @@ from tests.trainer.objectives.answers import by_layer
 from tests.trainer.objectives.given import GivenContext
 from trainer.alignment.vocabulary import SharedVocabulary
 from trainer.data.batch import Batch, Divisor
+from trainer.data.target_ranges import RangeLabels, TargetRanges
 from trainer.data.teacher_states import SparseLogits, TeacherHidden, TeacherMass
 from trainer.data.tied_tokens import SameTokenPositions, Spans, SpanSet
 from trainer.objectives.context import StudentSize
@@ -101,6 +102,8 @@ def make_batch(
         position_BS = torch.where(mask_BS, torch.arange(S).expand(samples, S), -1)
         position_BS[0, 5] = -1  # a token of the student's own
         answers[SameTokenPositions()] = position_BS
+    if TargetRanges() in objective.of_batch:
+        answers[TargetRanges()] = RangeLabels(*(torch.zeros(samples, width, dtype=torch.long) for width in (S, T)))
     for request in asked(objective, Spans):
         answers[request] = _spans(g, lengths, teacher_lengths, S, T, same)
         if spanless and samples > 3:
@@ -182,6 +185,8 @@ def pick(student: StudentStates, batch: Batch, samples: list[int]) -> tuple[Stud
             return answer
         if isinstance(answer, SpanSet):
             return SpanSet(answer.student_BS[index], answer.teacher_BT[index], answer.mask_BK[index])
+        if isinstance(answer, RangeLabels):
+            return RangeLabels(answer.student_BS[index], answer.teacher_BT[index])
         if isinstance(answer, SparseLogits):
             return SparseLogits(answer.ids_BTn[index], answer.values_BTn[index])
         return answer[index]
