@@ -15,20 +15,33 @@ ROWS_AT_ONCE = 1024
 
 def nearest(rows_Ng: Tensor, codebook_Kg: Tensor) -> Tensor:
     """[N] long: the nearest centroid of each row; of several, the first."""
+    return nearest_lifted(lift_rows(rows_Ng), lift_centroids(codebook_Kg))
+
+
+def lift_rows(rows_Ng: Tensor) -> Tensor:
+    """[N, g + 1]: rows with a last component of one."""
+    return torch.nn.functional.pad(rows_Ng, (0, 1), value=1.0)
+
+
+def lift_centroids(codebook_Kg: Tensor) -> Tensor:
+    """[g + 1, K]: a lifted row's product with these is greatest at the nearest centroid."""
     # argmin |x - c|^2 = argmax (x . c - |c|^2 / 2): one product with one more column.
-    lifted = torch.cat([rows_Ng, rows_Ng.new_ones(len(rows_Ng), 1)], 1)
-    centroids = torch.cat([codebook_Kg, -0.5 * codebook_Kg.square().sum(1, keepdim=True)], 1).T.contiguous()
-    if rows_Ng.device.type != "cpu":
-        return (lifted @ centroids).argmax(1)
-    found = torch.empty(len(rows_Ng), dtype=torch.long)
+    return torch.cat([codebook_Kg, -0.5 * codebook_Kg.square().sum(1, keepdim=True)], 1).T.contiguous()
+
+
+def nearest_lifted(lifted_Nh: Tensor, centroids_hK: Tensor) -> Tensor:
+    """`nearest` of what `lift_rows` and `lift_centroids` give."""
+    if lifted_Nh.device.type != "cpu":
+        return (lifted_Nh @ centroids_hK).argmax(1)
+    found_N = np.empty(len(lifted_Nh), dtype=np.int64)
     # One room for all scores: fresh memory for each part would take as long to be made as the product.
-    scores_nK = lifted.new_empty(min(ROWS_AT_ONCE, len(rows_Ng)), len(codebook_Kg))
-    for start in range(0, len(rows_Ng), ROWS_AT_ONCE):
-        some = lifted[start : start + ROWS_AT_ONCE]
-        scores = torch.mm(some, centroids, out=scores_nK[: len(some)]).numpy()
+    scores_nK = lifted_Nh.new_empty(min(ROWS_AT_ONCE, len(lifted_Nh)), centroids_hK.shape[1])
+    for start in range(0, len(lifted_Nh), ROWS_AT_ONCE):
+        some_nh = lifted_Nh[start : start + ROWS_AT_ONCE]
+        scores = torch.mm(some_nh, centroids_hK, out=scores_nK[: len(some_nh)]).numpy()
         # NumPy's argmax is vectorised on a CPU, and takes an eighth of the time of torch's.
-        found[start : start + ROWS_AT_ONCE] = torch.from_numpy(scores.argmax(1))
-    return found
+        scores.argmax(1, out=found_N[start : start + ROWS_AT_ONCE])
+    return torch.from_numpy(found_N)
 
 
 def train_codebook(rows_Ng: Tensor, seed: int) -> Tensor:

@@ -83,14 +83,12 @@ class Encoder:
         stages_N, error_N = self.choose(codes)
         raw_N = stages_N < 0
         size_N = torch.where(raw_N, self.tables.raw_size, self.tables.header + stages_N)
-        start_N = size_N.cumsum(0) - size_N
-        data = torch.zeros(int(size_N.sum()), dtype=torch.uint8, device=states_Nd.device)
-        place_Nx = torch.arange(codes.bytes_Nx.shape[1], device=data.device)
-        kept_Nx = (place_Nx < size_N[:, None]) & ~raw_N[:, None]
-        data[(start_N[:, None] + place_Nx)[kept_Nx]] = codes.bytes_Nx[kept_Nx]
+        place_x = torch.arange(codes.bytes_Nx.shape[1], device=size_N.device)
+        data = codes.bytes_Nx.masked_select(place_x < torch.where(raw_N, 0, size_N)[:, None])
         if raw_N.any():
+            is_raw = raw_N.repeat_interleave(size_N)  # of each byte
             raw = states_Nd[raw_N].to(torch.bfloat16).contiguous().view(torch.uint8)
-            data[start_N[raw_N][:, None] + torch.arange(raw.shape[1], device=data.device)] = raw
+            data = data.new_empty(len(is_raw)).masked_scatter_(~is_raw, data).masked_scatter_(is_raw, raw)
         return EncodedRows(data, size_N.int(), error_N)
 
     def choose(self, codes: "RowCodes") -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from schemas.models.logits import LogitTransform
 
-TOKENS_AT_ONCE = 2**15  # a head in bfloat16 is not copied whole to float32, which may take more than a GPU has left
+TOKENS_AT_ONCE = 2**13  # a head in bfloat16 is not copied whole to float32, which may take more than a GPU has left
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,11 @@ class Head:
 
     def logits(self, states_Nd: Tensor) -> Tensor:
         """[N, V] float32, on the head's device."""
-        states_Nd = states_Nd.to(self.weight_Vd.device).float()
-        found = [
-            self.transform.of_states(states_Nd, weight_vd, None if self.bias_V is None else self.bias_V[tokens])
-            for tokens, weight_vd in self.parts()
-        ]
+        found = list(self.logits_of_parts(states_Nd))
         return found[0] if len(found) == 1 else torch.cat(found, 1)
+
+    def logits_of_parts(self, states_Nd: Tensor) -> Iterator[Tensor]:
+        """[N, v] float32 of each part of the vocabulary."""
+        states_Nd = states_Nd.to(self.weight_Vd.device).float()
+        for tokens, weight_vd in self.parts():
+            yield self.transform.of_states(states_Nd, weight_vd, None if self.bias_V is None else self.bias_V[tokens])

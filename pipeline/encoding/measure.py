@@ -12,20 +12,36 @@ from torch.nn.functional import normalize
 
 from pipeline.encoding.head import Head
 
-LOGITS_AT_ONCE = 2**25  # numbers: 128 MB
+ROWS_AT_ONCE = 512  # whose predictions are compared
 FEWEST = 8  # spans
 GROUP = 3  # tokens in a row stand for a span: a word of English has about 1.3, a phrase 3
 
 
 def kl_divergence(true_Nd: Tensor, decoded_Nd: Tensor, head: Head) -> Tensor:
-    """KL(softmax(z) || softmax(z')) of each row, [N] in nats, over the whole vocabulary, on the head's device."""
-    found = list[Tensor]()
-    step = max(1, LOGITS_AT_ONCE // len(head.weight_Vd))
-    for start in range(0, len(true_Nd), step):
-        some = slice(start, start + step)
-        log_p, log_q = (head.logits(states_Nd[some]).log_softmax(-1) for states_Nd in (true_Nd, decoded_Nd))
-        found.append((log_p.exp() * (log_p - log_q)).sum(-1))
+    """KL(softmax(z) || softmax(z')) of each row, [N] in nats, over the whole vocabulary, on the head's device.
+
+    KL = E[z - z'] - log sum exp z + log sum exp z', the mean by softmax(z); each is gathered over parts of the
+    vocabulary, in float64.
+    """
+    pairs = zip(true_Nd.split(ROWS_AT_ONCE), decoded_Nd.split(ROWS_AT_ONCE), strict=True)
+    found = [_kl_of_some(true_nd, decoded_nd, head) for true_nd, decoded_nd in pairs if len(true_nd)]
     return torch.cat(found) if found else true_Nd.new_empty(0, dtype=torch.float32)
+
+
+def _kl_of_some(true_nd: Tensor, decoded_nd: Tensor, head: Head) -> Tensor:
+    parts, both_Md = list[tuple[Tensor, Tensor, Tensor]](), torch.cat([true_nd, decoded_nd])
+    for logits_Mv in head.logits_of_parts(both_Md):
+        true_nv, decoded_nv = logits_Mv.chunk(2)
+        apart_nv = true_nv - decoded_nv
+        most_M1 = logits_Mv.amax(1, keepdim=True)
+        share_Mv = logits_Mv.sub_(most_M1).exp_()
+        sum_M = share_Mv.sum(1)
+        log_p_n, log_q_n = (sum_M.log() + most_M1[:, 0]).double().chunk(2)
+        mean_n = apart_nv.mul_(share_Mv[: len(true_nd)]).sum(1) / sum_M[: len(true_nd)]
+        parts.append((log_p_n, log_q_n, mean_n.double()))
+    log_p_Pn, log_q_Pn, mean_Pn = (torch.stack(of_parts) for of_parts in zip(*parts, strict=True))
+    kl_n = (log_p_Pn.softmax(0) * mean_Pn).sum(0) - log_p_Pn.logsumexp(0) + log_q_Pn.logsumexp(0)
+    return kl_n.float()
 
 
 def centred_cosine(true_Nd: Tensor, decoded_Nd: Tensor, mean_d: Tensor) -> Tensor:

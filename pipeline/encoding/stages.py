@@ -8,14 +8,16 @@ all rates.
 Shapes: N rows, k components, S stages.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from pipeline.encoding.codebook import nearest, train_codebook
+from pipeline.encoding.codebook import lift_centroids, lift_rows, nearest, nearest_lifted, train_codebook
 from schemas.models.rvq import WIDEST
 
 PATIENCE = 16  # stages
@@ -33,6 +35,12 @@ class Stages:
     def part(self, stage: int) -> slice:
         """The components that a stage refines."""
         return slice(*self.bands[self.band_S[stage]])
+
+    @cached_property
+    def lifted(self) -> Sequence[tuple[Tensor, Tensor]]:
+        """Of each stage, what tells the nearest entry of a lifted row, [g + 1, 256], and what is taken off it then,
+        [256, g + 1]: the row stays lifted."""
+        return [(lift_centroids(codebook), pad(codebook, (0, 1))) for codebook in self.codebooks]
 
 
 def cut_bands(variance_k: Tensor) -> list[tuple[int, int]]:
@@ -75,40 +83,44 @@ def encode_stages(
 
     With a price of a stage, a row gets no more once none of PATIENCE in a row was worth it: codes 0, errors infinite.
     """
-    number, weight_k = len(stages.codebooks), weight_k.to(rows_Nk)
-    codes_NS = torch.zeros(len(rows_Nk), number, dtype=torch.uint8, device=rows_Nk.device)
-    error_NT = rows_Nk.new_full((len(rows_Nk), number + 1), torch.inf)
-    error_NT[:, 0] = rows_Nk.square() @ weight_k
-    row_A, left_Ak, best_N = torch.arange(len(rows_Nk), device=rows_Nk.device), rows_Nk.clone(), error_NT[:, 0].clone()
-    for first in range(0, number, PATIENCE):
-        some = range(first, min(first + PATIENCE, number))
-        codes_AP, error_AP = _encode_some(stages, some, left_Ak, weight_k, error_NT[row_A, first])
-        codes_NS[row_A, some.start : some.stop] = codes_AP
-        error_NT[row_A, some.start + 1 : some.stop + 1] = error_AP
+    weight_k = weight_k.to(rows_Nk)
+    codes_SN = torch.zeros(len(stages.codebooks), len(rows_Nk), dtype=torch.uint8, device=rows_Nk.device)
+    error_TN = rows_Nk.new_full((len(codes_SN) + 1, len(rows_Nk)), torch.inf)
+    error_TN[0] = rows_Nk.square() @ weight_k
+    left = {band: lift_rows(rows_Nk[:, slice(*stages.bands[band])]) for band in set(stages.band_S)}
+    row_A, best_N = torch.arange(len(rows_Nk), device=rows_Nk.device), error_TN[0].clone()
+    for first in range(0, len(codes_SN), PATIENCE):
+        some = slice(first, first + PATIENCE)
+        codes_PA, error_PA = _encode_some(stages, range(len(codes_SN))[some], left, row_A, weight_k, error_TN[first, row_A])
+        codes_SN[some].index_copy_(1, row_A, codes_PA)
+        error_TN[1:][some].index_copy_(1, row_A, error_PA)
         if price_N is not None:
-            place_P = torch.arange(some.start + 1, some.stop + 1, device=rows_Nk.device)
-            cost_A = (error_AP + price_N[row_A, None] * place_P).amin(1)
+            place_P = torch.arange(first + 1, first + 1 + len(error_PA), device=rows_Nk.device)
+            cost_A = (error_PA + price_N[row_A] * place_P[:, None]).amin(0)
             pays_A = cost_A < best_N[row_A]
             best_N[row_A] = torch.minimum(best_N[row_A], cost_A)
-            row_A, left_Ak = row_A[pays_A], left_Ak[pays_A]
-    return codes_NS, error_NT
+            row_A = row_A[pays_A]
+            if not len(row_A):
+                break
+    return codes_SN.T.contiguous(), error_TN.T.contiguous()
 
 
 def _encode_some(
-    stages: Stages, some: range, left_Nk: Tensor, weight_k: Tensor, error_N: Tensor
+    stages: Stages, some: range, left: Mapping[int, Tensor], row_A: Tensor, weight_k: Tensor, error_A: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Codes and errors after each of `some` stages, [N, P]; what they leave is left in `left_Nk`."""
+    """Codes and errors after each of `some` stages, [P, A], of some rows; what they leave is left in `left`."""
     codes, errors = list[Tensor](), list[Tensor]()
     for stage in some:
-        part, codebook = stages.part(stage), stages.codebooks[stage].to(left_Nk)
-        before_Ng = left_Nk[:, part]
-        code_N = nearest(before_Ng, codebook)
-        after_Ng = before_Ng - codebook[code_N]
-        error_N = error_N + (after_Ng.square() - before_Ng.square()) @ weight_k[part]
-        left_Nk[:, part] = after_Ng
-        codes.append(code_N.to(torch.uint8))
-        errors.append(error_N)
-    return torch.stack(codes, 1), torch.stack(errors, 1)
+        left_Nh, weight_g = left[stages.band_S[stage]], weight_k[stages.part(stage)]
+        centroids_hK, entries_Kh = stages.lifted[stage]
+        before_Ah = left_Nh.index_select(0, row_A)
+        code_A = nearest_lifted(before_Ah, centroids_hK)
+        after_Ah = before_Ah - entries_Kh.index_select(0, code_A)
+        left_Nh.index_copy_(0, row_A, after_Ah)
+        error_A = error_A + (after_Ah[:, :-1].square() - before_Ah[:, :-1].square()) @ weight_g
+        codes.append(code_A.to(torch.uint8))
+        errors.append(error_A)
+    return torch.stack(codes), torch.stack(errors)
 
 
 def _refine(left_Nk: Tensor, part: slice, codebook: Tensor) -> None:
