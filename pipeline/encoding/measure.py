@@ -41,7 +41,7 @@ def _kl_of_some(true_nd: Tensor, decoded_nd: Tensor, head: Head) -> Tensor:
         parts.append((log_p_n, log_q_n, mean_n.double()))
     log_p_Pn, log_q_Pn, mean_Pn = (torch.stack(of_parts) for of_parts in zip(*parts, strict=True))
     kl_n = (log_p_Pn.softmax(0) * mean_Pn).sum(0) - log_p_Pn.logsumexp(0) + log_q_Pn.logsumexp(0)
-    return kl_n.float()
+    return kl_n.clamp_min(0).float()  # rounding may leave it below
 
 
 def centred_cosine(true_Nd: Tensor, decoded_Nd: Tensor, mean_d: Tensor) -> Tensor:
@@ -55,8 +55,8 @@ def geometry_error(true_Nd: Tensor, decoded_Nd: Tensor, mean_d: Tensor) -> float
     A span is the mean of GROUP rows in a row. None of fewer than FEWEST spans, or of such as are all alike.
     """
     true_GG, decoded_GG = (_cosines(rows_Nd.float() - mean_d) for rows_Nd in (true_Nd, decoded_Nd))
-    apart = ~torch.eye(len(true_GG), dtype=torch.bool, device=true_GG.device)
-    true, decoded = true_GG[apart].double(), decoded_GG[apart].double()
+    pairs_GG = torch.ones_like(true_GG, dtype=torch.bool).triu(1)
+    true, decoded = (cosines_GG.masked_select(pairs_GG).double() for cosines_GG in (true_GG, decoded_GG))
     if len(true_GG) < FEWEST or float(true.std(correction=0)) < 1e-6:
         return None
     return float((true - decoded).square().mean().sqrt() / true.std(correction=0))

@@ -90,12 +90,12 @@ def encode_stages(
     left = {band: lift_rows(rows_Nk[:, slice(*stages.bands[band])]) for band in set(stages.band_S)}
     row_A, best_N = torch.arange(len(rows_Nk), device=rows_Nk.device), error_TN[0].clone()
     for first in range(0, len(codes_SN), PATIENCE):
-        some = slice(first, first + PATIENCE)
-        codes_PA, error_PA = _encode_some(stages, range(len(codes_SN))[some], left, row_A, weight_k, error_TN[first, row_A])
-        codes_SN[some].index_copy_(1, row_A, codes_PA)
-        error_TN[1:][some].index_copy_(1, row_A, error_PA)
+        some = range(first, min(first + PATIENCE, len(codes_SN)))
+        codes_PA, error_PA = _encode_some(stages, some, left, row_A, weight_k, error_TN[first, row_A])
+        codes_SN[some.start : some.stop].index_copy_(1, row_A, codes_PA)
+        error_TN[some.start + 1 : some.stop + 1].index_copy_(1, row_A, error_PA)
         if price_N is not None:
-            place_P = torch.arange(first + 1, first + 1 + len(error_PA), device=rows_Nk.device)
+            place_P = torch.arange(some.start + 1, some.stop + 1, device=rows_Nk.device)
             cost_A = (error_PA + price_N[row_A] * place_P[:, None]).amin(0)
             pays_A = cost_A < best_N[row_A]
             best_N[row_A] = torch.minimum(best_N[row_A], cost_A)
@@ -117,7 +117,7 @@ def _encode_some(
         code_A = nearest_lifted(before_Ah, centroids_hK)
         after_Ah = before_Ah - entries_Kh.index_select(0, code_A)
         left_Nh.index_copy_(0, row_A, after_Ah)
-        error_A = error_A + (after_Ah[:, :-1].square() - before_Ah[:, :-1].square()) @ weight_g
+        error_A = error_A + (after_Ah.square() - before_Ah.square())[:, :-1].contiguous() @ weight_g
         codes.append(code_A.to(torch.uint8))
         errors.append(error_A)
     return torch.stack(codes), torch.stack(errors)

@@ -37,6 +37,7 @@ class UnitEncoder:
         self._encode = {array.path: _find_encode(cache, array, device) for array in self._arrays}
         self._decoders = {a.path: DECODERS[a.encoding].load(cache, a).to(device) for a in self._arrays}
 
+    @torch.inference_mode()
     def encode(
         self, arrays: Mapping[str, np.ndarray | RaggedRows]
     ) -> tuple[dict[str, Values], dict[str, EncodingCost]]:

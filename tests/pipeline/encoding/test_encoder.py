@@ -102,3 +102,13 @@ def test_a_higher_price_takes_fewer_bytes_and_more_error(encoder: Encoder) -> No
     sizes = [len(rows.data) for rows in found]
     errors = [float(rows.error_N.mean()) for rows in found]
     assert sizes == sorted(sizes, reverse=True) and errors == sorted(errors)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_bytes_do_not_depend_on_the_rows_that_a_row_is_encoded_with(encoder: Encoder, size: int) -> None:
+    held_out, priced = layer(150, seed=6).bfloat16(), encoder.at(2e-3)
+    held_out[[7, 8, 149]] *= 1e30  # kept raw, the last one too
+    whole, parts = priced.encode(held_out), [priced.encode(some) for some in held_out.split(size)]
+    assert (whole.size_N == 2 * WIDTH).sum() >= 3
+    assert torch.equal(torch.cat([rows.size_N for rows in parts]), whole.size_N)
+    assert torch.equal(torch.cat([rows.data for rows in parts]), whole.data)

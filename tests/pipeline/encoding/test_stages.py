@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.encoding.stages import RATIO, cut_bands, encode_stages, train_stages
+from pipeline.encoding.stages import PATIENCE, RATIO, cut_bands, encode_stages, train_stages
 from schemas.models.rvq import WIDEST
 
 
@@ -37,6 +37,18 @@ def test_the_error_after_n_bytes_is_that_of_the_rows_decoded_from_n_bytes() -> N
         torch.testing.assert_close(errors[:, stage].double(), wanted, rtol=1e-3, atol=1e-3)
         if stage < 30:
             decoded[:, trained.part(stage)] += trained.codebooks[stage][codes[:, stage].long()].double()
+
+
+def test_the_error_at_a_price_is_that_without_as_far_as_a_row_goes() -> None:
+    trained, weight, held_out = train_stages(rows(3000), torch.linspace(1, 2, 20), 40, seed=0), torch.ones(20), rows(90)
+    codes, errors = encode_stages(trained, held_out, weight)
+    price = torch.logspace(-4, 6, 90)  # of the last, no stage is worth
+    some_codes, some_errors = encode_stages(trained, held_out, weight, price)
+    stages = some_errors.isfinite().sum(1) - 1
+    assert set(stages.tolist()) >= {PATIENCE, 40} and (stages.diff() <= 0).float().mean() > 0.8
+    reached = torch.arange(41) <= stages[:, None]
+    assert torch.equal(some_errors[reached], errors[reached])
+    assert torch.equal(some_codes, torch.where(reached[:, 1:], codes, 0))
 
 
 def test_each_stage_refines_the_band_with_most_error_left() -> None:
