@@ -6,7 +6,7 @@ Costs about a second for 1 MB of text on one core; cutting costs one more tokeni
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,8 @@ from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.corpus.sample import Sample
+from schemas.cache.samples import Turn
+from schemas.cache.targets import clip_ranges
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import CorpusError, TokenizerError
 from schemas.models.tokenizer_run import run_tokenizer
@@ -27,10 +29,12 @@ class TokenizedSample:
 
     id: str
     text: str
-    prompt_end: int  # characters
+    targets: np.ndarray  # [n, 2] int32, characters
     truncated: bool
     token_ids: np.ndarray  # [T] int32
     token_offsets: np.ndarray  # [T, 2] int32, [start, end) in text; empty for special tokens
+    turns: tuple[Turn, ...] = ()  # of a conversation
+    structure: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,14 @@ def tokenize(
     """The samples that are kept, in order, with at most `config.max_tokens` tokens each.
 
     A special token that the tokenizer adds covers no character: its range is empty and lies where the text before it
-    ends. A sample is left out if a cut would leave no token of its response. Raises TokenizerError naming the sample
+    ends. A sample is left out if a cut would leave no token of a target. Raises TokenizerError naming the sample
     whose offsets make no sense; CorpusError for a long sample under `overlong: error`.
     """
     eos = _eos(tokenizer) if config.append_eos else None
     kept: list[TokenizedSample] = []
     num_overlong = 0
-    for sample, encoding in zip(samples, _encode(tokenizer, [s.prompt + s.response for s in samples]), strict=True):
-        tokens = _read(sample, sample.prompt + sample.response, encoding)
+    for sample, encoding in zip(samples, _encode(tokenizer, samples), strict=True):
+        tokens = _read(sample, sample.text, encoding)
         if _length(tokens, eos) > config.max_tokens:
             if overlong == "error":
                 raise CorpusError(
@@ -78,10 +82,12 @@ def _eos(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(tokenizer.eos_token_id)
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[Encoding]:
-    if not texts:
+def _encode(tokenizer: PreTrainedTokenizerBase, samples: Sequence[Sample]) -> list[Encoding]:
+    """A chat template spells out its special tokens, so the tokenizer adds none of its own."""
+    if not samples:
         return []
-    encodings = run_tokenizer(tokenizer, texts).encodings
+    texts, add_special_tokens = [sample.text for sample in samples], not samples[0].is_conversation
+    encodings = run_tokenizer(tokenizer, texts, add_special_tokens=add_special_tokens).encodings
     if encodings is None:
         raise TokenizerError("the teacher's tokenizer is not a fast one and gives no character offsets")
     return list(encodings)
@@ -102,7 +108,16 @@ def _read(sample: Sample, text: str, encoding: Encoding, truncated: bool = False
         )
     # Starts and ends grow, so the running maximum puts each added token where the text before it ends.
     offsets[added] = np.maximum.accumulate(offsets[:, 1])[added, None]
-    return TokenizedSample(sample.id, text, len(sample.prompt), truncated, ids, offsets)
+    return TokenizedSample(
+        sample.id,
+        text,
+        clip_ranges(np.array(sample.targets, np.int32).reshape(-1, 2), len(text)),
+        truncated,
+        ids,
+        offsets,
+        tuple(replace(turn, end=min(turn.end, len(text))) for turn in sample.turns if turn.start < len(text)),
+        sample.structure,
+    )
 
 
 def _length(tokens: TokenizedSample, eos: int | None) -> int:
@@ -114,29 +129,27 @@ def _append(tokens: TokenizedSample, eos: int) -> TokenizedSample:
     if tokens.token_ids[-1] == eos:  # some tokenizers end every text by themselves
         return tokens
     end = np.full((1, 2), tokens.token_offsets[-1, 1], dtype=np.int32)
-    return TokenizedSample(
-        tokens.id,
-        tokens.text,
-        tokens.prompt_end,
-        tokens.truncated,
-        np.append(tokens.token_ids, np.int32(eos)),
-        np.concatenate([tokens.token_offsets, end]),
+    return replace(
+        tokens,
+        token_ids=np.append(tokens.token_ids, np.int32(eos)),
+        token_offsets=np.concatenate([tokens.token_offsets, end]),
     )
 
 
 def _truncate(
     sample: Sample, tokens: TokenizedSample, tokenizer: PreTrainedTokenizerBase, max_tokens: int
 ) -> TokenizedSample | None:
-    """The longest beginning found that fits, or None if no token of the response would be left."""
+    """The longest beginning found that fits, or None if no token of a target would be left."""
+    begin = sample.targets[0][0]
     while len(tokens.token_ids) > max_tokens:
         cut = _cut(tokens, max_tokens)
-        if cut <= len(sample.prompt):
+        if cut <= begin:
             return None
         text = tokens.text[:cut]
-        tokens = _read(sample, text, _encode(tokenizer, [text])[0])
-    if tokens.token_offsets[-1, 1] <= len(sample.prompt):
+        tokens = _read(sample, text, _encode(tokenizer, [replace(sample, text=text)])[0])
+    if tokens.token_offsets[-1, 1] <= begin:
         return None
-    return TokenizedSample(sample.id, tokens.text, tokens.prompt_end, True, tokens.token_ids, tokens.token_offsets)
+    return replace(tokens, truncated=True)
 
 
 def _cut(tokens: TokenizedSample, max_tokens: int) -> int:

@@ -13,6 +13,7 @@ from string import Formatter
 
 import numpy as np
 
+from pipeline.corpus.conversations import ConversationCounts, ConversationSource
 from pipeline.corpus.sample import Sample
 from schemas.configs.extraction import CorpusConfig
 from schemas.errors import ConfigError, CorpusError
@@ -31,6 +32,7 @@ class Corpus:
     files: tuple[Path, ...]
     left_out: tuple[tuple[Path, str], ...] = ()  # files that were not named themselves, and why they are not read
     template: tuple[tuple[str, str | None], ...] = ()  # literal text, then the field after it
+    conversations: ConversationSource | None = None  # of records that are conversations
 
     def __iter__(self) -> Iterator[Sample]:
         """The samples, in the order of files and lines."""
@@ -38,19 +40,23 @@ class Corpus:
             if sample is not None:
                 yield sample
 
-    def read(self, without: list[Path] | None = None) -> Iterator[tuple[str, Sample | None]]:
+    def read(
+        self, without: list[Path] | None = None, counts: ConversationCounts | None = None
+    ) -> Iterator[tuple[str, Sample | None]]:
         """Place, as `file:line`, and sample; None for a record that is left out, its text or response blank or null.
 
-        A file that holds no record is appended to `without`. Raises CorpusError naming the place of a record that
-        cannot be a sample.
+        A file that holds no record is appended to `without`, and what became of conversations is added to `counts`.
+        Raises CorpusError naming the place of a record that cannot be a sample.
         """
+        counts = ConversationCounts() if counts is None else counts
         left = self.config.limit
-        fields = self.fields
+        fields, source = self.fields, self.conversations
+        optional, nested = ((), []) if source is None else (source.layout.optional, source.nested)
         for file in self.files:
             place = None
-            for line, record in read_records(file, fields):
+            for line, record in read_records(file, fields, optional=optional, nested=nested):
                 place = f"{file}:{line}"
-                sample = self._sample(record, place)
+                sample = self._sample(record, place, counts)
                 if sample is not None:
                     left = None if left is None else left - 1
                 yield place, sample
@@ -62,11 +68,14 @@ class Corpus:
     @property
     def fields(self) -> list[str]:
         """Every field that is read of a record."""
-        named = [self.config.text, self.config.prompt, self.config.response, self.config.id]
+        conversation = [] if self.conversations is None else self.conversations.fields
+        named = [*conversation, self.config.text, self.config.prompt, self.config.response, self.config.id]
         return list(dict.fromkeys(field for field in (*named, *(f for _, f in self.template)) if field is not None))
 
-    def _sample(self, record: Record, place: str) -> Sample | None:
+    def _sample(self, record: Record, place: str, counts: ConversationCounts) -> Sample | None:
         config = self.config
+        if self.conversations is not None:
+            return self._conversation(self.conversations, record, place, counts)
         if config.text is not None:
             prompt, response = "", _text_or_blank(record, config.text, place)
         else:
@@ -79,7 +88,17 @@ class Corpus:
                 raise CorpusError(f"{place}: {quoted(blank)} is blank; `corpus.empty: skip` leaves such records out")
             return None
         name = content_id(prompt, response) if config.id is None else _id(record, config.id, place)
-        return Sample(name, prompt, response)
+        return Sample.of_response(name, prompt, response)
+
+    def _conversation(
+        self, source: ConversationSource, record: Record, place: str, counts: ConversationCounts
+    ) -> Sample | None:
+        name = None if self.config.id is None else _id(record, self.config.id, place)
+        refused = counts.refused
+        sample = source.sample(record, name, place, counts)
+        if sample is None and counts.refused == refused and self.config.empty == "error":
+            raise CorpusError(f"{place}: nothing of it is learnt; `corpus.empty: skip` leaves such records out")
+        return sample
 
     def _prompt(self, record: Record, place: str) -> str:
         if self.config.prompt is not None:
@@ -89,14 +108,15 @@ class Corpus:
         )
 
 
-def read_corpus(config: CorpusConfig) -> Corpus:
+def read_corpus(config: CorpusConfig, conversations: ConversationSource | None = None) -> Corpus:
     """The corpus that `config` describes; its files are found now and read when it is iterated.
 
-    Raises CorpusError: no such file; ConfigError: a template that is not one.
+    `conversations` goes with `config.conversations`. Raises CorpusError: no such file; ConfigError: a template that is
+    not one.
     """
     template = () if config.template is None else _parse_template(config.template)
     found = find_files(config.files)
-    return Corpus(config, found.files, found.left_out, template)
+    return Corpus(config, found.files, found.left_out, template, conversations)
 
 
 def content_id(prompt: str, response: str) -> str:
@@ -139,7 +159,7 @@ def _hash(name: str) -> int:
 def _duplicate(name: str, first: str, second: str, derived: bool) -> str:
     if derived:
         return (
-            f"{second} repeats the prompt and response of {first}, so both have the id {name}; "
+            f"{second} repeats what {first} says, so both have the id {name}; "
             "remove the repeats, or name a field of unique ids in `corpus.id`"
         )
     return f"{second} has the id {quoted(name)} that {first} has already; ids must be unique"

@@ -18,13 +18,14 @@ from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.corpus.calibration import CalibrationSamples
+from pipeline.corpus.conversations import ConversationCounts
 from pipeline.corpus.corpus import Corpus, UniqueIds
 from pipeline.corpus.sample import Sample
 from pipeline.corpus.special_tokens import SpecialTokens
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
 from schemas.cache.codec import CODECS
 from schemas.cache.manifest import CorpusRecord
-from schemas.cache.targets import ends_inside, response_targets
+from schemas.cache.targets import ends_inside
 from schemas.cache.token_rows import count_rows, target_rows
 from schemas.configs.extraction import BatchingConfig
 from schemas.errors import CorpusError
@@ -64,6 +65,7 @@ class Plan:
     without_records: tuple[Path, ...] = ()  # files, up to `corpus.limit`
     kept: float = 1.0  # share of the tokens that have rows of hidden states, as measured
     calibration: tuple[Sample, ...] = ()  # what codecs are calibrated on
+    conversations: ConversationCounts | None = None  # of a corpus of conversations
 
     @property
     def samples(self) -> int:
@@ -77,7 +79,7 @@ class Plan:
 
     @property
     def text_bytes(self) -> int:
-        """Bytes of all prompts and responses in UTF-8."""
+        """Bytes of all texts in UTF-8."""
         return sum(unit.text_bytes for unit in self.units)
 
     def read_units(self, corpus: Corpus, skip: AbstractSet[int] = frozenset()) -> Iterator[tuple[Unit, list[Sample]]]:
@@ -119,7 +121,8 @@ def make_plan(
     Raises CorpusError: no records, only blank ones, an id twice, or whatever reading raises.
     """
     without_records: list[Path] = []
-    samples = (sample for _, sample in corpus.read(without_records))
+    counts = ConversationCounts()
+    samples = (sample for _, sample in corpus.read(without_records, counts))
     head = list(_head(samples))
     limit = max_tokens if max_tokens is not None else 1 << 62
     bytes_measured, tokens_measured, kept = _measure(corpus, head, tokenizer, rows, limit)
@@ -137,9 +140,8 @@ def make_plan(
             num_empty += 1
             continue
         content, size = _hash_sample(sample)
-        text = sample.prompt + sample.response
-        begin_twice += special.begin(text)
-        spell_special = spell_special or special.are_in(text)
+        begin_twice += special.begin(sample.text) and not sample.is_conversation
+        spell_special = spell_special or special.are_in(sample.text)
         length = -(-size * tokens_measured // bytes_measured)
         estimate = min(limit, length)
         if num_samples > first and tokens + estimate > batching.unit_tokens:
@@ -154,7 +156,16 @@ def make_plan(
     close()
     ids.check(corpus)
     record = CorpusRecord(samples=num_samples, empty=num_empty, sha256=whole.hexdigest())
-    return Plan(tuple(units), record, begin_twice, spell_special, tuple(without_records), kept, calibration.samples)
+    return Plan(
+        tuple(units),
+        record,
+        begin_twice,
+        spell_special,
+        tuple(without_records),
+        kept,
+        calibration.samples,
+        None if corpus.conversations is None else counts,
+    )
 
 
 def predict_bytes(
@@ -204,25 +215,31 @@ def _measure(
 ) -> tuple[int, int, float]:
     """Bytes and tokens of the first samples, and the share of these tokens, cut at `limit`, that are kept."""
     samples = [sample for sample in head if sample is not None]
-    texts = [sample.prompt + sample.response for sample in samples]
+    texts = [sample.text for sample in samples]
     if not texts:
-        raise CorpusError(
-            f"every record of the corpus is blank in {corpus.config.text or corpus.config.response!r}"
-            if head
-            else f"the corpus holds no records: {', '.join(map(str, corpus.files))}"
-        )
-    encoded = run_tokenizer(tokenizer, texts)
+        raise CorpusError(_nothing(corpus) if head else f"the corpus holds no records: {_names(corpus)}")
+    encoded = run_tokenizer(tokenizer, texts, add_special_tokens=corpus.conversations is None)
     tokens, kept = max(1, sum(map(len, encoded["input_ids"]))), 1.0
     if rows == "targets" and encoded.encodings is not None:
         kept = _share_kept(samples, encoded.encodings, limit)
     return sum(len(text.encode()) for text in texts), tokens, kept
 
 
+def _nothing(corpus: Corpus) -> str:
+    if corpus.conversations is not None:
+        return f"no conversation of the corpus has anything to learn: {_names(corpus)}"
+    return f"every record of the corpus is blank in {corpus.config.text or corpus.config.response!r}"
+
+
+def _names(corpus: Corpus) -> str:
+    return ", ".join(map(str, corpus.files))
+
+
 def _share_kept(samples: Sequence[Sample], encodings: Sequence[Encoding], limit: int) -> float:
     """What targets need of the tokens of samples that are cut at `limit`; one that loses its targets is left out."""
     kept = tokens = 0
     for sample, encoding in zip(samples, encodings, strict=True):
-        targets = response_targets(len(sample.prompt), len(sample.prompt) + len(sample.response))
+        targets = np.array(sample.targets, np.int32).reshape(-1, 2)
         offsets = np.array(encoding.offsets[:limit], np.int32).reshape(-1, 2)
         if ends_inside(offsets[:, 1], targets).any():
             kept, tokens = kept + count_rows(target_rows(offsets, targets)), tokens + len(offsets)
@@ -230,8 +247,8 @@ def _share_kept(samples: Sequence[Sample], encodings: Sequence[Encoding], limit:
 
 
 def _hash_sample(sample: Sample) -> tuple[bytes, int]:
-    """A digest of id, prompt and response, and the bytes of the latter two."""
-    parts = [sample.id.encode(), sample.prompt.encode(), sample.response.encode()]
+    """A digest of all that it holds, and the bytes of its text."""
+    parts = sample.parts
     digest = hashlib.sha256(b"".join(len(part).to_bytes(8, "little") for part in parts))
     for part in parts:
         digest.update(part)

@@ -1,17 +1,42 @@
 """One sample on its way through the pipeline: read, then annotated."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+
+from schemas.cache.samples import Turn
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A text to learn from. What precedes the response is context, and not trained on."""
+    """A text to learn from. What is no target is context."""
 
     id: str
-    prompt: str
-    response: str
+    text: str
+    targets: tuple[tuple[int, int], ...]  # [start, end) of characters, ascending and apart, at least one
+    turns: tuple[Turn, ...] = ()  # of a conversation
+    structure: str = ""  # what of a conversation its text does not say
+
+    @classmethod
+    def of_response(cls, name: str, prompt: str, response: str) -> Self:
+        """A prompt, which is context, and a response, which is learnt."""
+        return cls(name, prompt + response, ((len(prompt), len(prompt) + len(response)),))
+
+    @property
+    def is_conversation(self) -> bool:
+        """A chat template has written the text, special tokens included."""
+        return bool(self.turns or self.structure)
+
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        """All that it holds, in UTF-8: of a text the id, the prompt and the response."""
+        begin = self.targets[0][0] if self.targets else 0
+        parts = [self.id, self.text[:begin], self.text[begin:]]
+        if self.is_conversation:
+            turns = [(turn.message, turn.role, turn.part, turn.start, turn.end) for turn in self.turns]
+            parts += [repr(self.targets), repr(turns), self.structure]
+        return tuple(part.encode() for part in parts)
 
 
 @dataclass(frozen=True)
@@ -38,3 +63,5 @@ class AnnotatedSample:
     token_offsets: np.ndarray  # [T, 2] int32, [start, end) in text; empty for special tokens
     token_rows: np.ndarray  # [n, 2] int32, positions of the tokens that are kept; see schemas.cache.token_rows
     spans: Spans
+    turns: tuple[Turn, ...] = ()  # of a conversation
+    structure: str = ""

@@ -26,6 +26,8 @@ def as_cached(sample: AnnotatedSample) -> CachedSample:
         words=sample.spans.words,
         noun_phrases=sample.spans.noun_phrases,
         verb_phrases=sample.spans.verb_phrases,
+        turns=sample.turns,
+        structure=sample.structure,
     )
 
 

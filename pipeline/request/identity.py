@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.corpus.plan import Plan
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
+from schemas.cache.conversations import ConversationsRecord
 from schemas.cache.manifest import FORMAT, VERSION
 from schemas.cache.records import nest_records
 from schemas.configs.extraction import CorpusConfig, ExtractionConfig
@@ -24,6 +25,7 @@ def make_identity(
     rows: str,
     annotator_version: str,
     plan: Plan,
+    conversations: ConversationsRecord | None = None,
 ) -> dict[str, Any]:
     """The identity as nested JSON values, ready for `schemas.storage.fingerprint.fingerprint`.
 
@@ -54,6 +56,8 @@ def make_identity(
         identity["rows"] = rows
     if plan.spell_special and keeps_tokens(arrays):  # without such texts, the spans are as before
         identity["spans"] = "outside special tokens"
+    if conversations is not None:
+        identity["conversations"] = conversations.model_dump(mode="json")
     if teacher.keep_embeddings:  # apart from the teacher: with or without, its states are the same
         identity["keep_embeddings"] = True
     return identity

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pipeline.annotation.annotator import load_annotator
+from pipeline.corpus.conversations import conversation_source
 from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.outside import require_outside
 from pipeline.corpus.plan import Plan, Unit, make_plan, predict_bytes
@@ -29,6 +30,7 @@ from schemas.models.hashes import hash_model, hash_tokenizer
 from schemas.models.teacher_tokenizer import OF_THE_FILE, RULES
 from schemas.models.tokenizer import LoadedTokenizer, read_tokenizer
 from schemas.storage.fingerprint import fingerprint, hash_files
+from schemas.texts.files import find_files
 
 LIBRARIES = ("numpy", "pyarrow", "ray", "tokenizers", "torch", "transformers", "zarr")
 # Name, inode, size and time of change of every file of a teacher.
@@ -90,12 +92,14 @@ def make_request(config: ExtractionConfig) -> Request:
     if teacher.device == "cuda" and config.workers.gpus == 0:
         raise ConfigError("teacher.device is cuda, but workers.gpus is 0: Ray assigns no GPU; set workers.gpus to 1")
     require_outside(config.output, config.corpus.files)
-    corpus = read_corpus(config.corpus)
+    find_files(config.corpus.files)  # their mistakes are told before models are looked for
     folders = find_folders(config)
     record = describe_teacher(teacher, folders.model)
     wanted = WantedStates.of_config(config.states, record)
     require_recipe(folders.model, teacher, wanted)
     loaded = read_tokenizer(folders.tokenizer, teacher.trust_remote_code)
+    conversations = conversation_source(config, loaded.tokenizer)
+    corpus = read_corpus(config.corpus, conversations)
     annotator = load_annotator(config.spans.annotator).version if keeps_tokens(wanted.arrays) else UNANNOTATED
     calibration = CALIBRATION_TOKENS if wanted.is_calibrated else 0
     plan = make_plan(corpus, loaded.tokenizer, config.batching, teacher.max_tokens, wanted.rows, calibration)
@@ -108,6 +112,7 @@ def make_request(config: ExtractionConfig) -> Request:
         rows=wanted.rows,
         annotator_version=annotator,
         plan=plan,
+        conversations=None if conversations is None else conversations.record,
     )
     manifest = CacheManifest(
         fingerprint=fingerprint(identity),
@@ -118,6 +123,7 @@ def make_request(config: ExtractionConfig) -> Request:
         rows=wanted.rows,
         corpus=plan.corpus,
         units=len(plan.units),
+        conversations=None if conversations is None else conversations.record,
         provenance={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         **nest_records(wanted.records),
     )

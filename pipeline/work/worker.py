@@ -35,7 +35,6 @@ from schemas.cache.halved import HalvedBatch
 from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, read_manifest
 from schemas.cache.shard import ShardRecord, read_shard, shard_path
 from schemas.cache.states import Values
-from schemas.cache.targets import response_targets
 from schemas.cache.token_rows import every_row, target_rows
 from schemas.cache.writer import write_shard
 from schemas.configs.extraction import ExtractionConfig, TeacherConfig
@@ -257,7 +256,7 @@ def gpu_memory(doing: str) -> Iterator[None]:
 
 
 def _annotated(tokens: TokenizedSample, spans: Spans, rows: str) -> AnnotatedSample:
-    targets, offsets = response_targets(tokens.prompt_end, len(tokens.text)), tokens.token_offsets
+    targets, offsets = tokens.targets, tokens.token_offsets
     return AnnotatedSample(
         id=tokens.id,
         text=tokens.text,
@@ -267,6 +266,8 @@ def _annotated(tokens: TokenizedSample, spans: Spans, rows: str) -> AnnotatedSam
         token_offsets=offsets,
         token_rows=target_rows(offsets, targets) if rows == "targets" else every_row(len(offsets)),
         spans=spans,
+        turns=tokens.turns,
+        structure=tokens.structure,
     )
 
 

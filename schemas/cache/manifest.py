@@ -7,6 +7,7 @@ from pydantic import Field, create_model, model_validator
 
 from schemas.cache.arrays import KINDS, ArrayRecord, by_kind
 from schemas.cache.codec import CODECS
+from schemas.cache.conversations import ConversationsRecord
 from schemas.cache.records import nest_records, read_records, record_fields
 from schemas.cache.teacher import TeacherRecord
 from schemas.cache.token_rows import KeptRows
@@ -63,6 +64,10 @@ class CacheManifest(_WithRecords):
         KeptRows,
         Field(description="Tokens that have rows of hidden states and next-token distributions."),
     ] = "all"
+    conversations: Annotated[
+        ConversationsRecord | None,
+        Field(description="How conversations were rendered; null where texts are none."),
+    ] = None
     provenance: Annotated[
         dict[str, str], Field(description="Versions of Python and of the libraries; not part of the identity.")
     ]
@@ -113,6 +118,7 @@ class CacheManifest(_WithRecords):
             | ({"dtype": " and ".join(dtypes)} if dtypes else {}),
             "rows": None if self.rows == "all" else self.rows,
             "keep_embeddings": None if embedding is None else True,
+            "conversations": None if self.conversations is None else self.conversations.model_dump(mode="json"),
             **dict.fromkeys(record_fields()),
             **nest_records(self.records),
         }
@@ -122,6 +128,8 @@ class CacheManifest(_WithRecords):
         unused: dict[str, Any] = {name: True for name in record_fields() if not getattr(self, name)}
         if self.rows == "all":
             unused["rows"] = True
+        if self.conversations is None:
+            unused["conversations"] = True
         if self.teacher.embedding is None:
             unused["teacher"] = {"embedding"}
         return self.model_dump_json(indent=1, exclude=unused) + "\n"

@@ -58,7 +58,10 @@ class Shard:
         if self.version == 1:
             targets = response_targets(self.columns["prompt_end"][row].as_py(), length)
             return {"targets": targets, "token_rows": every_row(int(self.row_count[row]))}
-        return {"turns": tuple(Turn(**turn) for turn in self.columns["turns"][row].as_py())}
+        return {
+            "turns": tuple(Turn(**turn) for turn in self.columns["turns"][row].as_py()),
+            "structure": self.columns["structure"][row].as_py(),
+        }
 
     def rows(self, row: int) -> tuple[int, int]:
         """First row and number of rows of one sample in every array of a row for each token."""

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.cache.open_shard import Ragged, Shard
+from schemas.cache.samples import PARTS
 from schemas.cache.shard import RECORD, SAMPLES, redo
+from schemas.cache.structure import Structure
 from schemas.cache.teacher import TeacherRecord
 from schemas.errors import CacheError
 
@@ -91,8 +93,23 @@ def _require_learnt(shard: Shard, lengths: np.ndarray) -> None:
         inside = (start >= 0) & (end - start >= least) & (end <= np.repeat(lengths, ranges.counts))
         _require(shard, _each(ranges, inside), f"its {what} leave its text")
         _require(shard, _each(ranges, _follows(ranges, start, end)), f"its {what} overlap or are out of order")
-    roles = pc.utf8_length(shard.columns["turns"].values.field("role")).to_numpy()
+    _require_turns(shard, turns)
+
+
+def _require_turns(shard: Shard, turns: Ragged) -> None:
+    """Of conversations: every turn is a part of a message, and what they do not say can be read."""
+    values = shard.columns["turns"].values
+    roles = pc.utf8_length(values.field("role")).to_numpy()
     _require(shard, _each(turns, roles > 0), "a turn of it has no role")
+    parts = pc.is_in(values.field("part"), pa.array(PARTS)).to_numpy(zero_copy_only=False)
+    _require(shard, _each(turns, parts), f"a turn of it is none of {', '.join(PARTS)}")
+    message = values.field("message").to_numpy()
+    _require(shard, _each(turns, message >= 0), "a turn of it is of no message")
+    structures = shard.columns["structure"]
+    sound = np.ones(len(structures), bool)
+    for row in np.flatnonzero(pc.utf8_length(structures).to_numpy()).tolist():
+        sound[row] = Structure.is_sound(structures[row].as_py())
+    _require(shard, sound, "its structure is not that of a conversation")
 
 
 def _require_tokens(shard: Shard, teacher: TeacherRecord, lengths: np.ndarray) -> None:

@@ -1,6 +1,7 @@
 """samples.arrow and index.parquet: texts, tokens and spans. Offsets count Unicode code points, as Python does."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,17 @@ VERSION = 2
 
 # [n, 2] pairs of [start, end) in the sample's text.
 Offsets = pa.list_(pa.list_(pa.int32(), 2))
-Turns = pa.list_(pa.struct([("role", pa.string()), ("start", pa.int32()), ("end", pa.int32())]))
+Turns = pa.list_(
+    pa.struct(
+        [
+            ("message", pa.int32()),
+            ("role", pa.string()),
+            ("part", pa.string()),
+            ("start", pa.int32()),
+            ("end", pa.int32()),
+        ]
+    )
+)
 
 # What is learnt of a text, by version.
 _LEARNT = {
@@ -18,6 +29,7 @@ _LEARNT = {
     2: [
         pa.field("targets", Offsets, nullable=False),  # see schemas.cache.targets
         pa.field("turns", Turns, nullable=False),  # of a conversation; otherwise there are none
+        pa.field("structure", pa.string(), nullable=False),  # see schemas.cache.structure; mostly empty
     ],
 }
 _ROWS = {
@@ -63,11 +75,21 @@ INDEX_SCHEMA = pa.schema(
 )
 
 
+PartName = Literal["content", "reasoning", "tool_calls", "end"]
+PARTS: tuple[PartName, ...] = get_args(PartName)
+
+
 @dataclass(frozen=True)
 class Turn:
-    """A part of a conversation: who speaks, and where in the text."""
+    """A part of a message of a conversation: who speaks, and where in the text.
 
+    `content` and `reasoning` are the characters of these alone, `tool_calls` the markup around them too, and `end` is
+    the token by which an assistant ends its turn.
+    """
+
+    message: int  # from 0
     role: str
+    part: PartName
     start: int
     end: int
 
@@ -87,3 +109,9 @@ class CachedSample:
     noun_phrases: np.ndarray
     verb_phrases: np.ndarray
     turns: tuple[Turn, ...] = ()  # of a conversation, in order
+    structure: str = ""  # what of a conversation its text does not say; see `schemas.cache.structure`
+
+    @property
+    def is_conversation(self) -> bool:
+        """A chat template has written the text, special tokens included."""
+        return bool(self.turns or self.structure)

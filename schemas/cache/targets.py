@@ -25,6 +25,13 @@ def range_of(ends_T: np.ndarray, targets_R2: np.ndarray) -> np.ndarray:
     return np.where(inside_T, place_T, -1)
 
 
+def clip_ranges(ranges_R2: np.ndarray, length: int) -> np.ndarray:
+    """What of the ranges, which ascend, lies in a text that is cut at `length`; none of them is empty."""
+    inside = ranges_R2[ranges_R2[:, 0] < length]
+    clipped: np.ndarray = np.minimum(inside, np.int32(length))
+    return clipped
+
+
 def ends_inside(ends_T: np.ndarray, targets_R2: np.ndarray) -> np.ndarray:
     """[T] bool: a token that ends at this character belongs to a range."""
     inside: np.ndarray = range_of(ends_T, targets_R2) >= 0

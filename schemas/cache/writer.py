@@ -105,6 +105,7 @@ def _write_samples(path: Path, samples: Sequence[CachedSample], options: pa.ipc.
         "text": pa.array([sample.text for sample in samples], pa.string()),
         "targets": _lists([sample.targets for sample in samples], Offsets),
         "turns": pa.array([[asdict(turn) for turn in sample.turns] for sample in samples], Turns),
+        "structure": pa.array([sample.structure for sample in samples], pa.string()),
         "truncated": pa.array([sample.truncated for sample in samples], pa.bool_()),
         "token_ids": _lists([sample.token_ids for sample in samples], pa.list_(pa.int32())),
         "token_offsets": _lists([sample.token_offsets for sample in samples], Offsets),

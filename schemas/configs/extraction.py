@@ -1,11 +1,24 @@
 """The settings of `stillroom extract`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from schemas.bounds import FieldName, LocalPath, MaxTokens, ModelName, Name, Samples, Template, Threads, Tokens, zero_or
+from schemas.bounds import (
+    FieldName,
+    LocalPath,
+    MaxTokens,
+    ModelName,
+    Name,
+    Samples,
+    Template,
+    Threads,
+    Tokens,
+    require_bounded,
+    zero_or,
+)
 from schemas.cache.dtypes import Dtype
+from schemas.configs.conversations import ConversationsConfig
 from schemas.configs.states import StatesConfig, asked_kinds
 from schemas.strict import Strict
 
@@ -24,22 +37,28 @@ class CorpusConfig(Strict):
     """Prompt as a format string over a record's fields, e.g. 'Q: {question}'; needs `response`."""
     response: FieldName | None = None
     """Field that holds the response, the part that is trained on."""
+    conversations: ConversationsConfig | None = None
+    """Conversations, rendered by the teacher's chat template."""
     id: FieldName | None = None
     """Field that holds a unique id; left out, ids are hashes of the content."""
     limit: Samples | None = None
     """Use only the first N samples."""
     empty: Literal["skip", "error"] = "skip"
-    """A record whose text or response is blank: leave it out and count it, or stop."""
+    """A record whose text or response is blank, or of which nothing is left to learn: leave it out and count it, or
+    stop."""
     overlong: Literal["truncate", "skip", "error"] = "truncate"
     """A sample of more than `teacher.max_tokens` tokens: cut it, leave it out and count it, or stop."""
 
     @model_validator(mode="after")
     def _one_way_to_a_text(self) -> "CorpusConfig":
-        ways = [name for name in ("text", "prompt", "template") if getattr(self, name) is not None]
+        names = ("text", "prompt", "template", "conversations")
+        ways = [name for name in names if getattr(self, name) is not None]
         if len(ways) != 1:
-            raise ValueError(f"give exactly one of text, prompt, template (given: {', '.join(ways) or 'none'})")
-        if (self.text is None) != (self.response is not None):
-            raise ValueError("`response` goes with `prompt` or `template`, and they need it; `text` stands alone")
+            raise ValueError(f"give exactly one of {', '.join(names)} (given: {', '.join(ways) or 'none'})")
+        if (ways[0] in ("prompt", "template")) != (self.response is not None):
+            raise ValueError(
+                "`response` goes with `prompt` or `template`, and they need it; `text` and `conversations` stand alone"
+            )
         return self
 
 
@@ -56,6 +75,10 @@ class TeacherConfig(Strict):
     """Folder or hub id of a LoRA adapter, merged before the run."""
     tokenizer: ModelName | None = None
     """Folder or hub id, if not the model's own."""
+    chat_template: Name | None = None
+    """A file of Jinja, instead of the chat template of the tokenizer; for `corpus.conversations`."""
+    template_arguments: dict[str, Any] = {}
+    """What the chat template is given beside the messages, e.g. {enable_thinking: false}."""
     trust_remote_code: bool = False
     """Run Python code that ships with the model."""
     dtype: Dtype = "float32"
@@ -70,6 +93,12 @@ class TeacherConfig(Strict):
     """End every sample that was not cut with the end-of-sequence token."""
     keep_embeddings: bool = False
     """Keep the input embeddings beside the unembedding: DSKD asks for them."""
+
+    @field_validator("template_arguments")
+    @classmethod
+    def _bounded(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        require_bounded(arguments, "template_arguments")
+        return arguments
 
 
 class SpansConfig(Strict):
@@ -119,6 +148,14 @@ class ExtractionConfig(Strict):
 
     @model_validator(mode="after")
     def _teacher_gives_it(self) -> "ExtractionConfig":
+        teacher, has_conversations = self.teacher, self.corpus.conversations is not None
+        if not has_conversations and (teacher.chat_template is not None or teacher.template_arguments):
+            raise ValueError(
+                "teacher.chat_template and teacher.template_arguments go with `corpus.conversations`; records of a "
+                "prompt and a response are read as they are"
+            )
+        if has_conversations and teacher.append_eos:
+            raise ValueError("teacher.append_eos is for texts: the chat template says how a conversation ends")
         for kind, settings in asked_kinds(self.states):
             kind.require_possible(settings, self.teacher.kind)
         return self

@@ -1,0 +1,50 @@
+"""What of a conversation its text does not say as it is: one JSON string per sample, empty for most.
+
+Tools that were offered, tool calls, contents that the chat template rewrites (a tool's answer written as JSON), and
+messages of which nothing is shown. Everything else is where the turns say.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.strict import canonical_json
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Of messages, by their number from 0, their role and what the turns do not say, as chat templates take it."""
+
+    tools: tuple[Any, ...] = ()
+    messages: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+
+    def dump(self) -> str:
+        """As it is stored."""
+        if not self.tools and not self.messages:
+            return ""
+        return canonical_json({"tools": list(self.tools), "messages": {str(n): m for n, m in self.messages.items()}})
+
+    @classmethod
+    def load(cls, text: str) -> "Structure":
+        """Raises ValueError for what `dump` does not write."""
+        if not text:
+            return cls()
+        found = json.loads(text)
+        if not isinstance(found, dict) or set(found) != {"tools", "messages"}:
+            raise ValueError("not an object of tools and messages")
+        tools, messages = found["tools"], found["messages"]
+        if not isinstance(tools, list) or not isinstance(messages, dict):
+            raise ValueError("tools are a list, and messages an object")
+        if not all(isinstance(message, dict) and isinstance(message.get("role"), str) for message in messages.values()):
+            raise ValueError("a message has no role")
+        return cls(tuple(tools), {int(number): message for number, message in messages.items()})
+
+    @classmethod
+    def is_sound(cls, text: str) -> bool:
+        """Returns whether `load` can read it."""
+        try:
+            cls.load(text)
+        except (ValueError, RecursionError):
+            return False
+        return True
