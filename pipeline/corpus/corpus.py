@@ -159,7 +159,7 @@ def _hash(name: str) -> int:
 def _duplicate(name: str, first: str, second: str, derived: bool) -> str:
     if derived:
         return (
-            f"{second} repeats what {first} says, so both have the id {name}; "
+            f"{second} repeats the content of {first}, so both have the id {name}; "
             "remove the repeats, or name a field of unique ids in `corpus.id`"
         )
     return f"{second} has the id {quoted(name)} that {first} has already; ids must be unique"

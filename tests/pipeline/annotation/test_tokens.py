@@ -41,13 +41,13 @@ def check(
     kept: list[TokenizedSample],
     counts: Counts,
 ) -> None:
-    whole = sample.prompt + sample.response
+    whole, begin = sample.text, sample.targets[0][0]
     eos = tokenizer.eos_token_id if settings.append_eos else None
     if not kept:
         assert counts == Counts(0, 1)
         return
     (found,) = kept
-    assert whole.startswith(found.text) and len(found.text) > found.prompt_end == len(sample.prompt)
+    assert whole.startswith(found.text) and len(found.text) > found.targets[0, 0] == begin
     truth = tokenizer(found.text)["input_ids"]
     if eos is not None and not found.truncated and truth[-1] != eos:
         truth = [*truth, eos]
@@ -71,7 +71,7 @@ def test_ids_are_those_of_the_stored_text(
 ) -> None:
     tokenizer = tokenizer_of(kind)
     setting = config(max_tokens, append_eos and kind != "wordpiece")
-    sample = Sample("s", prompt, response)
+    sample = Sample.of_response("s", prompt, response)
     try:
         kept, counts = tokenize([sample], tokenizer, setting, "truncate")
     except TokenizerError as error:
@@ -87,7 +87,7 @@ def test_real_tokenizers_keep_it_too(name: str) -> None:
     text = " ".join(TEXTS[-5:] + PIECES) * 2
     for max_tokens in range(2, 120, 7):
         for start in range(0, 60, 13):
-            sample = Sample("s", text[:start], text[start:])
+            sample = Sample.of_response("s", text[:start], text[start:])
             setting = config(max_tokens)
             check(sample, tokenizer, setting, *tokenize([sample], tokenizer, setting, "truncate"))
 
@@ -95,7 +95,7 @@ def test_real_tokenizers_keep_it_too(name: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cut_text_is_nearly_as_long_as_allowed(kind: str) -> None:
     tokenizer = tokenizer_of(kind)
-    sample = Sample("s", "", " ".join(TEXTS[:20]))
+    sample = Sample.of_response("s", "", " ".join(TEXTS[:20]))
     ((found,), _) = tokenize([sample], tokenizer, config(50), "truncate")
     assert 48 <= len(found.token_ids) <= 50
 
@@ -105,7 +105,7 @@ def test_a_character_of_several_byte_tokens_is_never_split() -> None:
     family = "👩‍👩‍👧‍👦" * 3
     lengths = {}
     for max_tokens in range(2, len(tokenizer(family)["input_ids"])):
-        kept, _ = tokenize([Sample("s", "", family)], tokenizer, config(max_tokens), "truncate")
+        kept, _ = tokenize([Sample.of_response("s", "", family)], tokenizer, config(max_tokens), "truncate")
         lengths[max_tokens] = len(kept[0].text) if kept else 0
         assert not kept or "\ufffd" not in tokenizer.decode(kept[0].token_ids)
     assert lengths[2] == 0 and sorted(lengths.values()) == list(lengths.values()) and max(lengths.values()) > 10
@@ -113,17 +113,17 @@ def test_a_character_of_several_byte_tokens_is_never_split() -> None:
 
 def test_special_tokens_cover_nothing_and_lie_where_the_text_ends() -> None:
     text = "The old miller"
-    ((bert,), _) = tokenize([Sample("s", "", text)], tokenizer_of("wordpiece"), config(64), "truncate")
+    ((bert,), _) = tokenize([Sample.of_response("s", "", text)], tokenizer_of("wordpiece"), config(64), "truncate")
     assert bert.token_offsets[0].tolist() == [0, 0] and bert.token_offsets[-1].tolist() == [len(text)] * 2
     assert bert.token_offsets[-2, 1] == len(text)
-    ((llama,), _) = tokenize([Sample("s", "", text)], tokenizer_of("bpe"), config(64, True), "truncate")
+    ((llama,), _) = tokenize([Sample.of_response("s", "", text)], tokenizer_of("bpe"), config(64, True), "truncate")
     assert llama.token_offsets[0].tolist() == [0, 0] and llama.token_offsets[-1].tolist() == [len(text)] * 2
     assert llama.token_ids[-1] == tokenizer_of("bpe").eos_token_id
 
 
 def test_a_text_whose_end_token_alone_does_not_fit_keeps_its_characters() -> None:
     tokenizer = tokenizer_of("bytelevel")
-    sample = Sample("s", "", TEXTS[0])
+    sample = Sample.of_response("s", "", TEXTS[0])
     length = len(tokenizer(TEXTS[0])["input_ids"])
     ((found,), counts) = tokenize([sample], tokenizer, config(length, True), "truncate")
     assert (found.text, found.truncated, len(found.token_ids)) == (TEXTS[0], True, length)
@@ -133,7 +133,7 @@ def test_a_text_whose_end_token_alone_does_not_fit_keeps_its_characters() -> Non
 
 def test_what_is_too_long_is_cut_left_out_or_refused() -> None:
     tokenizer = tokenizer_of("bytelevel")
-    samples = [Sample("a", "", "ok"), Sample("b", TEXTS[0] * 3, "no room left"), Sample("c", "x ", TEXTS[1])]
+    samples = [Sample.of_response("a", "", "ok"), Sample.of_response("b", TEXTS[0] * 3, "no room left"), Sample.of_response("c", "x ", TEXTS[1])]
     kept, counts = tokenize(samples, tokenizer, config(8), "truncate")
     assert ([s.id for s in kept], counts) == (["a", "c"], Counts(1, 1))
     kept, counts = tokenize(samples, tokenizer, config(8), "skip")
@@ -144,7 +144,7 @@ def test_what_is_too_long_is_cut_left_out_or_refused() -> None:
 
 def test_bad_tokenizers_are_named() -> None:
     with pytest.raises(TokenizerError, match="no end-of-sequence token"):
-        tokenize([Sample("a", "", "x")], tokenizer_of("wordpiece"), config(8, True), "truncate")
+        tokenize([Sample.of_response("a", "", "x")], tokenizer_of("wordpiece"), config(8, True), "truncate")
 
     class Backwards:
         """What a broken tokenizer would give: real encodings, swapped."""
@@ -159,4 +159,4 @@ def test_bad_tokenizers_are_named() -> None:
             self.offsets = encoding.offsets[::-1]
 
     with pytest.raises(TokenizerError, match="sample 'a': the tokenizer's character offsets run backwards"):
-        tokenize([Sample("a", "", TEXTS[0])], Backwards(), config(64), "truncate")
+        tokenize([Sample.of_response("a", "", TEXTS[0])], Backwards(), config(64), "truncate")

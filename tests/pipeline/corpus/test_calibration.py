@@ -13,7 +13,7 @@ from pipeline.corpus.sample import Sample
 def offered(lengths: list[int], wanted: int, order: list[int]) -> list[str]:
     found = CalibrationSamples(wanted)
     for number in order:
-        sample = Sample(id=str(number), prompt="", response="x")
+        sample = Sample.of_response(str(number), "", "x")
         found.offer(sample, hashlib.sha256(str(number).encode()).digest(), lengths[number])
     return [sample.id for sample in found.samples]
 

@@ -21,7 +21,7 @@ RECORDS: list[dict[str, Any]] = [
     {"n": 2, "q": "", "a": "No question.", "topic": "y"},
     {"n": 3, "q": "How?", "a": "漢字 🙂", "topic": "z"},
 ]
-SAMPLES = [Sample(str(r["n"]), r["q"], r["a"]) for r in RECORDS]
+SAMPLES = [Sample.of_response(str(r["n"]), r["q"], r["a"]) for r in RECORDS]
 
 
 def config(*files: Path | str, **fields: object) -> CorpusConfig:
@@ -67,15 +67,16 @@ def test_folders_and_globs_are_sorted_recursive_and_without_repeats(tmp_path: Pa
 def test_blank_lines_bom_and_windows_line_ends_are_harmless(tmp_path: Path) -> None:
     path = tmp_path / "c.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + b'{"n":1,"q":"","a":"x"}\r\n\r\n   \n{"n":2,"q":"","a":"\\u2028y"}')
-    assert read(path) == [Sample("1", "", "x"), Sample("2", "", "\u2028y")]
+    assert read(path) == [Sample.of_response("1", "", "x"), Sample.of_response("2", "", "\u2028y")]
 
 
 def test_text_template_and_derived_ids(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "c.jsonl", RECORDS)
-    assert read(path, text="a", prompt=None, response=None)[0] == Sample("1", "", "Because é.")
+    assert read(path, text="a", prompt=None, response=None)[0] == Sample.of_response("1", "", "Because é.")
     made = read(path, prompt=None, template="### {q} {{in}} {topic}:\n{q}", id=None)
-    assert made[0].prompt == "### Why? {in} x:\nWhy?"
-    prompt, response = made[0].prompt.encode(), made[0].response.encode()
+    begin = made[0].targets[0][0]
+    assert made[0].text[:begin] == "### Why? {in} x:\nWhy?"
+    prompt, response = made[0].text[:begin].encode(), made[0].text[begin:].encode()
     truth = hashlib.sha256(len(prompt).to_bytes(8, "little") + prompt + response).hexdigest()[:32]
     assert made[0].id == truth
     assert content_id("a", "bc") != content_id("ab", "c")
@@ -158,7 +159,7 @@ def test_csv_is_read_by_its_header(tmp_path: Path) -> None:
     path = tmp_path / "c.csv"
     path.write_bytes(b'\xef\xbb\xbf,q,a\r\n1,"Why, ""then""?","Because\n\xc3\xa9."\r\n\r\n2,,No question.\n')
     corpus = read_corpus(config(path, id=""))
-    assert list(corpus) == [Sample("1", 'Why, "then"?', "Because\né."), Sample("2", "", "No question.")]
+    assert list(corpus) == [Sample.of_response("1", 'Why, "then"?', "Because\né."), Sample.of_response("2", "", "No question.")]
     assert [place for place, _ in corpus.read()] == [f"{path}:3", f"{path}:5"]
     with pytest.raises(CorpusError, match=rf"{path}:3: no field 'n'; available: '', 'q', 'a'"):
         read(path)

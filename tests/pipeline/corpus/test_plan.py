@@ -49,7 +49,7 @@ def test_units_are_the_corpus_in_order(
         assert (unit.number, unit.first, unit.samples) == (number, first, len(samples))
         assert unit.samples == 1 or unit.tokens <= unit_tokens
         assert unit.tokens <= 8 * unit.samples
-        assert unit.text_bytes == sum(len(sample.response.encode()) for sample in samples)
+        assert unit.text_bytes == sum(len(sample.text.encode()) for sample in samples)
         first += unit.samples
     kept = [text for text in texts if text.strip()]
     assert (plan.samples, plan.corpus.empty) == (len(kept), len(texts) - len(kept)) and first == len(kept)
@@ -62,7 +62,7 @@ def test_tokens_are_estimated_well_and_units_are_of_about_one_size(
 ) -> None:
     corpus = corpus_of(tmp_path / "c.jsonl", TEXTS * 8)
     plan = make_plan(corpus, tokenizer, BatchingConfig(unit_tokens=500))
-    truth = sum(len(ids) for ids in tokenizer([s.response for s in corpus])["input_ids"])
+    truth = sum(len(ids) for ids in tokenizer([s.text for s in corpus])["input_ids"])
     assert plan.tokens == pytest.approx(truth, rel=0.05)
     assert all(400 <= unit.tokens <= 500 for unit in plan.units[:-1])
 
@@ -136,8 +136,8 @@ def test_the_share_of_tokens_that_targets_need_is_measured(tmp_path: Path) -> No
     for limit in (10**6, 12, 4):
         tokens = kept = 0
         for sample in corpus:
-            encoded = tokenizer(sample.prompt + sample.response, return_offsets_mapping=True)
-            learnt = [end > len(sample.prompt) for _, end in encoded["offset_mapping"][:limit]]
+            encoded = tokenizer(sample.text, return_offsets_mapping=True)
+            learnt = [end > sample.targets[0][0] for _, end in encoded["offset_mapping"][:limit]]
             if any(learnt):  # otherwise the sample is left out of a cache
                 tokens += len(learnt)
                 kept += sum(here or after for here, after in zip(learnt, [*learnt[1:], True], strict=True))

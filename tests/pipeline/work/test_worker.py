@@ -19,7 +19,7 @@ from schemas.errors import ConfigError, ModelError
 from tests.caches import extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 
-SAMPLES = [Sample("s", "", "a small grey cat")]
+SAMPLES = [Sample.of_response("s", "", "a small grey cat")]
 
 
 @pytest.fixture
