@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from schemas.bounds import (
     BatchSize,
@@ -46,7 +46,13 @@ class StudentConfig(Strict):
     max_tokens: MaxTokens = 1024
     """Longer samples are cut, and their teacher spans with them."""
     append_eos: bool = True
-    """End every uncut sample with the end-of-sequence token; causal students."""
+    """End every uncut sample with the end-of-sequence token; causal students. Conversations end as their template has
+    it."""
+    chat_template: Name | None = None
+    """How the student reads conversations, instead of by its tokenizer's own chat template: a file of Jinja, `plain`
+    for contents without one, or `teacher`. A tokenizer without a template, or the teacher's, takes these by itself."""
+    template_arguments: dict[str, Any] = {}
+    """What the chat template is given beside the messages."""
     pooling: Pooling = "mean"
     """An encoder's sentence embedding: mean over tokens, the first (cls), or the last."""
     normalise: bool = True
@@ -55,11 +61,11 @@ class StudentConfig(Strict):
     """How an architecture's word embeddings start: from the principal components of the teacher's, which the cache
     must hold (teacher.keep_embeddings), or at random."""
 
-    @field_validator("architecture")
+    @field_validator("architecture", "template_arguments")
     @classmethod
-    def _bounded(cls, architecture: dict[str, Any] | None) -> dict[str, Any] | None:
-        require_bounded(architecture, "architecture")
-        return architecture
+    def _bounded(cls, free: dict[str, Any] | None, field: ValidationInfo) -> dict[str, Any] | None:
+        require_bounded(free, str(field.field_name))
+        return free
 
     @model_validator(mode="after")
     def _one_origin(self) -> "StudentConfig":

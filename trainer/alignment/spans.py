@@ -7,6 +7,8 @@ special token. Labels say which span each token belongs to, -1 for none.
 Shapes: T teacher tokens, S student tokens, K spans.
 """
 
+from collections import Counter
+
 import numpy as np
 
 from schemas.errors import PairingError, TokenizerError
@@ -165,6 +167,34 @@ def pair_tokens(teacher_ids: np.ndarray, student_ids: np.ndarray) -> np.ndarray:
     pairs = np.arange(len(student_ids))
     pairs[length:] = -1
     return pairs
+
+
+def pair_contents(
+    teacher_ids: np.ndarray, teacher_offsets: np.ndarray, student_ids: np.ndarray, student_offsets: np.ndarray
+) -> np.ndarray:
+    """[S] int64, for one tokenizer and two chat templates: the teacher's token of the same characters and the same id,
+    of which both have read the same contents; -1 for others, such as the templates' own.
+
+    What a pair predicts must be a pair, too: the last token before words of a template is left out, because these
+    differ. Offsets are of one text, as `aligned_spans` takes them.
+    """
+    teacher = {key: place for place, key in enumerate(_named(teacher_ids, teacher_offsets))}
+    pairs = np.full(len(student_ids) + 1, -1)
+    for place, key in enumerate(_named(student_ids, student_offsets)):
+        pairs[place] = -1 if key is None else teacher.get(key, -1)
+    goes_on = (pairs[:-1] >= 0) & (pairs[1:] == pairs[:-1] + 1)
+    found: np.ndarray = np.where(goes_on, pairs[:-1], -1)
+    return found
+
+
+def _named(ids: np.ndarray, offsets: np.ndarray) -> list[tuple[int, int, int, int] | None]:
+    """What tells a token of a content from all others: its characters, which of several with these it is, and its id."""
+    seen: Counter[tuple[int, int]] = Counter()
+    names = list[tuple[int, int, int, int] | None]()
+    for token, (start, end) in zip(ids.tolist(), offsets.tolist(), strict=True):
+        names.append((start, end, seen[start, end], token) if start < end else None)
+        seen[start, end] += 1
+    return names
 
 
 def _ends(offsets: np.ndarray) -> np.ndarray:

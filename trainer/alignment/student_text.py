@@ -15,6 +15,7 @@ from schemas.cache.targets import ends_inside
 from schemas.errors import TokenizerError
 from schemas.models.tokenizer_run import run_tokenizer
 from trainer.alignment.spans import check_offsets
+from trainer.alignment.student_conversation import ConversationReader, StudentConversation
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class StudentText:
     target: np.ndarray  # [S] bool: belongs to a target, or is the end-of-sequence token
     length: int  # tokens that count as text: all except an end of sequence that the teacher's tokens don't have
     cut: bool  # longer than max_tokens: characters at the end have no token here
+    own_template: bool = False  # a conversation that reads otherwise than the teacher's
 
     @property
     def begins_twice(self) -> bool:
@@ -38,43 +40,73 @@ TextTokenizer = Callable[[Sequence[CachedSample]], list[StudentText]]
 
 
 class StudentTokenizer:
-    """Tokenizes cached texts for the student, each whole and at once."""
+    """Tokenizes cached texts for the student, each whole and at once; conversations in the student's own template."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int, append_eos: bool):
-        """Raises TokenizerError if an end-of-sequence token is asked for and the tokenizer has none."""
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_tokens: int,
+        append_eos: bool,
+        conversations: ConversationReader | None = None,
+    ):
+        """`append_eos` is for texts: of conversations the template says where they end. Without `conversations`, these
+        are read as the teacher read them.
+
+        Raises TokenizerError if an end-of-sequence token is asked for and the tokenizer has none.
+        """
         if append_eos and tokenizer.eos_token_id is None:
             raise TokenizerError(
                 "the student's tokenizer has no end-of-sequence token: set student.append_eos to false"
             )
         self.tokenizer, self.max_tokens, self.append_eos = tokenizer, max_tokens, append_eos
+        self.conversations = conversations
 
     def __call__(self, samples: Sequence[CachedSample]) -> list[StudentText]:
         """The student's tokens of each text, cut at `max_tokens`, with the end of sequence if asked for and not cut."""
+        read = [self._read(sample) for sample in samples]
+        is_spelt = any(sample.is_conversation for sample in samples)  # a cache holds conversations alone, or none
         encoded = run_tokenizer(
             self.tokenizer,
-            [sample.text for sample in samples],
+            [sample.text if own is None else own.text for sample, own in zip(samples, read, strict=True)],
+            add_special_tokens=not is_spelt,
             return_offsets_mapping=True,
             return_special_tokens_mask=True,
             return_attention_mask=False,
         )
-        rows = zip(
-            samples, encoded["input_ids"], encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True
-        )
-        return [self._encode(*row) for row in rows]
+        rows = zip(encoded["input_ids"], encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True)
+        return [self._encode(sample, own, *row) for sample, own, row in zip(samples, read, rows, strict=True)]
+
+    def _read(self, sample: CachedSample) -> StudentConversation | None:
+        """None for a text that both sides read alike."""
+        if self.conversations is None or not sample.is_conversation:
+            return None
+        read = self.conversations.read(sample)
+        return None if read.text == sample.text else read
 
     def _encode(
-        self, sample: CachedSample, ids: list[int], offsets: list[tuple[int, int]], special: list[int]
+        self,
+        sample: CachedSample,
+        own: StudentConversation | None,
+        ids: list[int],
+        offsets: list[tuple[int, int]],
+        special: list[int],
     ) -> StudentText:
         tokens = np.array(ids, np.int64)
         ranges = np.array(offsets, np.int32).reshape(-1, 2)
         ranges[np.array(special, bool)] = 0
+        target = ends_inside(ranges[:, 1], sample.targets if own is None else own.targets)
         try:
-            check_offsets(ranges, len(sample.text))
+            check_offsets(ranges, len(sample.text if own is None else own.text))
+            if own is not None:
+                ranges = own.in_teacher(ranges)
+                check_offsets(ranges, len(sample.text))
         except TokenizerError as error:
             raise TokenizerError(f"sample {sample.id!r}: {error}") from error
-        target = ends_inside(ranges[:, 1], sample.targets)
         length = len(tokens)
-        if self.append_eos and not sample.truncated:
+        if own is not None:  # an end of turn that the teacher's tokens do not have
+            is_tied = ranges[:, 0] < ranges[:, 1]
+            length -= int(np.argmax(is_tied[::-1])) if is_tied.any() else 0
+        if self.append_eos and not sample.truncated and not sample.is_conversation:
             if not length or tokens[-1] != self.tokenizer.eos_token_id:  # some tokenizers end every text by themselves
                 tokens = np.append(tokens, self.tokenizer.eos_token_id)
                 ranges = np.concatenate([ranges, np.zeros((1, 2), np.int32)])
@@ -84,7 +116,8 @@ class StudentTokenizer:
                 length = len(tokens)
         target[:1] = False  # nothing precedes it
         end = self.max_tokens
-        return StudentText(tokens[:end], ranges[:end], target[:end], min(length, end), len(tokens) > end)
+        cut = len(tokens) > end
+        return StudentText(tokens[:end], ranges[:end], target[:end], min(length, end), cut, own is not None)
 
 
 def ends_with_special(sample: CachedSample) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from schemas.cache.samples import CachedSample
 from schemas.errors import PairingError
 from trainer.alignment.labels import SpanChoice, label_spans
-from trainer.alignment.spans import pair_tokens
+from trainer.alignment.spans import pair_contents, pair_tokens
 from trainer.alignment.student_text import StudentText
 from trainer.data.on_device import OnDevice
 from trainer.data.padding import lengths_mask, pad_rows
@@ -44,7 +44,10 @@ class Spans(SpanChoice, BatchRequest[SpanSet]):
 
 @dataclass(frozen=True)
 class SameTokenPositions(BatchRequest[Tensor]):
-    """[B, S] long: which of the teacher's tokens each of the student's is, or -1. For one shared tokenizer."""
+    """[B, S] long: which of the teacher's tokens each of the student's is, or -1. For one shared tokenizer.
+
+    Of a conversation in two templates only tokens of contents are; see `pair_contents`.
+    """
 
     def collate(self, drawn: Drawn) -> Tensor:
         """[B, S] long. Raises PairingError, naming the sample, where the two sides' ids differ."""
@@ -52,6 +55,8 @@ class SameTokenPositions(BatchRequest[Tensor]):
 
 
 def _positions(sample: CachedSample, text: StudentText) -> np.ndarray:
+    if text.own_template:
+        return pair_contents(sample.token_ids, sample.token_offsets, text.ids, text.offsets)
     try:
         return pair_tokens(sample.token_ids, text.ids)
     except PairingError as error:

@@ -133,7 +133,11 @@ def test_a_text_whose_end_token_alone_does_not_fit_keeps_its_characters() -> Non
 
 def test_what_is_too_long_is_cut_left_out_or_refused() -> None:
     tokenizer = tokenizer_of("bytelevel")
-    samples = [Sample.of_response("a", "", "ok"), Sample.of_response("b", TEXTS[0] * 3, "no room left"), Sample.of_response("c", "x ", TEXTS[1])]
+    samples = [
+        Sample.of_response("a", "", "ok"),
+        Sample.of_response("b", TEXTS[0] * 3, "no room left"),
+        Sample.of_response("c", "x ", TEXTS[1]),
+    ]
     kept, counts = tokenize(samples, tokenizer, config(8), "truncate")
     assert ([s.id for s in kept], counts) == (["a", "c"], Counts(1, 1))
     kept, counts = tokenize(samples, tokenizer, config(8), "skip")

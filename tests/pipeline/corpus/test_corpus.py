@@ -159,7 +159,10 @@ def test_csv_is_read_by_its_header(tmp_path: Path) -> None:
     path = tmp_path / "c.csv"
     path.write_bytes(b'\xef\xbb\xbf,q,a\r\n1,"Why, ""then""?","Because\n\xc3\xa9."\r\n\r\n2,,No question.\n')
     corpus = read_corpus(config(path, id=""))
-    assert list(corpus) == [Sample.of_response("1", 'Why, "then"?', "Because\né."), Sample.of_response("2", "", "No question.")]
+    assert list(corpus) == [
+        Sample.of_response("1", 'Why, "then"?', "Because\né."),
+        Sample.of_response("2", "", "No question."),
+    ]
     assert [place for place, _ in corpus.read()] == [f"{path}:3", f"{path}:5"]
     with pytest.raises(CorpusError, match=rf"{path}:3: no field 'n'; available: '', 'q', 'a'"):
         read(path)

@@ -119,7 +119,10 @@ def test_prompts_are_the_caches_own_in_its_order_and_extract_reads_the_file(made
         if sample.id in by_id:
             assert by_id[sample.id]["prompt"] == sample.text[: sample.targets[0, 0]]
     corpus = CorpusConfig(files=[str(tmp_path / "out.jsonl")], id="id", prompt="prompt", response="response")
-    read = [(sample.id, sample.text[: sample.targets[0][0]], sample.text[sample.targets[0][0] :]) for sample in read_corpus(corpus)]
+    read = [
+        (sample.id, sample.text[: sample.targets[0][0]], sample.text[sample.targets[0][0] :])
+        for sample in read_corpus(corpus)
+    ]
     assert read == [(record["id"], record["prompt"], record["response"]) for record in records]
 
 

@@ -1,0 +1,143 @@
+"""A cached conversation as the student reads it: in its own template, tied to the teacher's text by its contents.
+
+Of every character of the student's text it is known which of the teacher's it is, if it is of a content. So all that is
+said in places of the teacher's text, spans and targets, holds for the student's tokens too. Words of a template are in
+neither. Costs about 0.3 ms per conversation of four turns.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.cache.samples import CachedSample
+from schemas.conversations.parts import Markers, Part, Parts, Speech
+from schemas.conversations.rebuild import REASONING_KEY, Rebuilt, rebuild
+from schemas.conversations.targets import find_targets
+from schemas.conversations.template import ChatTemplate, TemplateRefusal
+from schemas.conversations.tracked import Origin, Run, Tracked
+from schemas.errors import TokenizerError
+
+NOWHERE = -1
+
+
+@dataclass(frozen=True)
+class StudentConversation:
+    """A conversation in the student's template. Shapes: C characters of the student's text, R targets."""
+
+    text: str
+    targets: np.ndarray  # [R, 2] int32, characters of this text
+    place_C: np.ndarray  # int32: the character of the teacher's text that each is, or NOWHERE
+    ends: tuple[tuple[int, tuple[int, int]], ...]  # where a turn's end marker ends, and the teacher's for that turn
+
+    def in_teacher(self, offsets_S2: np.ndarray) -> np.ndarray:
+        """[S, 2]: the characters of the teacher's text that a token stands for, if it ends in a content. Otherwise, an
+        empty range."""
+        start_S, end_S = offsets_S2[:, 0], offsets_S2[:, 1]
+        found_S2 = np.zeros_like(offsets_S2)
+        padded_C = np.append(self.place_C, NOWHERE)
+        last_S = padded_C[end_S - 1]
+        inside_S = (start_S < end_S) & (last_S >= 0)
+        first_S = np.maximum(start_S, self._run_start[np.maximum(end_S - 1, 0)])
+        found_S2[inside_S, 0] = padded_C[first_S][inside_S]
+        found_S2[inside_S, 1] = last_S[inside_S] + 1
+        for end, theirs in self.ends:
+            found_S2[(end_S == end) & (start_S < end_S)] = theirs
+        return found_S2
+
+    @property
+    def _run_start(self) -> np.ndarray:
+        """[C]: where the characters begin that follow each other up to this one in both texts."""
+        begins_C = np.append(True, np.diff(self.place_C) != 1)
+        starts: np.ndarray = np.maximum.accumulate(np.where(begins_C, np.arange(len(begins_C)), 0))
+        return starts
+
+
+class ConversationReader:
+    """Reads cached conversations in one template."""
+
+    def __init__(self, template: ChatTemplate, special_tokens: tuple[str, ...]):
+        """`special_tokens` as the student's tokenizer spells them. Raises TokenizerError: not even a question and an
+        answer can be rendered."""
+        try:
+            self._template, self._markers = template, Markers.of(template, special_tokens)
+        except TemplateRefusal as error:
+            raise TokenizerError(f"a question and an answer: {error}; give another student.chat_template") from error
+        self._inline = not _knows_reasoning(template)
+
+    def read(self, sample: CachedSample) -> StudentConversation:
+        """Raises TokenizerError that names the sample, where the template refuses it."""
+        rebuilt = rebuild(sample, self._inline)
+        speech = Speech(self._template, rebuilt.messages, rebuilt.tools)
+        try:
+            rendered = speech.rendered()
+        except TemplateRefusal as error:
+            raise TokenizerError(
+                f"sample {sample.id!r}: {error} (the student's): give it another by student.chat_template, or `plain`"
+            ) from error
+        parts = Parts(rendered, rebuilt.sources, speech, self._markers)
+        return _tie(sample, rebuilt, parts)
+
+
+def _knows_reasoning(template: ChatTemplate) -> bool:
+    """Returns whether the template shows the reasoning of a last answer."""
+    thought = Tracked.of("thought", Origin(1, "reasoning"))
+    question, answer = {"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}
+    runs = template.render([question, answer | {REASONING_KEY: thought}]).runs
+    return bool(runs)
+
+
+def _tie(sample: CachedSample, rebuilt: Rebuilt, parts: Parts) -> StudentConversation:
+    runs = _in_order(parts.runs, rebuilt)
+    targets = find_targets(parts, range(len(rebuilt.sources)), _is_learnt(sample, rebuilt, parts))
+    end = targets[-1][1] if targets else len(parts.text)
+    if sample.truncated:  # the template goes on, and the teacher's text does not
+        end = min(end, max((run.end for run in runs), default=0))
+    place_C = np.full(end, NOWHERE, np.int32)
+    for run in runs:
+        if run.place is not None and run.start < end:
+            length = min(run.end, end) - run.start
+            place_C[run.start : run.start + length] = np.arange(run.place, run.place + length)
+    ranges = np.array([(start, min(stop, end)) for start, stop in targets if start < end], np.int32).reshape(-1, 2)
+    return StudentConversation(parts.text[:end], ranges, place_C, tuple(_ends(sample, rebuilt, parts, end)))
+
+
+def _ends(sample: CachedSample, rebuilt: Rebuilt, parts: Parts, end: int) -> list[tuple[int, tuple[int, int]]]:
+    theirs = {turn.message: (turn.start, turn.end) for turn in sample.turns if turn.part == "end"}
+    found = []
+    for number, original in enumerate(rebuilt.numbers):
+        own = parts.end_of_turn(number)
+        if own is not None and own[1] <= end and original in theirs:
+            found.append((own[1], theirs[original]))
+    return found
+
+
+def _is_learnt(sample: CachedSample, rebuilt: Rebuilt, parts: Parts) -> Callable[[Part], bool]:
+    """Whether the teacher's counterpart of a part is a target."""
+    calls = {turn.message: turn.start for turn in sample.turns if turn.part == "tool_calls"}
+
+    def learnt(part: Part) -> bool:
+        is_call = part.kind == "tool_calls"
+        place = calls.get(rebuilt.numbers[part.message]) if is_call else _place(parts, part.shown[0])
+        return place is not None and any(start <= place < end for start, end in sample.targets.tolist())
+
+    return learnt
+
+
+def _place(parts: Parts, character: int) -> int | None:
+    for run in parts.runs:
+        if run.start <= character < run.end:
+            return None if run.place is None else run.place + character - run.start
+    return None
+
+
+def _in_order(runs: tuple[Run, ...], rebuilt: Rebuilt) -> list[Run]:
+    """The runs whose places ascend as they do. What a template moves cannot be tied; answers never move, so they come
+    first."""
+    kept: list[Run] = []
+    placed = [run for run in runs if run.place is not None]
+    for run in sorted(placed, key=lambda run: rebuilt.sources[run.origin.message].role != "assistant"):
+        place = run.place or 0
+        if all((other.start < run.start) == ((other.place or 0) < place) for other in kept):
+            kept.append(run)
+    return sorted(kept)
