@@ -53,7 +53,11 @@ class ConversationSource:
     @property
     def fields(self) -> list[str]:
         """Every field of a record that may be read."""
-        return list(self.layout.fields(self.config.field, self.config.tools))
+        return self.layout.fields(self._field, self.config.tools)
+
+    @property
+    def _field(self) -> str:
+        return self.config.field or self.layout.field or ""
 
     @property
     def record(self) -> ConversationsRecord:
@@ -75,7 +79,7 @@ class ConversationSource:
 
     def sample(self, record: Record, name: str | None, place: str, counts: ConversationCounts) -> Sample | None:
         """None if nothing of it is to be learnt, or if it is refused and may be. Raises CorpusError."""
-        conversation = self.layout.read(record, self.config.field, self.config.tools, place)
+        conversation = self.layout.read(record, self._field, self.config.tools, place)
         try:
             shown = self.reader.show(conversation)
         except TemplateRefusal as error:

@@ -1,5 +1,6 @@
 """What cache.json says of conversations: by which template they were rendered, and what of them is learnt."""
 
+import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -21,3 +22,8 @@ class ConversationsRecord(Strict):
     reasoning: bool
     tool_calls: bool
     date: str | None = None
+
+    @property
+    def today(self) -> datetime.date | None:
+        """What a template that asks for today's date is told."""
+        return None if self.date is None else datetime.date.fromisoformat(self.date)

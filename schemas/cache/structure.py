@@ -11,6 +11,8 @@ from typing import Any
 
 from schemas.strict import canonical_json
 
+BLOCK = "block"  # a key of a message whose content begins with a block of reasoning, at the `<think>` before its turns
+
 
 @dataclass(frozen=True)
 class Structure:

@@ -47,11 +47,12 @@ class Message:
     def for_template(self) -> dict[str, Any]:
         """A new dict with the keys that a chat template looks at, in one order; what the record lacks is absent.
 
-        `content` is always there, None for null.
+        As transformers (5.24) has it: null is as good as absent, also as the content, and reasoning has every name that
+        templates know.
         """
-        found: dict[str, Any] = {"role": self.role, "content": None if self.without_content else self.content}
+        found: dict[str, Any] = {"role": self.role} | ({} if self.without_content else {"content": self.content})
         if self.reasoning_key is not None:
-            found[self.reasoning_key] = self.reasoning
+            found |= dict.fromkeys(("thinking", self.reasoning_key, "reasoning_content"), self.reasoning)
         if self.tool_calls:
             found["tool_calls"] = [call.for_template() for call in self.tool_calls]
         named = {"name": self.name, "tool_call_id": self.tool_call_id}

@@ -21,8 +21,9 @@ from schemas.conversations.tracked import Origin, Run, Tracked
 
 Kind = Literal["reasoning", "content", "tool_calls"]
 KINDS: tuple[Kind, ...] = ("reasoning", "content", "tool_calls")
-_CLOSE = "</think>"
-_BLOCK = re.compile(r"\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
+OPEN, _CLOSE = "<think>", "</think>"
+# Line ends beside its tags belong to these.
+_BLOCK = re.compile(r"\s*<think>\n*(.*?)\n*</think>\n*", re.DOTALL)
 _QUESTION, _ANSWER = "question", "answer"
 
 
@@ -50,11 +51,13 @@ class Source:
     role: str
     content: str
     content_place: int = 0
+    has_field: bool = False  # for its reasoning: then the content has no block of it
 
     @cached_property
     def block(self) -> tuple[int, int, int] | None:
         """Where reasoning stands in the content, and where what follows begins; as characters of the content."""
-        found = _BLOCK.match(self.content) if self.role == "assistant" else None
+        has_none = self.role != "assistant" or self.has_field
+        found = None if has_none else _BLOCK.match(self.content)
         return None if found is None else (*found.span(1), found.end())
 
 
@@ -63,47 +66,70 @@ class Parts:
 
     def __init__(self, rendered: Rendered, sources: Sequence[Source], speech: "Speech", markers: "Markers"):
         """`speech` is what was rendered; it is rendered again, up to messages whose beginning is asked for."""
-        self.text, self.runs = rendered.text, rendered.runs
-        self._sources, self._speech, self._markers = sources, speech, markers
+        self.text, self.runs, self.sources = rendered.text, rendered.runs, sources
+        self.speech, self._markers = speech, markers
         self._of = [[run for run in self.runs if run.origin.message == n] for n in range(len(sources))]
 
     def of(self, message: int) -> list[Part]:
         """Those of a message that are shown, in the order of the text."""
         found = [(kind, self._runs_of(message, kind)) for kind in KINDS]
         shown = sorted(((runs[0].start, runs[-1].end, kind, _is_one(runs)) for kind, runs in found if runs))
-        parts, after = list[Part](), self.answer_start(message) if self._needs_start(message) else None
+        parts, after = list[Part](), None
         for place, (start, end, kind, verbatim) in enumerate(shown):
             following = shown[place + 1][0] if place + 1 < len(shown) else self._before_end(message)
-            begin = start if kind == "content" or after is None else self._behind_empty_block(after, start)
-            close = end if kind == "content" else following
+            begin, close = start, end
+            if kind == "reasoning":
+                begin = self._prompt_end(message) or start
+                close = self._block_end(message) or self._behind_close(end, following)
+            elif kind == "tool_calls":
+                after = self._prompt_end(message, whole=False) if after is None else after
+                begin, close = self._behind_close(start if after is None else after, start), following
             parts.append(Part(message, kind, begin, close, (start, end), verbatim))
             after = close
         return parts
 
+    def shows_block(self, message: int) -> bool:
+        """Returns whether a block of reasoning is shown where it stands, in the content."""
+        own, block = [run for run in self._of[message] if run.origin.field == "content"], self.sources[message].block
+        return block is not None and len(own) == 1 and own[0].place is not None and own[0].place < block[0]
+
     def end_of_turn(self, message: int) -> tuple[int, int] | None:
         """Where the marker stands by which an assistant ends its turn; None if there is none."""
-        if self._sources[message].role != "assistant" or not self._of[message] or self._markers.end is None:
+        if self.sources[message].role != "assistant" or self._markers.end is None:
             return None
-        last, following = self._of[message][-1].end, self._next_start(message)
-        place = self.text.find(self._markers.end, last, following)
+        own = self._of[message]
+        last = own[-1].end if own else self._prompt_end(message, whole=False)
+        place = -1 if last is None else self.text.find(self._markers.end, last, self._next_start(message))
         return None if place < 0 else (place, place + len(self._markers.end))
 
-    def answer_start(self, message: int) -> int | None:
-        """Where an assistant's message begins, behind the prompt that asks for it; None where that cannot be told."""
-        first = self._of[message][0].start
-        before = max((runs[-1].end for runs in self._of[:message] if runs), default=0)
+    def _prompt_end(self, message: int, whole: bool = True) -> int | None:
+        """Where an assistant's message begins, behind the prompt that asks for it; None if the text goes on otherwise.
+
+        What counts is what the prompt says after the message before: earlier ones may be shown otherwise in it. Unless
+        it is wanted `whole`, what the text has of it up to a special token is enough: of `<|Assistant|><think>` the
+        first.
+        """
+        before, first = self._gap(message)
         try:
-            prompt = self._speech.prompt(message)
+            prompt = self.speech.prompt(message)
         except TemplateRefusal:
-            prompt = ""
-        shared = _shared(prompt, self.text[:first])
-        if before < shared:
-            return shared
-        place = self.text.rfind(self._markers.header, before, first) if self._markers.header else -1
-        return None if place < 0 else place + len(self._markers.header)
+            return None
+        asks = prompt.text[max((run.end for run in prompt.runs), default=0) :]
+        ends = {match.end() for token in self._markers.special for match in re.finditer(re.escape(token), asks)}
+        for length in sorted({len(asks)} | (set() if whole else ends), reverse=True):
+            if before + length <= first and self.text.startswith(asks[:length], before):
+                return before + length
+        return None
+
+    def _gap(self, message: int) -> tuple[int, int]:
+        """Between what is shown of other messages before this one, and its own first character."""
+        first = self._of[message][0].start if self._of[message] else self._next_start(message)
+        return max(
+            (run.end for run in self.runs if run.origin.message < message and run.end <= first), default=0
+        ), first
 
     def _runs_of(self, message: int, kind: Kind) -> list[Run]:
-        source, found = self._sources[message], list[Run]()
+        source, found = self.sources[message], list[Run]()
         for run in self._of[message]:
             if run.origin.field == "content":
                 found += _inside(run, source, kind)
@@ -111,28 +137,34 @@ class Parts:
                 found.append(run)
         return _without_blanks(found, self.text) if kind != "content" else found
 
-    def _needs_start(self, message: int) -> bool:
-        if self._sources[message].role != "assistant":
-            return False
-        return (
-            any(run.origin.field != "content" for run in self._of[message]) or self._sources[message].block is not None
-        )
-
     def _before_end(self, message: int) -> int:
         """Where the markup after a message's last part ends, if that is not a content."""
         end = self.end_of_turn(message)
         return self._of[message][-1].end if end is None else end[0]
 
-    def _behind_empty_block(self, after: int, start: int) -> int:
-        """Where markup in [after, start) begins, without a block of reasoning that the template fills in empty."""
-        closed = self.text.rfind(_CLOSE, after, start)
-        if closed < 0:
-            return after
-        behind = self.text[closed + len(_CLOSE) : start]
-        return start - len(behind.lstrip())
+    def _block_end(self, message: int) -> int | None:
+        """Behind a block of reasoning and the line ends after it, if it is shown in the content."""
+        block = self.sources[message].block
+        for run in self._of[message]:
+            if block is not None and run.origin.field == "content" and run.place is not None:
+                end = run.start + block[2] + self.sources[message].content_place - run.place
+                return end if run.start < end <= run.end else None
+        return None
+
+    def _behind_close(self, start: int, end: int) -> int:
+        """Behind the tag in [start, end) that closes a block of reasoning, and the line ends after it; `start` if there
+        is none."""
+        place = self.text.rfind(_CLOSE, start, end)
+        if place < 0:
+            return start
+        behind = self.text[place + len(_CLOSE) : end]
+        return end - len(behind.lstrip("\n"))
 
     def _next_start(self, message: int) -> int:
-        return min((runs[0].start for runs in self._of[message + 1 :] if runs), default=len(self.text))
+        own = self._of[message]
+        last = own[-1].end if own else max((run.end for runs in self._of[:message] for run in runs), default=0)
+        later = (run.start for runs in self._of[message + 1 :] for run in runs)
+        return min((start for start in later if start >= last), default=len(self.text))
 
 
 @dataclass(frozen=True)
@@ -147,38 +179,28 @@ class Speech:
         """All of it. Raises TemplateRefusal."""
         return self.template.render(self.messages, self.tools)
 
-    def prompt(self, message: int) -> str:
+    def prompt(self, message: int) -> Rendered:
         """What precedes the answer that is to be this message. Raises TemplateRefusal."""
-        return self.template.render(self.messages[:message], self.tools, add_generation_prompt=True).text
+        return self.template.render(self.messages[:message], self.tools, add_generation_prompt=True)
 
 
 @dataclass(frozen=True)
 class Markers:
     """The words of a template around an answer."""
 
-    header: str  # the prompt that asks for it, from the end of the question on
-    end: str | None  # the special token by which it ends
+    special: tuple[str, ...]  # the special tokens, as they are spelled
+    end: str | None  # the one by which an answer ends
 
     @classmethod
     def of(cls, template: ChatTemplate, special_tokens: Sequence[str]) -> "Markers":
         """Learnt from one question and one answer. Raises TemplateRefusal: the template renders not even these."""
         question = {"role": "user", "content": Tracked.of(_QUESTION, Origin(0, "content"))}
         answer = {"role": "assistant", "content": Tracked.of(_ANSWER, Origin(1, "content"))}
-        whole, asked = template.render([question, answer]), template.render([question]).text
-        prompt = template.render([question], add_generation_prompt=True).text
+        whole = template.render([question, answer])
         behind = max((run.end for run in whole.runs if run.origin.message == 1), default=len(whole.text))
         places = [(place, -len(token)) for token in special_tokens if (place := whole.text.find(token, behind)) >= 0]
-        end = None
-        if places:
-            place, length = min(places)
-            end = whole.text[place : place - length]
-        return cls(prompt.removeprefix(asked) if prompt.startswith(asked) else "", end)
-
-
-def _shared(first: str, second: str) -> int:
-    """Characters that two texts begin with alike."""
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((place for place, (left, right) in pairs if left != right), min(len(first), len(second)))
+        place, length = min(places, default=(0, 0))
+        return cls(tuple(special_tokens), whole.text[place : place - length] or None)
 
 
 def _inside(run: Run, source: Source, kind: Kind) -> list[Run]:

@@ -4,12 +4,13 @@ It is what the teacher read: contents as its template showed them, and nothing o
 its place in the teacher's text.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from schemas.cache.samples import CachedSample
-from schemas.cache.structure import Structure
-from schemas.conversations.parts import Source
+from schemas.cache.structure import BLOCK, Structure
+from schemas.conversations.parts import OPEN, Source
 from schemas.conversations.show import track_calls
 from schemas.conversations.tracked import Origin, Tracked
 
@@ -34,23 +35,33 @@ def rebuild(sample: CachedSample, inline: bool) -> Rebuilt:
     roles |= {turn.message: turn.role for turn in turns}
     found = Rebuilt([], [], structure.tools, sorted(roles))
     for number, original in enumerate(found.numbers):
-        places = {turn.part: (turn.start, turn.end) for turn in turns if turn.message == original}
+        places = {str(turn.part): (turn.start, turn.end) for turn in turns if turn.message == original}
         beside = structure.messages.get(original, {})
         message = {"role": roles[original], "content": beside.get("content", ""), **_others(beside, number)}
         if isinstance(message["content"], str):
             message["content"] = Tracked.of(message["content"], Origin(number, "content"), None)
+        has_block = bool(beside.get(BLOCK))
+        if has_block:
+            places["content"] = _with_block(sample.text, places)
         if "content" in places:
             message["content"] = _of_text(sample.text, places["content"], Origin(number, "content"))
-        if "reasoning" in places:
+        if "reasoning" in places and not has_block:
             message |= _reasoning(sample.text, places["reasoning"], message["content"], number, inline)
         start, end = places.get("content", (0, 0))
         found.messages.append(message)
-        found.sources.append(Source(roles[original], sample.text[start:end], start))
+        found.sources.append(Source(roles[original], sample.text[start:end], start, REASONING_KEY in message))
     return found
 
 
+def _with_block(text: str, places: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    """Where a content stands that begins with a block of reasoning, which is empty or has a turn of its own."""
+    first = min(start for part, (start, _) in places.items() if part in ("reasoning", "content"))
+    end = max(end for part, (_, end) in places.items() if part in ("reasoning", "content"))
+    return text.rfind(OPEN, 0, first), end
+
+
 def _others(beside: Any, number: int) -> dict[str, Any]:
-    others = {key: value for key, value in beside.items() if key not in ("role", "content")}
+    others = {key: value for key, value in beside.items() if key not in ("role", "content", BLOCK)}
     return others | ({"tool_calls": track_calls(others["tool_calls"], number)} if "tool_calls" in others else {})
 
 

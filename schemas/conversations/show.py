@@ -4,20 +4,18 @@ What the template shows as it is needs no second copy: `turns` say where. Only w
 answer written as JSON) and messages of which nothing is shown are kept beside the text, in `structure`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 from schemas.cache.samples import Turn
-from schemas.cache.structure import Structure
+from schemas.cache.structure import BLOCK, Structure
 from schemas.conversations.conversation import Conversation, Message
+from schemas.conversations.fates import REASONING_KEYS, Fate, PartKey, find_fates, shows_tools
 from schemas.conversations.parts import Markers, Part, Parts, Source, Speech
 from schemas.conversations.targets import Range, TargetChoice, find_targets
 from schemas.conversations.template import ChatTemplate, TemplateRefusal
 from schemas.conversations.tracked import Origin, Tracked
-
-_OTHER = "\N{MIDDLE DOT}"  # appended to a text, to see whether anything of it is shown
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,8 @@ class Shown:
     targets: tuple[Range, ...]  # empty where nothing is left to learn
     turns: tuple[Turn, ...] = ()
     structure: str = ""
-    dropped: tuple[tuple[int, str], ...] = ()  # message and field of which the template shows nothing
-    rewritten: tuple[tuple[int, str], ...] = ()  # that it shows otherwise than they are
+    dropped: tuple[PartKey, ...] = ()  # parts of messages of which the template shows nothing
+    rewritten: tuple[PartKey, ...] = ()  # that it shows otherwise than they are
 
 
 @dataclass(frozen=True)
@@ -50,13 +48,24 @@ class Reader:
         plain = self.template.render([message.for_template() for message in messages], conversation.tools)
         if plain.text != rendered.text:
             raise TemplateRefusal("the chat template does not treat its contents as texts, so they cannot be followed")
-        parts = Parts(rendered, [Source(m.role, m.content) for m in messages], speech, self.markers)
-        shown = _Shown(conversation, parts, speech)
-        learnt = [n for n, message in enumerate(messages) if message.role == "assistant"]
-        learnt = learnt[-1:] if self.choice.targets == "last" else learnt
-        shown.require_located(learnt, self.choice)
-        targets = find_targets(parts, learnt, lambda part: self.choice.wants(part.kind))
-        return shown.cut(targets)
+        parts = Parts(rendered, [_source(message) for message in messages], speech, self.markers)
+        assistants = [number for number, message in enumerate(messages) if message.role == "assistant"]
+        learnt = assistants[-1:] if self.choice.targets == "last" else assistants
+        shown = [parts.of(number) for number in range(len(messages))]
+        fates = find_fates(messages, shown, parts)
+        self._require_located(learnt, fates)
+        return _cut(
+            messages, parts, shown, fates, find_targets(parts, learnt, lambda part: self.choice.wants(part.kind))
+        )
+
+    def _require_located(self, learnt: Sequence[int], fates: Mapping[PartKey, Fate]) -> None:
+        for (number, kind), fate in fates.items():
+            # Where tool calls stand follows from what stands around them: templates always rewrite them.
+            if fate == "rewritten" and number in learnt and kind != "tool_calls" and self.choice.wants(kind):
+                raise TemplateRefusal(
+                    f"the chat template rewrites the {kind} of message {number + 1}, so what is to be learnt of it "
+                    "cannot be located"
+                )
 
     def _with_system(self, conversation: Conversation) -> Conversation:
         if self.system is None or conversation.messages[0].role in ("system", "developer"):
@@ -67,10 +76,10 @@ class Reader:
 def track(number: int, message: Message) -> dict[str, Any]:
     """What a template is given of a message, its strings tracked."""
     given = message.for_template()
-    if given["content"] is not None:
+    if "content" in given:
         given["content"] = Tracked.of(message.content, Origin(number, "content"))
-    if message.reasoning_key is not None:
-        given[message.reasoning_key] = Tracked.of(message.reasoning, Origin(number, "reasoning"))
+    for key in REASONING_KEYS & given.keys():
+        given[key] = Tracked.of(message.reasoning, Origin(number, "reasoning"))
     if message.tool_calls:
         given["tool_calls"] = track_calls(given["tool_calls"], number)
     return given
@@ -85,129 +94,59 @@ def track_calls(value: Any, number: int) -> Any:
     return [track_calls(item, number) for item in value] if isinstance(value, list) else value
 
 
-class _Shown:
-    """What became of each message."""
-
-    def __init__(self, conversation: Conversation, parts: Parts, speech: Speech):
-        self._messages, self._tools, self._parts, self._speech = (
-            conversation.messages,
-            conversation.tools,
-            parts,
-            speech,
-        )
-        self._of = [parts.of(number) for number in range(len(self._messages))]
-        self._fates = {
-            (n, field): self._fate(n, field) for n in range(len(self._messages)) for field in _fields(self._messages[n])
-        }
-
-    def require_located(self, learnt: Sequence[int], choice: TargetChoice) -> None:
-        """Raises TemplateRefusal if something that is to be learnt is shown, and not as it is."""
-        for number in learnt:
-            for kind in ("content", "reasoning"):
-                if choice.wants(kind) and self._is_lost(number, kind):
-                    raise TemplateRefusal(
-                        f"the chat template rewrites the {kind} of message {number + 1}, so what is to be learnt of it "
-                        "cannot be located"
-                    )
-
-    def cut(self, targets: Sequence[Range]) -> Shown:
-        """All of it up to where the last target ends."""
-        end = targets[-1][1] if targets else len(self._parts.text)
-        turns = tuple(turn for n in range(len(self._messages)) for turn in self._turns(n) if turn.end <= end)
-        last = max((turn.message for turn in turns), default=-1)
-        return Shown(
-            text=self._parts.text[:end],
-            targets=tuple(targets),
-            turns=tuple(sorted(turns, key=lambda turn: (turn.start, turn.end))),
-            structure=self._structure(last).dump(),
-            dropped=tuple(key for key, fate in self._fates.items() if fate == "dropped"),
-            rewritten=tuple(key for key, fate in self._fates.items() if fate == "rewritten"),
-        )
-
-    def _is_lost(self, number: int, kind: str) -> bool:
-        shown = [part for part in self._of[number] if part.kind == kind]
-        if shown:
-            return not shown[0].verbatim
-        return kind == "content" and self._fates.get((number, "content")) == "rewritten"
-
-    def _fate(self, number: int, field: str) -> str:
-        runs = [run for run in self._parts.runs if run.origin == (number, field)]
-        if runs:
-            return "rewritten" if any(run.place is None for run in runs) else "shown"
-        altered = list(self._speech.messages)
-        altered[number] = _altered(altered[number], field, self._messages[number])
-        try:
-            same = replace(self._speech, messages=altered).rendered().text == self._parts.text
-        except TemplateRefusal:
-            same = False
-        return "dropped" if same else "rewritten"
-
-    def _turns(self, number: int) -> Iterator[Turn]:
-        message, parts = self._messages[number], self._of[number]
-        own = [run for run in self._parts.runs if run.origin == (number, "content")]
-        if len(own) == 1 and own[0].place is not None:  # with a block of reasoning, if it has one
-            yield Turn(number, message.role, "content", own[0].start, own[0].end)
-        for part in parts:
-            if part.kind == "tool_calls":
-                yield Turn(number, message.role, "tool_calls", part.start, part.end)
-            elif part.verbatim and not _is_in(part, own):
-                yield Turn(number, message.role, part.kind, *part.shown)
-        end = self._parts.end_of_turn(number)
-        if end is not None:
-            yield Turn(number, message.role, "end", *end)
-
-    def _structure(self, last: int) -> Structure:
-        messages = {}
-        for number, message in enumerate(self._messages[: last + 1]):
-            beside = self._beside(number, message)
-            if beside:
-                messages[number] = beside
-        return Structure(self._tools if self._shows_tools else (), messages)
-
-    def _beside(self, number: int, message: Message) -> dict[str, Any]:
-        """What of a message the turns do not say."""
-        turns, given = list(self._turns(number)), message.for_template()
-        found: dict[str, Any] = {}
-        if self._fates.get((number, "content")) == "rewritten" and not any(turn.part == "content" for turn in turns):
-            found["content"] = message.content
-        if self._fates.get((number, "tool_calls"), "dropped") != "dropped":
-            found["tool_calls"] = given["tool_calls"]
-        found |= {key: given[key] for key in ("name", "tool_call_id") if key in given}
-        if not turns and not self._is_dropped(number):
-            found.setdefault("content", given["content"])
-        return {"role": message.role, **found} if found else {}
-
-    def _is_dropped(self, number: int) -> bool:
-        fates = [self._fates[number, field] for field in _fields(self._messages[number])]
-        return bool(fates) and all(fate == "dropped" for fate in fates)
-
-    @cached_property
-    def _shows_tools(self) -> bool:
-        if not self._tools:
-            return False
-        try:
-            return replace(self._speech, tools=()).rendered().text != self._parts.text
-        except TemplateRefusal:
-            return True
+def _source(message: Message) -> Source:
+    return Source(message.role, message.content, has_field=message.reasoning_key is not None)
 
 
-def _fields(message: Message) -> list[str]:
-    """The fields that hold more than blanks."""
-    held = {
-        "content": message.content.strip(),
-        "reasoning": message.reasoning.strip(),
-        "tool_calls": message.tool_calls,
-    }
-    return [field for field, value in held.items() if value]
+def _cut(
+    messages: Sequence[Message],
+    parts: Parts,
+    shown: Sequence[Sequence[Part]],
+    fates: Mapping[PartKey, Fate],
+    targets: Sequence[Range],
+) -> Shown:
+    """All of it up to where the last target ends."""
+    end = targets[-1][1] if targets else len(parts.text)
+    turns = [list(_turns(number, message, shown[number], parts)) for number, message in enumerate(messages)]
+    kept = sorted((turn for own in turns for turn in own if turn.end <= end), key=lambda turn: (turn.start, turn.end))
+    last = max((turn.message for turn in kept), default=-1)
+    beside = {n: _beside(n, message, turns[n], parts, fates) for n, message in enumerate(messages[: last + 1])}
+    tools = parts.speech.tools if shows_tools(parts.speech, parts.text) else ()
+    return Shown(
+        text=parts.text[:end],
+        targets=tuple(targets),
+        turns=tuple(kept),
+        structure=Structure(tuple(tools), {n: found for n, found in beside.items() if found}).dump(),
+        dropped=tuple(key for key, fate in fates.items() if fate == "dropped"),
+        rewritten=tuple(key for key, fate in fates.items() if fate == "rewritten"),
+    )
 
 
-def _altered(given: dict[str, Any], field: str, message: Message) -> dict[str, Any]:
-    key = message.reasoning_key if field == "reasoning" else field
-    assert key is not None
-    if field == "tool_calls":
-        return {name: value for name, value in given.items() if name != key}
-    return given | {key: given[key] + _OTHER}
+def _turns(number: int, message: Message, shown: Sequence[Part], parts: Parts) -> Iterator[Turn]:
+    for part in shown:
+        if part.kind == "tool_calls":
+            yield Turn(number, message.role, "tool_calls", part.start, part.end)
+        elif part.verbatim:
+            yield Turn(number, message.role, part.kind, *part.shown)
+    end = parts.end_of_turn(number)
+    if end is not None:
+        yield Turn(number, message.role, "end", *end)
 
 
-def _is_in(part: Part, own: Sequence[Any]) -> bool:
-    return len(own) == 1 and own[0].start <= part.shown[0] and part.shown[1] <= own[0].end
+def _beside(
+    number: int, message: Message, turns: Sequence[Turn], parts: Parts, fates: Mapping[PartKey, Fate]
+) -> dict[str, Any]:
+    """What of a message the turns do not say; nothing of one that is dropped."""
+    given = message.for_template()
+    own = {kind: fate for (n, kind), fate in fates.items() if n == number}
+    found: dict[str, Any] = {key: given[key] for key in ("name", "tool_call_id") if key in given}
+    if own.get("content") == "rewritten":
+        found["content"] = message.content
+    if own.get("tool_calls", "dropped") != "dropped":
+        found["tool_calls"] = given["tool_calls"]
+    if parts.shows_block(number):
+        found[BLOCK] = True
+    is_dropped = bool(own) and set(own.values()) == {"dropped"}
+    if not turns and not is_dropped:
+        found.setdefault("content", message.content)
+    return {"role": message.role, **found} if found and not (is_dropped and not turns) else {}

@@ -188,7 +188,7 @@ def pair_contents(
 
 
 def _named(ids: np.ndarray, offsets: np.ndarray) -> list[tuple[int, int, int, int] | None]:
-    """What tells a token of a content from all others: its characters, which of several with these it is, and its id."""
+    """What tells a token of a content from others: its characters, which of several with these it is, and its id."""
     seen: Counter[tuple[int, int]] = Counter()
     names = list[tuple[int, int, int, int] | None]()
     for token, (start, end) in zip(ids.tolist(), offsets.tolist(), strict=True):

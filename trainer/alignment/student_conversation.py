@@ -60,7 +60,7 @@ class ConversationReader:
         """`special_tokens` as the student's tokenizer spells them. Raises TokenizerError: not even a question and an
         answer can be rendered."""
         try:
-            self._template, self._markers = template, Markers.of(template, special_tokens)
+            self.template, self._markers = template, Markers.of(template, special_tokens)
         except TemplateRefusal as error:
             raise TokenizerError(f"a question and an answer: {error}; give another student.chat_template") from error
         self._inline = not _knows_reasoning(template)
@@ -68,7 +68,7 @@ class ConversationReader:
     def read(self, sample: CachedSample) -> StudentConversation:
         """Raises TokenizerError that names the sample, where the template refuses it."""
         rebuilt = rebuild(sample, self._inline)
-        speech = Speech(self._template, rebuilt.messages, rebuilt.tools)
+        speech = Speech(self.template, rebuilt.messages, rebuilt.tools)
         try:
             rendered = speech.rendered()
         except TemplateRefusal as error:

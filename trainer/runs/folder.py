@@ -40,7 +40,11 @@ CHECKPOINTS = "checkpoints"
 EVENTS = "tensorboard"
 MODEL = "model"
 LOCK = ".writer"
-TOKENIZER, HELD_OUT = "student.tokenizer", "evaluation"  # what is read anew when a run goes on, in `inputs`
+TOKENIZER, CHAT_TEMPLATE, HELD_OUT = (
+    "student.tokenizer",
+    "student.chat_template",
+    "evaluation",
+)  # what is read anew when a run goes on, in `inputs`
 OLD_LOCK = ".lock"  # an empty file that version 1 left behind
 
 logger = logging.getLogger(__name__)

@@ -8,22 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from schemas.cache.manifest import read_manifest
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from schemas.models.hashes import hash_tokenizer
 from schemas.storage.fingerprint import differences
+from trainer.alignment.student_conversation import ConversationReader
 from trainer.evaluation.held_out import HeldOut
-from trainer.runs.folder import HELD_OUT, TOKENIZER
+from trainer.runs.folder import CHAT_TEMPLATE, HELD_OUT, TOKENIZER
+from trainer.student.chat_template import conversation_reader, template_hash
 from trainer.student.load import find_tokenizer, load_student_tokenizer
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The tokenizer and the held-out material as they were read, and their hashes by what they are of."""
+    """The tokenizer, the chat template and the held-out material as they were read, and their hashes by what they are
+    of."""
 
     tokenizer: Any
     held_out: HeldOut | None
     hashes: dict[str, str]
+    conversations: ConversationReader | None = None  # how the student reads those of the cache
 
 
 def read_inputs(config: TrainingConfig, cache: Path) -> Inputs:
@@ -34,11 +39,15 @@ def read_inputs(config: TrainingConfig, cache: Path) -> Inputs:
     held_out = HeldOut(config.evaluation, config.student) if config.evaluation else None
     tokenizer = load_student_tokenizer(config.student, cache)
     hashes = {}
+    reader = conversation_reader(config.student, tokenizer, cache, read_manifest(cache).conversations)
+    if reader is not None:
+        tokenizer.chat_template = reader.template.source  # who opens the student is to talk to it as it has learnt
+        hashes[CHAT_TEMPLATE] = template_hash(reader)
     if (folder := find_tokenizer(config.student)) is not None:
         hashes[TOKENIZER] = hash_tokenizer(folder, config.student.trust_remote_code)
     if held_out is not None:
         hashes[HELD_OUT] = held_out.hash
-    return Inputs(tokenizer, held_out, hashes)
+    return Inputs(tokenizer, held_out, hashes, reader)
 
 
 def require_same_inputs(
@@ -51,7 +60,11 @@ def require_same_inputs(
     lines = list(differences(dict(recorded), inputs.hashes))
     if lines:
         held_out = config.evaluation and (config.evaluation.texts or config.evaluation.pairs)
-        named = {TOKENIZER: config.student.tokenizer or config.student.model, HELD_OUT: held_out}
+        named = {
+            TOKENIZER: config.student.tokenizer or config.student.model,
+            CHAT_TEMPLATE: config.student.chat_template or "the tokenizer's",
+            HELD_OUT: held_out,
+        }
         changed = [f"{key} ({place})" for key, place in named.items() if recorded.get(key) != inputs.hashes.get(key)]
         raise RunError(
             f"{checkpoint} was made with other contents of {' and '.join(changed)}; put back what the run began with, "

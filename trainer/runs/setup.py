@@ -14,6 +14,7 @@ from torch import nn
 from schemas.configs.losses.base import Texts
 from schemas.configs.training import StudentConfig, TrainingConfig
 from schemas.models.teacher_head import load_teacher_embedding, warn_of_unproven
+from trainer.alignment.student_conversation import ConversationReader
 from trainer.alignment.student_text import StudentTokenizer, TextTokenizer
 from trainer.data.loader import BatchBuilder, batches
 from trainer.objectives.objective import Objective
@@ -47,7 +48,7 @@ def set_up(config: TrainingConfig, caches: Caches, start: Start, steps: int, inp
     require_same_meaning(config, start)
     device = choose_device(config.device)
     tokenizer = inputs.tokenizer
-    text_tokenizer = make_text_tokenizer(config.student, tokenizer)
+    text_tokenizer = make_text_tokenizer(config.student, tokenizer, inputs.conversations)
     torch.manual_seed(config.seed)
     model = make_student(config.student, caches, tokenizer, start)
     torch.manual_seed(config.seed + 1)
@@ -63,11 +64,13 @@ def set_up(config: TrainingConfig, caches: Caches, start: Start, steps: int, inp
     return Training(loop, losses, inputs, alignment, start.record.step)
 
 
-def make_text_tokenizer(config: StudentConfig, tokenizer: Any) -> TextTokenizer:
+def make_text_tokenizer(
+    config: StudentConfig, tokenizer: Any, conversations: ConversationReader | None = None
+) -> TextTokenizer:
     """The tokenizer that turns cached texts into the student's tokens. Raises TokenizerError."""
     if config.kind == "encoder":
         return SentenceTexts(tokenizer, config.max_tokens)
-    return StudentTokenizer(tokenizer, config.max_tokens, config.append_eos)
+    return StudentTokenizer(tokenizer, config.max_tokens, config.append_eos, conversations)
 
 
 def make_student(config: StudentConfig, caches: Caches, tokenizer: Any, start: Start) -> Any:

@@ -81,7 +81,7 @@ def lacks_a_pair(table: pa.Table) -> pa.Table:
 def lacks_a_role(table: pa.Table) -> pa.Table:
     """A null within a structure within a list."""
     field = SAMPLES_SCHEMA.field("turns")
-    turns = [[{"role": None, "start": 0, "end": 1}], [], []]
+    turns = [[{"message": 0, "role": None, "part": "end", "start": 0, "end": 1}], [], []]
     return table.set_column(table.column_names.index("turns"), field, pa.array(turns, field.type))
 
 
@@ -99,7 +99,11 @@ def test_of_version_1_the_targets_are_what_its_prompts_leave(opened: Shard) -> N
 
 
 def test_turns_are_read_as_they_were_written(tmp_path: Path) -> None:
-    turns = (Turn("user", 0, 2), Turn("ассистент", 2, 2), Turn("tool", 3, 9))
+    turns = (
+        Turn(0, "user", "content", 0, 2),
+        Turn(1, "ассистент", "end", 2, 2),
+        Turn(2, "tool", "content", 3, 9),
+    )
     texts = [replace(sample, turns=given) for sample, given in zip(samples("a", [3, 5]), ((), turns), strict=True)]
     record = write_shard(tmp_path, 0, texts, states(8), ARRAYS, PRINT, 0)
     found = Shard(tmp_path / "shards/00000", record)

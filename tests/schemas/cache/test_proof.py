@@ -18,6 +18,7 @@ from schemas.errors import CacheError
 from tests.caches import as_recorded, smallest_cache
 
 Rows = list[Any]
+TURN = {"message": 0, "role": "user", "part": "content", "start": 0, "end": 1}
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +57,10 @@ FORGERIES: dict[str, tuple[str, Callable[[Rows], Rows], str]] = {
     "targets that overlap": ("targets", at(1, lambda v: [[0, 2], [1, 3]]), "its targets overlap or are out of order"),
     "a turn beyond the text": (
         "turns",
-        at(1, lambda v: [{"role": "user", "start": 0, "end": 10**6}]),
+        at(1, lambda v: [TURN | {"end": 10**6}]),
         "its turns leave its text",
     ),
-    "a turn that is null": ("turns", at(1, lambda v: [{"role": None, "start": 0, "end": 1}]), "turns lacks a value"),
+    "a turn that is null": ("turns", at(1, lambda v: [TURN | {"role": None}]), "turns lacks a value"),
     "a token that is none": ("token_ids", at(1, lambda v: [10**6, *v[1:]]), "a token of it is none of"),
     "a negative token": ("token_ids", at(1, lambda v: [-1, *v[1:]]), "a token of it is none of"),
     "a word beyond the text": ("words", at(1, lambda v: [*v[:-1], [0, 10**6]]), "its words leave its text"),

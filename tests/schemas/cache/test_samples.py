@@ -31,7 +31,8 @@ def test_version_2_has_ranges_for_the_prompt_s_end_and_says_which_tokens_have_ro
     old, new = columns(SAMPLES_SCHEMAS[1]), columns(SAMPLES_SCHEMA)
     added = {
         "targets": OFFSETS,
-        "turns": "list<item: struct<role: string, start: int32, end: int32>>",
+        "turns": "list<item: struct<message: int32, role: string, part: string, start: int32, end: int32>>",
+        "structure": "string",
         "token_rows": OFFSETS,
         "kept_start": "int64",
     }

@@ -19,7 +19,8 @@ from schemas.errors import CacheError
 REDO = "remove {shard} and extract again: only that shard is redone"
 TEACHER = TeacherRecord(model="m", kind="causal", num_layers=1, hidden_size=4, vocab_size=8, max_tokens=16)
 Rows = list[dict[str, Any]]
-TURN = {"role": "é", "start": 0, "end": 1}
+TURN = {"message": 0, "role": "é", "part": "content", "start": 0, "end": 1}
+STRUCTURE = '{"messages":{"1":{"role":"tool"}},"tools":[{}]}'
 
 
 BEYOND_ASCII: dict[str, Any] = {
@@ -27,6 +28,7 @@ BEYOND_ASCII: dict[str, Any] = {
     "text": "é🙂漢",
     "targets": [[0, 1], [1, 2]],
     "turns": [],
+    "structure": STRUCTURE,
     "truncated": True,
     "token_ids": [0, 7, 7, 3],
     "token_offsets": [[0, 0], [0, 1], [1, 3], [3, 3]],
@@ -42,7 +44,8 @@ NOTHING: dict[str, Any] = {
     "sample_id": "b",
     "text": "",
     "targets": [],
-    "turns": [{"role": "system", "start": 0, "end": 0}],
+    "turns": [TURN | {"role": "system", "end": 0}],
+    "structure": "",
     "truncated": False,
     "token_ids": [],
     "token_offsets": [],
@@ -59,6 +62,7 @@ THREE_WORDS: dict[str, Any] = {
     "text": "one two",
     "targets": [[0, 3], [4, 7]],
     "turns": [TURN | {"start": 0, "end": 3}, TURN | {"start": 3, "end": 3}, TURN | {"start": 4, "end": 7}],
+    "structure": "",
     "truncated": False,
     "token_ids": [1, 2, 3, 4],
     # A token before its text, one of two tokens of one character, and one that stands for nothing at the start.
@@ -122,6 +126,12 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("c", "turns", [TURN | {"start": -1}], "its turns leave its text"),
     ("c", "turns", [TURN, TURN], "its turns overlap or are out of order"),
     ("c", "turns", [TURN | {"role": ""}], "a turn of it has no role"),
+    ("c", "turns", [TURN | {"message": -1}], "a turn of it is of no message"),
+    ("c", "turns", [TURN | {"part": "thought"}], "a turn of it is none of content, reasoning, tool_calls, end"),
+    ("c", "structure", "{}", "its structure is not that of a conversation"),
+    ("c", "structure", "[" * 100_000, "its structure is not that of a conversation"),
+    ("c", "structure", '{"messages":{"1":{}},"tools":[]}', "its structure is not that of a conversation"),
+    ("c", "structure", '{"messages":{"x":{"role":"tool"}},"tools":[]}', "its structure is not that of a"),
     ("a", "token_rows", [[0, 1], [3, 5]], "its token rows leave its tokens"),
     ("a", "token_rows", [[-1, 1]], "its token rows leave its tokens"),
     ("a", "token_rows", [[2, 2]], "its token rows leave its tokens"),

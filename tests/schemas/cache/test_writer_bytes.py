@@ -71,7 +71,11 @@ def pooled_only(cache: Path, texts: list[CachedSample]) -> Path:
 
 def test_without_rows_per_token_texts_stand_alone_and_compressed(tmp_path: Path) -> None:
     texts = [
-        replace(sample, text=sample.text + "word and word again " * 1000, turns=(Turn("user", 0, 1), Turn("x", 1, 9)))
+        replace(
+            sample,
+            text=sample.text + "word and word again " * 1000,
+            turns=(Turn(0, "user", "content", 0, 1), Turn(1, "x", "end", 1, 9)),
+        )
         for sample in samples("s", [3, 5])
     ]
     path = pooled_only(tmp_path, texts)

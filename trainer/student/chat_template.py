@@ -1,0 +1,47 @@
+"""The chat template by which a student reads the conversations of a cache."""
+
+import hashlib
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from schemas.cache.conversations import ConversationsRecord
+from schemas.configs.training import StudentConfig
+from schemas.conversations.of_tokenizer import find_template, special_spellings
+from schemas.conversations.template import ChatTemplate
+from schemas.errors import ConfigError
+from trainer.alignment.student_conversation import ConversationReader
+
+OF_TEACHER = "teacher"
+
+
+def conversation_reader(
+    config: StudentConfig, tokenizer: PreTrainedTokenizerBase, cache: Path, record: ConversationsRecord | None
+) -> ConversationReader | None:
+    """None for a cache of other texts; `record` is its manifest's.
+
+    Raises ConfigError: a template for a cache without conversations, or a file that cannot be read; TokenizerError: a
+    template that renders not even a question and an answer.
+    """
+    if record is None:
+        if config.chat_template is not None or config.template_arguments:
+            raise ConfigError(
+                f"student.chat_template and student.template_arguments are for conversations, and {cache} holds none"
+            )
+        return None
+    return ConversationReader(_find(config, tokenizer, record), special_spellings(tokenizer))
+
+
+def _find(config: StudentConfig, tokenizer: PreTrainedTokenizerBase, record: ConversationsRecord) -> ChatTemplate:
+    of_teacher = config.chat_template == OF_TEACHER or (config.chat_template is None and config.tokenizer == OF_TEACHER)
+    today = record.today
+    if of_teacher:
+        plain = find_template(tokenizer, "plain", record.arguments | config.template_arguments, today)
+        return ChatTemplate(record.template, plain.special_tokens, plain.arguments, today)
+    return find_template(tokenizer, config.chat_template, config.template_arguments, today, plain=True)
+
+
+def template_hash(reader: ConversationReader) -> str:
+    """Of the template and what it is given."""
+    template = reader.template
+    return hashlib.sha256(repr((template.source, sorted(template.arguments.items()))).encode()).hexdigest()
