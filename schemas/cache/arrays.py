@@ -21,7 +21,18 @@ ROWS_AT_ONCE = 65_536
 # Names that mean something else in cache.json, in its identity or in the section `states` of a config.
 RESERVED = frozenset(
     (
-        *("annotator", "arrays", "batching", "corpus", "dtype", "encoding", "fingerprint", "format", "identity"),
+        *(
+            "annotator",
+            "arrays",
+            "batching",
+            "conversations",
+            "corpus",
+            "dtype",
+            "encoding",
+            "fingerprint",
+            "format",
+            "identity",
+        ),
         *("keep_embeddings", "provenance", "rows", "sparse", "states", "teacher", "units", "version"),
     )
 )

@@ -131,7 +131,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("c", "structure", "{}", "its structure is not that of a conversation"),
     ("c", "structure", "[" * 100_000, "its structure is not that of a conversation"),
     ("c", "structure", '{"messages":{"1":{}},"tools":[]}', "its structure is not that of a conversation"),
-    ("c", "structure", '{"messages":{"x":{"role":"tool"}},"tools":[]}', "its structure is not that of a"),
+    ("c", "structure", '{"messages":{"x":{"role":"tool"}},"tools":[]}', "its structure is not that of a conversation"),
     ("a", "token_rows", [[0, 1], [3, 5]], "its token rows leave its tokens"),
     ("a", "token_rows", [[-1, 1]], "its token rows leave its tokens"),
     ("a", "token_rows", [[2, 2]], "its token rows leave its tokens"),

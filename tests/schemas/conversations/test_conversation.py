@@ -12,12 +12,13 @@ CALL = ToolCall("weather", {"city": "Zürich", "days": [1, 2]}, "c1")
 def test_a_template_is_given_what_the_record_has_and_nothing_else() -> None:
     assert Message("user", "Hi").for_template() == {"role": "user", "content": "Hi"}
     assert Message("user").for_template() == {"role": "user", "content": ""}
-    assert Message("assistant", without_content=True).for_template() == {"role": "assistant", "content": None}
+    assert Message("assistant", without_content=True).for_template() == {"role": "assistant"}
     full = Message("assistant", "Yes", "Hm", (CALL,), "anna", "c1", "thinking")
     assert list(full.for_template().items()) == [
         ("role", "assistant"),
         ("content", "Yes"),
         ("thinking", "Hm"),
+        ("reasoning_content", "Hm"),
         (
             "tool_calls",
             [
@@ -34,10 +35,12 @@ def test_a_template_is_given_what_the_record_has_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])
-def test_reasoning_keeps_its_key_even_if_it_is_empty(key: str) -> None:
+def test_reasoning_has_its_own_key_and_those_that_templates_know_even_if_it_is_empty(key: str) -> None:
     assert Message("assistant", "a", reasoning_key=key).for_template() == {  # type: ignore[arg-type]
         "role": "assistant",
         "content": "a",
+        "thinking": "",
+        "reasoning_content": "",
         key: "",
     }
 
