@@ -56,6 +56,11 @@ class ConversationSource:
         return self.layout.fields(self._field, self.config.tools)
 
     @property
+    def nested(self) -> list[str]:
+        """Those that may hold lists and objects."""
+        return self.layout.nested(self._field, self.config.tools)
+
+    @property
     def _field(self) -> str:
         return self.config.field or self.layout.field or ""
 
@@ -79,7 +84,8 @@ class ConversationSource:
 
     def sample(self, record: Record, name: str | None, place: str, counts: ConversationCounts) -> Sample | None:
         """None if nothing of it is to be learnt, or if it is refused and may be. Raises CorpusError."""
-        conversation = self.layout.read(record, self._field, self.config.tools, place)
+        with LAYOUTS.using(self.config.layout) as layout:
+            conversation = layout.read(record, self._field, self.config.tools, place)
         try:
             shown = self.reader.show(conversation)
         except TemplateRefusal as error:
