@@ -20,7 +20,7 @@ ALLOWED = {
 }
 # The rooms of each floor, from the general to the specific: a room imports those before it.
 ROOMS = {
-    "schemas": ("storage", "texts", "conversations", "cache", "configs", "models"),
+    "schemas": ("storage", "texts", "cache", "conversations", "configs", "models"),
     "pipeline": ("corpus", "annotation", "encoding", "teacher", "request", "output", "work", "cluster"),
     "trainer": (
         "numerics", "alignment", "data", "student", "objectives", "optimisation", "evaluation", "runs", "generation",

@@ -11,12 +11,12 @@ from schemas.configs.conversations import ConversationsConfig
 from schemas.configs.extraction import ExtractionConfig
 from schemas.conversations.conversation import conversation_id
 from schemas.conversations.layout import LAYOUTS, Layout
-from schemas.conversations.of_tokenizer import find_template, special_spellings
 from schemas.conversations.parts import Markers
 from schemas.conversations.show import Reader, Shown
 from schemas.conversations.targets import TargetChoice
 from schemas.conversations.template import TemplateRefusal
 from schemas.errors import ConfigError, CorpusError
+from schemas.models.chat_template import find_template, special_spellings
 from schemas.texts.format import Record
 
 

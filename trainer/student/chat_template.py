@@ -7,9 +7,9 @@ from transformers import PreTrainedTokenizerBase
 
 from schemas.cache.conversations import ConversationsRecord
 from schemas.configs.training import StudentConfig
-from schemas.conversations.of_tokenizer import find_template, special_spellings
 from schemas.conversations.template import ChatTemplate
 from schemas.errors import ConfigError
+from schemas.models.chat_template import find_template, special_spellings
 from trainer.alignment.student_conversation import ConversationReader
 
 OF_TEACHER = "teacher"
