@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.corpus.sample import Sample
 from pipeline.request.request import make_request
-from pipeline.work.worker import Job, TeacherWorker, UnitReport, annotate_unit
+from pipeline.work.worker import AnnotatedUnit, Job, TeacherWorker, UnitReport, annotate_unit
 from schemas.cache.checksums import CHECKSUMS
 from schemas.cache.index import write_index
 from schemas.cache.recorded_folder import FILES
@@ -40,15 +41,21 @@ def extraction(output: Path, model: Path, texts: Path, **sections: Any) -> Extra
     return ExtractionConfig.model_validate(config)
 
 
-def build_cache(config: ExtractionConfig) -> Path:
+Annotate = Callable[[Job, int, list[Sample]], AnnotatedUnit]
+
+
+def build_cache(config: ExtractionConfig, annotate: Annotate = annotate_unit) -> Path:
     """Extract in this process and return the cache's folder."""
-    return extract_here(config)[0]
+    return extract_here(config, annotate=annotate)[0]
 
 
 def extract_here(
-    config: ExtractionConfig, prepare: Callable[[TeacherWorker], None] = lambda worker: None
+    config: ExtractionConfig,
+    prepare: Callable[[TeacherWorker], None] = lambda worker: None,
+    annotate: Annotate = annotate_unit,
 ) -> tuple[Path, list[UnitReport]]:
-    """Extract in this process, by a worker that `prepare` may alter: the cache's folder, and a report of every unit."""
+    """Extract in this process, by a worker that `prepare` may alter, of units that `annotate` makes: the cache's
+    folder, and a report of every unit."""
     request = make_request(config)
     cache = config.output.absolute()
     cache.mkdir(parents=True)
@@ -58,7 +65,7 @@ def extract_here(
     worker.prepare(True, request.plan.calibration)
     prepare(worker)
     units = request.plan.read_units(request.corpus)
-    reports = [worker.run(annotate_unit(job, unit.number, samples)) for unit, samples in units]
+    reports = [worker.run(annotate(job, unit.number, samples)) for unit, samples in units]
     write_index(cache, request.manifest)
     return cache, reports
 

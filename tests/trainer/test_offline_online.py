@@ -10,10 +10,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pipeline.work.worker import annotate_unit
 from schemas.cache.reader import Cache
 from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses.registry import LOSSES
 from schemas.models.teacher_head import TeacherHead, load_teacher_head
+from tests import several_targets
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.live import POSITIONS, assert_equal, build, live_teacher, loss_and_gradients, setting
@@ -54,15 +56,15 @@ ONE_TOKENIZER = ("kd", "fdd")
 BY_LOGITS = ("kd", "sra, span-KD alone", "alm", "uld", "multilevel_ot", "mined")
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+@pytest.fixture(scope="module", params=[annotate_unit, several_targets.annotate], ids=["one target", "several"])
+def cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """Texts of a prompt and a response, and texts with several targets."""
     folder = tmp_path_factory.mktemp("parity")
     tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
     tiny_tokenizer(folder / "other", "bytelevel", vocab=320)
     corpus = write_corpus(folder / "corpus.jsonl")
-    return Cache(
-        build_cache(extraction(folder / "cache", folder / "teacher", corpus, teacher={"keep_embeddings": True}))
-    )
+    config = extraction(folder / "cache", folder / "teacher", corpus, teacher={"keep_embeddings": True})
+    return Cache(build_cache(config, request.param))
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,7 @@ def test_cached_logits_are_the_teachers(cache: Cache, teacher: Any) -> None:
         length = min(len(ends), 64)
         with_eos = min(length + (not sample.truncated), 64)  # the end of sequence is predicted by the last text token
         for place in range(1, with_eos):
-            if place == length or ends[place] > sample.targets[0, 0]:
+            if place == length or any(start < ends[place] <= stop for start, stop in sample.targets.tolist()):
                 target = (logits[place - 1].double() / 2).log_softmax(-1)
                 guess = (states[StudentLogits()][row, place - 1].double() / 2).log_softmax(-1)
                 total += 4 * float((target.exp() * (target - guess)).sum().detach())

@@ -14,6 +14,7 @@ from schemas.cache.reader import Cache
 from schemas.cache.token_rows import row_positions
 from schemas.configs.losses.base import WeightedLoss
 from schemas.errors import RunError
+from tests import several_targets
 from tests.caches import build_cache, extraction
 from tests.encoded import encode_cache
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
@@ -38,7 +39,7 @@ NARROW: dict[str, list[dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cache]:
-    """Of one teacher: all rows, rows of targets, and both with their hidden states in fp8."""
+    """Of one teacher: all rows, rows of targets, and both with their hidden states in fp8, or with several targets."""
     folder = tmp_path_factory.mktemp("rows")
     tiny_llama(folder / "teacher", tiny_tokenizer(folder / "teacher", "bpe"))
     tiny_tokenizer(folder / "other", "bytelevel", vocab=320)
@@ -51,6 +52,8 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cache]:
         raw = build_cache(extraction(folder / rows, folder / "teacher", corpus, **given))
         found[rows] = Cache(raw)
         found[f"{rows}, fp8"] = Cache(encode_cache(raw, folder / f"{rows}-fp8", "fp8"))
+        several = extraction(folder / f"{rows}-several", folder / "teacher", corpus, **given)
+        found[f"{rows}, several"] = Cache(build_cache(several, several_targets.annotate))
     return found
 
 
@@ -100,12 +103,12 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("encoding", ["", ", fp8"])
+@pytest.mark.parametrize("of", ["", ", fp8", ", several"])
 @pytest.mark.parametrize(("name", "cross"), SETTINGS)
 def test_what_is_learnt_is_that_of_all_rows(
-    caches: dict[str, Cache], monkeypatch: pytest.MonkeyPatch, name: str, cross: bool, encoding: str
+    caches: dict[str, Cache], monkeypatch: pytest.MonkeyPatch, name: str, cross: bool, of: str
 ) -> None:
-    part = caches[f"targets{encoding}"]
+    part = caches[f"targets{of}"]
     if (otherwise := reads_everywhere(name)) is not None and name not in NARROW:
         with pytest.raises(RunError, match=re.escape(otherwise)):
             setting(part, OBJECTIVES[name], cross, POSITIONS)
@@ -116,7 +119,7 @@ def test_what_is_learnt_is_that_of_all_rows(
         found = inner(states, *arguments)
         return spoilt(found, part) if states.array[0] == "hidden" and len(states.place_N) < whole_rows else found
 
-    wanted = measure(caches[f"all{encoding}"], name, cross)
+    wanted = measure(caches[f"all{of}"], name, cross)
     whole_rows = sum(len(part.sample(position).token_ids) for position in POSITIONS)
     monkeypatch.setattr(EncodedStates, "decode", decode)
     found = measure(part, name, cross)
