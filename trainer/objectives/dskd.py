@@ -20,6 +20,7 @@ like the student's logits, the gradient of t2s_kd.
 
 Decisions where the paper is silent:
 - N divides by the standard deviation over a sample's predicting positions; see `over_deviation`.
+- Positions that predict any of several targets are one set: attention learns which of the other text's each stands for.
 - A sample with targets on one side alone has nothing to link them to, and adds nothing.
 - The student's head is its unembedding with what it does to logits: a bias, a scale, a soft-cap.
 - An end of sequence that the teacher was not fed is a target on the student's side alone: extract with append_eos.

@@ -8,6 +8,7 @@ cosines of the final layer need states.
 Decisions where the paper is silent:
 - A span without any mass (underflow, `ignore_first`) is pooled as a plain mean, and its span weight is 0; at mass
   exponent 0 all spans weigh the same, those without mass too. A sample of which no span has mass adds nothing.
+- Spans of several targets, the turns of a conversation, are one set: their masses sum to 1 together, all pairs count.
 - Student span logits are pooled from the logits that the student's forward pass has made. The head is linear and a
   span's shares sum to 1, so they are W_U C^S exactly. Of a student that soft-caps its logits they would be something
   else, so span-KD refuses it.

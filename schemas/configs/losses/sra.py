@@ -41,7 +41,7 @@ class SRAConfig(WeightedLoss):
     ignore_first: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """How many leading tokens get no mass on either side: attention sinks sit there."""
     max_spans: Annotated[int, Field(ge=2, le=1_000_000)] = 1024
-    """More spans than this are merged uniformly."""
+    """More spans than this are merged uniformly, each target's among themselves."""
     span_kd_reduction: Literal["sum", "mean"] = "sum"
     """L_span-KD sums a sample's spans (reference: sonho4ng/SRAv4 @ d74a664, llm_train.py) or averages them."""
     mass_floor: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -15,8 +15,8 @@ class ULDConfig(WeightedLoss):
     temperature: Temperature = 1.0
     """tau of both distributions."""
     pairs: Literal["order", "span"] = "order"
-    """Compare the k-th prediction of one side with the k-th of the other (the paper), or those at the ends of aligned
-    spans, which follow the same text."""
+    """Compare the k-th prediction of one side with the k-th of the other (the paper), target by target, or those at the
+    ends of aligned spans, which follow the same text."""
     normalise: Literal["token", "sample"] = "token"
     """A mean over the student's tokens (the paper's sum, as ce), or of sample means (reference:
     Nicolas-BZRD/llm-recipes @ ab6e798, distillation_model.py)."""

@@ -1,6 +1,8 @@
 """A loss is found by its config: in the module of its name, or in the one that the config names."""
 
+import re
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from schemas.configs.losses.base import WeightedLoss
 from schemas.configs.losses.registry import LOSSES
 from schemas.errors import ConfigError
+from trainer.alignment import spans
 from trainer.objectives.loss import Loss
 from trainer.objectives.registry import find_loss
 
@@ -45,3 +48,9 @@ def test_a_module_that_is_not_there_is_named() -> None:
         ConfigError, match=r"^cannot load the loss 'elsewhere' of a_module_.*: ModuleNotFoundError: No mod"
     ):
         find_loss(Elsewhere)
+
+
+def test_it_is_written_down_what_every_loss_does_with_several_targets() -> None:
+    readme = Path(spans.__file__).with_name("README.md").read_text(encoding="utf-8")
+    table = " ".join(line.split("|")[1] for line in readme.splitlines() if line.startswith("| "))
+    assert set(LOSSES) <= set(re.findall(r"\w+", table))
