@@ -43,6 +43,8 @@ class Message:
     """The key of the record that holds the reasoning, even if it is empty; None if it has none."""
     without_content: bool = False
     """Returns whether the content is null rather than an empty string."""
+    learnt: bool = True
+    """False for an assistant's message that is not to be learnt."""
 
     def for_template(self) -> dict[str, Any]:
         """A new dict with the keys that a chat template looks at, in one order; what the record lacks is absent.
@@ -69,8 +71,10 @@ class Conversation:
 
 def conversation_id(conversation: Conversation) -> str:
     """32 hexadecimal digits that follow from the content alone: equal from every layout, file format and template."""
+    unlearnt = [number for number, message in enumerate(conversation.messages) if not message.learnt]
     content = {
         "messages": [message.for_template() for message in conversation.messages],
         "tools": list(conversation.tools),
+        **({"unlearnt": unlearnt} if unlearnt else {}),
     }
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:ID_DIGITS]

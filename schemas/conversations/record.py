@@ -154,7 +154,7 @@ class MessageRecord(_Record):
     tool_call_id: Text | None = None
     """Of the call that a tool answers."""
     weight: Annotated[float | None, BeforeValidator(_number)] = None
-    """Of an assistant's message, 1 alone: every target counts alike. Of other messages, ignored."""
+    """0 keeps an assistant's message from being learnt, 1 does not. Of other messages, ignored."""
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> "MessageRecord":
@@ -162,10 +162,8 @@ class MessageRecord(_Record):
         if len(thoughts) > 1:
             raise ValueError(f"has both {' and '.join(map(quoted, thoughts))}; keep one")
         if self.role == "assistant":
-            if self.weight not in (None, 1):
-                raise ValueError(
-                    f"has the weight {self.weight:g}, but every target counts alike; take the weight out, or the record"
-                )
+            if self.weight not in (None, 0, 1):
+                raise ValueError(f"has the weight {self.weight:g}; an answer is learnt (1) or not (0)")
             return self
         for key in (*thoughts, "tool_calls"):
             if getattr(self, key):
@@ -186,6 +184,7 @@ class MessageRecord(_Record):
             self.tool_call_id or None,
             reasoning_key,
             self.content is None and bool(calls),
+            self.role != "assistant" or self.weight != 0,
         )
 
 

@@ -50,7 +50,8 @@ class Reader:
             raise TemplateRefusal("the chat template does not treat its contents as texts, so they cannot be followed")
         parts = Parts(rendered, [_source(message) for message in messages], speech, self.markers)
         assistants = [number for number, message in enumerate(messages) if message.role == "assistant"]
-        learnt = assistants[-1:] if self.choice.targets == "last" else assistants
+        last = assistants[-1:] if self.choice.targets == "last" else assistants
+        learnt = [number for number in last if messages[number].learnt]
         shown = [parts.of(number) for number in range(len(messages))]
         fates = find_fates(messages, shown, parts)
         self._require_located(learnt, fates)

@@ -140,8 +140,8 @@ SPEAKERS = (
             " has 'images', a list, which cannot be read; take it out of the records",
         ),
         (
-            {"from": "gpt", "value": "x", "weight": 0.0},
-            " has the weight 0, but every target counts alike; take the weight out, or the record",
+            {"from": "gpt", "value": "x", "weight": 0.5},
+            " has the weight 0.5; an answer is learnt (1) or not (0)",
         ),
         ({"from": "function_call", "value": "f(1)"}, ": 'value': not JSON: Expecting value: line 1 column 1 (char 0)"),
         ({"from": "function_call", "value": "1"}, ": tool call 1 is a number, not an object"),

@@ -57,6 +57,7 @@ READ: list[tuple[dict[str, Any], Message]] = [
     ({"role": "tool", "content": "21", "tool_call_id": "1", "name": ""}, Message("tool", "21", tool_call_id="1")),
     ({"role": "assistant", "content": "a", "weight": 1.0, "model": "m", "tokens": 3}, Message("assistant", "a")),
     ({"role": "user", "content": "q", "weight": 0, "toxic": False}, Message("user", "q")),
+    ({"role": "assistant", "content": "a", "weight": 0}, Message("assistant", "a", learnt=False)),
 ]
 
 
@@ -129,8 +130,8 @@ AGAINST_ITS_ROLE: list[tuple[dict[str, Any], str]] = [
     ),
     ({"role": "assistant", "reasoning": "a", "thinking": "b"}, " has both 'reasoning' and 'thinking'; keep one"),
     (
-        {"role": "assistant", "content": "x", "weight": 0},
-        " has the weight 0, but every target counts alike; take the weight out, or the record",
+        {"role": "assistant", "content": "x", "weight": 0.5},
+        " has the weight 0.5; an answer is learnt (1) or not (0)",
     ),
     ({"role": "assistant", "content": "x", "weight": True}, ": 'weight' is a boolean, not a number"),
 ]

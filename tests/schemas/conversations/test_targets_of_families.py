@@ -56,3 +56,14 @@ def test_targets_are_those_made_by_hand(family: Family, case: Case) -> None:
         assert turns == [(turn.message, turn.role, turn.part, turn.start, turn.end) for turn in wanted.turns], choice
         last = max(turn.message for turn in found.turns)
         assert {part for part in found.dropped if part[0] <= last} == wanted.dropped, choice
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_an_answer_of_weight_0_is_shown_and_not_learnt(family: Family) -> None:
+    turns = [("user", "one?"), ("assistant", "first"), ("user", "two?"), ("assistant", "second")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    unlearnt = [message | ({"weight": 0} if number == 1 else {}) for number, message in enumerate(messages)]
+    every = show(family, Case("weights", "all", {"messages": messages}), Choice())
+    one = show(family, Case("weights", "one", {"messages": unlearnt}), Choice())
+    assert isinstance(every, Shown) and isinstance(one, Shown)
+    assert one.text == every.text and one.targets == every.targets[1:] and one.turns == every.turns
