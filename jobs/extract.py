@@ -2,17 +2,23 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 from rich.table import Table
 
+from jobs.report.conversations import describe_losses
 from pipeline.corpus.outside import require_outside
 from schemas.cache.manifest import read_manifest
 from schemas.cache.teacher import TeacherRecord
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import load_config
 from schemas.console import make_console, say
+from schemas.shown import percent
 from schemas.texts.files import find_files
+
+if TYPE_CHECKING:
+    from pipeline.corpus.plan import Plan
 
 
 def run_extraction(path: Path, overrides: Sequence[str]) -> None:
@@ -29,8 +35,13 @@ def run_extraction(path: Path, overrides: Sequence[str]) -> None:
         say(f"{result.cache}: every shard was there already; what was missing beside them is written")
     tokens = f"{result.tokens:,} tokens, " if result.tokens else ""  # none where only sentence embeddings are kept
     held = f"{result.samples:,} samples, {tokens}{decimal(result.bytes)} in {result.units} shards"
-    left_out = f"left out: {result.empty:,} empty, {result.overlong:,} overlong; cut: {result.truncated:,}"
-    say(f"{held}; {left_out}")
+    refused = f"{result.conversations.refused:,} refused, " if result.conversations else ""
+    say(f"{held}; left out: {result.empty:,} empty, {refused}{result.overlong:,} overlong; cut: {result.truncated:,}")
+    if result.conversations is not None and result.learnt is not None:
+        learnt, share = result.learnt, percent(result.learnt.tokens / max(1, result.tokens))
+        say(f"conversations: {learnt.turns:,} turns, {learnt.targets:,} targets of {learnt.tokens:,} tokens ({share})")
+    for name, said in describe_losses(result.conversations).items():
+        say(f"{name}: {said}")
     if result.begin_twice:
         say(_begin_twice(result.begin_twice))
     if result.new_units:
@@ -55,9 +66,9 @@ def show_plan(path: Path, overrides: Sequence[str]) -> None:
         "teacher": f"{manifest.teacher.model} ({manifest.teacher.kind}), {manifest.teacher.num_layers} layers",
         "arrays": arrays,
         "annotator": manifest.annotator,
-        "samples": f"{plan.samples:,} ({plan.corpus.empty:,} empty left out)",
+        **_samples(plan),
         "units": f"{len(plan.units):,} of about {request.config.batching.unit_tokens:,} tokens",
-        "tokens": f"about {plan.tokens:,}",
+        "tokens": f"about {plan.tokens:,}" + (_targets(plan) if plan.conversations else ""),
         "on disk": f"about {decimal(request.predict_bytes())}{_beside(manifest.teacher)}",
         "fingerprint": manifest.fingerprint,
     }
@@ -66,6 +77,19 @@ def show_plan(path: Path, overrides: Sequence[str]) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     make_console().print(table)
+
+
+def _samples(plan: "Plan") -> dict[str, str]:
+    counts = plan.conversations
+    if counts is None:
+        return {"samples": f"{plan.samples:,} ({plan.corpus.empty:,} empty left out)"}
+    said = f"{plan.samples:,} with {counts.turns:,} turns and {counts.targets:,} targets"
+    left_out = f"left out: {plan.corpus.empty:,} empty, {counts.refused:,} refused"
+    return {"conversations": f"{said}; {left_out}"} | describe_losses(counts)
+
+
+def _targets(plan: "Plan") -> str:
+    return f"; targets: about {plan.target_tokens:,} ({percent(plan.learnt)})"
 
 
 def _begin_twice(samples: int) -> str:

@@ -4,8 +4,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.corpus.conversations import ConversationCounts
 from pipeline.request.request import Request
 from pipeline.work.worker import UnitReport
+from schemas.cache.learnt import LearntRecord, sum_learnt
 from schemas.cache.seen_shard import SeenShard
 from schemas.errors import CorpusError
 
@@ -22,6 +24,8 @@ class ExtractionResult:
     truncated: int
     overlong: int
     empty: int
+    learnt: LearntRecord | None  # None if a shard of an earlier version does not say
+    conversations: ConversationCounts | None  # what became of those of the corpus; None of other texts
     begin_twice: int  # that spell out the token which the tokenizer puts before every text
     left_out: tuple[tuple[Path, str], ...]  # files of the corpus that give no record, and why
     already_done: bool  # the cache was complete before
@@ -55,6 +59,8 @@ def make_result(
         truncated=sum(shard.truncated for shard in shards),
         overlong=sum(shard.overlong for shard in shards),
         empty=request.plan.corpus.empty,
+        learnt=sum_learnt([shard.learnt for shard in shards]),
+        conversations=request.plan.conversations,
         begin_twice=request.plan.begin_twice,
         left_out=request.left_out,
         already_done=already_done,

@@ -27,8 +27,14 @@ class ConversationCounts:
     turns: int = 0  # messages that are shown
     targets: int = 0  # assistants' messages that are learnt, or parts of them
     refused: int = 0  # conversations
+    first_refusal: str = ""  # where, and why
     dropped: Counter[str] = field(default_factory=Counter)  # parts of messages that the template does not show
     rewritten: Counter[str] = field(default_factory=Counter)  # and that it shows otherwise
+
+    def refuse(self, place: str, error: TemplateRefusal) -> None:
+        """Count one that is refused."""
+        self.refused += 1
+        self.first_refusal = self.first_refusal or f"{place}: {error}"
 
     def add(self, shown: Shown) -> None:
         """Count one conversation."""
@@ -90,7 +96,7 @@ class ConversationSource:
             shown = self.reader.show(conversation)
         except TemplateRefusal as error:
             if self.config.refused == "skip":
-                counts.refused += 1
+                counts.refuse(place, error)
                 return None
             raise CorpusError(f"{place}: {error}; `conversations.refused: skip` leaves such records out") from error
         if not shown.targets:

@@ -64,6 +64,7 @@ class Plan:
     spell_special: bool = False  # whether any sample spells out a special token
     without_records: tuple[Path, ...] = ()  # files, up to `corpus.limit`
     kept: float = 1.0  # share of the tokens that have rows of hidden states, as measured
+    learnt: float = 1.0  # share of the tokens that belong to a target, as measured
     calibration: tuple[Sample, ...] = ()  # what codecs are calibrated on
     conversations: ConversationCounts | None = None  # of a corpus of conversations
 
@@ -76,6 +77,11 @@ class Plan:
     def tokens(self) -> int:
         """Estimated teacher tokens."""
         return sum(unit.tokens for unit in self.units)
+
+    @property
+    def target_tokens(self) -> int:
+        """Estimated tokens that belong to a target."""
+        return round(self.tokens * self.learnt)
 
     @property
     def text_bytes(self) -> int:
@@ -125,7 +131,7 @@ def make_plan(
     samples = (sample for _, sample in corpus.read(without_records, counts))
     head = list(_head(samples))
     limit = max_tokens if max_tokens is not None else 1 << 62
-    bytes_measured, tokens_measured, kept = _measure(corpus, head, tokenizer, rows, limit)
+    measured = _measure(corpus, head, tokenizer, rows, limit)
     ids, whole, calibration = UniqueIds(), hashlib.sha256(), CalibrationSamples(calibration_tokens)
     units: list[Unit] = []
     special, begin_twice, spell_special = SpecialTokens(tokenizer), 0, False
@@ -142,7 +148,7 @@ def make_plan(
         content, size = _hash_sample(sample)
         begin_twice += special.begin(sample.text) and not sample.is_conversation
         spell_special = spell_special or special.are_in(sample.text)
-        length = -(-size * tokens_measured // bytes_measured)
+        length = -(-size * measured.tokens // measured.bytes)
         estimate = min(limit, length)
         if num_samples > first and tokens + estimate > batching.unit_tokens:
             close()
@@ -155,14 +161,17 @@ def make_plan(
         num_samples, text_bytes, tokens = num_samples + 1, text_bytes + size, tokens + estimate
     close()
     ids.check(corpus)
-    record = CorpusRecord(samples=num_samples, empty=num_empty, sha256=whole.hexdigest())
+    record = CorpusRecord(
+        samples=num_samples, empty=num_empty - counts.refused, refused=counts.refused, sha256=whole.hexdigest()
+    )
     return Plan(
         tuple(units),
         record,
         begin_twice,
         spell_special,
         tuple(without_records),
-        kept,
+        measured.kept,
+        measured.learnt,
         calibration.samples,
         None if corpus.conversations is None else counts,
     )
@@ -210,19 +219,29 @@ def _head(samples: Iterator[Sample | None]) -> Iterator[Sample | None]:
             return
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What the first samples came to; shares are of their tokens, cut at the longest length."""
+
+    bytes: int
+    tokens: int
+    kept: float
+    learnt: float
+
+
 def _measure(
     corpus: Corpus, head: list[Sample | None], tokenizer: PreTrainedTokenizerBase, rows: str, limit: int
-) -> tuple[int, int, float]:
-    """Bytes and tokens of the first samples, and the share of these tokens, cut at `limit`, that are kept."""
+) -> _Measured:
     samples = [sample for sample in head if sample is not None]
     texts = [sample.text for sample in samples]
     if not texts:
         raise CorpusError(_nothing(corpus) if head else f"the corpus holds no records: {_names(corpus)}")
     encoded = run_tokenizer(tokenizer, texts, add_special_tokens=corpus.conversations is None)
-    tokens, kept = max(1, sum(map(len, encoded["input_ids"]))), 1.0
-    if rows == "targets" and encoded.encodings is not None:
-        kept = _share_kept(samples, encoded.encodings, limit)
-    return sum(len(text.encode()) for text in texts), tokens, kept
+    kept = learnt = 1.0
+    if encoded.encodings is not None:
+        kept, learnt = _shares(samples, encoded.encodings, limit)
+    size, tokens = sum(len(text.encode()) for text in texts), max(1, sum(map(len, encoded["input_ids"])))
+    return _Measured(size, tokens, kept if rows == "targets" else 1.0, learnt)
 
 
 def _nothing(corpus: Corpus) -> str:
@@ -235,15 +254,17 @@ def _names(corpus: Corpus) -> str:
     return ", ".join(map(str, corpus.files))
 
 
-def _share_kept(samples: Sequence[Sample], encodings: Sequence[Encoding], limit: int) -> float:
-    """What targets need of the tokens of samples that are cut at `limit`; one that loses its targets is left out."""
-    kept = tokens = 0
+def _shares(samples: Sequence[Sample], encodings: Sequence[Encoding], limit: int) -> tuple[float, float]:
+    """What targets need of the tokens of samples that are cut at `limit`, and what of the tokens belongs to them. A
+    sample that loses its targets is left out."""
+    kept = learnt = tokens = 0
     for sample, encoding in zip(samples, encodings, strict=True):
         targets = np.array(sample.targets, np.int32).reshape(-1, 2)
         offsets = np.array(encoding.offsets[:limit], np.int32).reshape(-1, 2)
-        if ends_inside(offsets[:, 1], targets).any():
+        if count := int(ends_inside(offsets[:, 1], targets).sum()):
             kept, tokens = kept + count_rows(target_rows(offsets, targets)), tokens + len(offsets)
-    return kept / tokens if tokens else 1.0
+            learnt += count
+    return (kept / tokens, learnt / tokens) if tokens else (1.0, 1.0)
 
 
 def _hash_sample(sample: Sample) -> tuple[bytes, int]:

@@ -145,7 +145,8 @@ def _alterations(cache: Path, found: CacheManifest, wanted: CacheManifest, seale
 
 def _without_information(manifest: CacheManifest) -> dict[str, Any]:
     return manifest.model_dump(
-        mode="json", exclude={"identity": True, "provenance": True, "teacher": {"model"}, "corpus": {"empty"}}
+        mode="json",
+        exclude={"identity": True, "provenance": True, "teacher": {"model"}, "corpus": {"empty", "refused"}},
     )
 
 

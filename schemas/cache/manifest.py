@@ -30,7 +30,15 @@ class CorpusRecord(Strict):
     """Counts of what was read, and of what was left out of it before tokenizing."""
 
     samples: Annotated[int, Field(ge=1, description="Samples in the plan.")]
-    empty: Annotated[int, Field(ge=0, description="Records left out because their text or response was blank.")]
+    empty: Annotated[
+        int,
+        Field(
+            ge=0, description="Records left out because their text or response was blank, or nothing of it is learnt."
+        ),
+    ]
+    refused: Annotated[
+        int, Field(ge=0, description="Conversations left out because the chat template refuses them.")
+    ] = 0
     sha256: Annotated[str, Field(description="Hash over ids, prompts and responses, in order.")]
 
 
@@ -130,6 +138,8 @@ class CacheManifest(_WithRecords):
             unused["rows"] = True
         if self.conversations is None:
             unused["conversations"] = True
+        if not self.corpus.refused:
+            unused["corpus"] = {"refused"}
         if self.teacher.embedding is None:
             unused["teacher"] = {"embedding"}
         return self.model_dump_json(indent=1, exclude=unused) + "\n"

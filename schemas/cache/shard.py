@@ -9,6 +9,7 @@ from pydantic import Field
 
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.encoding_cost import EncodingCost
+from schemas.cache.learnt import LearntRecord
 from schemas.cache.manifest import SHARDS, CacheManifest
 from schemas.cache.states import array_files
 from schemas.errors import CacheError
@@ -34,6 +35,7 @@ class ShardRecord(Strict):
     kept: Annotated[int | None, Field(ge=0, description="Tokens that have rows of hidden states; null: every one.")] = (
         None
     )
+    learnt: Annotated[LearntRecord | None, Field(description="What there is to learn; null in earlier shards.")] = None
     truncated: Annotated[int, Field(ge=0, description="Samples cut to the longest length.")]
     overlong: Annotated[int, Field(ge=0, description="Samples left out because they were too long.")]
     codecs: Annotated[str | None, Field(description="SHA-256 of codecs/files.json, if its rows are encoded by it.")] = (

@@ -16,6 +16,7 @@ from schemas.cache.arrays import ArrayRecord, keeps_tokens
 from schemas.cache.codec_files import codecs_sha256
 from schemas.cache.encoding_cost import EncodingCost
 from schemas.cache.halved import HalvedBatch, write_halved
+from schemas.cache.learnt import count_learnt
 from schemas.cache.manifest import MANIFEST, CacheManifest
 from schemas.cache.samples import SAMPLES_SCHEMA, CachedSample, Offsets, Turns
 from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord, check_named, read_shard, shard_path
@@ -70,6 +71,7 @@ def write_shard(
             samples=len(samples),
             tokens=tokens,
             kept=sum(count_rows(sample.token_rows) for sample in samples),
+            learnt=count_learnt(samples),
             truncated=sum(sample.truncated for sample in samples),
             overlong=overlong,
             codecs=codecs_sha256(cache),

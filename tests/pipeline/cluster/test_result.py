@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.cluster.result import make_result
 from pipeline.work.worker import UnitReport
+from schemas.cache.learnt import LearntRecord
 from schemas.cache.seen_shard import SeenShard
 from schemas.cache.shard import ShardRecord
 from schemas.errors import CorpusError
@@ -32,7 +33,7 @@ REQUEST = cast(
     Any,
     SimpleNamespace(
         config=SimpleNamespace(teacher=SimpleNamespace(max_tokens=8)),
-        plan=SimpleNamespace(corpus=SimpleNamespace(empty=5), begin_twice=2),
+        plan=SimpleNamespace(corpus=SimpleNamespace(empty=5), begin_twice=2, conversations=None),
         left_out=((Path("a.csv"), "holds no record"),),
     ),
 )
@@ -46,6 +47,17 @@ def test_counts_are_of_the_whole_cache_and_speed_of_this_call() -> None:
     assert found.bytes == 3 * 100 + 7 * 55 and not found.already_done
     # From the end of the first batch, whose 10 tokens do not count, to the end of the last.
     assert found.tokens_per_second == (30 - 10) / 4
+
+
+def test_what_is_learnt_is_summed_unless_a_shard_of_before_does_not_say() -> None:
+    each = [LearntRecord(turns=4, targets=2, tokens=9), LearntRecord(turns=0, targets=3, tokens=5)]
+    known = {
+        unit: SeenShard.of(shard(unit, 3, 30).model_copy(update={"learnt": found}), "0")
+        for unit, found in enumerate(each)
+    }
+    found = make_result(REQUEST, Path("c"), known, {}, started=0.0)
+    assert found.learnt == LearntRecord(turns=4, targets=5, tokens=14)
+    assert make_result(REQUEST, Path("c"), known | {2: SHARDS[2]}, {}, started=0.0).learnt is None
 
 
 def test_a_cache_that_was_complete_is_said_to_be() -> None:
