@@ -1,41 +1,14 @@
 """Fifty conversations in ten families of templates: text, targets, turns and what is dropped, by hand and by code."""
 
-from typing import Any
-
 import pytest
 
-from schemas.conversations.layout import LAYOUTS
-from schemas.conversations.parts import Markers
-from schemas.conversations.show import Reader, Shown
-from schemas.conversations.targets import TargetChoice
-from schemas.conversations.template import ChatTemplate, TemplateRefusal
+from schemas.conversations.show import Shown
+from schemas.conversations.template import TemplateRefusal
 from tests.schemas.conversations.cases import CASES
 from tests.schemas.conversations.families import FAMILIES, Family
 from tests.schemas.conversations.record import Case
+from tests.schemas.conversations.shown import said, show
 from tests.schemas.conversations.truth import CHOICES, Choice, Refused, Truth, truth
-
-
-def said(case: Case) -> dict[str, Any]:
-    """The record, in which a null content that no tool calls stand for is an empty one."""
-    silent = [m.get("content", "") is None and not m.get("tool_calls") for m in case.record["messages"]]
-    messages = zip(case.record["messages"], silent, strict=True)
-    return case.record | {"messages": [message | ({"content": ""} if empty else {}) for message, empty in messages]}
-
-
-def reader(family: Family, choice: Choice) -> Reader:
-    named = {"bos_token": family.bos or "", "eos_token": family.eos}
-    template = ChatTemplate(family.template, named, family.arguments)
-    chosen = TargetChoice(choice.targets, choice.reasoning, choice.tool_calls)
-    return Reader(template, Markers.of(template, family.special), chosen)
-
-
-def show(family: Family, case: Case, choice: Choice) -> Shown | TemplateRefusal:
-    tools = "tools" if "tools" in case.record else None
-    conversation = LAYOUTS.find("messages").read(case.record, "messages", tools, "r")
-    try:
-        return reader(family, choice).show(conversation)
-    except TemplateRefusal as error:
-        return error
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind}-{case.name}")
