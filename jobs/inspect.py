@@ -1,5 +1,6 @@
 """`stillroom inspect`: what a cache holds, and one sample with its spans marked in the text."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,13 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from jobs.report.costs import costs_table
-from jobs.report.marks import mark
+from jobs.report.marks import Marks, learnt_characters, mark
+from jobs.report.templates import describe_template
+from jobs.report.turns import turn_of, turns_table
 from schemas.cache.codec import CODECS
 from schemas.cache.codec_files import CODEC_FOLDER
+from schemas.cache.conversations import ConversationsRecord
+from schemas.cache.learnt import LearntRecord, sum_learnt
 from schemas.cache.manifest import INDEX, TEACHER
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
@@ -45,6 +50,7 @@ def _summary(cache: Cache, records: list[ShardRecord]) -> Table:
     tokens = int(cache.tokens.sum())
     rate = f"{shards / tokens:,.0f} bytes per token" if tokens else f"{shards / len(cache):,.0f} bytes per sample"
     head = teacher.head
+    refused = f"{manifest.corpus.refused} refused, " if manifest.conversations else ""
     rows = {
         "cache": f"{manifest.format} {manifest.version}, fingerprint {manifest.fingerprint[:16]}",
         "teacher": f"{teacher.model} ({teacher.kind}), {teacher.num_layers} layers x {teacher.hidden_size}, "
@@ -54,8 +60,9 @@ def _summary(cache: Cache, records: list[ShardRecord]) -> Table:
         else f"{head.dtype}, scale {head.scale:g}, "
         + (f"soft-cap {head.softcap:g}" if head.softcap else "no soft-cap"),
         "annotator": manifest.annotator,
-        "samples": f"{len(cache):,} in {manifest.units} shards; left out: {manifest.corpus.empty} empty, "
+        "samples": f"{len(cache):,} in {manifest.units} shards; left out: {manifest.corpus.empty} empty, {refused}"
         f"{sum(record.overlong for record in records)} overlong; cut: {sum(record.truncated for record in records)}",
+        **_conversations(manifest.conversations, sum_learnt([record.learnt for record in records])),
         "tokens": _tokens(cache, records) if tokens else "none are kept",
         "size": f"{decimal(shards)} in shards ({rate}), {decimal(kept)} beside",
     }
@@ -64,6 +71,23 @@ def _summary(cache: Cache, records: list[ShardRecord]) -> Table:
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _conversations(record: ConversationsRecord | None, learnt: LearntRecord | None) -> dict[str, str]:
+    if record is None:
+        return {}
+    counts = "" if learnt is None else f"{learnt.turns:,} turns, "
+    fields = {name: getattr(record, name) for name in ("field", "tools", "system", "date")}
+    given = "".join(f", {name} {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items() if value)
+    parts = {"reasoning": record.reasoning, "tool calls": record.tool_calls}
+    chosen = ", ".join(f"{name} {'learnt' if learns else 'not learnt'}" for name, learns in parts.items())
+    found = "" if learnt is None else f"; {learnt.targets:,} of {learnt.tokens:,} tokens"
+    answers = "all answers" if record.targets == "all" else "the last answer of each"
+    return {
+        "conversations": f"{counts}layout {record.layout}{given}",
+        "template": describe_template(record.template, record.arguments),
+        "targets": f"{answers}, {chosen}{found}",
+    }
 
 
 def _tokens(cache: Cache, records: list[ShardRecord]) -> str:
@@ -87,21 +111,28 @@ def _arrays(cache: Cache, records: list[ShardRecord]) -> Table:
 
 
 def _show_sample(console: Console, sample: CachedSample) -> None:
+    learnt, marks = learnt_characters(len(sample.text), sample.targets), _phrase_marks(sample)
+    messages = len({turn.message for turn in sample.turns})
+    turns = f"{messages} turns, {len(sample.targets)} targets, " if sample.turns else ""
     console.print(
-        f"\nsample {sample.id}: {len(sample.text):,} characters, {len(sample.token_ids):,} tokens, "
+        f"\nsample {sample.id}: {len(sample.text):,} characters, {len(sample.token_ids):,} tokens, {turns}"
         f"{len(sample.words)} words, "
         f"{len(sample.noun_phrases)} noun and {len(sample.verb_phrases)} verb phrases; shown: [noun phrase], "
         "{verb phrase}, what is not learnt dim",
         soft_wrap=True,
     )
-    console.print(mark(sample, _phrase_marks(sample)))
+    if sample.turns:
+        turns_C = turn_of(len(sample.text), sample.turns)
+        console.print(turns_table(sample.text, sample.turns, turns_C, learnt, marks))
+    else:
+        console.print(mark(sample.text, learnt, marks))
 
 
-def _phrase_marks(sample: CachedSample) -> dict[int, str]:
+def _phrase_marks(sample: CachedSample) -> Marks:
     opens: dict[int, str] = {}
     closes: dict[int, str] = {}
     for spans, left, right in ((sample.noun_phrases, "[", "]"), (sample.verb_phrases, "{", "}")):
         for start, end in np.asarray(spans).tolist():
             opens[start] = opens.get(start, "") + left
             closes[end] = right + closes.get(end, "")
-    return {place: closes.get(place, "") + opens.get(place, "") for place in opens.keys() | closes.keys()}
+    return {place: (closes.get(place, ""), opens.get(place, "")) for place in opens.keys() | closes.keys()}

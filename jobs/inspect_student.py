@@ -5,12 +5,15 @@ Over at most 1,000 samples, the same ones every time; costs a few seconds, most 
 
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedTokenizerBase
 
 from jobs.presets import PRESETS
-from jobs.report.marks import mark
+from jobs.report.marks import Marks, learnt_characters, mark
+from jobs.report.templates import describe_template
+from jobs.report.turns import TEMPLATE, turn_of, turns_table
 from schemas.cache.arrays import keeps_tokens
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
@@ -22,6 +25,7 @@ from schemas.models.files import resolve_model
 from schemas.models.teacher_tokenizer import load_teacher_tokenizer
 from schemas.models.tokenizer import load_tokenizer
 from schemas.models.tokenizer_rules import same_tokenizer
+from schemas.models.tokenizer_run import run_tokenizer
 from schemas.shown import percent
 from trainer.alignment.quality import (
     MEASURED,
@@ -29,12 +33,16 @@ from trainer.alignment.quality import (
     AlignmentQuality,
     VocabularyCoverage,
     describe_begin_twice,
+    drawn,
     measure_alignment,
     measure_vocabulary,
 )
 from trainer.alignment.spans import aligned_spans
+from trainer.alignment.student_conversation import StudentConversation
 from trainer.alignment.student_text import StudentTokenizer
+from trainer.alignment.token_pairs import measure_pairs
 from trainer.runs.model import model_name, without_runs
+from trainer.student.chat_template import conversation_reader
 from trainer.student.load import load_student_tokenizer
 
 
@@ -48,15 +56,20 @@ def show_student(path: Path, student: str, max_tokens: int | None, sample_id: st
     if not keeps_tokens(cache.manifest.arrays):
         raise CacheError(f"{path} keeps sentence embeddings and no tokens: any student's tokenizer fits it")
     sample = None if sample_id is None else cache.sample(cache.position(sample_id))
-    tokenizer, longest = _tokenizer(student, path)
-    max_tokens = max_tokens or longest
+    config, tokenizer = _student(student, path)
+    max_tokens = max_tokens or config.max_tokens
     teacher_tokenizer = load_teacher_tokenizer(path, cache.manifest)
-    text_tokenizer = StudentTokenizer(tokenizer, max_tokens, append_eos=False)
+    reader = conversation_reader(config, tokenizer, path, cache.manifest.conversations)
+    text_tokenizer = StudentTokenizer(tokenizer, max_tokens, append_eos=False, conversations=reader)
     vocabulary = measure_vocabulary(cache, text_tokenizer, teacher_tokenizer, MEASURED, seed=0)
     quality = measure_alignment(cache, text_tokenizer, MEASURED, seed=0)
     measured = f"{quality.samples:,} of {len(cache):,} samples, cut at {max_tokens:,} student tokens"
-    kind = "the teacher's" if same_tokenizer(tokenizer, teacher_tokenizer) else "another than the teacher's"
+    is_same = same_tokenizer(tokenizer, teacher_tokenizer)
+    kind = "the teacher's" if is_same else "another than the teacher's"
     rows = {"student": f"{student}; its tokenizer is {kind}", "measured": measured}
+    if reader is not None:
+        rows["template"] = describe_template(reader.template.source, reader.template.arguments)
+        rows |= _pair_rows(cache, text_tokenizer) if is_same else {}
     rows |= _vocabulary_rows(vocabulary) | _alignment_rows(quality)
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
@@ -70,22 +83,62 @@ def show_student(path: Path, student: str, max_tokens: int | None, sample_id: st
 
 def _show_alignment(console: Console, sample: CachedSample, text_tokenizer: StudentTokenizer) -> None:
     (text,) = text_tokenizer([sample])
-    labels, _, spans = aligned_spans(sample.token_offsets, text.offsets, sample.targets)
-    ends = {span: int(sample.token_offsets[labels == span, 1].max()) for span in range(spans)}
+    labels, own_labels, spans = aligned_spans(sample.token_offsets, text.offsets, sample.targets)
+    reader = text_tokenizer.conversations
+    own = None if reader is None or not text.own_template else reader.read(sample)
+    shown = "" if own is None else "its own text, "
     console.print(
         f"\nsample {sample.id}: {len(sample.token_ids):,} tokens of the teacher's, {len(text.ids):,} of the student's, "
-        f"{spans:,} aligned spans; shown: | where a span ends, what is not learnt dim",
+        f"{spans:,} aligned spans; shown: {shown}| where a span ends, what is not learnt dim",
         soft_wrap=True,
     )
-    console.print(mark(sample, dict.fromkeys(ends.values(), "|")))
+    if own is not None:
+        offsets = _offsets(text_tokenizer, own)[: len(text.ids)]
+        console.print(_own_text(sample, own, _span_ends(offsets, own_labels, spans)))
+        return
+    learnt, marks = learnt_characters(len(sample.text), sample.targets), _span_ends(sample.token_offsets, labels, spans)
+    if sample.turns:
+        turn_C = turn_of(len(sample.text), sample.turns)
+        console.print(turns_table(sample.text, sample.turns, turn_C, learnt, marks))
+    else:
+        console.print(mark(sample.text, learnt, marks))
 
 
-def _tokenizer(student: str, cache: Path) -> tuple[PreTrainedTokenizerBase, int]:
-    """The student's tokenizer, and where its samples are cut."""
+def _span_ends(offsets: np.ndarray, labels: np.ndarray, spans: int) -> Marks:
+    """A mark where each span ends, in the text whose tokens have these offsets."""
+    return {int(offsets[labels == span, 1].max()): ("|", "") for span in range(spans)}
+
+
+def _offsets(text_tokenizer: StudentTokenizer, own: StudentConversation) -> np.ndarray:
+    """[S, 2]: what each of the student's tokens covers of its own text."""
+    encoded = run_tokenizer(text_tokenizer.tokenizer, own.text, add_special_tokens=False, return_offsets_mapping=True)
+    return np.array(encoded["offset_mapping"], np.int64).reshape(-1, 2)
+
+
+def _own_text(sample: CachedSample, own: StudentConversation, marks: Marks) -> Table:
+    """The conversation in the student's template. Contents are known by the teacher's characters that they are."""
+    theirs = np.append(turn_of(len(sample.text), sample.turns), TEMPLATE)  # place -1 is nowhere
+    learnt = learnt_characters(len(own.text), own.targets)
+    return turns_table(own.text, sample.turns, theirs[own.place_C], learnt, marks)
+
+
+def _student(student: str, cache: Path) -> tuple[StudentConfig, PreTrainedTokenizerBase]:
+    """The student that is named, and its tokenizer; of a folder everything else is as a config has it by itself."""
     if student.endswith((".yaml", ".yml")):
         config = load_config(Path(student), TrainingConfig, presets=PRESETS).student
-        return load_student_tokenizer(without_runs(config), cache), config.max_tokens
-    return load_tokenizer(resolve_model(model_name(student), None)), StudentConfig.model_fields["max_tokens"].default
+        return config, load_student_tokenizer(without_runs(config), cache)
+    folder = resolve_model(model_name(student), None)
+    return StudentConfig(model=str(folder)), load_tokenizer(folder)
+
+
+def _pair_rows(cache: Cache, text_tokenizer: StudentTokenizer) -> dict[str, str]:
+    found = measure_pairs(drawn(cache, text_tokenizer, MEASURED, seed=0))
+    missing = found.targets - found.paired
+    why = ": what precedes them differs between the two templates" if missing else ""
+    return {
+        "read alike": f"{found.same_text:,} samples, to the character",
+        "target tokens": f"{found.targets:,}, of which {missing:,} have no pair among the teacher's{why}",
+    }
 
 
 def _vocabulary_rows(found: VocabularyCoverage) -> dict[str, str]:

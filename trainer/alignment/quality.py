@@ -123,7 +123,7 @@ def measure_alignment(
     levels = {_name(request): request for request in requests if request.level != "aligned"}
     counts: dict[str, list[int]] = {name: [] for name in sorted(levels)}
     begin_twice = 0
-    for sample, text in _drawn(cache, text_tokenizer, limit, seed):
+    for sample, text in drawn(cache, text_tokenizer, limit, seed):
         on_teacher, _, count = aligned_spans(sample.token_offsets, text.offsets, sample.targets)
         fewer = _fewer_tokens(sample.token_offsets, text.offsets, sample.targets)
         begin_twice += text.begins_twice
@@ -168,7 +168,7 @@ def measure_vocabulary(
     """Measure what two tokenizers share, and how much of at most `limit` samples that is. Raises TokenizerError."""
     shared = share_vocabulary(text_tokenizer.tokenizer, teacher_tokenizer)
     of_student, of_teacher = [], []
-    for sample, text in _drawn(cache, text_tokenizer, limit, seed):
+    for sample, text in drawn(cache, text_tokenizer, limit, seed):
         of_student.append(_of_text(text.ids, text.offsets))
         of_teacher.append(_of_text(sample.token_ids, sample.token_offsets))
     return VocabularyCoverage(
@@ -205,7 +205,7 @@ def _of_text(ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return ids[offsets[:, 0] < offsets[:, 1]]
 
 
-def _drawn(
+def drawn(
     cache: Cache, text_tokenizer: TextTokenizer, limit: int, seed: int
 ) -> Iterator[tuple[CachedSample, StudentText]]:
     """At most `limit` samples in the cache's order, as teacher and student cut them into tokens."""

@@ -5,14 +5,10 @@ Shapes: B samples, S student tokens, T teacher tokens, K spans.
 
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 
-from schemas.cache.samples import CachedSample
-from schemas.errors import PairingError
 from trainer.alignment.labels import SpanChoice, label_spans
-from trainer.alignment.spans import pair_contents, pair_tokens
-from trainer.alignment.student_text import StudentText
+from trainer.alignment.token_pairs import token_positions
 from trainer.data.on_device import OnDevice
 from trainer.data.padding import lengths_mask, pad_rows
 from trainer.data.request import BatchRequest, Drawn
@@ -51,13 +47,4 @@ class SameTokenPositions(BatchRequest[Tensor]):
 
     def collate(self, drawn: Drawn) -> Tensor:
         """[B, S] long. Raises PairingError, naming the sample, where the two sides' ids differ."""
-        return pad_rows([_positions(*row) for row in zip(drawn.samples, drawn.texts, strict=True)], -1)
-
-
-def _positions(sample: CachedSample, text: StudentText) -> np.ndarray:
-    if text.own_template:
-        return pair_contents(sample.token_ids, sample.token_offsets, text.ids, text.offsets)
-    try:
-        return pair_tokens(sample.token_ids, text.ids)
-    except PairingError as error:
-        raise PairingError(f"sample {sample.id!r}: {error}") from error
+        return pad_rows([token_positions(*row) for row in zip(drawn.samples, drawn.texts, strict=True)], -1)
