@@ -21,12 +21,15 @@ def test_ways_to_a_text(fields: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({}, "give exactly one of text, prompt, template (given: none)"),
-        ({"response": "r"}, "give exactly one of text, prompt, template (given: none)"),
+        ({}, "give exactly one of text, prompt, template, conversations (given: none)"),
+        ({"response": "r"}, "give exactly one of text, prompt, template, conversations (given: none)"),
         ({"text": "t", "prompt": "p"}, "(given: text, prompt)"),
         ({"prompt": "p", "template": "{p}", "response": "r"}, "(given: prompt, template)"),
         ({"text": "t", "response": "r"}, "`response` goes with `prompt` or `template`"),
-        ({"prompt": "p"}, "`response` goes with `prompt` or `template`, and they need it; `text` stands alone"),
+        (
+            {"prompt": "p"},
+            "`response` goes with `prompt` or `template`, and they need it; `text` and `conversations` stand alone",
+        ),
         ({"text": "t", "files": []}, "files"),
     ],
 )
@@ -60,6 +63,8 @@ def test_what_changes_the_bytes_has_the_defaults_that_caches_were_made_with() ->
         "kind": "causal",
         "adapter": None,
         "tokenizer": None,
+        "chat_template": None,
+        "template_arguments": {},
         "trust_remote_code": False,
         "dtype": "float32",
         "device": "auto",
@@ -69,3 +74,23 @@ def test_what_changes_the_bytes_has_the_defaults_that_caches_were_made_with() ->
         "keep_embeddings": False,
     }
     assert batching.model_dump() == {"unit_tokens": 65_536, "batch_tokens": 8_192}
+
+
+def test_a_chat_template_goes_with_conversations() -> None:
+    corpus = {"files": ["c.jsonl"], "conversations": {}}
+    teacher = {"model": "m", "chat_template": "t.jinja", "template_arguments": {"enable_thinking": False}}
+    found = ExtractionConfig.model_validate({"output": "o", "corpus": corpus, "teacher": teacher})
+    assert found.corpus.conversations is not None and found.corpus.conversations.layout == "messages"
+    with pytest.raises(ValidationError, match=r"go with `corpus\.conversations`"):
+        ExtractionConfig.model_validate({"output": "o", "corpus": FILES | {"text": "t"}, "teacher": teacher})
+    with pytest.raises(ValidationError, match=r"append_eos is for texts: the chat template says"):
+        ExtractionConfig.model_validate(
+            {"output": "o", "corpus": corpus, "teacher": {"model": "m", "append_eos": True}}
+        )
+    with pytest.raises(ValidationError, match=r"template_arguments\.a.* is nested too deeply"):
+        deep: dict[str, object] = {}
+        for _ in range(9):
+            deep = {"a": deep}
+        ExtractionConfig.model_validate(
+            {"output": "o", "corpus": corpus, "teacher": teacher | {"template_arguments": deep}}
+        )
