@@ -7,7 +7,7 @@ where it is short, repeated or like markup; so every character carries its origi
 
 import json
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from operator import index
 from typing import Any, NamedTuple, SupportsIndex
 
 
@@ -32,7 +32,7 @@ class Tracked(str):
 
     runs: tuple[Run, ...]
 
-    def __new__(cls, text: str, runs: Iterable[Run]) -> "Tracked":
+    def __new__(cls, text: str, runs: Iterable[Run] = ()) -> "Tracked":
         """`text`, of which `runs` say where it comes from."""
         made = super().__new__(cls, text)
         made.runs = tuple(runs)
@@ -43,6 +43,10 @@ class Tracked(str):
         """A text that is all of one origin."""
         return cls(text, [Run(0, len(text), origin, place)] if text else [])
 
+    def __getnewargs__(self) -> tuple[str, tuple[Run, ...]]:  # type: ignore[override]  # str's have no runs
+        """For pickle and copy."""
+        return str.__str__(self), self.runs
+
     def __str__(self) -> str:
         return self
 
@@ -50,10 +54,10 @@ class Tracked(str):
         return super().__format__(spec) if spec else self
 
     def __add__(self, other: str) -> str:
-        return join([self, other])
+        return join([self, other]) if isinstance(other, str) else NotImplemented
 
     def __radd__(self, other: str) -> str:
-        return join([other, self])
+        return join([other, self]) if isinstance(other, str) else NotImplemented
 
     def __getitem__(self, place: SupportsIndex | slice) -> str:
         start, stop, step = (place if isinstance(place, slice) else slice(*_one(place, len(self)))).indices(len(self))
@@ -84,12 +88,10 @@ class Tracked(str):
 
     def split(self, separator: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
         """As str's."""
-        return self._found(super().split(separator, maxsplit))
+        return self._found(super().split(separator, maxsplit), separator)
 
     def rsplit(self, separator: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
         """As str's."""
-        if separator is None:  # without a separator, what stands between two is not known from them
-            return super().rsplit(separator, maxsplit)
         return self._found(super().rsplit(separator, maxsplit), separator)
 
     def splitlines(self, keepends: bool = False) -> list[str]:
@@ -99,26 +101,28 @@ class Tracked(str):
     def partition(self, separator: str, /) -> tuple[str, str, str]:
         """As str's."""
         first, found, _ = super().partition(separator)
-        return self._part(0, len(first)), found, self._part(len(first) + len(found), len(self))
+        return self._three(len(first), len(first) + len(found))
 
     def rpartition(self, separator: str, /) -> tuple[str, str, str]:
         """As str's."""
-        first, found, last = super().rpartition(separator)
-        return self._part(0, len(first)), found, self._part(len(self) - len(last), len(self))
+        first, found, _ = super().rpartition(separator)
+        return self._three(len(first), len(first) + len(found))
 
     def replace(self, old: str, new: str, count: SupportsIndex = -1, /) -> str:
         """As str's."""
-        if not old or not count.__index__():
-            return super().replace(old, new, count)
-        return join(self._found(super().split(old, count), old), new)
+        plain = super().replace(old, new, count)
+        return join(self._found(super().split(old, count), old), new) if old and index(count) else plain
 
     def join(self, parts: Iterable[str], /) -> str:
         """As str's."""
         return join(parts, self)
 
     def _part(self, start: int, end: int) -> "Tracked":
-        inside = (run for run in self.runs if run.start < end and start < run.end)
+        inside = (run for run in self.runs if max(run.start, start) < min(run.end, end))
         return Tracked(super().__getitem__(slice(start, end)), (_clip(run, start, end) for run in inside))
+
+    def _three(self, start: int, end: int) -> tuple[str, str, str]:
+        return self._part(0, start), self._part(start, end), self._part(end, len(self))
 
     def _found(self, parts: list[str], separator: str | None = None) -> list[str]:
         """Parts of this string, one after the other, as tracked ones. Between two stands `separator`, or what no part
@@ -131,16 +135,18 @@ class Tracked(str):
         return found
 
 
-def join(parts: Iterable[Any], between: str = "") -> str:
-    """All parts as one string; a plain one if none is tracked."""
-    texts = [part if isinstance(part, str) else str(part) for part in parts]
-    if not any(isinstance(text, Tracked) for text in (*texts, between)):
-        return between.join(texts)
+def join(parts: Iterable[str], between: str = "") -> str:
+    """All parts as one string; a plain one if none is tracked. Raises TypeError, as str's does: a part is no string."""
+    texts = list(parts)
+    plain = str.join(str.__str__(between), texts)
+    if not any(isinstance(text, Tracked) for text in (between, *texts)):
+        return plain
     runs, place = list[Run](), 0
-    for text in (text for pair in zip([""] + [between] * (len(texts) - 1), texts, strict=False) for text in pair):
-        runs += [run._replace(start=run.start + place, end=run.end + place) for run in runs_of(text)]
-        place += len(text)
-    return Tracked(str.join(str.__str__(between), texts), _merged(runs))
+    for number, text in enumerate(texts):
+        for piece in (between, text) if number else (text,):
+            runs += [Run(start + place, end + place, origin, at) for start, end, origin, at in runs_of(piece)]
+            place += len(piece)
+    return Tracked(plain, _merged(runs))
 
 
 def runs_of(text: str) -> tuple[Run, ...]:
@@ -166,18 +172,24 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(item)
 
 
-def _merged(runs: list[Run]) -> Iterator[Run]:
+def _merged(runs: list[Run]) -> list[Run]:
     """Runs that go on where the one before ends, in the text and in their origin, as one."""
-    keyed = [(run, (run.origin, None if run.place is None else run.place - run.start)) for run in runs]
-    number = 0
-    numbered = list[tuple[int, Run]]()
-    for place, (run, key) in enumerate(keyed):
-        goes_on = place > 0 and keyed[place - 1][0].end == run.start and keyed[place - 1][1] == key
-        number += not goes_on
-        numbered.append((number, run))
-    for _, group in groupby(numbered, key=lambda pair: pair[0]):
-        members = [run for _, run in group]
-        yield members[0]._replace(end=members[-1].end)
+    merged = list[Run]()
+    for run in runs:
+        if merged and _goes_on(merged[-1], run):
+            start, _, origin, place = merged[-1]
+            merged[-1] = Run(start, run.end, origin, place)
+        else:
+            merged.append(run)
+    return merged
+
+
+def _goes_on(before: Run, run: Run) -> bool:
+    if before.end != run.start or before.origin != run.origin:
+        return False
+    if before.place is None or run.place is None:
+        return before.place is run.place
+    return before.place + before.end - before.start == run.place
 
 
 def _clip(run: Run, start: int, end: int) -> Run:
@@ -187,7 +199,7 @@ def _clip(run: Run, start: int, end: int) -> Run:
 
 
 def _one(place: SupportsIndex, length: int) -> tuple[int, int]:
-    number = place.__index__()
+    number = index(place)
     if not -length <= number < length:
         raise IndexError("string index out of range")
     return number % length, number % length + 1
