@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.cache.samples import CachedSample
-from schemas.conversations.parts import Markers, Part, Parts, Speech
+from schemas.conversations.parts import Markers, Part, Parts
 from schemas.conversations.rebuild import REASONING_KEY, Rebuilt, rebuild
+from schemas.conversations.speech import Speech
 from schemas.conversations.targets import find_targets
 from schemas.conversations.template import ChatTemplate, TemplateRefusal
 from schemas.conversations.tracked import Origin, Run, Tracked
