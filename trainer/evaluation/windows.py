@@ -20,6 +20,7 @@ class Window:
 
     ids: list[int]
     start: int
+    scored: list[bool] | None = None  # which of those from `start` on; None for all
 
 
 def check_length(model: nn.Module, max_tokens: int) -> None:
@@ -29,15 +30,20 @@ def check_length(model: nn.Module, max_tokens: int) -> None:
         raise ModelError(f"max_tokens is {max_tokens}; a window needs at least 4: context, and something to score")
 
 
-def cut(prefix: list[int], body: list[int], first: int, max_tokens: int) -> Iterator[Window]:
-    """Windows over `body`, each opened by `prefix`; body[first:] is scored, each token in one window."""
+def cut(
+    prefix: list[int], body: list[int], first: int, max_tokens: int, wanted: list[bool] | None = None
+) -> Iterator[Window]:
+    """Windows over `body`, each opened by `prefix`; body[first:] is scored, each token in one window. Of these only the
+    `wanted` ones are, if that is given; a window of none of them is left out."""
     size = max_tokens - len(prefix)
     stride = size // 2
     scored, begin = first, 0
     while scored < len(body):
         end = min(begin + size, len(body))
         if scored < end:
-            yield Window(prefix + body[begin:end], len(prefix) + scored - begin)
+            marks = None if wanted is None else wanted[scored:end]
+            if marks is None or any(marks):
+                yield Window(prefix + body[begin:end], len(prefix) + scored - begin, marks)
             scored = end
         begin += stride
 
@@ -62,7 +68,12 @@ def _score(model: nn.Module, windows: Sequence[Window], device: torch.device, ba
         with forward_errors(model, f"over {longest} tokens"):
             logits_BTV = model(input_ids=tokens_BT, use_cache=False).logits
         for window, tokens_T, logits_TV in zip(batch, tokens_BT, logits_BTV, strict=True):
-            total += _nats(logits_TV[window.start - 1 : len(window.ids) - 1], tokens_T[window.start : len(window.ids)])
+            predicted_NV, next_N = logits_TV[window.start - 1 : len(window.ids) - 1], tokens_T[window.start :]
+            next_N = next_N[: len(predicted_NV)]
+            if window.scored is not None:
+                scored_N = torch.tensor(window.scored, device=device)
+                predicted_NV, next_N = predicted_NV[scored_N], next_N[scored_N]
+            total += _nats(predicted_NV, next_N)
     return total
 
 
