@@ -1,6 +1,7 @@
 """What a model pays for the answers of conversations, beside one forward pass per token of what transformers shows."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ def model_of(
 
 def held_out(tmp_path: Path, *more: list[dict[str, Any]], **options: Any) -> HeldOutConversations:
     return read_conversations(write_chats(tmp_path / "held.jsonl", *more), ConversationsConfig(**options))
+
+
+def last(held: HeldOutConversations, count: int) -> HeldOutConversations:
+    return replace(held, conversations=held.conversations[-count:], places=held.places[-count:])
 
 
 def text_of(tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, Any]]) -> str:
@@ -87,7 +92,9 @@ def test_agrees_with_one_forward_pass_per_token(
 def test_models_of_every_template_and_tokenizer_are_scored_on_the_same_bytes(tmp_path: Path) -> None:
     """Gemma's template trims, Phi-3's does not: the answers without the white space around them are the same."""
     sizes = set()
-    for name, kind in (("gemma3", "bytelevel"), ("phi3", "bpe"), ("zephyr", "bytelevel"), (None, "unigram")):
+    models: list[tuple[str | None, Kind]]
+    models = [("gemma3", "bytelevel"), ("phi3", "bpe"), ("zephyr", "bytelevel"), (None, "unigram")]
+    for name, kind in models:
         model, tokenizer = model_of(tmp_path / str(name), name, kind)
         sizes.add(evaluate_conversations(model, tokenizer, held_out(tmp_path), 256).bytes)
     answers = [said.strip() for sayings in SAYINGS for said in sayings[1::2]]
@@ -121,9 +128,7 @@ def test_a_token_that_reaches_into_the_template_is_left_out_with_its_bytes(tmp_p
     model.resize_token_embeddings(len(tokenizer))
     tokenizer.eos_token = None  # so that nothing of the template stands between
     held = held_out(tmp_path, talk("Where?", "Near the river!", "Why?", "Because."))
-    found = evaluate_conversations(
-        model, tokenizer, HeldOutConversations(held[-1:], held.places[-1:], held.config), 512
-    )
+    found = evaluate_conversations(model, tokenizer, last(held, 1), 512)
     assert (found.bytes, found.unscored_bytes) == (len("Near the river") + len("Because."), 1)
 
 
@@ -144,7 +149,7 @@ def test_a_refused_conversation_stops_or_is_counted(tmp_path: Path) -> None:
 def test_where_nobody_says_anything_nothing_can_be_scored(tmp_path: Path) -> None:
     model, tokenizer = model_of(tmp_path / "model", "chatml")
     held = held_out(tmp_path, talk("Why?", " "))
-    silent = HeldOutConversations(held[-1:], held.places[-1:], held.config)
+    silent = last(held, 1)
     with pytest.raises(CorpusError, match="not one token of the held-out conversations can be scored"):
         evaluate_conversations(model, tokenizer, silent, 64)
 
@@ -152,5 +157,5 @@ def test_where_nobody_says_anything_nothing_can_be_scored(tmp_path: Path) -> Non
 def test_unknown_tokens_are_counted_in_answers_alone(tmp_path: Path) -> None:
     model, tokenizer = model_of(tmp_path / "model", None, "unigram")
     held = held_out(tmp_path, talk("a ℵ b", "a river"), talk("Why?", "a ℵ b"), talk("Why?", "a <unk> b"))
-    three = HeldOutConversations(held[-3:], held.places[-3:], held.config)
+    three = last(held, 3)
     assert evaluate_conversations(model, tokenizer, three, 512).unknown_tokens == 1
