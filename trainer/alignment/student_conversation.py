@@ -61,14 +61,14 @@ class ConversationReader:
         """`special_tokens` as the student's tokenizer spells them. Raises TokenizerError: not even a question and an
         answer can be rendered."""
         try:
-            self.template, self._markers = template, Markers.of(template, special_tokens)
+            self.template, self.markers = template, Markers.of(template, special_tokens)
         except TemplateRefusal as error:
             raise TokenizerError(f"a question and an answer: {error}; give another student.chat_template") from error
-        self._inline = not _knows_reasoning(template)
+        self.inline = not _knows_reasoning(template)
 
     def read(self, sample: CachedSample) -> StudentConversation:
         """Raises TokenizerError that names the sample, where the template refuses it."""
-        rebuilt = rebuild(sample, self._inline)
+        rebuilt = rebuild(sample, self.inline)
         speech = Speech(self.template, rebuilt.messages, rebuilt.tools)
         try:
             rendered = speech.rendered()
@@ -76,7 +76,7 @@ class ConversationReader:
             raise TokenizerError(
                 f"sample {sample.id!r}: {error} (the student's): give it another by student.chat_template, or `plain`"
             ) from error
-        parts = Parts(rendered, rebuilt.sources, speech, self._markers)
+        parts = Parts(rendered, rebuilt.sources, speech, self.markers)
         return _tie(sample, rebuilt, parts)
 
 
