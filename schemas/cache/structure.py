@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.strict import canonical_json
-
-BLOCK = "block"  # a key of a message whose content begins with a block of reasoning, at the `<think>` before its turns
+BLOCK = "block"  # a key of a message whose content begins with a block of reasoning: where the content is, [start, end)
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,9 @@ class Structure:
         """As it is stored."""
         if not self.tools and not self.messages:
             return ""
-        return canonical_json({"tools": list(self.tools), "messages": {str(n): m for n, m in self.messages.items()}})
+        found = {"tools": list(self.tools), "messages": {str(n): m for n, m in self.messages.items()}}
+        # Keys keep their order: templates show tools and arguments of calls in it.
+        return json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
     @classmethod
     def load(cls, text: str) -> "Structure":

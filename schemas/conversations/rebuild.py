@@ -4,13 +4,12 @@ It is what the teacher read: contents as its template showed them, and nothing o
 its place in the teacher's text.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from schemas.cache.samples import CachedSample
 from schemas.cache.structure import BLOCK, Structure
-from schemas.conversations.parts import OPEN, Source
+from schemas.conversations.parts import Source
 from schemas.conversations.show import track_calls
 from schemas.conversations.tracked import Origin, Tracked
 
@@ -40,9 +39,10 @@ def rebuild(sample: CachedSample, inline: bool) -> Rebuilt:
         message = {"role": roles[original], "content": beside.get("content", ""), **_others(beside, number)}
         if isinstance(message["content"], str):
             message["content"] = Tracked.of(message["content"], Origin(number, "content"), None)
-        has_block = bool(beside.get(BLOCK))
+        has_block = BLOCK in beside
         if has_block:
-            places["content"] = _with_block(sample.text, places)
+            start, end = beside[BLOCK]
+            places["content"] = start, min(end, len(sample.text))
         if "content" in places:
             message["content"] = _of_text(sample.text, places["content"], Origin(number, "content"))
         if "reasoning" in places and not has_block:
@@ -51,13 +51,6 @@ def rebuild(sample: CachedSample, inline: bool) -> Rebuilt:
         found.messages.append(message)
         found.sources.append(Source(roles[original], sample.text[start:end], start, REASONING_KEY in message))
     return found
-
-
-def _with_block(text: str, places: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
-    """Where a content stands that begins with a block of reasoning, which is empty or has a turn of its own."""
-    first = min(start for part, (start, _) in places.items() if part in ("reasoning", "content"))
-    end = max(end for part, (_, end) in places.items() if part in ("reasoning", "content"))
-    return text.rfind(OPEN, 0, first), end
 
 
 def _others(beside: Any, number: int) -> dict[str, Any]:

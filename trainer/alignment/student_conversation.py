@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.cache.samples import CachedSample
-from schemas.conversations.parts import Markers, Part, Parts
+from schemas.conversations.parts import Markers, Part, Parts, Speech
 from schemas.conversations.rebuild import REASONING_KEY, Rebuilt, rebuild
-from schemas.conversations.speech import Speech
 from schemas.conversations.targets import find_targets
 from schemas.conversations.template import ChatTemplate, TemplateRefusal
 from schemas.conversations.tracked import Origin, Run, Tracked
@@ -57,18 +56,20 @@ class StudentConversation:
 class ConversationReader:
     """Reads cached conversations in one template."""
 
-    def __init__(self, template: ChatTemplate, special_tokens: tuple[str, ...]):
-        """`special_tokens` as the student's tokenizer spells them. Raises TokenizerError: not even a question and an
-        answer can be rendered."""
+    def __init__(self, template: ChatTemplate, special_tokens: tuple[str, ...], is_teachers: bool = False):
+        """`special_tokens` as the student's tokenizer spells them. `is_teachers`: this template made the cached texts.
+
+        Raises TokenizerError: not even a question and an answer can be rendered.
+        """
         try:
-            self.template, self.markers = template, Markers.of(template, special_tokens)
+            self.template, self._markers = template, Markers.of(template, special_tokens)
         except TemplateRefusal as error:
             raise TokenizerError(f"a question and an answer: {error}; give another student.chat_template") from error
-        self.inline = not _knows_reasoning(template)
+        self._inline, self.is_teachers = not _knows_reasoning(template), is_teachers
 
     def read(self, sample: CachedSample) -> StudentConversation:
-        """Raises TokenizerError that names the sample, where the template refuses it."""
-        rebuilt = rebuild(sample, self.inline)
+        """Raises TokenizerError that names the sample: the template refuses it, or rewrites what is to be learnt."""
+        rebuilt = rebuild(sample, self._inline)
         speech = Speech(self.template, rebuilt.messages, rebuilt.tools)
         try:
             rendered = speech.rendered()
@@ -76,8 +77,10 @@ class ConversationReader:
             raise TokenizerError(
                 f"sample {sample.id!r}: {error} (the student's): give it another by student.chat_template, or `plain`"
             ) from error
-        parts = Parts(rendered, rebuilt.sources, speech, self.markers)
-        return _tie(sample, rebuilt, parts)
+        parts = Parts(rendered, rebuilt.sources, speech, self._markers)
+        learnt = _is_learnt(sample, rebuilt, parts)
+        _require_located(sample, parts, learnt)
+        return _tie(sample, rebuilt, parts, learnt)
 
 
 def _knows_reasoning(template: ChatTemplate) -> bool:
@@ -88,27 +91,38 @@ def _knows_reasoning(template: ChatTemplate) -> bool:
     return bool(runs)
 
 
-def _tie(sample: CachedSample, rebuilt: Rebuilt, parts: Parts) -> StudentConversation:
-    runs = _in_order(parts.runs, rebuilt)
-    targets = find_targets(parts, range(len(rebuilt.sources)), _is_learnt(sample, rebuilt, parts))
+def _require_located(sample: CachedSample, parts: Parts, learnt: Callable[[Part], bool]) -> None:
+    for number in range(len(parts.sources)):
+        for part in parts.of(number):
+            # Where tool calls stand follows from what stands around them: templates always rewrite them.
+            if part.kind != "tool_calls" and not part.verbatim and learnt(part):
+                raise TokenizerError(
+                    f"sample {sample.id!r}: the student's chat template rewrites the {part.kind} of a message, so what "
+                    "is to be learnt of it cannot be located: give another by student.chat_template, or `plain`"
+                )
+
+
+def _tie(sample: CachedSample, rebuilt: Rebuilt, parts: Parts, learnt: Callable[[Part], bool]) -> StudentConversation:
+    runs, ends = _in_order(parts.runs, rebuilt), _ends(sample, rebuilt, parts)
+    targets = find_targets(parts, range(len(rebuilt.sources)), learnt)
     end = targets[-1][1] if targets else len(parts.text)
     if sample.truncated:  # the template goes on, and the teacher's text does not
-        end = min(end, max((run.end for run in runs), default=0))
+        end = min(end, max((*(run.end for run in runs), *(place for place, _ in ends)), default=0))
     place_C = np.full(end, NOWHERE, np.int32)
     for run in runs:
         if run.place is not None and run.start < end:
             length = min(run.end, end) - run.start
             place_C[run.start : run.start + length] = np.arange(run.place, run.place + length)
     ranges = np.array([(start, min(stop, end)) for start, stop in targets if start < end], np.int32).reshape(-1, 2)
-    return StudentConversation(parts.text[:end], ranges, place_C, tuple(_ends(sample, rebuilt, parts, end)))
+    return StudentConversation(parts.text[:end], ranges, place_C, tuple(found for found in ends if found[0] <= end))
 
 
-def _ends(sample: CachedSample, rebuilt: Rebuilt, parts: Parts, end: int) -> list[tuple[int, tuple[int, int]]]:
+def _ends(sample: CachedSample, rebuilt: Rebuilt, parts: Parts) -> list[tuple[int, tuple[int, int]]]:
     theirs = {turn.message: (turn.start, turn.end) for turn in sample.turns if turn.part == "end"}
     found = []
     for number, original in enumerate(rebuilt.numbers):
         own = parts.end_of_turn(number)
-        if own is not None and own[1] <= end and original in theirs:
+        if own is not None and original in theirs:
             found.append((own[1], theirs[original]))
     return found
 
@@ -138,7 +152,11 @@ def _in_order(runs: tuple[Run, ...], rebuilt: Rebuilt) -> list[Run]:
     kept: list[Run] = []
     placed = [run for run in runs if run.place is not None]
     for run in sorted(placed, key=lambda run: rebuilt.sources[run.origin.message].role != "assistant"):
-        place = run.place or 0
-        if all((other.start < run.start) == ((other.place or 0) < place) for other in kept):
+        if all(_follows(run, other) or _follows(other, run) for other in kept):
             kept.append(run)
     return sorted(kept)
+
+
+def _follows(run: Run, other: Run) -> bool:
+    """Returns whether a run stands behind another in both texts. A template may show a content twice."""
+    return other.end <= run.start and (other.place or 0) + other.end - other.start <= (run.place or 0)

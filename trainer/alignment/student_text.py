@@ -78,7 +78,7 @@ class StudentTokenizer:
 
     def _read(self, sample: CachedSample) -> StudentConversation | None:
         """None for a text that both sides read alike."""
-        if self.conversations is None or not sample.is_conversation:
+        if self.conversations is None or self.conversations.is_teachers or not sample.is_conversation:
             return None
         read = self.conversations.read(sample)
         return None if read.text == sample.text else read
