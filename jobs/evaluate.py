@@ -19,11 +19,16 @@ from schemas.models.tokenizer import load_tokenizer
 from schemas.progress import track
 from trainer.evaluation.bits_per_byte import load_for_evaluation
 from trainer.evaluation.metric import Measurement, Metric, measure
+from trainer.evaluation.metrics.target_bits_per_byte import TargetBitsPerByte
 from trainer.runs.folder import read_run, trained_max_tokens
 from trainer.runs.model import is_run, model_folder
 from trainer.student.load import load_sentence_encoder
 
 LONGEST_WINDOW = 1024
+OTHER_ANSWERS = (
+    "The models' chat templates do not show the same answers, and figures on different bytes do not compare: give one "
+    "by --chat-template, or leave conversations out that one of them drops or refuses."
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ def show_evaluations(
     if metric.student == "causal":
         window = f"{rows[0].cut_at:,} tokens{_shortest(own)}"
         say(f"{len(material):,} {metric.material}, in windows of {window}")
+        if len({row.found.shown_bytes for row in rows if isinstance(row.found, TargetBitsPerByte)}) > 1:
+            say(OTHER_ANSWERS)
     for caution in dict.fromkeys(line for row in rows for line in row.found.caution().splitlines()):
         say(caution)
 

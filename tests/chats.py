@@ -55,7 +55,7 @@ def write_chats(path: Path, *more: list[dict[str, Any]]) -> Path:
 def chat_extraction(output: Path, model: Path, chats: Path, **conversations: Any) -> ExtractionConfig:
     """A config for these chats; `conversations` are options of that section."""
     corpus = {"files": [str(chats)], "id": "id", "conversations": conversations, "prompt": None, "response": None}
-    states, teacher = {"hidden": [3], "mass": [3]}, {"max_tokens": 256}
+    states, teacher = {"hidden": [3], "mass": [3]}, {"max_tokens": 512}
     return extraction(output, model, chats, corpus=corpus, states=states, teacher=teacher)
 
 

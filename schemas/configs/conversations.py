@@ -1,7 +1,7 @@
 """The section `corpus.conversations`: how records become conversations, and what of these is learnt."""
 
 import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -33,6 +33,12 @@ class ConversationsConfig(Strict):
     refused: Literal["error", "skip"] = "error"
     """A conversation that the template refuses, or of which a target cannot be located: stop, or leave it out and count
     it."""
+
+    @field_validator("date", mode="before")
+    @classmethod
+    def _as_yaml_has_it(cls, date: Any) -> Any:
+        is_date = isinstance(date, datetime.date) and not isinstance(date, datetime.datetime)
+        return date.isoformat() if is_date else date
 
     @field_validator("date")
     @classmethod

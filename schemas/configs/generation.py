@@ -1,10 +1,22 @@
 """The settings of `stillroom generate`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from schemas.bounds import BatchSize, Factor, LocalPath, ModelName, Name, Samples, Seed, Threads, Tokens, zero_or
+from schemas.bounds import (
+    BatchSize,
+    Factor,
+    LocalPath,
+    ModelName,
+    Name,
+    Samples,
+    Seed,
+    Threads,
+    Tokens,
+    require_bounded,
+    zero_or,
+)
 from schemas.strict import Strict
 
 
@@ -12,9 +24,9 @@ class GenerationConfig(Strict):
     """Texts that a student writes, to be extracted as one more corpus (DistiLLM-2, arXiv 2503.07067)."""
 
     cache: LocalPath
-    """The teacher cache whose prompts are continued."""
+    """The teacher cache whose prompts are continued, or whose conversations get their last answer."""
     output: LocalPath
-    """JSONL file with id, prompt, response."""
+    """JSONL file with id, prompt, response; of conversations with id, messages and tools."""
     model: ModelName
     """A run's folder, a model folder, or a hub id."""
     revision: Name | None = None
@@ -23,6 +35,11 @@ class GenerationConfig(Strict):
     """Run Python code that ships with the model."""
     prompt_words: Samples | None = None
     """A text that has no prompt is continued from its first N words; left out, it is written from nothing."""
+    chat_template: Name | None = None
+    """How the model reads conversations, instead of by its tokenizer's own chat template: a file of Jinja, or `plain`
+    for contents without one."""
+    template_arguments: dict[str, Any] = {}
+    """What the chat template is given beside the messages."""
     limit: Samples | None = None
     """Use only the first N samples."""
     max_new_tokens: Tokens = 512
@@ -41,6 +58,12 @@ class GenerationConfig(Strict):
     """auto takes a GPU if there is one."""
     threads: Threads | None = None
     """CPU threads; left out, torch decides."""
+
+    @field_validator("template_arguments")
+    @classmethod
+    def _bounded(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        require_bounded(arguments, "template_arguments")
+        return arguments
 
     @model_validator(mode="after")
     def _named_as_jsonl(self) -> "GenerationConfig":

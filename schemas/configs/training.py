@@ -23,6 +23,7 @@ from schemas.bounds import (
     require_bounded,
 )
 from schemas.cache.kinds.pooled import Pooling
+from schemas.configs.conversations import ConversationsConfig
 from schemas.configs.losses.ce import CrossEntropyConfig
 from schemas.configs.losses.registry import LOSSES, LossConfig
 from schemas.strict import Strict
@@ -123,7 +124,8 @@ class OptimizerConfig(Strict):
 
 
 class EvaluationConfig(Strict):
-    """Held-out material that is measured while training: bits per byte of texts, or how sentence pairs rank."""
+    """Held-out material that is measured while training: bits per byte of texts or of conversations' answers, or how
+    sentence pairs rank."""
 
     texts: LocalPath | None = None
     """For causal students: JSONL or plain text file, as `stillroom evaluate --text` reads it."""
@@ -131,17 +133,22 @@ class EvaluationConfig(Strict):
     """For encoders: sentences that people scored, as `stillroom evaluate --pairs` reads them."""
     field: Name = "text"
     """Field of a record that holds the text; a plain text has none."""
+    conversations: ConversationsConfig | None = None
+    """The records of `texts` are conversations, which the student reads in its own chat template; of their targets the
+    contents are scored, and reasoning and tool calls are context."""
     every: Steps = 100
     """Steps between two evaluations; the last step is always one."""
     limit: Samples | None = None
-    """Use only the first N texts or pairs."""
+    """Use only the first N texts, conversations or pairs."""
     metric: Name | None = None
-    """What is measured; left out, bits per byte of texts, and Spearman's correlation of pairs."""
+    """What is measured; left out, bits per byte of texts and conversations, and Spearman's correlation of pairs."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "EvaluationConfig":
         if (self.texts is None) == (self.pairs is None):
             raise ValueError("give exactly one of texts, pairs")
+        if self.conversations is not None and self.texts is None:
+            raise ValueError("`conversations` says how the records of `texts` are read: give `texts`")
         return self
 
 

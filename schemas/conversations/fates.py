@@ -5,11 +5,13 @@ from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from schemas.conversations.conversation import Message, ReasoningKey
-from schemas.conversations.parts import Kind, Part, Parts, Source, Speech
+from schemas.conversations.parts import Kind, Part, Parts, Source
+from schemas.conversations.speech import Speech
 from schemas.conversations.template import TemplateRefusal
 
 Fate = Literal["shown", "rewritten", "dropped"]
 PartKey = tuple[int, Kind]  # of which message
+Field = tuple[int, str]
 
 REASONING_KEYS = frozenset(get_args(ReasoningKey))
 _OTHER = "\N{MIDDLE DOT}"  # appended to a text, to see whether anything of it is shown
@@ -18,16 +20,16 @@ _OTHER = "\N{MIDDLE DOT}"  # appended to a text, to see whether anything of it i
 def find_fates(messages: Sequence[Message], shown: Sequence[Sequence[Part]], parts: Parts) -> Mapping[PartKey, Fate]:
     """The fate of every part that says more than blanks. `shown` are the parts of each message that are shown."""
     found: dict[PartKey, Fate] = {}
+    unseen: dict[PartKey, Field] = {}  # by the template, or shown in a way that is not followed
+    followed = {run.origin for run in parts.runs}
     for number, message in enumerate(messages):
         for kind, field in _said(message, parts.sources[number]):
             part = next((part for part in shown[number] if part.kind == kind), None)
-            if part is not None:
-                found[number, kind] = "shown" if part.verbatim else "rewritten"
-            elif any(run.origin == (number, field) for run in parts.runs):  # the template followed it, and dropped it
-                found[number, kind] = "dropped"
-            else:
-                found[number, kind] = "rewritten" if _matters(number, field, parts) else "dropped"
-    return found
+            found[number, kind] = "dropped" if part is None else "shown" if part.verbatim else "rewritten"
+            if part is None and (number, field) not in followed:
+                unseen[number, kind] = (number, field)
+    mattering = _find_mattering(sorted(set(unseen.values())), parts)
+    return found | {key: "rewritten" for key, field in unseen.items() if field in mattering}
 
 
 def _said(message: Message, source: Source) -> Iterator[tuple[Kind, str]]:
@@ -43,10 +45,18 @@ def _said(message: Message, source: Source) -> Iterator[tuple[Kind, str]]:
         yield "tool_calls", "tool_calls"
 
 
-def _matters(number: int, field: str, parts: Parts) -> bool:
-    """Returns whether the text would be another with another field: then it is shown, in a way that is not followed."""
+def _find_mattering(fields: Sequence[Field], parts: Parts) -> set[Field]:
+    """Those without which the text would be another. All are tried at once, and halves only if some matter."""
+    if not fields or not _matter(fields, parts):
+        return set()
+    half = len(fields) // 2
+    return _find_mattering(fields[:half], parts) | _find_mattering(fields[half:], parts) if half else set(fields)
+
+
+def _matter(fields: Sequence[Field], parts: Parts) -> bool:
     altered = list(parts.speech.messages)
-    altered[number] = _altered(altered[number], field)
+    for number, field in fields:
+        altered[number] = _altered(altered[number], field)
     try:
         return replace(parts.speech, messages=altered).rendered().text != parts.text
     except TemplateRefusal:

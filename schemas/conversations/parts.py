@@ -10,13 +10,15 @@ where an answer begins up to the next part. So have its tool calls, up to the en
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from typing import Any, Literal
+from itertools import islice, pairwise
+from typing import Literal
 
-from schemas.conversations.template import ChatTemplate, Rendered, TemplateRefusal
+from schemas.conversations.speech import Prompts, Speech
+from schemas.conversations.template import ChatTemplate, Rendered
 from schemas.conversations.tracked import Origin, Run, Tracked
 
 Kind = Literal["reasoning", "content", "tool_calls"]
@@ -64,14 +66,22 @@ class Source:
 class Parts:
     """The parts of a conversation that a template has rendered."""
 
-    def __init__(self, rendered: Rendered, sources: Sequence[Source], speech: "Speech", markers: "Markers"):
+    def __init__(self, rendered: Rendered, sources: Sequence[Source], speech: Speech, markers: "Markers"):
         """`speech` is what was rendered; it is rendered again, up to messages whose beginning is asked for."""
         self.text, self.runs, self.sources = rendered.text, rendered.runs, sources
-        self.speech, self._markers = speech, markers
-        self._of = [[run for run in self.runs if run.origin.message == n] for n in range(len(sources))]
+        self.speech, self._markers, self._prompts = speech, markers, Prompts(speech)
+        self._of: list[list[Run]] = [[] for _ in sources]
+        for run in self.runs:
+            self._of[run.origin.message].append(run)
+        self._found: dict[int, list[Part]] = {}
 
     def of(self, message: int) -> list[Part]:
         """Those of a message that are shown, in the order of the text."""
+        if message not in self._found:
+            self._found[message] = self._find(message)
+        return self._found[message]
+
+    def _find(self, message: int) -> list[Part]:
         found = [(kind, self._runs_of(message, kind)) for kind in KINDS]
         shown = sorted(((runs[0].start, runs[-1].end, kind, _is_one(runs)) for kind, runs in found if runs))
         parts, after = list[Part](), None
@@ -113,11 +123,9 @@ class Parts:
         first.
         """
         before, first = self._gap(message)
-        try:
-            prompt = self.speech.prompt(message)
-        except TemplateRefusal:
+        asks = self._prompts.of(message)
+        if asks is None:
             return None
-        asks = prompt.text[max((run.end for run in prompt.runs), default=0) :]
         ends = {match.end() for token in self._markers.special for match in re.finditer(re.escape(token), asks)}
         for length in sorted({len(asks)} | (set() if whole else ends), reverse=True):
             if before + length <= first and self.text.startswith(asks[:length], before):
@@ -127,9 +135,10 @@ class Parts:
     def _gap(self, message: int) -> tuple[int, int]:
         """Between what is shown of other messages before this one, and its own first character."""
         first = self._of[message][0].start if self._of[message] else self._next_start(message)
-        return max(
-            (run.end for run in self.runs if run.origin.message < message and run.end <= first), default=0
-        ), first
+        place = bisect_left(self._starts, first)
+        while place and self.runs[place - 1].origin.message >= message:
+            place -= 1
+        return (self.runs[place - 1].end if place else 0), first
 
     def _runs_of(self, message: int, kind: Kind) -> list[Run]:
         source, found = self.sources[message], list[Run]()
@@ -164,27 +173,15 @@ class Parts:
         return end - len(behind.lstrip("\n"))
 
     def _next_start(self, message: int) -> int:
+        """Where the first message after this one is shown; the text's end if none is."""
         own = self._of[message]
-        last = own[-1].end if own else max((run.end for runs in self._of[:message] for run in runs), default=0)
-        later = (run.start for runs in self._of[message + 1 :] for run in runs)
-        return min((start for start in later if start >= last), default=len(self.text))
+        last = own[-1].end if own else max((runs[-1].end for runs in self._of[:message] if runs), default=0)
+        later = islice(self.runs, bisect_left(self._starts, last), None)
+        return next((run.start for run in later if run.origin.message > message), len(self.text))
 
-
-@dataclass(frozen=True)
-class Speech:
-    """What a template is given: messages, whose strings are tracked, and tools."""
-
-    template: ChatTemplate
-    messages: Sequence[dict[str, Any]]
-    tools: Sequence[Any] = ()
-
-    def rendered(self) -> Rendered:
-        """All of it. Raises TemplateRefusal."""
-        return self.template.render(self.messages, self.tools)
-
-    def prompt(self, message: int) -> Rendered:
-        """What precedes the answer that is to be this message. Raises TemplateRefusal."""
-        return self.template.render(self.messages[:message], self.tools, add_generation_prompt=True)
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [run.start for run in self.runs]
 
 
 @dataclass(frozen=True)

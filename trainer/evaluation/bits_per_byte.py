@@ -9,34 +9,22 @@ tokenizers compare. What is counted:
   half a window of context or, nearer to the beginning, all that precedes it; leading special tokens open every window.
 - Bytes are the UTF-8 bytes of the text as given. A tokenizer that loses characters (unknown tokens, lower-casing) has
   less to predict, so its figure comes out too low: `unknown_tokens` counts the first kind.
-
-Costs one forward pass, up to two for long texts, and [tokens, V] logits of one batch.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from schemas.errors import CorpusError, ModelError, TokenizerError
-from schemas.models.forward import forward_errors
-from schemas.models.positions import require_positions, require_tokens
+from schemas.errors import CorpusError, TokenizerError
 from schemas.models.tokenizer import load_tokenizer
 from schemas.models.tokenizer_run import run_tokenizer
 from trainer.evaluation.metrics.bits_per_byte import BitsPerByte
+from trainer.evaluation.windows import Window, check_length, cut, score
 from trainer.student.load import load_causal
-
-
-@dataclass(frozen=True)
-class _Window:
-    """Tokens of one forward pass; those from `start` on are scored here, those before in an earlier window or never."""
-
-    ids: list[int]
-    start: int
 
 
 def load_for_evaluation(folder: Path) -> tuple[nn.Module, PreTrainedTokenizerBase]:
@@ -47,7 +35,6 @@ def load_for_evaluation(folder: Path) -> tuple[nn.Module, PreTrainedTokenizerBas
     return load_causal(folder), load_tokenizer(folder)
 
 
-@torch.inference_mode()
 def evaluate(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -61,8 +48,8 @@ def evaluate(
     The model must be on `device`; it is left in the mode it came in. Raises ModelError if it has fewer than
     `max_tokens` positions, TokenizerError for a slow tokenizer, CorpusError if not one token can be scored.
     """
-    _check_length(model, max_tokens)
-    windows: list[_Window] = []
+    check_length(model, max_tokens)
+    windows: list[Window] = []
     scored_bytes = unscored_bytes = unknown = 0
     for text, ids, ends, special in _encode(tokenizer, texts):
         first = _first_scored(ends, special)
@@ -71,16 +58,11 @@ def evaluate(
         scored_bytes += len(text.encode()) - unscored
         body = [token for token, added in zip(ids, special, strict=True) if not added]
         unknown += _count_unknown(tokenizer, body, text)
-        windows += _cut(ids[: _leading(special)], body, first - _leading(special), max_tokens)
+        windows += cut(ids[: _leading(special)], body, first - _leading(special), max_tokens)
     tokens = sum(len(window.ids) - window.start for window in windows)
     if not tokens:
         raise CorpusError("not one token of the held-out texts can be scored: each text is a single token or none")
-    was_training = model.training
-    require_tokens(model, max(max(window.ids) for window in windows), "the model's tokenizer")
-    try:
-        nats = _score(model.eval(), windows, torch.device(device), batch_tokens)
-    finally:
-        model.train(was_training)
+    nats = score(model, windows, device, batch_tokens)
     return BitsPerByte(
         nats_per_token=nats / tokens,
         bits_per_byte=nats / math.log(2) / scored_bytes,
@@ -90,12 +72,6 @@ def evaluate(
         unscored_bytes=unscored_bytes,
         unknown_tokens=unknown,
     )
-
-
-def _check_length(model: nn.Module, max_tokens: int) -> None:
-    require_positions(model, max_tokens, "max_tokens", "the model")
-    if max_tokens < 4:
-        raise ModelError(f"max_tokens is {max_tokens}; a window needs at least 4: context, and something to score")
 
 
 def _encode(
@@ -132,47 +108,3 @@ def _count_unknown(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str
     # Some vocabularies use one token for unknown and end of text; where the text spells it out, it is known.
     unknown = ids.count(tokenizer.unk_token_id) if tokenizer.unk_token_id is not None else 0
     return max(0, unknown - text.count(str(tokenizer.unk_token))) if unknown else 0
-
-
-def _cut(prefix: list[int], body: list[int], first: int, max_tokens: int) -> Iterator[_Window]:
-    """Windows over `body`, each opened by `prefix`; body[first:] is scored, each token in one window."""
-    size = max_tokens - len(prefix)
-    stride = size // 2
-    scored, begin = first, 0
-    while scored < len(body):
-        end = min(begin + size, len(body))
-        if scored < end:
-            yield _Window(prefix + body[begin:end], len(prefix) + scored - begin)
-            scored = end
-        begin += stride
-
-
-def _score(model: nn.Module, windows: Sequence[_Window], device: torch.device, batch_tokens: int) -> float:
-    """Summed negative log-likelihood in nats."""
-    total = 0.0
-    for batch in _batches(windows, batch_tokens):
-        longest = max(len(window.ids) for window in batch)
-        # Padding is on the right and attention causal: what is real never sees it, whatever its id.
-        tokens_BT = torch.tensor([window.ids + [0] * (longest - len(window.ids)) for window in batch], device=device)
-        with forward_errors(model, f"over {longest} tokens"):
-            logits_BTV = model(input_ids=tokens_BT, use_cache=False).logits
-        for window, tokens_T, logits_TV in zip(batch, tokens_BT, logits_BTV, strict=True):
-            total += _nats(logits_TV[window.start - 1 : len(window.ids) - 1], tokens_T[window.start : len(window.ids)])
-    return total
-
-
-def _nats(logits_TV: torch.Tensor, targets_T: torch.Tensor) -> float:
-    nats_T = nn.functional.cross_entropy(logits_TV.float(), targets_T, reduction="none")
-    return float(nats_T.double().sum())
-
-
-def _batches(windows: Sequence[_Window], batch_tokens: int) -> Iterator[list[_Window]]:
-    """Longest first, so that a batch pads little and a lack of memory shows at once."""
-    batch: list[_Window] = []
-    for window in sorted(windows, key=lambda window: -len(window.ids)):
-        if batch and len(batch[0].ids) * (len(batch) + 1) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(window)
-    if batch:
-        yield batch

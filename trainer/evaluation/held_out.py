@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.configs.training import EvaluationConfig, StudentConfig
 from schemas.errors import RunError
 from schemas.strict import canonical_json
+from trainer.evaluation.held_out_conversations import HeldOutConversations, read_conversations
 from trainer.evaluation.held_out_texts import read_texts
 from trainer.evaluation.metric import Material, Measurement, find_metric, measure
 from trainer.evaluation.sentence_pairs import read_pairs
@@ -23,9 +24,9 @@ class HeldOut:
 
     def __init__(self, config: EvaluationConfig, student: StudentConfig):
         """Raises ConfigError: no such metric, or not one for this student; CorpusError: unreadable or empty."""
-        kind: Material = "pairs" if config.pairs else "texts"
+        kind: Material = "pairs" if config.pairs else "conversations" if config.conversations else "texts"
         self.metric = find_metric(config.metric, kind, student.kind)
-        self.material = read_material(config.texts, config.pairs, config.field, config.limit)
+        self.material = _read(config)
         self.hash = hash_material(self.material)
         self.max_tokens = student.max_tokens
 
@@ -42,11 +43,18 @@ class HeldOut:
 
 
 def hash_material(material: Sequence[Any]) -> str:
-    """Hex SHA-256 of texts or pairs as they were read: neither their file's name nor its format counts."""
-    digest = hashlib.sha256()
+    """Hex SHA-256 of texts, conversations or pairs as they were read: neither their file's name nor its format counts.
+    Of conversations, what of them is scored counts too."""
+    digest = hashlib.sha256(material.choice.encode() if isinstance(material, HeldOutConversations) else b"")
     for item in material:
         digest.update(canonical_json(item if isinstance(item, str) else asdict(item)).encode() + b"\n")
     return digest.hexdigest()
+
+
+def _read(config: EvaluationConfig) -> Sequence[Any]:
+    if config.texts is not None and config.conversations is not None:
+        return read_conversations(config.texts, config.conversations, config.limit)
+    return read_material(config.texts, config.pairs, config.field, config.limit)
 
 
 def read_material(texts: Path | None, pairs: Path | None, field: str, limit: int | None) -> Sequence[Any]:

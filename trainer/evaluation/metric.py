@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-Material = Literal["texts", "pairs"]
+Material = Literal["texts", "conversations", "pairs"]
 StudentKind = Literal["causal", "encoder"]
 
 
@@ -51,8 +51,8 @@ class Measure(Protocol):
         max_tokens: int,
         device: "torch.device",
     ) -> Measurement:
-        """`material`: texts, or `SentencePair`s. `max_tokens`: where a causal model's windows end; an encoder's layout
-        says it for itself. The model is on `device` and is left in the mode it came in."""
+        """`material`: texts, `HeldOutConversations`, or `SentencePair`s. `max_tokens`: where a causal model's windows
+        end; an encoder's layout says it for itself. The model is on `device` and is left in the mode it came in."""
         ...
 
 
@@ -65,7 +65,7 @@ class Metric:
     student: StudentKind
     """The kind of model that it measures."""
     material: Material
-    """The field of an `evaluation` that gives what it is measured on."""
+    """What it is measured on: the field of an `evaluation` that gives it, or says how its texts are read."""
     title: str
     heading: str
     """Of its column in tables."""

@@ -61,8 +61,16 @@ class Continuer:
         self.model.generation_config = DecodingConfig()
         self.longest_prompt = _longest_prompt(self.model, config.max_new_tokens)
 
-    def encode(self, name: str, text: str) -> Prompt:
-        """With what the tokenizer puts before a text, without what it puts after."""
+    def end_at(self, token: str | None) -> None:
+        """End responses at a special token, too: that by which a chat template ends an answer."""
+        if token is not None:
+            self.ends = sorted({*self.ends, int(self.tokenizer.convert_tokens_to_ids(token))})
+
+    def encode(self, name: str, text: str, is_spelt: bool = False) -> Prompt:
+        """With what the tokenizer puts before a text, without what it puts after; or just the text, if its special
+        tokens are spelt out in it."""
+        if is_spelt:
+            return Prompt(name, text, run_tokenizer(self.tokenizer, text, add_special_tokens=False)["input_ids"])
         encoded = run_tokenizer(self.tokenizer, text, return_special_tokens_mask=True)
         tokens: list[int] = encoded["input_ids"]
         body = [place for place, added in enumerate(encoded["special_tokens_mask"]) if not added]

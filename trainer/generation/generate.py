@@ -1,4 +1,5 @@
 """Texts that a student writes: the prompts of a teacher cache, continued by a model, as JSONL for `stillroom extract`.
+Of a cache of conversations, a conversation gets another last answer, and is in the layout `messages`.
 
 A response depends on the model, the seed and its sample; the batch it was written in changes rounding only. Costs the
 texts in memory; the file appears whole, at the end, or not at all.
@@ -15,10 +16,13 @@ from pathlib import Path
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
 from schemas.configs.generation import GenerationConfig
-from schemas.errors import CorpusError, RunError
+from schemas.errors import ConfigError, CorpusError, RunError
+from schemas.models.chat_template import find_template, special_spellings
 from schemas.storage.atomic import disk_full, write_new
 from schemas.storage.writable import require_writable
+from trainer.alignment.student_conversation import ConversationReader
 from trainer.generation.continuer import Continuer, Prompt, Response
+from trainer.generation.question import Question, ask_by_text, ask_in_conversation
 
 Report = Callable[[int, int, int], None]  # samples done, of how many, tokens written
 
@@ -50,7 +54,8 @@ def generate(config: GenerationConfig, report: Report) -> Generated:
     cache = Cache(config.cache)
     continuer = Continuer(config)
     samples = range(len(cache))[: config.limit]
-    prompts = _prompts((cache.sample(position) for position in samples), continuer, config)
+    asked = _questions((cache.sample(position) for position in samples), cache, continuer, config)
+    prompts = [prompt for _, prompt in asked]
     responses: dict[str, Response] = {}
     tokens = 0
     for batch in _batches(prompts, config.batch_size):
@@ -58,15 +63,15 @@ def generate(config: GenerationConfig, report: Report) -> Generated:
             responses[prompt.id] = response
             tokens += response.tokens
         report(len(responses), len(prompts), tokens)
-    written = [prompt for prompt in prompts if responses[prompt.id].text.strip()]
+    written = [(question, responses[question.id]) for question, _ in asked if responses[question.id].text.strip()]
     if not written:
         raise CorpusError(f"{config.model} wrote nothing but blanks: it ends every text at once; train it for longer")
-    records = ({"id": p.id, "prompt": p.text, "response": responses[p.id].text} for p in written)
+    records = (question.answered(response.text) for question, response in written)
     _publish(config.output, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
     return Generated(
         path=config.output,
         texts=len(written),
-        ended=sum(responses[prompt.id].ended for prompt in written),
+        ended=sum(response.ended for _, response in written),
         blank=len(prompts) - len(written),
         unusable=len(samples) - len(prompts),
         tokens=tokens,
@@ -91,11 +96,23 @@ def _publish(output: Path, lines: str) -> None:
         return
 
 
-def _prompts(samples: Iterator[CachedSample], continuer: Continuer, config: GenerationConfig) -> list[Prompt]:
-    """In the order of the cache. Raises CorpusError if there is none."""
-    texts = ((sample.id, _prompt_text(sample, config.prompt_words)) for sample in samples)
-    prompts = [continuer.encode(name, text) for name, text in texts if text is not None]
-    prompts = [prompt for prompt in prompts if continuer.can_continue(prompt)]
+def _questions(
+    samples: Iterator[CachedSample], cache: Cache, continuer: Continuer, config: GenerationConfig
+) -> list[tuple[Question, Prompt]]:
+    """In the order of the cache, each with its tokens. Raises CorpusError if there is none, TokenizerError."""
+    reader = _reader(cache, continuer, config)
+    asked = (
+        ask_by_text(sample, config.prompt_words) if reader is None else ask_in_conversation(sample, reader)
+        for sample in samples
+    )
+    spelt = reader is not None
+    prompts = [(question, continuer.encode(question.id, question.text, spelt)) for question in asked if question]
+    prompts = [(question, prompt) for question, prompt in prompts if continuer.can_continue(prompt)]
+    if not prompts and spelt:
+        raise CorpusError(
+            f"no conversation of {config.cache} can be answered by {config.model}: a prompt and `max_new_tokens` must "
+            "both fit into the model's positions"
+        )
     if not prompts:
         raise CorpusError(
             f"no sample of {config.cache} has a prompt that {config.model} can continue: give plain texts one by "
@@ -104,12 +121,18 @@ def _prompts(samples: Iterator[CachedSample], continuer: Continuer, config: Gene
     return prompts
 
 
-def _prompt_text(sample: CachedSample, words: int | None) -> str | None:
-    """The text before its first target; None if it is over there."""
-    end = int(sample.targets[0, 0]) if len(sample.targets) else len(sample.text)
-    if end == 0 and words is not None:
-        end = int(sample.words[words - 1, 1]) if words <= len(sample.words) else len(sample.text)
-    return sample.text[:end] if end < len(sample.text) else None
+def _reader(cache: Cache, continuer: Continuer, config: GenerationConfig) -> ConversationReader | None:
+    """The model's chat template, for a cache of conversations. Raises ConfigError, TokenizerError."""
+    record = cache.manifest.conversations
+    if record is None and (config.chat_template is not None or config.template_arguments):
+        raise ConfigError(f"chat_template and template_arguments are for conversations, and {cache.path} holds none")
+    if record is None:
+        return None
+    tokenizer, named = continuer.tokenizer, config.chat_template
+    template = find_template(tokenizer, named, config.template_arguments, record.today, plain=True)
+    reader = ConversationReader(template, special_spellings(tokenizer))
+    continuer.end_at(reader.markers.end)
+    return reader
 
 
 def _batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[Prompt]]:

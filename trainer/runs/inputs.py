@@ -16,7 +16,7 @@ from schemas.storage.fingerprint import differences
 from trainer.alignment.student_conversation import ConversationReader
 from trainer.evaluation.held_out import HeldOut
 from trainer.runs.folder import CHAT_TEMPLATE, HELD_OUT, TOKENIZER
-from trainer.student.chat_template import conversation_reader, template_hash
+from trainer.student.chat_template import conversation_reader, saved_template, template_hash
 from trainer.student.load import find_tokenizer, load_student_tokenizer
 
 
@@ -41,7 +41,7 @@ def read_inputs(config: TrainingConfig, cache: Path) -> Inputs:
     hashes = {}
     reader = conversation_reader(config.student, tokenizer, cache, read_manifest(cache).conversations)
     if reader is not None:
-        tokenizer.chat_template = reader.template.source  # who opens the student is to talk to it as it has learnt
+        tokenizer.chat_template = saved_template(reader)
         hashes[CHAT_TEMPLATE] = template_hash(reader)
     if (folder := find_tokenizer(config.student)) is not None:
         hashes[TOKENIZER] = hash_tokenizer(folder, config.student.trust_remote_code)

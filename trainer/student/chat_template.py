@@ -42,6 +42,14 @@ def _find(config: StudentConfig, tokenizer: PreTrainedTokenizerBase, record: Con
     return find_template(tokenizer, config.chat_template, config.template_arguments, today, plain=True)
 
 
+def saved_template(reader: ConversationReader) -> str:
+    """The template with what it is given, unless whoever renders it gives something else: whoever opens the student is
+    to talk to it as it has learnt."""
+    given = [(name, value) for name, value in reader.template.arguments.items() if name.isidentifier()]
+    lines = (f"{{% set {name} = {name} if {name} is defined else {value!r} %}}\n" for name, value in given)
+    return "".join(lines) + reader.template.source
+
+
 def _is_teachers(template: ChatTemplate, record: ConversationsRecord) -> bool:
     """Returns whether it makes the same text of the same conversation. Cached ones are cut behind the last target, and
     a template may show an answer otherwise if nothing comes after it."""

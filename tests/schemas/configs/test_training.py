@@ -62,6 +62,10 @@ def test_parts_that_fit(changes: dict[str, Any]) -> None:
         ),
         (ENCODER | {"evaluation": {"texts": "t"}}, "an evaluation of a causal student has `texts`"),
         ({"evaluation": {}}, "give exactly one of texts, pairs"),
+        (
+            ENCODER | {"evaluation": {"pairs": "p", "conversations": {}}},
+            "`conversations` says how the records of `texts` are read: give `texts`",
+        ),
         ({"optimizer": {"lr": 1e-4, "min_lr": 2e-4}}, "min_lr (0.0002) is above lr (0.0001)"),
         ({"student": {}}, "give exactly one of model, architecture"),
         ({"student": {"architecture": {"model_type": "llama"}}}, "an architecture has no tokenizer of its own"),

@@ -93,7 +93,7 @@ def test_a_long_conversation_is_far_below_the_bounds() -> None:
         "{% for m in messages %}{% for n in messages %}{% if n is false %}{% endif %}{% endfor %}{{ m.c }}{% endfor %}"
     )
     text = sandbox.from_string(source).render(messages=[{"c": "word " * 200}] * 1_000)
-    assert len(text) == 1_000_000 and 1_000_000 < sandbox.work < MOST_WORK // 5
+    assert len(text) == 1_000_000 and 1_000_000 < sandbox.work < MOST_WORK // 4
 
 
 def test_a_pass_is_a_step_and_a_call_is_twenty() -> None:

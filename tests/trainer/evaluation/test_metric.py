@@ -30,6 +30,7 @@ BITS, SPEARMAN = METRICS["bits_per_byte"], METRICS["spearman"]
     [
         (None, "texts", "causal", "bits_per_byte"),
         (None, "texts", None, "bits_per_byte"),
+        (None, "conversations", "causal", "target_bits_per_byte"),
         (None, "pairs", "encoder", "spearman"),
         (None, "pairs", None, "spearman"),
         ("bits_per_byte", "texts", "causal", "bits_per_byte"),
@@ -43,7 +44,12 @@ def test_one_that_fits_is_found(name: str | None, material: Material, student: S
 @pytest.mark.parametrize(
     ("name", "material", "student", "said"),
     [
-        ("bits", "texts", None, r"unknown metric 'bits'; available: bits_per_byte, spearman; .* stillroom\.metrics"),
+        (
+            "bits",
+            "texts",
+            None,
+            r"unknown metric 'bits'; available: bits_per_byte, spearman, target_bits_per_byte; .* stillroom\.metrics",
+        ),
         (
             "spearman",
             "texts",
@@ -72,14 +78,24 @@ def test_results_are_read_back_as_what_they_are(name: str) -> None:
     found = read_measurement(fields)
     assert type(found) is METRICS[name].measurement and asdict(found) == fields
     assert metric_of(found.metrics()) is METRICS[name]
-    unscored = "Unscored are bytes of first tokens: without a BOS, nothing stands before them to predict them."
     unknown = "A model with unknown tokens has less to predict: its bits per byte flatter it."
-    assert found.caution() == ("" if name == "spearman" else f"{unscored}\n{unknown}")
+    unscored = "Unscored are bytes of first tokens: without a BOS, nothing stands before them to predict them."
+    refused = "Refused are conversations that a model's chat template does not take: others read them."
+    answers = "Unscored are bytes of answers whose tokens reach into the words of the chat template."
+    cautions = {
+        "spearman": [],
+        "bits_per_byte": [unscored, unknown],
+        "target_bits_per_byte": [refused, answers, unknown],
+    }
+    assert found.caution().splitlines() == cautions[name]
 
 
 def test_records_of_no_known_metric_are_refused() -> None:
     assert metric_of({"step": 3, "loss": 1.0}) is None
-    with pytest.raises(RunError, match=r"none of the known metrics \(bits_per_byte, spearman\), but \['accuracy'\]"):
+    with pytest.raises(
+        RunError,
+        match=r"none of the known metrics \(bits_per_byte, spearman, target_bits_per_byte\), but \['accuracy'\]",
+    ):
         read_measurement({"accuracy": 0.5})
     with pytest.raises(RunError, match=r"run\.json is damaged: its evaluation is \['pears', 'spearman'\]"):
         read_measurement({"spearman": 50.0, "pears": 3})
@@ -184,4 +200,4 @@ def test_knowing_the_metrics_costs_no_torch() -> None:
     """`compare` reads runs in milliseconds."""
     code = "import sys; from trainer.evaluation.metric import METRICS; print(*METRICS, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.split() == ["bits_per_byte", "spearman", "False"]
+    assert done.stdout.split() == ["bits_per_byte", "spearman", "target_bits_per_byte", "False"]
