@@ -10,6 +10,7 @@ from schemas.cache.conversations import ConversationsRecord
 from schemas.configs.conversations import ConversationsConfig
 from schemas.configs.extraction import ExtractionConfig
 from schemas.conversations.conversation import conversation_id
+from schemas.conversations.fields import ShapeRefusal
 from schemas.conversations.layout import LAYOUTS, Layout
 from schemas.conversations.parts import Markers
 from schemas.conversations.show import Reader, Shown
@@ -31,10 +32,10 @@ class ConversationCounts:
     dropped: Counter[str] = field(default_factory=Counter)  # parts of messages that the template does not show
     rewritten: Counter[str] = field(default_factory=Counter)  # and that it shows otherwise
 
-    def refuse(self, place: str, error: TemplateRefusal) -> None:
-        """Count one that is refused."""
+    def refuse(self, said: str) -> None:
+        """Count one that is refused; `said` is where, and why."""
         self.refused += 1
-        self.first_refusal = self.first_refusal or f"{place}: {error}"
+        self.first_refusal = self.first_refusal or said
 
     def add(self, shown: Shown) -> None:
         """Count one conversation."""
@@ -68,7 +69,7 @@ class ConversationSource:
 
     @property
     def _field(self) -> str:
-        return self.config.field or self.layout.field or ""
+        return (self.layout.field or "") if self.config.field is None else self.config.field
 
     @property
     def record(self) -> ConversationsRecord:
@@ -90,15 +91,16 @@ class ConversationSource:
 
     def sample(self, record: Record, name: str | None, place: str, counts: ConversationCounts) -> Sample | None:
         """None if nothing of it is to be learnt, or if it is refused and may be. Raises CorpusError."""
-        with LAYOUTS.using(self.config.layout) as layout:
-            conversation = layout.read(record, self._field, self.config.tools, place)
         try:
+            with LAYOUTS.using(self.config.layout) as layout:
+                conversation = layout.read(record, self._field, self.config.tools, place)
             shown = self.reader.show(conversation)
-        except TemplateRefusal as error:
+        except (ShapeRefusal, TemplateRefusal) as error:
+            said = str(error) if isinstance(error, ShapeRefusal) else f"{place}: {error}"
             if self.config.refused == "skip":
-                counts.refuse(place, error)
+                counts.refuse(said)
                 return None
-            raise CorpusError(f"{place}: {error}; `conversations.refused: skip` leaves such records out") from error
+            raise CorpusError(f"{said}; `conversations.refused: skip` leaves such records out") from error
         if not shown.targets:
             return None
         counts.add(shown)

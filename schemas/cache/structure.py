@@ -40,6 +40,8 @@ class Structure:
             raise ValueError("tools are a list, and messages an object")
         if not all(isinstance(message, dict) and isinstance(message.get("role"), str) for message in messages.values()):
             raise ValueError("a message has no role")
+        if not all(number.isdecimal() and number == str(int(number)) for number in messages):
+            raise ValueError("a message has no number")
         return cls(tuple(tools), {int(number): message for number, message in messages.items()})
 
     @classmethod

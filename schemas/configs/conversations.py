@@ -31,8 +31,8 @@ class ConversationsConfig(Strict):
     date: str | None = None
     """What a template that shows today's date shows instead, as YYYY-MM-DD. Left out, such a template is refused."""
     refused: Literal["error", "skip"] = "error"
-    """A conversation that the template refuses, or of which a target cannot be located: stop, or leave it out and count
-    it."""
+    """A conversation that begins with an assistant or has none, that the template refuses, or of which a target cannot
+    be located: stop, or leave it out and count it."""
 
     @field_validator("date", mode="before")
     @classmethod
@@ -43,8 +43,8 @@ class ConversationsConfig(Strict):
     @field_validator("date")
     @classmethod
     def _is_a_date(cls, date: str | None) -> str | None:
-        if date is not None:
-            datetime.date.fromisoformat(date)
+        if date is not None and datetime.date.fromisoformat(date).isoformat() != date:
+            raise ValueError("write it as YYYY-MM-DD")
         return date
 
     @property

@@ -16,6 +16,10 @@ from schemas.texts.surrogates import describe_surrogate
 MOST_DEPTH = 100  # lists and objects within one another: definitions of tools have ten
 
 
+class ShapeRefusal(CorpusError):
+    """A conversation that is read, and of which nothing can be learnt as it stands: it can be left out."""
+
+
 def turns_of(record: Record, field: str, place: str) -> list[Any]:
     """The list of messages in a field, each of whatever kind.
 
@@ -53,14 +57,14 @@ def tools_of(record: Record, field: str | None, place: str) -> tuple[dict[str, A
 
 
 def conversation_of(messages: Sequence[Message], tools: tuple[dict[str, Any], ...], where: str) -> Conversation:
-    """Raises CorpusError, beginning with `where`: nobody answers, or the first message answers nothing."""
+    """Raises ShapeRefusal, beginning with `where`: nobody answers, or the first message answers nothing."""
     if messages[0].role == "assistant":
-        raise CorpusError(
+        raise ShapeRefusal(
             f"{where}: the first message is an assistant's, and there is nothing that it answers; take it out, or put "
             "the message before it that it answers"
         )
     if all(message.role != "assistant" for message in messages):
-        raise CorpusError(f"{where}: no message is an assistant's, and only what an assistant says is learnt")
+        raise ShapeRefusal(f"{where}: no message is an assistant's, and only what an assistant says is learnt")
     return Conversation(tuple(messages), tools)
 
 

@@ -35,7 +35,7 @@ class Layout(ABC):
     def read(self, record: Record, field: str, tools: str | None, place: str) -> Conversation:
         """The conversation of a record: `field` has the messages, `tools` the definitions of tools, if any.
 
-        Raises CorpusError that begins with `place` and names the field.
+        Raises CorpusError that begins with `place` and names the field; ShapeRefusal where nothing of it can be learnt.
         """
 
 

@@ -30,7 +30,7 @@ class Shown:
     targets: tuple[Range, ...]  # empty where nothing is left to learn
     turns: tuple[Turn, ...] = ()
     structure: str = ""
-    dropped: tuple[PartKey, ...] = ()  # parts of messages of which the template shows nothing
+    dropped: tuple[PartKey, ...] = ()  # parts of these messages of which the template shows nothing
     rewritten: tuple[PartKey, ...] = ()  # that it shows otherwise than they are
 
 
@@ -125,8 +125,8 @@ def _cut(
         targets=tuple(targets),
         turns=tuple(kept),
         structure=Structure(tuple(tools), {n: found for n, found in beside.items() if found and n <= last}).dump(),
-        dropped=tuple(key for key, fate in fates.items() if fate == "dropped"),
-        rewritten=tuple(key for key, fate in fates.items() if fate == "rewritten"),
+        dropped=tuple(key for key, fate in fates.items() if fate == "dropped" and key[0] <= last),
+        rewritten=tuple(key for key, fate in fates.items() if fate == "rewritten" and key[0] <= last),
     )
 
 
