@@ -19,8 +19,9 @@ def configs() -> list[dict[str, Any]]:
 
 
 def test_the_configs_are_legal_and_go_together() -> None:
-    extraction, training = configs()
+    extraction, training, conversations = configs()
     cache = ExtractionConfig.model_validate(extraction)
+    assert ExtractionConfig.model_validate({"output": "a/cache"} | conversations).corpus.conversations
     run = TrainingConfig.model_validate(training)
     assert cache.output == run.cache
     assert cache.teacher.max_tokens == run.student.max_tokens
