@@ -36,9 +36,7 @@ class CorpusRecord(Strict):
             ge=0, description="Records left out because their text or response was blank, or nothing of it is learnt."
         ),
     ]
-    refused: Annotated[
-        int, Field(ge=0, description="Conversations left out because the chat template refuses them.")
-    ] = 0
+    refused: Annotated[int, Field(ge=0, description="Conversations left out because they are refused.")] = 0
     sha256: Annotated[str, Field(description="Hash over ids, prompts and responses, in order.")]
 
 

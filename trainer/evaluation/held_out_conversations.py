@@ -9,6 +9,7 @@ import numpy as np
 
 from schemas.configs.conversations import ConversationsConfig
 from schemas.conversations.conversation import Conversation
+from schemas.conversations.fields import ShapeRefusal
 from schemas.conversations.layout import LAYOUTS
 from schemas.conversations.parts import Markers
 from schemas.conversations.show import Reader, Shown
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SCORED = ("targets", "system", "refused")  # the options that decide what of a conversation is scored
+SKIP = "`refused: skip` leaves such records out"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class HeldOutConversations(Sequence[Conversation]):
     places: tuple[str, ...]
     config: ConversationsConfig
     chat_template: str | None = None  # instead of each model's own
+    misshapen: int = 0  # left out: they begin with an answer, or have none
 
     @overload
     def __getitem__(self, place: int) -> Conversation: ...
@@ -71,7 +74,7 @@ class HeldOutConversations(Sequence[Conversation]):
                 yield _scored(reader.show(conversation))
             except TemplateRefusal as error:
                 if self.config.refused == "error":
-                    raise CorpusError(f"{place}: {error}; `refused: skip` leaves such records out") from error
+                    raise CorpusError(f"{place}: {error}; {SKIP}") from error
                 yield None
 
     def _reader(self, tokenizer: "PreTrainedTokenizerBase") -> Reader:
@@ -91,22 +94,28 @@ def read_conversations(
 ) -> HeldOutConversations:
     """The first `limit` conversations of a file of records.
 
-    Raises ConfigError: an unknown layout. CorpusError with file and line: as `read_records` and the layout do, or if
-    there is none.
+    Those that begin with an answer or have none are left out, if `config.refused` says so, and counted. Raises
+    ConfigError: an unknown layout. CorpusError with file and line: as `read_records` and the layout do, or if there is
+    none.
     """
     layout = LAYOUTS.find(config.layout)
-    field = config.field or layout.field or ""
+    field = (layout.field or "") if config.field is None else config.field
     fields, nested = layout.fields(field, config.tools), layout.nested(field, config.tools)
-    found, places = list[Conversation](), list[str]()
+    found, places, misshapen = list[Conversation](), list[str](), 0
     for line, record in read_records(path, fields, optional=layout.optional, nested=nested):
         if len(found) == limit:
             break
-        places.append(f"{path}:{line}")
-        with LAYOUTS.using(config.layout):
-            found.append(layout.read(record, field, config.tools, places[-1]))
+        try:
+            with LAYOUTS.using(config.layout):
+                found.append(layout.read(record, field, config.tools, f"{path}:{line}"))
+            places.append(f"{path}:{line}")
+        except ShapeRefusal as error:
+            if config.refused == "error":
+                raise CorpusError(f"{error}; {SKIP}") from error
+            misshapen += 1
     if not found:
         raise CorpusError(f"{path} holds no conversation to evaluate on")
-    return HeldOutConversations(tuple(found), tuple(places), config, chat_template)
+    return HeldOutConversations(tuple(found), tuple(places), config, chat_template, misshapen)
 
 
 def _scored(shown: Shown) -> RenderedConversation:

@@ -73,7 +73,7 @@ def evaluate_conversations(
         tokens=tokens,
         bytes=size,
         conversations=len(encoded),
-        refused=len(rendered) - len(encoded),
+        refused=conversations.misshapen + len(rendered) - len(encoded),
         unscored_bytes=sum(each.unscored for each in encoded),
         unknown_tokens=sum(each.unknown for each in encoded),
     )

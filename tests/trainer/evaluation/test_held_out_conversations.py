@@ -7,7 +7,7 @@ import pytest
 from schemas.configs.conversations import ConversationsConfig
 from schemas.configs.training import EvaluationConfig, StudentConfig
 from schemas.errors import ConfigError, CorpusError, TokenizerError
-from tests.chats import SAYINGS, chat_tokenizer, write_chats
+from tests.chats import SAYINGS, chat_tokenizer, talk, write_chats
 from tests.corpora import write_lines
 from trainer.evaluation.held_out import HeldOut, hash_material
 from trainer.evaluation.held_out_conversations import read_conversations
@@ -47,6 +47,17 @@ def test_what_cannot_be_read_or_rendered_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(TokenizerError, match=r"a question and an answer: .*give another chat template"):
         list(held.render(chat_tokenizer(tmp_path / "model", None)))
+
+
+def test_one_that_begins_with_an_answer_stops_or_is_counted(tmp_path: Path) -> None:
+    backwards = [{"role": "assistant", "content": "Because."}, *talk("Why?", "So.")]
+    path = write_chats(tmp_path / "c.jsonl", backwards, talk("Why?", "Why not?"))
+    with pytest.raises(
+        CorpusError, match=r"c\.jsonl:5: .*the first message is .*`refused: skip` leaves such records out"
+    ):
+        read_conversations(path, ConversationsConfig())
+    held = read_conversations(path, ConversationsConfig(refused="skip"))
+    assert (len(held), held.misshapen, held.places[-1]) == (len(SAYINGS) + 1, 1, f"{path}:6")
 
 
 def test_a_hash_is_of_the_conversations_and_of_what_is_scored(tmp_path: Path) -> None:

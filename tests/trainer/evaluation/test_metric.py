@@ -80,7 +80,7 @@ def test_results_are_read_back_as_what_they_are(name: str) -> None:
     assert metric_of(found.metrics()) is METRICS[name]
     unknown = "A model with unknown tokens has less to predict: its bits per byte flatter it."
     unscored = "Unscored are bytes of first tokens: without a BOS, nothing stands before them to predict them."
-    refused = "Refused are conversations that a model's chat template does not take: others read them."
+    refused = "Refused are conversations that begin with an answer, or that a model's chat template does not take."
     answers = "Unscored are bytes of answers whose tokens reach into the words of the chat template."
     cautions = {
         "spearman": [],

@@ -22,7 +22,7 @@ class TargetBitsPerByte(Measurement):
     tokens: int  # scored
     bytes: int  # scored
     conversations: int
-    refused: int  # conversations that the model's chat template refuses
+    refused: int  # conversations, by their shape or by the model's chat template
     unscored_bytes: int  # of answers: of tokens that end in the template's words
     unknown_tokens: int  # scored all the same; above 0, bits per byte flatter
 
@@ -51,7 +51,9 @@ class TargetBitsPerByte(Measurement):
         """What is refused or unscored, and that unknown tokens flatter, where there are any."""
         lines = []
         if self.refused:
-            lines.append("Refused are conversations that a model's chat template does not take: others read them.")
+            lines.append(
+                "Refused are conversations that begin with an answer, or that a model's chat template does not take."
+            )
         if self.unscored_bytes:
             lines.append("Unscored are bytes of answers whose tokens reach into the words of the chat template.")
         if self.unknown_tokens:
