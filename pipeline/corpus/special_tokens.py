@@ -6,11 +6,13 @@ characters that special tokens begin with.
 """
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.corpus.sample import Spans
+from schemas.cache.samples import Turn
 from schemas.models.tokenizer_run import run_tokenizer
 
 _HIDDEN = "\n"  # ends a line for every annotator, so that no sentence runs across
@@ -51,6 +53,21 @@ class SpecialTokens:
 
     def _may_be_in(self, text: str) -> bool:
         return any(character in text for character in self._first)
+
+
+def said_alone(text: str, turns: Sequence[Turn]) -> str:
+    """A conversation with line ends in place of all that its template wrote, as long as before; another text as it is.
+
+    So no word or phrase is marked in a role's name or in a system message that nobody gave.
+    """
+    if not turns:
+        return text
+    said = [(turn.start, turn.end) for turn in turns if turn.part in ("content", "reasoning")]
+    parts, before = list[str](), 0
+    for start, end in said:
+        parts += [_HIDDEN * (start - before), text[start:end]]
+        before = end
+    return "".join(parts) + _HIDDEN * (len(text) - before)
 
 
 def _beginning(tokenizer: PreTrainedTokenizerBase) -> str | None:

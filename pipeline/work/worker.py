@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.annotation.annotator import ANNOTATORS, Annotator, load_annotator, parse_annotator
 from pipeline.annotation.tokens import Counts, TokenizedSample, tokenize
 from pipeline.corpus.sample import NO_SPANS, AnnotatedSample, Sample, Spans
-from pipeline.corpus.special_tokens import SpecialTokens
+from pipeline.corpus.special_tokens import SpecialTokens, said_alone
 from pipeline.encoding.unit import UnitEncoder
 from pipeline.output.codecs import needs_calibration
 from pipeline.output.resume import LOCK
@@ -283,7 +283,7 @@ def _find_spans(job: Job, samples: list[TokenizedSample], special: SpecialTokens
         raise AnnotatorError(
             f"this worker's annotator is {annotator.version}, the cache's {job.manifest.annotator}; install one on all"
         )
-    texts = [special.hide(sample.text) for sample in samples]
+    texts = [special.hide(said_alone(sample.text, sample.turns)) for sample in samples]
     with ANNOTATORS.using(parse_annotator(spec)[0].name):
         found = annotator.annotate(texts)
         if len(found) != len(texts):

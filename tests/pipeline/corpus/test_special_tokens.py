@@ -9,9 +9,10 @@ from transformers import PreTrainedTokenizerFast
 
 from jobs.extract import run_extraction, show_plan
 from pipeline.corpus.sample import Spans
-from pipeline.corpus.special_tokens import SpecialTokens
+from pipeline.corpus.special_tokens import SpecialTokens, said_alone
 from pipeline.request.request import make_request
 from schemas.cache.reader import Cache
+from schemas.cache.samples import Turn
 from schemas.configs.extraction import ExtractionConfig
 from tests.caches import build_cache, extraction
 from tests.tiny import tiny_llama, tiny_tokenizer
@@ -109,3 +110,18 @@ def test_two_beginnings_are_said(teacher: Path, tmp_path: Path, capsys: pytest.C
     assert wanted in " ".join(capsys.readouterr().out.split())
     run_extraction(tmp_path / "extract.yaml", [])
     assert wanted in " ".join(capsys.readouterr().out.split())
+
+
+def test_of_a_conversation_only_what_is_said_is_shown_to_an_annotator() -> None:
+    text = "<|user|>Why?<|assistant|><think>hm</think>So."
+    turns = (
+        Turn(0, "user", "content", 8, 12),
+        Turn(1, "assistant", "reasoning", 32, 34),
+        Turn(1, "assistant", "content", 42, 45),
+        Turn(1, "assistant", "end", 45, 45),
+    )
+    shown = said_alone(text, turns)
+    assert [shown[turn.start : turn.end] for turn in turns] == ["Why?", "hm", "So.", ""]
+    assert len(shown) == len(text) and set(shown) - set("Why?hmSo.") == {"\n"}
+    assert shown.count("\n") == len(text) - len("Why?hmSo.")
+    assert said_alone(text, ()) == text
