@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.conversations.template import ChatTemplate
 from schemas.errors import ConfigError, TokenizerError
+from schemas.shown import listed
 from schemas.storage.record import read_content
 
 if TYPE_CHECKING:
@@ -33,32 +34,40 @@ def find_template(
     """The tokenizer's own template, or the one that is `named`: a file, one of the tokenizer's several, or `plain`.
 
     With `plain`, that stands in for a template that the tokenizer lacks. Raises ConfigError for a file that cannot be
-    read, and TokenizerError where there is no template.
+    read or is blank, and TokenizerError where there is no template, or several and none of them the default.
     """
+    return ChatTemplate(_source(tokenizer, named, plain), special_strings(tokenizer), dict(arguments), today)
+
+
+def _source(tokenizer: "PreTrainedTokenizerBase", named: str | None, plain: bool) -> str:
     own = tokenizer.chat_template or {}
     several: dict[str, str] = {DEFAULT: own} if isinstance(own, str) else dict(own)
-    if named is None:
-        source = several.get(DEFAULT, PLAIN_TEMPLATE if plain else "")
-    elif named in several:
-        source = several[named]
-    elif named == PLAIN:
-        source = PLAIN_TEMPLATE
-    else:
-        source = _read(Path(named).expanduser())
-    if not source:
+    if named in several:
+        return several[named]
+    if named is not None:
+        return PLAIN_TEMPLATE if named == PLAIN else _read(Path(named).expanduser())
+    if source := several.get(DEFAULT, PLAIN_TEMPLATE if plain else ""):
+        return source
+    if several:
         raise TokenizerError(
-            f"the tokenizer {tokenizer.name_or_path} has no chat template: name a file of one in `chat_template`, or "
-            "give `prompt` and `response` instead of conversations"
+            f"the tokenizer {tokenizer.name_or_path} has several chat templates and no default: name one of "
+            f"{listed(several)} in `chat_template`"
         )
-    return ChatTemplate(source, special_strings(tokenizer), dict(arguments), today)
+    raise TokenizerError(
+        f"the tokenizer {tokenizer.name_or_path} has no chat template: name a file of one in `chat_template`, or give "
+        "`prompt` and `response` instead of conversations"
+    )
 
 
 def _read(path: Path) -> str:
     content = read_content(path, ConfigError, f"there is no chat template {path}", LONGEST)
     try:
-        return content.decode("utf-8")
+        source = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8: {error}; a chat template is a text in Jinja") from error
+    if not source.strip():
+        raise ConfigError(f"{path}: an empty chat template, which shows nothing of a conversation")
+    return source
 
 
 def special_strings(tokenizer: "PreTrainedTokenizerBase") -> dict[str, str]:
