@@ -1,6 +1,7 @@
 """A student's objective over a cache and over the living teacher, to be held against one another."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,19 +10,23 @@ from pydantic import TypeAdapter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from schemas.cache.reader import Cache
+from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses.registry import LossConfig
 from schemas.configs.training import StudentConfig
 from schemas.models.state_decoder import load_decoders
-from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
+from schemas.models.teacher_head import TeacherHead, load_teacher_embedding, load_teacher_head
 from schemas.models.tokenizer_rules import same_tokenizer
+from tests.trainer.objectives.answers import by_layer, with_answers
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.world import counts_of
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.alignment.vocabulary import share_vocabulary
 from trainer.data.batch import Batch
 from trainer.data.loader import BatchBuilder
+from trainer.data.teacher_states import TeacherHidden, TeacherMass
 from trainer.objectives.context import StudentSize
 from trainer.objectives.objective import Objective, build_objective
+from trainer.student.chat_template import conversation_reader
 from trainer.student.load import forward, load_student, prepare
 
 POSITIONS = [0, 5, 11, 30, 51, 54]
@@ -34,9 +39,13 @@ def live_teacher(cache: Cache) -> Any:
 
 
 def setting(
-    cache: Cache, losses: Sequence[dict[str, Any]], cross: bool, positions: Sequence[int] = POSITIONS
+    cache: Cache,
+    losses: Sequence[dict[str, Any]],
+    cross: bool,
+    positions: Sequence[int] = POSITIONS,
+    template: str | None = None,
 ) -> tuple[Any, GivenContext, Objective, Batch]:
-    """Student, context, objective and one cached batch."""
+    """Student, context, objective and one cached batch; conversations in a chat template of the student's."""
     teacher = AutoTokenizer.from_pretrained(cache.path / "teacher")
     tokenizer = AutoTokenizer.from_pretrained(cache.path.parent / "other") if cross else teacher
     torch.manual_seed(1)
@@ -56,8 +65,45 @@ def setting(
     assert context.same_tokenizer is not cross
     objective = build(losses, context)
     prepare(model, objective.of_student)
-    builder = BatchBuilder(cache, StudentTokenizer(tokenizer, 64, append_eos=True), objective.of_batch)
+    tokenizer.chat_template = template
+    reader = conversation_reader(StudentConfig(model="m"), tokenizer, cache.path, cache.manifest.conversations)
+    limit = 64 if reader is None else 192
+    builder = BatchBuilder(cache, StudentTokenizer(tokenizer, limit, True, reader), objective.of_batch)
     return model, context, objective, builder[positions]
+
+
+def online(
+    cache: Cache,
+    teacher: Any,
+    context: GivenContext,
+    batch: Batch,
+    by_logits: bool,
+    texts: Sequence[str],
+    add_special_tokens: bool = True,
+) -> tuple[GivenContext, Batch]:
+    """The same batch with all that the teacher computes now, from `texts`, and the context with its own matrices."""
+    tokenizer = AutoTokenizer.from_pretrained(cache.path.parent / "teacher", pad_token="<pad>", padding_side="right")
+    encoded = tokenizer(list(texts), return_tensors="pt", padding=True, add_special_tokens=add_special_tokens)
+    with torch.no_grad():
+        output = teacher(**encoded, output_hidden_states=True, output_attentions=True)
+    mask = encoded["attention_mask"].bool()
+    last = mask.sum(1) - 1
+    rows = torch.arange(len(last))
+    mass = {layer: output.attentions[layer - 1][rows, :, last].sum(1) * mask for layer in (1, 2, 3)}
+    # A head that is the identity gives the states it is given: there, they are the logits themselves.
+    states = dict(enumerate(output.hidden_states)) | ({3: output.logits} if by_logits else {})
+    weight_Vd = torch.eye(len(tokenizer)) if by_logits else teacher.get_output_embeddings().weight.detach()
+    found = replace(
+        context,
+        head=TeacherHead(weight_Vd, None, HeadRecord(dtype="float32", bias=False)),
+        embedding_Vd=teacher.get_input_embeddings().weight.detach(),
+    )
+    hidden = {TeacherHidden(layer): states[layer] * mask[..., None] for layer in by_layer(batch, TeacherHidden)}
+    masses = {
+        TeacherMass(layer): mass[layer] / mass[layer].sum(1, keepdim=True) for layer in by_layer(batch, TeacherMass)
+    }
+    batch = replace(batch, teacher_tokens_BT=encoded["input_ids"], teacher_mask_BT=mask)
+    return found, with_answers(batch, {**hidden, **masses})
 
 
 def build(losses: Sequence[dict[str, Any]], context: GivenContext) -> Objective:

@@ -3,7 +3,6 @@
 Online has nothing of the cache but its texts: states, masses, unembedding and embeddings are the live model's own.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,48 +11,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.work.worker import annotate_unit
 from schemas.cache.reader import Cache
-from schemas.cache.teacher import HeadRecord
-from schemas.configs.losses.registry import LOSSES
-from schemas.models.teacher_head import TeacherHead, load_teacher_head
+from schemas.models.teacher_head import load_teacher_head
 from tests import several_targets
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
-from tests.trainer.live import POSITIONS, assert_equal, build, live_teacher, loss_and_gradients, setting
-from tests.trainer.objectives.answers import by_layer, with_answers
+from tests.trainer.compared import BY_LOGITS, OBJECTIVES, ONE_TOKENIZER
+from tests.trainer.live import POSITIONS, assert_equal, build, live_teacher, loss_and_gradients, online, setting
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.world import counts_of
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.alignment.vocabulary import share_vocabulary
-from trainer.data.batch import Batch
 from trainer.data.loader import BatchBuilder
-from trainer.data.teacher_states import TeacherHidden, TeacherMass
 from trainer.objectives.context import StudentSize
 from trainer.student.load import forward, prepare
 from trainer.student.states import StudentLogits
-
-OBJECTIVES: dict[str, list[dict[str, Any]]] = {
-    **{name: [{"loss": name}] for name, kind in LOSSES.items() if kind.student == "causal"},
-    "kd": [{"loss": "kd", "temperature": 2.0}],
-    "kd, reverse": [{"loss": "kd", "divergence": "reverse_kl"}],
-    "kd, js": [{"loss": "kd", "divergence": "js", "beta": 0.3, "temperature": 2.0}],
-    "kd, total variation": [{"loss": "kd", "divergence": "total_variation"}],
-    "kd, skewed": [
-        {"loss": "kd", "divergence": "skew_forward_kl"},
-        {"loss": "kd", "divergence": "skew_reverse_kl", "weight": 0.5},
-    ],
-    "kd, adaptive": [{"loss": "kd", "divergence": "adaptive_kl"}],
-    "sra, inner layer": [{"loss": "sra", "teacher_layer": 2, "student_layer": 1, "mass_exponent": 0.5}],
-    "sra, words": [{"loss": "sra", "spans": "word"}],
-    "sra, phrases": [{"loss": "sra", "spans": "phrase", "mass_exponent": 0.5}],
-    "mta, one layer of words": [{"loss": "mta", "student_layers": ["last"], "word_layers": 1}],
-    "mta, words": [{"loss": "mta", "word_layers": 2, "student_layers": {"top": 2}, "hid_pairs": "word"}],
-    "all": [{"loss": "ce", "weight": 0.3}, {"loss": "sra"}, {"loss": "mta"}],
-    "dskd": [{"loss": "dskd", "mask_wrong": "never"}],
-    "sra, span-KD alone": [{"loss": "sra", "cos": 0, "geo": 0}],
-}
-ONE_TOKENIZER = ("kd", "fdd")
-# These read the teacher's states through its head alone, so that online its logits take their place.
-BY_LOGITS = ("kd", "sra, span-KD alone", "alm", "uld", "multilevel_ot", "mined")
 
 
 @pytest.fixture(scope="module", params=[annotate_unit, several_targets.annotate], ids=["one target", "several"])
@@ -72,41 +43,14 @@ def teacher(cache: Cache) -> Any:
     return live_teacher(cache)
 
 
-def live(
-    cache: Cache, teacher: Any, context: GivenContext, batch: Batch, by_logits: bool
-) -> tuple[GivenContext, Batch]:
-    """The same batch with all that the teacher computes now, from text, and the context with its own matrices."""
-    tokenizer = AutoTokenizer.from_pretrained(cache.path.parent / "teacher", pad_token="<pad>", padding_side="right")
-    encoded = tokenizer([cache.sample(position).text for position in POSITIONS], return_tensors="pt", padding=True)
-    with torch.no_grad():
-        output = teacher(**encoded, output_hidden_states=True, output_attentions=True)
-    mask = encoded["attention_mask"].bool()
-    last = mask.sum(1) - 1
-    rows = torch.arange(len(last))
-    mass = {layer: output.attentions[layer - 1][rows, :, last].sum(1) * mask for layer in (1, 2, 3)}
-    # A head that is the identity gives the states it is given: there, they are the logits themselves.
-    states = dict(enumerate(output.hidden_states)) | ({3: output.logits} if by_logits else {})
-    weight_Vd = torch.eye(len(tokenizer)) if by_logits else teacher.get_output_embeddings().weight.detach()
-    online = replace(
-        context,
-        head=TeacherHead(weight_Vd, None, HeadRecord(dtype="float32", bias=False)),
-        embedding_Vd=teacher.get_input_embeddings().weight.detach(),
-    )
-    hidden = {TeacherHidden(layer): states[layer] * mask[..., None] for layer in by_layer(batch, TeacherHidden)}
-    masses = {
-        TeacherMass(layer): mass[layer] / mass[layer].sum(1, keepdim=True) for layer in by_layer(batch, TeacherMass)
-    }
-    batch = replace(batch, teacher_tokens_BT=encoded["input_ids"], teacher_mask_BT=mask)
-    return online, with_answers(batch, {**hidden, **masses})
-
-
 @pytest.mark.parametrize(
     ("name", "cross"),
     [(name, cross) for name in OBJECTIVES for cross in (False, True) if not (cross and name.startswith(ONE_TOKENIZER))],
 )
 def test_cached_states_give_the_live_loss(cache: Cache, teacher: Any, name: str, cross: bool) -> None:
     model, context, objective, batch = setting(cache, OBJECTIVES[name], cross)
-    live_pair, live_batch = live(cache, teacher, context, batch, name.startswith(BY_LOGITS))
+    texts = [cache.sample(position).text for position in POSITIONS]
+    live_pair, live_batch = online(cache, teacher, context, batch, name.startswith(BY_LOGITS), texts)
     live_objective = build(OBJECTIVES[name], live_pair)
     live_objective.load_state_dict(objective.state_dict())
     learners = 1 + bool(list(objective.parameters()))

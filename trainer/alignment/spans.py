@@ -170,10 +170,14 @@ def pair_tokens(teacher_ids: np.ndarray, student_ids: np.ndarray) -> np.ndarray:
 
 
 def pair_contents(
-    teacher_ids: np.ndarray, teacher_offsets: np.ndarray, student_ids: np.ndarray, student_offsets: np.ndarray
+    teacher_ids: np.ndarray,
+    teacher_offsets: np.ndarray,
+    student_ids: np.ndarray,
+    student_offsets: np.ndarray,
+    same: np.ndarray,
 ) -> np.ndarray:
     """[S] int64, for one tokenizer and two chat templates: the teacher's token of the same characters and the same id,
-    of which both have read the same contents; -1 for others, such as the templates' own.
+    where `same` [S] says that both have read the same contents up to it; -1 for others, such as the templates' own.
 
     What a pair predicts must be a pair, too: the last token before words of a template is left out, because these
     differ. Offsets are of one text, as `aligned_spans` takes them.
@@ -181,7 +185,7 @@ def pair_contents(
     teacher = {key: place for place, key in enumerate(_named(teacher_ids, teacher_offsets))}
     pairs = np.full(len(student_ids) + 1, -1)
     for place, key in enumerate(_named(student_ids, student_offsets)):
-        pairs[place] = -1 if key is None else teacher.get(key, -1)
+        pairs[place] = -1 if key is None or not same[place] else teacher.get(key, -1)
     goes_on = (pairs[:-1] >= 0) & (pairs[1:] == pairs[:-1] + 1)
     found: np.ndarray = np.where(goes_on, pairs[:-1], -1)
     return found

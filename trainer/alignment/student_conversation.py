@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.cache.samples import CachedSample
+from schemas.conversations.fates import shows_tools
 from schemas.conversations.parts import Markers, Part, Parts
 from schemas.conversations.rebuild import REASONING_KEY, Rebuilt, rebuild
 from schemas.conversations.speech import Speech
@@ -30,6 +31,7 @@ class StudentConversation:
     targets: np.ndarray  # [R, 2] int32, characters of this text
     place_C: np.ndarray  # int32: the character of the teacher's text that each is, or NOWHERE
     ends: tuple[tuple[int, tuple[int, int]], ...]  # where a turn's end marker ends, and the teacher's for that turn
+    same_C: np.ndarray  # bool: up to and with this character, the student has read all that the teacher had
 
     def in_teacher(self, offsets_S2: np.ndarray) -> np.ndarray:
         """[S, 2]: the characters of the teacher's text that a token stands for, if it ends in a content. Otherwise, an
@@ -45,6 +47,11 @@ class StudentConversation:
         for end, theirs in self.ends:
             found_S2[(end_S == end) & (start_S < end_S)] = theirs
         return found_S2
+
+    def same_after(self, offsets_S2: np.ndarray) -> np.ndarray:
+        """[S] bool: after a token, the student has read all that the teacher had at the same place."""
+        same_S: np.ndarray = np.append(self.same_C, True)[offsets_S2[:, 1] - 1]
+        return same_S
 
     @property
     def _run_start(self) -> np.ndarray:
@@ -115,7 +122,41 @@ def _tie(sample: CachedSample, rebuilt: Rebuilt, parts: Parts, learnt: Callable[
             length = min(run.end, end) - run.start
             place_C[run.start : run.start + length] = np.arange(run.place, run.place + length)
     ranges = np.array([(start, min(stop, end)) for start, stop in targets if start < end], np.int32).reshape(-1, 2)
-    return StudentConversation(parts.text[:end], ranges, place_C, tuple(found for found in ends if found[0] <= end))
+    same_C = _has_read_the_same(sample, parts.text, place_C)
+    same_C[_first_unlike(rebuilt, parts) :] = False
+    kept = tuple(found for found in ends if found[0] <= end)
+    return StudentConversation(parts.text[:end], ranges, place_C, kept, same_C)
+
+
+def _has_read_the_same(sample: CachedSample, text: str, place_C: np.ndarray) -> np.ndarray:
+    """[C] bool: as many characters of contents as the teacher had at the same place, blanks aside. Templates trim."""
+    theirs_X = np.zeros(len(sample.text), bool)
+    for turn in sample.turns:
+        theirs_X[turn.start : turn.end] = turn.part in ("content", "reasoning")
+    theirs_X &= ~_is_blank(sample.text)
+    counts_X = np.append(0, theirs_X.cumsum())
+    last_C = np.maximum.accumulate(place_C)
+    own_C = (place_C >= 0) & ~_is_blank(text[: len(place_C)])
+    same_C: np.ndarray = own_C.cumsum() == counts_X[last_C + 1]
+    return same_C
+
+
+def _is_blank(text: str) -> np.ndarray:
+    return np.fromiter(map(str.isspace, text), bool, len(text))
+
+
+def _first_unlike(rebuilt: Rebuilt, parts: Parts) -> int:
+    """The first character behind something that the teacher was shown in words of its template, and the student is not
+    at all: tools, their calls, a rewritten answer of one."""
+    if rebuilt.tools and not shows_tools(parts.speech, parts.text):
+        return 0
+    for number, message in enumerate(rebuilt.messages):
+        shown = {run.origin.field for run in parts.runs if run.origin.message == number}
+        content = message["content"]
+        is_rewritten = isinstance(content, Tracked) and any(run.place is None for run in content.runs)
+        if ("tool_calls" in message and "tool_calls" not in shown) or (is_rewritten and "content" not in shown):
+            return min((run.start for run in parts.runs if run.origin.message > number), default=len(parts.text))
+    return len(parts.text)
 
 
 def _ends(sample: CachedSample, rebuilt: Rebuilt, parts: Parts) -> list[tuple[int, tuple[int, int]]]:

@@ -27,7 +27,13 @@ class StudentText:
     target: np.ndarray  # [S] bool: belongs to a target, or is the end-of-sequence token
     length: int  # tokens that count as text: all except an end of sequence that the teacher's tokens don't have
     cut: bool  # longer than max_tokens: characters at the end have no token here
-    own_template: bool = False  # a conversation that reads otherwise than the teacher's
+    same: np.ndarray | None = None  # [S] bool, of a conversation in another template: all that the teacher has read up
+    # to this token, the student has, too
+
+    @property
+    def own_template(self) -> bool:
+        """Whether it is a conversation that reads otherwise than the teacher's."""
+        return self.same is not None
 
     @property
     def begins_twice(self) -> bool:
@@ -95,6 +101,7 @@ class StudentTokenizer:
         ranges = np.array(offsets, np.int32).reshape(-1, 2)
         ranges[np.array(special, bool)] = 0
         target = ends_inside(ranges[:, 1], sample.targets if own is None else own.targets)
+        same = None if own is None else own.same_after(ranges)
         try:
             check_offsets(ranges, len(sample.text if own is None else own.text))
             if own is not None:
@@ -117,7 +124,8 @@ class StudentTokenizer:
         target[:1] = False  # nothing precedes it
         end = self.max_tokens
         cut = len(tokens) > end
-        return StudentText(tokens[:end], ranges[:end], target[:end], min(length, end), cut, own is not None)
+        same = None if same is None else same[:end]
+        return StudentText(tokens[:end], ranges[:end], target[:end], min(length, end), cut, same)
 
 
 def ends_with_special(sample: CachedSample) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 
 from schemas.cache.samples import CachedSample
 from schemas.errors import PairingError
+from schemas.shown import percent
 from trainer.alignment.spans import pair_contents, pair_tokens
 from trainer.alignment.student_text import StudentText
 
@@ -19,6 +20,18 @@ class PairCoverage:
     paired: int
     same_text: int  # samples that both sides read alike, to the character
 
+    @property
+    def share(self) -> float:
+        """Of the targets; 1 if there are none."""
+        return self.paired / self.targets if self.targets else 1.0
+
+    def __str__(self) -> str:
+        """One line, e.g. `96.3% of the target tokens are paired with the teacher's; ...`."""
+        return (
+            f"{percent(self.share)} of the target tokens are paired with the teacher's; {self.targets - self.paired:,} "
+            "of them follow words of a chat template, or contents that one of the two templates does not show"
+        )
+
 
 def token_positions(sample: CachedSample, text: StudentText) -> np.ndarray:
     """[S] int64: the teacher's token that each of the student's is, or -1. Of a conversation in two templates only
@@ -26,8 +39,8 @@ def token_positions(sample: CachedSample, text: StudentText) -> np.ndarray:
 
     Raises PairingError, naming the sample, where the two sides' ids differ.
     """
-    if text.own_template:
-        return pair_contents(sample.token_ids, sample.token_offsets, text.ids, text.offsets)
+    if text.same is not None:
+        return pair_contents(sample.token_ids, sample.token_offsets, text.ids, text.offsets, text.same)
     try:
         return pair_tokens(sample.token_ids, text.ids)
     except PairingError as error:

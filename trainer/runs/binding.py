@@ -4,11 +4,13 @@ import logging
 from typing import Any
 
 from schemas.cache.arrays import keeps_tokens
+from schemas.cache.reader import Cache
 from schemas.configs.losses.base import Texts
 from schemas.configs.training import TrainingConfig
-from trainer.alignment.quality import MEASURED, describe_begin_twice, measure_alignment, require_alignment
+from trainer.alignment.quality import MEASURED, describe_begin_twice, drawn, measure_alignment, require_alignment
 from trainer.alignment.student_text import TextTokenizer
-from trainer.data.tied_tokens import Spans
+from trainer.alignment.token_pairs import measure_pairs
+from trainer.data.tied_tokens import SameTokenPositions, Spans
 from trainer.objectives.context import CachedContext
 from trainer.objectives.objective import Objective, build_objective
 from trainer.runs.caches import Caches
@@ -52,6 +54,17 @@ def prove_alignment(
             logger.warning("%s: %s", cache.path, describe_begin_twice(quality.begin_twice, quality.samples))
         if requests:  # cross-entropy alone asks nothing of the teacher
             require_alignment(quality, cache.path, config.min_coverage, config.min_agreement)
+        figures = quality.metrics()
+        if SameTokenPositions() in requests and cache.manifest.conversations is not None:
+            figures |= _measure_pairs(cache, text_tokenizer, config.seed)
         prefix = "" if texts == "corpus" else f"{texts}/"
-        found |= {f"{prefix}{name}": value for name, value in quality.metrics().items()}
+        found |= {f"{prefix}{name}": value for name, value in figures.items()}
     return found
+
+
+def _measure_pairs(cache: Cache, text_tokenizer: TextTokenizer, seed: int) -> dict[str, float]:
+    """The share of targets that are paired token by token, said if student and teacher read conversations otherwise."""
+    pairs = measure_pairs(drawn(cache, text_tokenizer, MEASURED, seed))
+    if pairs.paired < pairs.targets:
+        logger.warning("%s: %s", cache.path, pairs)
+    return {"align/pairs": pairs.share}

@@ -2,16 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from schemas.cache.samples import CachedSample
-from schemas.cache.token_rows import every_row
 from schemas.conversations.show import Shown
 from schemas.conversations.template import ChatTemplate
 from schemas.errors import TokenizerError
@@ -20,55 +16,17 @@ from tests.schemas.conversations.families import FAMILIES, Family
 from tests.schemas.conversations.record import Case, assistant, system, user
 from tests.schemas.conversations.shown import said, show
 from tests.schemas.conversations.truth import Choice, Refused, Truth, truth
-from tests.trainer.alignment.samples import ranges
+from tests.trainer.alignment.characters import BY_NAME, cached, characters, reader_of
 from tests.trainer.alignment.told import places_in, told
 from trainer.alignment.student_conversation import ConversationReader
 from trainer.alignment.student_text import StudentText, StudentTokenizer
 
 ALL, LAST, CONTENTS = Choice(), Choice("last"), Choice("all", False, False)
-BY_NAME = {family.name: family for family in FAMILIES}
-
-
-@cache
-def characters() -> PreTrainedTokenizerFast:
-    """Every character is a token; most are unknown to it."""
-    backend = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="?")
-
-
-@cache
-def reader_of(family: Family) -> ConversationReader:
-    named = {"bos_token": family.bos or "", "eos_token": family.eos}
-    return ConversationReader(ChatTemplate(family.template, named, family.arguments), family.special)
 
 
 def read_by(family: Family, sample: CachedSample) -> StudentText:
     (found,) = StudentTokenizer(characters(), 1 << 20, False, reader_of(family))([sample])
     return found
-
-
-def cached(shown: Shown, end: int | None = None) -> CachedSample:
-    """A teacher's sample whose tokens are characters, cut at `end`."""
-    text = shown.text[:end]
-    each = ranges([(place, place + 1) for place in range(len(text))])
-    targets = ranges([(start, min(stop, len(text))) for start, stop in shown.targets if start < len(text)])
-    turns = tuple(replace(turn, end=min(turn.end, len(text))) for turn in shown.turns if turn.start < len(text))
-    nothing = ranges([])
-    return CachedSample(
-        "s7",
-        text,
-        targets,
-        end is not None,
-        np.zeros(len(each), np.int32),
-        each,
-        every_row(len(each)),
-        nothing,
-        nothing,
-        nothing,
-        turns,
-        shown.structure,
-    )
 
 
 @cache
