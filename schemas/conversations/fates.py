@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from schemas.conversations.conversation import Message, ReasoningKey
-from schemas.conversations.parts import Kind, Part, Parts, Source
+from schemas.conversations.parts import MARK, Kind, Part, Parts, Source
 from schemas.conversations.speech import Speech
 from schemas.conversations.template import TemplateRefusal
 
@@ -14,7 +14,6 @@ PartKey = tuple[int, Kind]  # of which message
 Field = tuple[int, str]
 
 REASONING_KEYS = frozenset(get_args(ReasoningKey))
-_OTHER = "\N{MIDDLE DOT}"  # appended to a text, to see whether anything of it is shown
 
 
 def find_fates(messages: Sequence[Message], shown: Sequence[Sequence[Part]], parts: Parts) -> Mapping[PartKey, Fate]:
@@ -68,7 +67,7 @@ def _altered(given: Mapping[str, Any], field: str) -> dict[str, Any]:
     if field == "tool_calls":
         return {name: value for name, value in given.items() if name != field}
     keys = REASONING_KEYS if field == "reasoning" else {field}
-    return {name: value + _OTHER if name in keys else value for name, value in given.items()}
+    return {name: value + MARK if name in keys else value for name, value in given.items()}
 
 
 def shows_tools(speech: Speech, text: str) -> bool:

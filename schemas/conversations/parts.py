@@ -12,17 +12,18 @@ where an answer begins up to the next part. So have its tool calls, up to the en
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice, pairwise
 from typing import Literal
 
 from schemas.conversations.speech import Prompts, Speech
-from schemas.conversations.template import ChatTemplate, Rendered
+from schemas.conversations.template import ChatTemplate, Rendered, TemplateRefusal
 from schemas.conversations.tracked import Origin, Run, Tracked
 
 Kind = Literal["reasoning", "content", "tool_calls"]
 KINDS: tuple[Kind, ...] = ("reasoning", "content", "tool_calls")
+MARK = "\N{MIDDLE DOT}"  # put into a text, to see whether anything of it is shown there
 OPEN, _CLOSE = "<think>", "</think>"
 # Line ends beside its tags belong to these.
 _BLOCK = re.compile(r"\s*<think>\n*(.*?)\n*</think>\n*", re.DOTALL)
@@ -83,7 +84,11 @@ class Parts:
 
     def _find(self, message: int) -> list[Part]:
         found = [(kind, self._runs_of(message, kind)) for kind in KINDS]
-        shown = sorted(((runs[0].start, runs[-1].end, kind, _is_one(runs)) for kind, runs in found if runs))
+        shown = sorted(
+            (runs[0].start, runs[-1].end, kind, _is_one(runs) and not self._goes_on(message, kind, runs))
+            for kind, runs in found
+            if runs
+        )
         parts, after = list[Part](), None
         for place, (start, end, kind, verbatim) in enumerate(shown):
             following = shown[place + 1][0] if place + 1 < len(shown) else self._before_end(message)
@@ -97,6 +102,40 @@ class Parts:
             parts.append(Part(message, kind, begin, close, (start, end), verbatim))
             after = close
         return parts
+
+    def _goes_on(self, message: int, kind: Kind, runs: Sequence[Run]) -> bool:
+        """Whether more of a content matters than is followed: its first letter as a capital, its lines indented. What
+        a template leaves out does not, and nor do blanks that it trims."""
+        source, first, last = self.sources[message], runs[0].place, runs[-1].place
+        if kind != "content" or first is None or last is None:
+            return False
+        begin = 0 if source.block is None else source.block[2]
+        low = first - source.content_place
+        high = last - source.content_place + runs[-1].end - runs[-1].start
+        before, after = source.content[begin:low], source.content[high:]
+        edges = [(begin, low - len(before.lstrip()))] if before.strip() else []
+        edges += [(len(source.content), high + len(after.rstrip()) - 1)] if after.strip() else []
+        return any(self._matters(message, *edge) for edge in edges)
+
+    def _matters(self, message: int, end: int, within: int) -> bool:
+        """Whether a content is shown up to its `end` in a way that is not followed: one more character there would be,
+        and another one `within` would make another text."""
+        content = str.__str__(self.speech.messages[message]["content"])
+        moved = len(content) - len(self.sources[message].content)  # reasoning that is put before it
+        end, within = end + moved, within + moved
+        more = self._rendered_with(message, content[:end] + MARK + content[end:])
+        if more is not None and (more.text == self.text or _follows(more, message, end)):
+            return False
+        other = self._rendered_with(message, content[:within] + MARK + content[within + 1 :])
+        return other is None or other.text != self.text
+
+    def _rendered_with(self, message: int, content: str) -> Rendered | None:
+        altered = list(self.speech.messages)
+        altered[message] = altered[message] | {"content": Tracked.of(content, Origin(message, "content"))}
+        try:
+            return replace(self.speech, messages=altered).rendered()
+        except TemplateRefusal:
+            return None
 
     def with_block(self, message: int) -> tuple[int, int] | None:
         """Where a content is shown as it stands, with a block of reasoning; None if it has none, or is not."""
@@ -193,14 +232,25 @@ class Markers:
 
     @classmethod
     def of(cls, template: ChatTemplate, special_tokens: Sequence[str]) -> "Markers":
-        """Learnt from one question and one answer. Raises TemplateRefusal: the template renders not even these."""
+        """Learnt from one question and one answer. Raises TemplateRefusal: the template renders not even these, or
+        shows nothing of the answer."""
         question = {"role": "user", "content": Tracked.of(_QUESTION, Origin(0, "content"))}
         answer = {"role": "assistant", "content": Tracked.of(_ANSWER, Origin(1, "content"))}
         whole = template.render([question, answer])
-        behind = max((run.end for run in whole.runs if run.origin.message == 1), default=len(whole.text))
+        behind = max((run.end for run in whole.runs if run.origin.message == 1), default=None)
+        if behind is None:
+            raise TemplateRefusal("the chat template shows nothing of the answer as it is")
         places = [(place, -len(token)) for token in special_tokens if (place := whole.text.find(token, behind)) >= 0]
         place, length = min(places, default=(0, 0))
         return cls(tuple(special_tokens), whole.text[place : place - length] or None)
+
+
+def _follows(rendered: Rendered, message: int, place: int) -> bool:
+    """Returns whether a character of a content is shown as one."""
+    return any(
+        run.origin == (message, "content") and run.place is not None and 0 <= place - run.place < run.end - run.start
+        for run in rendered.runs
+    )
 
 
 def _inside(run: Run, source: Source, kind: Kind) -> list[Run]:

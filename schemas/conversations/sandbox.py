@@ -27,6 +27,7 @@ LONGEST = 64 << 20  # characters that a text may have
 MOST_WORK = 5_000_000  # steps: passes of loops, and sums; a call is 20
 MOST_BITS = 1 << 12  # of a whole number
 _CALL = 20  # steps
+_OF_JINJA = ("_loop_vars", "_block_vars")  # that it hands to whatever is called in a loop or a block
 _CHARACTERS = 500  # that are joined in one step
 
 
@@ -68,7 +69,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """A call in a template; `", ".join(...)` of a literal among them, which would forget."""
         self._spend(_CALL)
         if getattr(called, "__name__", "") == "join" and isinstance(getattr(called, "__self__", None), str):
-            return self._joined(called.__self__, *args, **kwargs)
+            options = {name: value for name, value in kwargs.items() if name not in _OF_JINJA}
+            return self._joined(called.__self__, *args, **options)
         if isinstance(called, LoopContext):  # a loop within itself
             args = (self.counted(args[0]), *args[1:])
         return super().call(context, called, *args, **kwargs)

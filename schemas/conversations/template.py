@@ -16,6 +16,7 @@ from jinja2 import Template, TemplateError
 from schemas.conversations.sandbox import Sandbox
 from schemas.conversations.tracked import Run, runs_of
 from schemas.errors import StillroomError
+from schemas.texts.surrogates import describe_surrogate
 
 
 class TemplateRefusal(StillroomError):
@@ -56,6 +57,8 @@ class ChatTemplate:
         # What a template may raise is whatever its expressions do to what they are given.
         except Exception as error:
             raise TemplateRefusal(f"the chat template refuses it: {_said(error)}") from error
+        if describe_surrogate(text) is not None:
+            raise TemplateRefusal("the chat template writes an unpaired surrogate, half of a character")
         return Rendered(str.__str__(text), runs_of(text))
 
     @cached_property

@@ -138,3 +138,9 @@ def test_a_template_may_have_no_end_marker_or_render_nothing() -> None:
 def test_the_parts_of_a_message_are_found_once() -> None:
     parts: Any = parts_of("qwen3", user("Q"), assistant("B", reasoning_content="R"))
     assert parts.of(1) is parts.of(1)
+
+
+@pytest.mark.parametrize("source", ["hello", "{% for m in messages %}{{ m.content | upper }}{% endfor %}"])
+def test_a_template_that_shows_no_answer_as_it_is_is_refused(source: str) -> None:
+    with pytest.raises(TemplateRefusal, match="shows nothing of the answer as it is"):
+        Markers.of(ChatTemplate(source), ("</s>",))

@@ -101,3 +101,21 @@ def test_a_pass_is_a_step_and_a_call_is_twenty() -> None:
     sandbox = Sandbox(None)
     assert sandbox.from_string("{% for i in [[[]], []] recursive %}{{ loop(i) }}{% endfor %}").render() == ""
     assert sandbox.work == 3 + 20 + 3 * 20
+
+
+IN_LOOPS_AND_BLOCKS = [
+    "{% for m in messages %}{{ ', '.join(['a', m.content]) }}{% endfor %}",
+    "{% block b %}{{ ', '.join(['a', messages[0].content]) }}{% endblock %}",
+    "{% for m in messages %}{% set found = ', '.join(['a', m.content]) %}{{ found }}{% endfor %}",
+    "{% macro f(x) %}{{ ', '.join(['a', x]) }}{% endmacro %}{% for m in messages %}{{ f(m.content) }}{% endfor %}",
+]
+
+
+@pytest.mark.parametrize("source", IN_LOOPS_AND_BLOCKS)
+def test_a_text_joins_others_wherever_it_stands(source: str) -> None:
+    assert render(source) == "a, Hi."
+
+
+def test_a_join_takes_no_options() -> None:
+    with pytest.raises(TypeError):
+        render("{% for m in messages %}{{ ', '.join(['a'], x=1) }}{% endfor %}")

@@ -171,3 +171,33 @@ def test_a_long_trace_is_read_at_once(family: str) -> None:
     shown = reader_of(NAMED[family]).show(conversation)
     assert time.process_time() - begin < 1.5
     assert len(shown.targets) >= 99
+
+
+HALF_FOLLOWED = [
+    "{{ m.content[:1].upper() ~ m.content[1:] }}",
+    "{{ m.content | indent(2) }}",
+    "{{ m.content[:-3] ~ (m.content[-3:] | upper) }}",
+]
+
+
+@pytest.mark.parametrize("shown", HALF_FOLLOWED)
+def test_an_answer_whose_edge_is_rewritten_is_refused(shown: str) -> None:
+    answers = reader("{% for m in messages %}" + shown + "</s>{% endfor %}")
+    with pytest.raises(TemplateRefusal, match="rewrites the content of message 2"):
+        answers.show(talk([user("why so?"), assistant("because\nit is")]))
+
+
+LEFT_OUT = [
+    ("m.content.split('</think>')[-1] | trim", "so</think> it is "),
+    ("m.content.split('</think>')[-1]", "</think>it is"),
+    ("m.content | replace('<eos>', '')", "it is<eos>"),
+    ("m.content.removeprefix('A: ')", "A: it is"),
+    ("m.content[3:]", "A: it is"),
+]
+
+
+@pytest.mark.parametrize(("shown", "content"), LEFT_OUT)
+def test_what_is_left_out_of_an_answer_does_not_keep_the_rest_from_being_learnt(shown: str, content: str) -> None:
+    answers = reader("{% for m in messages %}{{ " + shown + " }}</s>{% endfor %}")
+    found = answers.show(talk([user("why?"), assistant(content)]))
+    assert [found.text[start:end] for start, end in found.targets] == ["it is</s>"]

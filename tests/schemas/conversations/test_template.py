@@ -163,3 +163,8 @@ def test_a_template_can_be_pickled_before_and_after_it_has_rendered() -> None:
     assert pickle.dumps(template) == fresh
     again = pickle.loads(fresh)  # noqa: S301
     assert again == template and again.render(TALK).text == text
+
+
+def test_half_a_character_is_refused() -> None:
+    with pytest.raises(TemplateRefusal, match="writes an unpaired surrogate"):
+        ChatTemplate("{{ '\\ud83d' }}{{ messages[0].content }}").render(TALK)
