@@ -18,6 +18,7 @@ from schemas.cache.samples import Turn
 from schemas.cache.targets import clip_ranges
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import CorpusError, TokenizerError
+from schemas.models.spelt_tokens import greedy_tokens, own_characters
 from schemas.models.tokenizer_run import run_tokenizer
 
 Overlong = Literal["truncate", "skip", "error"]
@@ -55,17 +56,19 @@ def tokenize(
     whose offsets make no sense; CorpusError for a long sample under `overlong: error`.
     """
     eos = _eos(tokenizer) if config.append_eos else None
+    has_conversations = any(sample.is_conversation for sample in samples)
+    greedy = greedy_tokens(tokenizer) if has_conversations else frozenset[int]()
     kept: list[TokenizedSample] = []
     num_overlong = 0
     for sample, encoding in zip(samples, _encode(tokenizer, samples), strict=True):
-        tokens = _read(sample, sample.text, encoding)
+        tokens = _read(sample, sample.text, encoding, greedy)
         if _length(tokens, eos) > config.max_tokens:
             if overlong == "error":
                 raise CorpusError(
                     f"sample {sample.id!r} has {_length(tokens, eos)} tokens, more than teacher.max_tokens "
                     f"({config.max_tokens}); raise that, or set corpus.overlong to truncate or skip"
                 )
-            short = None if overlong == "skip" else _truncate(sample, tokens, tokenizer, config.max_tokens)
+            short = None if overlong == "skip" else _truncate(sample, tokens, tokenizer, config.max_tokens, greedy)
             if short is None:
                 num_overlong += 1
                 continue
@@ -93,12 +96,14 @@ def _encode(tokenizer: PreTrainedTokenizerBase, samples: Sequence[Sample]) -> li
     return list(encodings)
 
 
-def _read(sample: Sample, text: str, encoding: Encoding, truncated: bool = False) -> TokenizedSample:
+def _read(sample: Sample, text: str, encoding: Encoding, greedy: frozenset[int]) -> TokenizedSample:
     ids = np.array(encoding.ids, dtype=np.int32)
     offsets = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)
     added = np.array(encoding.special_tokens_mask, dtype=bool)
     if not len(ids):
         raise TokenizerError(f"sample {sample.id!r}: the teacher's tokenizer makes no token of it; remove that record")
+    if sample.is_conversation:
+        offsets = own_characters(text, ids, offsets, greedy)
     offsets[added] = 0
     starts, ends = offsets[~added].T
     if (starts > ends).any() or (np.diff(starts) < 0).any() or (np.diff(ends) < 0).any() or (ends > len(text)).any():
@@ -112,7 +117,7 @@ def _read(sample: Sample, text: str, encoding: Encoding, truncated: bool = False
         sample.id,
         text,
         clip_ranges(np.array(sample.targets, np.int32).reshape(-1, 2), len(text)),
-        truncated,
+        False,
         ids,
         offsets,
         tuple(replace(turn, end=min(turn.end, len(text))) for turn in sample.turns if turn.start < len(text)),
@@ -137,7 +142,7 @@ def _append(tokens: TokenizedSample, eos: int) -> TokenizedSample:
 
 
 def _truncate(
-    sample: Sample, tokens: TokenizedSample, tokenizer: PreTrainedTokenizerBase, max_tokens: int
+    sample: Sample, tokens: TokenizedSample, tokenizer: PreTrainedTokenizerBase, max_tokens: int, greedy: frozenset[int]
 ) -> TokenizedSample | None:
     """The longest beginning found that fits, or None if no token of a target would be left."""
     begin = sample.targets[0][0]
@@ -146,7 +151,8 @@ def _truncate(
         if cut <= begin:
             return None
         text = tokens.text[:cut]
-        tokens = _read(sample, text, _encode(tokenizer, [replace(sample, text=text)])[0])
+        (encoding,) = _encode(tokenizer, [replace(sample, text=text)])
+        tokens = _read(sample, text, encoding, greedy)
     if tokens.token_offsets[-1, 1] <= begin:
         return None
     return replace(tokens, truncated=True)

@@ -1,9 +1,10 @@
 """Kills at random moments: what is resumed afterwards ends in the same bytes as what was never disturbed.
 
     python -m tests.benchmarks.kills extract --kills 40
+    python -m tests.benchmarks.kills conversations --kills 40
     python -m tests.benchmarks.kills train --kills 40
 
-Each try is struck once by SIGKILL: the command itself, or for `extract` also a worker, raylet or GCS of its Ray. The
+Each try is struck once by SIGKILL: the command itself, or for extractions also a worker, raylet or GCS of its Ray. The
 same command is run again until it finishes, and then the next output is begun, until `--kills` have struck. Three
 of ten strike at a random time, the others once some more has been committed; and of those that meet a cache without
 codecs/, half strike while it is calibrated. Exits 1 if a byte differs, if a try ends
@@ -32,7 +33,9 @@ from schemas.configs.yaml import dump_config
 from tests.caches import small_cache
 from tests.pipeline.cluster.running import (
     config,
+    conversations_config,
     descendants,
+    make_conversations,
     make_inputs,
     num_shards,
     run_command,
@@ -77,6 +80,18 @@ def extract_job(folder: Path) -> Job:
         result=shard_files,
         victims=("", "ray::TeacherActor", "ray::", "raylet", "gcs_server"),
         is_calibrating=lambda output: (output / TEACHER).is_dir() and not (output / CODEC_FOLDER).is_dir(),
+    )
+
+
+def conversations_job(folder: Path) -> Job:
+    """Fifty conversations with tools and reasoning, two workers, exact states."""
+    make_conversations(folder)
+    return Job(
+        start=lambda output: start_command(conversations_config(folder, str(output), workers={"count": 2}), folder),
+        committed=num_shards,
+        most=15,
+        result=shard_files,
+        victims=("", "ray::TeacherActor", "ray::", "raylet", "gcs_server"),
     )
 
 
@@ -183,17 +198,19 @@ def finish(job: Job, output: Path) -> float:
     return time.monotonic() - started
 
 
+JOBS = {"extract": extract_job, "conversations": conversations_job, "train": train_job}
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["extract", "train"])
+    parser.add_argument("what", choices=list(JOBS))
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        job = extract_job(folder) if arguments.what == "extract" else train_job(folder)
-        tally = disturb(job, folder, arguments.kills, arguments.seed)
+        tally = disturb(JOBS[arguments.what](folder), folder, arguments.kills, arguments.seed)
     print(f"kills: {dict(tally.kills)}; exit statuses of the tries: {dict(tally.ends)}")
     print(f"{tally.finished} outputs finished, {len(tally.wrong)} complaints")
     print("\n".join(tally.wrong))

@@ -6,6 +6,7 @@ of it is kept on disk that could go stale.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -13,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from schemas.cache.samples import CachedSample
 from schemas.cache.targets import ends_inside
 from schemas.errors import TokenizerError
+from schemas.models.spelt_tokens import greedy_tokens, own_characters
 from schemas.models.tokenizer_run import run_tokenizer
 from trainer.alignment.spans import check_offsets
 from trainer.alignment.student_conversation import ConversationReader, StudentConversation
@@ -82,6 +84,10 @@ class StudentTokenizer:
         rows = zip(encoded["input_ids"], encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True)
         return [self._encode(sample, own, *row) for sample, own, row in zip(samples, read, rows, strict=True)]
 
+    @cached_property
+    def _greedy(self) -> frozenset[int]:
+        return greedy_tokens(self.tokenizer)
+
     def _read(self, sample: CachedSample) -> StudentConversation | None:
         """None for a text that both sides read alike."""
         if self.conversations is None or self.conversations.is_teachers or not sample.is_conversation:
@@ -99,6 +105,8 @@ class StudentTokenizer:
     ) -> StudentText:
         tokens = np.array(ids, np.int64)
         ranges = np.array(offsets, np.int32).reshape(-1, 2)
+        if sample.is_conversation:
+            ranges = own_characters(sample.text if own is None else own.text, tokens, ranges, self._greedy)
         ranges[np.array(special, bool)] = 0
         target = ends_inside(ranges[:, 1], sample.targets if own is None else own.targets)
         same = None if own is None else own.same_after(ranges)

@@ -13,7 +13,9 @@ import psutil
 
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import dump_config
+from tests.chats import chat_model
 from tests.corpora import write_lines
+from tests.schemas.conversations.cases import CASES
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -43,6 +45,20 @@ def config(folder: Path, output: str, **changes: Any) -> ExtractionConfig:
         "workers": workers,
     }
     return ExtractionConfig.model_validate(given | changes)
+
+
+def make_conversations(folder: Path) -> Path:
+    """A teacher of Qwen 3's template and the fifty conversations of ten kinds, which it mostly takes: some 20 units."""
+    chat_model(folder / "model", "qwen3", "bytelevel")
+    write_lines(folder / "chats.jsonl", [{"id": n, **case.record} for n, case in enumerate(CASES)])
+    return folder
+
+
+def conversations_config(folder: Path, output: str, **changes: Any) -> ExtractionConfig:
+    """For the inputs of `make_conversations`; long ones are cut."""
+    corpus: dict[str, Any] = {"files": [str(folder / "chats.jsonl")], "prompt": None, "response": None}
+    corpus |= {"conversations": {"tools": "tools", "refused": "skip"}}
+    return config(folder, output, corpus=corpus, teacher={"max_tokens": 500}, **changes)
 
 
 def start_command(asked: ExtractionConfig, working_directory: Path) -> "subprocess.Popen[str]":

@@ -21,6 +21,7 @@ from schemas.cache.samples import INDEX_SCHEMA, SAMPLES_SCHEMA
 from schemas.cache.shard import ShardRecord
 from schemas.cache.teacher import TeacherRecord
 from tests.caches import build_cache, extraction, write_corpus
+from tests.snippets import snippet
 from tests.stored import opened
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
@@ -62,8 +63,7 @@ def test_zarr_and_pyarrow_alone_read_a_cache(cache: Path) -> None:
 
 def test_the_readme_of_the_format_reads_a_sample(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its code as it stands there, in a process that has nothing of ours."""
-    text = (ROOT / "schemas/cache/README.md").read_text(encoding="utf-8")
-    code = text.split("```python\n")[1].split("```")[0]
+    code = snippet("open_group")
     assert len(code.strip().splitlines()) <= 15
     ours = Cache(cache)
     position = len(ours) - 1
@@ -94,7 +94,7 @@ def test_the_readme_unpacks_distributions(tmp_path: Path, proposal: float) -> No
     batching = {"unit_tokens": 1000}
     config = extraction(tmp_path / "cache", tmp_path / "teacher", corpus, states=states, batching=batching)
     ours = Cache(build_cache(config))
-    code = (ROOT / "schemas/cache/README.md").read_text(encoding="utf-8").split("```python\n")[2].split("```")[0]
+    code = snippet("def ragged")
     named: dict[str, Any] = {"numpy": np}
     exec(code, named)
     vocabulary, records = ours.manifest.teacher.vocab_size, ours.manifest.records

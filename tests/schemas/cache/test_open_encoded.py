@@ -11,9 +11,8 @@ from schemas.cache.reader import Cache
 from schemas.models.rvq_file import load_tables
 from tests.caches import build_cache, extraction, write_corpus
 from tests.encoded import encode_cache
+from tests.snippets import snippet
 from tests.tiny import tiny_llama, tiny_tokenizer
-
-README = Path(__file__).resolve().parents[3] / "schemas/cache/README.md"
 
 
 def test_the_readme_decodes_hidden_states(tmp_path: Path) -> None:
@@ -21,11 +20,11 @@ def test_the_readme_decodes_hidden_states(tmp_path: Path) -> None:
     tiny_llama(tmp_path / "teacher", tiny_tokenizer(tmp_path / "teacher", "bpe"))
     config = extraction(tmp_path / "raw", tmp_path / "teacher", write_corpus(tmp_path / "corpus.jsonl"))
     cache = encode_cache(build_cache(config), tmp_path / "cache", "rvq", worst=0.1)
-    blocks = README.read_text(encoding="utf-8").split("```python\n")[2:]
     named: dict[str, Any] = {"numpy": np}
-    for block in blocks:
-        exec(block.split("```")[0], named)
-    assert len(blocks) == 2 and len(blocks[1].split("```")[0].strip().splitlines()) <= 15
+    exec(snippet("def ragged"), named)
+    decoding = snippet("def decode")
+    exec(decoding, named)
+    assert len(decoding.strip().splitlines()) <= 15
     states = zarr.open_group(cache / "shards/00000/states.zarr", mode="r")
     for layer in (1, 3):
         tables = named["load_file"](cache / f"codecs/hidden-{layer}.safetensors")
