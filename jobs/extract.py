@@ -9,6 +9,7 @@ from rich.table import Table
 
 from jobs.report.conversations import describe_losses
 from pipeline.corpus.outside import require_outside
+from schemas.cache.arrays import ArrayRecord
 from schemas.cache.manifest import read_manifest
 from schemas.cache.teacher import TeacherRecord
 from schemas.configs.extraction import ExtractionConfig
@@ -39,7 +40,8 @@ def run_extraction(path: Path, overrides: Sequence[str]) -> None:
     say(f"{held}; left out: {result.empty:,} empty, {refused}{result.overlong:,} overlong; cut: {result.truncated:,}")
     if result.conversations is not None and result.learnt is not None:
         learnt, share = result.learnt, percent(result.learnt.tokens / max(1, result.tokens))
-        say(f"conversations: {learnt.turns:,} turns, {learnt.targets:,} targets of {learnt.tokens:,} tokens ({share})")
+        targets = f"{learnt.targets:,} targets, {learnt.tokens:,} tokens in them ({share})"
+        say(f"conversations: {learnt.turns:,} turns, {targets}")
     for name, said in describe_losses(result.conversations).items():
         say(f"{name}: {said}")
     if result.begin_twice:
@@ -57,7 +59,7 @@ def show_plan(path: Path, overrides: Sequence[str]) -> None:
 
     request = make_request(config)
     plan, manifest = request.plan, request.manifest
-    arrays = ", ".join(f"{array.path} ({array.dtype})" for array in manifest.arrays)
+    arrays = ", ".join(f"{array.path} ({_kept_as(array)})" for array in manifest.arrays)
     rows = {
         "output": str(request.config.output),
         "files": _files(request.corpus.files),
@@ -120,6 +122,10 @@ def _left_out(files: Sequence[tuple[Path, str]]) -> dict[str, str]:
     rest = f", … ({len(files):,} files)" if len(files) > MOST_FILES else ""
     named = ", ".join(f"{path} ({why})" for path, why in files[:MOST_FILES])
     return {"files left out": named + rest} if files else {}
+
+
+def _kept_as(array: ArrayRecord) -> str:
+    return array.dtype if array.encoding in ("raw", "zstd") else f"{array.dtype}, {array.encoding}"
 
 
 def _beside(teacher: TeacherRecord) -> str:

@@ -81,7 +81,7 @@ def _conversations(record: ConversationsRecord | None, learnt: LearntRecord | No
     given = "".join(f", {name} {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items() if value)
     parts = {"reasoning": record.reasoning, "tool calls": record.tool_calls}
     chosen = ", ".join(f"{name} {'learnt' if learns else 'not learnt'}" for name, learns in parts.items())
-    found = "" if learnt is None else f"; {learnt.targets:,} of {learnt.tokens:,} tokens"
+    found = "" if learnt is None else f"; {learnt.targets:,} with {learnt.tokens:,} tokens"
     answers = "all answers" if record.targets == "all" else "the last answer of each"
     return {
         "conversations": f"{counts}layout {record.layout}{given}",

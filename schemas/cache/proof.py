@@ -93,10 +93,10 @@ def _require_learnt(shard: Shard, lengths: np.ndarray) -> None:
         inside = (start >= 0) & (end - start >= least) & (end <= np.repeat(lengths, ranges.counts))
         _require(shard, _each(ranges, inside), f"its {what} leave its text")
         _require(shard, _each(ranges, _follows(ranges, start, end)), f"its {what} overlap or are out of order")
-    _require_turns(shard, turns)
+    _require_turns(shard, turns, lengths)
 
 
-def _require_turns(shard: Shard, turns: Ragged) -> None:
+def _require_turns(shard: Shard, turns: Ragged, lengths: np.ndarray) -> None:
     """Of conversations: every turn is a part of a message, and what they do not say can be read."""
     values = shard.columns["turns"].values
     roles = pc.utf8_length(values.field("role")).to_numpy()
@@ -108,7 +108,7 @@ def _require_turns(shard: Shard, turns: Ragged) -> None:
     structures = shard.columns["structure"]
     sound = np.ones(len(structures), bool)
     for row in np.flatnonzero(pc.utf8_length(structures).to_numpy()).tolist():
-        sound[row] = Structure.is_sound(structures[row].as_py())
+        sound[row] = Structure.is_sound(structures[row].as_py(), int(lengths[row]))
     _require(shard, sound, "its structure is not that of a conversation")
 
 

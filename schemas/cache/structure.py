@@ -45,10 +45,24 @@ class Structure:
         return cls(tuple(tools), {int(number): message for number, message in messages.items()})
 
     @classmethod
-    def is_sound(cls, text: str) -> bool:
-        """Returns whether `load` can read it."""
+    def is_sound(cls, text: str, length: int) -> bool:
+        """Returns whether `load` can read it, and chat templates what it says of a text of `length` characters."""
         try:
-            cls.load(text)
+            found = cls.load(text)
         except (ValueError, RecursionError):
             return False
-        return True
+        return all(_is_sound(message, length) for message in found.messages.values())
+
+
+def _is_sound(message: Mapping[str, Any], length: int) -> bool:
+    texts = [message[key] for key in ("content", "name", "tool_call_id") if key in message]
+    block, calls = message.get(BLOCK, [0, 0]), message.get("tool_calls", [])
+    pair = isinstance(block, list) and len(block) == 2 and all(type(place) is int for place in block)
+    return (
+        bool(message["role"])
+        and all(isinstance(text, str) for text in texts)
+        and pair
+        and 0 <= block[0] <= block[1] <= length
+        and isinstance(calls, list)
+        and all(isinstance(call, dict) and isinstance(call.get("function"), dict) for call in calls)
+    )

@@ -151,8 +151,19 @@ class Parts:
         last = own[-1].end if own else self._prompt_end(message, whole=False)
         if last is not None and not own and message and not self._of[message - 1]:  # another without words
             last = max(last, (self.end_of_turn(message - 1) or (0, 0))[1])
-        place = -1 if last is None else self.text.find(self._markers.end, last, self._next_start(message))
-        return None if place < 0 else (place, place + len(self._markers.end))
+        if last is None:
+            return None
+        place = self.text.find(self._markers.end, last, self._next_start(message))
+        return self._other_end(message, last) if place < 0 else (place, place + len(self._markers.end))
+
+    def _other_end(self, message: int, last: int) -> tuple[int, int] | None:
+        """Of a turn that ends otherwise than a plain answer, with a call of a tool say: the first special token that is
+        said after it, if nothing follows it."""
+        said = self.speech.ending(message)
+        found = re.search("|".join(map(re.escape, self._markers.special)), said)
+        if found is None or not self.text.startswith(said[: found.end()], last):
+            return None
+        return last + found.start(), last + found.end()
 
     def _prompt_end(self, message: int, whole: bool = True) -> int | None:
         """Where an assistant's message begins, behind the prompt that asks for it; None if the text goes on otherwise.

@@ -83,7 +83,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if _bits(operator, left, right) > MOST_BITS:
             raise TemplateError(f"{operator!r} would give a number of more than {MOST_BITS:,} bits")
         value = super().call_binop(context, operator, left, right)
-        self._spend(len(value) // _CHARACTERS if isinstance(value, str) else 0)
+        self._spend(len(value) // _CHARACTERS if isinstance(value, (str, list, tuple)) else 0)
         return value
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:

@@ -38,6 +38,14 @@ class Speech:
             return None
         return prompt.text[max((run.end for run in prompt.runs), default=0) :]
 
+    def ending(self, message: int) -> str:
+        """What is said after a message if it is the last; nothing if the template refuses it so."""
+        try:
+            whole = self.template.render(self.messages[: message + 1], self.tools)
+        except TemplateRefusal:
+            return ""
+        return whole.text[max((run.end for run in whole.runs), default=len(whole.text)) :]
+
 
 class Prompts:
     """The prompts of a conversation, by the kinds of the messages before."""

@@ -68,7 +68,7 @@ def test_the_end_of_an_extraction_counts_what_the_cache_holds(config: Path, caps
     assert held.startswith(f"5 samples, {tokens:,} tokens, ")
     assert held.endswith("; left out: 1 empty, 1 refused, 0 overlong; cut: 0")
     assert conversations == (
-        f"conversations: {TURNS} turns, {TURNS // 2} targets of {targets} tokens ({targets / tokens:.1%})"
+        f"conversations: {TURNS} turns, {TURNS // 2} targets, {targets} tokens in them ({targets / tokens:.1%})"
     )
     assert refused.startswith(refusal(config))
     assert dropped == "not shown: reasoning of 1 message, which the chat template does not show"

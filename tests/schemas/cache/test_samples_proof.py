@@ -112,6 +112,7 @@ def test_a_shard_without_samples_is_sound(tmp_path: Path) -> None:
     prove_samples(shard(tmp_path, [], tokens=0, kept=0, truncated=0), TEACHER)
 
 
+NO_STRUCTURE = "its structure is not that of a conversation"
 WRONG: list[tuple[str, str, Any, str]] = [
     ("a", "targets", [[0, 1], [2, 4]], "its targets leave its text"),
     ("b", "targets", [[0, 1]], "its targets leave its text"),
@@ -128,6 +129,12 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("c", "turns", [TURN | {"role": ""}], "a turn of it has no role"),
     ("c", "turns", [TURN | {"message": -1}], "a turn of it is of no message"),
     ("c", "turns", [TURN | {"part": "thought"}], "a turn of it is none of content, reasoning, tool_calls, end"),
+    ("c", "structure", '{"messages":{"1":{"role":"tool","block":[5,3]}},"tools":[]}', NO_STRUCTURE),
+    ("c", "structure", '{"messages":{"1":{"role":"tool","block":[0,8]}},"tools":[]}', NO_STRUCTURE),
+    ("c", "structure", '{"messages":{"1":{"role":"tool","block":true}},"tools":[]}', NO_STRUCTURE),
+    ("c", "structure", '{"messages":{"1":{"role":"tool","content":5}},"tools":[]}', NO_STRUCTURE),
+    ("c", "structure", '{"messages":{"1":{"role":"","content":"x"}},"tools":[]}', NO_STRUCTURE),
+    ("c", "structure", '{"messages":{"1":{"role":"assistant","tool_calls":5}},"tools":[]}', NO_STRUCTURE),
     ("c", "structure", "{}", "its structure is not that of a conversation"),
     ("c", "structure", "[" * 100_000, "its structure is not that of a conversation"),
     ("c", "structure", '{"messages":{"1":{}},"tools":[]}', "its structure is not that of a conversation"),

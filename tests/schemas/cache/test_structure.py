@@ -62,9 +62,9 @@ def test_its_bytes_say_what_it_says_in_its_order() -> None:
 def test_what_is_never_stored_is_refused(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Structure.load(text)
-    assert not Structure.is_sound(text)
+    assert not Structure.is_sound(text, 9)
 
 
 def test_what_can_be_read_is_sound() -> None:
-    assert Structure.is_sound("") and Structure.is_sound('{"tools": [], "messages": {"0": {"role": "user"}}}')
-    assert not Structure.is_sound("[" * 100_000)
+    assert Structure.is_sound("", 0) and Structure.is_sound('{"tools": [], "messages": {"0": {"role": "user"}}}', 0)
+    assert not Structure.is_sound("[" * 100_000, 0)

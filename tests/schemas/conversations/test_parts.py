@@ -144,3 +144,24 @@ def test_the_parts_of_a_message_are_found_once() -> None:
 def test_a_template_that_shows_no_answer_as_it_is_is_refused(source: str) -> None:
     with pytest.raises(TemplateRefusal, match="shows nothing of the answer as it is"):
         Markers.of(ChatTemplate(source), ("</s>",))
+
+
+# Three special tokens end a turn, as gpt-oss has them: a call, the last answer, any other.
+HARMONY = (
+    "{% for m in messages %}<|start|>{{ m.role }}<|message|>"
+    "{% if m.tool_calls %}{{ m.tool_calls[0].function.name }}{% endif %}{{ m.content or '' }}"
+    "{% if m.tool_calls %}<|call|>{% elif loop.last and m.role == 'assistant' %}<|return|>{% else %}<|end|>{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|start|>assistant<|message|>{% endif %}"
+)
+
+
+def test_a_turn_may_end_otherwise_than_a_plain_answer() -> None:
+    template = ChatTemplate(HARMONY)
+    conversation = talk([user("Q"), assistant(None, CALL), {"role": "tool", "content": "1"}, assistant("A")])
+    speech = Speech(template, [track(number, message) for number, message in enumerate(conversation.messages)])
+    special = ("<|start|>", "<|message|>", "<|call|>", "<|return|>", "<|end|>")
+    sources = [Source(message.role, message.content) for message in conversation.messages]
+    parts = Parts(speech.rendered(), sources, speech, Markers.of(template, special))
+    ends = [parts.end_of_turn(number) for number in (1, 3)]
+    assert [parts.text[slice(*end)] for end in ends if end is not None] == ["<|call|>", "<|return|>"]
+    assert told(parts, 1) == {"tool_calls": ("f", "f")}
