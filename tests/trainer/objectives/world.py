@@ -97,13 +97,7 @@ def make_batch(
     mask_BS, teacher_mask_BT = torch.arange(S) < lengths[:, None], torch.arange(T) < teacher_lengths[:, None]
     target_BS = mask_BS & (torch.rand(samples, S, generator=g) < 0.7)
     target_BS[:, 0] = False
-    answers: dict[Any, Any] = {}
-    if SameTokenPositions() in objective.of_batch:
-        position_BS = torch.where(mask_BS, torch.arange(S).expand(samples, S), -1)
-        position_BS[0, 5] = -1  # a token of the student's own
-        answers[SameTokenPositions()] = position_BS
-    if TargetRanges() in objective.of_batch:
-        answers[TargetRanges()] = RangeLabels(*(torch.zeros(samples, width, dtype=torch.long) for width in (S, T)))
+    answers = _places(objective, mask_BS, T)
     for request in asked(objective, Spans):
         answers[request] = _spans(g, lengths, teacher_lengths, S, T, same)
         if spanless and samples > 3:
@@ -126,6 +120,19 @@ def make_batch(
         states[StudentUnembedding()] = _unembedding(dtype)
     states |= {StudentMass(layer): _mass(g, mask_BS, dtype) for layer in sorted(masses)}
     return StudentStates(states), batch
+
+
+def _places(objective: Objective, mask_BS: Tensor, T: int) -> dict[Any, Any]:
+    """Which token is which on the other side, and of which target, the only one; as far as the objective asks."""
+    samples, S = mask_BS.shape
+    answers: dict[Any, Any] = {}
+    if SameTokenPositions() in objective.of_batch:
+        position_BS = torch.where(mask_BS, torch.arange(S).expand(samples, S), -1)
+        position_BS[0, 5] = -1  # a token of the student's own
+        answers[SameTokenPositions()] = position_BS
+    if TargetRanges() in objective.of_batch:
+        answers[TargetRanges()] = RangeLabels(*(torch.zeros(samples, width, dtype=torch.long) for width in (S, T)))
+    return answers
 
 
 def _unembedding(dtype: torch.dtype) -> torch.nn.Linear:
