@@ -1,0 +1,71 @@
+"""Whole extractions of conversations on a real Ray: no byte depends on workers or deaths."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.cluster.connection import connected
+from pipeline.cluster.extract import extract
+from schemas.cache.reader import Cache
+from schemas.configs.extraction import WorkersConfig
+from schemas.errors import ResourceError
+from tests.pipeline.cluster.running import (
+    conversations_config,
+    descendants,
+    make_conversations,
+    num_shards,
+    shard_files,
+    when,
+)
+
+pytestmark = pytest.mark.timeout(600)
+LOCAL = WorkersConfig(count=2, cpus=0.25, annotator_cpus=0.25)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_conversations(tmp_path_factory.mktemp("conversations"))
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> Iterator[Path]:
+    """By one worker."""
+    with connected(LOCAL):
+        result = extract(conversations_config(folder, "whole"))
+        assert result.new_units == result.units > 10
+        yield folder / "whole"
+
+
+def test_the_cache_holds_turns_and_structure(whole: Path) -> None:
+    cache = Cache(whole)
+    samples = [cache.sample(position) for position in range(len(cache))]
+    assert all(sample.turns and len(sample.targets) for sample in samples)
+    parts = {turn.part for sample in samples for turn in sample.turns}
+    assert parts == {"content", "reasoning", "tool_calls", "end"}
+    assert any(sample.structure for sample in samples) and any(sample.truncated for sample in samples)
+
+
+def test_two_workers_write_the_same_bytes(whole: Path, folder: Path) -> None:
+    extract(conversations_config(folder, "two", workers={"count": 2}))
+    assert shard_files(folder / "two") == shard_files(whole)
+
+
+def test_a_killed_worker_and_a_stopped_run_change_no_byte(whole: Path, folder: Path) -> None:
+    cache = folder / "killed"
+    earlier = {process.pid for process in descendants(os.getpid(), "ray::TeacherActor")}
+
+    def kill() -> None:
+        (worker,) = (one for one in descendants(os.getpid(), "ray::TeacherActor") if one.pid not in earlier)
+        worker.kill()
+
+    watcher = when(lambda: num_shards(cache) >= 3, kill)
+    with pytest.raises(ResourceError, match=r"^unit \d+: its worker died 1 times"):
+        extract(conversations_config(folder, "killed", workers={"retries": 0}))
+    watcher.join()
+    kept = num_shards(cache)
+    assert 3 <= kept < num_shards(whole)
+    result = extract(conversations_config(folder, "killed"))
+    assert result.new_units == result.units - kept
+    assert shard_files(cache) == shard_files(whole)
