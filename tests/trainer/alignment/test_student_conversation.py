@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from schemas.cache.samples import CachedSample
 from schemas.conversations.show import Shown
@@ -16,7 +17,9 @@ from tests.schemas.conversations.families import FAMILIES, Family
 from tests.schemas.conversations.record import Case, assistant, system, user
 from tests.schemas.conversations.shown import said, show
 from tests.schemas.conversations.truth import Choice, Refused, Truth, truth
+from tests.tiny import KINDS, Kind
 from tests.trainer.alignment.characters import BY_NAME, cached, characters, reader_of
+from tests.trainer.alignment.samples import ranges
 from tests.trainer.alignment.told import places_in, told
 from trainer.alignment.student_conversation import ConversationReader
 from trainer.alignment.student_text import StudentText, StudentTokenizer
@@ -147,3 +150,32 @@ def test_what_the_template_rewrites_of_a_target_is_refused() -> None:
                 tokenize([cached(shown)])
         else:
             assert len(tokenize([cached(shown)])[0].ids) == len("Who iis iit?</s>It is me.</s>")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("teacher", "student"), [("llama3", "zephyr"), ("chatml", "gemma3"), ("zephyr", "qwen25")])
+def test_a_token_stands_for_those_of_its_characters_that_are_of_the_content_it_ends_in(
+    tiny: dict[str, PreTrainedTokenizerFast], kind: Kind, teacher: str, student: str
+) -> None:
+    """Real tokens: across the border of a content, inside a character, and around white space."""
+    theirs_by, own_by, crossing, partial = BY_NAME[teacher], BY_NAME[student], 0, 0
+    for case, choice, theirs, shown in samples_of(theirs_by):
+        heard = told(said(case), theirs_by, theirs, own_by)
+        own = truth(own_by, heard.record, choice)
+        if isinstance(own, Refused) or case.kind == "reasoning" or own.text == shown.text:
+            continue
+        places = places_in(theirs, own, heard)
+        contents = {place for place, (start, end) in places.items() if end - start == 1}
+        encoded = tiny[kind](own.text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        found = reader_of(own_by).read(cached(shown)).in_teacher(ranges(encoded)).tolist()
+        for number, (start, end) in enumerate(encoded):
+            last = places.get(end - 1, (0, 0)) if start < end else (0, 0)
+            inside = [place for place in range(start, end) if place in contents]
+            if end - 1 in contents:
+                assert found[number] == [places[inside[0]][0], last[1]]
+                crossing += len(inside) < end - start
+                partial += number > 0 and encoded[number - 1] == (start, end)
+            else:
+                assert found[number] == list(last)
+    assert crossing > 0 or kind != "bpe"
+    assert partial > 0 or kind in ("unigram", "wordpiece")
