@@ -101,7 +101,8 @@ def test_bad_runs_are_named(tmp_path: Path) -> None:
         compare_runs([unevaluated])
     foreign = write_run(tmp_path / "foreign", [], evaluation={"texts": "held.txt", "metric": "warmth"})
     said = (
-        r"foreign is measured by 'warmth', which no installed package brings; known metrics: bits_per_byte, spearman$"
+        r"foreign is measured by 'warmth', which no installed package brings; "
+        r"known metrics: bits_per_byte, spearman, target_bits_per_byte$"
     )
     with pytest.raises(RunError, match=said):
         compare_runs([foreign])
