@@ -12,7 +12,6 @@ run it again to go on where it stopped.
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from tests.benchmarks.commands import write_config
 from tests.benchmarks.rows import CE, KD, MTA, SRA_SOFT, TENTH_CE, Row
 
 TEMPLATES = Path(__file__).parents[1] / "schemas/conversations/families"
-STEPS, BATCH = 200, 4
+STEPS, BATCH, RATES = 200, 4, (4e-3, 1e-3)
 FIGURES = ("align/coverage", "align/coverage_min", "align/spans", "align/agreement", "align/pairs")  # at step 0
 LONGEST = 1_000  # characters of a conversation
 CONVERSATIONS = {"train": ("dolly_dev", 256), "held_out": ("dolly_valid", 64)}
@@ -99,9 +98,7 @@ def main() -> None:
         (arguments.out / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda name: _extract(arguments, name), TEACHERS))
-        runs = [
-            (name, loss, seed) for seed in range(arguments.seeds) for name in STUDENTS for loss in STUDENTS[name].losses
-        ]
+        runs = [(name, loss, rate) for rate in RATES for name in STUDENTS for loss in STUDENTS[name].losses]
         list(pool.map(lambda run: _train(arguments, *run), runs))
     for name in STUDENTS:
         _show(arguments, name)
@@ -113,7 +110,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--seeds", type=int, default=1)
     return parser.parse_args()
 
 
@@ -143,8 +139,8 @@ def _extract(arguments: argparse.Namespace, name: str) -> None:
     _run("tests.benchmarks.one_cache", write_config(cache.with_suffix(".yaml"), config))
 
 
-def _train(arguments: argparse.Namespace, name: str, loss: str, seed: int) -> None:
-    run, student = _folder(arguments, name, loss, seed), STUDENTS[name]
+def _train(arguments: argparse.Namespace, name: str, loss: str, rate: float) -> None:
+    run, student = _folder(arguments, name, loss, rate), STUDENTS[name]
     if (run / "model" / "config.json").exists():
         return
     config = {
@@ -152,8 +148,7 @@ def _train(arguments: argparse.Namespace, name: str, loss: str, seed: int) -> No
         "output": str(run),
         "student": _student(arguments, student),
         "objective": student.losses[loss],
-        "optimizer": {"lr": 4e-3, "min_lr": 4e-4, "warmup": 0.05},
-        "seed": seed,
+        "optimizer": {"lr": rate, "min_lr": rate / 10, "warmup": 0.05},
         "steps": STEPS,
         "batch_size": BATCH,
         "threads": 1,
@@ -172,23 +167,19 @@ def _student(arguments: argparse.Namespace, student: Student) -> dict[str, Any]:
 
 
 def _show(arguments: argparse.Namespace, name: str) -> None:
-    table = Table("objective", "bits per byte, held out", "nats per token", *FIGURES, title=name)
+    """Held-out bits per byte of answers and nats per token, by the peak learning rate."""
+    table = Table("objective", *(f"lr {rate:g}" for rate in RATES), *FIGURES, title=name)
     for loss in STUDENTS[name].losses:
-        runs = [_folder(arguments, name, loss, seed) for seed in range(arguments.seeds)]
+        runs = [_folder(arguments, name, loss, rate) for rate in RATES]
         measured = [json.loads((run / "run.json").read_text())["evaluation"] for run in runs]
+        cells = [f"{found['target_bits_per_byte']:.3f} ({found['nats_per_token']:.3f})" for found in measured]
         aligned = json.loads((runs[0] / "metrics.jsonl").read_text().splitlines()[0])
-        held_out = [_mean([found[key] for found in measured]) for key in ("target_bits_per_byte", "nats_per_token")]
-        table.add_row(loss, *held_out, *(f"{aligned[key]:.3f}" if key in aligned else "" for key in FIGURES))
+        table.add_row(loss, *cells, *(f"{aligned[key]:.4f}" if key in aligned else "" for key in FIGURES))
     Console(width=150).print(table)
 
 
-def _mean(values: list[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.4f}{spread}"
-
-
-def _folder(arguments: argparse.Namespace, name: str, loss: str, seed: int) -> Path:
-    folder: Path = arguments.out / "runs" / f"{name}-{loss}-seed{seed}"
+def _folder(arguments: argparse.Namespace, name: str, loss: str, rate: float) -> Path:
+    folder: Path = arguments.out / "runs" / f"{name}-{loss}-{rate:g}"
     return folder
 
 

@@ -89,7 +89,7 @@ def conversations_job(folder: Path) -> Job:
     return Job(
         start=lambda output: start_command(conversations_config(folder, str(output), workers={"count": 2}), folder),
         committed=num_shards,
-        most=15,
+        most=20,
         result=shard_files,
         victims=("", "ray::TeacherActor", "ray::", "raylet", "gcs_server"),
     )
