@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.corpus.sample import Sample
 from schemas.cache.samples import Turn
+from schemas.cache.structure import Structure
 from schemas.cache.targets import clip_ranges
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import CorpusError, TokenizerError
@@ -113,6 +114,7 @@ def _read(sample: Sample, text: str, encoding: Encoding, greedy: frozenset[int])
         )
     # Starts and ends grow, so the running maximum puts each added token where the text before it ends.
     offsets[added] = np.maximum.accumulate(offsets[:, 1])[added, None]
+    turns = tuple(replace(turn, end=min(turn.end, len(text))) for turn in sample.turns if turn.start < len(text))
     return TokenizedSample(
         sample.id,
         text,
@@ -120,9 +122,14 @@ def _read(sample: Sample, text: str, encoding: Encoding, greedy: frozenset[int])
         False,
         ids,
         offsets,
-        tuple(replace(turn, end=min(turn.end, len(text))) for turn in sample.turns if turn.start < len(text)),
-        sample.structure,
+        turns,
+        sample.structure if text == sample.text else _cut_structure(sample.structure, turns, len(text)),
     )
+
+
+def _cut_structure(structure: str, turns: Sequence[Turn], length: int) -> str:
+    messages = max((turn.message for turn in turns), default=-1) + 1
+    return Structure.load(structure).cut(messages, length).dump()
 
 
 def _length(tokens: TokenizedSample, eos: int | None) -> int:

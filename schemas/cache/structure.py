@@ -44,6 +44,14 @@ class Structure:
             raise ValueError("a message has no number")
         return cls(tuple(tools), {int(number): message for number, message in messages.items()})
 
+    def cut(self, messages: int, length: int) -> "Structure":
+        """What is left of it where only so many messages have a turn in a text that is cut at `length`."""
+        kept = {number: dict(message) for number, message in self.messages.items() if number < messages}
+        for message in kept.values():
+            if BLOCK in message:
+                message[BLOCK] = [min(place, length) for place in message[BLOCK]]
+        return Structure(self.tools, kept)
+
     @classmethod
     def is_sound(cls, text: str, length: int) -> bool:
         """Returns whether `load` can read it, and chat templates what it says of a text of `length` characters."""

@@ -41,8 +41,7 @@ def rebuild(sample: CachedSample, inline: bool) -> Rebuilt:
             message["content"] = Tracked.of(message["content"], Origin(number, "content"), None)
         has_block = BLOCK in beside
         if has_block:
-            start, end = beside[BLOCK]
-            places["content"] = start, min(end, len(sample.text))
+            places["content"] = tuple(beside[BLOCK])
         if "content" in places:
             message["content"] = _of_text(sample.text, places["content"], Origin(number, "content"))
         if "reasoning" in places and not has_block:
