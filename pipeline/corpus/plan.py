@@ -126,21 +126,14 @@ def make_plan(
 
     Raises CorpusError: no records, only blank ones, an id twice, or whatever reading raises.
     """
-    without_records: list[Path] = []
-    counts = ConversationCounts()
+    without_records, counts = list[Path](), ConversationCounts()
     samples = (sample for _, sample in corpus.read(without_records, counts))
     head = list(_head(samples))
     limit = max_tokens if max_tokens is not None else 1 << 62
     measured = _measure(corpus, head, tokenizer, rows, limit)
-    ids, whole, calibration = UniqueIds(), hashlib.sha256(), CalibrationSamples(calibration_tokens)
-    units: list[Unit] = []
+    ids, cutter, calibration = UniqueIds(), _UnitCutter(batching.unit_tokens), CalibrationSamples(calibration_tokens)
     special, begin_twice, spell_special = SpecialTokens(tokenizer), 0, False
-    num_samples = num_empty = first = text_bytes = tokens = 0
-    digest = hashlib.sha256()
-
-    def close() -> None:
-        units.append(Unit(len(units), first, num_samples - first, text_bytes, tokens, digest.hexdigest()))
-
+    num_empty = 0
     for sample in chain(head, samples):
         if sample is None:
             num_empty += 1
@@ -150,23 +143,16 @@ def make_plan(
         spell_special = spell_special or special.are_in(sample.text)
         length = -(-size * measured.tokens // measured.bytes)
         estimate = min(limit, length)
-        if num_samples > first and tokens + estimate > batching.unit_tokens:
-            close()
-            first, text_bytes, tokens, digest = num_samples, 0, 0, hashlib.sha256()
+        cutter.add(content, size, estimate)
         ids.add(sample.id)
         if length <= limit or corpus.config.overlong != "skip":  # what is left out teaches nothing
             calibration.offer(sample, content, estimate)
-        whole.update(content)
-        digest.update(content)
-        num_samples, text_bytes, tokens = num_samples + 1, text_bytes + size, tokens + estimate
-    close()
+    units, sha256 = cutter.finish()
     ids.check(corpus)
-    record = CorpusRecord(
-        samples=num_samples, empty=num_empty - counts.refused, refused=counts.refused, sha256=whole.hexdigest()
-    )
+    refused = counts.refused
     return Plan(
-        tuple(units),
-        record,
+        units,
+        CorpusRecord(samples=cutter.samples, empty=num_empty - refused, refused=refused, sha256=sha256),
         begin_twice,
         spell_special,
         tuple(without_records),
@@ -175,6 +161,35 @@ def make_plan(
         calibration.samples,
         None if corpus.conversations is None else counts,
     )
+
+
+class _UnitCutter:
+    """Cuts samples into units as they come: a unit ends before the sample that would make it too large."""
+
+    def __init__(self, unit_tokens: int):
+        self.samples = 0  # so far
+        self._most, self._units, self._whole = unit_tokens, list[Unit](), hashlib.sha256()
+        self._first, self._bytes, self._tokens, self._digest = 0, 0, 0, hashlib.sha256()
+
+    def add(self, content: bytes, text_bytes: int, tokens: int) -> None:
+        """The next sample: its digest, the bytes of its text, and about how many tokens it has."""
+        if self.samples > self._first and self._tokens + tokens > self._most:
+            self._end()
+        self._whole.update(content)
+        self._digest.update(content)
+        self.samples, self._bytes, self._tokens = self.samples + 1, self._bytes + text_bytes, self._tokens + tokens
+
+    def finish(self) -> tuple[tuple[Unit, ...], str]:
+        """All units, and a hash over all samples."""
+        self._end()
+        return tuple(self._units), self._whole.hexdigest()
+
+    def _end(self) -> None:
+        size = self.samples - self._first
+        self._units.append(
+            Unit(len(self._units), self._first, size, self._bytes, self._tokens, self._digest.hexdigest())
+        )
+        self._first, self._bytes, self._tokens, self._digest = self.samples, 0, 0, hashlib.sha256()
 
 
 def predict_bytes(

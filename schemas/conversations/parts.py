@@ -41,11 +41,6 @@ class Part:
     shown: tuple[int, int]  # its own characters
     verbatim: bool  # these are one run of the source
 
-    @property
-    def is_blank(self) -> bool:
-        """Nothing of it is shown."""
-        return self.shown[0] == self.shown[1]
-
 
 @dataclass(frozen=True)
 class Source:

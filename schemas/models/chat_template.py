@@ -72,7 +72,7 @@ def _read(path: Path) -> str:
 
 def special_strings(tokenizer: "PreTrainedTokenizerBase") -> dict[str, str]:
     """The special tokens that a template may name: bos_token, eos_token and so on."""
-    return {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, (str,))}
+    return {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
 
 
 def special_spellings(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, ...]:
