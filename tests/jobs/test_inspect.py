@@ -2,20 +2,17 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from jobs.cli import main
 from schemas.cache.reader import Cache
 from schemas.cache.token_rows import count_rows
 from tests.caches import build_cache, extraction, small_cache, write_corpus
+from tests.jobs.inspecting import Command, inspecting
 from tests.tiny import TEXTS, tiny_bert, tiny_tokenizer
 from trainer.alignment.quality import measure_alignment, measure_vocabulary
 from trainer.alignment.student_text import StudentTokenizer
-
-Command = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +25,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def inspect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: object) -> str:
-        monkeypatch.setenv("COLUMNS", "300")
-        monkeypatch.setattr("sys.argv", ["stillroom", "inspect", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        captured = capsys.readouterr()
-        if exit_.value.code:
-            raise RuntimeError(captured.err)
-        return " ".join(captured.out.split())
-
-    return run
+    run = inspecting(monkeypatch, capsys)
+    return lambda *arguments: " ".join(run(*arguments).split())
 
 
 def test_a_cache_is_shown_with_its_first_sample(made: Path, inspect: Command) -> None:

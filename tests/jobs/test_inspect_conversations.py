@@ -2,17 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from jobs.cli import main
 from schemas.cache.reader import Cache
 from tests.chats import SAYINGS, chat_cache, chat_tokenizer, family
+from tests.jobs.inspecting import Command, inspecting
 from trainer.alignment.spans import aligned_spans
-
-Command = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +25,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def inspect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: object) -> str:
-        monkeypatch.setenv("COLUMNS", "300")
-        monkeypatch.setattr("sys.argv", ["stillroom", "inspect", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        captured = capsys.readouterr()
-        assert not exit_.value.code, captured.err
-        return captured.out
-
-    return run
+    return inspecting(monkeypatch, capsys)
 
 
 def rows(shown: str) -> list[list[str]]:

@@ -19,11 +19,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from schemas.errors import CorpusError, TokenizerError
+from schemas.errors import CorpusError
 from schemas.models.tokenizer import load_tokenizer
 from schemas.models.tokenizer_run import run_tokenizer
 from trainer.evaluation.metrics.bits_per_byte import BitsPerByte
-from trainer.evaluation.windows import Window, check_length, cut, score
+from trainer.evaluation.windows import Window, check_length, cut, require_fast, score
 from trainer.student.load import load_causal
 
 
@@ -78,10 +78,7 @@ def _encode(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> Iterator[tuple[str, list[int], list[int], list[int]]]:
     """Per text: the text, its token ids, their end offsets, and 1 for each token that the tokenizer added."""
-    if not tokenizer.is_fast:
-        raise TokenizerError(
-            f"{type(tokenizer).__name__} is a slow tokenizer: it cannot say which characters a token covers"
-        )
+    require_fast(tokenizer)
     encoded = run_tokenizer(
         tokenizer, texts, return_offsets_mapping=True, return_special_tokens_mask=True, return_attention_mask=False
     )

@@ -22,11 +22,11 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from schemas.cache.targets import range_of
-from schemas.errors import CorpusError, TokenizerError
+from schemas.errors import CorpusError
 from schemas.models.tokenizer_run import run_tokenizer
 from trainer.evaluation.held_out_conversations import HeldOutConversations, RenderedConversation
 from trainer.evaluation.metrics.target_bits_per_byte import TargetBitsPerByte
-from trainer.evaluation.windows import Window, check_length, cut, score
+from trainer.evaluation.windows import Window, check_length, cut, require_fast, score
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,7 @@ def evaluate_conversations(
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, rendered: Sequence[RenderedConversation]) -> Iterator[_Encoded]:
-    if not tokenizer.is_fast:
-        raise TokenizerError(
-            f"{type(tokenizer).__name__} is a slow tokenizer: it cannot say which characters a token covers"
-        )
+    require_fast(tokenizer)
     if not rendered:
         return
     texts = [each.text for each in rendered]

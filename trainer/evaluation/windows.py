@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
-from schemas.errors import ModelError
+from schemas.errors import ModelError, TokenizerError
 from schemas.models.forward import forward_errors
 from schemas.models.positions import require_positions, require_tokens
 
@@ -28,6 +29,14 @@ def check_length(model: nn.Module, max_tokens: int) -> None:
     require_positions(model, max_tokens, "max_tokens", "the model")
     if max_tokens < 4:
         raise ModelError(f"max_tokens is {max_tokens}; a window needs at least 4: context, and something to score")
+
+
+def require_fast(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises TokenizerError for a tokenizer that cannot say which characters a token covers."""
+    if not tokenizer.is_fast:
+        raise TokenizerError(
+            f"{type(tokenizer).__name__} is a slow tokenizer: it cannot say which characters a token covers"
+        )
 
 
 def cut(
