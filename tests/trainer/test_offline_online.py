@@ -17,6 +17,7 @@ from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.compared import BY_LOGITS, OBJECTIVES, ONE_TOKENIZER
 from tests.trainer.live import POSITIONS, assert_equal, build, live_teacher, loss_and_gradients, online, setting
+from tests.trainer.objectives.answers import whole_logits
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.world import counts_of
 from trainer.alignment.student_text import StudentTokenizer
@@ -24,7 +25,6 @@ from trainer.alignment.vocabulary import share_vocabulary
 from trainer.data.loader import BatchBuilder
 from trainer.objectives.context import StudentSize
 from trainer.student.load import forward, prepare
-from trainer.student.states import StudentLogits
 
 
 @pytest.fixture(scope="module", params=[annotate_unit, several_targets.annotate], ids=["one target", "several"])
@@ -75,7 +75,7 @@ def test_cached_logits_are_the_teachers(cache: Cache, teacher: Any) -> None:
         for place in range(1, with_eos):
             if place == length or any(start < ends[place] <= stop for start, stop in sample.targets.tolist()):
                 target = (logits[place - 1].double() / 2).log_softmax(-1)
-                guess = (states[StudentLogits()][row, place - 1].double() / 2).log_softmax(-1)
+                guess = (whole_logits(states)[row, place - 1].double() / 2).log_softmax(-1)
                 total += 4 * float((target.exp() * (target - guess)).sum().detach())
                 terms += 1
     counts = counts_of(batch)

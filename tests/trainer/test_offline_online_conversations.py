@@ -78,7 +78,7 @@ def test_kd_of_two_templates_is_a_loop_over_the_characters_that_both_have(cache:
     model, _, objective, batch = setting(
         cache, [{"loss": "kd", "temperature": 2.0}], False, POSITIONS, TEMPLATES[False]
     )
-    logits_BSV = forward(model, batch, objective.of_student)[StudentLogits()]
+    logits_BSV = forward(model, batch, objective.of_student)[StudentLogits()].whole()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(cache.path.parent / "teacher")
     total, terms, targets = 0.0, 0, 0
     for row, (sayings, text) in enumerate(zip(SAYINGS, rendered(cache), strict=True)):

@@ -1,28 +1,24 @@
 """Next-token cross-entropy, the loss that every objective starts from."""
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from schemas.configs.losses.ce import CrossEntropyConfig
 from trainer.data.batch import Batch
-from trainer.numerics.geometry import at_least_float32
 from trainer.objectives.context import LossContext
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
+from trainer.objectives.kernels.chunks import Chunks
+from trainer.objectives.kernels.row_pass import pass_entropy
 from trainer.objectives.loss import Loss, Term
+from trainer.student.logits import Logits
 from trainer.student.states import StudentLogits, StudentStates
 
-IGNORED = -100
 
-
-def cross_entropy(logits_BSV: Tensor, tokens_BS: Tensor, target_BS: Tensor) -> Tensor:
-    """sum over target tokens s of -log softmax(z_{s-1})[x_s], in nats."""
-    label_X, wanted_X = next_tokens(tokens_BS, target_BS)
-    return F.cross_entropy(
-        at_least_float32(logits_BSV).flatten(0, 1),
-        label_X.masked_fill(~wanted_X, IGNORED),
-        ignore_index=IGNORED,
-        reduction="sum",
-    )
+def cross_entropy(
+    logits_BSV: Tensor | Logits, tokens_BS: Tensor, target_BS: Tensor, chunks: Chunks | None = None
+) -> Tensor:
+    """sum over target tokens s of -log softmax(z_{s-1})[x_s], in nats; logits are made of the tokens before targets."""
+    carried = CarriedCrossEntropy(*next_tokens(tokens_BS, target_BS), 1.0, 1.0, logits_BSV)
+    return pass_entropy(logits_BSV, carried, chunks)
 
 
 def next_tokens(tokens_BS: Tensor, target_BS: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,7 +39,8 @@ class CrossEntropy(Loss):
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         """`nll`: the sum over target tokens, in nats."""
-        return self.term(cross_entropy(student[StudentLogits()], batch.tokens_BS, batch.target_BS))
+        logits_BSV = student[StudentLogits()]
+        return self.term(cross_entropy(logits_BSV, batch.tokens_BS, batch.target_BS, self.chunks))
 
     def term(self, total: Tensor) -> dict[str, Term]:
         """The one term, of its sum, whoever computed that."""

@@ -37,6 +37,7 @@ from trainer.data.tied_tokens import SameTokenPositions
 from trainer.numerics.geometry import at_least_float32, cosine_distance
 from trainer.objectives.context import LossContext
 from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
+from trainer.objectives.kernels.logit_pass import LogitPass
 from trainer.objectives.loss import Loss, Term
 from trainer.objectives.parts.layer_pairs import layer_pairs
 from trainer.objectives.parts.requirements import (
@@ -46,6 +47,7 @@ from trainer.objectives.parts.requirements import (
     require_hidden,
     require_same_tokenizer,
 )
+from trainer.student.logits import Logits, as_logits
 from trainer.student.states import StudentHidden, StudentLogits, StudentStates, StudentUnembedding
 
 
@@ -90,14 +92,16 @@ class Comparison:
 
 
 def feature_dynamics(
-    comparison: Comparison, unembedding: nn.Linear, states: Sequence[Tensor], logits_XV: Tensor | None
+    comparison: Comparison, unembedding: nn.Linear, states: Sequence[Tensor], logits: Tensor | Logits | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The weighted sum of trajectory and derivative over all positions, and the two by themselves, without gradient.
 
-    `states` are the student's key layers [X, d_S], ascending; the last layer, whose predictions are `logits_XV`, is not
-    among them. The gradient, to states, logits, W_U and its bias, can be asked for once.
+    `states` are the student's key layers [X, d_S], ascending; the last layer, whose predictions are `logits`, [..., V],
+    is not among them. The gradient, to states, logits, W_U and its bias, can be asked for once.
     """
-    total, terms = _FeatureDynamics.apply(comparison, unembedding.weight, unembedding.bias, logits_XV, *states)
+    of = None if logits is None else as_logits(logits)
+    made_of = (None, None, None) if of is None else (of.hidden, of.weight_Vd, of.bias_V)
+    total, terms = _FeatureDynamics.apply(comparison, of, unembedding.weight, unembedding.bias, *made_of, *states)
     return total, terms[0], terms[1]
 
 
@@ -108,19 +112,25 @@ class _FeatureDynamics(torch.autograd.Function):
     def forward(
         ctx: Any,
         comparison: Comparison,
+        final: Logits | None,
         weight_Vd: Tensor,
         bias_V: Tensor | None,
-        logits_XV: Tensor | None,
+        hidden: Tensor | None,
+        head_Vd: Tensor | None,
+        head_bias_V: Tensor | None,
         *states: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """The weighted total, a scalar, and the two terms [2], which carry no gradient."""
-        width, layers = comparison.num_compared, len(states) + (logits_XV is not None)
+        width, layers = comparison.num_compared, len(states) + (final is not None)
         weight_Nd = at_least_float32(weight_Vd[:width])
         bias_N = None if bias_V is None else at_least_float32(bias_V[:width])
         of_weight_Vd = torch.zeros_like(weight_Vd, dtype=weight_Nd.dtype)
         of_bias_V = torch.zeros_like(of_weight_Vd[:, 0])
         # In float32 until they are scaled: what is rounded to bfloat16 is rounded once.
-        of_logits_XV = None if logits_XV is None else torch.zeros_like(logits_XV, dtype=weight_Nd.dtype)
+        made_of = (hidden, head_Vd, head_bias_V)
+        made = None
+        if final is not None and hidden is not None:
+            made = LogitPass(final.made_of(hidden, head_Vd, head_bias_V), ctx.needs_input_grad[4:7])
         of_states = [torch.zeros_like(state_Xd, dtype=weight_Nd.dtype) for state_Xd in states]
         terms = weight_Nd.new_zeros(2)
         size = chunks_for(weight_Vd, comparison.chunks).rows // (layers * width)
@@ -129,12 +139,13 @@ class _FeatureDynamics(torch.autograd.Function):
             states_nd = [at_least_float32(state_Xd[position_n]) for state_Xd in states]
             transform = comparison.student_logits
             logits = [transform(nn.functional.linear(state_nd, weight_Nd, bias_N)) for state_nd in states_nd]
-            if logits_XV is not None:
-                logits.append(at_least_float32(logits_XV[position_n, :width]))
+            final_nV = None if made is None else made.rows(position_n)
+            if final_nV is not None:
+                logits.append(final_nV[:, :width])
             chunk_terms, gradient_MnN = comparison.against(torch.stack(logits), chunk)
             terms += chunk_terms
-            if of_logits_XV is not None:
-                of_logits_XV[position_n, :width] = gradient_MnN[-1]
+            if made is not None and final_nV is not None:
+                made.put(position_n, final_nV, nn.functional.pad(gradient_MnN[-1], (0, final_nV.shape[1] - width)))
             for gradient_nN, logits_nN, state_nd, of_state_Xd in zip(
                 gradient_MnN, logits, states_nd, of_states, strict=False
             ):
@@ -142,8 +153,9 @@ class _FeatureDynamics(torch.autograd.Function):
                 of_state_Xd[position_n] = gradient_nN @ weight_Nd
                 of_weight_Vd[:width].addmm_(gradient_nN.T, state_nd)
                 of_bias_V[:width] += gradient_nN.sum(0)
-        ctx.gradients = [of_weight_Vd, None if bias_V is None else of_bias_V, of_logits_XV, *of_states]
-        ctx.dtypes = [None if x is None else x.dtype for x in (weight_Vd, bias_V, logits_XV, *states)]
+        of_final = [None] * 3 if made is None else made.gradients()
+        ctx.gradients = [of_weight_Vd, None if bias_V is None else of_bias_V, *of_final, *of_states]
+        ctx.like = [None if x is None else (x.shape, x.dtype) for x in (weight_Vd, bias_V, *made_of, *states)]
         ctx.mark_non_differentiable(terms)
         return torch.dot(terms, terms.new_tensor(comparison.weights)), terms
 
@@ -154,7 +166,8 @@ class _FeatureDynamics(torch.autograd.Function):
         if gradients is None:
             raise RuntimeError("the gradient of feature_dynamics was handed over already; compute the loss again")
         scaled = (None if gradient is None else gradient.mul_(upstream) for gradient in gradients)
-        return None, *(x if x is None else x.to(dtype) for x, dtype in zip(scaled, ctx.dtypes, strict=True))
+        shaped = (None if x is None else x.view(like[0]).to(like[1]) for x, like in zip(scaled, ctx.like, strict=True))
+        return None, None, *shaped
 
 
 class FDD(Loss):
@@ -221,8 +234,8 @@ class FDD(Loss):
                     f"fdd: the student's states are {state_Xd.shape[1]} wide and its unembedding takes "
                     f"{unembedding.in_features}: its inner layers predict nothing. Use mta instead"
                 )
-        logits_XV = logits_BSV.flatten(0, 1) if self.last in layers else None
-        total, trajectory, derivative = feature_dynamics(comparison, unembedding, states, logits_XV)
+        final = logits_BSV if self.last in layers else None
+        total, trajectory, derivative = feature_dynamics(comparison, unembedding, states, final)
         return {
             "dynamics": Term(total),
             "trajectory": Term(trajectory, 0.0),

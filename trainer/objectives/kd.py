@@ -27,6 +27,7 @@ from trainer.objectives.parts.requirements import (
     require_same_tokenizer,
     require_sparse,
 )
+from trainer.student.logits import Logits
 from trainer.student.states import StudentLogits, StudentStates
 
 OTHERWISE = (
@@ -36,7 +37,7 @@ OTHERWISE = (
 
 
 def token_kd_loss(
-    logits_BSV: Tensor,
+    logits_BSV: Tensor | Logits,
     teacher_hidden_BTd: Tensor,
     teacher_position_BS: Tensor,
     where_BS: Tensor,
@@ -76,11 +77,16 @@ def token_kd_loss(
 
 
 def row_kd_loss(
-    logits_BSV: Tensor, where_BS: Tensor, widest: int, row_loss: RowLoss, chunks: Chunks | None = None
+    logits_BSV: Tensor | Logits,
+    where_BS: Tensor,
+    widest: int,
+    row_loss: RowLoss,
+    carried: CarriedCrossEntropy | None = None,
+    chunks: Chunks | None = None,
 ) -> Tensor:
     """The sum of `row_loss` over the positions that `where_BS` marks, in row-major order."""
     position_P = where_BS.flatten().nonzero().squeeze(1)
-    return row_losses(logits_BSV.flatten(0, 1), position_P, widest, row_loss, chunks).sum()
+    return row_losses(logits_BSV, position_P, widest, row_loss, carried=carried, chunks=chunks)
 
 
 class KD(Carrier):
@@ -88,6 +94,8 @@ class KD(Carrier):
 
     Forward KL of exact logits has a kernel of its own, with fewer passes over memory; what it gives is the same.
     """
+
+    carries = True
 
     def __init__(self, config: KDConfig, context: LossContext):
         super().__init__(config)
@@ -104,14 +112,14 @@ class KD(Carrier):
             self.stored = SparseTeacher(config.logits, "targets")
             of_teacher = frozenset([require_sparse(context, self.stored, config.temperature, "kd")])
         self.requests = frozenset([StudentLogits(), SameTokenPositions(), *of_teacher])
-        self.carries = config.logits == "exact" and config.divergence == "forward_kl"
+        self.of_exact_kl = config.logits == "exact" and config.divergence == "forward_kl"
 
     def forward(
         self, student: StudentStates, batch: Batch, carried: CarriedCrossEntropy | None = None
     ) -> dict[str, Term]:
         """`kl`, or under the divergence's name: tau^2 D, summed over the predictions that both sides make."""
         logits_BSV, where_BS = student[StudentLogits()], batch.shared_predictions()
-        if self.carries:
+        if self.of_exact_kl:
             total = token_kd_loss(
                 logits_BSV,
                 batch[self.final],
@@ -125,7 +133,8 @@ class KD(Carrier):
             return {self.term: Term(total)}
         vocabulary = logits_BSV.shape[-1]
         widest, row_loss = self._row_loss(batch, where_BS, vocabulary)
-        return {self.term: Term(row_kd_loss(logits_BSV, where_BS, max(widest, vocabulary), row_loss, self.chunks))}
+        total = row_kd_loss(logits_BSV, where_BS, max(widest, vocabulary), row_loss, carried, self.chunks)
+        return {self.term: Term(total)}
 
     def _row_loss(self, batch: Batch, where_BS: Tensor, vocabulary: int) -> tuple[int, RowLoss]:
         """The widest matrix that a row takes, and what a row is worth."""

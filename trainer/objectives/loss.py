@@ -50,7 +50,7 @@ class Loss(nn.Module, ABC):
 
 
 class Carrier(Loss):
-    """A loss that may pass over all logits in `forward_kl`; where it does, it can take cross-entropy along."""
+    """A loss that may pass over logits row by row; where it does, it can take cross-entropy along."""
 
     carries: bool  # whether there is such a pass
 
@@ -58,4 +58,4 @@ class Carrier(Loss):
     def forward(
         self, student: StudentStates, batch: Batch, carried: CarriedCrossEntropy | None = None
     ) -> dict[str, Term]:
-        """As any loss; it hands `carried` on to its pass of `forward_kl`, which fills in `carried.total`."""
+        """As any loss; it hands `carried` on to its pass over logits, which fills in `carried.total`."""

@@ -97,26 +97,31 @@ class MinED(Loss):
             student_BS = student_BS & (partner_BS >= 0)
         position_R = student_BS.flatten().nonzero().squeeze(1)
         partner_R = partner_BS.flatten()[position_R]
-        target_R = batch.tokens_BS.roll(-1, dims=1).flatten()[position_R]
         aligned_R = partner_R >= 0
+        kl = self._to_teacher(student, batch, position_R[aligned_R], partner_R[aligned_R])
+        terms = {"kl": Term(kl), "aligned": Term(aligned_R.sum().to(kl.dtype), 0.0)}
+        if self.config.unaligned == "one_hot":
+            terms["nll"] = Term(self._to_text(student, batch, position_R[~aligned_R]))
+        return terms
+
+    def _to_teacher(self, student: StudentStates, batch: Batch, position_R: Tensor, partner_R: Tensor) -> Tensor:
         hidden_Xd, logits_BSV = batch[self.final].flatten(0, 1), student[StudentLogits()]
 
         def row_loss(student_nV: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
-            aligned_n = aligned_R[chunk]
-            p_nV = torch.zeros_like(student_nV)
-            p_nV[aligned_n] = self._teacher(hidden_Xd[partner_R[chunk][aligned_n]], p_nV)
-            p_nV[~aligned_n, target_R[chunk][~aligned_n]] = 1.0
+            p_nV = self._teacher(hidden_Xd[partner_R[chunk]], student_nV)
             return kl_to(p_nV, student_nV, self.config.temperature)
 
         widest = max(logits_BSV.shape[-1], len(self.head.weight_Vd))
-        kl_R = row_losses(logits_BSV.flatten(0, 1), position_R, widest, row_loss, self.chunks)
-        terms = {
-            "kl": Term(kl_R[aligned_R].sum()),
-            "aligned": Term(aligned_R.sum().to(kl_R.dtype), 0.0),
-        }
-        if self.config.unaligned == "one_hot":
-            terms["nll"] = Term(kl_R[~aligned_R].sum())
-        return terms
+        return row_losses(logits_BSV, position_R, widest, row_loss, chunks=self.chunks)
+
+    def _to_text(self, student: StudentStates, batch: Batch, position_R: Tensor) -> Tensor:
+        target_R, logits_BSV = batch.tokens_BS.roll(-1, dims=1).flatten()[position_R], student[StudentLogits()]
+
+        def row_loss(student_nV: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
+            p_nV = torch.zeros_like(student_nV).scatter_(1, target_R[chunk, None], 1.0)
+            return kl_to(p_nV, student_nV, self.config.temperature)
+
+        return row_losses(logits_BSV, position_R, logits_BSV.shape[-1], row_loss, chunks=self.chunks)
 
     def _teacher(self, hidden_nd: Tensor, like_nV: Tensor) -> Tensor:
         """The teacher's distribution over the student's tokens."""

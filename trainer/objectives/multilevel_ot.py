@@ -39,10 +39,12 @@ from trainer.data.batch import Batch
 from trainer.data.target_ranges import TargetRanges
 from trainer.objectives.context import LossContext
 from trainer.objectives.kernels.leading_tokens import leading_tokens, log_probabilities
+from trainer.objectives.kernels.logit_pass import LogitPass
 from trainer.objectives.loss import Loss, Term
 from trainer.objectives.parts.prediction_pairs import positions, predictions_by_range
 from trainer.objectives.parts.requirements import require_final, require_final_head
 from trainer.objectives.parts.sinkhorn import sinkhorn_distance
+from trainer.student.logits import Logits, as_logits
 from trainer.student.states import StudentLogits, StudentStates
 
 
@@ -107,12 +109,13 @@ class MultiLevelOT(Loss):
             terms["sinkhorn"] = Term(distance_Q.sum(), config.sinkhorn)
         return terms
 
-    def _student(self, logits_BSV: Tensor, predicts_BNS: Tensor, k: int) -> Predictions:
-        logits_XV, position_R = logits_BSV.flatten(0, 1), positions(predicts_BNS)
+    def _student(self, logits_BSV: Tensor | Logits, predicts_BNS: Tensor, k: int) -> Predictions:
+        logits_XV, position_R = as_logits(logits_BSV).flatten(0, 1), positions(predicts_BNS)
+        made = LogitPass(logits_XV)
         leading = leading_tokens(
-            lambda chunk: logits_XV[position_R[chunk]],
+            lambda chunk: made.rows(position_R[chunk]),
             _lengths(predicts_BNS).tolist(),
-            logits_XV.shape[1],
+            made.vocabulary,
             k,
             self.temperatures,
             logits_XV,
@@ -122,7 +125,7 @@ class MultiLevelOT(Loss):
         return _by_sequence(log_q_ZRk, _lengths(predicts_BNS))
 
     @torch.no_grad()
-    def _teacher(self, batch: Batch, predicts_BNT: Tensor, like: Tensor, k: int) -> Predictions:
+    def _teacher(self, batch: Batch, predicts_BNT: Tensor, like: Tensor | Logits, k: int) -> Predictions:
         hidden_Rd = batch[self.final].flatten(0, 1)[positions(predicts_BNT)]
         counts = _lengths(predicts_BNT).tolist()
         leading = leading_tokens(

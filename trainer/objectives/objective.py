@@ -62,7 +62,7 @@ class Objective(nn.Module):
     def _terms(
         self, student: StudentStates, batch: Batch, counts: Mapping[Divisor, int]
     ) -> Sequence[Mapping[str, Term]]:
-        """Each loss's terms. The only cross-entropy is carried by the first loss that can."""
+        """Each loss's terms. The only cross-entropy is carried by the first loss that can, which makes all logits."""
         carriers = [loss for loss in self._bound if isinstance(loss, Carrier) and loss.carries]
         entropies = [loss for loss in self._bound if isinstance(loss, CrossEntropy)]
         if not carriers or len(entropies) != 1:

@@ -9,9 +9,9 @@ Decisions where the paper is silent:
 - A span without any mass (underflow, `ignore_first`) is pooled as a plain mean, and its span weight is 0; at mass
   exponent 0 all spans weigh the same, those without mass too. A sample of which no span has mass adds nothing.
 - Spans of several targets, the turns of a conversation, are one set: their masses sum to 1 together, all pairs count.
-- Student span logits are pooled from the logits that the student's forward pass has made. The head is linear and a
-  span's shares sum to 1, so they are W_U C^S exactly. Of a student that soft-caps its logits they would be something
-  else, so span-KD refuses it.
+- Student span logits are pooled from the logits of the span's tokens, which cross-entropy needs as well. The head is
+  linear and a span's shares sum to 1, so they are W_U C^S exactly. Of a student that soft-caps its logits they would be
+  something else, so span-KD refuses it.
 
 Shapes: B samples, S student tokens, T teacher tokens, X tokens of either side, K spans, P student tokens in spans,
 R spans of all samples concatenated, V student vocabulary; d_S and d_T wide, as suffixes d and e.
@@ -45,6 +45,7 @@ from trainer.objectives.parts.requirements import (
     require_mass,
     require_phrases,
 )
+from trainer.student.logits import Logits
 from trainer.student.states import StudentHidden, StudentLogits, StudentMass, StudentStates, StudentUnembedding
 
 
@@ -72,7 +73,7 @@ def span_geometry_loss(student_BKd: Tensor, teacher_BKe: Tensor, weight_BK: Tens
 
 
 def span_kd_loss(
-    logits_BSV: Tensor,
+    logits_BSV: Tensor | Logits,
     label_BS: Tensor,
     share_BS: Tensor,
     teacher_BKe: Tensor,

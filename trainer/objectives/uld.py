@@ -86,20 +86,21 @@ class ULD(Loss):
             student_R, teacher_R = paired_by_span(*predictions(batch), batch[self.spans])
         hidden_Rd = batch[self.final].flatten(0, 1)[teacher_R]
         logits_BSV = student[StudentLogits()]
-        distance_R = row_losses(
-            logits_BSV.flatten(0, 1),
+        factor_R = None
+        if self.config.normalise == "sample":
+            sample_R = student_R // batch.tokens_BS.shape[1]
+            factor_R = 1 / torch.bincount(sample_R, minlength=len(batch.tokens_BS))[sample_R]
+        distance = row_losses(
+            logits_BSV,
             student_R,
             max(logits_BSV.shape[-1], len(self.head.weight_Vd)),
             lambda rows, chunk: sorted_distance(
                 rows, self.head(hidden_Rd[chunk]).to(rows.dtype), self.config.temperature
             ),
-            self.chunks,
+            factor_R,
+            chunks=self.chunks,
         )
-        if self.config.normalise == "token":
-            return {"distance": Term(distance_R.sum())}
-        sample_R = student_R // batch.tokens_BS.shape[1]
-        pairs_B = torch.bincount(sample_R, minlength=len(batch.tokens_BS))
-        return {"distance": Term((distance_R / pairs_B[sample_R]).sum())}
+        return {"distance": Term(distance)}
 
 
 LOSS = ULD

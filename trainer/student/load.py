@@ -22,6 +22,8 @@ from schemas.models.teacher_tokenizer import load_teacher_tokenizer
 from schemas.models.token_mass import collect_token_mass, enable_token_mass
 from schemas.models.tokenizer import load_tokenizer
 from trainer.data.batch import Batch
+from trainer.student.final_states import body_of, has_plain_head, logits_of
+from trainer.student.logits import Logits
 from trainer.student.saved_tokenizer import require_savable
 from trainer.student.sentence_encoder import SentenceEncoder
 from trainer.student.states import (
@@ -164,15 +166,18 @@ def forward(model: Any, batch: Batch, requests: Collection[StudentRequest[Any]])
 def _causal_states(model: Any, batch: Batch, requests: Collection[StudentRequest[Any]]) -> StudentStates:
     hidden, masses = layers_of(StudentHidden, requests), layers_of(StudentMass, requests)
     collecting: Any = collect_token_mass(masses, batch.mask_BS, "last") if masses else nullcontext({})
+    plain = has_plain_head(model)
+    run = body_of(model) if plain else model
     with collecting as mass:
-        output = model(input_ids=batch.tokens_BS, use_cache=False, output_hidden_states=bool(hidden))
-    return StudentStates({request: _answer(request, model, output, mass) for request in requests})
+        output = run(input_ids=batch.tokens_BS, use_cache=False, output_hidden_states=bool(hidden))
+    logits = logits_of(model, output.last_hidden_state) if plain else Logits(output.logits)
+    return StudentStates({request: _answer(request, model, logits, output, mass) for request in requests})
 
 
-def _answer(request: StudentRequest[Any], model: Any, output: Any, mass: Mapping[int, Tensor]) -> Any:
+def _answer(request: StudentRequest[Any], model: Any, logits: Logits, output: Any, mass: Mapping[int, Tensor]) -> Any:
     match request:
         case StudentLogits():
-            return output.logits
+            return logits
         case StudentHidden(layer):
             return output.hidden_states[layer]
         case StudentMass(layer):

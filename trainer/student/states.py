@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor, nn
 
 from trainer.data.request import answer_of
+from trainer.student.logits import Logits
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -20,8 +21,8 @@ class StudentRequest(Generic[T_co]):
 
 
 @dataclass(frozen=True)
-class StudentLogits(StudentRequest[Tensor]):
-    """[B, S, V] of a causal student, in the dtype that it computes in."""
+class StudentLogits(StudentRequest[Logits]):
+    """[B, S, V] of a causal student, row by row, in the dtype that it computes in."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,16 @@ import torch
 from torch import Tensor
 
 from trainer.data.batch import Batch
+from trainer.student.logits import Logits
 from trainer.student.states import StudentHidden, StudentLogits, StudentStates
 
 States = TypeVar("States", Batch, StudentStates)
+
+
+def whole_logits(student: StudentStates) -> Tensor:
+    """The student's logits as one matrix [B, S, V]: the leaf itself, where a test has made one."""
+    logits: Tensor | Logits = student[StudentLogits()]
+    return logits.whole() if isinstance(logits, Logits) else logits
 
 
 def of_kind(states: Batch | StudentStates, kind: type[Any]) -> dict[Any, Any]:

@@ -25,7 +25,7 @@ from schemas.configs.losses.registry import LOSSES
 from schemas.configs.losses.sra import SRAConfig
 from schemas.configs.losses.uld import ULDConfig
 from schemas.errors import RunError
-from tests.trainer.objectives.answers import by_layer, with_answers
+from tests.trainer.objectives.answers import by_layer, whole_logits, with_answers
 from tests.trainer.objectives.divergences import with_tail
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.words import STUDENT, TEACHER
@@ -34,7 +34,7 @@ from trainer.alignment.vocabulary import share_vocabulary
 from trainer.data.batch import Batch
 from trainer.data.teacher_states import SparseLogits, SparseTeacher
 from trainer.objectives.objective import Objective, build_objective
-from trainer.student.states import StudentEmbedding, StudentHidden, StudentLogits, StudentStates, StudentUnembedding
+from trainer.student.states import StudentEmbedding, StudentHidden, StudentStates, StudentUnembedding
 
 ENTRIES = 3  # stored tokens of a teacher's distribution
 # Found here are the defaults; of a projected teacher that is right of some tokens alone, all terms must say something.
@@ -123,7 +123,7 @@ class World:
         modules = {"embedding": self.student[StudentEmbedding()], "unembedding": self.student[StudentUnembedding()]}
         own = nn.ModuleDict(modules | {"objective": self.objective})
         hidden = {f"hidden {layer}": state for layer, state in by_layer(self.student, StudentHidden).items()}
-        return {"logits": self.student[StudentLogits()]} | hidden | dict(own.named_parameters())
+        return {"logits": whole_logits(self.student)} | hidden | dict(own.named_parameters())
 
 
 def make_world(name: str, seed: int = 0) -> World:

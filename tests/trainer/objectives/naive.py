@@ -11,12 +11,12 @@ from torch import Tensor
 
 from schemas.configs.losses.mta import MTAConfig
 from schemas.configs.losses.sra import SRAConfig
-from tests.trainer.objectives.answers import by_layer, with_answers
+from tests.trainer.objectives.answers import by_layer, whole_logits, with_answers
 from trainer.alignment.vocabulary import SharedVocabulary
 from trainer.data.batch import Batch
 from trainer.data.teacher_states import TeacherHidden, TeacherMass
 from trainer.data.tied_tokens import SameTokenPositions, SpanSet
-from trainer.student.states import StudentHidden, StudentLogits, StudentMass, StudentStates
+from trainer.student.states import StudentHidden, StudentMass, StudentStates
 
 
 def dot(u: Any, v: Any) -> Any:
@@ -85,7 +85,7 @@ def ce(student: StudentStates, batch: Batch) -> Any:
     for b in range(len(batch.sample_ids)):
         for s in range(1, batch.tokens_BS.shape[1]):
             if batch.target_BS[b, s]:
-                total = total - log_softmax(student[StudentLogits()][b, s - 1])[batch.tokens_BS[b, s]]
+                total = total - log_softmax(whole_logits(student)[b, s - 1])[batch.tokens_BS[b, s]]
     return {"nll": total}
 
 
@@ -97,8 +97,8 @@ def kd(student: StudentStates, batch: Batch, head: Any, layer: int, temperature:
                 z_teacher = head_logits(
                     head, by_layer(batch, TeacherHidden)[layer][b, batch[SameTokenPositions()][b, s]]
                 )
-                width = min(len(z_teacher), student[StudentLogits()].shape[2])
-                part = kl(z_teacher[:width], student[StudentLogits()][b, s, :width], temperature)
+                width = min(len(z_teacher), whole_logits(student).shape[2])
+                part = kl(z_teacher[:width], whole_logits(student)[b, s, :width], temperature)
                 total = total + temperature**2 * part
     return {"kl": total}
 
@@ -149,7 +149,7 @@ def sra(
                 total["geo"] = total["geo"] + up / down
         if pairs and config.span_kd:
             # The student's centres are of its logits, which its head, being linear, would make of centres of states.
-            logits = {StudentHidden(lasts[0]): student[StudentLogits()]}
+            logits = {StudentHidden(lasts[0]): whole_logits(student)}
             own, theirs = _centres(with_answers(student, logits), batch, b, pairs, config, lasts)
             part: Any = 0.0
             for z_student, state in zip(own, theirs, strict=True):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from schemas.configs.losses.dskd import DSKDConfig
 from tests.trainer.objectives import naive
-from tests.trainer.objectives.answers import by_layer
+from tests.trainer.objectives.answers import by_layer, whole_logits
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.world import (
     D_T,
@@ -19,7 +19,7 @@ from tests.trainer.objectives.world import (
 from trainer.data.batch import Batch
 from trainer.data.teacher_states import TeacherHidden
 from trainer.data.tied_tokens import SameTokenPositions
-from trainer.student.states import StudentEmbedding, StudentHidden, StudentLogits, StudentStates, StudentUnembedding
+from trainer.student.states import StudentEmbedding, StudentHidden, StudentStates, StudentUnembedding
 
 TERMS = ("t2s_ce", "t2s_kd", "s2t_kd")
 
@@ -49,7 +49,7 @@ def naive_dskd(
     else:
         student_rows, teacher_rows = _linked(loss, student, batch, context)
     masked = config.mask_wrong == "always" or (config.mask_wrong == "auto" and not same)
-    total = {name: torch.zeros((), dtype=student[StudentLogits()].dtype) for name in (*TERMS, "t2s_acc")}
+    total = {name: torch.zeros((), dtype=whole_logits(student).dtype) for name in (*TERMS, "t2s_acc")}
     for b, s, projected in student_rows if config.student_space else ():
         weight, bias = student[StudentUnembedding()].weight.detach(), student[StudentUnembedding()].bias.detach()
         logits = torch.stack([naive.dot(projected, row) for row in weight]) + bias
@@ -58,7 +58,7 @@ def naive_dskd(
         total["t2s_ce"] = total["t2s_ce"] - naive.log_softmax(logits)[x]
         total["t2s_acc"] = total["t2s_acc"] + right
         if right or not masked:
-            kl = naive.kl(logits.detach(), student[StudentLogits()][b, s], config.temperature)
+            kl = naive.kl(logits.detach(), whole_logits(student)[b, s], config.temperature)
             total["t2s_kd"] = total["t2s_kd"] + kl
     for state, projected in teacher_rows if config.teacher_space else ():
         p, q = naive.head_logits(context.head, state), naive.head_logits(context.head, projected)

@@ -9,10 +9,11 @@ from torch import Tensor
 from schemas.configs.losses.mined import MinEDConfig
 from tests.trainer.alignment.edits import distance, nearest
 from tests.trainer.alignment.spelling import spelt
+from tests.trainer.objectives.answers import whole_logits
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.predicting import student_positions, teacher_positions
 from trainer.data.batch import Batch
-from trainer.student.states import StudentLogits, StudentStates
+from trainer.student.states import StudentStates
 
 
 def walk(first: Sequence[bytes], second: Sequence[bytes]) -> dict[int, list[int]]:
@@ -81,14 +82,14 @@ class Truth:
 
     def __call__(self, student: StudentStates, batch: Batch, logits: Any) -> dict[str, Any]:
         """Totals, computed in the dtype of the student's logits, whatever that of the teacher's."""
-        dtype = student[StudentLogits()].dtype
+        dtype = whole_logits(student).dtype
         kl, nll, aligned = torch.zeros((), dtype=dtype), torch.zeros((), dtype=dtype), 0
         for b in range(len(batch.sample_ids)):
             own, theirs = student_positions(batch, b), teacher_positions(batch, b)
             tokens = [int(batch.tokens_BS[b, s]) for s in own]
             partners = self.partner(tokens, [int(batch.teacher_tokens_BT[b, t]) for t in theirs])
             for s, partner in zip(own, partners, strict=True):
-                log_q = torch.log_softmax(student[StudentLogits()][b, s] / self.config.temperature, 0)
+                log_q = torch.log_softmax(whole_logits(student)[b, s] / self.config.temperature, 0)
                 if partner is None:
                     nll = nll - log_q[batch.tokens_BS[b, s + 1]]
                     continue

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from schemas.configs.losses.multilevel_ot import MultiLevelOTConfig
 from tests.trainer.objectives import naive
+from tests.trainer.objectives.answers import whole_logits
 from tests.trainer.objectives.predicting import student_positions, teacher_positions
 from trainer.data.batch import Batch
-from trainer.student.states import StudentLogits, StudentStates
+from trainer.student.states import StudentStates
 
 
 def leading(rows: list[Tensor], k: int, temperature: float) -> Any:
@@ -38,7 +39,7 @@ def sinkhorn(cost: Any, regularisation: float, iterations: int) -> Any:
 def multilevel_ot(student: StudentStates, batch: Batch, logits: list[Tensor], config: MultiLevelOTConfig) -> Any:
     total = dict.fromkeys(("absolute", "logarithmic", "sinkhorn"), torch.zeros((), dtype=torch.float64))
     for b in range(len(batch.sample_ids)):
-        own = [student[StudentLogits()][b, s].double() for s in student_positions(batch, b)]
+        own = [whole_logits(student)[b, s].double() for s in student_positions(batch, b)]
         theirs = [logits[b][t].double() for t in teacher_positions(batch, b)]
         if not own or not theirs:
             continue

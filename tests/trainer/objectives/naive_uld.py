@@ -7,10 +7,11 @@ from torch import Tensor
 
 from schemas.configs.losses.uld import ULDConfig
 from tests.trainer.objectives import naive
+from tests.trainer.objectives.answers import whole_logits
 from tests.trainer.objectives.predicting import student_positions, teacher_positions
 from trainer.data.batch import Batch
 from trainer.data.tied_tokens import Spans
-from trainer.student.states import StudentLogits, StudentStates
+from trainer.student.states import StudentStates
 
 
 def distance(student: Tensor, teacher: Tensor, temperature: float) -> Any:
@@ -37,6 +38,6 @@ def uld(student: StudentStates, batch: Batch, logits: list[Tensor], config: ULDC
     for b in range(len(batch.sample_ids)):
         pairs = pairs_of(batch, config, b)
         for s, t in pairs:
-            part = distance(student[StudentLogits()][b, s].double(), logits[b][t], config.temperature)
+            part = distance(whole_logits(student)[b, s].double(), logits[b][t], config.temperature)
             total = total + (part / len(pairs) if config.normalise == "sample" else part)
     return total

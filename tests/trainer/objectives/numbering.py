@@ -4,6 +4,7 @@ import torch
 
 from schemas.configs.losses.base import WeightedLoss
 from schemas.models.teacher_head import TeacherHead
+from tests.trainer.objectives.answers import whole_logits
 from tests.trainer.objectives.world import counts_of, losses_of, make_batch, make_context
 from trainer.objectives.objective import build_objective
 from trainer.student.states import StudentLogits, StudentStates
@@ -16,15 +17,15 @@ def assert_numbering_changes_nothing(config: WeightedLoss) -> None:
     student, batch = make_batch(objective, 1)
     counts = counts_of(batch)
     before, _ = objective(student, batch, counts)
-    (gradient,) = torch.autograd.grad(before, student[StudentLogits()])
+    (gradient,) = torch.autograd.grad(before, whole_logits(student))
     g = torch.Generator().manual_seed(0)
     own, theirs = (
-        torch.randperm(n, generator=g) for n in (student[StudentLogits()].shape[2], len(context.head.weight_Vd))
+        torch.randperm(n, generator=g) for n in (whole_logits(student).shape[2], len(context.head.weight_Vd))
     )
     losses_of(objective)[0].head = TeacherHead(
         context.head.weight_Vd[theirs], context.head.bias_V[theirs], context.head.transform
     )
-    turned = student[StudentLogits()].detach()[:, :, own].requires_grad_()
+    turned = whole_logits(student).detach()[:, :, own].requires_grad_()
     after, _ = objective(StudentStates({StudentLogits(): turned}), batch, counts)
     (turned_gradient,) = torch.autograd.grad(after, turned)
     torch.testing.assert_close(after, before, rtol=1e-6, atol=0)

@@ -21,7 +21,7 @@ from schemas.models.tokenizer_rules import same_tokenizer
 from tests.caches import small_cache
 from tests.tiny import tiny_tokenizer
 from tests.trainer.objectives import naive
-from tests.trainer.objectives.answers import by_layer, moved, with_answers
+from tests.trainer.objectives.answers import by_layer, moved, whole_logits, with_answers
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.words import STUDENT, TEACHER, word_tokenizer
 from tests.trainer.objectives.world import counts_of, gradients, losses_of, make_batch, make_context, pick
@@ -76,7 +76,7 @@ def truth(student: StudentStates, batch: Batch, spans: SpanSet, head: Any, layer
     total, number = torch.zeros((), dtype=torch.float64), 0
     threshold, tau = config.debias_threshold, config.temperature
     for b in range(len(batch.sample_ids)):
-        own = [naive.log_softmax(z) for z in student[StudentLogits()][b]]
+        own = [naive.log_softmax(z) for z in whole_logits(student)[b]]
         theirs = [
             naive.log_softmax(naive.head_logits(head, state))
             for state in by_layer(batch, TeacherHidden)[layer][b].double()
@@ -219,7 +219,7 @@ def padded(student: StudentStates, batch: Batch, more: int) -> Any:
         lambda s: SpanSet(tokens(s.student_BS, -1), tokens(s.teacher_BT, -1), tokens(s.mask_BK, False)),
     )
     wide = moved(wide, TargetRanges, lambda r: RangeLabels(tokens(r.student_BS, -1), tokens(r.teacher_BT, -1)))
-    return with_answers(student, {StudentLogits(): states(student[StudentLogits()], -5.0)}), wide
+    return with_answers(student, {StudentLogits(): states(whole_logits(student), -5.0)}), wide
 
 
 def assert_same(found: Any, wanted: Any, student: StudentStates, objective: Objective) -> None:
@@ -245,7 +245,7 @@ def test_padding_order_and_accumulation_change_nothing(threshold: float) -> None
 def test_only_logits_that_predict_a_chunk_or_its_end_get_a_gradient() -> None:
     objective, student, batch = world(ALMConfig(debias_threshold=None), 2, torch.float32)
     student, batch = padded(student, batch, 3)
-    (gradient,) = torch.autograd.grad(objective(student, batch, counts_of(batch))[0], [student[StudentLogits()]])
+    (gradient,) = torch.autograd.grad(objective(student, batch, counts_of(batch))[0], [whole_logits(student)])
     spans = batch[losses_of(objective)[0].spans]
     reads = torch.zeros_like(batch.mask_BS)
     for b in range(4):
@@ -266,8 +266,8 @@ def test_a_step_of_nothing_is_zero() -> None:
 
 def test_half_precision_logits_under_autocast_are_computed_in_float32() -> None:
     objective, student, batch = world(ALMConfig(), dtype=torch.float32)
-    half = with_answers(student, {StudentLogits(): student[StudentLogits()].detach().bfloat16().requires_grad_()})
-    full = with_answers(student, {StudentLogits(): half[StudentLogits()].detach().float().requires_grad_()})
+    half = with_answers(student, {StudentLogits(): whole_logits(student).detach().bfloat16().requires_grad_()})
+    full = with_answers(student, {StudentLogits(): whole_logits(half).detach().float().requires_grad_()})
     with torch.autocast("cpu", torch.bfloat16):
         scalar, _ = objective(half, batch, counts_of(batch))
     wanted, _ = objective(full, batch, counts_of(batch))

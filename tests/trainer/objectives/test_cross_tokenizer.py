@@ -14,11 +14,12 @@ from schemas.configs.losses.mined import MinEDConfig
 from schemas.configs.losses.multilevel_ot import MultiLevelOTConfig
 from schemas.configs.losses.uld import ULDConfig
 from schemas.errors import RunError
-from tests.trainer.objectives.answers import by_layer, in_dtype, moved, with_answers
+from tests.trainer.objectives.answers import by_layer, in_dtype, moved, whole_logits, with_answers
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.naive_mined import Truth
 from tests.trainer.objectives.naive_multilevel_ot import multilevel_ot
 from tests.trainer.objectives.naive_uld import uld
+from tests.trainer.objectives.precision import gradient_of
 from tests.trainer.objectives.two_texts import counts_of, live_logits, make_cache, make_context, make_setting
 from tests.trainer.objectives.world import make_context as make_world
 from tests.trainer.objectives.world import pick
@@ -88,13 +89,11 @@ def test_padding_changes_nothing_and_gets_no_gradient(cache: Cache, context: Giv
     objective, student, batch = make_setting(cache, context, config)
     counts = counts_of(batch)
     wide_student, wide = padded(student, batch, 5)
-    wide_student[StudentLogits()].retain_grad()
+    whole_logits(wide_student).retain_grad()
     again = objective(wide_student, wide, counts)
-    again[0].backward(inputs=[wide_student[StudentLogits()]])
-    assert torch.count_nonzero(wide_student[StudentLogits()].grad[~wide.mask_BS]) == 0
-    assert_same(
-        objective(*padded(student, batch, 5), counts), objective(student, batch, counts), student[StudentLogits()]
-    )
+    again[0].backward(inputs=[whole_logits(wide_student)])
+    assert torch.count_nonzero(gradient_of(whole_logits(wide_student))[~wide.mask_BS]) == 0
+    assert_same(objective(*padded(student, batch, 5), counts), objective(student, batch, counts), whole_logits(student))
 
 
 @each
@@ -102,7 +101,7 @@ def test_the_order_of_samples_changes_nothing(cache: Cache, context: GivenContex
     objective, student, batch = make_setting(cache, context, config)
     counts = counts_of(batch)
     turned = objective(*pick(student, batch, [4, 0, 6, 1, 5, 3, 2]), counts)
-    assert_same(turned, objective(student, batch, counts), student[StudentLogits()])
+    assert_same(turned, objective(student, batch, counts), whole_logits(student))
 
 
 @each
@@ -113,7 +112,7 @@ def test_accumulated_batches_weigh_as_one_large_batch(cache: Cache, context: Giv
     results = [objective(*piece, counts) for piece in pieces]
     summed = {name: sum(parts[name] for _, parts in results) for name in results[0][1]}
     whole = objective(student, batch, counts)
-    assert_same((sum(scalar for scalar, _ in results), summed), whole, student[StudentLogits()])
+    assert_same((sum(scalar for scalar, _ in results), summed), whole, whole_logits(student))
 
 
 @each
@@ -121,7 +120,7 @@ def test_a_step_of_nothing_is_zero_and_finite(cache: Cache, context: GivenContex
     objective, student, batch = make_setting(cache, context, config)
     empty = replace(batch, target_BS=torch.zeros_like(batch.target_BS))
     scalar, parts = objective(student, empty, counts_of(empty))
-    (gradient,) = torch.autograd.grad(scalar, student[StudentLogits()])
+    (gradient,) = torch.autograd.grad(scalar, whole_logits(student))
     assert scalar.item() == 0
     assert all(part.item() == 0 for part in parts.values())
     assert torch.count_nonzero(gradient) == 0
@@ -132,7 +131,7 @@ def test_a_teacher_without_predictions_stays_finite(cache: Cache, context: Given
     objective, student, batch = make_setting(cache, context, config)
     silent = replace(batch, teacher_target_BT=torch.zeros_like(batch.teacher_target_BT), mask_BS=batch.target_BS)
     scalar, _ = objective(student, silent, counts_of(batch))
-    (gradient,) = torch.autograd.grad(scalar, student[StudentLogits()])
+    (gradient,) = torch.autograd.grad(scalar, whole_logits(student))
     assert torch.isfinite(scalar)
     assert torch.isfinite(gradient).all()
 
@@ -147,8 +146,8 @@ def test_half_precision_logits_are_computed_in_float32(cache: Cache, context: Gi
     wanted, wanted_parts = objective(full, batch, counts)
     assert scalar.dtype == torch.float32
     assert {n: p.item() for n, p in parts.items()} == {n: p.item() for n, p in wanted_parts.items()}
-    (found,) = torch.autograd.grad(scalar, student[StudentLogits()])
-    (right,) = torch.autograd.grad(wanted, full[StudentLogits()])
+    (found,) = torch.autograd.grad(scalar, whole_logits(student))
+    (right,) = torch.autograd.grad(wanted, whole_logits(full))
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), right, rtol=2e-2, atol=2e-2 * float(right.abs().max()))
 
@@ -192,8 +191,8 @@ def test_cached_states_give_the_loss_of_the_live_teacher(cache: Cache, context: 
         skipped = config.unaligned == "skip"
         wanted = (totals["kl"] + (0 if skipped else totals["nll"])) / counts["token"]
     assert scalar.item() == pytest.approx(config.weight * wanted.item(), rel=1e-5)
-    (found,) = torch.autograd.grad(scalar, student[StudentLogits()])
-    (right,) = torch.autograd.grad(config.weight * wanted, student[StudentLogits()])
+    (found,) = torch.autograd.grad(scalar, whole_logits(student))
+    (right,) = torch.autograd.grad(config.weight * wanted, whole_logits(student))
     assert (found - right).norm() <= 1e-5 * right.norm()
     assert right.norm() > 1e-4
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses.dskd import DSKDConfig
 from schemas.errors import RunError
-from tests.trainer.objectives.answers import by_layer, with_answers
+from tests.trainer.objectives.answers import by_layer, whole_logits, with_answers
 from tests.trainer.objectives.naive_dskd import TERMS, naive_dskd
 from tests.trainer.objectives.precision import assert_as_precise, in_double, numbered
 from tests.trainer.objectives.world import (
@@ -36,7 +36,7 @@ from trainer.data.tied_tokens import SameTokenPositions
 from trainer.objectives.dskd import head_cross_entropy, head_forward_kl
 from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.objective import Objective, build_objective
-from trainer.student.states import StudentEmbedding, StudentHidden, StudentLogits, StudentStates, StudentUnembedding
+from trainer.student.states import StudentEmbedding, StudentHidden, StudentStates, StudentUnembedding
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 sides = pytest.mark.parametrize("same", [True, False], ids=["one tokenizer", "two tokenizers"])
@@ -72,7 +72,7 @@ def world(
 
 def leaves(objective: Objective, student: StudentStates) -> list[Tensor]:
     modules = [*student[StudentEmbedding()].parameters(), *student[StudentUnembedding()].parameters()]
-    return [student[StudentLogits()], *by_layer(student, StudentHidden).values(), *objective.parameters(), *modules]
+    return [whole_logits(student), *by_layer(student, StudentHidden).values(), *objective.parameters(), *modules]
 
 
 def gradients(scalar: Tensor, objective: Objective, student: StudentStates) -> list[Tensor]:
@@ -146,7 +146,7 @@ def test_detach_rules(term: str, same: bool) -> None:
     by_layer(batch, TeacherHidden)[L_T].requires_grad_()
     loss(student, batch)[term].total.backward()
     taught = {
-        "logits": student[StudentLogits()].grad,
+        "logits": whole_logits(student).grad,
         "hidden": by_layer(student, StudentHidden)[L_S].grad,
         "t2s": loss.t2s.weight.grad,
         "s2t": loss.s2t.weight.grad,

@@ -15,7 +15,7 @@ from schemas.configs.training import StudentConfig, TrainingConfig
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
-from tests.trainer.objectives.answers import by_layer
+from tests.trainer.objectives.answers import by_layer, whole_logits
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.naive_dskd import TERMS
 from tests.trainer.objectives.world import (
@@ -31,7 +31,7 @@ from trainer.objectives.objective import build_objective
 from trainer.runs.metrics import read_metrics
 from trainer.runs.train import train
 from trainer.student.load import forward, load_student
-from trainer.student.states import StudentEmbedding, StudentHidden, StudentLogits, StudentUnembedding
+from trainer.student.states import StudentEmbedding, StudentHidden, StudentUnembedding
 
 
 def make_cache(folder: Path) -> tuple[Cache, Any]:
@@ -155,6 +155,6 @@ def live_terms(
 
     return {
         "t2s_ce": -said.log_softmax(-1).gather(1, batch.tokens_BS[row][after][:, None]).sum(),
-        "t2s_kd": kl(said.detach(), states[StudentLogits()][row, at]),
+        "t2s_kd": kl(said.detach(), whole_logits(states)[row, at]),
         "s2t_kd": kl(logits, s2t @ live.get_output_embeddings().weight.detach().T),
     }

@@ -18,7 +18,7 @@ from schemas.layers import Top
 from schemas.models.teacher_head import load_teacher_head
 from tests.caches import small_cache
 from tests.trainer.objectives import naive
-from tests.trainer.objectives.answers import by_layer, in_dtype, with_answers
+from tests.trainer.objectives.answers import by_layer, in_dtype, whole_logits, with_answers
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.precision import assert_as_precise, in_double, numbered
 from tests.trainer.objectives.world import L_S, L_T, counts_of, losses_of, make_batch, make_context, pick
@@ -62,7 +62,7 @@ def world(
 
 def gradients(scalar: Tensor, student: StudentStates) -> list[Tensor]:
     leaves = [
-        student[StudentLogits()],
+        whole_logits(student),
         *by_layer(student, StudentHidden).values(),
         *student[StudentUnembedding()].parameters(),
     ]
@@ -84,7 +84,7 @@ def position_truth(own: Any, theirs: Any, temperature: float) -> Any:
 
 def truth(student: StudentStates, batch: Batch, head: Any, key_layers: Any, temperature: float) -> Any:
     """Trajectory and derivative, one sample, token and layer at a time."""
-    trajectory = derivative = torch.zeros((), dtype=student[StudentLogits()].dtype)
+    trajectory = derivative = torch.zeros((), dtype=whole_logits(student).dtype)
     for b in range(len(batch.sample_ids)):
         for s in range(batch.tokens_BS.shape[1] - 1):
             if not batch.target_BS[b, s + 1] or batch[SameTokenPositions()][b, s] < 0:
@@ -92,7 +92,7 @@ def truth(student: StudentStates, batch: Batch, head: Any, key_layers: Any, temp
             own, theirs = [], []
             for l_student, l_teacher in key_layers:
                 if l_student == L_S:
-                    z = student[StudentLogits()][b, s]
+                    z = whole_logits(student)[b, s]
                 else:
                     z = student[StudentUnembedding()](by_layer(student, StudentHidden)[l_student][b, s])
                 z_teacher = naive.head_logits(
@@ -131,7 +131,7 @@ def test_value_and_gradient(switches: dict[str, Any], shape: dict[str, Any], dty
     (loss,) = losses_of(objective)
     top = getattr(config.student_layers, "top", None)
     key_layers = STRIDED[top] if top else [(0, 1), (3, 7)]
-    width = min(9, student[StudentLogits()].shape[2])
+    width = min(9, whole_logits(student).shape[2])
     loss.chunks = replace(ON_CPU, rows=rows * len(key_layers) * width)
     counts = counts_of(batch)
     assert counts["pair"] > 3

@@ -22,7 +22,7 @@ from schemas.configs.losses.sra import SRAConfig
 from schemas.configs.losses.uld import ULDConfig
 from schemas.models.teacher_head import TeacherHead
 from tests.trainer.objectives import naive
-from tests.trainer.objectives.answers import by_layer, with_answers
+from tests.trainer.objectives.answers import by_layer, whole_logits, with_answers
 from tests.trainer.objectives.divergences import DIVERGENCES, with_tail
 from tests.trainer.objectives.precision import close
 from tests.trainer.objectives.predicting import student_positions, teacher_positions
@@ -66,7 +66,7 @@ def world(config: Any, same: bool = False, **changes: Any) -> Any:
 
 def wider(student: StudentStates) -> Any:
     g = torch.Generator().manual_seed(5)
-    logits = 2 * torch.randn(*student[StudentLogits()].shape[:2], V_T, generator=g, dtype=torch.float64)
+    logits = 2 * torch.randn(*whole_logits(student).shape[:2], V_T, generator=g, dtype=torch.float64)
     return with_answers(student, {StudentLogits(): logits.requires_grad_()})
 
 
@@ -107,8 +107,8 @@ def test_kd_is_a_squared_distance_of_logits(name: str) -> None:
     teacher = head(by_layer(batch, TeacherHidden)[L_T][of_teacher])[:, :V_S]
     assert_tends_to(
         term.total,
-        CURVATURE[name] * hinton(teacher, student[StudentLogits()][of_student]).sum(),
-        student[StudentLogits()],
+        CURVATURE[name] * hinton(teacher, whole_logits(student)[of_student]).sum(),
+        whole_logits(student),
     )
 
 
@@ -117,8 +117,8 @@ def test_total_variation_is_a_distance_of_logits_and_grows_with_tau() -> None:
     of_student, of_teacher = paired(batch)
     (term,) = loss(student, batch).values()
     teacher = head(by_layer(batch, TeacherHidden)[L_T][of_teacher])[:, :V_S]
-    gap = centred(teacher) - centred(student[StudentLogits()][of_student])
-    assert_tends_to(term.total / TAU, gap.abs().sum() / (2 * V_S), student[StudentLogits()])
+    gap = centred(teacher) - centred(whole_logits(student)[of_student])
+    assert_tends_to(term.total / TAU, gap.abs().sum() / (2 * V_S), whole_logits(student))
 
 
 @pytest.mark.parametrize("name", CURVATURE)
@@ -136,11 +136,11 @@ def test_top_k_is_a_squared_distance_of_the_means_of_events(name: str) -> None:
     of_student, of_teacher = paired(batch)
     limit = 0.0
     for u, v, named in zip(
-        centred(z[of_teacher]), centred(student[StudentLogits()][of_student]), ids[of_teacher].tolist(), strict=True
+        centred(z[of_teacher]), centred(whole_logits(student)[of_student]), ids[of_teacher].tolist(), strict=True
     ):
         for event in [[token] for token in named] + [[token for token in range(V_T) if token not in named]]:
             limit = limit + len(event) / (2 * V_T) * (u[event].mean() - v[event].mean()).square()
-    assert_tends_to(term.total, CURVATURE[name] * limit, student[StudentLogits()])
+    assert_tends_to(term.total, CURVATURE[name] * limit, whole_logits(student))
 
 
 def test_span_kd_is_a_squared_distance_of_shared_logits() -> None:
@@ -149,12 +149,12 @@ def test_span_kd_is_a_squared_distance_of_shared_logits() -> None:
     vocabulary, limit = make_context(0).vocabulary, 0.0
     for b in range(len(batch.sample_ids)):
         for own, theirs in naive.spans_of(batch[loss.spans], b):
-            z_student = naive.centre(student[StudentLogits()][b], by_layer(student, StudentMass)[L_S][b], own)
+            z_student = naive.centre(whole_logits(student)[b], by_layer(student, StudentMass)[L_S][b], own)
             z_teacher = head(
                 naive.centre(by_layer(batch, TeacherHidden)[L_T][b], by_layer(batch, TeacherMass)[L_T][b], theirs)
             )
             limit = limit + hinton(z_teacher[vocabulary.teacher_ids], z_student[vocabulary.student_ids])
-    assert_tends_to(TAU**2 * loss(student, batch)["span_kd"].total, limit, student[StudentLogits()])
+    assert_tends_to(TAU**2 * loss(student, batch)["span_kd"].total, limit, whole_logits(student))
 
 
 def test_dskd_is_a_squared_distance_in_either_space() -> None:
@@ -165,8 +165,8 @@ def test_dskd_is_a_squared_distance_in_either_space() -> None:
     teacher, own = by_layer(batch, TeacherHidden)[L_T][of_teacher], by_layer(student, StudentHidden)[L_S]
     terms = loss(student, batch)
     said = unembedding(loss.t2s(teacher)).detach()
-    limit = hinton(said, student[StudentLogits()][of_student]).sum()
-    assert_tends_to(TAU**2 * terms["t2s_kd"].total, limit, student[StudentLogits()])
+    limit = hinton(said, whole_logits(student)[of_student]).sum()
+    assert_tends_to(TAU**2 * terms["t2s_kd"].total, limit, whole_logits(student))
     limit = hinton(head(teacher), head(loss.s2t(own[of_student]))).sum()
     assert_tends_to(TAU**2 * terms["s2t_kd"].total, limit, own, *loss.s2t.parameters())
 
@@ -197,7 +197,7 @@ def test_mined_is_what_the_map_leaves_of_the_uniform_distribution(merge: str) ->
     divergence = sum(p * math.log(p * V_S) for p in mapped.tolist() if p)
     close(terms["kl"].total.detach(), torch.tensor(aligned * divergence), TOLERANCE)
     close(terms["nll"].total.detach(), torch.tensor((total - aligned) * math.log(V_S)), TOLERANCE)
-    (gradient,) = torch.autograd.grad(terms["kl"].total, student[StudentLogits()])
+    (gradient,) = torch.autograd.grad(terms["kl"].total, whole_logits(student))
     rows = gradient[gradient.abs().sum(-1) > 0]
     assert len(rows) == aligned
     close(TAU * rows, (1 / V_S - mapped).expand(aligned, V_S), TOLERANCE)
@@ -213,7 +213,7 @@ def test_mined_of_one_tokenizer_is_a_squared_distance_of_logits() -> None:
     assert terms["aligned"].total == batch.count("token")
     teacher = head(by_layer(batch, TeacherHidden)[L_T])[:, : where.shape[1]]
     assert_tends_to(
-        TAU**2 * terms["kl"].total, hinton(teacher, student[StudentLogits()])[where].sum(), student[StudentLogits()]
+        TAU**2 * terms["kl"].total, hinton(teacher, whole_logits(student))[where].sum(), whole_logits(student)
     )
 
 
@@ -224,7 +224,7 @@ def test_uld_is_a_distance_of_sorted_logits() -> None:
     for own, theirs in predictions(student, batch, head):
         for v, u in zip(own, theirs, strict=False):
             limit = limit + (v.sort().values - u.sort().values).abs().sum() / V_T
-    assert_tends_to(TAU * loss(student, batch)["distance"].total, limit, student[StudentLogits()])
+    assert_tends_to(TAU * loss(student, batch)["distance"].total, limit, whole_logits(student))
 
 
 def predictions(student: StudentStates, batch: Batch, head: Any) -> Any:
@@ -233,7 +233,7 @@ def predictions(student: StudentStates, batch: Batch, head: Any) -> Any:
         own, theirs = student_positions(batch, b), teacher_positions(batch, b)
         if own and theirs:
             yield (
-                centred(student[StudentLogits()][b, own]),
+                centred(whole_logits(student)[b, own]),
                 centred(head(by_layer(batch, TeacherHidden)[L_T][b, theirs])),
             )
 
@@ -250,6 +250,6 @@ def test_multilevel_ot_is_a_distance_of_logits_in_the_order_of_their_sums() -> N
         sinkhorn = sinkhorn + sum((v - u).abs().sum() for v in own for u in theirs) / len(theirs)
         logarithmic += min(len(own), len(theirs)) * K * math.log(V_T) / V_T
     terms = loss(student, batch)
-    assert_tends_to(TAU * terms["absolute"].total, absolute, student[StudentLogits()])
-    assert_tends_to(TAU * terms["sinkhorn"].total, sinkhorn, student[StudentLogits()])
+    assert_tends_to(TAU * terms["absolute"].total, absolute, whole_logits(student))
+    assert_tends_to(TAU * terms["sinkhorn"].total, sinkhorn, whole_logits(student))
     close(terms["logarithmic"].total.detach(), torch.tensor(logarithmic), TOLERANCE)

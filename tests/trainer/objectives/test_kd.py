@@ -15,7 +15,7 @@ from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses.kd import KDConfig
 from schemas.errors import RunError
 from tests.trainer.objectives import naive
-from tests.trainer.objectives.answers import by_layer, with_answers
+from tests.trainer.objectives.answers import by_layer, whole_logits, with_answers
 from tests.trainer.objectives.divergences import DIVERGENCES, with_tail
 from tests.trainer.objectives.matches import DTYPES, SOFTCAPPED, assert_matches
 from tests.trainer.objectives.precision import gradient_of
@@ -108,7 +108,7 @@ def setting(
 
 def one_by_one(name: str, logits: str, student: StudentStates, batch: Batch, p: Tensor, temperature: float) -> Any:
     """The sum over paired positions, and its gradient to the logits."""
-    z = student[StudentLogits()].detach().double().requires_grad_()
+    z = whole_logits(student).detach().double().requires_grad_()
     total = z.sum() * 0
     for b, s in batch.shared_predictions().nonzero().tolist():
         t = int(batch[SameTokenPositions()][b, s])
@@ -140,7 +140,7 @@ def evaluate(objective: Objective, student: StudentStates, batch: Batch) -> Any:
     (loss,) = losses_of(objective)
     (term,) = loss(student, batch).values()
     assert loss.divisor == "pair"
-    return term.total, torch.autograd.grad(term.total, student[StudentLogits()])[0]
+    return term.total, torch.autograd.grad(term.total, whole_logits(student))[0]
 
 
 CASES = [(name, "exact") for name in DIVERGENCES] + [(name, "top_k") for name in DIVERGENCES]
@@ -168,7 +168,7 @@ def test_float32_keeps_its_digits(name: str, logits: str) -> None:
 def row_of(rows: Any, logits_V: Tensor) -> Any:
     """The loss of one row of logits, and its gradient."""
     logits_1V = logits_V[None].clone().requires_grad_()
-    total = row_losses(logits_1V, torch.arange(1), logits_V.shape[0], rows).sum()
+    total = row_losses(logits_1V, torch.arange(1), logits_V.shape[0], rows)
     return total.detach(), torch.autograd.grad(total, logits_1V)[0][0]
 
 
@@ -229,7 +229,7 @@ def test_all_tokens_drawn_once_are_the_exact_forward_kl(more: int) -> None:
 @pytest.mark.parametrize("logits", ["exact", "top_k"])
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(name: str, logits: str) -> None:
     objective, student, batch, p = setting(name, logits, k=4, seed=5)
-    logits_BSV = torch.full_like(student[StudentLogits()], -30.0)
+    logits_BSV = torch.full_like(whole_logits(student), -30.0)
     for b, s in batch.shared_predictions().nonzero().tolist():
         logits_BSV[b, s] = p[b, int(batch[SameTokenPositions()][b, s]), :V_S].log()
     if logits == "top_k":  # the tail must be one that the student can have
@@ -283,14 +283,14 @@ def test_draws_have_the_exact_gradient_on_average_and_top_k_has_not() -> None:
     batch_logits = z.expand(repeats, 1, V_S).clone().requires_grad_()
     rows = torch.arange(repeats)
     flat = batch_logits.flatten(0, 1)
-    row_losses(flat, rows, V_S, sampled_rows(ids, weights, V_S, 1.0)).sum().backward()
+    row_losses(flat, rows, V_S, sampled_rows(ids, weights, V_S, 1.0)).backward()
     gradients = gradient_of(batch_logits)[:, 0]
     error = gradients.std(0) / math.sqrt(repeats)
     assert ((gradients.mean(0) - exact).abs() <= 5 * error).all()
 
     values, top = with_tail(p, 2)
     one = z[None].clone().requires_grad_()
-    row_losses(one, torch.arange(1), V_S, top_k_rows(top[None], values[None], V_S, 1.0, forward_kl)).sum().backward()
+    row_losses(one, torch.arange(1), V_S, top_k_rows(top[None], values[None], V_S, 1.0, forward_kl)).backward()
     bias = (gradient_of(one)[0] - exact).norm()
     assert bias > 10 * error.norm()
 

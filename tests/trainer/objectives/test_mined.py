@@ -9,7 +9,7 @@ from torch import Tensor
 
 from schemas.cache.reader import Cache
 from schemas.configs.losses.mined import MinEDConfig
-from tests.trainer.objectives.answers import by_layer
+from tests.trainer.objectives.answers import by_layer, whole_logits
 from tests.trainer.objectives.naive_mined import Truth
 from tests.trainer.objectives.precision import assert_as_precise, close, gradient_of, in_double
 from tests.trainer.objectives.two_texts import (
@@ -58,14 +58,14 @@ def test_value_and_gradient(cache: Cache, switches: dict[str, Any], kind: Any) -
         assert 0.1 * batch.count("token") < totals["aligned"]
         means = {name: torch.as_tensor(totals[name]) / batch.count("token") for name in (*terms, "aligned")}
         value: Any = config.weight * sum(means[name] for name in terms)
-        (gradient,) = torch.autograd.grad(value, student[StudentLogits()])
+        (gradient,) = torch.autograd.grad(value, whole_logits(student))
         assert gradient.abs().max() > 1e-4
         return {f"mined/{name}": mean.detach() for name, mean in means.items()} | {"gradient": gradient}
 
     for dtype in (torch.float64, torch.float32):
         objective, student, batch = make_setting(cache, context, config, dtype=dtype)
         scalar, found = objective(student, batch, counts_of(batch))
-        (gradient,) = torch.autograd.grad(scalar, student[StudentLogits()])
+        (gradient,) = torch.autograd.grad(scalar, whole_logits(student))
         right = naively(*in_double(student, batch))
         plain = right if dtype == torch.float64 else naively(student, batch)
         assert_as_precise(found | {"gradient": gradient}, right, plain)
@@ -77,10 +77,10 @@ def test_numbering_both_vocabularies_differently_changes_nothing(cache: Cache, k
     config, context = MinEDConfig(top_k=top_k), make_context(cache, kind)
     objective, student, batch = make_setting(cache, context, config)
     before, parts = objective(student, batch, counts_of(batch))
-    (gradient,) = torch.autograd.grad(before, student[StudentLogits()])
+    (gradient,) = torch.autograd.grad(before, whole_logits(student))
     context, turned, turned_batch, own = renumbered(context, student, batch)
     after, turned_parts = build_objective([config], context)(turned, turned_batch, counts_of(batch))
-    (turned_gradient,) = torch.autograd.grad(after, turned[StudentLogits()])
+    (turned_gradient,) = torch.autograd.grad(after, whole_logits(turned))
     assert not torch.equal(batch.tokens_BS, turned_batch.tokens_BS)
     for name in parts:
         torch.testing.assert_close(turned_parts[name], parts[name], rtol=1e-6, atol=1e-9)
@@ -139,13 +139,13 @@ def test_logits_of_the_teacher_stay_within_the_budget(cache: Cache) -> None:
     context = make_context(cache)
     objective, student, batch = make_setting(cache, context, MinEDConfig())
     whole, _ = objective(student, batch, counts_of(batch))
-    (right,) = torch.autograd.grad(whole, student[StudentLogits()])
+    (right,) = torch.autograd.grad(whole, whole_logits(student))
     budget = 3 * len(context.head.weight_Vd)
     losses_of(objective)[0].chunks = replace(ON_CPU, rows=budget)
     asked = []
     context.head.register_forward_hook(lambda module, args, logits: asked.append(logits.numel()))
     chunked, _ = objective(student, batch, counts_of(batch))
-    (gradient,) = torch.autograd.grad(chunked, student[StudentLogits()])
+    (gradient,) = torch.autograd.grad(chunked, whole_logits(student))
     assert max(asked) <= budget
     assert sum(asked) > 5 * budget
     assert chunked.item() == pytest.approx(whole.item(), rel=1e-6)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses.multilevel_ot import MultiLevelOTConfig
+from tests.trainer.objectives.answers import whole_logits
 from tests.trainer.objectives.naive_multilevel_ot import multilevel_ot
 from tests.trainer.objectives.numbering import assert_numbering_changes_nothing
 from tests.trainer.objectives.precision import TOLERANCE, close
@@ -20,7 +21,6 @@ from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.kernels.leading_tokens import leading_tokens, log_probabilities
 from trainer.objectives.objective import build_objective
 from trainer.objectives.parts.sinkhorn import sinkhorn_plan
-from trainer.student.states import StudentLogits
 
 SOFTCAPPED = HeadRecord(dtype="float32", bias=False, scale=0.5, softcap=3.0)
 
@@ -56,8 +56,8 @@ def test_value_and_gradient(switches: dict[str, Any], record: HeadRecord | None,
             if weight > 0:
                 close(parts[f"multilevel_ot/{name}"], value.detach() / counts["token"], TOLERANCE)
                 wanted = wanted + config.weight * weight * value / counts["token"]
-        (found,) = torch.autograd.grad(scalar, student[StudentLogits()])
-        (right,) = torch.autograd.grad(wanted, student[StudentLogits()])
+        (found,) = torch.autograd.grad(scalar, whole_logits(student))
+        (right,) = torch.autograd.grad(wanted, whole_logits(student))
         close(found, right, TOLERANCE)
         assert right.abs().max() > 1e-4
 
@@ -141,12 +141,12 @@ def test_logits_of_the_teacher_stay_within_the_budget() -> None:
     objective = build_objective([MultiLevelOTConfig(top_k=2)], context)
     student, batch = make_batch(objective, 0, samples=6)
     whole, _ = objective(student, batch, counts_of(batch))
-    (right,) = torch.autograd.grad(whole, student[StudentLogits()])
+    (right,) = torch.autograd.grad(whole, whole_logits(student))
     losses_of(objective)[0].chunks = replace(ON_CPU, rows=20)  # two rows of 9 tokens, or of 7
     asked = []
     context.head.register_forward_hook(lambda module, args, logits: asked.append(logits.numel()))
     chunked, _ = objective(student, batch, counts_of(batch))
-    (gradient,) = torch.autograd.grad(chunked, student[StudentLogits()])
+    (gradient,) = torch.autograd.grad(chunked, whole_logits(student))
     assert max(asked) <= 20
     assert sum(asked) > 3 * 18
     assert chunked.item() == pytest.approx(whole.item(), rel=1e-6)

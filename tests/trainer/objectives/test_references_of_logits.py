@@ -38,12 +38,18 @@ def log_of(p: Tensor, chunk: slice) -> Tensor:
     return p[chunk].log()
 
 
+def each_row(logits: Any, position_P: Tensor, row_loss: Any) -> Tensor:
+    """The losses one by one, [P], which the kernel sums."""
+    of_one = torch.eye(len(position_P), dtype=logits.dtype)
+    return torch.stack([row_losses(logits, position_P, logits.shape[-1], row_loss, one) for one in of_one])
+
+
 def rows_of(logits: Any, teacher: Tensor, where: Tensor, divergence: Any, temperature: float = 1.0) -> Any:
     """The divergence at the positions of `where`, [P], with a gradient to `logits`."""
     teacher_P = teacher[where]
     position_P = where.flatten().nonzero().squeeze(1)
     row_loss = exact_rows(lambda chunk: teacher_P[chunk], logits.shape[-1], temperature, divergence)
-    return row_losses(logits.flatten(0, 1), position_P, logits.shape[-1], row_loss)
+    return each_row(logits, position_P, row_loss)
 
 
 DISTILLM = {
@@ -239,7 +245,7 @@ def mined_kl(g: Golden, teacher_to_student: torch.Tensor) -> tuple[torch.Tensor,
         moved = mapped(teacher, teacher_to_student.expand_as(teacher), rows.shape[1], "max")
         return kl_to(torch.where(aligned[chunk, None], moved, p), rows, 1.0)
 
-    return row_losses(logits, torch.arange(len(logits)), logits.shape[1], row_loss), logits
+    return each_row(logits, torch.arange(len(logits)), row_loss), logits
 
 
 def test_mined_of_the_whole_vocabulary() -> None:

@@ -24,6 +24,7 @@ from tests.caches import build_cache, extraction, write_corpus
 from tests.several_targets import annotate
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.objectives import naive_several
+from tests.trainer.objectives.answers import whole_logits
 from tests.trainer.objectives.given import GivenContext
 from tests.trainer.objectives.naive_mined import Truth
 from tests.trainer.objectives.naive_several import Given, Models
@@ -118,7 +119,7 @@ def given(cache: Cache, kind: str, student: StudentStates, batch: Batch, head: D
         logits_TW = teacher_hidden.get(3, torch.zeros(T, 32).double()) @ head.weight_Vd.T
         tokens = own, theirs, targets, words, phrases
         found.append(
-            Given(*tokens, student[StudentLogits()][row, :S], hidden, mass, logits_TW, teacher_hidden, teacher_mass)
+            Given(*tokens, whole_logits(student)[row, :S], hidden, mass, logits_TW, teacher_hidden, teacher_mass)
         )
     return found
 

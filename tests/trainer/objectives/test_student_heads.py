@@ -14,13 +14,13 @@ from schemas.configs.losses.sra import SRAConfig
 from schemas.errors import RunError
 from schemas.models.logits import LogitTransform
 from tests.trainer.objectives import naive
-from tests.trainer.objectives.answers import by_layer, with_answers
+from tests.trainer.objectives.answers import by_layer, whole_logits, with_answers
 from tests.trainer.objectives.world import D_S, L_S, V_S, counts_of, losses_of, make_batch, make_context, to_double
 from trainer.data.teacher_states import TeacherHidden
 from trainer.data.tied_tokens import SameTokenPositions
 from trainer.objectives.context import StudentSize
 from trainer.objectives.objective import build_objective
-from trainer.student.states import StudentEmbedding, StudentHidden, StudentLogits, StudentUnembedding
+from trainer.student.states import StudentEmbedding, StudentHidden, StudentUnembedding
 
 SHAPES = [LogitTransform(0.25), LogitTransform(1.0, 5.0), LogitTransform(2.0, 3.0)]
 
@@ -53,7 +53,7 @@ def test_fdd_sends_inner_states_through_the_whole_head(shape: LogitTransform) ->
     terms = loss(student, batch)
     inner = [layer for layer, _ in loss.key_layers if layer != loss.last]
     leaves = [
-        student[StudentLogits()],
+        whole_logits(student),
         *(by_layer(student, StudentHidden)[layer] for layer in inner),
         *student[StudentUnembedding()].parameters(),
     ]
@@ -63,7 +63,7 @@ def test_fdd_sends_inner_states_through_the_whole_head(shape: LogitTransform) ->
     for b, s in batch.shared_predictions().nonzero().tolist():
         own, theirs = [], []
         for l_student, l_teacher in loss.key_layers:
-            z = student[StudentLogits()][b, s]  # shaped already: the model did
+            z = whole_logits(student)[b, s]  # shaped already: the model did
             if l_student != loss.last:
                 product = [
                     naive.dot(by_layer(student, StudentHidden)[l_student][b, s], row)
@@ -94,7 +94,7 @@ def test_dskd_sends_the_teachers_states_through_the_whole_head(shape: LogitTrans
     objective, student, batch, _ = world(DSKDConfig(mask_wrong="never"), shape, same=True)
     (loss,) = losses_of(objective)
     terms = loss(student, batch)
-    leaves = [student[StudentLogits()], *loss.t2s.parameters()]
+    leaves = [whole_logits(student), *loss.t2s.parameters()]
     found = torch.autograd.grad(terms["t2s_ce"].total + terms["t2s_kd"].total, leaves)
 
     nll = kl = torch.zeros((), dtype=torch.float64)
@@ -104,7 +104,7 @@ def test_dskd_sends_the_teachers_states_through_the_whole_head(shape: LogitTrans
         projected = loss.t2s(state)
         z = shaped(torch.stack([naive.dot(projected, row) for row in weight]) + bias, shape)
         nll = nll - naive.log_softmax(z)[batch.tokens_BS[b, s + 1]]
-        kl = kl + naive.kl(z.detach(), student[StudentLogits()][b, s], loss.config.temperature)
+        kl = kl + naive.kl(z.detach(), whole_logits(student)[b, s], loss.config.temperature)
     close(terms["t2s_ce"].total, nll.detach())
     close(terms["t2s_kd"].total, kl.detach())
     for f, w in zip(found, torch.autograd.grad(nll + kl, leaves), strict=True):

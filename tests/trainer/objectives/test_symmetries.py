@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from schemas.configs.losses.registry import LOSSES
 from schemas.models.teacher_head import TeacherHead
-from tests.trainer.objectives.answers import moved, with_answers
+from tests.trainer.objectives.answers import moved, whole_logits, with_answers
 from tests.trainer.objectives.every import EVERY, ONE_TOKENIZER, World, make_world
 from tests.trainer.objectives.precision import error
 from tests.trainer.objectives.words import word_tokenizer
@@ -56,7 +56,7 @@ def is_state(name: str) -> bool:
 
 def leaf_states(student: StudentStates, move: Callable[..., Tensor]) -> Any:
     """The student's states moved by `move(state, value that its padding may have)`, leaves again."""
-    logits = move(student[StudentLogits()].detach(), -5.0).requires_grad_()
+    logits = move(whole_logits(student).detach(), -5.0).requires_grad_()
     student = moved(student, StudentHidden, lambda state: move(state.detach(), 9.0).requires_grad_())
     return with_answers(student, {StudentLogits(): logits})
 
@@ -108,7 +108,7 @@ def renumbered(world: World, name: str, own: Tensor, theirs: Tensor) -> Any:
     )
     batch = moved(batch, SparseTeacher, lambda stored: SparseLogits(of_teacher[stored.ids_BTn], stored.values_BTn))
     answers = {
-        StudentLogits(): world.student[StudentLogits()].detach()[:, :, own].requires_grad_(),
+        StudentLogits(): whole_logits(world.student).detach()[:, :, own].requires_grad_(),
         StudentEmbedding(): reordered(world.student[StudentEmbedding()], own),
         StudentUnembedding(): reordered(world.student[StudentUnembedding()], own),
     }

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from schemas.cache.teacher import HeadRecord
 from schemas.configs.losses.uld import ULDConfig
-from tests.trainer.objectives.answers import by_layer
+from tests.trainer.objectives.answers import by_layer, whole_logits
 from tests.trainer.objectives.naive_uld import distance, pairs_of, uld
 from tests.trainer.objectives.numbering import assert_numbering_changes_nothing
 from tests.trainer.objectives.precision import TOLERANCE, close, gradient_of
@@ -48,8 +48,8 @@ def test_value_and_gradient(switches: dict[str, Any], record: HeadRecord | None,
         divisor: Divisor = "token" if config.normalise == "token" else "sample"
         wanted = uld(student, batch, teacher_logits(context.head, batch, L_T), config) / counts[divisor]
         close(parts["uld/distance"], wanted.detach(), TOLERANCE)
-        (found,) = torch.autograd.grad(scalar, student[StudentLogits()])
-        (right,) = torch.autograd.grad(config.weight * wanted, student[StudentLogits()])
+        (found,) = torch.autograd.grad(scalar, whole_logits(student))
+        (right,) = torch.autograd.grad(config.weight * wanted, whole_logits(student))
         close(found, right, TOLERANCE)
         assert right.abs().max() > 1e-4
 
@@ -64,9 +64,9 @@ def test_an_end_of_sequence_the_teacher_was_not_fed_is_predicted_by_its_last_sta
     scalar, _ = objective(student, batch, counts_of(batch))
     logits, end = teacher_logits(context.head, batch, L_T), int(batch.teacher_mask_BT[0].sum()) - 1
     (first, *_) = student_positions(batch, 0)
-    alone = distance(student[StudentLogits()][0, first], logits[0][end], 1.0)
+    alone = distance(whole_logits(student)[0, first], logits[0][end], 1.0)
     rest = [
-        distance(student[StudentLogits()][b, s], logits[b][t], 1.0)
+        distance(whole_logits(student)[b, s], logits[b][t], 1.0)
         for b in (1, 2)
         for s, t in pairs_of(batch, ULDConfig(), b)
     ]

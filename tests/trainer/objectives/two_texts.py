@@ -14,6 +14,7 @@ from schemas.models.teacher_head import TeacherHead, load_teacher_head
 from schemas.models.tokenizer_rules import same_tokenizer
 from tests.caches import small_cache
 from tests.tiny import tiny_tokenizer
+from tests.trainer.objectives.answers import whole_logits
 from tests.trainer.objectives.given import GivenContext
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.alignment.vocabulary import share_vocabulary
@@ -92,7 +93,7 @@ def renumbered(context: GivenContext, student: StudentStates, batch: Batch, seed
     g = torch.Generator().manual_seed(seed)
     tokenizers, turns = [], []
     for tokenizer, size in zip(
-        context.tokenizers, (student[StudentLogits()].shape[2], len(context.head.weight_Vd)), strict=True
+        context.tokenizers, (whole_logits(student).shape[2], len(context.head.weight_Vd)), strict=True
     ):
         turn = torch.arange(size)
         free = torch.tensor([token for token in range(len(tokenizer)) if token not in tokenizer.all_special_ids])
@@ -102,7 +103,7 @@ def renumbered(context: GivenContext, student: StudentStates, batch: Batch, seed
     own, theirs = turns
     weight_Vd = torch.empty_like(context.head.weight_Vd).index_copy_(0, theirs, context.head.weight_Vd)
     head = TeacherHead(weight_Vd, None, context.head.transform)
-    logits = torch.empty_like(student[StudentLogits()]).index_copy(2, own, student[StudentLogits()].detach())
+    logits = torch.empty_like(whole_logits(student)).index_copy(2, own, whole_logits(student).detach())
     batch = replace(batch, tokens_BS=own[batch.tokens_BS], teacher_tokens_BT=theirs[batch.teacher_tokens_BT])
     context = replace(context, head=head, tokenizers=tuple(tokenizers), vocabulary=share_vocabulary(*tokenizers))
     return context, StudentStates({StudentLogits(): logits.requires_grad_()}), batch, own

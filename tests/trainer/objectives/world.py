@@ -11,7 +11,7 @@ from schemas.cache.arrays import ArrayRecord
 from schemas.cache.manifest import CacheManifest, CorpusRecord
 from schemas.cache.teacher import HeadRecord, TeacherRecord
 from schemas.models.teacher_head import TeacherHead
-from tests.trainer.objectives.answers import by_layer
+from tests.trainer.objectives.answers import by_layer, whole_logits
 from tests.trainer.objectives.given import GivenContext
 from trainer.alignment.vocabulary import SharedVocabulary
 from trainer.data.batch import Batch, Divisor
@@ -218,7 +218,7 @@ def losses_of(objective: Objective) -> list[Any]:
 
 
 def leaves(student: StudentStates, objective: Objective) -> list[Tensor]:
-    return [student[StudentLogits()], *by_layer(student, StudentHidden).values(), *objective.parameters()]
+    return [whole_logits(student), *by_layer(student, StudentHidden).values(), *objective.parameters()]
 
 
 def gradients(scalar: Tensor, student: StudentStates, objective: Objective) -> list[Tensor]:

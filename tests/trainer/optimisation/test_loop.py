@@ -14,6 +14,7 @@ from schemas.configs.losses.base import Texts
 from schemas.configs.losses.ce import CrossEntropyConfig
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
+from tests.trainer.objectives.answers import whole_logits
 from trainer.data.batch import Batch, Divisor
 from trainer.objectives.ce import CrossEntropy
 from trainer.objectives.loss import Loss, Term
@@ -62,7 +63,7 @@ class Pull(Loss):
         self.seen: list[torch.dtype] = []
 
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
-        self.seen += [student[StudentLogits()].dtype] if self.requests else []
+        self.seen += [whole_logits(student).dtype] if self.requests else []
         return {"root": Term(batch.count(self.divisor) * self.own.sqrt().sum())}
 
     def parameter_groups(self) -> list[dict[str, object]]:

@@ -4,15 +4,16 @@ Alone it reads all logits twice and makes two more matrices of their shape. Carr
 in the processor's cache anyway, and its gradient is added to the other loss's: two thirds of its time and all of its
 memory are saved.
 
-Both gradients lie in one matrix, so their ratio is fixed when it is written. The objective hands both scales down, and
-the backward pass refuses any others.
+Both gradients go through the head as one, so their ratio is fixed when it is made. The objective hands both scales
+down, and the backward pass refuses any others.
 
 Shapes: X positions, V vocabulary; p positions of one block.
 """
 
+import torch
 from torch import Tensor
 
-from trainer.numerics.geometry import at_least_float32
+from trainer.student.logits import Logits
 
 
 class CarriedCrossEntropy:
@@ -22,10 +23,11 @@ class CarriedCrossEntropy:
     the term's own weight aside.
     """
 
-    def __init__(self, label_X: Tensor, wanted_X: Tensor, scale: float, carrier_scale: float, logits: Tensor):
+    def __init__(self, label_X: Tensor, wanted_X: Tensor, scale: float, carrier_scale: float, logits: Tensor | Logits):
         self.label_X, self.wanted_X = label_X, wanted_X
         self.scale, self.carrier_scale = scale, carrier_scale
-        self.total = at_least_float32(logits.new_zeros(()))
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        self.total = torch.zeros((), dtype=dtype, device=logits.device)
 
     def add(self, positions: slice | Tensor, logits_pV: Tensor, gradient_pV: Tensor) -> None:
         """Adds the values of these positions, and scale * (softmax(z) - 1_label) to their gradient.

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from trainer.student.logits import Logits
+
 
 @dataclass(frozen=True)
 class Chunks:
@@ -23,9 +25,9 @@ ON_CPU = Chunks(rows=1 << 22, product=1 << 23, block=1 << 18)
 ON_GPU = Chunks(rows=1 << 25, product=1 << 25, block=1 << 22)  # 128 MB of float32
 
 
-def chunks_for(like: Tensor, chunks: Chunks | None) -> Chunks:
+def chunks_for(like: Tensor | Logits, chunks: Chunks | None) -> Chunks:
     """`chunks`, or, left out, those of the device of `like`."""
-    return chunks or (ON_GPU if like.is_cuda else ON_CPU)
+    return chunks or (ON_GPU if like.device.type == "cuda" else ON_CPU)
 
 
 def slices(start: int, stop: int, size: int) -> Iterator[slice]:

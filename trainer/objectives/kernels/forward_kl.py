@@ -1,33 +1,31 @@
 """Forward KL between a teacher's and a student's distributions over tens of thousands of tokens, in bounded memory.
 
-Both sides are computed a few rows at a time, so teacher logits never exist for more than a chunk, and the gradient,
-softmax(z_S / tau) - softmax(z_T / tau), is written down on the way. It is one matrix of the logits' shape, in float32
-or more, which the backward pass scales and hands over: what is rounded to bfloat16 is rounded once. Plain autograd
-keeps several more, and takes twice the time. Cross-entropy can come along: its gradient goes into the same matrix while
-the logits are at hand.
+Both sides are computed some rows at a time, so no logits exist for more than a chunk, and the gradient,
+softmax(z_S / tau) - softmax(z_T / tau), goes through the student's head on the way (`logit_pass`). Plain autograd keeps
+several matrices of the logits' shape, and takes twice the time. Cross-entropy can come along: its gradient is added
+while the logits are at hand.
 
 Shapes: X student positions, V student vocabulary, R rows (token positions or spans), N compared columns; n rows and p
 positions of one block.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from trainer.numerics.geometry import at_least_float32
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
 from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
+from trainer.objectives.kernels.logit_pass import LogitPass, pass_over
 from trainer.objectives.kernels.pooled_rows import Columns, Rows
+from trainer.objectives.kernels.row_pass import pass_rows
+from trainer.student.logits import Logits
 
-ROUNDING = 1e-6  # of a factor, multiplied up in another order
 NEAR = 8.0  # about as far from 0 as log-probabilities over a vocabulary are
 
 
 def forward_kl(
-    logits: Tensor,
+    logits: Tensor | Logits,
     rows: Rows,
     columns: Columns,
     teacher_logits: Callable[[slice], Tensor],
@@ -48,21 +46,25 @@ def forward_kl(
     both at other scales gets a RuntimeError.
     """
     expected = 1.0 if carried is None else carried.carrier_scale * weight
-    arguments = (rows, columns, teacher_logits, factor_R, temperature, carried, expected, chunks)
-    total, entropy = _ForwardKL.apply(logits, *arguments)
+    sizes = chunks_for(logits, chunks)
+
+    def run(made: LogitPass) -> tuple[Tensor, ...]:
+        compare = _Comparison(made, rows, columns, teacher_logits, factor_R, temperature, carried, expected, sizes)
+        kl = pass_rows(made, rows, compare, carried, sizes)
+        return (kl,) if carried is None else (kl, carried.total)
+
+    kl, *entropy = pass_over(logits, run, [expected] if carried is None else [expected, carried.scale])
     if carried is not None:
-        carried.total = entropy
-    kl: Tensor = total
+        (carried.total,) = entropy
     return kl
 
 
-class _ForwardKL(torch.autograd.Function):
-    """The sum and, beside it, the carried cross-entropy. The gradient to the logits is made with the value."""
+class _Comparison:
+    """KL of the rows of a chunk, a block at a time that stays in a processor's cache."""
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        logits: Tensor,
+    def __init__(
+        self,
+        made: LogitPass,
         rows: Rows,
         columns: Columns,
         teacher_logits: Callable[[slice], Tensor],
@@ -70,92 +72,33 @@ class _ForwardKL(torch.autograd.Function):
         temperature: float,
         carried: CarriedCrossEntropy | None,
         expected: float,
-        chunks: Chunks | None,
-    ) -> tuple[Tensor, Tensor]:
-        """The total, a scalar, and the carried cross-entropy, a scalar that is 0 where nothing is carried."""
-        logits_XV = logits.flatten(0, -2)
-        # Multiplied already with the expected factor from above, which saves a pass over the whole matrix.
-        gradient = _Gradient(logits, rows, expected * factor_R / temperature)  # always: nobody asks for the value alone
-        total = at_least_float32(logits_XV.new_zeros(()))
-        factor_R = factor_R.to(total.dtype)
-        vocabulary = logits_XV.shape[1]
-        sizes = chunks_for(logits_XV, chunks)
-        for chunk in slices(0, rows.num_rows, sizes.product // columns.count):
-            teacher_cN = teacher_logits(chunk).to(total.dtype)
-            for block in slices(chunk.start, chunk.stop, sizes.block // max(columns.count, vocabulary // 4)):
-                members = rows.members(block)
-                positions, row_of_p = rows.positions(members), rows.row_of(block, members)
-                logits_pV = at_least_float32(logits_XV[positions])
-                pooled_nV = logits_pV if row_of_p is None else rows.pool(logits_pV, block, members)
-                student_nN = columns.take(pooled_nV)
-                teacher_nN = teacher_cN[block.start - chunk.start : block.stop - chunk.start]
-                gradient_pV = gradient.rows(positions, logits_pV)
-                kl_n = _kl_into(gradient_pV, student_nN, teacher_nN, temperature, columns, row_of_p)
-                gradient_pV.mul_(gradient.scale_X[positions, None])
-                if carried is not None:
-                    carried.add(positions, logits_pV, gradient_pV)
-                gradient.put(positions, gradient_pV)
-                total += torch.dot(factor_R[block], kl_n)
-        outside = rows.outside(len(logits_XV))
-        gradient.whole_XV[outside] = 0
-        if carried is not None:
-            rest = outside[carried.wanted_X[outside]]
-            for block in slices(0, len(rest), sizes.block // vocabulary):
-                logits_pV = at_least_float32(logits_XV[rest[block]])
-                gradient_pV = torch.zeros_like(logits_pV)
-                carried.add(rest[block], logits_pV, gradient_pV)
-                gradient.put(rest[block], gradient_pV)
-        ctx.gradient, ctx.dtype, ctx.expected = gradient, logits.dtype, expected
-        ctx.expected_entropy = None if carried is None else carried.scale
-        ctx.set_materialize_grads(False)
-        return total, total.new_zeros(()) if carried is None else carried.total
+        sizes: Chunks,
+    ):
+        """The gradient is multiplied with `expected` at once, which saves a pass over all of it."""
+        self.rows, self.columns, self.temperature, self.carried = rows, columns, temperature, carried
+        self.teacher_logits, self.zero = teacher_logits, made.zero()
+        self.factor_R = factor_R.to(self.zero.dtype)
+        # At each member a row's gradient is multiplied with its factor and with the member's share in it.
+        self.scale_P = expected / temperature * self.factor_R[rows.row_P] * rows.share_P.to(self.zero.dtype)
+        self.block = sizes.block // max(columns.count, made.vocabulary // 4)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: Tensor | None, of_entropy: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Hands the gradient over once. Raises RuntimeError if asked again, or for one of two values."""
-        gradient, ctx.gradient = ctx.gradient, None
-        if gradient is None:
-            raise RuntimeError("the gradient of forward_kl was handed over already; compute the loss again")
-        if upstream is None or (of_entropy is None) != (ctx.expected_entropy is None):
-            raise RuntimeError("forward_kl carries cross-entropy: both values are part of what is backpropagated")
-        scale = upstream / ctx.expected
-        if of_entropy is not None and not scale.is_cuda:
-            _require_same_scale(scale, of_entropy / ctx.expected_entropy)
-        if scale.is_cuda or abs(float(scale) - 1) > ROUNDING:  # on a GPU, asking would mean waiting
-            gradient.whole.mul_(scale)
-        return gradient.whole.to(ctx.dtype), *(None,) * 8
-
-
-def _require_same_scale(of_kl: Tensor, of_entropy: Tensor) -> None:
-    """One matrix holds both gradients, so it can be scaled as a whole only."""
-    if abs(float(of_kl) - float(of_entropy)) > ROUNDING * abs(float(of_kl)):
-        raise RuntimeError(
-            f"cross-entropy was carried at {float(of_kl / of_entropy):.6g} of the scale that it is backpropagated "
-            "with: the objective and `CarriedCrossEntropy` must have the same weights and counts"
-        )
-
-
-class _Gradient:
-    """The gradient to all logits, as it is being written."""
-
-    def __init__(self, logits: Tensor, rows: Rows, factor_R: Tensor):
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        # Of the logits' own shape: to a view of something else, autograd cannot add another loss's in place.
-        self.whole = torch.empty(logits.shape, dtype=dtype, device=logits.device)
-        self.whole_XV = self.whole.flatten(0, -2)
-        # At each position a row's gradient is multiplied with its factor and with the position's share in it.
-        self.scale_X = torch.zeros(len(self.whole_XV), dtype=dtype, device=logits.device)
-        self.scale_X[rows.position_P] = (factor_R[rows.row_P] * rows.share_P).to(dtype)
-
-    def rows(self, positions: slice | Tensor, like_pV: Tensor) -> Tensor:
-        """Room for some rows: their own place, where that can be."""
-        return self.whole_XV[positions] if isinstance(positions, slice) else torch.empty_like(like_pV)
-
-    def put(self, positions: slice | Tensor, rows_pV: Tensor) -> None:
-        """Rows to their place, if they are not there yet."""
-        if not isinstance(positions, slice):
-            self.whole_XV[positions] = rows_pV
+    def __call__(self, chunk: slice, members: slice, logits_pV: Tensor, gradient_pV: Tensor) -> Tensor:
+        """As `Compare`; cross-entropy is added block by block."""
+        teacher_cN = self.teacher_logits(chunk).to(self.zero.dtype)
+        total = self.zero.clone()
+        for block in slices(chunk.start, chunk.stop, self.block):
+            of = self.rows.members(block)
+            here = slice(of.start - members.start, of.stop - members.start)
+            row_of_p = self.rows.row_of(block, of)
+            pooled_nV = logits_pV[here] if row_of_p is None else self.rows.pool(logits_pV[here], block, of)
+            teacher_nN = teacher_cN[block.start - chunk.start : block.stop - chunk.start]
+            student_nN = self.columns.take(pooled_nV)
+            kl_n = _kl_into(gradient_pV[here], student_nN, teacher_nN, self.temperature, self.columns, row_of_p)
+            gradient_pV[here].mul_(self.scale_P[of, None])
+            if self.carried is not None:
+                self.carried.add(self.rows.positions(of), logits_pV[here], gradient_pV[here])
+            total += torch.dot(self.factor_R[block], kl_n)
+        return total
 
 
 def _kl_into(

@@ -5,6 +5,8 @@ Positions that follow one another are slices, so that reading and writing them c
 Shapes: R rows, P row members, V student vocabulary, N compared columns; n rows and p members of one block.
 """
 
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,6 +39,14 @@ class Rows:
     def _run(self) -> list[int]:
         """Which run of successive positions each member is in."""
         return (self.position_P.diff(prepend=self.position_P[:1]) != 1).cumsum(0).tolist()
+
+    def chunks(self, most: int) -> Iterator[slice]:
+        """Successive rows of up to `most` members together, or one row at a time that has more."""
+        first, start = self._first_member, 0
+        while start < self.num_rows:
+            stop = max(start + 1, bisect_right(first, first[start] + most) - 1)
+            yield slice(start, stop)
+            start = stop
 
     def members(self, rows: slice) -> slice:
         """The members of successive rows."""

@@ -1,63 +1,69 @@
 """Losses of single predictions over tens of thousands of tokens, in bounded memory.
 
 A loss says what a few rows are worth, and the gradient to their logits; everything is computed a chunk of rows at a
-time. What is kept is one matrix of the logits' shape, in float32 or more, which the backward pass scales and hands
-over: what is rounded to bfloat16 is rounded once.
+time, and the gradient goes through the student's head on the way (`logit_pass`).
 
 Shapes: X student positions, V student vocabulary, R rows; n rows of one chunk.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from trainer.numerics.geometry import at_least_float32
+from trainer.objectives.kernels.carried import CarriedCrossEntropy
 from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
+from trainer.objectives.kernels.logit_pass import LogitPass, pass_over
+from trainer.objectives.kernels.pooled_rows import Rows
+from trainer.objectives.kernels.row_pass import pass_rows
+from trainer.student.logits import Logits
 
 RowLoss = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
 
 
 def row_losses(
-    logits_XV: Tensor, position_R: Tensor, widest: int, row_loss: RowLoss, chunks: Chunks | None = None
+    logits: Tensor | Logits,
+    position_R: Tensor,
+    widest: int,
+    row_loss: RowLoss,
+    factor_R: Tensor | None = None,
+    carried: CarriedCrossEntropy | None = None,
+    chunks: Chunks | None = None,
 ) -> Tensor:
-    """The loss of every row, [R], with a gradient to `logits_XV`, which can be asked for once.
+    """sum_r factor_r loss_r, or the plain sum: a scalar, with a gradient to `logits` that can be asked for once.
 
-    `position_R` are distinct. `row_loss` gets the logits of some rows, [n, V] in float32 or more, and which rows they
-    are; it may overwrite them, and returns the losses [n] and their gradient [n, V]. A matrix of `widest` columns holds
-    up to `chunks.rows` numbers.
+    `logits` are [..., V]; `position_R` are distinct, of all leading axes flattened. `row_loss` gets the logits of some
+    rows, [n, V] in float32 or more, and which rows they are; it may overwrite them, and returns the losses [n] and
+    their gradient [n, V]. A matrix of `widest` columns holds up to `chunks.rows` numbers.
+
+    With `carried`, its value is in `carried.total`; the objective multiplies the result with `carried.carrier_scale`.
     """
-    losses: Tensor = _RowLosses.apply(logits_XV, position_R, widest, row_loss, chunks)
-    return losses
+    expected = 1.0 if carried is None else carried.carrier_scale
+    sizes = chunks_for(logits, chunks)
+    one_R = torch.ones(len(position_R), device=position_R.device)
+    factor_R = one_R if factor_R is None else factor_R
+    rows = Rows(position_R, torch.arange(len(position_R), device=position_R.device), one_R, len(position_R))
 
+    def run(made: LogitPass) -> tuple[Tensor, ...]:
+        scale_R = factor_R.to(made.zero().dtype)
 
-class _RowLosses(torch.autograd.Function):
-    """Losses [R] of logits [X, V]. `row_loss` gives their gradient with them, a chunk of rows at a time."""
+        def compare(chunk: slice, members: slice, logits_pV: Tensor, gradient_pV: Tensor) -> Tensor:
+            total = made.zero()
+            for block in slices(chunk.start, chunk.stop, sizes.rows // widest):
+                here = slice(block.start - chunk.start, block.stop - chunk.start)
+                # The loss may overwrite what it is given.
+                given_nV = logits_pV[here] if carried is None else logits_pV[here].clone()
+                loss_n, gradient_nV = row_loss(given_nV, block)
+                torch.mul(gradient_nV, expected * scale_R[block, None], out=gradient_pV[here])
+                if carried is not None:
+                    carried.add(rows.positions(block), logits_pV[here], gradient_pV[here])
+                total += torch.dot(scale_R[block], loss_n)
+            return total
 
-    @staticmethod
-    def forward(
-        ctx: Any, logits_XV: Tensor, position_R: Tensor, widest: int, row_loss: RowLoss, chunks: Chunks | None
-    ) -> Tensor:
-        """The losses [R] in float32 or more."""
-        dtype = torch.promote_types(logits_XV.dtype, torch.float32)
-        gradient_XV = torch.zeros_like(logits_XV, dtype=dtype) if ctx.needs_input_grad[0] else None
-        losses = [at_least_float32(logits_XV.new_zeros(0))]
-        for chunk in slices(0, len(position_R), chunks_for(logits_XV, chunks).rows // widest):
-            position_n = position_R[chunk]
-            loss_n, gradient_nV = row_loss(at_least_float32(logits_XV[position_n]), chunk)
-            losses.append(loss_n)
-            if gradient_XV is not None:
-                gradient_XV.index_copy_(0, position_n, gradient_nV)
-        ctx.gradient_XV, ctx.position_R, ctx.dtype = gradient_XV, position_R, logits_XV.dtype
-        return torch.cat(losses)
+        total = pass_rows(made, rows, compare, carried, sizes)
+        return (total,) if carried is None else (total, carried.total)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream_R: Tensor) -> tuple[Tensor, None, None, None, None]:
-        gradient_XV, ctx.gradient_XV = ctx.gradient_XV, None
-        if gradient_XV is None:
-            raise RuntimeError("the gradient of row_losses was handed over already; compute the loss again")
-        upstream_X = upstream_R.new_zeros(len(gradient_XV)).index_copy_(0, ctx.position_R, upstream_R)
-        return gradient_XV.mul_(upstream_X[:, None]).to(ctx.dtype), None, None, None, None
+    total, *entropy = pass_over(logits, run, [expected] if carried is None else [expected, carried.scale])
+    if carried is not None:
+        (carried.total,) = entropy
+    return total

@@ -12,7 +12,7 @@ from schemas.configs.losses.ce import CrossEntropyConfig
 from schemas.configs.losses.kd import KDConfig
 from schemas.configs.losses.mta import MTAConfig
 from schemas.configs.losses.sra import SRAConfig
-from tests.trainer.objectives.answers import moved
+from tests.trainer.objectives.answers import moved, whole_logits
 from tests.trainer.objectives.world import counts_of, gradients, losses_of, make_batch, make_context, to_double
 from trainer.data.batch import Batch
 from trainer.data.tied_tokens import Spans
@@ -20,7 +20,7 @@ from trainer.objectives.ce import cross_entropy
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
 from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.objective import Objective, build_objective
-from trainer.student.states import StudentLogits, StudentStates
+from trainer.student.states import StudentStates
 
 CE = CrossEntropyConfig(weight=0.7)
 CARRIERS = {
@@ -54,7 +54,7 @@ def test_the_objective_is_the_sum_of_its_losses(carrier: Any, same: bool, block:
     total, parts = objective(student, batch, counts)
     found = gradients(total, student, objective)
     wanted_total, wanted = one_by_one(objective, student, batch, counts)
-    nll = cross_entropy(student[StudentLogits()], batch.tokens_BS, batch.target_BS) / counts["token"]
+    nll = cross_entropy(whole_logits(student), batch.tokens_BS, batch.target_BS) / counts["token"]
     torch.testing.assert_close(total.detach(), wanted_total, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(parts["ce/nll"], nll.detach())
     for ours, theirs in zip(found, wanted, strict=True):
@@ -68,7 +68,7 @@ def test_without_a_span_to_compare_there_is_still_cross_entropy() -> None:
     counts = counts_of(batch)
     total, _ = objective(student, batch, counts)
     alone, _ = build_objective([CE], make_context())(student, batch, counts)
-    (found,), (wanted,) = (torch.autograd.grad(x, student[StudentLogits()]) for x in (total, alone))
+    (found,), (wanted,) = (torch.autograd.grad(x, whole_logits(student)) for x in (total, alone))
     torch.testing.assert_close(total, alone)
     torch.testing.assert_close(found, wanted)
 
@@ -136,8 +136,8 @@ def test_another_scale_than_the_one_handed_down_is_refused(carrier: Any) -> None
         term = loss(student, batch, carried)[name]
         return carrier_scale * term.weight * term.total + factor * scale * carried.total
 
-    (once,) = torch.autograd.grad(total(1.0), student[StudentLogits()])
-    (thrice,) = torch.autograd.grad(3 * total(1.0), student[StudentLogits()])
+    (once,) = torch.autograd.grad(total(1.0), whole_logits(student))
+    (thrice,) = torch.autograd.grad(3 * total(1.0), whole_logits(student))
     torch.testing.assert_close(thrice, 3 * once)
     with pytest.raises(RuntimeError) as refused:
         total(0.5).backward()
@@ -154,4 +154,4 @@ def test_cross_entropy_that_is_left_out_is_refused() -> None:
     terms = loss(student, batch, entropy.carried(student, batch, 1.0, 1.0))
     with pytest.raises(RuntimeError) as refused:
         terms["span_kd"].total.backward()
-    assert str(refused.value) == ("forward_kl carries cross-entropy: both values are part of what is backpropagated")
+    assert str(refused.value) == "a pass carries cross-entropy: both values are part of what is backpropagated"

@@ -25,7 +25,7 @@ def test_slices_follow_one_another(start: int, stop: int, size: int, found: list
 
 
 def test_left_out_they_are_those_of_the_device() -> None:
-    given, on_gpu = Chunks(1, 2, 3), SimpleNamespace(is_cuda=True)
+    given, on_gpu = Chunks(1, 2, 3), SimpleNamespace(device=torch.device("cuda"))
     like: Any = on_gpu
     assert chunks_for(torch.zeros(1), None) is ON_CPU and chunks_for(like, None) is ON_GPU
     assert chunks_for(torch.zeros(1), given) is given and chunks_for(like, given) is given

@@ -1,4 +1,4 @@
-"""row_losses: the losses in their order, each row's gradient at its position, and a budget of numbers."""
+"""row_losses: the weighted sum, each row's gradient at its position, and a budget of numbers."""
 
 from dataclasses import replace
 
@@ -26,13 +26,13 @@ def test_values_and_gradients(rows: int, sizes: list[int]) -> None:
         asked.append(len(logits_nV))
         return squares(logits_nV, chunk)
 
-    found = row_losses(logits, POSITION, 10, counted, replace(ON_CPU, rows=rows))
+    factor = torch.tensor([0.5, -1.0, 2.0, 3.0], dtype=torch.float64)
+    found = row_losses(logits, POSITION, 10, counted, factor, chunks=replace(ON_CPU, rows=rows))
     assert asked == sizes
-    wanted = torch.arange(1, 5) * logits[POSITION].square().sum(-1)
+    wanted = factor @ (torch.arange(1, 5) * logits[POSITION].square().sum(-1))
     torch.testing.assert_close(found, wanted)
-    upstream = torch.tensor([0.5, -1.0, 2.0, 3.0], dtype=torch.float64)
-    (gradient,) = torch.autograd.grad(found @ upstream, logits)
-    (right,) = torch.autograd.grad(wanted @ upstream, logits)
+    (gradient,) = torch.autograd.grad(0.7 * found, logits)
+    (right,) = torch.autograd.grad(0.7 * wanted, logits)
     torch.testing.assert_close(gradient, right)
     assert not gradient[[2, 4]].any()
 
@@ -43,20 +43,21 @@ def test_values_and_gradients(rows: int, sizes: list[int]) -> None:
 def test_computed_in_float32_or_more(given: str, computed: str) -> None:
     logits = torch.ones(6, 3, dtype=getattr(torch, given)).requires_grad_()
     found = row_losses(logits, POSITION, 3, squares)
-    assert found.dtype == getattr(torch, computed) and found.tolist() == [3, 6, 9, 12]
-    (gradient,) = torch.autograd.grad(found.sum(), logits)
+    assert found.dtype == getattr(torch, computed) and found.item() == 3 + 6 + 9 + 12
+    (gradient,) = torch.autograd.grad(found, logits)
     assert gradient.dtype == logits.dtype and gradient[:, 0].tolist() == [4, 8, 0, 6, 0, 2]
     none = row_losses(logits, POSITION[:0], 3, squares)
-    assert none.shape == (0,) and none.dtype == found.dtype
+    assert none.item() == 0 and none.dtype == found.dtype
 
 
 def test_without_a_gradient_none_is_made() -> None:
-    assert row_losses(torch.ones(6, 3), POSITION, 3, squares).tolist() == [3, 6, 9, 12]
+    found = row_losses(torch.ones(6, 3), POSITION, 3, squares)
+    assert found.item() == 3 + 6 + 9 + 12 and not found.requires_grad
 
 
 def test_the_gradient_is_handed_over_once() -> None:
-    total = row_losses(torch.ones(6, 3, requires_grad=True), POSITION, 3, squares).sum()
+    total = row_losses(torch.ones(6, 3, requires_grad=True), POSITION, 3, squares)
     total.backward(retain_graph=True)
     with pytest.raises(RuntimeError) as refused:
         total.backward()
-    assert str(refused.value) == "the gradient of row_losses was handed over already; compute the loss again"
+    assert str(refused.value) == "the gradient of this pass was handed over already; compute the loss again"

@@ -1,0 +1,68 @@
+"""One pass over logits for two losses: rows that a loss compares, and the cross-entropy that comes along.
+
+Shapes: X student positions, V student vocabulary; n rows and p positions of one chunk.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from trainer.objectives.kernels.carried import CarriedCrossEntropy
+from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
+from trainer.objectives.kernels.logit_pass import LogitPass, pass_over
+from trainer.objectives.kernels.pooled_rows import Rows
+from trainer.student.logits import Logits
+
+# Of some rows, which are their members' logits [p, V]: the value, and the gradient [p, V], written into the last.
+Compare = Callable[[slice, slice, Tensor, Tensor], Tensor]
+
+
+def pass_rows(
+    made: LogitPass,
+    rows: Rows,
+    compare: Compare,
+    carried: CarriedCrossEntropy | None,
+    sizes: Chunks,
+) -> Tensor:
+    """The sum of `compare` over chunks of rows; what cross-entropy alone wants comes after them.
+
+    `compare` gets the rows, their members among all, their logits, which it may overwrite, and room for their gradient.
+    Logits are made `sizes.product` numbers at a time, and cross-entropy alone reads `sizes.block` of them.
+    """
+    total, size = made.zero(), max(1, sizes.product // made.vocabulary)
+    for chunk in rows.chunks(size):
+        members = rows.members(chunk)
+        positions = rows.positions(members)
+        logits_pV = made.rows(positions)
+        gradient_pV = torch.empty_like(logits_pV)
+        kept_pV = logits_pV.clone() if made.needs_logits else logits_pV
+        total += compare(chunk, members, logits_pV, gradient_pV)
+        made.put(positions, kept_pV, gradient_pV)
+    if carried is not None:
+        outside = rows.outside(len(made.hidden_Xd))
+        _entropy_alone(made, outside[carried.wanted_X[outside]], carried, size, sizes.block)
+    return total
+
+
+def pass_entropy(logits: Tensor | Logits, carried: CarriedCrossEntropy, chunks: Chunks | None = None) -> Tensor:
+    """Cross-entropy by itself, a scalar with a gradient to `logits` that can be asked for once."""
+    sizes = chunks_for(logits, chunks)
+
+    def run(made: LogitPass) -> tuple[Tensor]:
+        where = carried.wanted_X.nonzero().squeeze(1)
+        _entropy_alone(made, where, carried, max(1, sizes.product // made.vocabulary), sizes.block)
+        return (carried.total,)
+
+    (total,) = pass_over(logits, run, [carried.scale])
+    return total
+
+
+def _entropy_alone(made: LogitPass, rest: Tensor, carried: CarriedCrossEntropy, size: int, block: int) -> None:
+    """Cross-entropy at the positions `rest`."""
+    for chunk in slices(0, len(rest), size):
+        logits_pV = made.rows(rest[chunk])
+        gradient_pV = torch.zeros_like(logits_pV)
+        for part in slices(0, len(logits_pV), block // made.vocabulary):
+            carried.add(rest[chunk][part], logits_pV[part], gradient_pV[part])
+        made.put(rest[chunk], logits_pV, gradient_pV)
