@@ -175,6 +175,9 @@ class TrainingConfig(Strict):
     """Samples of one forward pass."""
     accumulation: BatchSize = 1
     """Forward passes of one optimiser step."""
+    order: Literal["length", "random"] = "length"
+    """Which samples share a batch, drawn anew in every epoch: those of similar length, which hardly need padding, or
+    any. Runs that began without this setting go on in random order."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Autocast; auto is bfloat16 on a GPU that has it, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

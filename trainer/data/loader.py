@@ -50,11 +50,11 @@ class BatchBuilder(Dataset[Batch]):
         )
 
 
-def batches(builder: BatchBuilder, batch_size: int, seed: int, start: int, workers: int) -> "DataLoader[Batch]":
-    """Endless batches in the order of BatchOrder, from batch number `start`; `workers` processes read ahead."""
+def batches(builder: BatchBuilder, order: BatchOrder, workers: int) -> "DataLoader[Batch]":
+    """Endless batches in `order`; `workers` processes read ahead."""
     return DataLoader(
         builder,
-        sampler=BatchOrder(len(builder.cache), batch_size, seed, start),
+        sampler=order,
         batch_size=None,
         num_workers=workers,
         collate_fn=_as_is,

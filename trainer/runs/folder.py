@@ -63,6 +63,10 @@ NOT_IDENTITY = {
 }
 
 
+# What a setting meant before there was one, where its default is another now.
+BEFORE: dict[str, Any] = {"order": "random"}
+
+
 class RunRecord(Strict):
     """The whole of run.json."""
 
@@ -97,13 +101,17 @@ class RunFolder:
 
     def __init__(self, config: TrainingConfig, cache: str, steps: int):
         """`cache` is its fingerprint. Raises RunError: the folder holds another run or something else, or it cannot be
-        made."""
-        self.path, self.config = config.output, config
-        self.record = RunRecord(
-            fingerprint=cache, identity=config.model_dump(mode="json", exclude=NOT_IDENTITY), steps=steps
-        )
+        made.
+
+        Its `config` is the one to go on with: what the given one leaves out means what it meant when the run began.
+        """
+        self.path = config.output
         self._lock: Lock | None = None
         found = self._seen = self._found()
+        self.config = config if found is None else _as_begun(config, found.identity)
+        self.record = RunRecord(
+            fingerprint=cache, identity=self.config.model_dump(mode="json", exclude=NOT_IDENTITY), steps=steps
+        )
         if found is not None:
             wanted = {"cache": cache} | self.record.identity
             lines = list(differences({"cache": found.fingerprint} | complete_identity(found.identity), wanted))
@@ -250,14 +258,19 @@ def trained_max_tokens(run: Path, record: RunRecord) -> int:
     return found
 
 
+def _as_begun(config: TrainingConfig, identity: dict[str, Any]) -> TrainingConfig:
+    unsaid = BEFORE.keys() - config.model_fields_set - identity.keys()
+    return config.model_copy(update={key: BEFORE[key] for key in unsaid})
+
+
 def complete_identity(identity: dict[str, Any]) -> dict[str, Any]:
-    """The identity of a run with every setting that came later at its default, which is how the run was made.
+    """The identity of a run with every setting that came later as the run was made.
 
     One that no config can have any more is returned as it is.
     """
     places = {"cache": "-", "output": "-"} | ({"student_cache": "-"} if _wants_student_texts(identity) else {})
     try:
-        return TrainingConfig.model_validate(identity | places).model_dump(mode="json", exclude=NOT_IDENTITY)
+        return TrainingConfig.model_validate(BEFORE | identity | places).model_dump(mode="json", exclude=NOT_IDENTITY)
     except ValidationError:
         return identity
 

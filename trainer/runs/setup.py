@@ -17,6 +17,7 @@ from schemas.models.teacher_head import load_teacher_embedding, warn_of_unproven
 from trainer.alignment.student_conversation import ConversationReader
 from trainer.alignment.student_text import StudentTokenizer, TextTokenizer
 from trainer.data.loader import BatchBuilder, batches
+from trainer.data.sampler import BatchOrder
 from trainer.objectives.objective import Objective
 from trainer.optimisation.loop import Loop, Source
 from trainer.optimisation.optimizer import make_optimizer
@@ -120,6 +121,8 @@ def open_sources(
     sources = {}
     for texts, cache in caches.items():
         builder = BatchBuilder(cache, text_tokenizer, objectives[texts].of_batch)
-        stream = iter(batches(builder, config.batch_size, config.seed, first, config.loader_workers))
+        lengths = cache.tokens if config.order == "length" else None
+        order = BatchOrder(len(cache), config.batch_size, config.seed, first, lengths)
+        stream = iter(batches(builder, order, config.loader_workers))
         sources[texts] = Source(objectives[texts], stream)
     return sources

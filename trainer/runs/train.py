@@ -48,6 +48,7 @@ def train(config: TrainingConfig, cache: Cache | None = None) -> RunResult:
     require_sensible(config, min(map(len, caches.values())))
     steps = count_steps(config, len(caches["corpus"]))
     folder = RunFolder(config, fingerprint, steps)
+    config = folder.config
     if folder.record.finished:
         require_model(folder.path, folder.record)
         last = folder.record.evaluation

@@ -184,3 +184,16 @@ def test_leftovers_of_a_killed_training_go(cache: Path, tmp_path: Path) -> None:
     with folder.locked():
         folder.begin()
     assert not list(folder.path.glob("**/*.tmp"))
+
+
+def test_what_is_left_out_means_what_it_meant_when_the_run_began(cache: Path, tmp_path: Path) -> None:
+    """A run of before batches had an order of their own: random, whatever the default is now."""
+    train(config(cache, tmp_path / "run", order="random", steps=2))
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    del record["identity"]["order"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    found = RunFolder(config(cache, tmp_path / "run", steps=2), record["fingerprint"], 2)
+    assert found.config.order == "random" and found.record.finished
+    with pytest.raises(RunError, match="order"):
+        RunFolder(config(cache, tmp_path / "run", steps=2, order="length"), record["fingerprint"], 2)
+    assert RunFolder(config(cache, tmp_path / "new", steps=2), "f", 2).config.order == "length"

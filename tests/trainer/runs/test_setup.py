@@ -64,7 +64,8 @@ def test_every_objective_starts_from_the_same_student(made: Path) -> None:
 
 def test_batches_are_those_of_the_order_from_where_the_run_is(made: Path) -> None:
     begun = Start(None, CheckpointRecord(step=2, fingerprint="f", run="r", empty=1))
-    (found, caches), order = training(made, begun, accumulation=2), iter(BatchOrder(8, 3, seed=5, start=2 * 2))
+    found, caches = training(made, begun, accumulation=2)
+    order = iter(BatchOrder(8, 3, seed=5, start=2 * 2, lengths=caches["corpus"].tokens))
     assert (found.done, found.loop.empty, found.inputs.held_out) == (2, 1, None)
     ids = [caches["corpus"].sample(position).id for position in next(order)]
     sources = open_sources(

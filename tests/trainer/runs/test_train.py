@@ -264,6 +264,7 @@ def test_steps_without_a_token_to_learn_stop_the_run(made: Path, tmp_path: Path)
 
 
 EMPTY: dict[str, Any] = {
+    "order": "random",
     "evaluation": None,
     "batch_size": 1,
     "accumulation": 1,
