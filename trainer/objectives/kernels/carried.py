@@ -30,13 +30,27 @@ class CarriedCrossEntropy:
         self.total = torch.zeros((), dtype=dtype, device=logits.device)
 
     def add(self, positions: slice | Tensor, logits_pV: Tensor, gradient_pV: Tensor) -> None:
-        """Adds the values of these positions, and scale * (softmax(z) - 1_label) to their gradient.
+        """Adds the values of these positions, and scale * (softmax(z) - 1_label) to their gradient."""
+        q_pV = logits_pV.softmax(-1)
+        gradient_pV.addcmul_(q_pV, self.scale_of(positions))
+        self.add_labels(positions, logits_pV, q_pV, gradient_pV)
+
+    def write(self, positions: slice | Tensor, logits_pV: Tensor, gradient_pV: Tensor) -> None:
+        """The same where there is no other gradient: it is written over whatever stands there."""
+        q_pV = logits_pV.softmax(-1)
+        torch.mul(q_pV, self.scale_of(positions), out=gradient_pV)
+        self.add_labels(positions, logits_pV, q_pV, gradient_pV)
+
+    def scale_of(self, positions: slice | Tensor) -> Tensor:
+        """[p, 1], what softmax(z) counts in the gradient at each position."""
+        return self.scale * self.wanted_X[positions, None].to(self.total.dtype)
+
+    def add_labels(self, positions: slice | Tensor, logits_pV: Tensor, q_pV: Tensor, gradient_pV: Tensor) -> None:
+        """The same given q = softmax(z), whose part of the gradient is there already.
 
         The value is max z - log max softmax(z) - z_label: a softmax is the one fast pass with an exponential in it.
         """
         label_p1, wanted_p = self.label_X[positions, None], self.wanted_X[positions]
-        q_pV = logits_pV.softmax(-1)
         gap_p = logits_pV.amax(-1) - logits_pV.gather(1, label_p1).squeeze(1)
         self.total += (gap_p - q_pV.amax(-1).log()).masked_fill(~wanted_p, 0).sum()
-        scale_p1 = self.scale * wanted_p[:, None].to(q_pV.dtype)
-        gradient_pV.addcmul_(q_pV, scale_p1).scatter_add_(1, label_p1, -scale_p1)
+        gradient_pV.scatter_add_(1, label_p1, -self.scale_of(positions))

@@ -89,40 +89,51 @@ class _Comparison:
         for block in slices(chunk.start, chunk.stop, self.block):
             of = self.rows.members(block)
             here = slice(of.start - members.start, of.stop - members.start)
-            row_of_p = self.rows.row_of(block, of)
-            pooled_nV = logits_pV[here] if row_of_p is None else self.rows.pool(logits_pV[here], block, of)
             teacher_nN = teacher_cN[block.start - chunk.start : block.stop - chunk.start]
-            student_nN = self.columns.take(pooled_nV)
-            kl_n = _kl_into(gradient_pV[here], student_nN, teacher_nN, self.temperature, self.columns, row_of_p)
-            gradient_pV[here].mul_(self.scale_P[of, None])
-            if self.carried is not None:
-                self.carried.add(self.rows.positions(of), logits_pV[here], gradient_pV[here])
+            kl_n = self._block(block, of, logits_pV[here], teacher_nN, gradient_pV[here])
             total += torch.dot(self.factor_R[block], kl_n)
         return total
 
+    def _block(
+        self, block: slice, members: slice, logits_pV: Tensor, teacher_nN: Tensor, gradient_pV: Tensor
+    ) -> Tensor:
+        """The KL of some rows, [n], and the gradient of all that is passed over to their members."""
+        row_of_p, scale_p1 = self.rows.row_of(block, members), self.scale_P[members, None]
+        pooled_nV = logits_pV if row_of_p is None else self.rows.pool(logits_pV, block, members)
+        kl_n, q_nN, p_nN = kl_and_softmaxes(self.columns.take(pooled_nV), teacher_nN, self.temperature)
+        positions = self.rows.positions(members)
+        is_whole = row_of_p is None and self.columns.are_all(logits_pV.shape[1])
+        if is_whole and self.carried is not None and self.temperature in (1, 2):
+            # Both gradients are of softmaxes that follow from one: scale (q - p) + scale' (q_1 - 1_label).
+            torch.mul(q_nN, scale_p1, out=gradient_pV).addcmul_(p_nN, scale_p1, value=-1)
+            q_1_pV = q_nN if self.temperature == 1 else squared(q_nN)
+            gradient_pV.addcmul_(q_1_pV, self.carried.scale_of(positions))
+            self.carried.add_labels(positions, logits_pV, q_1_pV, gradient_pV)
+            return kl_n
+        if is_whole:
+            torch.sub(q_nN, p_nN, out=gradient_pV)
+        else:
+            gradient_nM = q_nN.new_empty(len(q_nN), self.columns.count + 1)
+            torch.sub(q_nN, p_nN, out=gradient_nM[:, :-1])
+            gradient_nM[:, -1] = 0
+            self.columns.put(gradient_nM if row_of_p is None else gradient_nM[row_of_p], gradient_pV)
+        gradient_pV.mul_(scale_p1)
+        if self.carried is not None:
+            self.carried.add(positions, logits_pV, gradient_pV)
+        return kl_n
 
-def _kl_into(
-    gradient_pV: Tensor,
-    student_nN: Tensor,
-    teacher_nN: Tensor,
-    temperature: float,
-    columns: Columns,
-    row_of_p: Tensor | None,
-) -> Tensor:
-    """The KL of each row, [n]; the gradient to each row is written at all its members."""
-    if row_of_p is None and columns.are_all(gradient_pV.shape[1]):
-        return kl_and_gradient(student_nN, teacher_nN, temperature, gradient_pV)
-    gradient_nM = student_nN.new_empty(len(student_nN), columns.count + 1)
-    kl_n = kl_and_gradient(student_nN, teacher_nN, temperature, gradient_nM[:, :-1])
-    gradient_nM[:, -1] = 0
-    columns.put(gradient_nM if row_of_p is None else gradient_nM[row_of_p], gradient_pV)
-    return kl_n
+
+def squared(q_nN: Tensor) -> Tensor:
+    """softmax(z) from softmax(z / 2), which it overwrites: in proportion to its square, at a third of an exponential's
+    cost."""
+    q_nN.square_()
+    return q_nN.mul_(q_nN.sum(-1, keepdim=True).reciprocal_())
 
 
-def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor, temperature: float, out_nN: Tensor) -> Tensor:
-    """KL(softmax(t) || softmax(s)) of each row, [n], its gradient to s being written into `out_nN`:
+def kl_and_softmaxes(student_nN: Tensor, teacher_nN: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """KL(softmax(t) || softmax(s)) of each row, [n], and q = softmax(s) and p = softmax(t), [n, N]:
 
-        KL = sum p (t - s) + log Z_s - log Z_t,    gradient = softmax(s) - softmax(t)
+        KL = sum p (t - s) + log Z_s - log Z_t,    its gradient to s is q - p
 
     where s = student / tau, and t, the teacher's, has been divided already. log Z = max z - log max softmax(z), as
     softmax is the one fast pass with an exponential in it. Overwrites the teacher's. Memory is what it costs: each
@@ -139,7 +150,6 @@ def kl_and_gradient(student_nN: Tensor, teacher_nN: Tensor, temperature: float, 
     student_nN = torch.add(shift_n1, student_nN, alpha=1 / temperature)
     peak_n1 = torch.add(shift_n1, peak_n1, alpha=1 / temperature)
     q_nN, p_nN = student_nN.softmax(-1), teacher_nN.softmax(-1)
-    torch.sub(q_nN, p_nN, out=out_nN)
     log_z_n = (peak_n1 - top_n1)[:, 0] + (p_nN.amax(-1) / q_nN.amax(-1)).log()
     kl_n: Tensor = teacher_nN.sub_(student_nN).mul_(p_nN).sum(-1) + log_z_n
-    return kl_n
+    return kl_n, q_nN, p_nN

@@ -62,7 +62,7 @@ def _entropy_alone(made: LogitPass, rest: Tensor, carried: CarriedCrossEntropy, 
     """Cross-entropy at the positions `rest`."""
     for chunk in slices(0, len(rest), size):
         logits_pV = made.rows(rest[chunk])
-        gradient_pV = torch.zeros_like(logits_pV)
+        gradient_pV = torch.empty_like(logits_pV)
         for part in slices(0, len(logits_pV), block // made.vocabulary):
-            carried.add(rest[chunk][part], logits_pV[part], gradient_pV[part])
+            carried.write(rest[chunk][part], logits_pV[part], gradient_pV[part])
         made.put(rest[chunk], logits_pV, gradient_pV)
