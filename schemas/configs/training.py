@@ -14,12 +14,12 @@ from schemas.bounds import (
     ModelName,
     Name,
     Norm,
-    Processes,
     Samples,
     Seed,
     Share,
     Steps,
     Threads,
+    Workers,
     require_bounded,
 )
 from schemas.cache.kinds.pooled import Pooling
@@ -184,8 +184,8 @@ class TrainingConfig(Strict):
     """auto takes a GPU if there is one."""
     threads: Threads | None = None
     """CPU threads; left out, torch decides."""
-    loader_workers: Processes = 0
-    """Processes that read and align ahead; 0 reads in line."""
+    loader_workers: Workers = 1
+    """Threads that read and align ahead; 0 reads in line."""
     checkpoint_every: Steps = 500
     """Steps between checkpoints: the most that a crash can cost."""
     keep_checkpoints: Steps = 2

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import TokenizerError
@@ -10,6 +11,9 @@ from schemas.models.files import brief
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
+# A call sets the tokenizer's cuts, which fails while another thread runs it: a loader's, and that of an evaluation.
+_ONE_AT_A_TIME = Lock()
+
 
 def run_tokenizer(tokenizer: "PreTrainedTokenizerBase", texts: str | Sequence[str], **options: Any) -> "BatchEncoding":
     """What `tokenizer` makes of one text or of several, never cut or padded unless `options` say so.
@@ -17,7 +21,7 @@ def run_tokenizer(tokenizer: "PreTrainedTokenizerBase", texts: str | Sequence[st
     Raises TokenizerError if its own code fails: a regular expression that tries too many ways, an unknown token that
     its vocabulary lacks.
     """
-    with tokenizer_errors(tokenizer):
+    with tokenizer_errors(tokenizer), _ONE_AT_A_TIME:
         whole = texts if isinstance(texts, str) else list(texts)
         return tokenizer(whole, **{"truncation": False, "padding": False, "verbose": False, **options})
 

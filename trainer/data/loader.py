@@ -3,15 +3,12 @@
 Tokenizing and aligning cost well under a millisecond per sample, so they are done anew in every epoch.
 """
 
-import signal
-import sys
-from collections.abc import Iterable, Sequence
-from types import TracebackType
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset
 
 from schemas.cache.reader import Cache
 from trainer.alignment.student_text import TextTokenizer
@@ -19,11 +16,10 @@ from trainer.alignment.target_tokens import teacher_target
 from trainer.data.batch import Batch
 from trainer.data.padding import lengths_mask, pad_rows
 from trainer.data.request import BatchRequest, Drawn
-from trainer.data.sampler import BatchOrder
 
 
-class BatchBuilder(Dataset[Batch]):
-    """Positions in, a Batch out. Used as a map-style dataset whose index is a whole batch of positions."""
+class BatchBuilder:
+    """Positions in, a Batch out. Several threads may ask at once."""
 
     def __init__(self, cache: Cache, text_tokenizer: TextTokenizer, requests: Iterable[BatchRequest[Any]]):
         """Raises CacheError if the cache lacks an array that is asked for."""
@@ -50,37 +46,31 @@ class BatchBuilder(Dataset[Batch]):
         )
 
 
-def batches(builder: BatchBuilder, order: BatchOrder, workers: int) -> "DataLoader[Batch]":
-    """Endless batches in `order`; `workers` processes read ahead."""
-    return DataLoader(
-        builder,
-        sampler=order,
-        batch_size=None,
-        num_workers=workers,
-        collate_fn=_as_is,
-        multiprocessing_context=_context(workers),
-        worker_init_fn=_leave_interrupts,
-        # Starting an iterator draws a number; from the global generator, a resumed run would miss one.
-        generator=torch.Generator(),
-    )
+def batches(
+    builder: BatchBuilder, order: Iterable[Sequence[int]], workers: int, ahead: int = 1, pinned: bool = False
+) -> Generator[Batch, None, None]:
+    """The batches of `order`, one after the other; each of `workers` threads builds one, and `ahead` wait to be taken.
 
+    Threads do, because the tokenizer, the copies and the checksums run outside the interpreter's lock, and what they
+    make needs no second copy through shared memory. `pinned` batches lie where a GPU can fetch them by itself. An error
+    is raised where its batch would have come. What was read ahead is dropped when the iterator is.
+    """
 
-def _leave_interrupts(worker: int) -> None:
-    # A terminal interrupts the workers too; the training answers for all, and they end with it: without a word, where
-    # it was just fetching a batch.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.excepthook = _say_unless_alone
+    def build(positions: Sequence[int]) -> Batch:
+        batch = builder[positions]
+        return batch.pinned() if pinned else batch
 
-
-def _say_unless_alone(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if not issubclass(kind, ConnectionError):
-        sys.__excepthook__(kind, error, trace)
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
-
-
-def _context(workers: int) -> str | None:
-    # Open maps and the tokenizer are inherited by a fork; they cannot be sent to a fresh process.
-    return "fork" if workers else None
+    if not workers:
+        yield from map(build, order)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="stillroom-loader")
+    try:
+        waiting: deque[Future[Batch]] = deque()
+        for positions in order:
+            waiting.append(pool.submit(build, positions))
+            if len(waiting) == workers + ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

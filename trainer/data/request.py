@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from schemas.cache.arrays import ArrayRecord
+from schemas.cache.dtypes import STORED
 from schemas.cache.ragged import RaggedRows, concatenate
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
@@ -36,9 +37,9 @@ class Drawn:
     samples: Sequence[CachedSample]
     texts: Sequence[StudentText]
 
-    def states(self, array: ArrayRecord, dtype: torch.dtype = torch.float32) -> Tensor:
-        """[B, T] or [B, T, width] of an array with a row per token; 0 on padding and where a token has no row. The one
-        copy on the way from disk to model."""
+    def states(self, array: ArrayRecord, dtype: torch.dtype | None = torch.float32) -> Tensor:
+        """[B, T] or [B, T, width] of an array with a row per token; 0 on padding and where a token has no row. None for
+        the dtype on disk, which takes the one copy on the way from there to the model."""
         longest = max(len(sample.token_ids) for sample in self.samples)
         ranges = [sample.token_rows if array.follows_subset else every_row(longest) for sample in self.samples]
         return self._rows(array, longest, dtype, ranges)
@@ -68,20 +69,23 @@ class Drawn:
         """[B, width] of an array with a row per sample."""
         return self._rows(array, 1, torch.float32, [every_row(1)] * len(self.positions))[:, 0]
 
-    def _rows(self, array: ArrayRecord, longest: int, dtype: torch.dtype, ranges_of: Sequence[np.ndarray]) -> Tensor:
+    def _rows(
+        self, array: ArrayRecord, longest: int, dtype: torch.dtype | None, ranges_of: Sequence[np.ndarray]
+    ) -> Tensor:
         """Each sample's rows, put where its ranges say."""
         shape = (len(self.positions), longest) if array.width is None else (len(self.positions), longest, array.width)
-        states = torch.zeros(shape, dtype=dtype)
+        states = np.zeros(shape, STORED[array.dtype])  # by NumPy, which leaves the model's threads alone
         for row, (position, ranges) in enumerate(zip(self.positions, ranges_of, strict=True)):
-            values = torch.from_numpy(self.cache.states(position, [array])[0])
-            if array.dtype == "bfloat16":
-                values = values.view(torch.bfloat16)
+            values = self.cache.states(position, [array])[0]
             first = 0
             for start, end in ranges.tolist():  # one after another: each is a slice, which copies at memory's speed
                 part = values[first : first + end - start]
                 states[row, start : start + len(part)] = part
                 first += len(part)
-        return states
+        stored = torch.from_numpy(states)
+        if array.dtype == "bfloat16":
+            stored = stored.view(torch.bfloat16)
+        return stored if dtype is None else stored.to(dtype)
 
 
 class BatchRequest(ABC, Generic[T_co]):

@@ -1,4 +1,4 @@
-"""The teacher's cached states as requests. All are float32 whatever their dtype on disk.
+"""The teacher's cached states as requests. A loss reads all of them in float32, whatever their dtype on disk.
 
 Shapes: B samples, T teacher tokens, n entries of a stored distribution, d_T wide.
 """
@@ -39,9 +39,9 @@ class TeacherHidden(_StatesOfLayer):
     """[B, T, d_T]; 0 on padding and where a token has no row."""
 
     def collate(self, drawn: Drawn) -> Any:
-        """[B, T, d_T] float32, or `EncodedStates`, which are decoded to that before a loss reads them."""
+        """[B, T, d_T] in the dtype on disk, or `EncodedStates`: either becomes float32 before a loss reads it."""
         array = drawn.cache.array("hidden", self.layer)
-        return drawn.encoded_states(array) if array.encoding in DECODERS else drawn.states(array)
+        return drawn.encoded_states(array) if array.encoding in DECODERS else drawn.states(array, None)
 
 
 @dataclass(frozen=True)

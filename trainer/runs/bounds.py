@@ -12,7 +12,7 @@ FEW_WORKERS = 16  # that may always be asked for
 
 
 def require_sensible(config: TrainingConfig, samples: int) -> None:
-    """Raises RunError for steps that go over all `samples` of the cache again and again, and for processes that this
+    """Raises RunError for steps that go over all `samples` of the cache again and again, and for threads that this
     machine has no cores for: either would be silent for minutes, or for ever."""
     per_step = config.batch_size * config.accumulation
     if per_step > max(FEW_SAMPLES, MOST_PASSES * samples):
@@ -23,5 +23,5 @@ def require_sensible(config: TrainingConfig, samples: int) -> None:
     cores = len(os.sched_getaffinity(0))
     if config.loader_workers > max(FEW_WORKERS, WORKERS_PER_CORE * cores):
         raise RunError(
-            f"loader_workers: {config.loader_workers} processes would share {cores} cores; up to {cores} are of use"
+            f"loader_workers: {config.loader_workers} threads would share {cores} cores; up to {cores} are of use"
         )

@@ -60,7 +60,8 @@ def set_up(config: TrainingConfig, caches: Caches, start: Start, steps: int, inp
     torch.manual_seed(config.seed + 2)
     if start.checkpoint is not None:
         restore(start.checkpoint, losses, optimizer)
-    sources = open_sources(config, caches, objectives, text_tokenizer, start.record.step * config.accumulation)
+    first = start.record.step * config.accumulation
+    sources = open_sources(config, caches, objectives, text_tokenizer, first, device)
     loop = Loop(config, model, sources, optimizer, device, steps, sharpness, empty=start.record.empty)
     return Training(loop, losses, inputs, alignment, start.record.step)
 
@@ -116,13 +117,14 @@ def open_sources(
     objectives: Mapping[Texts, Objective],
     text_tokenizer: TextTokenizer,
     first: int,
+    device: torch.device,
 ) -> dict[Texts, Source]:
-    """Endless batches of each cache from batch number `first`, with the losses over them."""
+    """Endless batches of each cache from batch number `first`, read ahead for `device`, with the losses over them."""
     sources = {}
     for texts, cache in caches.items():
         builder = BatchBuilder(cache, text_tokenizer, objectives[texts].of_batch)
         lengths = cache.tokens if config.order == "length" else None
         order = BatchOrder(len(cache), config.batch_size, config.seed, first, lengths)
-        stream = iter(batches(builder, order, config.loader_workers))
+        stream = batches(builder, order, config.loader_workers, config.accumulation, pinned=device.type == "cuda")
         sources[texts] = Source(objectives[texts], stream)
     return sources

@@ -1,6 +1,7 @@
 """A tokenizer whose own code fails at a text ends in one message that names its tokenizer.json."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,16 @@ def test_an_unknown_token_that_the_vocabulary_lacks() -> None:
     assert run_tokenizer(tokenizer, "a")["input_ids"] == [0]
     with pytest.raises(TokenizerError, match=r"tokenizer\.json fails at a text: .*\[UNK\] token"):
         run_tokenizer(tokenizer, "b")
+
+
+def test_threads_may_share_a_tokenizer_however_each_cuts(tmp_path: Path) -> None:
+    """The Rust tokenizer refuses to be set while another thread runs it."""
+    tokenizer = tiny_tokenizer(tmp_path, "bpe")
+
+    def lengths(most: int | None) -> set[int]:
+        cut = {} if most is None else {"truncation": True, "max_length": most}
+        return {sum(map(len, run_tokenizer(tokenizer, TEXTS * 4, **cut)["input_ids"])) for _ in range(20)}
+
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lengths, (None, 5, 9)))
+    assert found == [lengths(None), {5 * 4 * len(TEXTS)}, lengths(9)] and len(found[2]) == 1

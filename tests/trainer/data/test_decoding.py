@@ -58,9 +58,14 @@ def test_what_was_not_asked_for_is_still_refused() -> None:
         decoding(batch(), {("hidden", 2): RVQDecoder(TABLES)})[TeacherHidden(1)]
 
 
-def test_without_decoders_a_batch_stays_as_it_is() -> None:
-    before = batch()
-    assert decoding(before, {}) is before
+def test_stored_numbers_are_cast_where_they_are_read_and_others_stay() -> None:
+    halves = torch.arange(4).view(1, 4).bfloat16()
+    before = replace(batch(), answers={TeacherHidden(2): halves, TeacherMass(2): torch.zeros(1, 4)})
+    after = decoding(before, {})
+    assert torch.equal(after[TeacherHidden(2)], torch.arange(4.0).view(1, 4))
+    assert after[TeacherHidden(2)] is after[TeacherHidden(2)] and after[TeacherHidden(2)].dtype == torch.float32
+    plain = replace(before, answers={TeacherMass(2): torch.zeros(1, 4)})
+    assert decoding(plain, {}) is plain
 
 
 def test_what_is_decoded_asks_for_no_gradient() -> None:

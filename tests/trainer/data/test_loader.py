@@ -1,5 +1,9 @@
 """Batches: what is a target, what counts as text, and that student and teacher belong together."""
 
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +18,8 @@ from schemas.errors import PairingError, TokenizerError
 from tests.caches import small_cache
 from tests.tiny import TEXTS, tiny_tokenizer
 from trainer.alignment.student_text import StudentTokenizer
-from trainer.data.loader import BatchBuilder
+from trainer.data.batch import Batch
+from trainer.data.loader import BatchBuilder, batches
 from trainer.data.sampler import BatchOrder
 from trainer.data.teacher_states import TeacherHidden, TeacherMass
 from trainer.data.tied_tokens import SameTokenPositions, Spans
@@ -29,6 +34,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFast:
     return tiny_tokenizer(tmp_path_factory.mktemp("student"), "bytelevel", vocab=320)
+
+
+class Watched(BatchBuilder):
+    """Counts how often the loader's threads ask for a batch."""
+
+    by_threads: Counter[tuple[int, ...]]
+
+    def __getitem__(self, positions: Sequence[int]) -> Batch:
+        if threading.current_thread() is not threading.main_thread():
+            self.by_threads[tuple(positions)] += 1
+        return super().__getitem__(positions)
 
 
 def test_targets_are_the_response_and_the_end(cache: Cache, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -110,6 +126,32 @@ def test_states_are_padded_with_zeros(cache: Cache, tokenizer: PreTrainedTokeniz
         assert torch.equal(batch[TeacherHidden(1)][row, :length], torch.from_numpy(np.array(states)))
         assert not batch[TeacherHidden(1)][row, length:].any() and not batch[TeacherMass(2)][row, length:].any()
         assert batch.teacher_mask_BT[row].sum() == length
+
+
+def test_threads_read_the_batches_of_the_order_ahead_and_stop_with_it(
+    cache: Cache, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    builder = Watched(cache, StudentTokenizer(tokenizer, 64, True), [TeacherHidden(1)])
+    builder.by_threads = Counter()
+    stream = batches(builder, BatchOrder(len(cache), 4, seed=0), workers=2, ahead=3)
+    found = [next(stream) for _ in range(3)]
+    for batch, positions in zip(found, BatchOrder(len(cache), 4, seed=0), strict=False):
+        wanted = builder[positions]
+        assert batch.sample_ids == wanted.sample_ids and torch.equal(batch.tokens_BS, wanted.tokens_BS)
+        assert torch.equal(batch[TeacherHidden(1)], wanted[TeacherHidden(1)])
+    stream.close()
+    while any(thread.name.startswith("stillroom-loader") for thread in threading.enumerate()):
+        time.sleep(0.01)
+    ahead = builder.by_threads
+    assert 3 <= len(ahead) <= 3 + 2 + 3 and set(ahead.values()) == {1}
+
+
+def test_an_error_comes_where_its_batch_would_have_come(cache: Cache, tokenizer: PreTrainedTokenizerFast) -> None:
+    builder = BatchBuilder(cache, StudentTokenizer(tokenizer, 64, True), [])
+    stream = batches(builder, [[0], [1], [len(cache)], [2]], workers=1, ahead=3)
+    assert [next(stream).sample_ids for _ in range(2)] == [("s0",), ("s1",)]
+    with pytest.raises(IndexError):
+        next(stream)
 
 
 def test_every_epoch_visits_every_sample_once_and_a_cursor_resumes() -> None:

@@ -44,11 +44,11 @@ def test_a_step_over_the_whole_cache_again_and_again_is_refused(
     assert said in str(refused.value)
 
 
-def test_more_processes_than_cores_can_run_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_threads_than_cores_can_run_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
     require_sensible(config(loader_workers=16), 100)
     with pytest.raises(RunError) as refused:
         require_sensible(config(loader_workers=17), 100)
-    assert str(refused.value) == "loader_workers: 17 processes would share 2 cores; up to 2 are of use"
+    assert str(refused.value) == "loader_workers: 17 threads would share 2 cores; up to 2 are of use"
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(32)))
     require_sensible(config(loader_workers=256), 100)

@@ -74,6 +74,7 @@ def test_batches_are_those_of_the_order_from_where_the_run_is(made: Path) -> Non
         {"corpus": found.loop.sources["corpus"].objective},
         StudentTokenizer(found.inputs.tokenizer, 64, True),
         4,
+        torch.device("cpu"),
     )
     assert list(next(sources["corpus"].stream).sample_ids) == ids
 
