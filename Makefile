@@ -55,7 +55,7 @@ bench: $(STAMP) ## measure extraction, cache reading and a training step against
 	$(BIN)/python -m tests.benchmarks
 
 gpu: $(STAMP) ## on a machine with a GPU: what must hold there, and how fast it is; some minutes
-	$(BIN)/python -m tests.gpu
+	$(BIN)/python -m tests.gpu --json gpu.json
 
 mutants: $(STAMP) ## how many small errors the tests notice, by room: a sample, some 20 minutes
 	$(PIP) install --quiet --editable '.[mutants]'

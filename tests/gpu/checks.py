@@ -18,6 +18,7 @@ from schemas.models.state_decoder import DecodersByDevice, load_decoders
 from tests.caches import build_cache
 from tests.encoded import invent_cache
 from tests.gpu.models import extraction_config, training_config
+from tests.gpu.wide import check_wide
 from trainer.data.request import Drawn
 from trainer.optimisation.loop import Loop, StepReport
 from trainer.runs.caches import open_caches
@@ -224,4 +225,5 @@ CHECKS = {
     "encoded": check_encoded,
     "resume": check_resume,
     "steps": check_steps,
+    "wide": check_wide,
 }

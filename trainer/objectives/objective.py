@@ -17,6 +17,7 @@ from trainer.objectives.ce import CrossEntropy
 from trainer.objectives.context import LossContext
 from trainer.objectives.loss import Carrier, Loss, Term
 from trainer.objectives.registry import find_loss
+from trainer.student.device import rounded_products
 from trainer.student.states import StudentRequest, StudentStates
 
 
@@ -44,13 +45,14 @@ class Objective(nn.Module):
 
         `counts` are those of the whole optimiser step, over all accumulated batches and ranks. So both results add up:
         their sums over the batches of a step are the objective and the means of one large batch. A unit that the step
-        has none of adds 0. All losses compute in float32, whatever autocast is on.
+        has none of adds 0. All losses compute in float32; under autocast a GPU's products of float32 take TF32.
         """
         parts: dict[str, Tensor] = {}
         device = batch.tokens_BS.device
         batch = decoding(batch, self._decoders.on(device))
         total = torch.zeros((), device=device)
-        with torch.autocast(device.type, enabled=False):
+        rounded = rounded_products(device, torch.is_autocast_enabled(device.type))
+        with torch.autocast(device.type, enabled=False), rounded:
             for loss, name, terms in zip(self._bound, self._names, self._terms(student, batch, counts), strict=True):
                 for term_name, term in terms.items():
                     part = term.total / divisor_of(loss, counts)

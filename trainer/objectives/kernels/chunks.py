@@ -16,13 +16,15 @@ from trainer.student.logits import Logits
 class Chunks:
     """Numbers in one matrix of a pass over logits, by what it is for. Any value gives the same loss, to rounding."""
 
-    rows: int  # logits of either side, and what is made of them
-    product: int  # one product of the teacher's head in `forward_kl`
-    block: int  # [rows, compared columns] there, or a quarter of the student's logits of these rows
+    rows: int  # logits of either side, and what a loss of single rows makes of them
+    product: int  # one product of the student's head, or of the teacher's beside it
+    block: int  # [rows, compared columns] of `forward_kl`, or a quarter of the student's logits of these rows
 
 
 ON_CPU = Chunks(rows=1 << 22, product=1 << 23, block=1 << 18)
-ON_GPU = Chunks(rows=1 << 25, product=1 << 25, block=1 << 22)  # 128 MB of float32
+# 256 MB of float32, of which up to ten matrices exist at once: 440 rows of 152,000 numbers, so 8,192 tokens are 19
+# chunks of some twenty launches each. A chunk adds to the head's gradient, which is as large again.
+ON_GPU = Chunks(rows=1 << 26, product=1 << 26, block=1 << 26)
 
 
 def chunks_for(like: Tensor | Logits, chunks: Chunks | None) -> Chunks:

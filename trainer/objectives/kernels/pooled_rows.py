@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,9 +37,16 @@ class Rows:
         return (rows if self.single else torch.searchsorted(self.row_P, rows)).tolist()
 
     @cached_property
+    def _position(self) -> list[int]:
+        """On the host: a GPU is waited for once, not at every chunk."""
+        return self.position_P.tolist()
+
+    @cached_property
     def _run(self) -> list[int]:
         """Which run of successive positions each member is in."""
-        return (self.position_P.diff(prepend=self.position_P[:1]) != 1).cumsum(0).tolist()
+        position_P = np.array(self._position, dtype=np.int64)
+        run: list[int] = (np.diff(position_P, prepend=position_P[:1]) != 1).cumsum().tolist()
+        return run
 
     def chunks(self, most: int) -> Iterator[slice]:
         """Successive rows of up to `most` members together, or one row at a time that has more."""
@@ -57,7 +65,7 @@ class Rows:
         run = self._run[members]
         if not run or run[0] != run[-1]:
             return self.position_P[members]
-        first = int(self.position_P[members.start])
+        first = self._position[members.start]
         return slice(first, first + len(run))
 
     def outside(self, positions: int) -> Tensor:
