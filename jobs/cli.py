@@ -126,6 +126,22 @@ def train(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
 
 
 @app.command()
+def sweep(
+    config: Annotated[
+        Path,
+        typer.Argument(parser=_place, metavar="SWEEP.yaml", help="The sweep; `stillroom schema sweep` describes it."),
+    ],
+    overrides: Annotated[
+        list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Override one field, e.g. workers.count=4.")
+    ] = [],  # noqa: B006
+) -> None:
+    """Train many students that differ in a few values, and compare them in one table. Run it again to go on."""
+    from jobs.sweep.sweep import run_sweep
+
+    run_sweep(config, overrides)
+
+
+@app.command()
 def generate(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
     """Let a student continue the prompts of a cache, and write its texts as JSONL for `extract`."""
     from jobs.generate import run_generation
@@ -215,7 +231,8 @@ def compare(
 @app.command()
 def schema(
     which: Annotated[
-        str, typer.Argument(metavar="[extract|train|generate|conversation|cache|shard]", help="Whose JSON schema.")
+        str,
+        typer.Argument(metavar="[extract|train|sweep|generate|conversation|cache|shard]", help="Whose JSON schema."),
     ] = "extract",
 ) -> None:
     """Print the JSON schema of a config, of a conversation in a corpus, or of a file in a cache."""

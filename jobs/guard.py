@@ -24,6 +24,7 @@ INTERRUPTED = {
     "extract": "every finished shard stays in the output; the same command goes on after it",
     "train": "the run's last checkpoint stays, if there is one yet (`checkpoint_every` steps apart): the same command "
     "goes on from it, or begins again",
+    "sweep": "finished runs stay, and of the others the last checkpoints; the same command goes on from there",
     "generate": "nothing was written, because texts appear whole at the end; the same command starts again",
     "reindex": "the earlier index stays; run the same command again",
     "demo": "every finished step stays; the same command goes on from there",

@@ -8,6 +8,7 @@ from schemas.cache.manifest import CacheManifest
 from schemas.cache.shard import ShardRecord
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.generation import GenerationConfig
+from schemas.configs.sweep import SweepConfig
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import PRESET
 from schemas.conversations.record import ConversationRecord
@@ -18,6 +19,7 @@ from schemas.strict import Strict
 SCHEMAS: dict[str, type[Strict]] = {
     "extract": ExtractionConfig,
     "train": TrainingConfig,
+    "sweep": SweepConfig,
     "generate": GenerationConfig,
     "conversation": ConversationRecord,
     "cache": CacheManifest,

@@ -23,6 +23,9 @@ interrupted = threading.Event()
 Item = TypeVar("Item")
 
 
+_shown: list[Bar] = []  # on the terminal, which has room for one: what begins amid another's work is a line of it
+
+
 class Progress:
     """Counts what is done of `total`, in `unit`s. Where tokens are told too, there is a rate of tokens."""
 
@@ -44,19 +47,29 @@ class Progress:
         self.begin(done, total)
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        self._is_first = not _shown
+        if self.console.is_terminal and _shown:
+            self._bar = _shown[0]
+            self._task = self._bar.add_task("", total=1.0, title=self._name)
+        elif self.console.is_terminal:
             columns = (TextColumn("{task.fields[title]}", markup=False), BarColumn(40))
             text = TextColumn("{task.description}", markup=False)
             self._bar = Bar(*columns, text, console=self.console, transient=True)
-            self._bar.add_task("", total=1.0, title=self._name)
+            self._task = self._bar.add_task("", total=1.0, title=self._name)
             self._bar.start()
+            _shown.append(self._bar)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
+        if self._bar is None:
+            return
+        if self._is_first:
             self._bar.stop()
+            _shown.clear()
+        else:
+            self._bar.remove_task(self._task)
 
     def say(self, message: str) -> None:
         """One line that stays."""
@@ -97,7 +110,7 @@ class Progress:
         before = self._first / max(1, self._total)
         now = self._clock()
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=before + (1 - before) * fraction, description=text)
+            self._bar.update(self._task, completed=before + (1 - before) * fraction, description=text)
         elif now - self._last_line >= LINE_SECONDS or (at_end and self._lines):  # a short job needs no lines
             self._last_line, self._lines = now, self._lines + 1
             self.say(f"{self._name}: {text}")

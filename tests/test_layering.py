@@ -25,7 +25,7 @@ ROOMS = {
     "trainer": (
         "numerics", "alignment", "data", "student", "objectives", "optimisation", "evaluation", "runs", "generation",
     ),
-    "jobs": ("report", "demo"),
+    "jobs": ("report", "sweep", "demo"),
 }  # fmt: skip
 # Where a library may be imported at all; one that is not named may be imported anywhere.
 HOMES = {

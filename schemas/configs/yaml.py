@@ -1,6 +1,8 @@
 """Reading a YAML config into its model, with the file, line and field of everything that is wrong with it."""
 
+import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +26,21 @@ PRESET = "preset"
 INSTEAD = {"steps": "epochs", "epochs": "steps"}  # one displaces the other of a preset
 
 
+@dataclass(frozen=True)
+class Source:
+    """The mapping that a config is made of, as it was read, and where it stands."""
+
+    path: Path
+    node: yaml.Node | None
+    data: dict[str, Any]
+
+    def section(self, name: str) -> "Source":
+        """The mapping under `name`, which is a config of its own."""
+        assert isinstance(self.node, yaml.MappingNode)
+        found = next(value for key, value in self.node.value if key.value == name)
+        return Source(self.path, found, self.data[name])
+
+
 def load_config(path: Path, model: type[Model], overrides: Sequence[str] = (), presets: Path | None = None) -> Model:
     """The config in `path`, with `overrides` such as `optimizer.lr=1e-3` laid over it.
 
@@ -34,11 +51,18 @@ def load_config(path: Path, model: type[Model], overrides: Sequence[str] = (), p
     than 100,000 values, a key given twice, half a character, an unknown key (with the nearest known one) or preset, a
     wrong value; every problem on a line of its own, with the line of the file it stands on.
     """
-    node, data = _read(path)
-    given = [read_override(override) for override in overrides]
+    return build_config(read_source(path), model, [read_override(override) for override in overrides], presets)
+
+
+def build_config(
+    source: Source, model: type[Model], overrides: Sequence[Override] = (), presets: Path | None = None
+) -> Model:
+    """The config of `source`, which is left as it is, with `overrides` laid over it. Raises ConfigError as
+    `load_config` does."""
+    data, given = copy.deepcopy(source.data), list(overrides)
     if presets is not None:
-        data, given = _with_preset(data, given, path, presets)
-    origins = Origins(path, node, data, [(override.lay_over(data), override) for override in given])
+        data, given = _with_preset(data, given, source.path, presets)
+    origins = Origins(source.path, source.node, data, [(override.lay_over(data), override) for override in given])
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -47,7 +71,8 @@ def load_config(path: Path, model: type[Model], overrides: Sequence[str] = (), p
         raise ConfigError("\n".join(problems) + rest) from error
 
 
-def _read(path: Path) -> tuple[yaml.Node | None, dict[str, Any]]:
+def read_source(path: Path) -> Source:
+    """What the file holds, before any model judges it. Raises ConfigError as `load_config` does."""
     try:
         text = read_text(path, CONFIG_BYTES)
     except OSError as error:
@@ -57,7 +82,7 @@ def _read(path: Path) -> tuple[yaml.Node | None, dict[str, Any]]:
     node, data = parse_yaml(text, str(path))
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a config is a mapping of fields, this file holds {type(data).__name__}")
-    return node, data
+    return Source(path, node, data)
 
 
 def dump_config(config: Strict) -> str:

@@ -79,3 +79,19 @@ def test_a_terminal_gets_a_bar_with_the_same_words() -> None:
 def test_items_are_tracked_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(track("reading", "shards", ["a", "b"])) == ["a", "b"]
     assert capsys.readouterr().err == ""
+
+
+def test_work_amid_other_work_is_a_line_of_the_same_bar() -> None:
+    outer, inner = Watched(10, terminal=True), Watched(10, terminal=True)
+    with outer.progress:
+        outer.at(1, lambda p: p.update(1, "one run"))
+        with inner.progress:
+            inner.at(5, lambda p: p.update(5, "half"))
+            assert inner.progress._bar is outer.progress._bar is not None
+            outer.progress._bar.refresh()
+            assert "5/10 samples · half · 0:00:05 left" in outer.written.getvalue()
+        assert len(outer.progress._bar.tasks) == 1
+    assert inner.written.getvalue() == ""
+    with inner.progress:
+        inner.at(7, lambda p: p.update(7, "alone"))
+    assert "7/10 samples · alone" in inner.written.getvalue()

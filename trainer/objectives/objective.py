@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from schemas.cache.manifest import CacheManifest
+from schemas.configs.losses.base import distinct_names
 from schemas.configs.losses.registry import LossConfig
 from schemas.errors import RunError
 from schemas.models.state_decoder import ArrayKey, DecodersByDevice, StateDecoder
@@ -36,7 +37,7 @@ class Objective(nn.Module):
             r for r in requests if isinstance(r, StudentRequest)
         )
         self.divisors = frozenset(loss.divisor for loss in losses)
-        self._names = _distinct([loss.name for loss in losses])
+        self._names = distinct_names([loss.name for loss in losses])
 
     def forward(
         self, student: StudentStates, batch: Batch, counts: Mapping[Divisor, int]
@@ -111,10 +112,3 @@ def _require_rows(loss: Loss, manifest: CacheManifest) -> None:
             f"{loss.name} reads the teacher's {', '.join(reads)} at every token, and this cache keeps rows of targets "
             f"and the tokens before them alone. Extract into a new output with states.rows: all{otherwise}"
         )
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """The second `sra` of an objective is `sra2`."""
-    return [
-        name if names[:i].count(name) == 0 else f"{name}{names[:i].count(name) + 1}" for i, name in enumerate(names)
-    ]

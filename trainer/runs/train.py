@@ -13,7 +13,7 @@ from schemas.configs.training import TrainingConfig
 from schemas.progress import Progress
 from trainer.evaluation.metric import Measurement, read_measurement
 from trainer.runs.bounds import require_sensible
-from trainer.runs.caches import count_steps, join_fingerprints, open_caches
+from trainer.runs.caches import Caches, count_steps, join_fingerprints, open_caches
 from trainer.runs.checkpoint import CheckpointRecord, find_start, save_checkpoint
 from trainer.runs.folder import RunFolder, require_model
 from trainer.runs.inputs import read_inputs, require_same_inputs
@@ -34,6 +34,34 @@ class RunResult:
     seconds: float
 
 
+@dataclass(frozen=True)
+class OpenRun:
+    """A run whose folder and caches were looked at, and found to be its own."""
+
+    config: TrainingConfig  # with what an earlier version meant by settings that it leaves out
+    caches: Caches
+    folder: RunFolder
+    steps: int
+
+    def finished(self) -> RunResult | None:
+        """The result of a run that is done. Raises RunError if its model was altered since; reads it whole."""
+        if not self.folder.record.finished:
+            return None
+        require_model(self.folder.path, self.folder.record)
+        last = self.folder.record.evaluation
+        return RunResult(self.folder.path, self.steps, True, read_measurement(last) if last else None, 0.0)
+
+
+def open_run(config: TrainingConfig, cache: Cache | None = None) -> OpenRun:
+    """The run of `config`, about which nothing is changed. Loads no model. Raises what `train` does."""
+    config = config.model_copy(update={"student": without_runs(config.student)})
+    caches = open_caches(config, cache)
+    require_sensible(config, min(map(len, caches.values())))
+    steps = count_steps(config, len(caches["corpus"]))
+    folder = RunFolder(config, join_fingerprints(caches), steps)
+    return OpenRun(folder.config, caches, folder, steps)
+
+
 def train(config: TrainingConfig, cache: Cache | None = None) -> RunResult:
     """Train the student of `config`, or go on from its latest checkpoint; a finished run is left alone.
 
@@ -42,20 +70,13 @@ def train(config: TrainingConfig, cache: Cache | None = None) -> RunResult:
     CacheError, ModelError, TokenizerError, PairingError.
     """
     started = time.monotonic()
-    config = config.model_copy(update={"student": without_runs(config.student)})
-    caches = open_caches(config, cache)
-    fingerprint = join_fingerprints(caches)
-    require_sensible(config, min(map(len, caches.values())))
-    steps = count_steps(config, len(caches["corpus"]))
-    folder = RunFolder(config, fingerprint, steps)
-    config = folder.config
-    if folder.record.finished:
-        require_model(folder.path, folder.record)
-        last = folder.record.evaluation
-        return RunResult(folder.path, steps, True, read_measurement(last) if last else None, 0.0)
+    run = open_run(config, cache)
+    if (done := run.finished()) is not None:
+        return done
+    config, caches, folder, steps = run.config, run.caches, run.folder, run.steps
     with folder.locked(), _own_settings(config.threads):
         folder.require_folders()
-        start = find_start(folder.checkpoints, fingerprint, folder.run)
+        start = find_start(folder.checkpoints, join_fingerprints(caches), folder.run)
         inputs = read_inputs(config, caches["corpus"].path)
         require_same_inputs(config, folder.record.inputs, inputs, start.checkpoint)
         evaluation = _finish(config, folder, set_up(config, caches, start, steps, inputs), steps)

@@ -1,5 +1,6 @@
 """The settings that every loss has: how much it weighs, over which texts it runs, and how a projection is learned."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -28,6 +29,13 @@ class WeightedLoss(Strict):
     def __pydantic_init_subclass__(cls, **arguments: Any) -> None:
         if "loss" in cls.model_fields:
             cls.name = cls.model_fields["loss"].default
+
+
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """The losses of an objective as metrics and settings name them: its second `sra` is `sra2`."""
+    return [
+        name if names[:i].count(name) == 0 else f"{name}{names[:i].count(name) + 1}" for i, name in enumerate(names)
+    ]
 
 
 class Projection(Strict):

@@ -1,0 +1,91 @@
+"""Training a group of a sweep's runs in this process, and what came of each."""
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.sweep.plan import Run
+from schemas.cache.reader import Cache
+from schemas.configs.training import TrainingConfig
+from schemas.errors import RunError, StillroomError
+from trainer.optimisation.memory import keep_freed_memory
+from trainer.runs.train import open_run, train
+
+Group = tuple[Run, ...]  # trained in one process; several share a read
+Problems = list[str | None]  # of each run of a group; None if it is finished
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run: finished, or why not."""
+
+    run: Run
+    problem: str | None
+
+
+def train_in_sequence(groups: Sequence[Group]) -> Iterator[Outcome]:
+    """One group after the other, in this process; runs of one cache open it once."""
+    cache: Cache | None = None
+    for group in groups:
+        if cache is None or cache.path != group[0].config.cache:
+            cache = Cache(group[0].config.cache)
+        problems = train_group([run.config for run in group], cache)
+        yield from map(Outcome, group, problems)
+
+
+def train_group(configs: Sequence[TrainingConfig], cache: Cache | None = None) -> Problems:
+    """Train the students of `configs`. What ends one does not end the others."""
+    keep_freed_memory()
+    return [_problem_of(lambda config=config: train(config, cache)) for config in configs]  # type: ignore[misc]
+
+
+def train_logged(configs: Sequence[dict[str, Any]], log: Path) -> Problems:
+    """The same in a process that nobody looks at: what it prints is added to `log`."""
+    with (
+        log.open("a", encoding="utf-8", errors="backslashreplace") as file,
+        redirect_stdout(file),
+        redirect_stderr(file),
+    ):
+        return train_group([TrainingConfig.model_validate(config) for config in configs])
+
+
+def as_sent(run: Run) -> dict[str, Any]:
+    """The config of a run on its way to another process: settings that it leaves out stay so."""
+    return run.config.model_dump(mode="json", exclude_unset=True)
+
+
+def _problem_of(work: Callable[[], Any]) -> str | None:
+    try:
+        work()
+    except StillroomError as error:
+        return str(error)
+    except MemoryError:
+        return "memory ran out; give it smaller batches, fewer workers or a larger machine"
+    except OSError as error:
+        return f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}"
+    except Exception as error:  # noqa: BLE001 - told whole, and the other runs go on
+        traceback.print_exc(file=sys.stderr)
+        return f"an error of the program, {type(error).__name__}: {error}"
+    return None
+
+
+def require_trainable(runs: Sequence[Run]) -> set[str]:
+    """The names of those that are finished. Loads no model but those.
+
+    Raises what `train` would for any run's caches and folder, with the run named; RunError if a folder holds another.
+    """
+    caches, finished = dict[Path, Cache](), set[str]()
+    for run in runs:
+        path = run.config.cache
+        try:
+            if path not in caches:
+                caches[path] = Cache(path)
+            if open_run(run.config, caches[path]).finished() is not None:
+                finished.add(run.name)
+        except StillroomError as error:
+            raise RunError(f"run {run.name}: {error}") from error
+    return finished

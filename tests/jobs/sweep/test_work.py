@@ -1,0 +1,59 @@
+"""Groups of runs in one process: what ends one of them does not end the others."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.sweep import work
+from jobs.sweep.plan import Run, plan_sweep
+from jobs.sweep.work import Outcome, require_trainable, train_in_sequence, train_logged
+from schemas.configs.training import TrainingConfig
+from schemas.errors import RunError
+from tests.jobs.sweep.sweeps import base, make_material, write_sweep
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_material(tmp_path_factory.mktemp("work"))
+
+
+def planned(made: Path, output: Path, **settings: Any) -> tuple[Run, ...]:
+    config = {"base": base(made), "output": str(output), **settings}
+    return plan_sweep(write_sweep(output.parent / "sweep.yaml", config)).runs
+
+
+def test_a_run_that_fails_is_told_and_the_next_one_trains(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = planned(made, tmp_path / "out", grid={"optimizer.lr": [1, 2, 3, 4]})
+    errors = [RunError("step 3: loss inf"), OSError(28, "No space left", "/disk"), ZeroDivisionError("by 0"), None]
+
+    def fail(config: TrainingConfig, cache: object) -> None:
+        if (error := errors[int(config.optimizer.lr) - 1]) is not None:
+            raise error
+
+    monkeypatch.setattr(work, "train", fail)
+    assert list(train_in_sequence([(run,) for run in runs])) == [
+        Outcome(runs[0], "step 3: loss inf"),
+        Outcome(runs[1], "cannot read or write /disk: No space left"),
+        Outcome(runs[2], "an error of the program, ZeroDivisionError: by 0"),
+        Outcome(runs[3], None),
+    ]
+    assert "ZeroDivisionError: by 0" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_known_and_a_changed_one_refused(made: Path, tmp_path: Path) -> None:
+    runs = planned(made, tmp_path / "out", grid={"objective": {"ce": [{"loss": "ce"}]}, "steps": [1, 2]})
+    assert train_logged([work.as_sent(runs[0])], tmp_path / "log") == [None]
+    assert (runs[0].config.output / "model").is_dir()
+    assert require_trainable(runs) == {"ce,steps=1-seed0"}
+    changed = planned(made, tmp_path / "out", grid={"objective": {"ce": [{"loss": "ce", "weight": 2}]}, "steps": [1]})
+    with pytest.raises(RunError, match=r"^run ce,steps=1-seed0: .*holds another run; give this one another `output`"):
+        require_trainable(changed)
+
+
+def test_what_a_run_leaves_out_is_left_out_where_it_is_sent(made: Path, tmp_path: Path) -> None:
+    run = planned(made, tmp_path / "out", runs=[{"name": "a"}])[0]
+    assert "order" not in work.as_sent(run)
+    assert TrainingConfig.model_validate(work.as_sent(run)) == run.config
