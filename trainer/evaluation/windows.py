@@ -1,6 +1,6 @@
 """Windows of tokens over texts of any length, and what a causal model pays for the tokens that are scored in them.
 
-Costs one forward pass, up to two for long texts, and [tokens, V] logits of one batch.
+Costs one forward pass, up to two for long texts; logits are made of the scored tokens alone, some at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +13,9 @@ from transformers import PreTrainedTokenizerBase
 from schemas.errors import ModelError, TokenizerError
 from schemas.models.forward import forward_errors
 from schemas.models.positions import require_positions, require_tokens
+from trainer.objectives.kernels.logit_pass import LogitPass
+from trainer.objectives.kernels.next_token import next_token_logprobs
+from trainer.student.final_states import logits_over
 
 
 @dataclass(frozen=True)
@@ -75,20 +78,19 @@ def _score(model: nn.Module, windows: Sequence[Window], device: torch.device, ba
         # Padding is on the right and attention causal: what is real never sees it, whatever its id.
         tokens_BT = torch.tensor([window.ids + [0] * (longest - len(window.ids)) for window in batch], device=device)
         with forward_errors(model, f"over {longest} tokens"):
-            logits_BTV = model(input_ids=tokens_BT, use_cache=False).logits
-        for window, tokens_T, logits_TV in zip(batch, tokens_BT, logits_BTV, strict=True):
-            predicted_NV, next_N = logits_TV[window.start - 1 : len(window.ids) - 1], tokens_T[window.start :]
-            next_N = next_N[: len(predicted_NV)]
+            logits = LogitPass(logits_over(model, tokens_BT))
+        for row, window in enumerate(batch):
+            # Token x is predicted from the state at x - 1.
+            predicted_N = row * longest + torch.arange(window.start - 1, len(window.ids) - 1, device=device)
             if window.scored is not None:
-                scored_N = torch.tensor(window.scored, device=device)
-                predicted_NV, next_N = predicted_NV[scored_N], next_N[scored_N]
-            total += _nats(predicted_NV, next_N)
+                predicted_N = predicted_N[torch.tensor(window.scored, device=device)]
+            total += _nats(logits, predicted_N, tokens_BT.flatten()[predicted_N + 1])
     return total
 
 
-def _nats(logits_TV: torch.Tensor, targets_T: torch.Tensor) -> float:
-    nats_T = nn.functional.cross_entropy(logits_TV.float(), targets_T, reduction="none")
-    return float(nats_T.double().sum())
+def _nats(logits: LogitPass, predicted_N: torch.Tensor, next_N: torch.Tensor) -> float:
+    logprob_N, _ = next_token_logprobs(lambda chunk: logits.rows(predicted_N[chunk]), next_N, None, logits.vocabulary)
+    return -float(logprob_N.double().sum())
 
 
 def _batches(windows: Sequence[Window], batch_tokens: int) -> Iterator[list[Window]]:

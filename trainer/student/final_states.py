@@ -35,6 +35,7 @@ def has_plain_head(model: Any) -> bool:
     return _has_plain_head[model]
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def _prove(model: Any) -> None:
     body = body_of(model)
@@ -57,6 +58,13 @@ def body_of(model: Any) -> Any:
 def transform_of(model: Any) -> LogitTransform:
     """What the model's config does to the head's product."""
     return LogitTransform.of(model.config.get_text_config())
+
+
+def logits_over(model: Any, tokens_BS: torch.Tensor) -> Logits:
+    """One forward pass, for the logits alone."""
+    if has_plain_head(model):
+        return logits_of(model, body_of(model)(input_ids=tokens_BS, use_cache=False).last_hidden_state)
+    return Logits(model(input_ids=tokens_BS, use_cache=False).logits)
 
 
 def logits_of(model: Any, hidden_BSd: torch.Tensor) -> Logits:
