@@ -19,11 +19,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.step import OBJECTIVES, make_cache, make_loop, time_parts, time_steps
+from tests.benchmarks.step import FINAL_STAGES, INNER_STAGES, OBJECTIVES, make_cache, make_loop, time_parts, time_steps
 from tests.encoded import invent_cache
 
 WIDTH, BATCH = 576, 4
-FINAL_STAGES, INNER_STAGES = 3.5 / 8, 1.25 / 8  # per component: a stage takes 8 bits
 WARM_UP = 3
 
 
