@@ -59,9 +59,12 @@ def run_sweep(path: Path, overrides: Sequence[str]) -> None:
 def _train(config: SweepConfig, runs: Sequence[Run], finished: set[str]) -> Mapping[str, str]:
     """Train all runs but the `finished`, to which those that end well are added; returns the others' problems."""
     problems = dict[str, str]()
-    groups = [(run,) for run in runs if run.name not in finished]
-    if not groups:
+    left = [run for run in runs if run.name not in finished]
+    if not left:
         return problems
+    from jobs.sweep.work import make_groups
+
+    groups = make_groups(left, config.share)
     before, started = len(finished), time.monotonic()
     with (
         Progress("sweep", "runs", len(runs), done=before) as progress,

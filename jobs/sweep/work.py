@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from schemas.cache.reader import Cache
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError, StillroomError
 from trainer.optimisation.memory import keep_freed_memory
+from trainer.runs.together import reads_as, train_together
 from trainer.runs.train import open_run, train
 
 Group = tuple[Run, ...]  # trained in one process; several share a read
@@ -40,7 +41,14 @@ def train_in_sequence(groups: Sequence[Group]) -> Iterator[Outcome]:
 def train_group(configs: Sequence[TrainingConfig], cache: Cache | None = None) -> Problems:
     """Train the students of `configs`. What ends one does not end the others."""
     keep_freed_memory()
-    return [_problem_of(lambda config=config: train(config, cache)) for config in configs]  # type: ignore[misc]
+    if len(configs) > 1:
+        results = train_together(configs, cache)
+        return [_told(result) if isinstance(result, Exception) else None for result in results]
+    try:
+        train(configs[0], cache)
+    except Exception as error:  # noqa: BLE001 - told whole, and the other runs go on
+        return [_told(error)]
+    return [None]
 
 
 def train_logged(configs: Sequence[dict[str, Any]], log: Path) -> Problems:
@@ -58,19 +66,24 @@ def as_sent(run: Run) -> dict[str, Any]:
     return run.config.model_dump(mode="json", exclude_unset=True)
 
 
-def _problem_of(work: Callable[[], Any]) -> str | None:
-    try:
-        work()
-    except StillroomError as error:
+def _told(error: Exception) -> str:
+    if isinstance(error, StillroomError):
         return str(error)
-    except MemoryError:
+    if isinstance(error, MemoryError):
         return "memory ran out; give it smaller batches, fewer workers or a larger machine"
-    except OSError as error:
+    if isinstance(error, OSError):
         return f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}"
-    except Exception as error:  # noqa: BLE001 - told whole, and the other runs go on
-        traceback.print_exc(file=sys.stderr)
-        return f"an error of the program, {type(error).__name__}: {error}"
-    return None
+    traceback.print_exception(error, file=sys.stderr)
+    return f"an error of the program, {type(error).__name__}: {error}"
+
+
+def make_groups(runs: Sequence[Run], share: int) -> list[Group]:
+    """The runs in their order, up to `share` in a group of those that read the same batches."""
+    alike, places = dict[Hashable, list[Run]](), {run.name: place for place, run in enumerate(runs)}
+    for run in runs:
+        alike.setdefault(reads_as(run.config) if share > 1 else run.name, []).append(run)
+    groups = [members[start : start + share] for members in alike.values() for start in range(0, len(members), share)]
+    return [tuple(group) for group in sorted(groups, key=lambda group: places[group[0].name])]
 
 
 def require_trainable(runs: Sequence[Run]) -> set[str]:

@@ -1,6 +1,7 @@
 """The objective: a weighted sum of losses. Each term is a sum, divided once by a count of the whole step."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -38,6 +39,11 @@ class Objective(nn.Module):
         )
         self.divisors = frozenset(loss.divisor for loss in losses)
         self._names = distinct_names([loss.name for loss in losses])
+
+    def decoded(self, device: torch.device, batch: Batch) -> Batch:
+        """`batch` on its device with every state in float32, for several objectives over one cache."""
+        found = decoding(batch.to(device), self._decoders.on(device))
+        return replace(found, answers=dict(found.answers))
 
     def forward(
         self, student: StudentStates, batch: Batch, counts: Mapping[Divisor, int]

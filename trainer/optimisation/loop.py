@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -37,6 +37,14 @@ class StepReport:
         if self.empty:
             return {"empty": 1.0, "lr": self.lr}
         return {"loss": self.loss, **self.terms, "lr": self.lr, "grad_norm": self.grad_norm}
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """A stream that holds something until it is closed."""
+
+    def close(self) -> None:
+        """Give it up."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,12 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         tokens = sum(int(batch.mask_BS.sum()) for window in windows.values() for batch in window)
         return StepReport(loss, terms, lr, norm, tokens / (time.monotonic() - started))
+
+    def close(self) -> None:
+        """Give up the streams of batches, and what was read ahead."""
+        for source in self.sources.values():
+            if isinstance(source.stream, Closable):
+                source.stream.close()
 
     def _draw(self, source: Source) -> list[Batch]:
         return [next(source.stream) for _ in range(self.config.accumulation)]

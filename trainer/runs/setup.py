@@ -4,8 +4,9 @@ Student, losses and dropout draw from seeds of their own, so that every objectiv
 random numbers are torch's global ones: `trainer.runs.train` gives the caller's back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,8 +17,10 @@ from schemas.configs.training import StudentConfig, TrainingConfig
 from schemas.models.teacher_head import load_teacher_embedding, warn_of_unproven
 from trainer.alignment.student_conversation import ConversationReader
 from trainer.alignment.student_text import StudentTokenizer, TextTokenizer
+from trainer.data.batch import Batch
 from trainer.data.loader import BatchBuilder, batches
 from trainer.data.sampler import BatchOrder
+from trainer.data.shared import SharedRead
 from trainer.objectives.objective import Objective
 from trainer.optimisation.loop import Loop, Source
 from trainer.optimisation.optimizer import make_optimizer
@@ -44,8 +47,18 @@ class Training:
     done: int
 
 
-def set_up(config: TrainingConfig, caches: Caches, start: Start, steps: int, inputs: Inputs) -> Training:
-    """A training of `steps` steps that goes on where `start` is. Raises the StillroomError that fits."""
+def set_up(
+    config: TrainingConfig,
+    caches: Caches,
+    start: Start,
+    steps: int,
+    inputs: Inputs,
+    reads: Mapping[Texts, SharedRead] | None = None,
+) -> Training:
+    """A training of `steps` steps that goes on where `start` is; `reads` are shared with other runs.
+
+    Raises the StillroomError that fits.
+    """
     require_same_meaning(config, start)
     device = choose_device(config.device)
     tokenizer = inputs.tokenizer
@@ -61,7 +74,7 @@ def set_up(config: TrainingConfig, caches: Caches, start: Start, steps: int, inp
     if start.checkpoint is not None:
         restore(start.checkpoint, losses, optimizer)
     first = start.record.step * config.accumulation
-    sources = open_sources(config, caches, objectives, text_tokenizer, first, device)
+    sources = open_sources(config, caches, objectives, text_tokenizer, first, device, reads)
     loop = Loop(config, model, sources, optimizer, device, steps, sharpness, empty=start.record.empty)
     return Training(loop, losses, inputs, alignment, start.record.step)
 
@@ -118,13 +131,19 @@ def open_sources(
     text_tokenizer: TextTokenizer,
     first: int,
     device: torch.device,
+    reads: Mapping[Texts, SharedRead] | None = None,
 ) -> dict[Texts, Source]:
-    """Endless batches of each cache from batch number `first`, read ahead for `device`, with the losses over them."""
+    """Endless batches of each cache from batch number `first`, read ahead for `device`, with the losses over them;
+    other runs have the same batches from the same `reads`."""
     sources = {}
     for texts, cache in caches.items():
         builder = BatchBuilder(cache, text_tokenizer, objectives[texts].of_batch)
         lengths = cache.tokens if config.order == "length" else None
         order = BatchOrder(len(cache), config.batch_size, config.seed, first, lengths)
-        stream = batches(builder, order, config.loader_workers, config.accumulation, pinned=device.type == "cuda")
+        stream: Iterator[Batch] = batches(
+            builder, order, config.loader_workers, config.accumulation, pinned=device.type == "cuda"
+        )
+        if reads is not None:
+            stream = reads[texts].join(builder, stream, first, partial(objectives[texts].decoded, device))
         sources[texts] = Source(objectives[texts], stream)
     return sources

@@ -1,7 +1,7 @@
 """One student run: cache in, model folder out; interrupted or not, the same student."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 
 from schemas.cache.reader import Cache
+from schemas.configs.losses.base import Texts
 from schemas.configs.training import TrainingConfig
 from schemas.progress import Progress
+from trainer.data.shared import SharedRead
 from trainer.evaluation.metric import Measurement, read_measurement
 from trainer.runs.bounds import require_sensible
 from trainer.runs.caches import Caches, count_steps, join_fingerprints, open_caches
@@ -62,6 +64,9 @@ def open_run(config: TrainingConfig, cache: Cache | None = None) -> OpenRun:
     return OpenRun(folder.config, caches, folder, steps)
 
 
+Steps = Generator[int, None, RunResult]  # a run as it goes on: the number of steps done, after set-up and each step
+
+
 def train(config: TrainingConfig, cache: Cache | None = None) -> RunResult:
     """Train the student of `config`, or go on from its latest checkpoint; a finished run is left alone.
 
@@ -69,6 +74,20 @@ def train(config: TrainingConfig, cache: Cache | None = None) -> RunResult:
     are as before afterwards. Raises the StillroomError that fits: RunError (folder, objective, non-finite loss),
     CacheError, ModelError, TokenizerError, PairingError.
     """
+    steps = steps_of(config, cache)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: RunResult = end.value
+            return result
+
+
+def steps_of(
+    config: TrainingConfig, cache: Cache | None = None, reads: Mapping[Texts, SharedRead] | None = None
+) -> Steps:
+    """The same, step by step, with `reads` that it may share with other runs; between two steps, the process's random
+    numbers and threads are this run's."""
     started = time.monotonic()
     run = open_run(config, cache)
     if (done := run.finished()) is not None:
@@ -79,7 +98,11 @@ def train(config: TrainingConfig, cache: Cache | None = None) -> RunResult:
         start = find_start(folder.checkpoints, join_fingerprints(caches), folder.run)
         inputs = read_inputs(config, caches["corpus"].path)
         require_same_inputs(config, folder.record.inputs, inputs, start.checkpoint)
-        evaluation = _finish(config, folder, set_up(config, caches, start, steps, inputs), steps)
+        training = set_up(config, caches, start, steps, inputs, reads)
+        try:
+            evaluation = yield from _finish(config, folder, training, steps)
+        finally:
+            training.loop.close()
     return RunResult(folder.path, steps, False, evaluation, time.monotonic() - started)
 
 
@@ -97,7 +120,9 @@ def _own_settings(threads: int | None) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def _finish(config: TrainingConfig, folder: RunFolder, training: Training, steps: int) -> Measurement | None:
+def _finish(
+    config: TrainingConfig, folder: RunFolder, training: Training, steps: int
+) -> Generator[int, None, Measurement | None]:
     """Take the steps that are left and publish the model; returns the last evaluation."""
     loop, done, inputs = training.loop, training.done, training.inputs
     folder.begin(inputs.hashes if done == 0 else None)
@@ -106,6 +131,7 @@ def _finish(config: TrainingConfig, folder: RunFolder, training: Training, steps
     with MetricsLog(folder.path, done, steps) as log, progress:
         if training.alignment and done == 0:
             log.write(0, training.alignment)
+        yield done
         for step in range(done + 1, steps + 1):
             report = loop.step(step - 1)
             is_last = step == steps
@@ -117,6 +143,7 @@ def _finish(config: TrainingConfig, folder: RunFolder, training: Training, steps
             progress.update(step, describe_step(report, last))
             if step % config.checkpoint_every == 0 and not is_last:
                 _save(config, folder, training, step)
+            yield step
     folder.finish(loop.model, inputs.tokenizer, asdict(last) if last else None)
     return last
 

@@ -7,7 +7,7 @@ import pytest
 
 from jobs.sweep import work
 from jobs.sweep.plan import Run, plan_sweep
-from jobs.sweep.work import Outcome, require_trainable, train_in_sequence, train_logged
+from jobs.sweep.work import Outcome, make_groups, require_trainable, train_in_sequence, train_logged
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from tests.jobs.sweep.sweeps import base, make_material, write_sweep
@@ -57,3 +57,18 @@ def test_what_a_run_leaves_out_is_left_out_where_it_is_sent(made: Path, tmp_path
     run = planned(made, tmp_path / "out", runs=[{"name": "a"}])[0]
     assert "order" not in work.as_sent(run)
     assert TrainingConfig.model_validate(work.as_sent(run)) == run.config
+
+
+def test_runs_of_equal_batches_share_a_read(made: Path, tmp_path: Path) -> None:
+    runs = planned(made, tmp_path / "out", grid={"optimizer.lr": [1, 2, 3]}, seeds=[0, 1], share=2)
+    names = [[run.name for run in group] for group in make_groups(runs, 2)]
+    assert names == [
+        ["lr=1-seed0", "lr=2-seed0"],
+        ["lr=1-seed1", "lr=2-seed1"],
+        ["lr=3-seed0"],
+        ["lr=3-seed1"],
+    ]
+    assert make_groups(runs, 1) == [(run,) for run in runs]
+    group = make_groups(planned(made, tmp_path / "out", grid={"optimizer.lr": [1e-3, 2e-3], "steps": [1]}), 2)
+    assert list(train_in_sequence(group)) == [Outcome(run, None) for run in group[0]]
+    assert require_trainable(group[0]) == {"lr=0.001,steps=1-seed0", "lr=0.002,steps=1-seed0"}

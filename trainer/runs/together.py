@@ -1,0 +1,105 @@
+"""Several runs in one process, step by step in turn, that share one read of their cache.
+
+Each has random numbers and threads of its own while it is at work, so it becomes the student that it would be alone. A
+run that is behind, because it was killed at an earlier checkpoint, first takes the steps that it lacks.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from schemas.cache.reader import Cache
+from schemas.configs.losses.base import Texts
+from schemas.configs.training import TrainingConfig
+from schemas.errors import RunError
+from schemas.strict import canonical_json
+from trainer.data.shared import SharedRead
+from trainer.optimisation.random_state import generator_states, set_generator_states
+from trainer.runs.train import RunResult, Steps, steps_of
+
+# What two runs may differ in and still read the same batches.
+OWN = {
+    "output", "objective", "optimizer", "steps", "epochs", "checkpoint_every", "keep_checkpoints",
+    "log_every", "min_coverage", "min_agreement", "evaluation",
+}  # fmt: skip
+OWN_OF_STUDENT = {"model", "revision", "architecture", "embeddings"}
+
+
+def reads_as(config: TrainingConfig) -> Hashable:
+    """Equal for runs that read the same batches, whatever they learn from them."""
+    student = config.student.model_dump(mode="json", exclude=OWN_OF_STUDENT)
+    if config.student.tokenizer is None:
+        student |= {"tokenizer": config.student.model, "revision": config.student.revision}
+    return canonical_json(config.model_dump(mode="json", exclude=OWN | {"student"}) | {"student": student})
+
+
+def train_together(configs: Sequence[TrainingConfig], cache: Cache | None = None) -> list[RunResult | Exception]:
+    """Train the students of `configs` as `train` does, all from one read; what ends one does not end the others.
+
+    Takes the memory of all students at once. Raises RunError if they do not read the same batches.
+    """
+    if len({reads_as(config) for config in configs}) > 1:
+        raise RunError("these runs do not read the same batches: order, seed, batch size and tokenizer must be equal")
+    reads: dict[Texts, SharedRead] = defaultdict(SharedRead)
+    members = [_Member(steps_of(config, cache, reads)) for config in configs]
+    with _kept_state():
+        try:
+            for member in members:
+                member.advance()
+            while going := [member for member in members if member.result is None]:
+                behind = min(member.step for member in going)
+                for member in going:
+                    if member.step == behind:
+                        member.advance()
+        finally:
+            for member in members:
+                member.close()
+    return [member.result for member in members if member.result is not None]
+
+
+class _Member:
+    """One of the runs, between two of its steps."""
+
+    def __init__(self, steps: Steps):
+        self._steps, self._put_back = steps, _state()
+        self.step = 0
+        self.result: RunResult | Exception | None = None
+
+    def advance(self) -> None:
+        """Set it up, or take its next step, in its own state."""
+        self._put_back()
+        try:
+            self.step = next(self._steps)
+        except StopIteration as end:
+            self.result = end.value
+        except Exception as error:  # noqa: BLE001 - the caller is given it, and the other runs go on
+            self.result = error
+        self._put_back = _state()
+
+    def close(self) -> None:
+        """Give up what it holds."""
+        self._put_back()
+        self._steps.close()
+
+
+def _state() -> Callable[[], None]:
+    """What puts the process back to its present random numbers and threads."""
+    generators, threads = generator_states(), torch.get_num_threads()
+
+    def put_back() -> None:
+        set_generator_states(generators)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+
+    return put_back
+
+
+@contextmanager
+def _kept_state() -> Iterator[None]:
+    put_back = _state()
+    try:
+        yield
+    finally:
+        put_back()
