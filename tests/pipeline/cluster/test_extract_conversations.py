@@ -11,6 +11,7 @@ from pipeline.cluster.extract import extract
 from schemas.cache.reader import Cache
 from schemas.configs.extraction import WorkersConfig
 from schemas.errors import ResourceError
+from tests.caches import build_cache
 from tests.pipeline.cluster.running import (
     conversations_config,
     descendants,
@@ -30,12 +31,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(folder: Path) -> Iterator[Path]:
-    """By one worker."""
+def whole(folder: Path) -> Path:
+    """Without any Ray."""
+    return build_cache(conversations_config(folder, "whole"))
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    """One local Ray for the module."""
     with connected(LOCAL):
-        result = extract(conversations_config(folder, "whole"))
-        assert result.new_units == result.units > 10
-        yield folder / "whole"
+        yield
 
 
 def test_the_cache_holds_turns_and_structure(whole: Path) -> None:
@@ -47,12 +52,13 @@ def test_the_cache_holds_turns_and_structure(whole: Path) -> None:
     assert any(sample.structure for sample in samples) and any(sample.truncated for sample in samples)
 
 
-def test_two_workers_write_the_same_bytes(whole: Path, folder: Path) -> None:
-    extract(conversations_config(folder, "two", workers={"count": 2}))
+def test_two_workers_write_the_same_bytes(ray_here: None, whole: Path, folder: Path) -> None:
+    result = extract(conversations_config(folder, "two", workers={"count": 2}))
+    assert result.new_units == result.units > 10
     assert shard_files(folder / "two") == shard_files(whole)
 
 
-def test_a_killed_worker_and_a_stopped_run_change_no_byte(whole: Path, folder: Path) -> None:
+def test_a_killed_worker_and_a_stopped_run_change_no_byte(ray_here: None, whole: Path, folder: Path) -> None:
     cache = folder / "killed"
     earlier = {process.pid for process in descendants(os.getpid(), "ray::TeacherActor")}
 
