@@ -90,6 +90,11 @@ def _outcomes(config: SweepConfig, groups: "Sequence[Group]") -> "Generator[Outc
         yield from train_in_sequence(groups)
         return
     logs.mkdir(exist_ok=True)
+    if workers.kind == "ray":
+        from jobs.sweep.on_ray import train_on_ray
+
+        yield from train_on_ray(groups, workers, logs)
+        return
     from jobs.sweep.processes import train_in_processes
 
     yield from train_in_processes(groups, workers.count, logs)

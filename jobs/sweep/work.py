@@ -3,7 +3,7 @@
 import sys
 import traceback
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import chdir, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,12 @@ def train_logged(configs: Sequence[dict[str, Any]], log: Path) -> Problems:
         redirect_stderr(file),
     ):
         return train_group([TrainingConfig.model_validate(config) for config in configs])
+
+
+def train_far_away(folder: Path, configs: Sequence[dict[str, Any]], log: Path) -> Problems:
+    """The same on a machine that sees the sweep's disks, from the sweep's working `folder` if there is one."""
+    with chdir(folder) if folder.is_dir() else nullcontext():
+        return train_logged(configs, log)
 
 
 def as_sent(run: Run) -> dict[str, Any]:

@@ -14,9 +14,10 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -24,7 +25,7 @@ from typing import Any, NoReturn
 import ray
 from rich.filesize import decimal
 
-from pipeline.cluster.placement import require_schedulable
+from pipeline.cluster.placement import Machine, require_schedulable
 from pipeline.cluster.processes import Cluster, LocalRay, Watched, ended_by_death, interrupted_by_death
 from schemas.configs.extraction import WorkersConfig
 from schemas.errors import ResourceError
@@ -40,6 +41,7 @@ DIED = (
 )
 STARTING = "Ray has died while it started: {} is gone; run the same command again"
 PROJECT = Path(__file__).resolve().parents[2]
+FLOORS = ("jobs", "pipeline", "schemas", "trainer")  # that a cluster's machines are sent
 # Ray has a worker's bash change to the job's working directory, puts that first on PYTHONPATH, and then runs this.
 WITHOUT_WORKING_DIRECTORY = 'env PYTHONPATH="${PYTHONPATH/#"$PWD"//dev/null}" '
 
@@ -59,16 +61,26 @@ class Connection:
 
 @contextmanager
 def connected(workers: WorkersConfig, clean_up: Callable[[], None] = lambda: None) -> Iterator[Connection]:
-    """The Ray that this process has already, the one at an address, the one this job runs on, or one of our own.
+    """A Ray with room for the workers of an extraction; the rest as `joined` has it."""
+    with joined(workers.address, partial(require_schedulable, workers), clean_up) as connection:
+        yield connection
 
-    `clean_up` is done where Ray dies while it starts and nothing but the end of this process is possible.
-    Raises ResourceError: nobody answers, or it dies, or it is too small, which would mean waiting for ever.
+
+@contextmanager
+def joined(
+    address: str | None, require: Callable[[Sequence[Machine]], None], clean_up: Callable[[], None] = lambda: None
+) -> Iterator[Connection]:
+    """The Ray that this process has already, the one at `address`, the one this job runs on, or one of our own.
+
+    `require` raises ResourceError if its machines are too small, which would mean waiting for ever. `clean_up` is done
+    where Ray dies while it starts and nothing but the end of this process is possible.
+    Raises ResourceError: nobody answers, or it dies, or it is too small.
     """
     if ray.is_initialized():
-        _require_resources(workers)
+        require(_machines())
         yield Connection(_runtime_env(), Cluster(_gcs_address()))
         return
-    address = workers.address or os.environ.get("RAY_ADDRESS") or "local"
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
         raise ResourceError(f"workers.address {address}: a Ray client does not share the cluster's disks; submit a job")
     with _empty_folder() as folder:
@@ -76,7 +88,7 @@ def connected(workers: WorkersConfig, clean_up: Callable[[], None] = lambda: Non
             watched = _start(address, clean_up)
         connection = Connection(_runtime_env(), watched)
         try:
-            _require_resources(workers)
+            require(_machines())
             with ended_by_death(watched, DIED) if isinstance(watched, LocalRay) else nullcontext():
                 yield connection
         except Exception:
@@ -127,8 +139,8 @@ def _leave_handler(handler: object) -> None:
     """In the place of Ray's own function that sets one."""
 
 
-def _require_resources(workers: WorkersConfig) -> None:
-    require_schedulable(workers, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+def _machines() -> list[Machine]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _gcs_address() -> str:
@@ -181,7 +193,7 @@ def _options(address: str) -> dict[str, Any]:
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
         options |= {"runtime_env": {"env_vars": {"PYTHONPATH": path}}}
     elif JOB not in os.environ:  # a submitted job brings its own working directory
-        options |= {"runtime_env": {"py_modules": [str(PROJECT / "pipeline"), str(PROJECT / "schemas")]}}
+        options |= {"runtime_env": {"py_modules": [str(PROJECT / floor) for floor in FLOORS]}}
     logging.getLogger("ray").setLevel(logging.ERROR)
     # `log_to_driver` leaves out what workers print, but not the last 20 lines of a dead raylet's log.
     ray._private.worker._worker_logs_enabled = False

@@ -11,7 +11,19 @@ from schemas.errors import ResourceError
 TEN_THOUSANDTHS = 10_000  # Ray counts so, and in whole numbers; so sums are exact here, too
 
 
-def require_schedulable(workers: WorkersConfig, nodes: Sequence[Mapping[str, float]]) -> None:
+Machine = Mapping[str, float]  # its resources by name
+
+
+def require_room(cpus: float, gpus: float, nodes: Sequence[Machine]) -> None:
+    """Raises ResourceError: no machine has room for one task of this size, which would wait for ever."""
+    if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        raise ResourceError(
+            f"no machine of this Ray has {_counted(cpus, 'CPU')} and {_counted(gpus, 'GPU')} for one run; lower "
+            "workers.cpus or workers.gpus"
+        )
+
+
+def require_schedulable(workers: WorkersConfig, nodes: Sequence[Machine]) -> None:
     """Raises ResourceError: some actor, or every annotation, might wait for ever. `nodes` are resources by name.
 
     Actors are alike, so that all fit, in whatever order, if what the machines can hold adds up. An annotation needs its
