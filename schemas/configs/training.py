@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from schemas.bounds import (
+    MOST_LAYERS,
     BatchSize,
     Epochs,
     Factor,
@@ -28,6 +29,8 @@ from schemas.configs.losses.ce import CrossEntropyConfig
 from schemas.configs.losses.registry import LOSSES, LossConfig
 from schemas.strict import Strict
 
+KeptLayer = Annotated[int, Field(ge=0, lt=MOST_LAYERS)]
+
 
 class StudentConfig(Strict):
     """The model that is trained: a folder, a hub id, or an architecture that starts from random weights."""
@@ -36,6 +39,8 @@ class StudentConfig(Strict):
     """A language model by AutoModelForCausalLM, or a sentence encoder by AutoModel."""
     model: ModelName | None = None
     """A finished run's folder, a model folder, or a hub id to start from."""
+    keep_layers: Annotated[list[KeptLayer], Field(min_length=1, max_length=MOST_LAYERS)] | None = None
+    """Start from only these of the model's layers, counted from 0: [0, 1, 2, 9] makes a student of four."""
     revision: Name | None = None
     """Hub revision; ignored for a local folder."""
     architecture: dict[str, Any] | None = None
@@ -74,6 +79,10 @@ class StudentConfig(Strict):
             raise ValueError("give exactly one of model, architecture")
         if self.architecture is not None and self.tokenizer is None:
             raise ValueError("an architecture has no tokenizer of its own: give `tokenizer`, e.g. 'teacher'")
+        if self.keep_layers is not None and self.model is None:
+            raise ValueError("`keep_layers` goes with `model`; an architecture says how many layers it has")
+        if self.keep_layers is not None and self.keep_layers != sorted(set(self.keep_layers)):
+            raise ValueError(f"keep_layers must rise, each layer once: {sorted(set(self.keep_layers))}")
         if self.embeddings is not None and (self.architecture is None or self.tokenizer != "teacher"):
             raise ValueError("`embeddings: teacher_pca` is for an architecture with `tokenizer: teacher`")
         return self

@@ -22,6 +22,7 @@ from schemas.models.teacher_tokenizer import load_teacher_tokenizer
 from schemas.models.token_mass import collect_token_mass, enable_token_mass
 from schemas.models.tokenizer import load_tokenizer
 from trainer.data.batch import Batch
+from trainer.student.cut import cut_layers
 from trainer.student.final_states import body_of, has_plain_head, logits_of
 from trainer.student.logits import Logits
 from trainer.student.saved_tokenizer import require_savable
@@ -65,6 +66,8 @@ def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> A
     """
     if config.model is not None:
         model = _load(config.kind, resolve_model(config.model, config.revision), config.trust_remote_code)
+        if config.keep_layers is not None:
+            model = cut_layers(model, config.keep_layers)
     else:
         model = _build(config.kind, dict(config.architecture or {}), tokenizer)
     rows, tokens = known_tokens(model), max(tokenizer.get_vocab().values()) + 1
