@@ -187,6 +187,9 @@ class TrainingConfig(Strict):
     order: Literal["length", "random"] = "length"
     """Which samples share a batch, drawn anew in every epoch: those of similar length, which hardly need padding, or
     any. Runs that began without this setting go on in random order."""
+    packing: Literal["auto", "always", "never"] = "auto"
+    """Run a causal student over the tokens of a batch without its padding, which changes nothing but rounding; auto
+    does so where padding is a tenth or more and the model can. Runs that began without this setting go on padded."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Autocast; auto is bfloat16 on a GPU that has it, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -190,9 +190,10 @@ def collect_token_mass(layers: Collection[int], mask_BT: Tensor, mode: Mode) -> 
         )
 
 
-def _sdpa_attention(
+def sdpa_with_token_mass(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
+    """SDPA as transformers calls it, [B, T, H, D]; it adds the mass to the active collector if that asks for it."""
     collector = _wanted(module)
     if collector is not None:
         causal = kwargs.get("is_causal")
@@ -227,7 +228,7 @@ def _eager_attention(
     return output, weights_BHTT
 
 
-AttentionInterface.register(_SDPA, _sdpa_attention)
+AttentionInterface.register(_SDPA, sdpa_with_token_mass)
 AttentionMaskInterface.register(_SDPA, sdpa_mask)
 AttentionInterface.register(_EAGER, _eager_attention)
 AttentionMaskInterface.register(_EAGER, eager_mask)

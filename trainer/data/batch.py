@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trainer.data.on_device import OnDevice
+from trainer.data.packing import Packing
 from trainer.data.request import BatchRequest, answer_of
 from trainer.data.tied_tokens import SameTokenPositions
 
@@ -30,6 +31,7 @@ class Batch(OnDevice):
     teacher_mask_BT: Tensor  # bool
     teacher_target_BT: Tensor  # bool: the teacher predicts token t from its state at t - 1, as the student its targets
     answers: Mapping[BatchRequest[Any], Any]
+    packing: Packing | None = None  # how the student reads it without its padding; None for as it is
 
     def __getitem__(self, request: BatchRequest[T]) -> T:
         """Raises RunError if `request` is not among those that the batch was built for."""

@@ -3,6 +3,7 @@
 Tokenizing and aligning cost well under a millisecond per sample, so they are done anew in every epoch.
 """
 
+import math
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +15,7 @@ from schemas.cache.reader import Cache
 from trainer.alignment.student_text import TextTokenizer
 from trainer.alignment.target_tokens import teacher_target
 from trainer.data.batch import Batch
+from trainer.data.packing import Packing
 from trainer.data.padding import lengths_mask, pad_rows
 from trainer.data.request import BatchRequest, Drawn
 
@@ -21,8 +23,18 @@ from trainer.data.request import BatchRequest, Drawn
 class BatchBuilder:
     """Positions in, a Batch out. Several threads may ask at once."""
 
-    def __init__(self, cache: Cache, text_tokenizer: TextTokenizer, requests: Iterable[BatchRequest[Any]]):
-        """Raises CacheError if the cache lacks an array that is asked for."""
+    def __init__(
+        self,
+        cache: Cache,
+        text_tokenizer: TextTokenizer,
+        requests: Iterable[BatchRequest[Any]],
+        packed_from: float = math.inf,
+    ):
+        """Batches are packed if this share of them or more would be padding.
+
+        Raises CacheError if the cache lacks an array that is asked for.
+        """
+        self.packed_from = packed_from
         self.cache, self.tokenize = cache, text_tokenizer
         self.requests = sorted(set(requests), key=repr)  # a set has an order of its own in every process
         for request in self.requests:
@@ -34,15 +46,18 @@ class BatchBuilder:
         texts = self.tokenize(samples)
         drawn = Drawn(self.cache, positions, samples, texts)
         teacher_tokens = [len(sample.token_ids) for sample in samples]
+        lengths = [len(text.ids) for text in texts]
+        padding = 1 - sum(lengths) / max(1, len(lengths) * max(lengths))
         return Batch(
             sample_ids=tuple(sample.id for sample in samples),
             tokens_BS=pad_rows([text.ids for text in texts], 0),
-            mask_BS=lengths_mask([text.length for text in texts], max(len(text.ids) for text in texts)),
+            mask_BS=lengths_mask([text.length for text in texts], max(lengths)),
             target_BS=pad_rows([text.target for text in texts], False),
             teacher_tokens_BT=pad_rows([sample.token_ids.astype(np.int64) for sample in samples], 0),
             teacher_mask_BT=lengths_mask(teacher_tokens, max(teacher_tokens)),
             teacher_target_BT=pad_rows([teacher_target(sample) for sample in samples], False),
             answers={request: request.collate(drawn) for request in self.requests},
+            packing=Packing.of(lengths, max(lengths)) if padding >= self.packed_from else None,
         )
 
 

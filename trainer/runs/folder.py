@@ -64,7 +64,7 @@ NOT_IDENTITY = {
 
 
 # What a setting meant before there was one, where its default is another now.
-BEFORE: dict[str, Any] = {"order": "random"}
+BEFORE: dict[str, Any] = {"order": "random", "packing": "never"}
 
 
 class RunRecord(Strict):

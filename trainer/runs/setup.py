@@ -4,6 +4,8 @@ Student, losses and dropout draw from seeds of their own, so that every objectiv
 random numbers are torch's global ones: `trainer.runs.train` gives the caller's back.
 """
 
+import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +16,7 @@ from torch import nn
 
 from schemas.configs.losses.base import Texts
 from schemas.configs.training import StudentConfig, TrainingConfig
+from schemas.errors import ModelError
 from schemas.models.teacher_head import load_teacher_embedding, warn_of_unproven
 from trainer.alignment.student_conversation import ConversationReader
 from trainer.alignment.student_text import StudentTokenizer, TextTokenizer
@@ -32,8 +35,13 @@ from trainer.runs.earlier import require_same_meaning
 from trainer.runs.inputs import Inputs
 from trainer.student.device import choose_device
 from trainer.student.load import load_student, prepare
+from trainer.student.packed_attention import enable_packing
 from trainer.student.sentence_tokens import SentenceTexts
 from trainer.student.teacher_pca import start_from_teacher
+
+PACKED_FROM = 0.1  # of a batch: below, what attention costs more takes what the rest saves
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,8 @@ def set_up(
     if start.checkpoint is not None:
         restore(start.checkpoint, losses, optimizer)
     first = start.record.step * config.accumulation
-    sources = open_sources(config, caches, objectives, text_tokenizer, first, device, reads)
+    packed_from = pack(config, model)
+    sources = open_sources(config, caches, objectives, text_tokenizer, first, device, packed_from, reads)
     loop = Loop(config, model, sources, optimizer, device, steps, sharpness, empty=start.record.empty)
     return Training(loop, losses, inputs, alignment, start.record.step)
 
@@ -109,6 +118,23 @@ def to_device(model: Any, objectives: Mapping[Texts, Objective], device: torch.d
     return model, losses
 
 
+def pack(config: TrainingConfig, model: Any) -> float:
+    """The share of padding in a batch from which on the student reads it packed; infinite for a student that cannot.
+
+    Raises ModelError if it cannot and is asked to.
+    """
+    if config.packing == "never" or (config.packing == "auto" and config.student.kind == "encoder"):
+        return math.inf
+    try:
+        enable_packing(model)
+    except ModelError as error:
+        if config.packing == "always":
+            raise ModelError(f"{error}; set packing to auto or never") from error
+        logger.warning("%s, so its batches are padded", error)
+        return math.inf
+    return PACKED_FROM if config.packing == "auto" else 0.0
+
+
 def make_optimizers(
     config: TrainingConfig, model: Any, objectives: Mapping[Texts, Objective], losses: nn.ModuleDict, skipped: int
 ) -> tuple[torch.optim.AdamW, Sharpness | None]:
@@ -131,13 +157,15 @@ def open_sources(
     text_tokenizer: TextTokenizer,
     first: int,
     device: torch.device,
+    packed_from: float = math.inf,
     reads: Mapping[Texts, SharedRead] | None = None,
 ) -> dict[Texts, Source]:
     """Endless batches of each cache from batch number `first`, read ahead for `device`, with the losses over them;
-    other runs have the same batches from the same `reads`."""
+    other runs have the same batches from the same `reads`. Those of which the share `packed_from` is padding are
+    packed."""
     sources = {}
     for texts, cache in caches.items():
-        builder = BatchBuilder(cache, text_tokenizer, objectives[texts].of_batch)
+        builder = BatchBuilder(cache, text_tokenizer, objectives[texts].of_batch, packed_from)
         lengths = cache.tokens if config.order == "length" else None
         order = BatchOrder(len(cache), config.batch_size, config.seed, first, lengths)
         stream: Iterator[Batch] = batches(

@@ -25,6 +25,7 @@ from trainer.data.batch import Batch
 from trainer.student.cut import cut_layers
 from trainer.student.final_states import body_of, has_plain_head, logits_of
 from trainer.student.logits import Logits
+from trainer.student.packed_attention import run_packed
 from trainer.student.saved_tokenizer import require_savable
 from trainer.student.sentence_encoder import SentenceEncoder
 from trainer.student.states import (
@@ -172,17 +173,32 @@ def _causal_states(model: Any, batch: Batch, requests: Collection[StudentRequest
     plain = has_plain_head(model)
     run = body_of(model) if plain else model
     with collecting as mass:
-        output = run(input_ids=batch.tokens_BS, use_cache=False, output_hidden_states=bool(hidden))
-    logits = logits_of(model, output.last_hidden_state) if plain else Logits(output.logits)
-    return StudentStates({request: _answer(request, model, logits, output, mass) for request in requests})
+        if batch.packing is None:
+            output = run(input_ids=batch.tokens_BS, use_cache=False, output_hidden_states=bool(hidden))
+            states = {layer: output.hidden_states[layer] for layer in hidden}
+        else:  # by a model with a plain head, or it could not be packed
+            output = run_packed(run, batch.tokens_BS, batch.packing, output_hidden_states=bool(hidden))
+            states = {layer: batch.packing.unpack(output.hidden_states[layer]) for layer in hidden}
+    if plain:
+        final = output.last_hidden_state
+        logits = logits_of(model, final if batch.packing is None else batch.packing.unpack(final))
+    else:
+        logits = Logits(output.logits)
+    return StudentStates({request: _answer(request, model, logits, states, mass) for request in requests})
 
 
-def _answer(request: StudentRequest[Any], model: Any, logits: Logits, output: Any, mass: Mapping[int, Tensor]) -> Any:
+def _answer(
+    request: StudentRequest[Any],
+    model: Any,
+    logits: Logits,
+    hidden: Mapping[int, Tensor],
+    mass: Mapping[int, Tensor],
+) -> Any:
     match request:
         case StudentLogits():
             return logits
         case StudentHidden(layer):
-            return output.hidden_states[layer]
+            return hidden[layer]
         case StudentMass(layer):
             return mass[layer]
         case StudentEmbedding():

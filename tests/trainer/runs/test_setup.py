@@ -1,13 +1,16 @@
 """Setting a run up: every objective starts from the same student, and each stage gives what the config says."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from transformers import BloomConfig, BloomForCausalLM
 
 from schemas.configs.training import TrainingConfig
+from schemas.errors import ModelError
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.alignment.student_text import StudentTokenizer
@@ -15,7 +18,7 @@ from trainer.data.sampler import BatchOrder
 from trainer.runs.caches import Caches, open_caches
 from trainer.runs.checkpoint import CheckpointRecord, Start
 from trainer.runs.inputs import read_inputs
-from trainer.runs.setup import Training, make_optimizers, make_text_tokenizer, open_sources, set_up, to_device
+from trainer.runs.setup import Training, make_optimizers, make_text_tokenizer, open_sources, pack, set_up, to_device
 from trainer.student.sentence_tokens import SentenceTexts
 
 NEW = Start(None, CheckpointRecord(step=0, fingerprint="f", run="r"))
@@ -111,3 +114,18 @@ def test_losses_are_kept_by_the_texts_they_are_over(made: Path) -> None:
     objective = found.loop.sources["corpus"].objective
     model, losses = to_device(found.loop.model, {"corpus": objective}, torch.device("cpu"))
     assert model is found.loop.model and list(losses) == ["corpus"] and losses["corpus"] is objective
+
+
+def test_batches_are_packed_where_padding_is_worth_it_and_the_student_can(
+    made: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, _ = training(made)
+    assert pack(config(made), plain.loop.model) == 0.1 and pack(config(made, packing="always"), plain.loop.model) == 0.0
+    assert pack(config(made, packing="never"), None) == math.inf
+    always, _ = training(made, packing="always")
+    packing = next(always.loop.sources["corpus"].stream).packing
+    assert packing is not None and packing.token_BS.shape[0] == 3
+    bloom = BloomForCausalLM(BloomConfig(vocab_size=31, hidden_size=8, n_layer=1, n_head=2))
+    assert pack(config(made), bloom) == math.inf and "BloomForCausalLM cannot be packed" in caplog.text
+    with pytest.raises(ModelError, match="set packing to auto or never"):
+        pack(config(made, packing="always"), bloom)
