@@ -37,26 +37,44 @@ STARTS = 3
 MOST_UPLOADED = 20 * 2**20  # bytes; a virtual environment would be gigabytes, and Ray refuses 100 MB
 
 
-def test_a_submitted_job_writes_the_bytes_of_this_process(tmp_path: Path) -> None:
+Head = tuple[str, dict[str, str], Path]
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    """One for all jobs."""
+    with ray_head() as found:
+        yield found
+
+
+def worker_logs(session: Path) -> set[Path]:
+    return set(session.glob("session_2*/logs/worker-*.out"))
+
+
+def uploads(session: Path) -> set[Path]:
+    return set(session.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*/"))
+
+
+def test_a_submitted_job_writes_the_bytes_of_this_process(head: Head, tmp_path: Path) -> None:
     tiny_llama(tmp_path / "model", tiny_tokenizer(tmp_path / "model", "bpe"))
     corpus = write_corpus(tmp_path / "corpus.jsonl")
     config = extraction(tmp_path / "submitted", tmp_path / "model", corpus, workers={"cpus": 0.5})
     (tmp_path / "extract.yaml").write_text(dump_config(config), encoding="utf-8")
-    with ray_head() as (address, environment, session):
-        submit(address, environment, tmp_path, ["--working-dir", str(ROOT)], str(tmp_path / "extract.yaml"))
-        workers = [log.read_text(errors="replace") for log in session.glob("session_2*/logs/worker-*.out")]
-        assert any("actor_name:TeacherActor" in log for log in workers)  # on this head, not on a Ray of the job's own
-        uploaded = list(session.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*/"))
-        assert len(uploaded) == 1 and (uploaded[0] / "jobs" / "cli.py").exists()
-        assert not (uploaded[0] / ".venv").exists()
-        assert sum(path.stat().st_size for path in uploaded[0].rglob("*")) < MOST_UPLOADED
+    address, environment, session = head
+    logs_before, uploads_before = worker_logs(session), uploads(session)
+    submit(address, environment, tmp_path, ["--working-dir", str(ROOT)], str(tmp_path / "extract.yaml"))
+    workers = [log.read_text(errors="replace") for log in worker_logs(session) - logs_before]
+    assert any("actor_name:TeacherActor" in log for log in workers)  # on this head, not on a Ray of the job's own
+    (uploaded,) = uploads(session) - uploads_before
+    assert (uploaded / "jobs" / "cli.py").exists() and not (uploaded / ".venv").exists()
+    assert sum(path.stat().st_size for path in uploaded.rglob("*")) < MOST_UPLOADED
     here = build_cache(config.model_copy(update={"output": tmp_path / "here"}))
     found = shard_files(config.output)
     assert len([name for name in found if name.endswith("shard.json")]) > 1
     assert found == shard_files(here)
 
 
-def test_a_jobs_own_working_directory_is_not_imported(tmp_path: Path) -> None:
+def test_a_jobs_own_working_directory_is_not_imported(head: Head, tmp_path: Path) -> None:
     """Stillroom is installed, and the job's folder is the user's: Ray puts it before everything else."""
     tiny_llama(tmp_path / "model", tiny_tokenizer(tmp_path / "model", "bpe"))
     corpus = write_corpus(tmp_path / "corpus.jsonl")
@@ -66,10 +84,10 @@ def test_a_jobs_own_working_directory_is_not_imported(tmp_path: Path) -> None:
     for name in ("schemas", "pipeline", "torch", "transformers", "zarr"):  # pyarrow would already end Ray's own worker
         trap = f"open({str(tmp_path / 'executed')!r}, 'a').write(__name__)\n"
         (tmp_path / "mine" / f"{name}.py").write_text(trap)
-    with ray_head() as (address, environment, _):
-        installed = json.dumps({"env_vars": {"PYTHONPATH": str(ROOT)}})
-        options = ["--runtime-env-json", installed, "--working-dir", str(tmp_path / "mine")]
-        submit(address, environment, tmp_path, options, "extract.yaml")
+    address, environment, _ = head
+    installed = json.dumps({"env_vars": {"PYTHONPATH": str(ROOT)}})
+    options = ["--runtime-env-json", installed, "--working-dir", str(tmp_path / "mine")]
+    submit(address, environment, tmp_path, options, "extract.yaml")
     assert not (tmp_path / "executed").exists()
     assert (config.output / "index.parquet").exists()
 
@@ -89,7 +107,7 @@ def submit(address: str, environment: dict[str, str], folder: Path, options: lis
 
 
 @contextmanager
-def ray_head() -> Iterator[tuple[str, dict[str, str], Path]]:
+def ray_head() -> Iterator[Head]:
     """A head of two processors with a dashboard: its address, the environment to talk to it in, and its own folder.
 
     On a busy machine one of its processes may be too slow for the others, and the head gives up: then another is
