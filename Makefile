@@ -36,7 +36,7 @@ demo: $(STAMP) ## teacher, cache, students, table and picture in $(OUT), offline
 	$(BIN)/stillroom demo $(OUT)
 
 test: $(STAMP) ## all tests, warnings as errors
-	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/python -m ruff check .

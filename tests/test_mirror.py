@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("schemas", "pipeline", "trainer", "jobs")
 # Folders of objects that a registry finds, tested together over whatever it finds.
@@ -60,6 +62,10 @@ def test_every_module_has_its_tests() -> None:
 def test_no_exception_is_left_over() -> None:
     assert [folder for folder in TOGETHER if not (ROOT / folder).is_dir()] == []
     assert [name for name in ELSEWHERE if not (ROOT / name).is_file() or (ROOT / place_of_tests(name)).is_file()] == []
+
+
+def test_the_files_that_are_tested_first_are_there() -> None:
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)
