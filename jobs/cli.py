@@ -110,6 +110,27 @@ def verify(cache: CachePath) -> None:
 
 
 @app.command()
+def repair(cache: CachePath) -> None:
+    """Drop the damaged shards of a cache, and no others, so that `extract` makes exactly these again."""
+    from jobs.repair import repair_cache
+
+    repair_cache(cache)
+
+
+@app.command()
+def diff(
+    first: CachePath,
+    second: Annotated[Path, typer.Argument(parser=_place, metavar="OTHER", help="Another cache folder.")],
+) -> None:
+    """Say in what two caches differ: settings, samples, and the largest difference of every array. Exits 1 if they
+    do."""
+    from jobs.diff import show_difference
+
+    if show_difference(first, second):
+        raise typer.Exit(1)
+
+
+@app.command()
 def reindex(cache: CachePath) -> None:
     """Rebuild a cache's index.parquet from its shards."""
     from jobs.extract import rebuild_index

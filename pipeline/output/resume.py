@@ -88,7 +88,7 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
         if found is not None and (altered := _alterations(cache, found, manifest, sealed)):
             say(f"{cache / MANIFEST} was altered and is written anew: {altered}")
             write_manifest(cache, manifest.model_copy(update={"provenance": found.provenance}))
-            _unseal(cache)
+            unseal(cache)
         if not whole:  # also where the first start, under whatever versions, wrote no shard
             write_manifest(cache, manifest)
         remove_temporaries(cache, lock.owners)
@@ -96,7 +96,7 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
             say(f"shard {unit} is damaged and will be redone: {problem}")
             shutil.rmtree(shard_path(cache, unit))
         if len(whole) < manifest.units:
-            _unseal(cache)
+            unseal(cache)
         output = Output(cache, whole, log_file, is_new)
         try:
             yield output
@@ -150,7 +150,7 @@ def _without_information(manifest: CacheManifest) -> dict[str, Any]:
     )
 
 
-def _unseal(cache: Path) -> None:
+def unseal(cache: Path) -> None:
     """Shards are to be written: until they are, the cache is not complete."""
     for name in (INDEX, CHECKSUMS):
         (cache / name).unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """samples.arrow and index.parquet: texts, tokens and spans. Offsets count Unicode code points, as Python does."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 import numpy as np
@@ -110,6 +110,11 @@ class CachedSample:
     verb_phrases: np.ndarray
     turns: tuple[Turn, ...] = ()  # of a conversation, in order
     structure: str = ""  # what of a conversation its text does not say; see `schemas.cache.structure`
+
+    def equals(self, other: "CachedSample") -> bool:
+        """Whether all is the same, to the last offset."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return all(np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b for a, b in pairs)
 
     @property
     def is_conversation(self) -> bool:

@@ -17,8 +17,11 @@ COMMANDS = (
     "extract",
     "inspect",
     "verify",
+    "repair",
+    "diff",
     "reindex",
     "train",
+    "sweep",
     "generate",
     "evaluate",
     "compare",
@@ -85,8 +88,9 @@ PLACES = places()
 
 def test_every_place_is_known() -> None:
     assert set(PLACES) == {
-        *((name, "config") for name in ("plan", "extract", "train", "generate")),
-        *((name, "cache") for name in ("inspect", "verify", "reindex")),
+        *((name, "config") for name in ("plan", "extract", "train", "sweep", "generate")),
+        *((name, "cache") for name in ("inspect", "verify", "repair", "reindex")),
+        *(("diff", name) for name in ("first", "second")),
         *(("evaluate", name) for name in ("models", "text", "pairs")),
         *(("compare", name) for name in ("runs", "picture")),
         *(("inspect", "student"), ("demo", "folder")),

@@ -1,0 +1,38 @@
+"""`stillroom repair`: drop the damaged shards of a cache, and no others, so that `extract` makes them again."""
+
+import shutil
+from pathlib import Path
+
+from pipeline.output.resume import locked, unseal
+from schemas.cache.checksums import open_manifest
+from schemas.cache.shard import shard_path
+from schemas.cache.verify import ProvenShard, verify_shards
+from schemas.console import say
+from schemas.progress import Progress
+
+
+def repair_cache(path: Path) -> None:
+    """Print what was dropped and why, and how to go on. Every byte is read once; what is whole is not touched.
+
+    Raises CacheError: no cache that was ever finished, its manifest is damaged, or another process writes to it.
+    """
+    manifest, sealed = open_manifest(path)
+    with locked(path, say), Progress("verifying", "shards", manifest.units) as progress:
+        damaged = dict[int, str]()
+        for unit, shard in enumerate(verify_shards(path, manifest, sealed)):
+            if not isinstance(shard, ProvenShard):
+                damaged[unit] = str(shard)
+            progress.update(unit + 1)
+        if damaged:
+            unseal(path)  # first: a cache that lacks a shard must not be taken for a whole one
+        for unit in damaged:
+            shutil.rmtree(shard_path(path, unit), ignore_errors=True)
+    if not damaged:
+        say(f"{path}: all {manifest.units} shards are whole; nothing was dropped. `stillroom verify` checks the rest")
+        return
+    for problem in damaged.values():
+        say(f"dropped: {problem}")
+    say(
+        f"{path}: {len(damaged)} of {manifest.units} shards were dropped, the others are as they were. Run `stillroom "
+        "extract` with the cache's config to make them again, byte for byte; until then, nobody can train from it"
+    )

@@ -1,0 +1,68 @@
+"""`stillroom repair`: exactly the damaged shards go, and extraction has these alone to make."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jobs.repair import repair_cache
+from pipeline.output.resume import find_complete, open_output
+from schemas.cache.manifest import read_manifest
+from schemas.cache.reader import Cache
+from schemas.errors import CacheError
+from tests.caches import smallest_cache
+from tests.tiny import TEXTS
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return smallest_cache(tmp_path_factory.mktemp("repair"), 6, 30)
+
+
+def contents(cache: Path) -> dict[str, bytes]:
+    """Every file except the log, which tells times."""
+    files = (path for path in sorted(cache.rglob("*")) if path.is_file() and path.name != "extraction.jsonl")
+    return {path.relative_to(cache).as_posix(): path.read_bytes() for path in files}
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def test_what_is_damaged_goes_and_is_what_extraction_lacks(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = Path(shutil.copytree(made, tmp_path / "cache"))
+    whole, shards = contents(cache), sorted(cache.glob("shards/*"))
+    damage(shards[0] / "samples.arrow")
+    damage(shards[-1] / "shard.json")
+    others = {path: path.stat().st_mtime_ns for path in shards[1:-1]}
+    repair_cache(cache)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.startswith(f"dropped: {shards[n]}") for line, n in zip(said, (0, -1), strict=False)] == [True, True]
+    assert said[-1].startswith(f"{cache}: 2 of {len(shards)} shards were dropped, the others are as they were. Run ")
+    assert sorted(cache.glob("shards/*")) == shards[1:-1] and others == {p: p.stat().st_mtime_ns for p in others}
+    with pytest.raises(CacheError, match="is not complete"):
+        Cache(cache)
+    manifest, said_by_extraction = read_manifest(cache), list[str]()
+    assert find_complete(cache, manifest) is None
+    with open_output(cache, manifest, said_by_extraction.append) as output:
+        assert sorted(output.done) == list(range(1, len(shards) - 1)) and said_by_extraction == []
+    assert {name: whole[name] for name in contents(cache) if name.startswith("shards")} == {
+        name: content for name, content in contents(cache).items() if name.startswith("shards")
+    }
+
+
+def test_what_is_whole_is_left_alone(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(made)
+    repair_cache(made)
+    assert contents(made) == before and len(TEXTS) > 6
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{made}: all ")
+
+
+def test_what_is_no_cache_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CacheError):
+        repair_cache(tmp_path)
+    assert not list(tmp_path.iterdir())
