@@ -14,6 +14,7 @@ from schemas.storage.storage import STORAGES, locate
 MOST_LAYERS = 1_000
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 Threads = Annotated[int, Field(ge=1, le=1_024)]
+Devices = Annotated[int, Field(ge=1, le=1_024)]
 Workers = Annotated[int, Field(ge=0, le=256)]
 Samples = Annotated[int, Field(ge=1, le=1 << 40)]
 BatchSize = Annotated[int, Field(ge=1, le=1 << 20)]

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from schemas.bounds import (
     MOST_LAYERS,
     BatchSize,
+    Devices,
     Epochs,
     Factor,
     LearningRate,
@@ -181,7 +182,7 @@ class TrainingConfig(Strict):
     epochs: Epochs | None = None
     """Passes over the cache, instead of `steps`."""
     batch_size: BatchSize = 16
-    """Samples of one forward pass."""
+    """Samples of one forward pass, over all devices together."""
     accumulation: BatchSize = 1
     """Forward passes of one optimiser step."""
     order: Literal["length", "random"] = "length"
@@ -194,6 +195,10 @@ class TrainingConfig(Strict):
     """Autocast; auto is bfloat16 on a GPU that has it, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one."""
+    devices: Devices = 1
+    """GPUs of this machine, or processes on its CPU, that train together: each takes its share of every batch. Samples
+    come in the order of one device and losses agree to rounding, so a run may go on with more devices or fewer. Under
+    torchrun leave it out."""
     threads: Threads | None = None
     """CPU threads; left out, torch decides."""
     loader_workers: Workers = 1

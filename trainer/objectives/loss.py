@@ -44,6 +44,11 @@ class Loss(nn.Module, ABC):
     def forward(self, student: StudentStates, batch: Batch) -> dict[str, Term]:
         """The terms by name, e.g. {"cos": ..., "geo": ...}; each total is differentiable, and 0 over nothing."""
 
+    def compares_samples(self) -> str | None:
+        """Which of its terms compares the samples of a forward pass with each other, if any: its value over a batch is
+        not the sum of those over shares of the batch."""
+        return None
+
     def parameter_groups(self) -> list[dict[str, object]]:
         """AdamW groups of this loss's own parameters: `params`, `lr`, `weight_decay`."""
         return []

@@ -181,6 +181,10 @@ class MTA(Loss):
         name = str(key.student)
         return self.projections[name], self.biases.get(name)
 
+    def compares_samples(self) -> str | None:
+        """L_DSA does where it is a mean over the batch, in which each sample weighs by its spans."""
+        return "mta.normalise: batch" if self.over_batch and self.config.dsa > 0 else None
+
     def parameter_groups(self) -> list[dict[str, object]]:
         """One group: the projections W_l and their biases."""
         return projection_groups([*self.projections.values(), *self.biases.values()], self.config.projection)

@@ -31,7 +31,7 @@ class Objective(nn.Module):
         super().__init__()
         self._decoders = DecodersByDevice(decoders)
         self.losses = nn.ModuleList(losses)  # registers them; what is iterated keeps its type
-        self._bound = tuple(losses)
+        self.bound = tuple(losses)
         requests = {request for loss in losses for request in loss.requests}
         self.of_batch: frozenset[BatchRequest[Any]] = frozenset(r for r in requests if isinstance(r, BatchRequest))
         self.of_student: frozenset[StudentRequest[Any]] = frozenset(
@@ -60,7 +60,7 @@ class Objective(nn.Module):
         total = torch.zeros((), device=device)
         rounded = rounded_products(device, torch.is_autocast_enabled(device.type))
         with torch.autocast(device.type, enabled=False), rounded:
-            for loss, name, terms in zip(self._bound, self._names, self._terms(student, batch, counts), strict=True):
+            for loss, name, terms in zip(self.bound, self._names, self._terms(student, batch, counts), strict=True):
                 for term_name, term in terms.items():
                     part = term.total / divisor_of(loss, counts)
                     parts[f"{name}/{term_name}"] = part.detach()
@@ -72,21 +72,21 @@ class Objective(nn.Module):
         self, student: StudentStates, batch: Batch, counts: Mapping[Divisor, int]
     ) -> Sequence[Mapping[str, Term]]:
         """Each loss's terms. The only cross-entropy is carried by the first loss that can, which makes all logits."""
-        carriers = [loss for loss in self._bound if isinstance(loss, Carrier) and loss.carries]
-        entropies = [loss for loss in self._bound if isinstance(loss, CrossEntropy)]
+        carriers = [loss for loss in self.bound if isinstance(loss, Carrier) and loss.carries]
+        entropies = [loss for loss in self.bound if isinstance(loss, CrossEntropy)]
         if not carriers or len(entropies) != 1:
-            return [loss(student, batch) for loss in self._bound]
+            return [loss(student, batch) for loss in self.bound]
         carrier, entropy = carriers[0], entropies[0]
         carried = entropy.carried(
             student, batch, *(loss.weight / divisor_of(loss, counts) for loss in (entropy, carrier))
         )
         of_carrier = carrier(student, batch, carried)
         given = {carrier: of_carrier, entropy: entropy.term(carried.total)}
-        return [given[loss] if loss in given else loss(student, batch) for loss in self._bound]
+        return [given[loss] if loss in given else loss(student, batch) for loss in self.bound]
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """AdamW groups of the losses' own parameters."""
-        return [group for loss in self._bound for group in loss.parameter_groups()]
+        return [group for loss in self.bound for group in loss.parameter_groups()]
 
 
 def divisor_of(loss: Loss, counts: Mapping[Divisor, int]) -> int:

@@ -111,6 +111,11 @@ class TALAS(Loss):
             terms["lasd"] = Term(len(batch.sample_ids) * value, self.config.lasd)
         return terms
 
+    def compares_samples(self) -> str | None:
+        """L_con and L_LASD do."""
+        weights = {"talas.contrastive": self.config.contrastive, "talas.lasd": self.config.lasd}
+        return " and ".join(name for name, weight in weights.items() if weight > 0) or None
+
     def parameter_groups(self) -> list[dict[str, object]]:
         """One group: the projections of L_TAMD and their biases."""
         return projection_groups([*self.projections.values(), *self.biases.values()], self.config.projection)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -13,7 +14,9 @@ from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from trainer.data.batch import Batch
 from trainer.objectives.objective import Objective
+from trainer.optimisation.gradients import sum_gradients
 from trainer.optimisation.optimizer import set_learning_rate
+from trainer.optimisation.ranks import ALONE, Ranks
 from trainer.optimisation.sharpness import Sharpness
 from trainer.student.device import use_bfloat16
 from trainer.student.load import forward
@@ -52,7 +55,7 @@ class Source:
     """Texts with the teacher's states, without end, and the losses over them."""
 
     objective: Objective
-    stream: Iterator[Batch]
+    stream: Iterator[Batch]  # empty on a rank that has no share of any batch
 
 
 class Loop:
@@ -68,10 +71,12 @@ class Loop:
         steps: int,
         sharpness: Sharpness | None = None,
         empty: int = 0,
+        ranks: Ranks = ALONE,
     ):
-        """`empty`: steps in a row, up to now, that had no token to learn."""
+        """`empty`: steps in a row, up to now, that had no token to learn. `ranks` that train together each have their
+        own share of every batch in `sources`, and take every step at the same time."""
         self.config, self.model, self.sources, self.optimizer = config, model, sources, optimizer
-        self.device, self.steps, self.sharpness, self.empty = device, steps, sharpness, empty
+        self.device, self.steps, self.sharpness, self.empty, self.ranks = device, steps, sharpness, empty, ranks
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16(config.precision, device))
 
@@ -83,22 +88,22 @@ class Loop:
         started = time.monotonic()
         windows = {texts: self._draw(source) for texts, source in self.sources.items()}
         lr = set_learning_rate(self.optimizer, self.config.optimizer, step, self.steps)
-        if self._is_empty(windows, step):
+        counts = self._count(windows)
+        if self._is_empty(windows, counts, step):
             return StepReport(0.0, {}, lr, 0.0, 0.0, empty=True)
-        accumulate = partial(self._accumulate, windows)
+        accumulate = partial(self._accumulate, windows, counts)
         loss, terms = self.sharpness.gradient(accumulate) if self.sharpness else accumulate()
         clip = self.config.optimizer.clip
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, clip if clip is not None else float("inf")).item()
         if not (torch.isfinite(torch.tensor([loss, norm])).all()):
             raise RunError(
                 f"step {step + 1}: loss {loss}, gradient norm {norm}; not a finite number. Samples: "
-                f"{_name(_batches(windows))}. Lower optimizer.lr or the weight of the term that grew (metrics.jsonl); "
+                f"{self._name(windows)}. Lower optimizer.lr or the weight of the term that grew (metrics.jsonl); "
                 "any checkpoint made before this step is intact"
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        tokens = sum(int(batch.mask_BS.sum()) for window in windows.values() for batch in window)
-        return StepReport(loss, terms, lr, norm, tokens / (time.monotonic() - started))
+        return StepReport(loss, terms, lr, norm, counts["tokens"] / (time.monotonic() - started))
 
     def close(self) -> None:
         """Give up the streams of batches, and what was read ahead."""
@@ -107,46 +112,60 @@ class Loop:
                 source.stream.close()
 
     def _draw(self, source: Source) -> list[Batch]:
-        return [next(source.stream) for _ in range(self.config.accumulation)]
+        return list(islice(source.stream, self.config.accumulation))
 
-    def _is_empty(self, windows: Mapping[Texts, list[Batch]], step: int) -> bool:
-        batches = _batches(windows)
-        if self.config.student.kind != "causal" or any(batch.count("token") for batch in batches):
+    def _count(self, windows: Mapping[Texts, list[Batch]]) -> dict[str, int]:
+        """Of the whole step, all batches and ranks: tokens of text, targets, and the divisors as `corpus/token`."""
+        batches = [batch for window in windows.values() for batch in window]
+        own = {"tokens": sum(int(batch.mask_BS.sum()) for batch in batches)}
+        if self.config.student.kind == "causal":
+            own["targets"] = sum(batch.count("token") for batch in batches)
+        for texts, window in windows.items():
+            for each in self.sources[texts].objective.divisors:
+                own[f"{texts}/{each}"] = sum(batch.count(each) for batch in window)
+        return self.ranks.sum(own)
+
+    def _is_empty(self, windows: Mapping[Texts, list[Batch]], counts: Mapping[str, int], step: int) -> bool:
+        if counts.get("targets", 1):
             self.empty = 0
             return False
         self.empty += 1
         if self.empty == MOST_EMPTY:
             raise RunError(
                 f"{MOST_EMPTY} steps in a row, up to step {step + 1}, had no token of a response to learn from "
-                f"(samples {_name(batches)}); student.max_tokens is {self.config.student.max_tokens}, shorter than "
-                "their prompts: raise it"
+                f"(samples {self._name(windows)}); student.max_tokens is {self.config.student.max_tokens}, shorter "
+                "than their prompts: raise it"
             )
         return True
 
-    def _accumulate(self, windows: Mapping[Texts, list[Batch]]) -> tuple[float, dict[str, float]]:
-        """Add the gradient of the whole objective over the windows; returns its value and its terms' means."""
+    def _accumulate(
+        self, windows: Mapping[Texts, list[Batch]], counts: Mapping[str, int]
+    ) -> tuple[float, dict[str, float]]:
+        """Add the gradient of the whole objective over the windows; returns its value and its terms' means.
+
+        Both are sums over ranks. `counts` are those of all: accumulated batches, and those of other ranks, weigh as one
+        large batch would.
+        """
         loss, terms = 0.0, dict[str, float]()
         for texts, window in windows.items():
             objective = self.sources[texts].objective
-            # Divisors are those of the whole window, so accumulated batches weigh as one large batch would.
-            counts = {each: sum(batch.count(each) for batch in window) for each in objective.divisors}
+            divisors = {each: counts[f"{texts}/{each}"] for each in objective.divisors}
             for batch in window:
                 on_device = batch.to(self.device)
                 with self.autocast:
                     states = forward(self.model, on_device, objective.of_student)
-                total, parts = objective(states, on_device, counts)
+                total, parts = objective(states, on_device, divisors)
                 total.backward()
                 loss += total.item()
                 for name, value in parts.items():
                     key = name if texts == "corpus" else f"{texts}/{name}"
                     terms[key] = terms.get(key, 0.0) + float(value)
-        return loss, terms
+        sum_gradients(self.parameters, self.ranks)
+        summed = self.ranks.sum({"loss": loss} | {f"of {name}": value for name, value in terms.items()})
+        return summed.pop("loss"), {name.removeprefix("of "): value for name, value in summed.items()}
 
-
-def _batches(windows: Mapping[Texts, list[Batch]]) -> list[Batch]:
-    return [batch for window in windows.values() for batch in window]
-
-
-def _name(batches: list[Batch]) -> str:
-    ids = [sample_id for batch in batches for sample_id in batch.sample_ids]
-    return ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
+    def _name(self, windows: Mapping[Texts, list[Batch]]) -> str:
+        """The first samples of a step. Every rank asks, or none."""
+        own = [sample_id for window in windows.values() for batch in window for sample_id in batch.sample_ids[:5]]
+        ids = [sample_id for ids in self.ranks.gather(own[:5]) for sample_id in ids]
+        return ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")

@@ -4,7 +4,7 @@
       model/                  save_pretrained, float32: usable as it is
       objective.safetensors   the losses' own parameters (projections)
       optimizer.safetensors   AdamW's moments, by parameter number
-      rng.safetensors         torch's generators
+      rng.safetensors         torch's generators, of every rank
       checkpoint.json         step, cache, run, format, checksums of all files above and of itself; written last
 
 A checkpoint is written beside its place and renamed into it, so an interrupted save leaves the previous one intact. Its
@@ -31,7 +31,7 @@ from schemas.storage.file_record import FileRecord, list_files
 from schemas.storage.fingerprint import fingerprint, hash_file
 from schemas.storage.record import read_record
 from schemas.strict import Strict
-from trainer.optimisation.random_state import generator_states, set_generator_states
+from trainer.optimisation.random_state import set_generator_states_of
 from trainer.student.load import load_saved
 
 RECORD = "checkpoint.json"
@@ -84,9 +84,12 @@ def save_checkpoint(
     model: Any,
     objective: nn.Module,
     optimizer: torch.optim.Optimizer,
+    generators: dict[str, Tensor],
     keep: int,
 ) -> None:
     """Write folder/step-N and remove all but the newest `keep`. Costs 3 float32 copies of the student on disk.
+
+    `generators` are the states of all ranks', which alone another rank knows; so only one of them writes.
 
     Raises ResourceError if the disk is full; then nothing of this checkpoint is left, and those before it are whole.
     """
@@ -96,7 +99,7 @@ def save_checkpoint(
             model.save_pretrained(beside / MODEL)
         save_file(_contiguous(objective.state_dict()), beside / "objective.safetensors")
         save_file(_contiguous(_moments(optimizer)), beside / "optimizer.safetensors")
-        save_file(generator_states(), beside / "rng.safetensors")
+        save_file(generators, beside / "rng.safetensors")
         (beside / RECORD).write_text(
             record.sealed(list_files(beside)).model_dump_json(indent=2) + "\n", encoding="utf-8"
         )
@@ -174,12 +177,12 @@ def load_model(checkpoint: Path, trust_remote_code: bool = False) -> Any:
     return load_saved(checkpoint / MODEL, trust_remote_code).train()
 
 
-def restore(checkpoint: Path, objective: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put back the losses' parameters, the optimiser's moments and the generators. Raises RunError."""
+def restore(checkpoint: Path, objective: nn.Module, optimizer: torch.optim.Optimizer, rank: int = 0) -> None:
+    """Put back the losses' parameters, the optimiser's moments and this rank's generators. Raises RunError."""
     try:
         objective.load_state_dict(load_file(checkpoint / "objective.safetensors"))
         _put_back_moments(optimizer, load_file(checkpoint / "optimizer.safetensors"))
-        set_generator_states(load_file(checkpoint / "rng.safetensors"))
+        set_generator_states_of(rank, load_file(checkpoint / "rng.safetensors"))
     # Version 1 has no checksums: what is damaged shows here, in whatever way torch has.
     except (OSError, SafetensorError, RuntimeError, LookupError, ValueError, TypeError) as error:
         raise RunError(f"cannot resume from {checkpoint}: {error}; remove it to go back to the one before") from error

@@ -49,7 +49,8 @@ OLD_LOCK = ".lock"  # an empty file that version 1 left behind
 
 logger = logging.getLogger(__name__)
 
-# What may differ between two tries at one run: it changes whether, where or how often, never the student.
+# What may differ between two tries at one run: it changes whether, where or how often, never the student, except that
+# sums over more devices round otherwise.
 NOT_IDENTITY = {
     "cache",
     "student_cache",
@@ -58,6 +59,7 @@ NOT_IDENTITY = {
     "keep_checkpoints",
     "log_every",
     "loader_workers",
+    "devices",
     "min_coverage",
     "min_agreement",
 }

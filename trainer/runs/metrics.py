@@ -59,6 +59,16 @@ class MetricsLog:
         return disk_full("the metrics", self._run)
 
 
+class NoLog(AbstractContextManager[Any]):
+    """The same of a rank that leaves it to the first one."""
+
+    def write(self, step: int, values: dict[str, float], only_events: dict[str, float] | None = None) -> None:
+        """Nothing is written."""
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
 def read_metrics(run: Path, steps: int | None = None) -> list[dict[str, float]]:
     """Every whole line of RUN/metrics.jsonl: `step` and what was reported then. A last line that a crash cut is left
     out.

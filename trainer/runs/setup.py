@@ -16,7 +16,7 @@ from torch import nn
 
 from schemas.configs.losses.base import Texts
 from schemas.configs.training import StudentConfig, TrainingConfig
-from schemas.errors import ModelError
+from schemas.errors import ModelError, RunError
 from schemas.models.teacher_head import load_teacher_embedding, warn_of_unproven
 from trainer.alignment.student_conversation import ConversationReader
 from trainer.alignment.student_text import StudentTokenizer, TextTokenizer
@@ -27,6 +27,8 @@ from trainer.data.shared import SharedRead
 from trainer.objectives.objective import Objective
 from trainer.optimisation.loop import Loop, Source
 from trainer.optimisation.optimizer import make_optimizer
+from trainer.optimisation.random_state import seed_of_rank
+from trainer.optimisation.ranks import ALONE, Ranks
 from trainer.optimisation.sharpness import Sharpness
 from trainer.runs.binding import bind_objectives, prove_alignment
 from trainer.runs.caches import Caches
@@ -62,8 +64,9 @@ def set_up(
     steps: int,
     inputs: Inputs,
     reads: Mapping[Texts, SharedRead] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Training:
-    """A training of `steps` steps that goes on where `start` is; `reads` are shared with other runs.
+    """A training of `steps` steps that goes on where `start` is, on one of `ranks`; `reads` are shared with other runs.
 
     Raises the StillroomError that fits.
     """
@@ -76,16 +79,28 @@ def set_up(
     torch.manual_seed(config.seed + 1)
     objectives = bind_objectives(config, caches, model, tokenizer)
     alignment = prove_alignment(config, caches, objectives, text_tokenizer)
+    if ranks.size > 1:
+        require_shareable(objectives)
     model, losses = to_device(model, objectives, device)
     optimizer, sharpness = make_optimizers(config, model, objectives, losses, start.record.skipped)
-    torch.manual_seed(config.seed + 2)
+    torch.manual_seed(seed_of_rank(config.seed + 2, ranks.rank, start.record.step))
     if start.checkpoint is not None:
-        restore(start.checkpoint, losses, optimizer)
+        restore(start.checkpoint, losses, optimizer, ranks.rank)
     first = start.record.step * config.accumulation
     packed_from = pack(config, model)
-    sources = open_sources(config, caches, objectives, text_tokenizer, first, device, packed_from, reads)
-    loop = Loop(config, model, sources, optimizer, device, steps, sharpness, empty=start.record.empty)
+    sources = open_sources(config, caches, objectives, text_tokenizer, first, device, packed_from, reads, ranks)
+    loop = Loop(config, model, sources, optimizer, device, steps, sharpness, start.record.empty, ranks)
     return Training(loop, losses, inputs, alignment, start.record.step)
+
+
+def require_shareable(objectives: Mapping[Texts, Objective]) -> None:
+    """Raises RunError for a loss whose value over a batch is not the sum of those over the ranks' shares of it."""
+    for loss in (loss for objective in objectives.values() for loss in objective.bound):
+        if (term := loss.compares_samples()) is not None:
+            raise RunError(
+                f"{loss.name} compares the samples of a batch with each other ({term}), and each of several devices "
+                "sees only its share of them: train it on one device, or leave that out"
+            )
 
 
 def make_text_tokenizer(
@@ -159,17 +174,28 @@ def open_sources(
     device: torch.device,
     packed_from: float = math.inf,
     reads: Mapping[Texts, SharedRead] | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[Texts, Source]:
     """Endless batches of each cache from batch number `first`, read ahead for `device`, with the losses over them;
     other runs have the same batches from the same `reads`. Those of which the share `packed_from` is padding are
-    packed."""
+    packed.
+
+    The order is that of all `ranks`; each reads its share of every batch, and nothing else.
+    """
     sources = {}
     for texts, cache in caches.items():
         builder = BatchBuilder(cache, text_tokenizer, objectives[texts].of_batch, packed_from)
         lengths = cache.tokens if config.order == "length" else None
         order = BatchOrder(len(cache), config.batch_size, config.seed, first, lengths)
+        if ranks.rank >= config.batch_size:
+            sources[texts] = Source(objectives[texts], iter(()))
+            continue
         stream: Iterator[Batch] = batches(
-            builder, order, config.loader_workers, config.accumulation, pinned=device.type == "cuda"
+            builder,
+            map(ranks.share, order),
+            config.loader_workers,
+            config.accumulation,
+            pinned=device.type == "cuda",
         )
         if reads is not None:
             stream = reads[texts].join(builder, stream, first, partial(objectives[texts].decoded, device))

@@ -2,27 +2,34 @@
 
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from schemas.cache.reader import Cache
 from schemas.configs.losses.base import Texts
 from schemas.configs.training import TrainingConfig
+from schemas.console import make_console
+from schemas.errors import RunError
 from schemas.progress import Progress
 from trainer.data.shared import SharedRead
 from trainer.evaluation.metric import Measurement, read_measurement
+from trainer.optimisation.random_state import gather_generator_states
+from trainer.optimisation.ranks import Ranks
 from trainer.runs.bounds import require_sensible
 from trainer.runs.caches import Caches, count_steps, join_fingerprints, open_caches
-from trainer.runs.checkpoint import CheckpointRecord, find_start, save_checkpoint
+from trainer.runs.checkpoint import CheckpointRecord, Start, find_start, save_checkpoint
 from trainer.runs.folder import RunFolder, require_model
+from trainer.runs.group import joined
 from trainer.runs.inputs import read_inputs, require_same_inputs
-from trainer.runs.metrics import MetricsLog
+from trainer.runs.metrics import MetricsLog, NoLog
 from trainer.runs.model import without_runs
 from trainer.runs.progress import describe_step
 from trainer.runs.setup import Training, set_up
+from trainer.runs.start_ranks import is_for_several, start_ranks
 
 
 @dataclass(frozen=True)
@@ -74,36 +81,66 @@ def train(config: TrainingConfig, cache: Cache | None = None) -> RunResult:
     are as before afterwards. Raises the StillroomError that fits: RunError (folder, objective, non-finite loss),
     CacheError, ModelError, TokenizerError, PairingError.
     """
-    steps = steps_of(config, cache)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: RunResult = end.value
-            return result
+    if is_for_several(config):
+        return _result_of(start_ranks(config, train_as_rank))
+    with joined(config):
+        steps = steps_of(config, cache)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: RunResult = end.value
+                return result
+
+
+def train_as_rank(config: TrainingConfig) -> dict[str, Any]:
+    """`train` in a process that was started for it: the result as JSON."""
+    result = train(config)
+    return asdict(result) | {"folder": str(result.folder)}
+
+
+def _result_of(found: dict[str, Any]) -> RunResult:
+    last = found["evaluation"]
+    evaluation = read_measurement(last) if last else None
+    return RunResult(**found | {"folder": Path(found["folder"]), "evaluation": evaluation})
 
 
 def steps_of(
     config: TrainingConfig, cache: Cache | None = None, reads: Mapping[Texts, SharedRead] | None = None
 ) -> Steps:
     """The same, step by step, with `reads` that it may share with other runs; between two steps, the process's random
-    numbers and threads are this run's."""
+    numbers and threads are this run's.
+
+    Of several ranks, the first one alone writes; the others read what it has chosen to go on from.
+    """
     started = time.monotonic()
+    ranks = Ranks.here()
+    if reads is not None and config.devices > 1:
+        raise RunError("students that share one read train on one device: leave `devices` out, or do not share")
     run = open_run(config, cache)
     if (done := run.finished()) is not None:
         return done
     config, caches, folder, steps = run.config, run.caches, run.folder, run.steps
-    with folder.locked(), _own_settings(config.threads):
-        folder.require_folders()
-        start = find_start(folder.checkpoints, join_fingerprints(caches), folder.run)
+    with folder.locked() if ranks.is_first else nullcontext(), _own_settings(config.threads):
+        start = _start(folder, ranks)
         inputs = read_inputs(config, caches["corpus"].path)
         require_same_inputs(config, folder.record.inputs, inputs, start.checkpoint)
-        training = set_up(config, caches, start, steps, inputs, reads)
+        training = set_up(config, caches, start, steps, inputs, reads, ranks)
         try:
             evaluation = yield from _finish(config, folder, training, steps)
         finally:
             training.loop.close()
     return RunResult(folder.path, steps, False, evaluation, time.monotonic() - started)
+
+
+def _start(folder: RunFolder, ranks: Ranks) -> Start:
+    """The first rank's choice, on every rank."""
+    found = None
+    if ranks.is_first:
+        folder.require_folders()
+        found = find_start(folder.checkpoints, folder.record.fingerprint, folder.run)
+    place = ranks.from_first(found and (str(found.checkpoint or ""), found.record.model_dump(mode="json")))
+    return found or Start(Path(place[0]) if place[0] else None, CheckpointRecord.model_validate(place[1]))
 
 
 @contextmanager
@@ -125,10 +162,13 @@ def _finish(
 ) -> Generator[int, None, Measurement | None]:
     """Take the steps that are left and publish the model; returns the last evaluation."""
     loop, done, inputs = training.loop, training.done, training.inputs
-    folder.begin(inputs.hashes if done == 0 else None)
+    first, console = loop.ranks.is_first, make_console(stderr=True)
+    console.quiet = not first
+    if first:
+        folder.begin(inputs.hashes if done == 0 else None)
     last: Measurement | None = None
-    progress = Progress(folder.path.name, "steps", steps, done=done)
-    with MetricsLog(folder.path, done, steps) as log, progress:
+    progress = Progress(folder.path.name, "steps", steps, done=done, console=console)
+    with MetricsLog(folder.path, done, steps) if first else NoLog() as log, progress:
         if training.alignment and done == 0:
             log.write(0, training.alignment)
         yield done
@@ -137,21 +177,26 @@ def _finish(
             is_last = step == steps
             if step % config.log_every == 0 or is_last:
                 log.write(step, report.values(), {"tokens_per_second": report.tokens_per_second})
-            if config.evaluation and inputs.held_out and (step % config.evaluation.every == 0 or is_last):
+            if first and config.evaluation and inputs.held_out and (step % config.evaluation.every == 0 or is_last):
                 last = inputs.held_out(loop.model, inputs.tokenizer, loop.device)
                 log.write(step, last.metrics())
             progress.update(step, describe_step(report, last))
             if step % config.checkpoint_every == 0 and not is_last:
                 _save(config, folder, training, step)
             yield step
-    folder.finish(loop.model, inputs.tokenizer, asdict(last) if last else None)
+    if first:
+        folder.finish(loop.model, inputs.tokenizer, asdict(last) if last else None)
     return last
 
 
 def _save(config: TrainingConfig, folder: RunFolder, training: Training, step: int) -> None:
-    folder.require_lock()
     loop = training.loop
+    generators = gather_generator_states(loop.ranks)
+    if not loop.ranks.is_first:
+        return
+    folder.require_lock()
     skipped = loop.sharpness.skipped if loop.sharpness else 0
     of = {"fingerprint": folder.record.fingerprint, "run": folder.run}
     record = CheckpointRecord(step=step, **of, skipped=skipped, empty=loop.empty)
-    save_checkpoint(folder.checkpoints, record, loop.model, training.losses, loop.optimizer, config.keep_checkpoints)
+    kept = config.keep_checkpoints
+    save_checkpoint(folder.checkpoints, record, loop.model, training.losses, loop.optimizer, generators, kept)

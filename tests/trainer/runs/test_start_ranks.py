@@ -1,0 +1,116 @@
+"""Two real processes train as one does: losses, weights, evaluations, resuming with more or fewer; and their deaths."""
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from schemas.configs.training import TrainingConfig
+from schemas.errors import RunError
+from tests.caches import small_cache, write_corpus
+from tests.crash import interrupt
+from tests.trainer.runs.on_ranks import VARIANTS, fail, train_variants
+from trainer.runs.metrics import read_metrics
+from trainer.runs.start_ranks import start_ranks
+from trainer.runs.train import train
+
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    small_cache(folder)
+    write_corpus(folder / "held_out.jsonl", ["The old miller carried three silver coins.", "A small cat went home."])
+    return folder
+
+
+def config(made: Path, output: Path, **changes: Any) -> TrainingConfig:
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
+    base: dict[str, Any] = {
+        "cache": made / "cache",
+        "output": output,
+        "student": {"architecture": {"model_type": "llama", **sizes}, "tokenizer": "teacher", "max_tokens": 64},
+        "objective": [{"loss": "ce", "weight": 0.5}, {"loss": "sra", "weight": 0.5}, {"loss": "mta"}],
+        "optimizer": {"lr": 1e-3},
+        "steps": STEPS,
+        "batch_size": 5,
+        "accumulation": 2,
+        "threads": 1,
+        "checkpoint_every": 2,
+        "log_every": 1,
+        "evaluation": {"texts": made / "held_out.jsonl", "every": 2},
+        "device": "cpu",
+    }
+    return TrainingConfig.model_validate(base | changes)
+
+
+@pytest.fixture(scope="module")
+def on_one(made: Path) -> Callable[[str], Path]:
+    """The folder of a variant that one process has trained."""
+
+    def run(name: str) -> Path:
+        output = made / "one" / name
+        train(config(made, output, **VARIANTS[name]))
+        return output
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def on_two(made: Path) -> Path:
+    """All variants as two processes have trained them; `grown` began on one, and goes on after two steps."""
+    interrupt(config(made, made / "two" / "grown"), 3)
+    start_ranks(config(made, made / "two", devices=2), train_variants)
+    return made / "two"
+
+
+def require_same(first: Path, second: Path) -> None:
+    """Losses, terms and evaluations to 1e-6 of their size, in the same order; weights to 1e-6."""
+    one, two = read_metrics(first), read_metrics(second)
+    assert [list(line) for line in one] == [list(line) for line in two] and len(one) >= STEPS
+    for line, other in zip(one, two, strict=True):
+        assert line == pytest.approx(other, rel=1e-6, abs=1e-6)
+    weights, others = (load_file(run / "model" / "model.safetensors") for run in (first, second))
+    assert weights.keys() == others.keys()
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, others[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_two_ranks_train_the_student_of_one(on_one: Callable[[str], Path], on_two: Path, name: str) -> None:
+    require_same(on_one(name), on_two / name)
+
+
+def test_killed_amid_its_steps_it_ends_in_words_and_one_rank_goes_on(made: Path, tmp_path: Path) -> None:
+    longer: dict[str, Any] = {"steps": 30, "evaluation": None}
+    train(config(made, tmp_path / "whole", **longer))
+    run = tmp_path / "run"
+    killer = threading.Thread(target=kill_second_rank, args=(run / "checkpoints" / "step-00000002",), daemon=True)
+    killer.start()
+    with pytest.raises(RunError, match=r"^rank 1 of 2 was ended by signal 9 \(SIGKILL\); the last checkpoint stays"):
+        train(config(made, run, devices=2, **longer))
+    assert not multiprocessing.active_children()
+    assert not (run / "model").exists() and not (run / ".writer").exists()
+    train(config(made, run, **longer))
+    require_same(tmp_path / "whole", run)
+
+
+def test_whatever_ends_one_rank_ends_all_in_its_words(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"^rank 1 of 2: sample s3 has no text$"):
+        start_ranks(config(tmp_path, tmp_path, devices=2), fail)
+    assert not multiprocessing.active_children()
+
+
+def kill_second_rank(sign: Path) -> None:
+    while not sign.exists():
+        time.sleep(0.01)
+    for child in multiprocessing.active_children():
+        if child.name == "rank 1":
+            child.kill()

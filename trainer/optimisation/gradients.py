@@ -1,0 +1,51 @@
+"""The gradient of a step: summed over ranks, and clipped by its norm.
+
+Gradients are summed after the last backward pass of a step, some parameters at a time in one flat tensor, in the order
+of parameters. `DistributedDataParallel` would sum them while the backward pass still runs, but it counts on every rank
+calling the wrapped model once per pass and on every parameter taking part: losses that read the head's weight, that
+have parameters of their own, ranks without a sample, and a second pass at other weights are all outside of that.
+What is lost: a ring sends 2 (n - 1) / n gradients through each link. Those of 0.5 billion float32 parameters take some
+13 ms over an NVLink of 300 GB/s, once per step and not hidden behind the backward pass.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from trainer.optimisation.ranks import Ranks
+
+BUCKET = 1 << 24  # numbers that are summed at once: 64 MB in float32
+
+
+def sum_gradients(parameters: Sequence[nn.Parameter], ranks: Ranks) -> None:
+    """Every rank's gradients become the sum over all ranks, the same bits on each.
+
+    A parameter without a gradient on this rank takes that of the others; one without any on all ranks stays without.
+    """
+    if ranks.size == 1:
+        return
+    flags = ranks.gather("".join("01"[parameter.grad is not None] for parameter in parameters))
+    held = [p for p, has in zip(parameters, zip(*flags, strict=True), strict=True) if "1" in has]
+    for parameter in held:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    for bucket in _buckets([parameter.grad for parameter in held if parameter.grad is not None]):
+        flat = torch.cat([gradient.flatten() for gradient in bucket])
+        dist.all_reduce(flat)
+        for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+            gradient.copy_(summed.view_as(gradient))
+
+
+def _buckets(gradients: Iterable[Tensor]) -> Iterable[list[Tensor]]:
+    """Neighbours of one dtype and device, up to BUCKET numbers, or a single larger one."""
+    bucket: list[Tensor] = []
+    for gradient in gradients:
+        full = sum(each.numel() for each in bucket) + gradient.numel() > BUCKET
+        if bucket and (full or (gradient.dtype, gradient.device) != (bucket[0].dtype, bucket[0].device)):
+            yield bucket
+            bucket = []
+        bucket.append(gradient)
+    if bucket:
+        yield bucket

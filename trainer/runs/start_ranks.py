@@ -1,0 +1,131 @@
+"""`devices: N` on one machine: this process starts N ranks, waits for them, and ends as they do.
+
+It keeps the store in which they meet, on loopback, so a rank's last words outlive it. Ctrl-C and the end of this
+process, however it comes, end the ranks.
+"""
+
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from schemas.configs.training import TrainingConfig
+from schemas.errors import RunError, StillroomError
+from trainer.optimisation.memory import keep_freed_memory
+from trainer.runs.group import FAILURE, GOES_ON, is_rank, tell
+
+HOST = "127.0.0.1"
+RESULT = "stillroom/result"
+GRACE = 10.0  # seconds for ranks to end by themselves when one has failed
+
+Work = Callable[[TrainingConfig], Any]  # returns what JSON can say
+
+
+def is_for_several(config: TrainingConfig) -> bool:
+    """Whether `config` asks this process to start others."""
+    return config.devices > 1 and not is_rank()
+
+
+def start_ranks(config: TrainingConfig, work: Work) -> Any:
+    """What `work(config)` returns on the first of `config.devices` ranks.
+
+    `work` is a function of a module, which every rank imports. Raises RunError with the words of the rank that failed.
+    """
+    store = _store(0, keeps=True)
+    context = multiprocessing.get_context("spawn")
+    given = (work, config.model_dump_json(), config.devices, store.port)
+    ranks: list[BaseProcess] = []
+    for rank in range(config.devices):
+        ranks.append(context.Process(target=_run_rank, args=(rank, *given), name=f"rank {rank}", daemon=True))
+        ranks[-1].start()
+    try:
+        _wait(ranks)
+    finally:
+        _end(ranks)
+    _require_success(ranks, store)
+    return json.loads(store.get(RESULT))
+
+
+def _store(port: int, keeps: bool = False) -> Any:
+    """The store at `port`, or at one that is free, if this process keeps it."""
+    return dist.TCPStore(HOST, port, is_master=keeps, wait_for_workers=False)  # type: ignore[attr-defined]
+
+
+def _wait(ranks: Sequence[BaseProcess]) -> None:
+    """Until all are done, or one has failed."""
+    alive = list(ranks)
+    while alive:
+        wait([rank.sentinel for rank in alive])
+        for rank in [rank for rank in alive if not rank.is_alive()]:
+            alive.remove(rank)
+            if rank.exitcode:
+                return
+
+
+def _end(ranks: Sequence[BaseProcess]) -> None:
+    """End those that still run: by themselves, as one that failed lets the others find out, then by force."""
+    interrupted = isinstance(sys.exc_info()[1], KeyboardInterrupt)
+    for rank in ranks:
+        if interrupted and rank.is_alive() and rank.pid is not None:
+            os.kill(rank.pid, signal.SIGINT)
+    for rank in ranks:
+        rank.join(GRACE)
+        if rank.is_alive():
+            rank.kill()
+            rank.join()
+
+
+def _require_success(ranks: Sequence[BaseProcess], store: Any) -> None:
+    killed = [(number, -rank.exitcode) for number, rank in enumerate(ranks) if rank.exitcode and rank.exitcode < 0]
+    if store.check([FAILURE]):
+        words = str(json.loads(store.get(FAILURE)))
+        if not killed or words.startswith("rank "):
+            raise RunError(words)
+    for number, signum in killed:
+        name = signal.Signals(signum).name
+        raise RunError(f"rank {number} of {len(ranks)} was ended by signal {signum} ({name}); {GOES_ON}")
+    failed = [number for number, rank in enumerate(ranks) if rank.exitcode]
+    if failed:
+        raise RunError(f"rank {failed[0]} of {len(ranks)} ended with code {ranks[failed[0]].exitcode}")
+
+
+def _run_rank(rank: int, work: Work, config_json: str, size: int, port: int) -> None:
+    os.setpgid(0, 0)  # a Ctrl-C in the terminal is the parent's, who passes it on once
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    named = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": HOST, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in named.items()})
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # the store is the parent's
+    config = TrainingConfig.model_validate_json(config_json)
+    keep_freed_memory()
+    if config.threads is None:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // size))
+    if rank > 0:
+        logging.disable(logging.WARNING)  # the first rank says it
+    store = _store(port)
+    try:
+        result = work(config)
+        if rank == 0:
+            store.set(RESULT, json.dumps(result))
+    except StillroomError as error:
+        tell(store, str(error))  # of a failure before the ranks have met
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
