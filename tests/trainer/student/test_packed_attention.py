@@ -76,6 +76,17 @@ def test_packed_states_masses_and_gradients_are_those_of_padded_texts(name: str)
         assert (value - padded[key]).abs().max() <= 1e-6 * padded[key].abs().max().clamp(min=1e-6), key
 
 
+def test_what_is_computed_again_in_the_backward_pass_is_packed_as_before() -> None:
+    torch.manual_seed(0)
+    model, batch = PACKED["gemma3, some do"]().double(), batch_of(LENGTHS)
+    prepare(model, REQUESTS)
+    enable_packing(model)
+    packed = replace(batch, packing=Packing.of(LENGTHS, max(LENGTHS)))
+    wanted = measured(model, packed)
+    model.activation_checkpointing_enable()
+    assert all((value - wanted[key]).abs().max() < 1e-12 for key, value in measured(model, packed).items())
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_models_whose_texts_would_see_each_other_are_refused_and_left_as_they_were(name: str) -> None:
     torch.manual_seed(0)
