@@ -193,6 +193,9 @@ class TrainingConfig(Strict):
     does so where padding is a tenth or more and the model can. Runs that began without this setting go on padded."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Autocast; auto is bfloat16 on a GPU that has it, else float32."""
+    gradient_checkpointing: bool = False
+    """Compute each of the student's layers again in the backward pass instead of keeping what it computed: memory for
+    about a third more time. It changes no gradient, so a run may go on with another setting."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one."""
     devices: Devices = 1

@@ -62,6 +62,7 @@ NOT_IDENTITY = {
     "devices",
     "min_coverage",
     "min_agreement",
+    "gradient_checkpointing",
 }
 
 

@@ -38,6 +38,7 @@ from trainer.runs.inputs import Inputs
 from trainer.student.device import choose_device
 from trainer.student.load import load_student, prepare
 from trainer.student.packed_attention import enable_packing
+from trainer.student.recompute import recompute_layers
 from trainer.student.sentence_tokens import SentenceTexts
 from trainer.student.teacher_pca import start_from_teacher
 
@@ -76,6 +77,8 @@ def set_up(
     text_tokenizer = make_text_tokenizer(config.student, tokenizer, inputs.conversations)
     torch.manual_seed(config.seed)
     model = make_student(config.student, caches, tokenizer, start)
+    if config.gradient_checkpointing:
+        recompute_layers(model)
     torch.manual_seed(config.seed + 1)
     objectives = bind_objectives(config, caches, model, tokenizer)
     alignment = prove_alignment(config, caches, objectives, text_tokenizer)

@@ -129,3 +129,13 @@ def test_batches_are_packed_where_padding_is_worth_it_and_the_student_can(
     assert pack(config(made), bloom) == math.inf and "BloomForCausalLM cannot be packed" in caplog.text
     with pytest.raises(ModelError, match="set packing to auto or never"):
         pack(config(made, packing="always"), bloom)
+
+
+def test_recomputed_layers_take_the_same_steps(made: Path) -> None:
+    objective = [{"loss": "ce"}, {"loss": "sra", "projection": {"init": "xavier"}}]
+    plain, _ = training(made, objective=objective, packing="always")
+    again, _ = training(made, objective=objective, packing="always", gradient_checkpointing=True)
+    for step in range(2):
+        assert again.loop.step(step).values() == plain.loop.step(step).values()
+    assert all(torch.equal(weight, students(plain)[name]) for name, weight in students(again).items())
+    assert [run.loop.model.model.layers[0].gradient_checkpointing for run in (plain, again)] == [False, True]
