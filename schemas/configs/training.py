@@ -93,7 +93,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class SharpnessConfig(Strict):
-    """Adaptive sharpness-aware minimisation around AdamW (ASAM, arXiv 2102.11600): every step takes two passes."""
+    """Adaptive sharpness-aware minimisation around the optimiser (ASAM, arXiv 2102.11600): two passes per step."""
 
     rho: Annotated[float, Field(ge=1e-6, le=1_000)] = 0.05
     """Size of the perturbation, relative to the weights."""
@@ -105,18 +105,28 @@ class SharpnessConfig(Strict):
 
 
 class OptimizerConfig(Strict):
-    """AdamW with linear warm-up and cosine decay."""
+    """An optimiser of torch's, and the learning rate over the steps: warm-up, then a schedule."""
 
+    name: Literal["adamw", "adam", "sgd", "adafactor"] = "adamw"
+    """adafactor keeps a row and a column of numbers for each matrix; sgd keeps one momentum; adam and sgd add the decay
+    to the gradient."""
     lr: LearningRate = 1e-3
-    """Peak learning rate."""
+    """Peak learning rate. Adafactor's is relative to the size of the weights."""
     min_lr: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Learning rate at the last step."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the steps spent warming up."""
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+    """From the peak to `min_lr` by half a cosine or a line; wsd (warm-up, stable, decay) stays at the peak until the
+    last `cooldown` of the steps; constant stays there."""
+    cooldown: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Share of the steps in which wsd decays."""
+    cooldown_shape: Literal["linear", "cosine", "sqrt"] = "linear"
+    """How wsd decays; sqrt: by the square root of the share that is done (arXiv 2405.18392)."""
     betas: tuple[Decay, Decay] = (0.9, 0.95)
-    """AdamW's moment decays."""
+    """Decays of AdamW's and Adam's moments; the first is SGD's momentum."""
     eps: Annotated[float, Field(ge=1e-30, le=1)] = 1e-8
-    """AdamW's denominator floor."""
+    """AdamW's and Adam's denominator floor."""
     weight_decay: Factor = 0.1
     """On matrices only; never on biases, norms or projections."""
     clip: Norm | None = 1.0
@@ -130,6 +140,19 @@ class OptimizerConfig(Strict):
     def _decays(self) -> "OptimizerConfig":
         if self.min_lr > self.lr:
             raise ValueError(f"min_lr ({self.min_lr:g}) is above lr ({self.lr:g})")
+        if self.schedule == "constant" and self.min_lr > 0:
+            raise ValueError("`schedule: constant` never comes to a min_lr: leave it out, or take another schedule")
+        if self.schedule == "wsd" and self.warmup + self.cooldown > 1:
+            raise ValueError(f"warmup ({self.warmup:g}) and cooldown ({self.cooldown:g}) are more than all steps")
+        return self
+
+    @model_validator(mode="after")
+    def _has_its_settings(self) -> "OptimizerConfig":
+        owners = {"betas": "adamw, adam, sgd", "eps": "adamw, adam", "cooldown": "wsd", "cooldown_shape": "wsd"}
+        for setting, owner in owners.items():
+            changed = getattr(self, setting) != type(self).model_fields[setting].default
+            if changed and not {self.name, self.schedule} & set(owner.split(", ")):
+                raise ValueError(f"only {owner} has `{setting}`: leave it out")
         return self
 
 

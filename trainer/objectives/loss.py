@@ -50,7 +50,7 @@ class Loss(nn.Module, ABC):
         return None
 
     def parameter_groups(self) -> list[dict[str, object]]:
-        """AdamW groups of this loss's own parameters: `params`, `lr`, `weight_decay`."""
+        """Groups for the optimiser of this loss's own parameters: `params`, `lr`, `weight_decay`."""
         return []
 
 

@@ -85,7 +85,7 @@ class Objective(nn.Module):
         return [given[loss] if loss in given else loss(student, batch) for loss in self.bound]
 
     def parameter_groups(self) -> list[dict[str, object]]:
-        """AdamW groups of the losses' own parameters."""
+        """Groups for the optimiser of the losses' own parameters."""
         return [group for loss in self.bound for group in loss.parameter_groups()]
 
 

@@ -1,6 +1,5 @@
-"""AdamW with the groups and the schedule that the config asks for."""
+"""The optimiser that the config names, with its groups, and their learning rates."""
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,9 +7,10 @@ import torch
 from torch import nn
 
 from schemas.configs.training import OptimizerConfig
+from trainer.optimisation.schedule import share_of_peak
 
 
-def make_optimizer(model: nn.Module, extra: Iterable[dict[str, Any]], config: OptimizerConfig) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, extra: Iterable[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
     """Student matrices decay, and its biases and norms if `decay` is all; the losses' own parameters bring their groups
     along.
 
@@ -23,22 +23,23 @@ def make_optimizer(model: nn.Module, extra: Iterable[dict[str, Any]], config: Op
         {"params": [p for p in trained if p.ndim < 2], "lr": config.lr, "weight_decay": of_vectors},
         *extra,
     ]
-    groups = [group | {"peak": group["lr"]} for group in groups if group["params"]]
+    return _named([group | {"peak": group["lr"]} for group in groups if group["params"]], config)
+
+
+def _named(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
+    match config.name:
+        case "adam":
+            return torch.optim.Adam(groups, betas=config.betas, eps=config.eps, fused=True)
+        case "sgd":
+            return torch.optim.SGD(groups, momentum=config.betas[0], fused=True)
+        case "adafactor":
+            return torch.optim.Adafactor(groups)
     return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: OptimizerConfig, step: int, steps: int) -> float:
-    """Set every group's rate for `step` of 0..steps-1; returns the student's.
-
-    Linear from peak/warm-up steps to the peak, then a half cosine down to `min_lr` (projections: the same share).
-    """
-    warmup = round(config.warmup * steps)
-    floor = config.min_lr / config.lr
-    if step < warmup:
-        share = (step + 1) / warmup
-    else:
-        progress = (step - warmup) / max(1, steps - 1 - warmup)
-        share = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    """Set every group's rate for `step` of 0..steps-1, projections by the same share; returns the student's."""
+    share = share_of_peak(config, step, steps)
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * share
     return config.lr * share

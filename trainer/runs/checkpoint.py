@@ -3,7 +3,7 @@
     step-00000500/
       model/                  save_pretrained, float32: usable as it is
       objective.safetensors   the losses' own parameters (projections)
-      optimizer.safetensors   AdamW's moments, by parameter number
+      optimizer.safetensors   the optimiser's moments, by parameter number
       rng.safetensors         torch's generators, of every rank
       checkpoint.json         step, cache, run, format, checksums of all files above and of itself; written last
 
@@ -31,12 +31,12 @@ from schemas.storage.file_record import FileRecord, list_files
 from schemas.storage.fingerprint import fingerprint, hash_file
 from schemas.storage.record import read_record
 from schemas.strict import Strict
+from trainer.optimisation.moments import moments, put_back_moments
 from trainer.optimisation.random_state import set_generator_states_of
 from trainer.student.load import load_saved
 
 RECORD = "checkpoint.json"
 MODEL = "model"
-MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what AdamW keeps of each parameter
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def save_checkpoint(
         with quiet_transformers():
             model.save_pretrained(beside / MODEL)
         save_file(_contiguous(objective.state_dict()), beside / "objective.safetensors")
-        save_file(_contiguous(_moments(optimizer)), beside / "optimizer.safetensors")
+        save_file(_contiguous(moments(optimizer)), beside / "optimizer.safetensors")
         save_file(generators, beside / "rng.safetensors")
         (beside / RECORD).write_text(
             record.sealed(list_files(beside)).model_dump_json(indent=2) + "\n", encoding="utf-8"
@@ -181,41 +181,11 @@ def restore(checkpoint: Path, objective: nn.Module, optimizer: torch.optim.Optim
     """Put back the losses' parameters, the optimiser's moments and this rank's generators. Raises RunError."""
     try:
         objective.load_state_dict(load_file(checkpoint / "objective.safetensors"))
-        _put_back_moments(optimizer, load_file(checkpoint / "optimizer.safetensors"))
+        put_back_moments(optimizer, load_file(checkpoint / "optimizer.safetensors"))
         set_generator_states_of(rank, load_file(checkpoint / "rng.safetensors"))
     # Version 1 has no checksums: what is damaged shows here, in whatever way torch has.
     except (OSError, SafetensorError, RuntimeError, LookupError, ValueError, TypeError) as error:
         raise RunError(f"cannot resume from {checkpoint}: {error}; remove it to go back to the one before") from error
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f"{number}.{name}": value
-        for number, parameter in enumerate(_parameters(optimizer))
-        for name, value in optimizer.state.get(parameter, {}).items()
-    }
-
-
-def _put_back_moments(optimizer: torch.optim.Optimizer, moments: dict[str, Tensor]) -> None:
-    """Raises ValueError or LookupError for moments that are not those of AdamW over these parameters."""
-    parameters = _parameters(optimizer)
-    names: dict[int, set[str]] = {}
-    for key in moments:
-        number, name = key.split(".")
-        names.setdefault(int(number), set()).add(name)
-    if any(found != MOMENTS for found in names.values()):
-        raise ValueError("optimizer.safetensors does not hold all three moments of a parameter")
-    for key, value in moments.items():
-        number, name = key.split(".")
-        parameter = parameters[int(number)]
-        if name != "step" and value.shape != parameter.shape:
-            raise ValueError(f"moment {key} has the shape {tuple(value.shape)}, its parameter {tuple(parameter.shape)}")
-        # AdamW keeps its step count on the CPU unless fused; a copy to the parameter's device serves both.
-        optimizer.state[parameter][name] = value.to(parameter.device, copy=True)
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -155,8 +155,8 @@ def pack(config: TrainingConfig, model: Any) -> float:
 
 def make_optimizers(
     config: TrainingConfig, model: Any, objectives: Mapping[Texts, Objective], losses: nn.ModuleDict, skipped: int
-) -> tuple[torch.optim.AdamW, Sharpness | None]:
-    """AdamW over the student and the losses' own parameters, and what stands around it if the config asks for it.
+) -> tuple[torch.optim.Optimizer, Sharpness | None]:
+    """The optimiser over the student and the losses' own parameters, and what the config puts around it.
 
     `skipped`: steps so far that went without their perturbation.
     """

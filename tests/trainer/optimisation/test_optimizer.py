@@ -1,4 +1,4 @@
-"""AdamW's groups and schedule, against numbers worked out by hand and a plain float64 AdamW."""
+"""The optimisers' groups and rates, against numbers worked out by hand and plain float64 algorithms."""
 
 import math
 from typing import Any
@@ -130,3 +130,54 @@ def test_the_update_is_that_of_adamw_with_the_settings_that_were_asked_for() -> 
     assert model.matrix.flatten().tolist() == pytest.approx(matrix, rel=1e-5)
     assert model.bias.tolist() == pytest.approx(bias, rel=1e-5)
     assert torch.equal(model.frozen, torch.ones(2, 2))
+
+
+def updated(gradients: list[list[float]], **changes: Any) -> list[float]:
+    """The model's matrix after a step with each of the gradients."""
+    model = Model()
+    optimizer = make_optimizer(model, [], config(lr=0.05, min_lr=0.0, **changes))
+    for gradient in gradients:
+        model.matrix.grad = torch.tensor(gradient).reshape(2, 2)
+        optimizer.step()
+    values: list[float] = model.matrix.flatten().tolist()
+    return values
+
+
+GRADIENTS = [[0.3, -0.1, 2.0, 0.0], [-0.2, 0.4, 1.0, 0.5], [0.1, 0.1, -1.0, 0.2]]
+
+
+def test_sgd_adds_the_decay_to_the_gradient_and_keeps_a_momentum() -> None:
+    values, speed = [1.0, -2.0, 0.5, 3.0], [0.0] * 4
+    for gradient in GRADIENTS:
+        speed = [0.8 * v + g + 0.3 * w for v, g, w in zip(speed, gradient, values, strict=True)]
+        values = [w - 0.05 * v for w, v in zip(values, speed, strict=True)]
+    assert updated(GRADIENTS, name="sgd", betas=(0.8, 0.95), weight_decay=0.3) == pytest.approx(values, rel=1e-5)
+
+
+def test_adam_without_decay_is_adamw_and_with_it_is_not() -> None:
+    plain = updated(GRADIENTS, name="adam", weight_decay=0.0)
+    assert plain == pytest.approx(updated(GRADIENTS, weight_decay=0.0), rel=1e-6)
+    # The first step's update is the sign of gradient and decay together.
+    signs = [1, -1, 1, 1]
+    expected = [w - 0.05 * s for w, s in zip([1.0, -2.0, 0.5, 3.0], signs, strict=True)]
+    assert updated(GRADIENTS[:1], name="adam", weight_decay=0.3) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_first_step_of_adafactor_is_relative_to_the_weights() -> None:
+    """Shazeer and Stern's algorithm 4 at step 1: beta2 is 0, the factored square has rank 1, and the clip is at 1."""
+    gradient, values = [[0.3, -0.1], [2.0, 0.5]], [[1.0, -2.0], [0.5, 3.0]]
+    rows = [sum(g * g for g in row) / 2 for row in gradient]
+    columns = [sum(row[i] ** 2 for row in gradient) / 2 for i in range(2)]
+    mean = sum(rows) / 2
+    update = [
+        [g / math.sqrt(r * c / mean) for g, c in zip(row, columns, strict=True)]
+        for row, r in zip(gradient, rows, strict=True)
+    ]
+    clip = max(1.0, math.sqrt(sum(u * u for row in update for u in row) / 4))
+    size = math.sqrt(sum(w * w for row in values for w in row) / 4)
+    expected = [
+        w * (1 - 0.05 * 0.3) - 0.05 * size * u / clip
+        for old, new in zip(values, update, strict=True)
+        for w, u in zip(old, new, strict=True)
+    ]
+    assert updated([[0.3, -0.1, 2.0, 0.5]], name="adafactor", weight_decay=0.3) == pytest.approx(expected, rel=1e-5)

@@ -44,6 +44,6 @@ def project(hidden_BXd: Tensor, projection_de: Tensor, bias_e: Tensor | None) ->
 
 
 def projection_groups(params: Iterable[nn.Parameter], config: Projection) -> list[dict[str, object]]:
-    """One AdamW group at the projections' own learning rate and decay, or none if there are no projections."""
+    """One group at the projections' own learning rate and decay, or none if there are no projections."""
     group = list(params)
     return [{"params": group, "lr": config.lr, "weight_decay": config.weight_decay}] if group else []

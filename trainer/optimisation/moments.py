@@ -1,0 +1,59 @@
+"""What an optimiser keeps of its parameters, as tensors by name: a checkpoint holds them."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """`3.exp_avg` is the state `exp_avg` of parameter number 3, counted over all groups from 0."""
+    return {
+        f"{number}.{name}": value
+        for number, parameter in enumerate(_parameters(optimizer))
+        for name, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def put_back_moments(optimizer: torch.optim.Optimizer, kept: Mapping[str, Tensor]) -> None:
+    """Put `moments` back. Raises ValueError or LookupError for those of another optimiser or of other parameters."""
+    parameters = _parameters(optimizer)
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, value in kept.items():
+        place, name = key.split(".")
+        states.setdefault(int(place), {})[name] = value
+    for number, state in states.items():
+        parameter = parameters[number]
+        wanted = _shapes(optimizer, parameter)
+        if state.keys() != wanted.keys():
+            raise ValueError(f"parameter {number} has {_list(state)} of its moments instead of {_list(wanted)}")
+        for name, value in state.items():
+            if value.shape != wanted[name]:
+                raise ValueError(
+                    f"moment {number}.{name} has the shape {tuple(value.shape)} instead of {tuple(wanted[name])}"
+                )
+            # Step counts lie on the CPU unless the optimiser is fused.
+            on_cpu = name == "step" and not optimizer.defaults.get("fused")
+            device = torch.device("cpu") if on_cpu else parameter.device
+            optimizer.state[parameter][name] = value.to(device, copy=True)
+
+
+def _shapes(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, torch.Size]:
+    """What the optimiser keeps of a parameter once it has taken a step."""
+    shape, scalar = parameter.shape, torch.Size()
+    if isinstance(optimizer, torch.optim.SGD):
+        return {"momentum_buffer": shape} if optimizer.defaults["momentum"] else {}
+    if isinstance(optimizer, torch.optim.Adafactor):
+        if len(shape) < 2:
+            return {"step": scalar, "variance": shape}
+        row, column = (*shape[:-1], 1), (*shape[:-2], 1, shape[-1])
+        return {"step": scalar, "row_var": torch.Size(row), "col_var": torch.Size(column)}
+    return {"step": scalar, "exp_avg": shape, "exp_avg_sq": shape}
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _list(names: Mapping[str, object]) -> str:
+    return ", ".join(sorted(names)) or "none"
