@@ -225,6 +225,9 @@ class TrainingConfig(Strict):
     """GPUs of this machine, or processes on its CPU, that train together: each takes its share of every batch. Samples
     come in the order of one device and losses agree to rounding, so a run may go on with more devices or fewer. Under
     torchrun leave it out."""
+    sharding: Literal["none", "full"] = "none"
+    """full divides a causal student's weights, gradients and optimiser state among the devices (FSDP2), for students
+    that do not fit on one; it costs two more passes of the weights between devices per step."""
     threads: Threads | None = None
     """CPU threads; left out, torch decides."""
     loader_workers: Workers = 1
@@ -269,6 +272,10 @@ class TrainingConfig(Strict):
                 f"{', '.join(misfits)} cannot teach a student of `kind: {kind}`: set student.kind to {other}, or take "
                 f"a loss for it: {fitting}"
             )
+        if self.sharding == "full" and kind == "encoder":
+            raise ValueError("`sharding: full` is for causal students; set it to none")
+        if self.sharding == "full" and self.optimizer.name == "adafactor":
+            raise ValueError("adafactor keeps rows and columns of whole matrices: set sharding to none")
         held_out = self.evaluation
         if held_out and held_out.metric is None and (held_out.pairs is not None) != (kind == "encoder"):
             raise ValueError("an evaluation of a causal student has `texts`, one of an encoder has `pairs`")

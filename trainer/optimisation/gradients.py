@@ -8,11 +8,13 @@ What is lost: a ring sends 2 (n - 1) / n gradients through each link. Those of 0
 13 ms over an NVLink of 300 GB/s, once per step and not hidden behind the backward pass.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from trainer.optimisation.ranks import Ranks
 
@@ -22,10 +24,12 @@ BUCKET = 1 << 24  # numbers that are summed at once: 64 MB in float32
 def sum_gradients(parameters: Sequence[nn.Parameter], ranks: Ranks) -> None:
     """Every rank's gradients become the sum over all ranks, the same bits on each.
 
-    A parameter without a gradient on this rank takes that of the others; one without any on all ranks stays without.
+    Those of a divided student are summed already. A parameter without a gradient on this rank takes that of the others;
+    one without any on all ranks stays without.
     """
     if ranks.size == 1:
         return
+    parameters = [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
     flags = ranks.gather("".join("01"[parameter.grad is not None] for parameter in parameters))
     held = [p for p, has in zip(parameters, zip(*flags, strict=True), strict=True) if "1" in has]
     for parameter in held:
@@ -36,6 +40,33 @@ def sum_gradients(parameters: Sequence[nn.Parameter], ranks: Ranks) -> None:
         dist.all_reduce(flat)
         for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
             gradient.copy_(summed.view_as(gradient))
+
+
+def norm_of(tensors: Iterable[Tensor]) -> float:
+    """Of all tensors as one vector. Every rank must ask for it if any is divided."""
+    held = list(tensors)
+    divided = [tensor.to_local() for tensor in held if isinstance(tensor, DTensor)]
+    whole = _norm(tensor for tensor in held if not isinstance(tensor, DTensor))
+    if not divided:
+        return whole
+    return math.hypot(whole, *Ranks.here().gather(_norm(divided)))
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> float:
+    """Scale all gradients together so that their norm is up to `limit`; returns what it was."""
+    if not any(isinstance(parameter, DTensor) for parameter in parameters):
+        return torch.nn.utils.clip_grad_norm_(parameters, limit).item()
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = norm_of(gradients)
+    scale = limit / (norm + 1e-6)  # as torch's clip_grad_norm_ has it
+    for gradient in gradients if scale < 1 else []:
+        gradient.mul_(scale)
+    return norm
+
+
+def _norm(tensors: Iterable[Tensor]) -> float:
+    norms = [torch.linalg.vector_norm(tensor) for tensor in tensors]
+    return torch.linalg.vector_norm(torch.stack(norms)).item() if norms else 0.0
 
 
 def _buckets(gradients: Iterable[Tensor]) -> Iterable[list[Tensor]]:

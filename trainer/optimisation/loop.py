@@ -14,11 +14,13 @@ from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from trainer.data.batch import Batch
 from trainer.objectives.objective import Objective
-from trainer.optimisation.gradients import sum_gradients
+from trainer.optimisation.division import Division
+from trainer.optimisation.gradients import clip_gradients, sum_gradients
 from trainer.optimisation.optimizer import set_learning_rate
 from trainer.optimisation.ranks import ALONE, Ranks
 from trainer.optimisation.sharpness import Sharpness
 from trainer.student.device import use_bfloat16
+from trainer.student.final_states import directly
 from trainer.student.load import forward
 
 MOST_EMPTY = 20  # steps in a row
@@ -72,9 +74,12 @@ class Loop:
         sharpness: Sharpness | None = None,
         empty: int = 0,
         ranks: Ranks = ALONE,
+        division: Division | None = None,
     ):
         """`empty`: steps in a row, up to now, that had no token to learn. `ranks` that train together each have their
-        own share of every batch in `sources`, and take every step at the same time."""
+        own share of every batch in `sources`, and take every step at the same time; `division` says how the student is
+        divided among them."""
+        self.division = division
         self.config, self.model, self.sources, self.optimizer = config, model, sources, optimizer
         self.device, self.steps, self.sharpness, self.empty, self.ranks = device, steps, sharpness, empty, ranks
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -94,7 +99,7 @@ class Loop:
         accumulate = partial(self._accumulate, windows, counts)
         loss, terms = self.sharpness.gradient(accumulate) if self.sharpness else accumulate()
         clip = self.config.optimizer.clip
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, clip if clip is not None else float("inf")).item()
+        norm = clip_gradients(self.parameters, clip if clip is not None else float("inf"))
         if not (torch.isfinite(torch.tensor([loss, norm])).all()):
             raise RunError(
                 f"step {step + 1}: loss {loss}, gradient norm {norm}; not a finite number. Samples: "
@@ -153,8 +158,11 @@ class Loop:
             for batch in window:
                 on_device = batch.to(self.device)
                 with self.autocast:
-                    states = forward(self.model, on_device, objective.of_student)
+                    call = self.division.call if self.division else directly
+                    states = forward(self.model, on_device, objective.of_student, call)
                 total, parts = objective(states, on_device, divisors)
+                if self.division:
+                    total = total + self.division.nothing()
                 total.backward()
                 loss += total.item()
                 for name, value in parts.items():

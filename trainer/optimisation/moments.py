@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -35,7 +36,16 @@ def put_back_moments(optimizer: torch.optim.Optimizer, kept: Mapping[str, Tensor
             # Step counts lie on the CPU unless the optimiser is fused.
             on_cpu = name == "step" and not optimizer.defaults.get("fused")
             device = torch.device("cpu") if on_cpu else parameter.device
-            optimizer.state[parameter][name] = value.to(device, copy=True)
+            put = value.to(device, copy=True)
+            optimizer.state[parameter][name] = put if name == "step" else divided_as(put, parameter)
+
+
+def divided_as(value: Tensor, parameter: Tensor) -> Tensor:
+    """This rank's share of a moment of `parameter`; all of it if the parameter is whole."""
+    if not isinstance(parameter, DTensor):
+        return value.to(parameter.device, copy=True)
+    place = value.to(parameter.device)
+    return distribute_tensor(place, parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 
 def _shapes(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, torch.Size]:

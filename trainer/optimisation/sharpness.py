@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from schemas.configs.training import SharpnessConfig
+from trainer.optimisation.gradients import norm_of
 from trainer.optimisation.random_state import generator_states, set_generator_states
 
 Accumulate = Callable[[], tuple[float, dict[str, float]]]
@@ -51,7 +52,7 @@ class Sharpness:
             if moved:
                 set_generator_states(start)
                 rise = accumulate()[0] - loss
-        if math.isfinite(rise) and math.isfinite(_norm(w.grad for w in plain if w.grad is not None)):
+        if math.isfinite(rise) and math.isfinite(norm_of(w.grad for w in plain if w.grad is not None)):
             terms = terms | {"sharpness/rise": rise}
         else:
             self.skipped += 1
@@ -64,7 +65,7 @@ class Sharpness:
         """Moves the weights to w + eps, without a gradient; gives False and moves nothing if there is no direction."""
         held = {weight: g for weight, g in gradient.items() if g is not None}
         with torch.no_grad():
-            norm = _norm(self._scale(weight) * g for weight, g in held.items())
+            norm = norm_of(self._scale(weight) * g for weight, g in held.items())
         if not 0 < norm < math.inf:
             yield False
             return
@@ -86,9 +87,3 @@ class Sharpness:
     def _scale(self, weight: nn.Parameter) -> Tensor:
         """The diagonal of T_w."""
         return torch.ones_like(weight) if self._is_plain[weight] else weight.abs() + self.config.eta
-
-
-def _norm(tensors: Iterable[Tensor]) -> float:
-    """Of all tensors as one vector."""
-    norms = [torch.linalg.vector_norm(tensor) for tensor in tensors]
-    return torch.linalg.vector_norm(torch.stack(norms)).item() if norms else 0.0

@@ -31,6 +31,7 @@ from schemas.storage.file_record import FileRecord, list_files
 from schemas.storage.fingerprint import fingerprint, hash_file
 from schemas.storage.record import read_record
 from schemas.strict import Strict
+from trainer.optimisation.division import Gathered
 from trainer.optimisation.moments import moments, put_back_moments
 from trainer.optimisation.random_state import set_generator_states_of
 from trainer.student.load import load_saved
@@ -86,19 +87,22 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     generators: dict[str, Tensor],
     keep: int,
+    gathered: Gathered | None = None,
 ) -> None:
     """Write folder/step-N and remove all but the newest `keep`. Costs 3 float32 copies of the student on disk.
 
-    `generators` are the states of all ranks', which alone another rank knows; so only one of them writes.
+    `generators` are the states of all ranks', and `gathered` holds the weights and moments of a student that is divided
+    among them; one rank alone writes.
 
     Raises ResourceError if the disk is full; then nothing of this checkpoint is left, and those before it are whole.
     """
     target = folder / folder_name(record.step)
     with disk_full(f"checkpoint {target.name}", folder.parent), folder_beside(target) as beside:
         with quiet_transformers():
-            model.save_pretrained(beside / MODEL)
+            save_model(model, beside / MODEL, gathered)
         save_file(_contiguous(objective.state_dict()), beside / "objective.safetensors")
-        save_file(_contiguous(moments(optimizer)), beside / "optimizer.safetensors")
+        of_parameters = moments(optimizer) if gathered is None else gathered.moments
+        save_file(_contiguous(of_parameters), beside / "optimizer.safetensors")
         save_file(generators, beside / "rng.safetensors")
         (beside / RECORD).write_text(
             record.sealed(list_files(beside)).model_dump_json(indent=2) + "\n", encoding="utf-8"
@@ -107,6 +111,14 @@ def save_checkpoint(
         commit_folder(beside, target)
     for old in sorted(folder.glob("step-*"))[:-keep]:
         shutil.rmtree(old)
+
+
+def save_model(model: Any, folder: Path, gathered: Gathered | None = None) -> None:
+    """Its `save_pretrained`, with the whole weights of one that is divided."""
+    if gathered is None:
+        model.save_pretrained(folder)
+    else:
+        model.save_pretrained(folder, state_dict=gathered.weights)
 
 
 def find_start(folder: Path, cache: str, run: str) -> Start:

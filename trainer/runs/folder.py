@@ -60,6 +60,7 @@ NOT_IDENTITY = {
     "log_every",
     "loader_workers",
     "devices",
+    "sharding",
     "min_coverage",
     "min_agreement",
     "gradient_checkpointing",
@@ -173,8 +174,11 @@ class RunFolder:
             self._write_record()
             write_text(self.path / CONFIG, dump_config(self.config))
 
-    def finish(self, model: Any, tokenizer: Any, evaluation: dict[str, float] | None) -> None:
-        """Publish the model, mark the run finished, then drop the checkpoints.
+    def finish(
+        self, model: Any, tokenizer: Any, evaluation: dict[str, float] | None, weights: dict[str, Any] | None = None
+    ) -> None:
+        """Publish the model, mark the run finished, then drop the checkpoints. `weights` are those of a model that is
+        divided among ranks.
 
         Raises ResourceError if the disk is full, TokenizerError as `load_student` has done before.
         """
@@ -182,7 +186,7 @@ class RunFolder:
         target = self.path / MODEL
         with disk_full("the model", self.path):
             with folder_beside(target) as folder, quiet_transformers():
-                model.save_pretrained(folder)
+                model.save_pretrained(folder, **({} if weights is None else {"state_dict": weights}))
                 save_tokenizer(tokenizer, folder)
                 shutil.rmtree(target, ignore_errors=True)  # of a run that was killed before it was marked finished
                 commit_folder(folder, target)

@@ -25,6 +25,7 @@ from trainer.data.loader import BatchBuilder, batches
 from trainer.data.sampler import BatchOrder
 from trainer.data.shared import SharedRead
 from trainer.objectives.objective import Objective
+from trainer.optimisation.division import Division
 from trainer.optimisation.loop import Loop, Source
 from trainer.optimisation.optimizer import make_optimizer
 from trainer.optimisation.random_state import seed_of_rank
@@ -36,6 +37,7 @@ from trainer.runs.checkpoint import Start, load_model, restore
 from trainer.runs.earlier import require_same_meaning
 from trainer.runs.inputs import Inputs
 from trainer.student.device import choose_device
+from trainer.student.final_states import has_plain_head
 from trainer.student.load import load_student, prepare
 from trainer.student.packed_attention import enable_packing
 from trainer.student.recompute import recompute_layers
@@ -84,15 +86,16 @@ def set_up(
     alignment = prove_alignment(config, caches, objectives, text_tokenizer)
     if ranks.size > 1:
         require_shareable(objectives)
-    model, losses = to_device(model, objectives, device)
+    model, losses = to_device(model, objectives, device, config.sharding == "none")
+    packed_from = pack(config, model)
+    division = divide(config, model, device, ranks)
     optimizer, sharpness = make_optimizers(config, model, objectives, losses, start.record.skipped)
     torch.manual_seed(seed_of_rank(config.seed + 2, ranks.rank, start.record.step))
     if start.checkpoint is not None:
         restore(start.checkpoint, losses, optimizer, ranks.rank)
     first = start.record.step * config.accumulation
-    packed_from = pack(config, model)
     sources = open_sources(config, caches, objectives, text_tokenizer, first, device, packed_from, reads, ranks)
-    loop = Loop(config, model, sources, optimizer, device, steps, sharpness, start.record.empty, ranks)
+    loop = Loop(config, model, sources, optimizer, device, steps, sharpness, start.record.empty, ranks, division)
     return Training(loop, losses, inputs, alignment, start.record.step)
 
 
@@ -127,10 +130,28 @@ def make_student(config: StudentConfig, caches: Caches, tokenizer: Any, start: S
     return model
 
 
-def to_device(model: Any, objectives: Mapping[Texts, Objective], device: torch.device) -> tuple[Any, nn.ModuleDict]:
-    """Student and losses where they are trained; the student reports what the losses read of it."""
+def divide(config: TrainingConfig, model: Any, device: torch.device, ranks: Ranks) -> Division | None:
+    """The student in shares on the ranks' devices, if it is to be divided. Raises RunError where it cannot be."""
+    if config.sharding == "none":
+        return None
+    if ranks.size == 1:
+        raise RunError("sharding: full divides the student among devices, and this is one: give `devices`, or torchrun")
+    if config.batch_size < ranks.size:
+        raise RunError(
+            f"sharding: full needs every device in every forward pass, and batch_size {config.batch_size} has no "
+            f"sample for some of {ranks.size}; raise it, and lower accumulation"
+        )
+    has_plain_head(model)  # is proven while it is whole
+    return Division(model, device, ranks.size)
+
+
+def to_device(
+    model: Any, objectives: Mapping[Texts, Objective], device: torch.device, whole: bool = True
+) -> tuple[Any, nn.ModuleDict]:
+    """Student and losses where they are trained; the student reports what the losses read of it. One that is not to be
+    there `whole` stays where it is."""
     losses = nn.ModuleDict({str(texts): objective.to(device) for texts, objective in objectives.items()})
-    model = model.to(device)
+    model = model.to(device) if whole else model
     for objective in objectives.values():
         prepare(model, objective.of_student)
     return model, losses

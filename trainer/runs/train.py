@@ -177,21 +177,26 @@ def _finish(
             is_last = step == steps
             if step % config.log_every == 0 or is_last:
                 log.write(step, report.values(), {"tokens_per_second": report.tokens_per_second})
-            if first and config.evaluation and inputs.held_out and (step % config.evaluation.every == 0 or is_last):
-                last = inputs.held_out(loop.model, inputs.tokenizer, loop.device)
+            measures = first or loop.division is not None  # a divided student takes all ranks
+            if measures and config.evaluation and inputs.held_out and (step % config.evaluation.every == 0 or is_last):
+                with loop.division.whole() if loop.division else nullcontext():
+                    last = inputs.held_out(loop.model, inputs.tokenizer, loop.device)
                 log.write(step, last.metrics())
             progress.update(step, describe_step(report, last))
             if step % config.checkpoint_every == 0 and not is_last:
                 _save(config, folder, training, step)
             yield step
+    gathered = loop.division.gather(loop.optimizer, first) if loop.division else None
     if first:
-        folder.finish(loop.model, inputs.tokenizer, asdict(last) if last else None)
+        weights = gathered.weights if gathered else None
+        folder.finish(loop.model, inputs.tokenizer, asdict(last) if last else None, weights)
     return last
 
 
 def _save(config: TrainingConfig, folder: RunFolder, training: Training, step: int) -> None:
     loop = training.loop
     generators = gather_generator_states(loop.ranks)
+    gathered = loop.division.gather(loop.optimizer, loop.ranks.is_first) if loop.division else None
     if not loop.ranks.is_first:
         return
     folder.require_lock()
@@ -199,4 +204,4 @@ def _save(config: TrainingConfig, folder: RunFolder, training: Training, step: i
     of = {"fingerprint": folder.record.fingerprint, "run": folder.run}
     record = CheckpointRecord(step=step, **of, skipped=skipped, empty=loop.empty)
     kept = config.keep_checkpoints
-    save_checkpoint(folder.checkpoints, record, loop.model, training.losses, loop.optimizer, generators, kept)
+    save_checkpoint(folder.checkpoints, record, loop.model, training.losses, loop.optimizer, generators, kept, gathered)

@@ -4,6 +4,7 @@ A model that does something else to its logits, in a way that is not known here,
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,6 +21,13 @@ _CONSEQUENCE = "they are made as a whole: tokens * vocabulary numbers of memory,
 
 logger = logging.getLogger(__name__)
 _has_plain_head: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+Call = Callable[..., Any]  # runs its first argument, a model or its body, with the others
+
+
+def directly(run: Any, **given: Any) -> Any:
+    """`run(**given)`: the way to run a model whose weights are at hand."""
+    return run(**given)
 
 
 def has_plain_head(model: Any) -> bool:

@@ -23,7 +23,7 @@ from schemas.models.token_mass import collect_token_mass, enable_token_mass
 from schemas.models.tokenizer import load_tokenizer
 from trainer.data.batch import Batch
 from trainer.student.cut import cut_layers
-from trainer.student.final_states import body_of, has_plain_head, logits_of
+from trainer.student.final_states import Call, body_of, directly, has_plain_head, logits_of
 from trainer.student.logits import Logits
 from trainer.student.packed_attention import run_packed
 from trainer.student.saved_tokenizer import require_savable
@@ -155,29 +155,32 @@ def prepare(model: Any, requests: Collection[StudentRequest[Any]]) -> None:
         enable_token_mass(model)
 
 
-def forward(model: Any, batch: Batch, requests: Collection[StudentRequest[Any]]) -> StudentStates:
-    """One pass over a batch; two of an encoder whose objective compares views.
+def forward(
+    model: Any, batch: Batch, requests: Collection[StudentRequest[Any]], call: Call = directly
+) -> StudentStates:
+    """One pass over a batch; two of an encoder whose objective compares views. `call` runs a causal student whose
+    weights are not at hand by themselves.
 
     Padding is on the right and a causal student's attention looks left, so it needs no mask and none is built: what is
     real never sees what is not.
     """
-    answer = model.states if isinstance(model, SentenceEncoder) else partial(_causal_states, model)
+    answer = model.states if isinstance(model, SentenceEncoder) else partial(_causal_states, model, call)
     with forward_errors(model, "over a batch of {} × {} tokens".format(*batch.tokens_BS.shape)):
         states: StudentStates = answer(batch, requests)
     return states
 
 
-def _causal_states(model: Any, batch: Batch, requests: Collection[StudentRequest[Any]]) -> StudentStates:
+def _causal_states(model: Any, call: Call, batch: Batch, requests: Collection[StudentRequest[Any]]) -> StudentStates:
     hidden, masses = layers_of(StudentHidden, requests), layers_of(StudentMass, requests)
     collecting: Any = collect_token_mass(masses, batch.mask_BS, "last") if masses else nullcontext({})
     plain = has_plain_head(model)
     run = body_of(model) if plain else model
     with collecting as mass:
         if batch.packing is None:
-            output = run(input_ids=batch.tokens_BS, use_cache=False, output_hidden_states=bool(hidden))
+            output = call(run, input_ids=batch.tokens_BS, use_cache=False, output_hidden_states=bool(hidden))
             states = {layer: output.hidden_states[layer] for layer in hidden}
         else:  # by a model with a plain head, or it could not be packed
-            output = run_packed(run, batch.tokens_BS, batch.packing, output_hidden_states=bool(hidden))
+            output = run_packed(run, batch.tokens_BS, batch.packing, call, output_hidden_states=bool(hidden))
             states = {layer: batch.packing.unpack(output.hidden_states[layer]) for layer in hidden}
     if plain:
         final = output.last_hidden_state

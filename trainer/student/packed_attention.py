@@ -27,7 +27,7 @@ from schemas.models.forward import forward_errors, unchanged
 from schemas.models.positions import probe_ids
 from schemas.models.token_mass import sdpa_with_token_mass
 from trainer.data.packing import Packing
-from trainer.student.final_states import body_of, has_plain_head
+from trainer.student.final_states import Call, body_of, directly, has_plain_head
 
 LENGTHS = (7, 3, 5)  # of the texts that a model is tried with
 TOLERANCE = 1e-4  # of the largest state
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 _packing: ContextVar[Packing | None] = ContextVar("packing", default=None)
 
 
-def run_packed(run: Any, tokens_BS: Tensor, packing: Packing, **options: Any) -> Any:
+def run_packed(run: Any, tokens_BS: Tensor, packing: Packing, call: Call = directly, **options: Any) -> Any:
     """What `run`, a model or its body, puts out for the tokens [1, N] of a batch without its padding.
 
     Raises ModelError if it was not enabled: its texts would see each other.
@@ -47,7 +47,8 @@ def run_packed(run: Any, tokens_BS: Tensor, packing: Packing, **options: Any) ->
         raise ModelError("packing was not enabled")
     token = _packing.set(packing)
     try:
-        return run(
+        return call(
+            run,
             input_ids=packing.pack(tokens_BS),
             position_ids=packing.position_N[None],
             use_cache=False,

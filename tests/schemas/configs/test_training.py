@@ -55,6 +55,7 @@ def test_parts_that_fit(changes: dict[str, Any]) -> None:
             {"objective": [{"loss": "talas"}]},
             "talas cannot teach a student of `kind: causal`: set student.kind to encoder",
         ),
+        (ENCODER | {"sharding": "full"}, "`sharding: full` is for causal students"),
         (ENCODER | {"objective": [{"loss": "ce"}]}, "ce cannot teach a student of `kind: encoder`"),
         (
             {"evaluation": {"pairs": "p"}},

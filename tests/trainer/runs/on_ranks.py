@@ -6,11 +6,14 @@ from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from trainer.runs.group import joined
 
+OPTIMIZER = {"lr": 1e-3, "eps": 1e-4}  # at an eps far below the gradients, AdamW makes rounding as large as a step
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "idle": {"batch_size": 1, "accumulation": 3},
-    "sharp": {"optimizer": {"lr": 1e-3, "sharpness": {}}},
+    "sharp": {"optimizer": OPTIMIZER | {"sharpness": {}}},
     "grown": {},
+    "divided": {"sharding": "full", "optimizer": OPTIMIZER | {"clip": 0.1}},
+    "divided_grown": {"sharding": "full", "optimizer": OPTIMIZER | {"sharpness": {}}},
 }
 
 

@@ -10,15 +10,26 @@ from torch import nn
 from transformers import BloomConfig, BloomForCausalLM
 
 from schemas.configs.training import TrainingConfig
-from schemas.errors import ModelError
+from schemas.errors import ModelError, RunError
 from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.data.sampler import BatchOrder
+from trainer.optimisation.ranks import Ranks
 from trainer.runs.caches import Caches, open_caches
 from trainer.runs.checkpoint import CheckpointRecord, Start
 from trainer.runs.inputs import read_inputs
-from trainer.runs.setup import Training, make_optimizers, make_text_tokenizer, open_sources, pack, set_up, to_device
+from trainer.runs.setup import (
+    Training,
+    divide,
+    make_optimizers,
+    make_text_tokenizer,
+    open_sources,
+    pack,
+    require_shareable,
+    set_up,
+    to_device,
+)
 from trainer.student.sentence_tokens import SentenceTexts
 
 NEW = Start(None, CheckpointRecord(step=0, fingerprint="f", run="r"))
@@ -82,6 +93,14 @@ def test_batches_are_those_of_the_order_from_where_the_run_is(made: Path) -> Non
     assert list(next(sources["corpus"].stream).sample_ids) == ids
 
 
+@pytest.mark.parametrize(
+    ("ranks", "words"), [(1, "and this is one: give `devices`"), (4, "batch_size 3 has no sample for some of 4")]
+)
+def test_a_student_is_divided_among_several_that_all_have_samples(made: Path, ranks: int, words: str) -> None:
+    with pytest.raises(RunError, match=words):
+        divide(config(made, sharding="full"), nn.Linear(1, 1), torch.device("cpu"), Ranks(0, ranks))
+
+
 def test_alignment_is_proven_before_the_first_step(made: Path) -> None:
     found, _ = training(made, objective=[{"loss": "kd"}])
     assert found.alignment["align/coverage"] == 1.0  # one tokenizer
@@ -139,3 +158,12 @@ def test_recomputed_layers_take_the_same_steps(made: Path) -> None:
         assert again.loop.step(step).values() == plain.loop.step(step).values()
     assert all(torch.equal(weight, students(plain)[name]) for name, weight in students(again).items())
     assert [run.loop.model.model.layers[0].gradient_checkpointing for run in (plain, again)] == [False, True]
+
+
+def test_a_loss_that_compares_samples_is_not_shared_out(made: Path) -> None:
+    mta = {"loss": "mta", "student_layers": [2], "teacher_layers": [1]}
+    within, _ = training(made, objective=[{"loss": "ce"}, mta])
+    require_shareable({texts: source.objective for texts, source in within.loop.sources.items()})
+    across, _ = training(made, objective=[{"loss": "ce"}, mta | {"normalise": "batch"}])
+    with pytest.raises(RunError, match=r"mta compares the samples of a batch with each other \(mta.normalise: batch\)"):
+        require_shareable({texts: source.objective for texts, source in across.loop.sources.items()})

@@ -15,7 +15,7 @@ from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from tests.caches import small_cache, write_corpus
 from tests.crash import interrupt
-from tests.trainer.runs.on_ranks import VARIANTS, fail, train_variants
+from tests.trainer.runs.on_ranks import OPTIMIZER, VARIANTS, fail, train_variants
 from trainer.runs.metrics import read_metrics
 from trainer.runs.start_ranks import start_ranks
 from trainer.runs.train import train
@@ -38,7 +38,7 @@ def config(made: Path, output: Path, **changes: Any) -> TrainingConfig:
         "output": output,
         "student": {"architecture": {"model_type": "llama", **sizes}, "tokenizer": "teacher", "max_tokens": 64},
         "objective": [{"loss": "ce", "weight": 0.5}, {"loss": "sra", "weight": 0.5}, {"loss": "mta"}],
-        "optimizer": {"lr": 1e-3},
+        "optimizer": OPTIMIZER,
         "steps": STEPS,
         "batch_size": 5,
         "accumulation": 2,
@@ -57,7 +57,7 @@ def on_one(made: Path) -> Callable[[str], Path]:
 
     def run(name: str) -> Path:
         output = made / "one" / name
-        train(config(made, output, **VARIANTS[name]))
+        train(config(made, output, **VARIANTS[name] | {"sharding": "none"}))
         return output
 
     return run
@@ -65,8 +65,9 @@ def on_one(made: Path) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="module")
 def on_two(made: Path) -> Path:
-    """All variants as two processes have trained them; `grown` began on one, and goes on after two steps."""
-    interrupt(config(made, made / "two" / "grown"), 3)
+    """All variants as two processes have trained them; those that are called grown began on one, and go on."""
+    for name in ("grown", "divided_grown"):
+        interrupt(config(made, made / "two" / name, **VARIANTS[name] | {"sharding": "none"}), 3)
     start_ranks(config(made, made / "two", devices=2), train_variants)
     return made / "two"
 
@@ -95,7 +96,7 @@ def test_killed_amid_its_steps_it_ends_in_words_and_one_rank_goes_on(made: Path,
     killer = threading.Thread(target=kill_second_rank, args=(run / "checkpoints" / "step-00000002",), daemon=True)
     killer.start()
     with pytest.raises(RunError, match=r"^rank 1 of 2 was ended by signal 9 \(SIGKILL\); the last checkpoint stays"):
-        train(config(made, run, devices=2, **longer))
+        train(config(made, run, devices=2, sharding="full", **longer))
     assert not multiprocessing.active_children()
     assert not (run / "model").exists() and not (run / ".writer").exists()
     train(config(made, run, **longer))

@@ -1,0 +1,79 @@
+"""A divided student, on a group of one: what is gathered is what was there. Two ranks: see `test_start_ranks`."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.tensor import DTensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from trainer.optimisation.division import Division
+from trainer.optimisation.gradients import clip_gradients, norm_of
+from trainer.optimisation.moments import divided_as, moments
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def group() -> Iterator[None]:
+    store = dist.HashStore()  # type: ignore[attr-defined]
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def student(tied: bool) -> LlamaForCausalLM:
+    torch.manual_seed(3)
+    sizes = {"hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=11, tie_word_embeddings=tied, **sizes))
+
+
+def step(model: LlamaForCausalLM, division: Division | None) -> torch.optim.Optimizer:
+    """One, by a loss that multiplies by the head outside of the model's forward pass."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, eps=1e-3)
+    call = division.call if division else lambda run, **given: run(**given)
+    hidden = call(model.base_model, input_ids=torch.arange(10).view(2, 5), use_cache=False).last_hidden_state
+    loss = (hidden @ model.get_output_embeddings().weight.T).square().sum()
+    (loss + division.nothing() if division else loss).backward()
+    norms.append(clip_gradients(list(model.parameters()), 0.5))
+    optimizer.step()
+    return optimizer
+
+
+norms: list[float] = []
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_step_of_a_divided_student_is_that_of_a_whole_one(tied: bool) -> None:
+    whole, model = student(tied), student(tied)
+    division = Division(model, CPU, 1)
+    assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
+    kept, optimizer = step(whole, None), step(model, division)
+    assert norms[-1] == pytest.approx(norms[-2], rel=1e-6) and norms[-1] > 0.5
+    gathered = division.gather(optimizer, keep=True)
+    for found, wanted in ((gathered.weights, whole.state_dict()), (gathered.moments, moments(kept))):
+        assert found.keys() == wanted.keys()
+        for name, tensor in found.items():
+            torch.testing.assert_close(tensor, wanted[name], rtol=0, atol=1e-6)
+    embeddings, head = (gathered.weights[name] for name in ("model.embed_tokens.weight", "lm_head.weight"))
+    assert (embeddings is head) == tied
+    assert division.gather(optimizer, keep=False).weights == {}
+    with division.whole(), torch.inference_mode():
+        ids_BS = torch.arange(6).view(1, 6)
+        torch.testing.assert_close(model(input_ids=ids_BS).logits, whole(input_ids=ids_BS).logits, rtol=0, atol=1e-5)
+    assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def test_a_moment_is_divided_as_its_parameter_is() -> None:
+    model = student(False)
+    Division(model, CPU, 1)
+    weight = model.get_input_embeddings().weight
+    moment = torch.arange(weight.numel(), dtype=torch.float32).view(weight.shape)
+    divided = divided_as(moment, weight)
+    assert isinstance(divided, DTensor) and divided.placements == weight.placements
+    assert torch.equal(divided.full_tensor(), moment)
+    plain = nn.Parameter(torch.zeros(2))
+    assert divided_as(torch.ones(2), plain).tolist() == [1.0, 1.0]
+    assert norm_of([divided, torch.full((4,), 2.0)]) == pytest.approx((moment.square().sum().item() + 16) ** 0.5)
