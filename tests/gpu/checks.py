@@ -18,6 +18,7 @@ from schemas.models.state_decoder import DecodersByDevice, load_decoders
 from tests.caches import build_cache
 from tests.encoded import invent_cache
 from tests.gpu.models import extraction_config, training_config
+from tests.gpu.ranks import check_ranks
 from tests.gpu.wide import check_wide
 from trainer.data.request import Drawn
 from trainer.optimisation.loop import Loop, StepReport
@@ -226,4 +227,5 @@ CHECKS = {
     "resume": check_resume,
     "steps": check_steps,
     "wide": check_wide,
+    "ranks": check_ranks,
 }
