@@ -33,6 +33,22 @@ from schemas.strict import Strict
 KeptLayer = Annotated[int, Field(ge=0, lt=MOST_LAYERS)]
 
 
+class AdapterConfig(Strict):
+    """Small matrices that are trained in place of the model's own weights: LoRA (arXiv 2106.09685) or DoRA (arXiv
+    2402.09353), by PEFT."""
+
+    kind: Literal["lora", "dora"] = "lora"
+    """dora also learns the length of each row of weights."""
+    rank: Annotated[int, Field(ge=1, le=8192)] = 16
+    """Inner width of the matrices."""
+    alpha: Annotated[int, Field(ge=1, le=1_000_000)] = 32
+    """What they compute is multiplied by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """On what goes into them."""
+    targets: Annotated[list[Name], Field(min_length=1, max_length=1_000)] | None = None
+    """Last names of linear layers, as q_proj; left out, all but the head, which losses read and no adapter changes."""
+
+
 class StudentConfig(Strict):
     """The model that is trained: a folder, a hub id, or an architecture that starts from random weights."""
 
@@ -42,6 +58,9 @@ class StudentConfig(Strict):
     """A finished run's folder, a model folder, or a hub id to start from."""
     keep_layers: Annotated[list[KeptLayer], Field(min_length=1, max_length=MOST_LAYERS)] | None = None
     """Start from only these of the model's layers, counted from 0: [0, 1, 2, 9] makes a student of four."""
+    adapter: AdapterConfig | None = None
+    """Train an adapter of `model`, whose own weights stay; {} does so with the defaults. A finished run holds it in
+    adapter/, and merged with the model in model/."""
     revision: Name | None = None
     """Hub revision; ignored for a local folder."""
     architecture: dict[str, Any] | None = None
@@ -84,6 +103,10 @@ class StudentConfig(Strict):
             raise ValueError("`keep_layers` goes with `model`; an architecture says how many layers it has")
         if self.keep_layers is not None and self.keep_layers != sorted(set(self.keep_layers)):
             raise ValueError(f"keep_layers must rise, each layer once: {sorted(set(self.keep_layers))}")
+        if self.adapter is not None and self.model is None:
+            raise ValueError(
+                "`adapter` goes with `model`: an architecture's random weights must learn; set adapter to null"
+            )
         if self.embeddings is not None and (self.architecture is None or self.tokenizer != "teacher"):
             raise ValueError("`embeddings: teacher_pca` is for an architecture with `tokenizer: teacher`")
         return self
@@ -274,6 +297,8 @@ class TrainingConfig(Strict):
             )
         if self.sharding == "full" and kind == "encoder":
             raise ValueError("`sharding: full` is for causal students; set it to none")
+        if self.sharding == "full" and self.student.adapter is not None:
+            raise ValueError("an adapter's student is not divided: set sharding to none, or student.adapter to null")
         if self.sharding == "full" and self.optimizer.name == "adafactor":
             raise ValueError("adafactor keeps rows and columns of whole matrices: set sharding to none")
         held_out = self.evaluation

@@ -14,7 +14,7 @@ NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
 OWN = """
 cache: cache
 output: out
-student: {architecture: {model_type: llama}, tokenizer: teacher}
+student: {model: gpt2, tokenizer: teacher}
 steps: 10
 """
 

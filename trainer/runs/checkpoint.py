@@ -1,7 +1,7 @@
 """Checkpoints without pickle: a Hugging Face model folder, and safetensors beside it for everything else.
 
     step-00000500/
-      model/                  save_pretrained, float32: usable as it is
+      model/                  save_pretrained, float32: usable as it is; of an adapted student the adapter alone
       objective.safetensors   the losses' own parameters (projections)
       optimizer.safetensors   the optimiser's moments, by parameter number
       rng.safetensors         torch's generators, of every rank
@@ -34,6 +34,7 @@ from schemas.strict import Strict
 from trainer.optimisation.division import Gathered
 from trainer.optimisation.moments import moments, put_back_moments
 from trainer.optimisation.random_state import set_generator_states_of
+from trainer.student.adapter import has_adapter, save_adapter
 from trainer.student.load import load_saved
 
 RECORD = "checkpoint.json"
@@ -114,8 +115,11 @@ def save_checkpoint(
 
 
 def save_model(model: Any, folder: Path, gathered: Gathered | None = None) -> None:
-    """Its `save_pretrained`, with the whole weights of one that is divided."""
-    if gathered is None:
+    """All that is trained of it: its `save_pretrained`, with the whole weights of one that is divided, or its adapter,
+    whose base is read anew when the run goes on."""
+    if has_adapter(model):
+        save_adapter(model, folder)
+    elif gathered is None:
         model.save_pretrained(folder)
     else:
         model.save_pretrained(folder, state_dict=gathered.weights)

@@ -9,6 +9,7 @@ RUN/
   checkpoints/    for resuming; removed from a finished run
   model/          the student and its tokenizer, as AutoModelForCausalLM and AutoTokenizer open them, or an encoder as
                   sentence-transformers does
+  adapter/        of a student with an adapter, as PeftModel opens it; model/ has it merged in
   .writer         the lock of the training that writes here; gone afterwards
 """
 
@@ -32,6 +33,7 @@ from schemas.storage.lock import STALE_SECONDS, Lock, acquire
 from schemas.storage.record import read_record
 from schemas.storage.writable import require_apart, require_writable
 from schemas.strict import Strict
+from trainer.student.adapter import has_adapter, merge_adapter, save_adapter
 from trainer.student.saved_tokenizer import save_tokenizer
 
 RECORD = "run.json"
@@ -39,8 +41,10 @@ CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
 EVENTS = "tensorboard"
 MODEL = "model"
+ADAPTER = "adapter"
 LOCK = ".writer"
-TOKENIZER, CHAT_TEMPLATE, HELD_OUT = (
+BASE, TOKENIZER, CHAT_TEMPLATE, HELD_OUT = (
+    "student.model",
     "student.tokenizer",
     "student.chat_template",
     "evaluation",
@@ -177,14 +181,16 @@ class RunFolder:
     def finish(
         self, model: Any, tokenizer: Any, evaluation: dict[str, float] | None, weights: dict[str, Any] | None = None
     ) -> None:
-        """Publish the model, mark the run finished, then drop the checkpoints. `weights` are those of a model that is
-        divided among ranks.
+        """Publish the model, with its adapter merged in and beside it; mark the run finished; drop the checkpoints.
+        `weights` are those of a model that is divided among ranks.
 
         Raises ResourceError if the disk is full, TokenizerError as `load_student` has done before.
         """
         self.require_lock()
         target = self.path / MODEL
         with disk_full("the model", self.path):
+            if has_adapter(model):
+                self._publish_adapter(model)
             with folder_beside(target) as folder, quiet_transformers():
                 model.save_pretrained(folder, **({} if weights is None else {"state_dict": weights}))
                 save_tokenizer(tokenizer, folder)
@@ -195,6 +201,14 @@ class RunFolder:
             self._write_record()
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
+    def _publish_adapter(self, model: Any) -> None:
+        target = self.path / ADAPTER
+        with folder_beside(target) as folder:
+            save_adapter(model, folder)
+            shutil.rmtree(target, ignore_errors=True)
+            commit_folder(folder, target)
+        merge_adapter(model)
+
     def require_lock(self) -> None:
         """Raises RunError if another process has taken the folder over: asked before anything is published."""
         if self._lock is not None and not self._lock.is_held():
@@ -202,7 +216,7 @@ class RunFolder:
 
     def require_folders(self) -> None:
         """Raises RunError if a file lies where the run will want a folder: asked before the work."""
-        for name in (MODEL, CHECKPOINTS, EVENTS):
+        for name in (MODEL, ADAPTER, CHECKPOINTS, EVENTS):
             path = self.path / name
             if path.is_symlink() or (path.exists() and not path.is_dir()):
                 raise RunError(f"{path} is not a folder of this run; move it away")

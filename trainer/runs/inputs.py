@@ -1,4 +1,5 @@
-"""What a run reads anew whenever it goes on: its tokenizer, and what is held out. run.json keeps their hashes.
+"""What a run reads anew whenever it goes on: its tokenizer, the model below an adapter, and
+what is held out. run.json keeps their hashes.
 
 The rest of what it reads is in its checkpoint, or in a cache, whose fingerprint is in run.json.
 """
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from schemas.cache.manifest import read_manifest
-from schemas.configs.training import TrainingConfig
+from schemas.configs.training import StudentConfig, TrainingConfig
 from schemas.errors import RunError
-from schemas.models.hashes import hash_tokenizer
-from schemas.storage.fingerprint import differences
+from schemas.models.files import resolve_model
+from schemas.models.hashes import hash_model, hash_tokenizer
+from schemas.storage.fingerprint import differences, fingerprint
 from trainer.alignment.student_conversation import ConversationReader
 from trainer.evaluation.held_out import HeldOut
-from trainer.runs.folder import CHAT_TEMPLATE, HELD_OUT, TOKENIZER
+from trainer.runs.folder import BASE, CHAT_TEMPLATE, HELD_OUT, TOKENIZER
 from trainer.student.chat_template import conversation_reader, saved_template, template_hash
 from trainer.student.load import find_tokenizer, load_student_tokenizer
 
@@ -45,9 +47,18 @@ def read_inputs(config: TrainingConfig, cache: Path) -> Inputs:
         hashes[CHAT_TEMPLATE] = template_hash(reader)
     if (folder := find_tokenizer(config.student)) is not None:
         hashes[TOKENIZER] = hash_tokenizer(folder, config.student.trust_remote_code)
+    if config.student.adapter is not None:
+        hashes[BASE] = _hash_base(config.student)
     if held_out is not None:
         hashes[HELD_OUT] = held_out.hash
     return Inputs(tokenizer, held_out, hashes, reader)
+
+
+def _hash_base(student: StudentConfig) -> str:
+    """Of what a model computes with, not of its tokenizer."""
+    assert student.model is not None  # an adapter has one
+    hashes = hash_model(resolve_model(student.model, student.revision), student.trust_remote_code)
+    return fingerprint({part: found for part, found in hashes.items() if part != "tokenizer"})
 
 
 def require_same_inputs(
@@ -61,6 +72,7 @@ def require_same_inputs(
     if lines:
         held_out = config.evaluation and (config.evaluation.texts or config.evaluation.pairs)
         named = {
+            BASE: config.student.model,
             TOKENIZER: config.student.tokenizer or config.student.model,
             CHAT_TEMPLATE: config.student.chat_template or "the tokenizer's",
             HELD_OUT: held_out,

@@ -33,9 +33,10 @@ from trainer.optimisation.ranks import ALONE, Ranks
 from trainer.optimisation.sharpness import Sharpness
 from trainer.runs.binding import bind_objectives, prove_alignment
 from trainer.runs.caches import Caches
-from trainer.runs.checkpoint import Start, load_model, restore
+from trainer.runs.checkpoint import MODEL, Start, load_model, restore
 from trainer.runs.earlier import require_same_meaning
 from trainer.runs.inputs import Inputs
+from trainer.student.adapter import add_adapter, load_adapter
 from trainer.student.device import choose_device
 from trainer.student.final_states import has_plain_head
 from trainer.student.load import load_student, prepare
@@ -119,10 +120,17 @@ def make_text_tokenizer(
 
 
 def make_student(config: StudentConfig, caches: Caches, tokenizer: Any, start: Start) -> Any:
-    """The student of the checkpoint, or a new one whose random weights come from torch's global generator."""
-    if start.checkpoint is not None:
+    """The student of the checkpoint, or a new one whose random weights come from torch's global generator.
+
+    Of an adapted one, a checkpoint holds the adapter alone, and its model is read anew.
+    """
+    if start.checkpoint is not None and config.adapter is None:
         return load_model(start.checkpoint, config.trust_remote_code)
     model = load_student(config, tokenizer)
+    if config.adapter is not None:
+        add_adapter(model, config)
+        if start.checkpoint is not None:
+            load_adapter(model, start.checkpoint / MODEL)
     if config.embeddings == "teacher_pca":
         corpus = caches["corpus"]
         warn_of_unproven(corpus.path)

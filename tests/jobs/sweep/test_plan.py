@@ -50,7 +50,7 @@ def test_variants_have_names_presets_and_the_grid(tmp_path: Path) -> None:
     ]
     config = sweep(tmp_path, runs=variants, grid={"steps": [2, 3]}, seeds=[0])
     config["base"].pop("objective")
-    config["base"]["preset"] = "sra-reference"
+    config["base"] |= {"preset": "sra-reference", "student": {"model": "gpt2", "tokenizer": "teacher"}}
     path = write_sweep(tmp_path / "sweep.yaml", config)
     found = {run.name: run.config for run in plan_sweep(path).runs}
     assert list(found) == [

@@ -56,6 +56,11 @@ def test_parts_that_fit(changes: dict[str, Any]) -> None:
             "talas cannot teach a student of `kind: causal`: set student.kind to encoder",
         ),
         (ENCODER | {"sharding": "full"}, "`sharding: full` is for causal students"),
+        ({"sharding": "full", "student": {"model": "x", "adapter": {}}}, "an adapter's student is not divided"),
+        (
+            {"student": {"architecture": {"model_type": "llama"}, "tokenizer": "teacher", "adapter": {}}},
+            "`adapter` goes with `model`",
+        ),
         (ENCODER | {"objective": [{"loss": "ce"}]}, "ce cannot teach a student of `kind: encoder`"),
         (
             {"evaluation": {"pairs": "p"}},
