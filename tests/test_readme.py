@@ -8,6 +8,7 @@ import yaml
 
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.losses.sra import SRAConfig
+from schemas.configs.sweep import SweepConfig
 from schemas.configs.training import TrainingConfig
 
 README = Path(__file__).parents[1] / "README.md"
@@ -19,12 +20,15 @@ def configs() -> list[dict[str, Any]]:
 
 
 def test_the_configs_are_legal_and_go_together() -> None:
-    extraction, training, conversations = configs()
+    extraction, training, sweep, conversations = configs()
     cache = ExtractionConfig.model_validate(extraction)
     assert ExtractionConfig.model_validate({"output": "a/cache"} | conversations).corpus.conversations
     run = TrainingConfig.model_validate(training)
     assert cache.output == run.cache
     assert cache.teacher.max_tokens == run.student.max_tokens
+    many = SweepConfig.model_validate(sweep)
+    assert many.base == Path("train.yaml") and set(many.grid) == {"optimizer.lr"}
+    assert [sorted(variant.set) for variant in many.runs or ()] == [["objective"], []]
 
 
 def test_sra_is_softened_as_it_was_measured() -> None:
