@@ -160,7 +160,7 @@ class Loop:
                 with self.autocast:
                     call = self.division.call if self.division else directly
                     states = forward(self.model, on_device, objective.of_student, call)
-                total, parts = objective(states, on_device, divisors)
+                    total, parts = objective(states, on_device, divisors)
                 if self.division:
                     total = total + self.division.nothing()
                 total.backward()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -232,11 +233,22 @@ def test_what_is_not_finite_ends_the_run_with_its_samples(start: float, loss: st
 @pytest.mark.parametrize(
     ("precision", "dtype"), [("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)]
 )
-def test_the_student_computes_in_the_precision_that_was_asked_for(precision: str, dtype: torch.dtype) -> None:
+def test_the_student_computes_in_the_precision_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, precision: str, dtype: torch.dtype
+) -> None:
+    """And the losses' own products may be rounded where its are."""
+    rounded = list[bool]()
+
+    def note(device: torch.device, wanted: bool) -> Any:
+        rounded.append(wanted)
+        return nullcontext()
+
+    monkeypatch.setattr("trainer.objectives.objective.rounded_products", note)
     pull = Pull(4.0, reads=True)
     model = Bigrams(torch.float32)
     loop_of(model, [pull, cross_entropy()], [batch(0)], settings(precision=precision)).step(0)
     assert pull.seen == [dtype] and model.table.dtype == torch.float32
+    assert rounded == [dtype == torch.bfloat16]
 
 
 def test_values_are_all_that_does_not_depend_on_the_clock() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from schemas.errors import ResourceError
-from trainer.student.device import choose_device, use_bfloat16
+from trainer.student.device import choose_device, rounded_products, use_bfloat16
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -31,3 +31,12 @@ def test_bfloat16_is_taken_where_a_gpu_computes_in_it(monkeypatch: pytest.Monkey
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, native=native: native)
         assert use_bfloat16("auto", CUDA) is native
     assert use_bfloat16("bfloat16", CUDA) and not use_bfloat16("float32", CUDA)
+
+
+def test_products_are_rounded_inside_and_as_they_were_outside() -> None:
+    before, inside = torch.get_float32_matmul_precision(), []
+    for device, rounded in ((CUDA, True), (CUDA, False), (CPU, True)):
+        with rounded_products(device, rounded):
+            inside.append(torch.get_float32_matmul_precision())
+        assert torch.get_float32_matmul_precision() == before
+    assert inside == ["high", before, before] and before == "highest"
