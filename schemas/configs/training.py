@@ -142,7 +142,7 @@ class OptimizerConfig(Strict):
     schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
     """From the peak to `min_lr` by half a cosine or a line; wsd (warm-up, stable, decay) stays at the peak until the
     last `cooldown` of the steps; constant stays there."""
-    cooldown: Annotated[float, Field(gt=0, le=1)] = 0.2
+    cooldown: Annotated[float, Field(ge=1e-6, le=1)] = 0.2
     """Share of the steps in which wsd decays."""
     cooldown_shape: Literal["linear", "cosine", "sqrt"] = "linear"
     """How wsd decays; sqrt: by the square root of the share that is done (arXiv 2405.18392)."""
