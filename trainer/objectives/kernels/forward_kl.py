@@ -16,9 +16,9 @@ from torch import Tensor
 
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
 from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
-from trainer.objectives.kernels.logit_pass import LogitPass, pass_over
+from trainer.objectives.kernels.logit_pass import LogitPass
 from trainer.objectives.kernels.pooled_rows import Columns, Rows
-from trainer.objectives.kernels.row_pass import pass_rows
+from trainer.objectives.kernels.row_pass import pass_carrying, pass_rows
 from trainer.student.logits import Logits
 
 NEAR = 8.0  # about as far from 0 as log-probabilities over a vocabulary are
@@ -48,15 +48,11 @@ def forward_kl(
     expected = 1.0 if carried is None else carried.carrier_scale * weight
     sizes = chunks_for(logits, chunks)
 
-    def run(made: LogitPass) -> tuple[Tensor, ...]:
+    def run(made: LogitPass) -> Tensor:
         compare = _Comparison(made, rows, columns, teacher_logits, factor_R, temperature, carried, expected, sizes)
-        kl = pass_rows(made, rows, compare, carried, sizes)
-        return (kl,) if carried is None else (kl, carried.total)
+        return pass_rows(made, rows, compare, carried, sizes)
 
-    kl, *entropy = pass_over(logits, run, [expected] if carried is None else [expected, carried.scale])
-    if carried is not None:
-        (carried.total,) = entropy
-    return kl
+    return pass_carrying(logits, run, expected, carried)
 
 
 class _Comparison:

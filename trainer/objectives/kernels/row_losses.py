@@ -13,9 +13,9 @@ from torch import Tensor
 
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
 from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
-from trainer.objectives.kernels.logit_pass import LogitPass, pass_over
+from trainer.objectives.kernels.logit_pass import LogitPass
 from trainer.objectives.kernels.pooled_rows import Rows
-from trainer.objectives.kernels.row_pass import pass_rows
+from trainer.objectives.kernels.row_pass import pass_carrying, pass_rows
 from trainer.student.logits import Logits
 
 RowLoss = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
@@ -44,7 +44,7 @@ def row_losses(
     factor_R = one_R if factor_R is None else factor_R
     rows = Rows(position_R, torch.arange(len(position_R), device=position_R.device), one_R, len(position_R))
 
-    def run(made: LogitPass) -> tuple[Tensor, ...]:
+    def run(made: LogitPass) -> Tensor:
         scale_R = factor_R.to(made.zero().dtype)
 
         def compare(chunk: slice, members: slice, logits_pV: Tensor, gradient_pV: Tensor) -> Tensor:
@@ -60,10 +60,6 @@ def row_losses(
                 total += torch.dot(scale_R[block], loss_n)
             return total
 
-        total = pass_rows(made, rows, compare, carried, sizes)
-        return (total,) if carried is None else (total, carried.total)
+        return pass_rows(made, rows, compare, carried, sizes)
 
-    total, *entropy = pass_over(logits, run, [expected] if carried is None else [expected, carried.scale])
-    if carried is not None:
-        (carried.total,) = entropy
-    return total
+    return pass_carrying(logits, run, expected, carried)

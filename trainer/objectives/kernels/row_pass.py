@@ -45,6 +45,20 @@ def pass_rows(
     return total
 
 
+def pass_carrying(
+    logits: Tensor | Logits,
+    run: Callable[[LogitPass], Tensor],
+    expected: float,
+    carried: CarriedCrossEntropy | None,
+) -> Tensor:
+    """The scalar of `run`, whose gradient it multiplies with `expected`; `carried.total` gets a gradient, too."""
+    if carried is None:
+        (total,) = pass_over(logits, lambda made: (run(made),), [expected])
+        return total
+    total, carried.total = pass_over(logits, lambda made: (run(made), carried.total), [expected, carried.scale])
+    return total
+
+
 def pass_entropy(logits: Tensor | Logits, carried: CarriedCrossEntropy, chunks: Chunks | None = None) -> Tensor:
     """Cross-entropy by itself, a scalar with a gradient to `logits` that can be asked for once."""
     sizes = chunks_for(logits, chunks)
