@@ -8,13 +8,15 @@ from schemas.cache.checksums import open_manifest
 from schemas.cache.shard import shard_path
 from schemas.cache.verify import ProvenShard, verify_shards
 from schemas.console import say
+from schemas.errors import CacheError
 from schemas.progress import Progress
 
 
 def repair_cache(path: Path) -> None:
     """Print what was dropped and why, and how to go on. Every byte is read once; what is whole is not touched.
 
-    Raises CacheError: no cache that was ever finished, its manifest is damaged, or another process writes to it.
+    Raises CacheError: no cache that was ever finished, its manifest is damaged, another process writes to it, or what
+    is damaged cannot be removed.
     """
     manifest, sealed = open_manifest(path)
     with locked(path, say), Progress("verifying", "shards", manifest.units) as progress:
@@ -23,10 +25,7 @@ def repair_cache(path: Path) -> None:
             if not isinstance(shard, ProvenShard):
                 damaged[unit] = str(shard)
             progress.update(unit + 1)
-        if damaged:
-            unseal(path)  # first: a cache that lacks a shard must not be taken for a whole one
-        for unit in damaged:
-            shutil.rmtree(shard_path(path, unit), ignore_errors=True)
+        _drop(path, list(damaged))
     if not damaged:
         say(f"{path}: all {manifest.units} shards are whole; nothing was dropped. `stillroom verify` checks the rest")
         return
@@ -36,3 +35,17 @@ def repair_cache(path: Path) -> None:
         f"{path}: {len(damaged)} of {manifest.units} shards were dropped, the others are as they were. Run `stillroom "
         "extract` with the cache's config to make them again, byte for byte; until then, nobody can train from it"
     )
+
+
+def _drop(cache: Path, units: list[int]) -> None:
+    try:
+        if units:
+            unseal(cache)  # first: a cache that lacks a shard must not be taken for a whole one
+        for unit in units:
+            if (shard := shard_path(cache, unit)).exists():  # that one is missing is damage, too
+                shutil.rmtree(shard)
+    except OSError as error:
+        raise CacheError(
+            f"cannot remove {error.filename or cache}: {error.strerror or error}; what was dropped before is gone, and "
+            f"`stillroom repair {cache}` goes on"
+        ) from error

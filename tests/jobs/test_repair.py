@@ -66,3 +66,27 @@ def test_what_is_no_cache_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CacheError):
         repair_cache(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_removed_is_said_and_a_missing_shard_is_damage(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = Path(shutil.copytree(made, tmp_path / "cache"))
+    first, second, *_ = sorted(cache.glob("shards/*"))
+    damage(first / "samples.arrow")
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("jobs.repair.shutil.rmtree", refuse)
+        with pytest.raises(CacheError, match=f"^cannot remove {first}: Permission denied; what was dropped before"):
+            repair_cache(cache)
+    assert "dropped:" not in capsys.readouterr().out and first.exists()
+    with pytest.raises(CacheError, match="is not complete"):
+        Cache(cache)
+    shutil.rmtree(second)
+    repair_cache(cache)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in said[:2]] == ["dropped", "dropped"] and not first.exists()
+    assert f": 2 of {len(list(made.glob('shards/*')))} shards were dropped" in said[-1]
