@@ -48,6 +48,7 @@ def row_losses(
         scale_R = factor_R.to(made.zero().dtype)
 
         def compare(chunk: slice, members: slice, logits_pV: Tensor, gradient_pV: Tensor) -> Tensor:
+            """As `Compare`; every row is its own and only member."""
             total = made.zero()
             for block in slices(chunk.start, chunk.stop, sizes.rows // widest):
                 here = slice(block.start - chunk.start, block.stop - chunk.start)
