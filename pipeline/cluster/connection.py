@@ -189,6 +189,8 @@ def _options(address: str) -> dict[str, Any]:
         # Ray would leave a token under the home directory, and every later `ray start` would ask for it.
         if "RAY_AUTH_MODE" not in os.environ and not (Path.home() / ".ray" / "auth_token").exists():
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        # Ray would begin with an idle worker for each processor; none is of our environment, so none would be used.
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
         path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
         options |= {"runtime_env": {"env_vars": {"PYTHONPATH": path}}}

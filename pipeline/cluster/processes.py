@@ -75,9 +75,16 @@ class LocalRay:
             ends.poll(seconds * 1000)
 
     def kill(self) -> None:
-        """End them; what else Ray started ends with them."""
+        """End them and the raylet's workers, which would write what they have begun; the rest ends with them.
+
+        Workers of a raylet that is dead already are nobody's children: they end by themselves, within a moment.
+        """
         self._look()
-        for process in list(self._found.values()):
+        workers: list[psutil.Process] = []
+        if raylet := self._found.get("raylet"):
+            with _may_be_gone():
+                workers = raylet.children(recursive=True)
+        for process in [*self._found.values(), *workers]:
             with _may_be_gone():
                 process.kill()
 
