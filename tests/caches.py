@@ -7,7 +7,9 @@ from typing import Any
 
 from pipeline.corpus.sample import Sample
 from pipeline.request.request import make_request
-from pipeline.work.worker import AnnotatedUnit, Job, TeacherWorker, UnitReport, annotate_unit
+from pipeline.work.annotate import AnnotatedUnit, annotate_unit
+from pipeline.work.job import Job
+from pipeline.work.worker import TeacherWorker, UnitReport
 from schemas.cache.checksums import CHECKSUMS
 from schemas.cache.index import write_index
 from schemas.cache.recorded_folder import FILES

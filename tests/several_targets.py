@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.corpus.sample import AnnotatedSample, Sample
-from pipeline.work.worker import AnnotatedUnit, Job, annotate_unit
+from pipeline.work.annotate import AnnotatedUnit, annotate_unit
+from pipeline.work.job import Job
 from schemas.cache.token_rows import every_row, target_rows
 
 # Shares of a text at which ranges begin and end, by the sample's number: anywhere, in words and tokens too; two that

@@ -151,6 +151,11 @@ def test_the_trainer_runs_without_the_pipeline() -> None:
     assert not found & {"ray", "spacy", "textblob", "nltk", "pipeline", "jobs", "matplotlib"}
 
 
+def test_annotators_start_without_torch() -> None:
+    """A machine has a dozen of them, and to import torch and a teacher takes each some five seconds."""
+    assert "torch" not in loaded("import pipeline.cluster.annotating")
+
+
 def test_reading_a_config_needs_no_torch() -> None:
     found = loaded(
         "import schemas.configs.extraction, schemas.configs.training, schemas.configs.yaml, schemas.cache.manifest, "

@@ -28,6 +28,7 @@ TOGETHER = {
 # Modules that are nothing without others, by what tests them.
 ELSEWHERE = {
     "pipeline/cluster/actors.py": "tests/pipeline/cluster/test_extract.py",  # Ray's side of a schedule: needs a Ray
+    "pipeline/cluster/annotating.py": "tests/pipeline/cluster/test_extract.py",  # as the actors are
     "pipeline/cluster/tasks.py": "tests/jobs/sweep/test_on_ray.py",  # what the tasks are for
     "jobs/inspect_student.py": "tests/jobs/test_inspect.py",  # an option of that command
 }

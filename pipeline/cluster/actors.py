@@ -19,6 +19,7 @@ from ray.exceptions import (
     TaskUnschedulableError,
 )
 
+from pipeline.cluster.annotating import annotate
 from pipeline.cluster.schedule import (
     UNITS_PER_WORKER,
     Annotated,
@@ -31,18 +32,14 @@ from pipeline.cluster.schedule import (
     Trouble,
 )
 from pipeline.corpus.sample import Sample
-from pipeline.work.worker import AnnotatedUnit, Job, TeacherWorker, UnitReport, annotate_unit
+from pipeline.work.annotate import AnnotatedUnit
+from pipeline.work.job import Job
+from pipeline.work.worker import TeacherWorker, UnitReport
 from schemas.configs.extraction import WorkersConfig
 from schemas.errors import StillroomError
 
 STOP_SECONDS = 5.0
 DYING_SECONDS = 0.5  # Ray tells of an end that it has asked for; until it comes, a worker makes folders anew
-
-
-@ray.remote(num_returns=2, max_retries=0)
-def _annotate(job: Job, number: int, samples: list[Sample]) -> tuple[int, AnnotatedUnit]:
-    """The number comes back apart from the unit, so that the driver learns of the end without fetching the unit."""
-    return number, annotate_unit(job, number, samples)
 
 
 @ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"units": UNITS_PER_WORKER, "progress": 1})
@@ -163,7 +160,7 @@ class Actors:
         """Start annotating a unit whose samples were given."""
         options = {"num_cpus": self._workers.annotator_cpus, "runtime_env": self._runtime_env}
         held = self._units[unit]
-        finished, held.annotated = _annotate.options(**options).remote(self._job, unit, held.samples)
+        finished, held.annotated = annotate.options(**options).remote(self._job, unit, held.samples)
         self._calls[finished] = _Annotating(unit)
 
     def run(self, worker: int, unit: int) -> None:

@@ -40,7 +40,8 @@ from pipeline.output.codecs import needs_calibration, require_same_codecs
 from pipeline.output.disk import codec_bytes, has_room, require_room, teacher_bytes
 from pipeline.output.resume import Output, find_complete, open_output
 from pipeline.request.request import Request, make_request
-from pipeline.work.worker import UnitReport, make_job
+from pipeline.work.job import make_job
+from pipeline.work.worker import UnitReport
 from schemas.cache.index import write_index
 from schemas.cache.manifest import TEACHER
 from schemas.cache.seen_shard import look_at_shard

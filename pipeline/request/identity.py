@@ -29,7 +29,7 @@ def make_identity(
 ) -> dict[str, Any]:
     """The identity as nested JSON values, ready for `schemas.storage.fingerprint.fingerprint`.
 
-    `teacher_hashes` is what `pipeline.request.request.hash_teacher` gives, `records` says how states are made, by kind,
+    `teacher_hashes` is what `pipeline.request.folders.hash_teacher` gives, `records` says how states are made, by kind,
     and `rows` which tokens have some.
     Layers stand as resolved indices, so that 'last' and 12 of 12 are one request.
     """

@@ -15,6 +15,7 @@ from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.outside import require_outside
 from pipeline.corpus.plan import Plan, Unit, make_plan, predict_bytes
 from pipeline.encoding.calibrate import CALIBRATION_TOKENS
+from pipeline.request.folders import ModelFolders, Stamps, find_folders, hash_teacher
 from pipeline.request.identity import make_identity
 from pipeline.teacher.recipe import require_recipe
 from pipeline.teacher.record import describe_teacher
@@ -25,32 +26,12 @@ from schemas.cache.manifest import CacheManifest
 from schemas.cache.records import nest_records
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import ConfigError
-from schemas.models.files import resolve_model
-from schemas.models.hashes import hash_model, hash_tokenizer
 from schemas.models.teacher_tokenizer import OF_THE_FILE, RULES
 from schemas.models.tokenizer import LoadedTokenizer, read_tokenizer
-from schemas.storage.fingerprint import fingerprint, hash_files
+from schemas.storage.fingerprint import fingerprint
 from schemas.texts.files import find_files
 
 LIBRARIES = ("numpy", "pyarrow", "ray", "tokenizers", "torch", "transformers", "zarr")
-# Name, inode, size and time of change of every file of a teacher.
-Stamps = tuple[tuple[str, int, int, int], ...]
-
-
-@dataclass(frozen=True)
-class ModelFolders:
-    """Where the teacher's files lie on this machine."""
-
-    model: Path
-    tokenizer: Path
-    adapter: Path | None
-
-    def stamps(self) -> Stamps:
-        """Marks that tell these files from others without reading them."""
-        paths = {path for path in (*self.model.iterdir(), *self.tokenizer.iterdir()) if path.is_file()}
-        paths.update(_files_below(self.adapter) if self.adapter else ())
-        found = ((str(path), path.stat()) for path in sorted(paths))
-        return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found)
 
 
 @dataclass(frozen=True)
@@ -133,26 +114,3 @@ def make_request(config: ExtractionConfig) -> Request:
 def _rules(loaded: LoadedTokenizer) -> dict[str, str | None]:
     """Nothing where AutoTokenizer follows tokenizer.json, so earlier fingerprints stay the same."""
     return {} if loaded.set_aside is None else {RULES: OF_THE_FILE}
-
-
-def find_folders(config: ExtractionConfig) -> ModelFolders:
-    """The teacher's folders on this machine, fetched from the hub where they are not local."""
-    teacher = config.teacher
-    model = resolve_model(teacher.model, teacher.revision)
-    tokenizer = model if teacher.tokenizer is None else resolve_model(teacher.tokenizer, None)
-    adapter = None if teacher.adapter is None else resolve_model(teacher.adapter, None)
-    return ModelFolders(model, tokenizer, adapter)
-
-
-def hash_teacher(folders: ModelFolders, trust_remote_code: bool) -> dict[str, str | None]:
-    """Hashes by part, as they stand in a cache's identity. Reads every weight once."""
-    adapter = folders.adapter
-    return {
-        **hash_model(folders.model, trust_remote_code),
-        "tokenizer": hash_tokenizer(folders.tokenizer),
-        "adapter": None if adapter is None else hash_files(adapter, _files_below(adapter)),
-    }
-
-
-def _files_below(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())

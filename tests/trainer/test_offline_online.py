@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.work.worker import annotate_unit
+from pipeline.work.annotate import annotate_unit
 from schemas.cache.reader import Cache
 from schemas.models.teacher_head import load_teacher_head
 from tests import several_targets

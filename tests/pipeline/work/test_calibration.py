@@ -13,7 +13,9 @@ from pipeline.encoding.calibrate import Goal, calibrate_inner
 from pipeline.encoding.encoder import Encoder
 from pipeline.encoding.unit import UnitEncoder
 from pipeline.request.request import make_request
-from pipeline.work.worker import Job, TeacherWorker, annotate_unit
+from pipeline.work.annotate import annotate_unit
+from pipeline.work.job import Job
+from pipeline.work.worker import TeacherWorker
 from schemas.cache.codec_files import CODEC_FILES, CODEC_FOLDER
 from schemas.cache.manifest import read_manifest
 from schemas.cache.shard import read_shard, shard_path
