@@ -73,7 +73,10 @@ def extract(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B00
 
 @app.command()
 def inspect(
-    cache: CachePath,
+    caches: Annotated[
+        list[Path],
+        typer.Argument(parser=_place, metavar="CACHE...", help="Cache folders; several as a run reads them together."),
+    ],
     sample: Annotated[
         str | None, typer.Option(help="Id of the sample to show; left out, the first, or with a student none.")
     ] = None,
@@ -89,16 +92,17 @@ def inspect(
         int | None, typer.Option(min=2, help="Where its samples are cut; left out, as the config says, or 1024.")
     ] = None,
 ) -> None:
-    """Show what a cache holds: teacher, arrays, sizes, and one sample with its spans marked in the text. With a
-    student: how its tokens fit the cache's, over many samples, and in one if it is named."""
+    """Show what a cache holds: teacher, arrays, sizes, and one sample with its spans marked in the text. Of several:
+    whether a run can read them together, and what each brings. With a student: how its tokens fit the cache's, over
+    many samples, and in one if it is named."""
     if student is not None:
         from jobs.inspect_student import show_student
 
-        show_student(cache, student, max_tokens, sample)
+        show_student(caches, student, max_tokens, sample)
         return
-    from jobs.inspect import show_cache
+    from jobs.inspect import show_caches
 
-    show_cache(cache, sample)
+    show_caches(caches, sample)
 
 
 @app.command()

@@ -1,6 +1,7 @@
-"""`stillroom inspect`: what a cache holds, and one sample with its spans marked in the text."""
+"""`stillroom inspect`: what a cache holds, or several together, and one sample with its spans marked in the text."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +22,44 @@ from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
 from schemas.cache.shard import STATES, ShardRecord, read_shard, shard_path
 from schemas.cache.states import array_files
+from schemas.cache.union import CacheUnion, open_readable
 from schemas.console import make_console
 from schemas.shown import percent
 
 
-def show_cache(path: Path, sample_id: str | None) -> None:
-    """Print the cache's identity, its arrays with their sizes, and one sample. Raises CacheError."""
-    cache = Cache(path)
-    console = make_console()
+def show_caches(paths: Sequence[Path], sample_id: str | None) -> None:
+    """Print a cache's identity, its arrays with their sizes, and one sample; or what each of several brings when they
+    are read as one. Raises CacheError."""
+    cache, console = open_readable(paths), make_console()
+    if isinstance(cache, Cache):
+        _show_cache(console, cache)
+    elif isinstance(cache, CacheUnion):
+        console.print(_shares(cache))
+    _show_sample(console, cache.sample(cache.position(sample_id) if sample_id is not None else 0))
+
+
+def _show_cache(console: Console, cache: Cache) -> None:
+    path = cache.path
     records = [read_shard(shard_path(path, unit), cache.manifest.fingerprint) for unit in range(cache.manifest.units)]
     console.print(_summary(cache, records))
     console.print(_arrays(cache, records))
     if encoded := [array.path for array in cache.manifest.arrays if any(array.path in r.costs for r in records)]:
         costs = [(path, [record.costs[path] for record in records if path in record.costs]) for path in encoded]
         console.print(costs_table(costs))
-    sample = cache.sample(cache.position(sample_id) if sample_id is not None else 0)
-    _show_sample(console, sample)
+
+
+def _shares(union: CacheUnion) -> Table:
+    """What each cache brings: a sample that stands in several counts where it is read."""
+    table = Table("cache", "fingerprint", "samples", "of them read", "tokens read", pad_edge=False)
+    counts, first = union.count(), 0
+    for cache, count in zip(union.caches, counts, strict=True):
+        tokens = union.tokens[first : first + count].sum()
+        table.add_row(str(cache), cache.fingerprint[:16], f"{len(cache):,}", f"{count:,}", f"{tokens:,}")
+        first += count
+    table.add_section()
+    every = sum(map(len, union.caches))
+    table.add_row("together", "", f"{every:,}", f"{len(union):,}", f"{union.tokens.sum():,}")
+    return table
 
 
 def _summary(cache: Cache, records: list[ShardRecord]) -> Table:

@@ -3,6 +3,7 @@
 Over at most 1,000 samples, the same ones every time; costs a few seconds, most of it for comparing two vocabularies.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from jobs.report.marks import Marks, learnt_characters, mark
 from jobs.report.templates import describe_template
 from jobs.report.turns import TEMPLATE, turn_of, turns_table
 from schemas.cache.arrays import keeps_tokens
-from schemas.cache.reader import Cache
+from schemas.cache.readable import ReadableCache
 from schemas.cache.samples import CachedSample
+from schemas.cache.union import open_readable
 from schemas.configs.training import StudentConfig, TrainingConfig
 from schemas.configs.yaml import load_config
 from schemas.console import make_console
@@ -46,20 +48,21 @@ from trainer.student.chat_template import conversation_reader
 from trainer.student.load import load_student_tokenizer
 
 
-def show_student(path: Path, student: str, max_tokens: int | None, sample_id: str | None = None) -> None:
-    """Print the shared vocabulary and the alignment, over many samples and in the one that `sample_id` names.
+def show_student(paths: Sequence[Path], student: str, max_tokens: int | None, sample_id: str | None = None) -> None:
+    """Print the shared vocabulary and the alignment, over many samples and in the one that `sample_id` names; several
+    caches are read as one.
 
     `student` is a run, model or tokenizer by folder or hub id, or a training config: then samples are cut where that
     run will cut them. Raises CacheError, ConfigError, ModelError, TokenizerError, or RunError for an unfinished run.
     """
-    cache = Cache(path)
+    cache = open_readable(paths)
     if not keeps_tokens(cache.manifest.arrays):
-        raise CacheError(f"{path} keeps sentence embeddings and no tokens: any student's tokenizer fits it")
+        raise CacheError(f"{cache} keeps sentence embeddings and no tokens: any student's tokenizer fits it")
     sample = None if sample_id is None else cache.sample(cache.position(sample_id))
-    config, tokenizer = _student(student, path)
+    config, tokenizer = _student(student, cache.path)
     max_tokens = max_tokens or config.max_tokens
-    teacher_tokenizer = load_teacher_tokenizer(path, cache.manifest)
-    reader = conversation_reader(config, tokenizer, path, cache.manifest.conversations)
+    teacher_tokenizer = load_teacher_tokenizer(cache.path, cache.manifest)
+    reader = conversation_reader(config, tokenizer, cache.path, cache.manifest.conversations)
     text_tokenizer = StudentTokenizer(tokenizer, max_tokens, append_eos=False, conversations=reader)
     vocabulary = measure_vocabulary(cache, text_tokenizer, teacher_tokenizer, MEASURED, seed=0)
     quality = measure_alignment(cache, text_tokenizer, MEASURED, seed=0)
@@ -131,7 +134,7 @@ def _student(student: str, cache: Path) -> tuple[StudentConfig, PreTrainedTokeni
     return StudentConfig(model=str(folder)), load_tokenizer(folder)
 
 
-def _pair_rows(cache: Cache, text_tokenizer: StudentTokenizer) -> dict[str, str]:
+def _pair_rows(cache: ReadableCache, text_tokenizer: StudentTokenizer) -> dict[str, str]:
     found = measure_pairs(drawn(cache, text_tokenizer, MEASURED, seed=0))
     missing = found.targets - found.paired
     why = ": what precedes them differs between the two templates" if missing else ""

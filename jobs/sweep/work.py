@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.sweep.plan import Run
-from schemas.cache.reader import Cache
+from schemas.cache.readable import ReadableCache
+from schemas.cache.union import open_readable
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError, StillroomError
 from trainer.optimisation.memory import keep_freed_memory
@@ -30,15 +31,17 @@ class Outcome:
 
 def train_in_sequence(groups: Sequence[Group]) -> Iterator[Outcome]:
     """One group after the other, in this process; runs of one cache open it once."""
-    cache: Cache | None = None
+    cache: ReadableCache | None = None
+    opened: tuple[Path, ...] = ()
     for group in groups:
-        if cache is None or cache.path != group[0].config.cache:
-            cache = Cache(group[0].config.cache)
+        if opened != group[0].config.caches:
+            cache, opened = None, group[0].config.caches  # the earlier one is gone before the next is opened
+            cache = open_readable(opened)
         problems = train_group([run.config for run in group], cache)
         yield from map(Outcome, group, problems)
 
 
-def train_group(configs: Sequence[TrainingConfig], cache: Cache | None = None) -> Problems:
+def train_group(configs: Sequence[TrainingConfig], cache: ReadableCache | None = None) -> Problems:
     """Train the students of `configs`. What ends one does not end the others."""
     keep_freed_memory()
     if len(configs) > 1:
@@ -97,13 +100,13 @@ def require_trainable(runs: Sequence[Run]) -> set[str]:
 
     Raises what `train` would for any run's caches and folder, with the run named; RunError if a folder holds another.
     """
-    caches, finished = dict[Path, Cache](), set[str]()
+    caches, finished = dict[tuple[Path, ...], ReadableCache](), set[str]()
     for run in runs:
-        path = run.config.cache
+        paths = run.config.caches
         try:
-            if path not in caches:
-                caches[path] = Cache(path)
-            if open_run(run.config, caches[path]).finished() is not None:
+            if paths not in caches:
+                caches[paths] = open_readable(paths)
+            if open_run(run.config, caches[paths]).finished() is not None:
                 finished.add(run.name)
         except StillroomError as error:
             raise RunError(f"run {run.name}: {error}") from error

@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from schemas.cache.arrays import ArrayRecord, by_kind, keeps_tokens
+from schemas.cache.arrays import ArrayRecord, keeps_tokens
 from schemas.cache.checked_files import CheckedFiles
 from schemas.cache.checksums import check_sealed_shard, open_manifest, require_own_codecs
 from schemas.cache.codec import CODECS
 from schemas.cache.index import read_index
 from schemas.cache.open_shard import Shard
 from schemas.cache.proof import prove_samples
+from schemas.cache.readable import ReadableCache
 from schemas.cache.samples import CachedSample
 from schemas.cache.shard import SAMPLES, STATES, ShardRecord, shard_path
 from schemas.cache.shard_files import ShardFiles
@@ -39,21 +40,24 @@ IN_HAND = 8  # records of shards with all their checksums: a shard's arrays are 
 IN_MEMORY = 512  # of what is compressed, and so held in memory
 
 
-class Cache:
+class Cache(ReadableCache):
     """A sealed teacher cache. Positions run over the index, in corpus order."""
 
-    def __init__(self, path: Path):
-        """Raises CacheError: no cache, unknown format, not sealed, altered, an index that does not fit."""
-        self.path = path
+    def __init__(self, path: Path, together: int = 1):
+        """`together`: how many caches share what this process may map.
+
+        Raises CacheError: no cache, unknown format, not sealed, altered, an index that does not fit.
+        """
+        self.path, self.tables = path, (path,)
         self.manifest, self._sealed = open_manifest(path)
         index = read_index(path, self.manifest, self._sealed)
         TEACHER_FILES.check(path, weights=False)
-        self._ids = index.column("sample_id").combine_chunks()
+        self.ids = index.column("sample_id").combine_chunks()  # [samples] of Arrow
         self.shards: np.ndarray = index.column("shard").to_numpy()  # [samples] int32: where each lies
         self.rows: np.ndarray = index.column("row").to_numpy()  # [samples] int32: and in which row of samples.arrow
-        self.tokens: np.ndarray = index.column("tokens").to_numpy()  # [samples] int32
+        self.tokens = index.column("tokens").to_numpy()
         self._starts = _first_rows(self.shards, self.tokens)
-        maps = _most_maps()
+        maps = max(4, _most_maps() // together)
         texts = maps // 4 if keeps_tokens(self.manifest.arrays) else IN_MEMORY
         self._record = cache(self._check_shard)
         self._whole_record = lru_cache(maxsize=IN_HAND)(self._read_record)
@@ -71,10 +75,18 @@ class Cache:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def fingerprint(self) -> str:
+        """The manifest's."""
+        return self.manifest.fingerprint
+
     @cached_property
     def positions(self) -> dict[str, int]:
         """Position by sample id; built on first use, one entry per sample."""
-        return {name: position for position, name in enumerate(self._ids.to_pylist())}
+        return {name: position for position, name in enumerate(self.ids.to_pylist())}
 
     def position(self, sample_id: str) -> int:
         """Raises CacheError if there is no such sample."""
@@ -83,34 +95,14 @@ class Cache:
         except KeyError:
             raise CacheError(f"{self.path} holds no sample {sample_id!r}") from None
 
-    def array(self, kind: str, layer: int) -> ArrayRecord:
-        """Raises CacheError that names what the cache does hold."""
-        record = self.manifest.array(kind, layer)
-        if record is None:
-            raise self._lacks(f"{kind}/{layer}", "that layer")
-        return record
-
-    def arrays_of(self, kind: str) -> list[ArrayRecord]:
-        """The arrays of a state kind: of each of its layers, or its parts. Raises CacheError if there are none."""
-        arrays = by_kind(self.manifest.arrays).get(kind)
-        if arrays is None:
-            raise self._lacks(kind, "it")
-        return arrays
-
-    def _lacks(self, wanted: str, way_out: str) -> CacheError:
-        held = ", ".join(a.path for a in self.manifest.arrays)
-        return CacheError(
-            f"{self.path} holds no {wanted} (it holds {held}); extract into a new output with {way_out} in `states`"
-        )
-
     def sample(self, position: int) -> CachedSample:
         """Raises PairingError if index and shard disagree on which sample this is, or on its tokens."""
         shard, row = self.shard(int(self.shards[position])), int(self.rows[position])
         sample = shard.sample(row)
-        if sample.id != self._ids[position].as_py() or len(sample.token_ids) != self.tokens[position]:
+        if sample.id != self.ids[position].as_py() or len(sample.token_ids) != self.tokens[position]:
             raise PairingError(
                 f"{shard.path} row {row} holds sample {sample.id!r} of {len(sample.token_ids)} tokens, the index says "
-                f"{self._ids[position].as_py()!r} of {self.tokens[position]}; run `stillroom reindex {self.path}`"
+                f"{self.ids[position].as_py()!r} of {self.tokens[position]}; run `stillroom reindex {self.path}`"
             )
         return sample
 
@@ -131,6 +123,10 @@ class Cache:
             start, count = (row, 1) if key in self._per_sample else kept if key in self._subsets else every
             found.append(values[start : start + count])
         return found
+
+    def tables_of(self, position: int) -> int:
+        """The only ones."""
+        return 0
 
     def _read_record(self, unit: int) -> ShardRecord:
         record = check_sealed_shard(self.path, unit, self.manifest, self._sealed)
@@ -162,7 +158,7 @@ class Cache:
     def _compare_with_index(self, unit: int, shard: Shard) -> None:
         """The index lists this shard's samples, all of them, with their tokens. Raises PairingError."""
         start, end = np.searchsorted(self.shards, [unit, unit + 1]).tolist()
-        ids, tokens = self._ids.slice(start, end - start), self.tokens[start:end]
+        ids, tokens = self.ids.slice(start, end - start), self.tokens[start:end]
         if not (ids.equals(shard.columns["sample_id"]) and np.array_equal(tokens, shard.row_count)):
             raise PairingError(
                 f"the index does not list the samples of {shard.path} as they lie there; run `stillroom reindex "

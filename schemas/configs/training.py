@@ -1,8 +1,9 @@
 """The settings of `stillroom train`."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from schemas.bounds import (
     MOST_LAYERS,
@@ -30,6 +31,10 @@ from schemas.configs.losses.ce import CrossEntropyConfig
 from schemas.configs.losses.registry import LOSSES, LossConfig
 from schemas.strict import Strict
 
+Caches = Annotated[
+    Annotated[LocalPath, Tag("one")] | Annotated[list[LocalPath], Field(min_length=1, max_length=100), Tag("several")],
+    Discriminator(lambda value: "several" if isinstance(value, list) else "one"),
+]
 KeptLayer = Annotated[int, Field(ge=0, lt=MOST_LAYERS)]
 
 
@@ -209,10 +214,11 @@ class EvaluationConfig(Strict):
 
 
 class TrainingConfig(Strict):
-    """One student run over a teacher cache."""
+    """One student run over a teacher's states."""
 
-    cache: LocalPath
-    """The cache folder that `stillroom extract` wrote."""
+    cache: Caches
+    """The cache folder that `stillroom extract` wrote; or a list of such folders, of one teacher and with the same
+    layers and kinds, whose samples together are the corpus."""
     student_cache: LocalPath | None = None
     """A cache of texts that the student wrote (`stillroom generate`), of the same teacher."""
     output: LocalPath
@@ -268,6 +274,11 @@ class TrainingConfig(Strict):
     """Where a loss reads the teacher: training refuses below this number of aligned spans per token of the side
     that has fewer."""
     evaluation: EvaluationConfig | None = None
+
+    @property
+    def caches(self) -> tuple[Path, ...]:
+        """All that `cache` names."""
+        return tuple(self.cache) if isinstance(self.cache, list) else (self.cache,)
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainingConfig":

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.manifest import CacheManifest
+from schemas.cache.readable import ReadableCache
 from schemas.form import require_subclass
 from schemas.registry import Registry
 
-ArrayKey = tuple[str, int]  # kind and layer
+# Kind and layer; where several caches are read whose tables differ, also which tables.
+ArrayKey = tuple[str, int, *tuple[int, ...]]
 
 
 class StateDecoder(ABC):
@@ -87,6 +89,17 @@ def load_decoders(cache: Path, manifest: CacheManifest) -> dict[ArrayKey, StateD
         (array.kind, array.layer): DECODERS[array.encoding].load(cache, array)
         for array in manifest.arrays
         if array.encoding in DECODERS
+    }
+
+
+def load_all_decoders(cache: ReadableCache) -> dict[ArrayKey, StateDecoder]:
+    """The decoders of all that is read, by their tables if there are several. Raises CacheError as `load_decoders`."""
+    if len(cache.tables) == 1:
+        return load_decoders(cache.tables[0], cache.manifest)
+    return {
+        (*array, tables): decoder
+        for tables, path in enumerate(cache.tables)
+        for array, decoder in load_decoders(path, cache.manifest).items()
     }
 
 

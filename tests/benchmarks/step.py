@@ -126,7 +126,7 @@ def make_loop(
             "threads": threads,
         }
     )
-    cache = Cache(config.cache)
+    cache = Cache(config.caches[0])
     start = find_start(config.output, cache.manifest.fingerprint, "-")
     return set_up(config, {"corpus": cache}, start, 1000, read_inputs(config, cache.path)).loop
 

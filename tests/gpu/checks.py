@@ -20,6 +20,7 @@ from tests.encoded import invent_cache
 from tests.gpu.models import extraction_config, training_config
 from tests.gpu.ranks import check_ranks
 from tests.gpu.wide import check_wide
+from trainer.data.encoded_states import EncodedStates
 from trainer.data.request import Drawn
 from trainer.optimisation.loop import Loop, StepReport
 from trainer.runs.caches import open_caches
@@ -80,7 +81,7 @@ def first_report(folder: Path, name: str, device: str, tokenizer: str, cache: st
 def _loop(config: TrainingConfig, steps: int) -> Loop:
     """That of a run at its beginning."""
     start = find_start(config.output / "checkpoints", "-", "-")
-    return set_up(config, open_caches(config), start, steps, read_inputs(config, config.cache)).loop
+    return set_up(config, open_caches(config), start, steps, read_inputs(config, config.caches[0])).loop
 
 
 def check_losses(folder: Path) -> Iterator[tuple[str, str]]:
@@ -131,6 +132,7 @@ def decoded_on_either(cache: Cache) -> Iterator[tuple[str, str]]:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     for array in cache.arrays_of("hidden"):
         rows = drawn.encoded_states(array)
+        assert isinstance(rows, EncodedStates)
         for as_coordinates in (False, True):
             asked = replace(rows, as_coordinates=as_coordinates)
             there = asked.to(cuda)

@@ -89,11 +89,11 @@ PLACES = places()
 def test_every_place_is_known() -> None:
     assert set(PLACES) == {
         *((name, "config") for name in ("plan", "extract", "train", "sweep", "generate")),
-        *((name, "cache") for name in ("inspect", "verify", "repair", "reindex")),
+        *((name, "cache") for name in ("verify", "repair", "reindex")),
         *(("diff", name) for name in ("first", "second")),
         *(("evaluate", name) for name in ("models", "text", "pairs")),
         *(("compare", name) for name in ("runs", "picture")),
-        *(("inspect", "student"), ("demo", "folder")),
+        *(("inspect", "student"), ("inspect", "caches"), ("demo", "folder")),
     }
 
 

@@ -136,3 +136,19 @@ def test_a_sample_is_shown_as_a_student_aligns_with_it(made: Path, inspect: Comm
     assert shown.endswith(" ".join(marked.split()))
     with pytest.raises(RuntimeError, match="holds no sample 'nosuch'"):
         inspect(made / "cache", "--student", made / "other", "--sample", "nosuch")
+
+
+def test_several_caches_are_shown_as_they_are_read_together(made: Path, tmp_path: Path, inspect: Command) -> None:
+    texts = (made / "corpus.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "more.jsonl").write_text(texts[1] + '{"id": "new", "prompt": "", "text": "A new text."}\n')
+    more = build_cache(extraction(tmp_path / "more", made / "teacher", tmp_path / "more.jsonl"))
+    shown, cache = inspect(made / "cache", more, "--sample", "new"), Cache(made / "cache")
+    tokens, new = int(cache.tokens.sum()), int(Cache(more).tokens[1])
+    assert f"{cache.fingerprint[:16]} │ {len(cache)} │ {len(cache)} │ {tokens:,}" in shown
+    assert f"{Cache(more).fingerprint[:16]} │ 2 │ 1 │ {new}" in shown
+    assert f"together │ │ {len(cache) + 2} │ {len(cache) + 1} │ {tokens + new:,}" in shown
+    assert "sample new: 11 characters" in shown
+    fitted = inspect(made / "cache", more, "--student", made / "other")
+    assert f"of {len(cache) + 1} samples" in fitted
+    with pytest.raises(RuntimeError, match="are the same cache; name it once"):
+        inspect(made / "cache", made / "cache")

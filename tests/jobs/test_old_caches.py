@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from jobs.extract import rebuild_index
-from jobs.inspect import show_cache
+from jobs.inspect import show_caches
 from jobs.verify import verify_cache
 from schemas.cache.checksums import CHECKSUMS
 from schemas.cache.index import write_index
@@ -55,7 +55,7 @@ def test_a_student_learns_from_it(cache: Path, capsys: pytest.CaptureFixture[str
     run = {"cache": cache, "output": cache.parent / "run", "student": student, "objective": objective}
     config = TrainingConfig.model_validate(run | {"steps": 2, "batch_size": 2, "threads": 1})
     assert train(config).steps == 2
-    show_cache(cache, "s2")
+    show_caches([cache], "s2")
     said = capsys.readouterr().out
     assert "stillroom-cache 1, fingerprint" in said and "sample s2" in said
 

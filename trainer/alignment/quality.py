@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from schemas.cache.reader import Cache
+from schemas.cache.readable import ReadableCache
 from schemas.cache.samples import CachedSample
 from schemas.cache.targets import range_of
 from schemas.errors import RunError
@@ -110,7 +110,7 @@ class VocabularyCoverage:
 
 
 def measure_alignment(
-    cache: Cache, text_tokenizer: TextTokenizer, limit: int, seed: int, requests: Iterable[SpanChoice] = ()
+    cache: ReadableCache, text_tokenizer: TextTokenizer, limit: int, seed: int, requests: Iterable[SpanChoice] = ()
 ) -> AlignmentQuality:
     """Align at most `limit` samples, drawn by `seed`, and label the spans that `requests` ask for.
 
@@ -141,7 +141,9 @@ def measure_alignment(
     return AlignmentQuality(*covers, dict(skipped), agreement, found, begin_twice)
 
 
-def require_alignment(quality: AlignmentQuality, cache: Path, min_coverage: float, min_agreement: float) -> None:
+def require_alignment(
+    quality: AlignmentQuality, cache: Path | ReadableCache, min_coverage: float, min_agreement: float
+) -> None:
     """Raises RunError if spans cover too little, are too few, or a level that a loss asks for has none."""
     for found, least, name in (
         (quality.coverage_mean, min_coverage, "min_coverage"),
@@ -163,7 +165,11 @@ def require_alignment(quality: AlignmentQuality, cache: Path, min_coverage: floa
 
 
 def measure_vocabulary(
-    cache: Cache, text_tokenizer: StudentTokenizer, teacher_tokenizer: PreTrainedTokenizerBase, limit: int, seed: int
+    cache: ReadableCache,
+    text_tokenizer: StudentTokenizer,
+    teacher_tokenizer: PreTrainedTokenizerBase,
+    limit: int,
+    seed: int,
 ) -> VocabularyCoverage:
     """Measure what two tokenizers share, and how much of at most `limit` samples that is. Raises TokenizerError."""
     shared = share_vocabulary(text_tokenizer.tokenizer, teacher_tokenizer)
@@ -206,7 +212,7 @@ def _of_text(ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def drawn(
-    cache: Cache, text_tokenizer: TextTokenizer, limit: int, seed: int
+    cache: ReadableCache, text_tokenizer: TextTokenizer, limit: int, seed: int
 ) -> Iterator[tuple[CachedSample, StudentText]]:
     """At most `limit` samples in the cache's order, as teacher and student cut them into tokens."""
     positions = np.arange(len(cache))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from schemas.models.state_decoder import ArrayKey, StateDecoder
 from trainer.data.batch import Batch
-from trainer.data.encoded_states import EncodedStates
+from trainer.data.encoded_states import EncodedStates, JoinedStates
 
 HALVES = (torch.bfloat16, torch.float16)
 
@@ -33,8 +33,8 @@ class DecodedAnswers(Mapping[Any, Any]):
                 self._decoded[request] = self._decode(answer)
         return self._decoded[request]
 
-    def _decode(self, answer: Tensor | EncodedStates) -> Tensor:
-        return answer.float() if isinstance(answer, Tensor) else answer.decode(self._decoders[answer.array])
+    def _decode(self, answer: Tensor | EncodedStates | JoinedStates) -> Tensor:
+        return answer.float() if isinstance(answer, Tensor) else answer.decoded(self._decoders)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._answers)
@@ -50,4 +50,4 @@ def decoding(batch: Batch, decoders: Mapping[ArrayKey, StateDecoder]) -> Batch:
 
 
 def _is_stored(answer: Any) -> bool:
-    return isinstance(answer, EncodedStates) or (isinstance(answer, Tensor) and answer.dtype in HALVES)
+    return isinstance(answer, EncodedStates | JoinedStates) or (isinstance(answer, Tensor) and answer.dtype in HALVES)

@@ -6,7 +6,7 @@ which are raw, is found where they are read, so that a GPU is never waited for.
 Shapes: B samples, T teacher tokens, N rows, R raw ones, d_T wide, K components.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,10 @@ class EncodedStates(OnDevice):
     shape: tuple[int, int]  # B, T
     as_coordinates: bool = False  # what they are decoded to: coordinates, or states
 
+    def decoded(self, decoders: Mapping[ArrayKey, StateDecoder]) -> Tensor:
+        """What the array's decoder makes of them."""
+        return self.decode(decoders[self.array])
+
     def decode(self, decoder: StateDecoder) -> Tensor:
         """[B, T, d_T] states, or [B, T, K] coordinates, in float32; 0 where there is no row."""
         if self.as_coordinates:
@@ -42,6 +46,18 @@ class EncodedStates(OnDevice):
         if len(rows_Nd) == places:  # rows ascend by their place: none is free
             return rows_Nd.view(*self.shape, -1)
         return rows_Nd.new_zeros(places, rows_Nd.shape[1]).index_copy_(0, self.place_N, rows_Nd).view(*self.shape, -1)
+
+
+@dataclass(frozen=True)
+class JoinedStates(OnDevice):
+    """The rows of one array that were encoded by several tables, by the number of these."""
+
+    parts: Mapping[int, EncodedStates]  # at least one; no token has a row in two
+
+    def decoded(self, decoders: Mapping[ArrayKey, StateDecoder]) -> Tensor:
+        """[B, T, d_T] states in float32; 0 where there is no row."""
+        first, *others = (part.decoded(decoders) for part in self.parts.values())
+        return sum(others, start=first)
 
 
 def gather_rows(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas.cache.reader import Cache
+from schemas.cache.readable import ReadableCache
 from trainer.alignment.student_text import TextTokenizer
 from trainer.alignment.target_tokens import teacher_target
 from trainer.data.batch import Batch
@@ -25,7 +25,7 @@ class BatchBuilder:
 
     def __init__(
         self,
-        cache: Cache,
+        cache: ReadableCache,
         text_tokenizer: TextTokenizer,
         requests: Iterable[BatchRequest[Any]],
         packed_from: float = math.inf,

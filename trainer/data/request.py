@@ -7,8 +7,9 @@ Shapes: B samples, T teacher tokens.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -18,21 +19,22 @@ from torch import Tensor
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.dtypes import STORED
 from schemas.cache.ragged import RaggedRows, concatenate
-from schemas.cache.reader import Cache
+from schemas.cache.readable import ReadableCache
 from schemas.cache.samples import CachedSample
 from schemas.cache.token_rows import every_row, row_positions
 from schemas.errors import RunError
 from trainer.alignment.student_text import StudentText
-from trainer.data.encoded_states import EncodedStates, gather_rows
+from trainer.data.encoded_states import EncodedStates, JoinedStates, gather_rows
 
 T_co = TypeVar("T_co", covariant=True)
+NOWHERE = row_positions(every_row(0))
 
 
 @dataclass(frozen=True)
 class Drawn:
     """The samples of a batch, as the cache holds them and as the student's tokenizer cuts them."""
 
-    cache: Cache
+    cache: ReadableCache
     positions: Sequence[int]
     samples: Sequence[CachedSample]
     texts: Sequence[StudentText]
@@ -46,7 +48,10 @@ class Drawn:
 
     def rows(self, array: ArrayRecord) -> Any:
         """The rows of all samples, one after the other, as they lie in the cache: an array, or RaggedRows."""
-        found = [self.cache.states(position, [array])[0] for position in self.positions]
+        return self._rows_of(array, range(len(self.positions)))
+
+    def _rows_of(self, array: ArrayRecord, some: Iterable[int]) -> Any:
+        found = [self.cache.states(self.positions[sample], [array])[0] for sample in some]
         return concatenate(found) if isinstance(found[0], RaggedRows) else np.concatenate(found)
 
     def padded(self, values_Nx: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -59,11 +64,22 @@ class Drawn:
             states[row, torch.from_numpy(place)] = own.to(dtype)
         return states
 
-    def encoded_states(self, array: ArrayRecord) -> EncodedStates:
-        """The rows of an array that has a decoder, as they lie on disk."""
-        lengths = [len(sample.token_ids) for sample in self.samples]
+    def encoded_states(self, array: ArrayRecord) -> EncodedStates | JoinedStates:
+        """The rows of an array that has a decoder, as they lie on disk; apart by the tables that they were encoded
+        by."""
+        longest, batch = max(len(sample.token_ids) for sample in self.samples), range(len(self.samples))
         places = [row_positions(sample.token_rows) for sample in self.samples]
-        return gather_rows(array, self.rows(array), places, max(lengths))
+        if len(self.cache.tables) == 1:
+            return gather_rows(array, self.rows(array), places, longest)
+        of = defaultdict[int, list[int]](list)
+        for sample, position in zip(batch, self.positions, strict=True):
+            of[self.cache.tables_of(position)].append(sample)
+        parts = {}
+        for tables, some in sorted(of.items()):
+            own = [places[sample] if sample in some else NOWHERE for sample in batch]
+            found = gather_rows(array, self._rows_of(array, some), own, longest)
+            parts[tables] = replace(found, array=(*found.array, tables))
+        return JoinedStates(parts)
 
     def sample_states(self, array: ArrayRecord) -> Tensor:
         """[B, width] of an array with a row per sample."""
@@ -91,7 +107,7 @@ class Drawn:
 class BatchRequest(ABC, Generic[T_co]):
     """Something of a batch that a loss reads: states of the teacher, or what ties the two sides' tokens together."""
 
-    def require(self, cache: Cache) -> None:
+    def require(self, cache: ReadableCache) -> None:
         """Raises CacheError if `cache` cannot answer."""
 
     def reads_everywhere(self) -> str | None:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from schemas.cache.arrays import KINDS
 from schemas.cache.kinds.next_token import NextToken
-from schemas.cache.reader import Cache
+from schemas.cache.readable import ReadableCache
 from schemas.cache.token_rows import KeptRows
 from schemas.models.state_decoder import DECODERS
+from trainer.data.encoded_states import EncodedStates
 from trainer.data.on_device import OnDevice
 from trainer.data.request import BatchRequest, Drawn
 
@@ -25,7 +26,7 @@ class _StatesOfLayer(BatchRequest[Tensor]):
     layer: int
     rows: KeptRows = field(default="all", compare=False, repr=False)  # what is read; the answer is the same
 
-    def require(self, cache: Cache) -> None:
+    def require(self, cache: ReadableCache) -> None:
         """Raises CacheError if the cache does not keep this layer."""
         cache.array("hidden", self.layer)
 
@@ -52,8 +53,10 @@ class TeacherFinal(_StatesOfLayer):
     """
 
     def collate(self, drawn: Drawn) -> Any:
-        """`EncodedStates`, which are decoded to coordinates before a loss reads them."""
-        return replace(drawn.encoded_states(drawn.cache.array("hidden", self.layer)), as_coordinates=True)
+        """`EncodedStates`, which are decoded to coordinates before a loss reads them: of one basis."""
+        found = drawn.encoded_states(drawn.cache.array("hidden", self.layer))
+        assert isinstance(found, EncodedStates)
+        return replace(found, as_coordinates=True)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class TeacherMass(BatchRequest[Tensor]):
 
     layer: int
 
-    def require(self, cache: Cache) -> None:
+    def require(self, cache: ReadableCache) -> None:
         """Raises CacheError if the cache does not keep this layer's masses."""
         cache.array("mass", self.layer)
 
@@ -91,7 +94,7 @@ class SparseTeacher(BatchRequest[SparseLogits]):
     kind: str
     rows: KeptRows = field(default="all", compare=False, repr=False)  # what is read; the answer is the same
 
-    def require(self, cache: Cache) -> None:
+    def require(self, cache: ReadableCache) -> None:
         """Raises CacheError if the cache does not keep distributions of this kind."""
         cache.arrays_of(self.kind)
 
@@ -115,7 +118,7 @@ class SparseTeacher(BatchRequest[SparseLogits]):
 class PooledTeacher(BatchRequest[Tensor]):
     """[B, d_T], the sentence embeddings."""
 
-    def require(self, cache: Cache) -> None:
+    def require(self, cache: ReadableCache) -> None:
         """Raises CacheError if the cache does not keep sentence embeddings."""
         cache.arrays_of("pooled")
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from schemas.cache.manifest import CacheManifest
-from schemas.cache.reader import Cache
+from schemas.cache.readable import ReadableCache
 from schemas.models.logits import LogitTransform
-from schemas.models.state_decoder import ArrayKey, FoldableDecoder, StateDecoder, load_decoders
+from schemas.models.state_decoder import ArrayKey, FoldableDecoder, StateDecoder, load_all_decoders
 from schemas.models.teacher_head import TeacherHead, load_teacher_embedding, load_teacher_head, warn_of_unproven
 from schemas.models.teacher_tokenizer import load_teacher_tokenizer
 from schemas.models.tokenizer_rules import same_tokenizer
@@ -72,7 +72,10 @@ class LossContext(Protocol):
 
 
 def final_decoder(context: LossContext) -> FoldableDecoder | None:
-    """The decoder of the final states, if they have coordinates, which a folded head takes instead of them."""
+    """The decoder of the final states, if they have coordinates, which a folded head takes instead of them.
+
+    None where several caches are read whose tables differ: their coordinates are of several bases.
+    """
     decoder = context.decoders.get(("hidden", context.manifest.teacher.num_layers))
     return decoder if isinstance(decoder, FoldableDecoder) else None
 
@@ -80,7 +83,7 @@ def final_decoder(context: LossContext) -> FoldableDecoder | None:
 class CachedContext:
     """The context of a student that learns from a cache."""
 
-    def __init__(self, cache: Cache, model: Any, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, cache: ReadableCache, model: Any, tokenizer: PreTrainedTokenizerBase):
         self.cache, self.manifest, self.student_tokenizer = cache, cache.manifest, tokenizer
         size = model.config.get_text_config()
         logits = LogitTransform.of(size)
@@ -102,7 +105,7 @@ class CachedContext:
     @cached_property
     def decoders(self) -> Mapping[ArrayKey, StateDecoder]:
         """Raises CacheError: tables are missing, altered, unusable."""
-        return load_decoders(self.cache.path, self.manifest)
+        return load_all_decoders(self.cache)
 
     @cached_property
     def embedding_Vd(self) -> Tensor | None:

@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from schemas.cache.arrays import keeps_tokens
-from schemas.cache.reader import Cache
+from schemas.cache.readable import ReadableCache
 from schemas.configs.losses.base import Texts
 from schemas.configs.training import TrainingConfig
 from trainer.alignment.quality import MEASURED, describe_begin_twice, drawn, measure_alignment, require_alignment
@@ -51,9 +51,9 @@ def prove_alignment(
         spans = [request for request in requests if isinstance(request, Spans)]
         quality = measure_alignment(cache, text_tokenizer, MEASURED, config.seed, spans)
         if quality.begin_twice:
-            logger.warning("%s: %s", cache.path, describe_begin_twice(quality.begin_twice, quality.samples))
+            logger.warning("%s: %s", cache, describe_begin_twice(quality.begin_twice, quality.samples))
         if requests:  # cross-entropy alone asks nothing of the teacher
-            require_alignment(quality, cache.path, config.min_coverage, config.min_agreement)
+            require_alignment(quality, cache, config.min_coverage, config.min_agreement)
         figures = quality.metrics()
         if SameTokenPositions() in requests and cache.manifest.conversations is not None:
             figures |= _measure_pairs(cache, text_tokenizer, config.seed)
@@ -62,9 +62,9 @@ def prove_alignment(
     return found
 
 
-def _measure_pairs(cache: Cache, text_tokenizer: TextTokenizer, seed: int) -> dict[str, float]:
+def _measure_pairs(cache: ReadableCache, text_tokenizer: TextTokenizer, seed: int) -> dict[str, float]:
     """The share of targets that are paired token by token, said if student and teacher read conversations otherwise."""
     pairs = measure_pairs(drawn(cache, text_tokenizer, MEASURED, seed))
     if pairs.paired < pairs.targets:
-        logger.warning("%s: %s", cache.path, pairs)
+        logger.warning("%s: %s", cache, pairs)
     return {"align/pairs": pairs.share}

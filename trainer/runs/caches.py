@@ -1,31 +1,34 @@
-"""The caches that a run learns from: the corpus's, and where a loss asks for it one of texts that the student wrote."""
+"""What a run learns from: the cache of a corpus, or several as one, and where a loss asks for it one of texts that the
+student wrote."""
 
 import math
 
-from schemas.cache.reader import Cache
+from schemas.cache.readable import ReadableCache
+from schemas.cache.union import open_readable
 from schemas.configs.losses.base import Texts
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from schemas.storage.fingerprint import differences
 
-Caches = dict[Texts, Cache]
+Caches = dict[Texts, ReadableCache]
 
 
-def open_caches(config: TrainingConfig, corpus: Cache | None = None) -> Caches:
-    """The caches of `config` by the texts that they hold; `corpus` is used if it is open already.
+def open_caches(config: TrainingConfig, corpus: ReadableCache | None = None) -> Caches:
+    """What `config` names, by the texts that it holds; `corpus` is used if it is open already.
 
-    Raises CacheError: no cache, damaged, or not sealed. RunError: the two are not of one teacher.
+    Raises CacheError: no cache, damaged, not sealed, or several that cannot be read as one. RunError: the student's
+    texts are of another teacher.
     """
-    caches: Caches = {"corpus": corpus if corpus is not None else Cache(config.cache)}
+    caches: Caches = {"corpus": corpus if corpus is not None else open_readable(config.caches)}
     if config.student_cache is not None:
-        caches["student"] = Cache(config.student_cache)
+        caches["student"] = open_readable([config.student_cache])
         _require_one_teacher(caches["student"], caches["corpus"])
     return caches
 
 
 def join_fingerprints(caches: Caches) -> str:
     """The identity of all that the run reads; that of a single cache is its own fingerprint."""
-    return "+".join(cache.manifest.fingerprint for cache in caches.values())
+    return "+".join(cache.fingerprint for cache in caches.values())
 
 
 def count_steps(config: TrainingConfig, samples: int) -> int:
@@ -36,9 +39,7 @@ def count_steps(config: TrainingConfig, samples: int) -> int:
     return math.ceil(config.epochs * samples / (config.batch_size * config.accumulation))
 
 
-def _require_one_teacher(student: Cache, corpus: Cache) -> None:
+def _require_one_teacher(student: ReadableCache, corpus: ReadableCache) -> None:
     lines = list(differences(student.manifest.identity["teacher"], corpus.manifest.identity["teacher"]))
     if lines:
-        raise RunError(
-            f"{student.path} and {corpus.path} are not of one teacher, run in one way:\n  " + "\n  ".join(lines)
-        )
+        raise RunError(f"{student} and {corpus} are not of one teacher, run in one way:\n  " + "\n  ".join(lines))

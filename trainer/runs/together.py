@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import torch
 
-from schemas.cache.reader import Cache
+from schemas.cache.readable import ReadableCache
 from schemas.configs.losses.base import Texts
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
@@ -35,7 +35,9 @@ def reads_as(config: TrainingConfig) -> Hashable:
     return canonical_json(config.model_dump(mode="json", exclude=OWN | {"student"}) | {"student": student})
 
 
-def train_together(configs: Sequence[TrainingConfig], cache: Cache | None = None) -> list[RunResult | Exception]:
+def train_together(
+    configs: Sequence[TrainingConfig], cache: ReadableCache | None = None
+) -> list[RunResult | Exception]:
     """Train the students of `configs` as `train` does, all from one read; what ends one does not end the others.
 
     Takes the memory of all students at once. Raises RunError if they do not read the same batches.

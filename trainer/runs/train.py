@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from schemas.cache.reader import Cache
+from schemas.cache.readable import ReadableCache
 from schemas.configs.losses.base import Texts
 from schemas.configs.training import TrainingConfig
 from schemas.console import make_console
@@ -61,7 +61,7 @@ class OpenRun:
         return RunResult(self.folder.path, self.steps, True, read_measurement(last) if last else None, 0.0)
 
 
-def open_run(config: TrainingConfig, cache: Cache | None = None) -> OpenRun:
+def open_run(config: TrainingConfig, cache: ReadableCache | None = None) -> OpenRun:
     """The run of `config`, about which nothing is changed. Loads no model. Raises what `train` does."""
     config = config.model_copy(update={"student": without_runs(config.student)})
     caches = open_caches(config, cache)
@@ -74,12 +74,12 @@ def open_run(config: TrainingConfig, cache: Cache | None = None) -> OpenRun:
 Steps = Generator[int, None, RunResult]  # a run as it goes on: the number of steps done, after set-up and each step
 
 
-def train(config: TrainingConfig, cache: Cache | None = None) -> RunResult:
+def train(config: TrainingConfig, cache: ReadableCache | None = None) -> RunResult:
     """Train the student of `config`, or go on from its latest checkpoint; a finished run is left alone.
 
-    `cache` is read instead of opening `config.cache`: many runs may share one. The caller's random numbers and threads
-    are as before afterwards. Raises the StillroomError that fits: RunError (folder, objective, non-finite loss),
-    CacheError, ModelError, TokenizerError, PairingError.
+    `cache` is read instead of opening what `config.cache` names: many runs may share one. The caller's random numbers
+    and threads are as before afterwards. Raises the StillroomError that fits: RunError (folder, objective, non-finite
+    loss), CacheError, ModelError, TokenizerError, PairingError.
     """
     if is_for_several(config):
         return _result_of(start_ranks(config, train_as_rank))
@@ -106,7 +106,7 @@ def _result_of(found: dict[str, Any]) -> RunResult:
 
 
 def steps_of(
-    config: TrainingConfig, cache: Cache | None = None, reads: Mapping[Texts, SharedRead] | None = None
+    config: TrainingConfig, cache: ReadableCache | None = None, reads: Mapping[Texts, SharedRead] | None = None
 ) -> Steps:
     """The same, step by step, with `reads` that it may share with other runs; between two steps, the process's random
     numbers and threads are this run's.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from schemas.cache.reader import Cache
+from schemas.cache.readable import ReadableCache
 from trainer.data.request import BatchRequest, Drawn
 
 
@@ -12,7 +12,7 @@ from trainer.data.request import BatchRequest, Drawn
 class TeacherEntropy(BatchRequest[Tensor]):
     """[B, T], in nats; 0 on padding."""
 
-    def require(self, cache: Cache) -> None:
+    def require(self, cache: ReadableCache) -> None:
         cache.arrays_of("entropy")
 
     def collate(self, drawn: Drawn) -> Tensor:

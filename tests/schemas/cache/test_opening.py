@@ -71,7 +71,7 @@ def test_a_sample_that_is_not_the_index_s_is_named(copy: Path, change: str) -> N
     sample = cache.sample(1)
     count = len(sample.token_ids)
     if change == "id":
-        cache._ids = pa.array(["s0", "x", "s2", "s3"])
+        cache.ids = pa.array(["s0", "x", "s2", "s3"])
     else:
         cache.tokens = cache.tokens + 1
     with pytest.raises(PairingError) as refused:

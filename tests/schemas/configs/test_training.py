@@ -1,5 +1,6 @@
 """What `stillroom train` may be asked for: parts that fit each other, and nothing that says nothing."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,4 +90,26 @@ def test_parts_that_fit(changes: dict[str, Any]) -> None:
 def test_parts_that_do_not_fit_are_named(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError) as refused:
         TrainingConfig.model_validate(BASE | changes)
+    assert said in str(refused.value)
+
+
+def test_a_run_names_one_cache_or_several() -> None:
+    one, two = (TrainingConfig.model_validate(BASE | {"cache": cache}) for cache in ("a", ["a", "b/c"]))
+    assert one.caches == (Path("a"),) and two.caches == (Path("a"), Path("b/c"))
+    assert one.model_dump(mode="json")["cache"] == "a" and two.model_dump(mode="json")["cache"] == ["a", "b/c"]
+    assert TrainingConfig.model_validate_json(two.model_dump_json()) == two
+
+
+@pytest.mark.parametrize(
+    ("cache", "said"),
+    [
+        ([], "List should have at least 1 item"),
+        (["a", 7], "Input is not a valid path"),
+        ({"a": 1}, "Input is not a valid path"),
+        (["a", "s3://b/c"], "'s3://b/c' is a URL, and a path of this machine is wanted"),
+    ],
+)
+def test_a_wrong_list_of_caches_is_one_problem(cache: object, said: str) -> None:
+    with pytest.raises(ValidationError, match="1 validation error") as refused:
+        TrainingConfig.model_validate(BASE | {"cache": cache})
     assert said in str(refused.value)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from jobs.extract import rebuild_index
-from jobs.inspect import _show_sample, show_cache
+from jobs.inspect import _show_sample, show_caches
 from jobs.verify import verify_cache
 from pipeline.request.request import make_request
 from pipeline.teacher.run import Teacher
@@ -155,7 +155,7 @@ def test_every_command_takes_a_cache_without_tokens(made: Path, capsys: pytest.C
     rebuild_index(made)
     assert (made / "index.parquet").read_bytes() == before
     verify_cache(made)
-    show_cache(made, "s3")
+    show_caches([made], "s3")
     said = capsys.readouterr().out
     assert f"{len(TEXTS)} samples, 0 tokens; every checksum, row and number is good" in said
     assert "none are kept" in said and "bytes per sample" in said and f"[{len(TEXTS)}, 32]" in said

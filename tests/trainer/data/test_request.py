@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from schemas.cache.readable import ReadableCache
 from schemas.cache.reader import Cache
 from schemas.errors import RunError
 from tests.stored import stored
@@ -21,8 +22,9 @@ def drawn() -> Drawn:
     return Drawn(cache, POSITIONS, [cache.sample(position) for position in POSITIONS], [])
 
 
-def rows_of(cache: Cache, position: int, name: str) -> np.ndarray:
+def rows_of(cache: ReadableCache, position: int, name: str) -> np.ndarray:
     """By zarr-python alone, from the rows that stand before this sample's in its shard."""
+    assert isinstance(cache, Cache)
     shard, row = int(cache.shards[position]), int(cache.rows[position])
     in_shard = [p for p in range(len(cache)) if int(cache.shards[p]) == shard]
     lengths = {int(cache.rows[p]): len(cache.sample(p).token_ids) for p in in_shard}

@@ -83,7 +83,7 @@ def test_a_run_without_a_checkpoint_begins_with_what_is_there_now(run: TrainingC
     train(run)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["inputs"]["student.tokenizer"] == hash_tokenizer(tmp_path / "student")
-    assert record["inputs"]["evaluation"] == read_inputs(run, run.cache).hashes["evaluation"]
+    assert record["inputs"]["evaluation"] == read_inputs(run, run.caches[0]).hashes["evaluation"]
 
 
 def test_a_run_of_an_earlier_version_goes_on_as_before_and_nothing_is_claimed_of_it(
@@ -101,12 +101,12 @@ def test_a_run_of_an_earlier_version_goes_on_as_before_and_nothing_is_claimed_of
 def test_the_teachers_tokenizer_has_its_hash_in_the_cache(run: TrainingConfig) -> None:
     student = {"architecture": {"model_type": "llama"}, "tokenizer": "teacher"}
     asked = TrainingConfig.model_validate(run.model_dump() | {"student": student, "evaluation": None})
-    inputs = read_inputs(asked, asked.cache)
+    inputs = read_inputs(asked, asked.caches[0])
     assert inputs.hashes == {} and inputs.held_out is None
 
 
 def test_both_are_named_where_both_differ(run: TrainingConfig) -> None:
-    inputs = read_inputs(run, run.cache)
+    inputs = read_inputs(run, run.caches[0])
     require_same_inputs(run, inputs.hashes, inputs, Path("step-2"))
     require_same_inputs(run, {"evaluation": "0"}, inputs, None)
     named = f"student.tokenizer ({run.student.model}) and evaluation ({run.evaluation and run.evaluation.texts})"

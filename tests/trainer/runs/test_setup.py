@@ -55,7 +55,7 @@ def training(made: Path, start: Start = NEW, **changes: Any) -> tuple[Training, 
     asked = config(made, **changes)
     caches = open_caches(asked)
     with torch.random.fork_rng():
-        return set_up(asked, caches, start, 4, read_inputs(asked, asked.cache)), caches
+        return set_up(asked, caches, start, 4, read_inputs(asked, caches["corpus"].path)), caches
 
 
 def students(training: Training) -> dict[str, torch.Tensor]:
