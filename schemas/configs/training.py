@@ -66,6 +66,10 @@ class StudentConfig(Strict):
     adapter: AdapterConfig | None = None
     """Train an adapter of `model`, whose own weights stay; {} does so with the defaults. A finished run holds it in
     adapter/, and merged with the model in model/."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the weights are held, computed with and saved in. Of bfloat16 the optimiser keeps float32 master weights:
+    gradients are summed and every update is made in float32, then rounded. Under an adapter only the model's own
+    weights are bfloat16."""
     revision: Name | None = None
     """Hub revision; ignored for a local folder."""
     architecture: dict[str, Any] | None = None
@@ -244,7 +248,7 @@ class TrainingConfig(Strict):
     """Run a causal student over the tokens of a batch without its padding, which changes nothing but rounding; auto
     does so where padding is a tenth or more and the model can. Runs that began without this setting go on padded."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Autocast; auto is bfloat16 on a GPU that has it, else float32."""
+    """Autocast; auto is bfloat16 on a GPU that has it and for a student whose dtype it is, else float32."""
     gradient_checkpointing: bool = False
     """Compute each of the student's layers again in the backward pass instead of keeping what it computed: memory for
     about a third more time. It changes no gradient, so a run may go on with another setting."""
@@ -312,7 +316,20 @@ class TrainingConfig(Strict):
             raise ValueError("an adapter's student is not divided: set sharding to none, or student.adapter to null")
         if self.sharding == "full" and self.optimizer.name == "adafactor":
             raise ValueError("adafactor keeps rows and columns of whole matrices: set sharding to none")
+        if self.student.dtype == "bfloat16":
+            self._require_bfloat16()
         held_out = self.evaluation
         if held_out and held_out.metric is None and (held_out.pairs is not None) != (kind == "encoder"):
             raise ValueError("an evaluation of a causal student has `texts`, one of an encoder has `pairs`")
         return self
+
+    def _require_bfloat16(self) -> None:
+        if self.precision == "float32":
+            raise ValueError("a student in bfloat16 computes in it: set precision to auto, or student.dtype to float32")
+        if self.optimizer.sharpness is not None:
+            raise ValueError(
+                "sharpness moves weights by less than bfloat16 can tell: set optimizer.sharpness to null, or "
+                "student.dtype to float32"
+            )
+        if self.sharding == "full":
+            raise ValueError("a divided student is held in float32: set student.dtype to float32, or sharding to none")

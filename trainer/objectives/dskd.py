@@ -214,8 +214,8 @@ class DSKD(Loss):
     def _student_space(self, student: StudentStates, batch: Batch, where_BS: Tensor, t2s_Pd: Tensor) -> dict[str, Term]:
         """The terms over student rows `where_BS`, of the teacher in the student's width."""
         unembedding = student[StudentUnembedding()]
-        weight_Vd = unembedding.weight.detach()
-        bias_V = None if unembedding.bias is None else unembedding.bias.detach()
+        weight_Vd = at_least_float32(unembedding.weight.detach())
+        bias_V = None if unembedding.bias is None else at_least_float32(unembedding.bias.detach())
 
         def head(hidden_nd: Tensor) -> Tensor:
             return self.student_logits(F.linear(hidden_nd, weight_Vd, bias_V))

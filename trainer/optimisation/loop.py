@@ -83,7 +83,8 @@ class Loop:
         self.config, self.model, self.sources, self.optimizer = config, model, sources, optimizer
         self.device, self.steps, self.sharpness, self.empty, self.ranks = device, steps, sharpness, empty, ranks
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16(config.precision, device))
+        rounded = use_bfloat16(config.precision, device, config.student.dtype)
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=rounded)
 
     def step(self, step: int) -> StepReport:
         """Take step number `step` of 0..steps-1. One without a token to learn changes nothing.

@@ -1,4 +1,7 @@
-"""What an optimiser keeps of its parameters, as tensors by name: a checkpoint holds them."""
+"""What an optimiser keeps of its parameters, as tensors by name: a checkpoint holds them.
+
+Its parameters themselves are among them if they are masters, of which the model has rounded weights.
+"""
 
 from collections.abc import Mapping
 
@@ -6,10 +9,15 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from trainer.optimisation.masters import round_masters, rounded_weights
+
+MASTER = "master"
+
 
 def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """`3.exp_avg` is the state `exp_avg` of parameter number 3, counted over all groups from 0."""
-    return {
+    """`3.exp_avg` is the state `exp_avg` of parameter number 3, counted over all groups from 0; `3.master` is it."""
+    masters = {f"{number}.{MASTER}": master for number, master, _ in rounded_weights(optimizer)}
+    return masters | {
         f"{number}.{name}": value
         for number, parameter in enumerate(_parameters(optimizer))
         for name, value in optimizer.state.get(parameter, {}).items()
@@ -19,6 +27,10 @@ def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 def put_back_moments(optimizer: torch.optim.Optimizer, kept: Mapping[str, Tensor]) -> None:
     """Put `moments` back. Raises ValueError or LookupError for those of another optimiser or of other parameters."""
     parameters = _parameters(optimizer)
+    kept = dict(kept)
+    for number, master, _ in rounded_weights(optimizer):
+        _put_back_master(master, number, kept.pop(f"{number}.{MASTER}"))
+    round_masters(optimizer)
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in kept.items():
         place, name = key.split(".")
@@ -38,6 +50,13 @@ def put_back_moments(optimizer: torch.optim.Optimizer, kept: Mapping[str, Tensor
             device = torch.device("cpu") if on_cpu else parameter.device
             put = value.to(device, copy=True)
             optimizer.state[parameter][name] = put if name == "step" else divided_as(put, parameter)
+
+
+@torch.no_grad()
+def _put_back_master(master: Tensor, number: int, value: Tensor) -> None:
+    if value.shape != master.shape:
+        raise ValueError(f"master {number} has the shape {tuple(value.shape)} instead of {tuple(master.shape)}")
+    master.copy_(value)
 
 
 def divided_as(value: Tensor, parameter: Tensor) -> Tensor:

@@ -1,20 +1,27 @@
 """The optimiser that the config names, with its groups, and their learning rates."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from schemas.configs.training import OptimizerConfig
+from trainer.optimisation.masters import group_of_masters, round_masters
 from trainer.optimisation.schedule import share_of_peak
 
 
-def make_optimizer(model: nn.Module, extra: Iterable[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: nn.Module,
+    extra: Iterable[dict[str, Any]],
+    config: OptimizerConfig,
+    masters: Mapping[nn.Parameter, nn.Parameter] = {},
+) -> torch.optim.Optimizer:
     """Student matrices decay, and its biases and norms if `decay` is all; the losses' own parameters bring their groups
     along.
 
-    Each group carries `peak`, the learning rate that the schedule scales.
+    Each group carries `peak`, the learning rate that the schedule scales. The optimiser works on the `masters` of
+    weights that have them, which are rounded after each step.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     of_vectors = config.weight_decay if config.decay == "all" else 0.0
@@ -23,7 +30,11 @@ def make_optimizer(model: nn.Module, extra: Iterable[dict[str, Any]], config: Op
         {"params": [p for p in trained if p.ndim < 2], "lr": config.lr, "weight_decay": of_vectors},
         *extra,
     ]
-    return _named([group | {"peak": group["lr"]} for group in groups if group["params"]], config)
+    found = [group_of_masters(group, masters) | {"peak": group["lr"]} for group in groups if group["params"]]
+    optimizer = _named(found, config)
+    if masters:
+        optimizer.register_step_post_hook(round_masters)
+    return optimizer
 
 
 def _named(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:

@@ -1,9 +1,9 @@
 """Checkpoints without pickle: a Hugging Face model folder, and safetensors beside it for everything else.
 
     step-00000500/
-      model/                  save_pretrained, float32: usable as it is; of an adapted student the adapter alone
+      model/                  save_pretrained, in the student's dtype: usable as it is; of an adapted one the adapter
       objective.safetensors   the losses' own parameters (projections)
-      optimizer.safetensors   the optimiser's moments, by parameter number
+      optimizer.safetensors   the optimiser's moments and float32 masters, by parameter number
       rng.safetensors         torch's generators, of every rank
       checkpoint.json         step, cache, run, format, checksums of all files above and of itself; written last
 
@@ -90,7 +90,8 @@ def save_checkpoint(
     keep: int,
     gathered: Gathered | None = None,
 ) -> None:
-    """Write folder/step-N and remove all but the newest `keep`. Costs 3 float32 copies of the student on disk.
+    """Write folder/step-N and remove all but the newest `keep`. Costs 3 float32 copies of the student on disk, and half
+    a copy more for one in bfloat16.
 
     `generators` are the states of all ranks', and `gathered` holds the weights and moments of a student that is divided
     among them; one rank alone writes.

@@ -27,6 +27,7 @@ from trainer.data.shared import SharedRead
 from trainer.objectives.objective import Objective
 from trainer.optimisation.division import Division
 from trainer.optimisation.loop import Loop, Source
+from trainer.optimisation.masters import hold_in_bfloat16
 from trainer.optimisation.optimizer import make_optimizer
 from trainer.optimisation.random_state import seed_of_rank
 from trainer.optimisation.ranks import ALONE, Ranks
@@ -90,7 +91,8 @@ def set_up(
     model, losses = to_device(model, objectives, device, config.sharding == "none")
     packed_from = pack(config, model)
     division = divide(config, model, device, ranks)
-    optimizer, sharpness = make_optimizers(config, model, objectives, losses, start.record.skipped)
+    masters = hold(config.student, model)
+    optimizer, sharpness = make_optimizers(config, model, objectives, losses, start.record.skipped, masters)
     torch.manual_seed(seed_of_rank(config.seed + 2, ranks.rank, start.record.step))
     if start.checkpoint is not None:
         restore(start.checkpoint, losses, optimizer, ranks.rank)
@@ -182,15 +184,30 @@ def pack(config: TrainingConfig, model: Any) -> float:
     return PACKED_FROM if config.packing == "auto" else 0.0
 
 
+def hold(config: StudentConfig, model: Any) -> dict[nn.Parameter, nn.Parameter]:
+    """Round the weights that are to be held in bfloat16; returns their float32 masters."""
+    if config.dtype == "float32":
+        return {}
+    if config.kind == "causal":
+        has_plain_head(model)  # is proven before its logits are rounded
+    return hold_in_bfloat16(model, keep_trained=config.adapter is not None)
+
+
 def make_optimizers(
-    config: TrainingConfig, model: Any, objectives: Mapping[Texts, Objective], losses: nn.ModuleDict, skipped: int
+    config: TrainingConfig,
+    model: Any,
+    objectives: Mapping[Texts, Objective],
+    losses: nn.ModuleDict,
+    skipped: int,
+    masters: Mapping[nn.Parameter, nn.Parameter] = {},
 ) -> tuple[torch.optim.Optimizer, Sharpness | None]:
-    """The optimiser over the student and the losses' own parameters, and what the config puts around it.
+    """The optimiser over the student, or the `masters` of its weights, and the losses' own parameters, and what the
+    config puts around it.
 
     `skipped`: steps so far that went without their perturbation.
     """
     groups = [group for objective in objectives.values() for group in objective.parameter_groups()]
-    optimizer = make_optimizer(model, groups, config.optimizer)
+    optimizer = make_optimizer(model, groups, config.optimizer, masters)
     if config.optimizer.sharpness is None:
         return optimizer, None
     named = (*model.named_parameters(), *losses.named_parameters())

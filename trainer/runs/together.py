@@ -24,7 +24,7 @@ OWN = {
     "output", "objective", "optimizer", "steps", "epochs", "checkpoint_every", "keep_checkpoints",
     "log_every", "min_coverage", "min_agreement", "evaluation",
 }  # fmt: skip
-OWN_OF_STUDENT = {"model", "revision", "architecture", "embeddings"}
+OWN_OF_STUDENT = {"model", "revision", "architecture", "embeddings", "dtype"}
 
 
 def reads_as(config: TrainingConfig) -> Hashable:

@@ -30,8 +30,11 @@ def rounded_products(device: torch.device, rounded: bool) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def use_bfloat16(precision: str, device: torch.device) -> bool:
-    """auto: bfloat16 on a GPU that computes in it; on CPUs without AMX it is slower than float32."""
+def use_bfloat16(precision: str, device: torch.device, dtype: str = "float32") -> bool:
+    """auto: bfloat16 for a student whose `dtype` it is, and on a GPU that computes in it; on CPUs without AMX it is
+    slower than float32."""
     if precision == "auto":
+        if dtype == "bfloat16":
+            return True
         return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bfloat16"

@@ -27,6 +27,7 @@ def test_a_gpu_that_is_asked_for_and_is_not_there(monkeypatch: pytest.MonkeyPatc
 
 def test_bfloat16_is_taken_where_a_gpu_computes_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [use_bfloat16(name, CPU) for name in ("auto", "float32", "bfloat16")] == [False, False, True]
+    assert use_bfloat16("auto", CPU, "bfloat16")
     for native in (True, False):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, native=native: native)
         assert use_bfloat16("auto", CUDA) is native
