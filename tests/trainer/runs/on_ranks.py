@@ -1,5 +1,6 @@
 """Work for `start_ranks`: several runs on the same two processes, and one that fails."""
 
+from pathlib import Path
 from typing import Any
 
 from schemas.configs.training import TrainingConfig
@@ -14,16 +15,33 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "grown": {},
     "divided": {"sharding": "full", "optimizer": OPTIMIZER | {"clip": 0.1}},
     "divided_grown": {"sharding": "full", "optimizer": OPTIMIZER | {"sharpness": {}}},
+    "divided_heads": {"sharding": "full", "objective": [{"loss": "ce"}, {"loss": "dskd"}, {"loss": "fdd"}]},
+    "rounded": {"student": {"dtype": "bfloat16"}},
+    "adapted": {
+        "student": {"adapter": {"rank": 2, "alpha": 4}, "keep_layers": [0, 1, 3]},
+        "gradient_checkpointing": True,
+    },
 }
+
+
+def changes(name: str, folder: Path) -> dict[str, Any]:
+    """A variant's settings, whose student is that of `student`, or adapts the model in `folder`/base."""
+    student = {"max_tokens": 64} | VARIANTS[name].get("student", {})
+    if name == "adapted":
+        origin: dict[str, Any] = {"model": str(folder / "base")}
+    else:
+        sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
+        origin = {"architecture": {"model_type": "llama", **sizes}, "tokenizer": "teacher"}
+    return VARIANTS[name] | {"student": origin | student}
 
 
 def train_variants(config: TrainingConfig) -> None:
     """Each of VARIANTS, into a folder of its name beside `config.output`."""
     from trainer.runs.train import train
 
-    for name, changes in VARIANTS.items():
-        output = config.output / name
-        train(TrainingConfig.model_validate(config.model_dump() | changes | {"output": output}))
+    for name in VARIANTS:
+        changed = changes(name, config.output.parent) | {"output": config.output / name}
+        train(TrainingConfig.model_validate(config.model_dump() | changed))
 
 
 def fail(config: TrainingConfig) -> None:

@@ -15,28 +15,32 @@ from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from tests.caches import small_cache, write_corpus
 from tests.crash import interrupt
-from tests.trainer.runs.on_ranks import OPTIMIZER, VARIANTS, fail, train_variants
+from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.trainer.runs.on_ranks import OPTIMIZER, VARIANTS, changes, fail, train_variants
 from trainer.runs.metrics import read_metrics
 from trainer.runs.start_ranks import start_ranks
 from trainer.runs.train import train
 
 STEPS = 4
+# In bfloat16 each rank's part of a gradient is rounded by itself; dskd's gradient is steep in its projections, and
+# rounding of 1e-7 in the first step is 6e-6 of the gradient's norm in the last.
+CLOSE = {"rounded": 2**-8, "divided_heads": 1e-5}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     small_cache(folder)
+    tiny_llama(folder / "base", tiny_tokenizer(folder / "base", "bytelevel"), hidden=16, layers=4, heads=2)
     write_corpus(folder / "held_out.jsonl", ["The old miller carried three silver coins.", "A small cat went home."])
     return folder
 
 
-def config(made: Path, output: Path, **changes: Any) -> TrainingConfig:
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
+def config(made: Path, output: Path, name: str = "plain", **given: Any) -> TrainingConfig:
+    """Of a variant; `given` overrides it."""
     base: dict[str, Any] = {
         "cache": made / "cache",
         "output": output,
-        "student": {"architecture": {"model_type": "llama", **sizes}, "tokenizer": "teacher", "max_tokens": 64},
         "objective": [{"loss": "ce", "weight": 0.5}, {"loss": "sra", "weight": 0.5}, {"loss": "mta"}],
         "optimizer": OPTIMIZER,
         "steps": STEPS,
@@ -48,7 +52,7 @@ def config(made: Path, output: Path, **changes: Any) -> TrainingConfig:
         "evaluation": {"texts": made / "held_out.jsonl", "every": 2},
         "device": "cpu",
     }
-    return TrainingConfig.model_validate(base | changes)
+    return TrainingConfig.model_validate(base | changes(name, made) | given)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ def on_one(made: Path) -> Callable[[str], Path]:
 
     def run(name: str) -> Path:
         output = made / "one" / name
-        train(config(made, output, **VARIANTS[name] | {"sharding": "none"}))
+        train(config(made, output, name, sharding="none"))
         return output
 
     return run
@@ -67,26 +71,26 @@ def on_one(made: Path) -> Callable[[str], Path]:
 def on_two(made: Path) -> Path:
     """All variants as two processes have trained them; those that are called grown began on one, and go on."""
     for name in ("grown", "divided_grown"):
-        interrupt(config(made, made / "two" / name, **VARIANTS[name] | {"sharding": "none"}), 3)
+        interrupt(config(made, made / "two" / name, name, sharding="none"), 3)
     start_ranks(config(made, made / "two", devices=2), train_variants)
     return made / "two"
 
 
-def require_same(first: Path, second: Path) -> None:
-    """Losses, terms and evaluations to 1e-6 of their size, in the same order; weights to 1e-6."""
+def require_same(first: Path, second: Path, close: float = 1e-6) -> None:
+    """Losses, terms and evaluations as `close` to each other in parts of their size, in the same order; and weights."""
     one, two = read_metrics(first), read_metrics(second)
     assert [list(line) for line in one] == [list(line) for line in two] and len(one) >= STEPS
     for line, other in zip(one, two, strict=True):
-        assert line == pytest.approx(other, rel=1e-6, abs=1e-6)
+        assert line == pytest.approx(other, rel=close, abs=close)
     weights, others = (load_file(run / "model" / "model.safetensors") for run in (first, second))
     assert weights.keys() == others.keys()
     for name, weight in weights.items():
-        torch.testing.assert_close(weight, others[name], rtol=0, atol=1e-6)
+        torch.testing.assert_close(weight, others[name], rtol=0, atol=close)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_two_ranks_train_the_student_of_one(on_one: Callable[[str], Path], on_two: Path, name: str) -> None:
-    require_same(on_one(name), on_two / name)
+    require_same(on_one(name), on_two / name, CLOSE.get(name, 1e-6))
 
 
 def test_killed_amid_its_steps_it_ends_in_words_and_one_rank_goes_on(made: Path, tmp_path: Path) -> None:
