@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.cache.arrays import ArrayRecord
+from schemas.cache.list_columns import ListColumn
 from schemas.cache.samples import SAMPLES_SCHEMAS, CachedSample, Turn
 from schemas.cache.shard import SAMPLES, STATES, ShardRecord, redo
 from schemas.cache.states import map_array
@@ -37,7 +38,7 @@ class Shard:
             )
         # One record batch per shard: its only chunk is the map itself, where combining chunks would copy it.
         self.columns: dict[str, Any] = {name: table.column(name).chunk(0) for name in table.column_names}
-        self.lists = {name: Ragged(self.columns[name]) for name in LISTS_OF[self.version]}
+        self.lists = {name: ListColumn(self.columns[name]) for name in LISTS_OF[self.version]}
         self.row_start: np.ndarray = self.columns["row_start"].to_numpy()
         self.row_count: np.ndarray = self.columns["row_count"].to_numpy()
 
@@ -90,29 +91,6 @@ class Shard:
     def array(self, array: ArrayRecord) -> Any:
         """All rows of one array, mapped anew, as `map_array` gives them; nothing is read yet."""
         return map_array(self.path / STATES, array, self.record.rows(array))
-
-
-class Ragged:
-    """A list column as offsets and flat values: a row is a slice, without a copy, except of turns."""
-
-    def __init__(self, column: pa.ListArray):
-        self.offsets: np.ndarray = column.offsets.to_numpy()
-        values = column.values
-        if pa.types.is_struct(values.type):  # turns: their start and end
-            flat = np.stack([values.field(name).to_numpy() for name in ("start", "end")], 1)
-        else:
-            flat = (values.values if pa.types.is_fixed_size_list(values.type) else values).to_numpy()
-        pairs = not pa.types.is_integer(values.type)
-        self.values: np.ndarray = flat.reshape(-1, 2) if pairs else flat
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        rows: np.ndarray = self.values[self.offsets[row] : self.offsets[row + 1]]
-        return rows
-
-    @property
-    def counts(self) -> np.ndarray:
-        """Values per row."""
-        return np.diff(self.offsets)
 
 
 def _read_samples(path: Path) -> tuple[pa.Table, int]:

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.cache.open_shard import Ragged, Shard
+from schemas.cache.list_columns import ListColumn
+from schemas.cache.open_shard import Shard
 from schemas.cache.samples import PARTS
 from schemas.cache.shard import RECORD, SAMPLES, redo
 from schemas.cache.structure import Structure
@@ -45,7 +46,7 @@ def _require_whole(shard: Shard) -> None:
             column.validate(full=True)
         except pa.ArrowException as error:
             raise CacheError(f"{path}: column {name} is damaged: {error}; {redo(shard.path)}") from error
-    turns = {} if shard.version == 1 else {"turns": Ragged(shard.columns["turns"])}
+    turns = {} if shard.version == 1 else {"turns": ListColumn(shard.columns["turns"])}
     for name, lists in (shard.lists | turns).items():
         if lists.offsets[0] != 0 or lists.offsets[-1] != len(lists.values):
             raise CacheError(f"{path}: column {name} holds what belongs to no sample; {redo(shard.path)}")
@@ -87,7 +88,7 @@ def _require_learnt(shard: Shard, lengths: np.ndarray) -> None:
         prompt_end = shard.columns["prompt_end"].to_numpy()
         _require(shard, (prompt_end >= 0) & (prompt_end <= lengths), "its prompt ends outside its text")
         return
-    targets, turns = shard.lists["targets"], Ragged(shard.columns["turns"])
+    targets, turns = shard.lists["targets"], ListColumn(shard.columns["turns"])
     for ranges, what, least in ((targets, "targets", 1), (turns, "turns", 0)):
         start, end = ranges.values[:, 0], ranges.values[:, 1]
         inside = (start >= 0) & (end - start >= least) & (end <= np.repeat(lengths, ranges.counts))
@@ -96,7 +97,7 @@ def _require_learnt(shard: Shard, lengths: np.ndarray) -> None:
     _require_turns(shard, turns, lengths)
 
 
-def _require_turns(shard: Shard, turns: Ragged, lengths: np.ndarray) -> None:
+def _require_turns(shard: Shard, turns: ListColumn, lengths: np.ndarray) -> None:
     """Of conversations: every turn is a part of a message, and what they do not say can be read."""
     values = shard.columns["turns"].values
     roles = pc.utf8_length(values.field("role")).to_numpy()
@@ -129,12 +130,12 @@ def _require_tokens(shard: Shard, teacher: TeacherRecord, lengths: np.ndarray) -
     _require(shard, good, "its token offsets run backwards")
 
 
-def _ascends(lists: Ragged, values: np.ndarray) -> np.ndarray:
+def _ascends(lists: ListColumn, values: np.ndarray) -> np.ndarray:
     """For every value, whether it is the first of its list or not less than the one before."""
     return _follows(lists, values, values)
 
 
-def _follows(lists: Ragged, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+def _follows(lists: ListColumn, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """For every range, whether it is the first of its list or begins where the one before ends, or later."""
     follows = np.ones(len(start), bool)
     follows[1:] = start[1:] >= end[:-1]
@@ -142,7 +143,7 @@ def _follows(lists: Ragged, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     return follows
 
 
-def _each(lists: Ragged, good: np.ndarray) -> np.ndarray:
+def _each(lists: ListColumn, good: np.ndarray) -> np.ndarray:
     """For every list, whether all of its values are good."""
     bad = np.concatenate([[0], np.cumsum(~good)])
     return np.asarray(bad[lists.offsets[1:]] == bad[lists.offsets[:-1]])

@@ -17,6 +17,7 @@ from schemas.cache.codec_files import codecs_sha256
 from schemas.cache.encoding_cost import EncodingCost
 from schemas.cache.halved import HalvedBatch, write_halved
 from schemas.cache.learnt import count_learnt
+from schemas.cache.list_columns import make_lists
 from schemas.cache.manifest import MANIFEST, CacheManifest
 from schemas.cache.samples import SAMPLES_SCHEMA, CachedSample, Offsets, Turns
 from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord, check_named, read_shard, shard_path
@@ -105,31 +106,21 @@ def _write_samples(path: Path, samples: Sequence[CachedSample], options: pa.ipc.
     columns = {
         "sample_id": pa.array([sample.id for sample in samples], pa.string()),
         "text": pa.array([sample.text for sample in samples], pa.string()),
-        "targets": _lists([sample.targets for sample in samples], Offsets),
+        "targets": make_lists([sample.targets for sample in samples], Offsets),
         "turns": pa.array([[asdict(turn) for turn in sample.turns] for sample in samples], Turns),
         "structure": pa.array([sample.structure for sample in samples], pa.string()),
         "truncated": pa.array([sample.truncated for sample in samples], pa.bool_()),
-        "token_ids": _lists([sample.token_ids for sample in samples], pa.list_(pa.int32())),
-        "token_offsets": _lists([sample.token_offsets for sample in samples], Offsets),
-        "words": _lists([sample.words for sample in samples], Offsets),
-        "noun_phrases": _lists([sample.noun_phrases for sample in samples], Offsets),
-        "verb_phrases": _lists([sample.verb_phrases for sample in samples], Offsets),
+        "token_ids": make_lists([sample.token_ids for sample in samples], pa.list_(pa.int32())),
+        "token_offsets": make_lists([sample.token_offsets for sample in samples], Offsets),
+        "words": make_lists([sample.words for sample in samples], Offsets),
+        "noun_phrases": make_lists([sample.noun_phrases for sample in samples], Offsets),
+        "verb_phrases": make_lists([sample.verb_phrases for sample in samples], Offsets),
         "row_start": pa.array(row_end - row_count, pa.int64()),
         "row_count": pa.array(row_count, pa.int32()),
-        "token_rows": _lists([sample.token_rows for sample in samples], Offsets),
+        "token_rows": make_lists([sample.token_rows for sample in samples], Offsets),
         "kept_start": pa.array(np.cumsum(kept_count) - kept_count, pa.int64()),
     }
     batch = pa.record_batch([columns[name] for name in SAMPLES_SCHEMA.names], schema=SAMPLES_SCHEMA)
     with pa.OSFile(os.fsencode(path), "wb") as sink, pa.ipc.new_file(sink, SAMPLES_SCHEMA, options=options) as writer:
         writer.write_batch(batch)
     return int(row_count.sum())
-
-
-def _lists(rows: list[np.ndarray], kind: pa.ListType) -> pa.ListArray:
-    """A list column without a Python object for every number."""
-    ends = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int32)
-    flat = np.concatenate([np.asarray(row, dtype=np.int32).reshape(-1) for row in rows] or [np.empty(0, np.int32)])
-    values = pa.array(flat, pa.int32())
-    if pa.types.is_fixed_size_list(kind.value_type):
-        values = pa.FixedSizeListArray.from_arrays(values, type=kind.value_type)
-    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values, type=kind)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from schemas.cache.open_shard import Ragged, Shard
+from schemas.cache.open_shard import Shard
 from schemas.cache.samples import SAMPLES_SCHEMA, SAMPLES_SCHEMAS, Turn
 from schemas.cache.writer import write_shard
 from schemas.errors import CacheError
@@ -50,14 +50,6 @@ def test_rows_and_arrays(opened: Shard) -> None:
         np.testing.assert_array_equal(opened.array(array), states(8)[array.path])
     assert opened.lists["token_ids"].counts.tolist() == [3, 0, 5]
     assert opened.lists["words"].counts.tolist() == [2, 2, 2]
-
-
-def test_a_ragged_column_copies_nothing() -> None:
-    flat = Ragged(pa.array([[1, 2], [], [3]], pa.list_(pa.int32())))
-    assert [flat[row].tolist() for row in range(3)] == [[1, 2], [], [3]] and flat.counts.tolist() == [2, 0, 1]
-    assert np.shares_memory(flat[0], flat.values)
-    pairs = Ragged(pa.array([[[1, 2]], [[3, 4], [5, 6]]], pa.list_(pa.list_(pa.int32(), 2))))
-    assert [pairs[row].tolist() for row in range(2)] == [[[1, 2]], [[3, 4], [5, 6]]]
 
 
 def lacks_a_text(table: pa.Table) -> pa.Table:
