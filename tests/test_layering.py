@@ -23,7 +23,8 @@ ROOMS = {
     "schemas": ("storage", "texts", "cache", "conversations", "configs", "models"),
     "pipeline": ("corpus", "annotation", "encoding", "teacher", "request", "output", "work", "cluster"),
     "trainer": (
-        "numerics", "alignment", "data", "student", "objectives", "optimisation", "evaluation", "runs", "generation",
+        "numerics", "alignment", "kept_texts", "data", "student", "objectives", "optimisation", "evaluation", "runs",
+        "generation",
     ),
     "jobs": ("report", "sweep", "demo"),
 }  # fmt: skip

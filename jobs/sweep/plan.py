@@ -18,7 +18,9 @@ from schemas.storage.fingerprint import fingerprint
 
 MOST_RUNS = 10_000
 MOST_TOLD = 5  # runs whose problems are shown
-PLACES = {"output", "checkpoint_every", "keep_checkpoints", "log_every", "loader_workers"}  # not what a run is
+PLACES = {  # not what a run is
+    "output", "checkpoint_every", "keep_checkpoints", "log_every", "loader_workers", "keep_tokens", "tokens_folder",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

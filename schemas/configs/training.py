@@ -265,6 +265,11 @@ class TrainingConfig(Strict):
     """CPU threads; left out, torch decides."""
     loader_workers: Workers = 1
     """Threads that read and align ahead; 0 reads in line."""
+    keep_tokens: bool = True
+    """Keep the student's tokens of the cache's texts, some 12 bytes per token, for later epochs and for other runs with
+    this tokenizer. It saves time and changes nothing."""
+    tokens_folder: LocalPath | None = None
+    """Where they are kept; left out, in CACHE.tokens beside the cache, of several the first."""
     checkpoint_every: Steps = 500
     """Steps between checkpoints: the most that a crash can cost."""
     keep_checkpoints: Steps = 2
@@ -291,6 +296,8 @@ class TrainingConfig(Strict):
         if all(loss.weight == 0 for loss in self.objective):
             raise ValueError("every loss of the objective has weight 0: there is nothing to minimise")
         wanted = any(loss.texts == "student" for loss in self.objective if loss.weight > 0)
+        if self.tokens_folder is not None and not self.keep_tokens:
+            raise ValueError("`tokens_folder` is where tokens are kept: leave it out, or set keep_tokens to true")
         if wanted != (self.student_cache is not None):
             raise ValueError("`student_cache` goes with a loss that has `texts: student`, and such a loss needs it")
         if all(loss.texts == "student" for loss in self.objective if loss.weight > 0):

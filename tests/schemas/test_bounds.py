@@ -145,7 +145,7 @@ def test_every_place_is_known() -> None:
         *("ExtractionConfig.output", "TeacherConfig.model", "TeacherConfig.adapter", "TeacherConfig.tokenizer"),
         *("TrainingConfig.cache", "TrainingConfig.student_cache", "TrainingConfig.output", "EvaluationConfig.texts"),
         *("EvaluationConfig.pairs", "StudentConfig.model", "StudentConfig.tokenizer", "GenerationConfig.cache"),
-        *("GenerationConfig.output", "GenerationConfig.model"),
+        *("GenerationConfig.output", "GenerationConfig.model", "TrainingConfig.tokens_folder"),
     }
 
 

@@ -63,6 +63,8 @@ NOT_IDENTITY = {
     "keep_checkpoints",
     "log_every",
     "loader_workers",
+    "keep_tokens",
+    "tokens_folder",
     "devices",
     "sharding",
     "min_coverage",

@@ -24,6 +24,7 @@ from trainer.data.batch import Batch
 from trainer.data.loader import BatchBuilder, batches
 from trainer.data.sampler import BatchOrder
 from trainer.data.shared import SharedRead
+from trainer.kept_texts.kept_texts import KeptTexts
 from trainer.objectives.objective import Objective
 from trainer.optimisation.division import Division
 from trainer.optimisation.loop import Loop, Source
@@ -37,6 +38,7 @@ from trainer.runs.caches import Caches
 from trainer.runs.checkpoint import MODEL, Start, load_model, restore
 from trainer.runs.earlier import require_same_meaning
 from trainer.runs.inputs import Inputs
+from trainer.runs.kept_tokens import keep_tokens
 from trainer.student.adapter import add_adapter, load_adapter
 from trainer.student.device import choose_device
 from trainer.student.final_states import has_plain_head
@@ -60,6 +62,13 @@ class Training:
     inputs: Inputs
     alignment: dict[str, float]
     done: int
+    kept: KeptTexts | None = None  # the student's tokens, if they are kept
+
+    def close(self) -> None:
+        """Give up the streams of batches, and keep the tokens that are not kept yet."""
+        self.loop.close()
+        if self.kept is not None:
+            self.kept.publish()
 
 
 def set_up(
@@ -79,6 +88,8 @@ def set_up(
     device = choose_device(config.device)
     tokenizer = inputs.tokenizer
     text_tokenizer = make_text_tokenizer(config.student, tokenizer, inputs.conversations)
+    kept = keep_tokens(config, caches["corpus"].path, inputs, text_tokenizer) if config.keep_tokens else None
+    text_tokenizer = kept or text_tokenizer
     torch.manual_seed(config.seed)
     model = make_student(config.student, caches, tokenizer, start)
     if config.gradient_checkpointing:
@@ -99,7 +110,7 @@ def set_up(
     first = start.record.step * config.accumulation
     sources = open_sources(config, caches, objectives, text_tokenizer, first, device, packed_from, reads, ranks)
     loop = Loop(config, model, sources, optimizer, device, steps, sharpness, start.record.empty, ranks, division)
-    return Training(loop, losses, inputs, alignment, start.record.step)
+    return Training(loop, losses, inputs, alignment, start.record.step, kept)
 
 
 def require_shareable(objectives: Mapping[Texts, Objective]) -> None:

@@ -129,7 +129,7 @@ def steps_of(
         try:
             evaluation = yield from _finish(config, folder, training, steps)
         finally:
-            training.loop.close()
+            training.close()
     return RunResult(folder.path, steps, False, evaluation, time.monotonic() - started)
 
 

@@ -271,6 +271,7 @@ EMPTY: dict[str, Any] = {
     "log_every": 1,
     "checkpoint_every": 1,
     "objective": [{"loss": "ce"}],
+    "keep_tokens": False,  # a test alters what the tokenizer makes
 }
 
 
