@@ -106,11 +106,52 @@ def inspect(
 
 
 @app.command()
-def verify(cache: CachePath) -> None:
-    """Check every checksum, row count and number of a cache. Exits 2 at damage, naming every damaged shard."""
-    from jobs.verify import verify_cache
+def verify(
+    cache: CachePath,
+    replay: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=2**31 - 1,
+            metavar="N",
+            help="Also load the teacher, compute N random samples once more, each alone, and compare them with the "
+            "cache's.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Draws the samples; with --replay.")] = 0,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            parser=_model, metavar="FOLDER|ID", help="The teacher; left out, the hub id in cache.json; with --replay."
+        ),
+    ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(parser=_model, metavar="FOLDER|ID", help="The LoRA adapter that was merged; with --replay."),
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code that ships with the teacher; with --replay.")
+    ] = False,
+    in_batch: Annotated[
+        bool,
+        typer.Option(
+            "--in-batch",
+            help="Not alone, but in the batches of the extraction: numbers agree to the bit where the same machine and "
+            "libraries made the cache; with --replay.",
+        ),
+    ] = False,
+) -> None:
+    """Check every checksum, row count and number of a cache. Exits 2 at damage, naming every damaged shard. With
+    --replay, also at states that the teacher does not give."""
+    from jobs.verify import ReplayOptions, replay_cache, verify_cache
 
-    verify_cache(cache)
+    options = ReplayOptions(replay or 1, seed, teacher, adapter, trust_remote_code, in_batch)
+    if replay is None and options != ReplayOptions(1):
+        raise ConfigError("--seed, --teacher, --adapter, --trust-remote-code and --in-batch go with --replay N")
+    if replay is None:
+        verify_cache(cache)
+    else:
+        replay_cache(cache, options)
 
 
 @app.command()

@@ -1,17 +1,39 @@
-"""`stillroom verify`: read a whole cache and check everything that can be checked without the teacher."""
+"""`stillroom verify`: read a whole cache and check everything that can be checked without the teacher; with it, some
+samples are computed once more."""
 
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
 
 from schemas.cache.checksums import CHECKSUMS, open_manifest
 from schemas.cache.codec_files import CODEC_FILES
 from schemas.cache.index import require_index
-from schemas.cache.manifest import TEACHER
+from schemas.cache.manifest import TEACHER, CacheManifest
+from schemas.cache.reader import Cache
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.cache.verify import ProvenShard, verify_index, verify_shards
-from schemas.console import say
+from schemas.console import make_console, say
 from schemas.errors import CacheError
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
 from schemas.progress import Progress
+
+if TYPE_CHECKING:
+    from pipeline.replay.replay import Replay
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """Which samples are computed once more, and by what."""
+
+    samples: int
+    seed: int = 0
+    teacher: str | None = None  # folder or hub id; None: the hub id that the cache keeps
+    adapter: str | None = None
+    trust_remote_code: bool = False
+    in_batch: bool = False  # in the batches of the extraction, instead of alone
 
 
 def verify_cache(path: Path) -> None:
@@ -43,3 +65,55 @@ def verify_cache(path: Path) -> None:
         f"{path}: {manifest.units} shards, {sum(shard.record.samples for shard in shards):,} samples, "
         f"{sum(shard.record.tokens for shard in shards):,} tokens; every checksum, row and number is good"
     )
+
+
+def replay_cache(path: Path, options: ReplayOptions) -> None:
+    """`verify_cache`, then print how far random samples, computed once more, are from what the cache holds of them.
+
+    Raises ModelError: the teacher is another, which is told first; CacheError with one line for everything that is off
+    by more than rounding explains.
+    """
+    from pipeline.replay.replay import replay
+    from pipeline.replay.teacher import find_teacher, load_teacher_of, require_same_files
+
+    manifest, _ = open_manifest(path)
+    folders = find_teacher(manifest, options.teacher, options.adapter)
+    require_same_files(path, manifest, folders, options.trust_remote_code)
+    verify_cache(path)
+    cache, teacher = Cache(path), load_teacher_of(path, manifest, folders, options.trust_remote_code)
+    count = min(options.samples, len(cache))
+    with Progress("replaying", "samples", count) as progress:
+        found = replay(cache, teacher, count, options.seed, progress.update, options.in_batch)
+    make_console().print(_table(found))
+    if found.decoded is not None:
+        said = f"on average (recorded: {found.decoded.recorded:.3g})"
+        say(f"{found.decoded.path}: decoded, its predictions are off by {found.decoded.kl:.3g} nats {said}")
+    how = "in its batch" if options.in_batch else "alone"
+    if faults := found.faults:
+        raise CacheError(
+            f"{path} does not hold what {folders.model} gives for {count:,} samples, each {how} (seed {options.seed}):"
+            + "".join(f"\n  {fault}" for fault in faults)
+            + (f"\n{_other_machine(cache.manifest)}" if options.in_batch else "\nextract again")
+        )
+    say(f"{path}: {count:,} samples are what {folders.model} gives for each {how}")
+
+
+def _other_machine(manifest: CacheManifest) -> str:
+    names = ("torch", "transformers")
+    made = [(name, manifest.provenance.get(name), version(name)) for name in names]
+    others = ", ".join(f"{name} {old} and here {new}" for name, old, new in made if old != new)
+    return (
+        f"it was made with {others}; " if others else ""
+    ) + "a machine of another kind rounds otherwise, too: without --in-batch, that is allowed for"
+
+
+def _table(found: "Replay") -> Table:
+    """Differences are shares of the size of a row, or of all probability."""
+    table = Table(
+        "array", "rows", "largest\ndifference", "r.m.s. of\nall rows", "allowed", "of the worst\nsample", "allowed"
+    )
+    for array in found.arrays:
+        total, worst = array.total, array.worst.gap
+        numbers = [total.largest, total.found, total.allowed, worst.found, worst.allowed]
+        table.add_row(array.path, f"{len(total.row_N):,}", *(f"{number:.2g}" for number in numbers))
+    return table

@@ -55,12 +55,16 @@ class LogitStates:
         cuts = [maker.begin(samples, hidden_Nd.device) for maker in makers]
         arrays = [array for maker in makers for array in maker.makes]
         parts: list[list[Tensor]] = [[] for _ in arrays]
-        for start in range(0, len(hidden_Nd) if kept_K is None else len(kept_K), self._rows):
-            chunk = slice(start, start + self._rows)
-            hidden_Rd = hidden_Nd[chunk if kept_K is None else kept_K[chunk]]
-            logits_RV = self._transform.of_states(hidden_Rd, self._weight_Vd, self._bias_V)
+        for chunk, logits_RV in self.logits(hidden_Nd, kept_K):
             found = [values_Rx for cut in cuts for values_Rx in cut(logits_RV, chunk)]
             for part, values_Rx in zip(parts, found, strict=True):
                 part.append(values_Rx)
         for array, part in zip(arrays, parts, strict=True):
             yield array, torch.cat(part)
+
+    def logits(self, hidden_Nd: Tensor, kept_K: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
+        """Which of the N rows, or of the K that are kept, and their logits, [R, V] float32."""
+        for start in range(0, len(hidden_Nd) if kept_K is None else len(kept_K), self._rows):
+            chunk = slice(start, start + self._rows)
+            hidden_Rd = hidden_Nd[chunk if kept_K is None else kept_K[chunk]]
+            yield chunk, self._transform.of_states(hidden_Rd, self._weight_Vd, self._bias_V)

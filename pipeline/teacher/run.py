@@ -164,6 +164,20 @@ class Teacher:
             costs |= lost
         return arrays, costs
 
+    def predict(self, samples: Sequence[AnnotatedSample], number: int) -> Iterator[tuple[slice, Tensor]]:
+        """Which rows of sample `number`, run in one batch with the others, and their next-token logits [R, V], float32,
+        some at a time.
+
+        Raises ModelError unless it makes states of logits.
+        """
+        if self._logits is None:
+            raise ModelError("none of the states asked for is made of next-token logits")
+        ids_BT, mask_BT = pad([sample.token_ids for sample in samples])
+        states = self._states(ids_BT, mask_BT, mask_BT.flatten().nonzero()[:, 0])
+        first = sum(count_rows(sample.token_rows) for sample in samples[:number])
+        kept_K = _kept(samples)[first : first + count_rows(samples[number].token_rows)].to(self._model.device)
+        yield from self._logits.logits(states.real(states.hidden[self.record.num_layers]), kept_K)
+
     def _run_batch(self, samples: list[AnnotatedSample]) -> Iterator[tuple[ArrayRecord, Tensor]]:
         """Every array with its rows for one batch, [N, width], [N] or [B, width], on the CPU and as it is stored."""
         ids_BT, mask_BT = pad([sample.token_ids for sample in samples])

@@ -13,12 +13,12 @@ from pipeline.encoding.calibrate import CALIBRATION_TOKENS, Goal, calibrate_fina
 from pipeline.encoding.encoder import Encoder
 from pipeline.encoding.files import save_encoders
 from pipeline.encoding.head import Head
+from pipeline.teacher.head import teacher_head
 from pipeline.teacher.run import Teacher
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.encoding import EncodingRecord
 from schemas.cache.manifest import CacheManifest
 from schemas.errors import ModelError
-from schemas.models.logits import LogitTransform
 
 FEW_TOKENS = 256  # by fewer, held out, nothing can be told: what was learnt from must do
 MOST_ROWS = 2 * CALIBRATION_TOKENS  # one sample may be longer than all that are wanted
@@ -54,17 +54,6 @@ def calibrate(
         if array.encoding == encoding.codec
     }
     save_encoders(cache, encoders, manifest.fingerprint, owner)
-
-
-def teacher_head(teacher: Teacher) -> Head | None:
-    """What turns the teacher's final states into logits, on its device; None for an encoder."""
-    record = teacher.record.head
-    if record is None:
-        return None
-    weight_Vd, bias_V = teacher.head()
-    return Head(
-        weight_Vd.detach(), None if bias_V is None else bias_V.detach(), LogitTransform(record.scale, record.softcap)
-    )
 
 
 def _calibrate_array(

@@ -20,10 +20,11 @@ from pipeline.output.resume import LOCK
 from pipeline.output.shards import as_cached
 from pipeline.request.folders import ModelFolders, hash_teacher
 from pipeline.teacher.files import save_teacher_files
+from pipeline.teacher.head import teacher_head
 from pipeline.teacher.run import Teacher
 from pipeline.teacher.wanted import WantedStates
 from pipeline.work.annotate import AnnotatedUnit, annotated_sample, job_tokenizer
-from pipeline.work.calibration import calibrate, teacher_head
+from pipeline.work.calibration import calibrate
 from pipeline.work.job import Job, differs_from_driver, local_folders
 from schemas.cache.encoding_cost import EncodingCost
 from schemas.cache.halved import HalvedBatch

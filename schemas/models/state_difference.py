@@ -4,15 +4,13 @@ Shapes: N rows of one sample.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.ragged import RaggedRows
 from schemas.cache.reader import Cache
-from schemas.models.state_decoder import DECODERS, load_decoders
+from schemas.models.row_numbers import RowNumbers
 
 
 @dataclass(frozen=True)
@@ -29,30 +27,13 @@ class StateReader:
 
     def __init__(self, cache: Cache):
         """Raises CacheError: a decoder's tables are missing or unusable."""
-        self._cache, self._decoders = cache, load_decoders(cache.path, cache.manifest)
+        self._cache, self._numbers = cache, RowNumbers(cache.path, cache.manifest)
 
     def read(self, position: int, array: ArrayRecord) -> StoredRows:
         """Raises CacheError for a shard that is damaged."""
         (rows,) = self._cache.states(position, [array])
         stored = (rows.data, rows.sizes) if isinstance(rows, RaggedRows) else (np.ascontiguousarray(rows),)
-        return StoredRows(stored, self._numbers(rows, array), len(rows))
-
-    def _numbers(self, rows: Any, array: ArrayRecord) -> np.ndarray | None:
-        if array.encoding in DECODERS:
-            ragged = isinstance(rows, RaggedRows)
-            data = rows.data if ragged else rows.reshape(-1)
-            sizes = rows.sizes.astype(np.int32) if ragged else np.full(len(rows), rows.shape[1], np.int32)
-            decoder = self._decoders[array.kind, array.layer]
-            with torch.no_grad():
-                states = decoder.states(torch.from_numpy(data.copy()), torch.from_numpy(sizes))
-            decoded: np.ndarray = states.double().numpy()
-            return decoded
-        if isinstance(rows, RaggedRows) or array.encoding != "raw":
-            return None
-        # The bits of a bfloat16 are the upper half of a float32's.
-        plain = (rows.astype("<u4") << 16).view("<f4") if array.dtype == "bfloat16" else rows
-        numbers: np.ndarray = plain.astype(np.float64)
-        return numbers
+        return StoredRows(stored, self._numbers.of(rows, array), len(rows))
 
 
 @dataclass

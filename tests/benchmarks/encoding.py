@@ -16,10 +16,10 @@ import torch
 
 from pipeline.encoding.unit import UnitEncoder
 from pipeline.request.request import make_request
+from pipeline.teacher.head import teacher_head
 from pipeline.teacher.run import Teacher
 from pipeline.teacher.wanted import WantedStates
 from pipeline.work.annotate import annotate_unit
-from pipeline.work.calibration import teacher_head
 from pipeline.work.job import make_job
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import load_config

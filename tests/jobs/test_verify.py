@@ -1,13 +1,19 @@
 """`stillroom verify`: one line where all is good, and one for every damaged shard."""
 
+import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from jobs.verify import verify_cache
-from schemas.errors import CacheError
-from tests.caches import smallest_cache
+from jobs.cli import app
+from jobs.verify import ReplayOptions, replay_cache, verify_cache
+from schemas.cache.index import write_index
+from schemas.cache.manifest import read_manifest
+from schemas.errors import CacheError, ModelError
+from tests.caches import as_recorded, smallest_cache
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +44,42 @@ def test_every_damaged_shard_is_named_once(made: Path, tmp_path: Path) -> None:
     assert first == f"2 of {len(shards)} shards are damaged:" and len(lines) == 2
     named = sorted(line.split("/samples.arrow does not have its checksum")[0] for line in lines)
     assert named == [str(shards[0]), str(shards[-1])]
+
+
+def test_a_replay_says_how_far_samples_are(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    replay_cache(made, ReplayOptions(3, teacher=str(made.parent / "teacher")))
+    said = capsys.readouterr().out
+    assert "every checksum, row and number is good" in said
+    assert "hidden/1" in said and "mass/1" in said
+    assert said.splitlines()[-1] == f"{made}: 3 samples are what {made.parent / 'teacher'} gives for each alone"
+
+
+def test_a_replay_names_the_shard_sample_layer_and_array_of_what_is_wrong(made: Path, tmp_path: Path) -> None:
+    """Rows of a state in the place of others, sealed as if they belonged there: no checksum can know."""
+    cache = Path(shutil.copytree(made, tmp_path / "cache"))
+    shard = sorted(cache.glob("shards/*"))[1]
+    (path,) = shard.glob("states.zarr/hidden/1/c/0/0")
+    states = np.fromfile(path, np.float32).reshape(-1, 8)
+    np.roll(states, 1, axis=0).tofile(path)
+    as_recorded(shard, str(path.relative_to(shard)))
+    write_index(cache, read_manifest(cache))
+    verify_cache(cache)
+    with pytest.raises(CacheError) as refused:
+        replay_cache(cache, ReplayOptions(1000, teacher=str(made.parent / "teacher")))
+    first, fault, _ = str(refused.value).split("\n")
+    assert first.endswith("for 6 samples, each alone (seed 0):")
+    assert fault.startswith("  shard 1, sample 's") and "layer 1: hidden/1 is off by " in fault
+
+
+def test_another_teacher_is_told_before_anything_is_read(made: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(made.parent / "teacher", tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.1}))
+    with pytest.raises(ModelError, match=r"was made with: config differ$"):
+        replay_cache(made, ReplayOptions(1, teacher=str(other)))
+
+
+def test_options_of_a_replay_go_with_it(made: Path) -> None:
+    for options in (["--seed", "1"], ["--teacher", str(made)], ["--in-batch"], ["--trust-remote-code"]):
+        done = CliRunner().invoke(app, ["verify", str(made), *options])
+        assert done.exit_code == 2 and "go with --replay N" in done.output

@@ -39,12 +39,18 @@ def draw(logp_RV: Tensor, uniform_Rn: Tensor, proposal: float) -> tuple[Tensor, 
     [0, 1) gives the first token at which the running sum of q, in float64, exceeds u. Where p is not a number, neither
     are the weights.
     """
-    logq_RV = (proposal * logp_RV).log_softmax(-1)
-    sums_RV = logq_RV.double().exp_().cumsum_(-1)
-    sums_RV /= sums_RV[:, -1:].clone()
+    logq_RV, sums_RV = propose(logp_RV, proposal)
     ids_Rn = torch.searchsorted(sums_RV, uniform_Rn, right=True).clamp_(max=logp_RV.shape[1] - 1)
     ratio_Rn = (logp_RV.gather(1, ids_Rn) - logq_RV.gather(1, ids_Rn)).exp()
     return ids_Rn, ratio_Rn / uniform_Rn.shape[1]
+
+
+def propose(logp_RV: Tensor, proposal: float) -> tuple[Tensor, Tensor]:
+    """log q, and the running sum of q in float64, both [R, V]: the last is 1."""
+    logq_RV = (proposal * logp_RV).log_softmax(-1)
+    sums_RV = logq_RV.double().exp_().cumsum_(-1)
+    sums_RV /= sums_RV[:, -1:].clone()
+    return logq_RV, sums_RV
 
 
 def uniforms(sample_id: str, tokens: int, draws: int, seed: int) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""States of single samples, computed once more and alone, against those that a cache holds."""

@@ -1,0 +1,59 @@
+"""The teacher of a cache is known by its files before it is loaded, and by the head that the cache keeps."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.replay.teacher import find_teacher, load_teacher_of, require_same_files
+from schemas.cache.manifest import UNEMBEDDING, read_manifest
+from schemas.cache.teacher_files import TEACHER_FILES
+from schemas.errors import CacheError, ConfigError, ModelError
+from tests.caches import build_cache
+from tests.pipeline.replay.faults import config_of, make_material
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_material(tmp_path_factory.mktemp("teacher"))
+    return build_cache(config_of(folder, "cache", {"hidden": [1], "mass": []}, teacher={"dtype": "bfloat16"}))
+
+
+def test_it_computes_as_in_the_extraction_wherever_it_lies(cache: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(cache.parent / "teacher", tmp_path / "elsewhere")
+    manifest = read_manifest(cache)
+    folders = find_teacher(manifest, str(moved), None)
+    require_same_files(cache, manifest, folders)
+    teacher = load_teacher_of(cache, manifest, folders)
+    config = teacher.config
+    assert (config.dtype, config.device, config.threads, config.max_tokens) == ("bfloat16", "cpu", 1, 96)
+    assert [array.path for array in teacher.arrays] == ["hidden/1"]
+
+
+def test_another_teacher_is_refused_before_it_is_loaded(cache: Path, tmp_path: Path) -> None:
+    manifest, changed = read_manifest(cache), cache.parent / "teacher-changed"
+    with pytest.raises(ModelError, match=r"is not the teacher that .* was made with: weights differ$"):
+        require_same_files(cache, manifest, find_teacher(manifest, str(changed), None))
+    adapted = manifest.model_copy(
+        update={"identity": manifest.identity | {"teacher": manifest.identity["teacher"] | {"adapter": "0" * 64}}}
+    )
+    with pytest.raises(ModelError, match=r"adapter differ; give the LoRA adapter that was merged by --adapter$"):
+        require_same_files(cache, adapted, find_teacher(manifest, str(cache.parent / "teacher"), None))
+    with pytest.raises(ConfigError, match="only the name of its teacher's folder, 'teacher': give it by --teacher"):
+        find_teacher(manifest, None, None)
+    with pytest.raises(ModelError, match="there is no model folder"):
+        find_teacher(manifest, str(tmp_path / "nothing"), None)
+
+
+def test_another_head_in_the_cache_is_found(cache: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(cache, tmp_path / "cache"))
+    path = copy / "teacher" / UNEMBEDDING
+    weight = load_file(path)["weight"]
+    weight[3, 5] += 0.5
+    save_file({"weight": weight.to(torch.bfloat16)}, path)
+    TEACHER_FILES.write_record(copy / "teacher")
+    manifest = read_manifest(copy)
+    with pytest.raises(CacheError, match=r"the unembedding in .* is not that of"):
+        load_teacher_of(copy, manifest, find_teacher(manifest, str(cache.parent / "teacher"), None))
