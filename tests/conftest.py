@@ -1,25 +1,51 @@
-"""The order of the files: what takes longest comes first, so that no process is at work long after the others."""
+"""The order of the files, what takes longest first, and the Ray that many of them share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.rays import OneRay
+
 HERE = Path(__file__).resolve().parent
-# Each takes half a minute or more, the longest first: nearly all start Rays or many processes.
+# Each takes a quarter of a minute or more, the longest first, so that no process is at work long after the others:
+# nearly all start Rays or many processes.
 LONGEST = (
     "pipeline/cluster/test_extract.py",
     "pipeline/cluster/test_connection.py",
+    "pipeline/cluster/test_extract_conversations.py",
+    "jobs/bad_input/test_extraction.py",
+    "jobs/test_extract.py",
+    "jobs/test_extract_conversations.py",
+    "pipeline/corpus/test_special_tokens.py",
     "jobs/test_ray_job.py",
     "jobs/test_outside.py",
-    "jobs/test_extract.py",
-    "pipeline/cluster/test_extract_conversations.py",
+    "trainer/runs/test_start_ranks.py",
     "jobs/demo/test_demo.py",
+    "trainer/runs/test_folder.py",
     "jobs/test_guard.py",
     "jobs/test_fuzz.py",
-    "trainer/runs/test_folder.py",
 )
+
+
+ON_RAY: set[Path] = set()  # files with a test that asks for the shared Ray
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {HERE / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
+    ON_RAY.update(item.path for item in items if "one_ray" in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(scope="session")
+def one_ray() -> Iterator[OneRay]:
+    """One Ray for all who ask for its address."""
+    yield OneRay()
+    OneRay.end()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_ray_of_others(request: pytest.FixtureRequest) -> None:
+    """It goes on through the files that use it, and ends before another: what forks should not carry its threads."""
+    if request.path not in ON_RAY:
+        OneRay.end()

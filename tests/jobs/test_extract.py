@@ -14,6 +14,7 @@ from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import dump_config, load_config
 from schemas.errors import CorpusError
 from tests.caches import extraction, smallest_cache, write_corpus
+from tests.rays import OneRay
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
 
@@ -64,7 +65,8 @@ def test_an_index_made_anew_is_the_same(made: Path, tmp_path: Path, capsys: pyte
     assert (cache / "index.parquet").read_bytes() == (made / "cache" / "index.parquet").read_bytes()
 
 
-def test_an_extraction_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_extraction_says_what_it_did(one_ray: OneRay, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one_ray.address()
     tiny_llama(tmp_path / "teacher", tiny_tokenizer(tmp_path / "teacher", "bpe", 300), hidden=8, layers=1, heads=2)
     corpus, cache = write_corpus(tmp_path / "corpus.jsonl", TEXTS[:4]), tmp_path / "cache"
     kept = {"states": {"hidden": [1], "mass": [1]}, "batching": {"unit_tokens": 60}}

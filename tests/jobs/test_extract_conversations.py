@@ -10,6 +10,7 @@ from schemas.cache.shard import read_shard, shard_path
 from schemas.configs.yaml import dump_config
 from schemas.errors import CorpusError
 from tests.chats import SAYINGS, chat_extraction, chat_model, talk, write_chats
+from tests.rays import OneRay
 
 NOTHING = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": " "}]
 REFUSED = [*talk("Why?"), {"role": "user", "content": "Again?"}, {"role": "assistant", "content": "Because."}]
@@ -53,7 +54,10 @@ def test_a_plan_counts_turns_and_targets_and_says_what_is_left_out(
     assert int(number) == pytest.approx(int(tokens.removeprefix("about ")) * float(share.rstrip("%)")) / 100, rel=0.01)
 
 
-def test_the_end_of_an_extraction_counts_what_the_cache_holds(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_end_of_an_extraction_counts_what_the_cache_holds(
+    config: Path, one_ray: OneRay, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_ray.address()
     run_extraction(config, [])
     said = [line for line in capsys.readouterr().out.splitlines() if "while the teacher ran" not in line]
     cache = Cache(config.parent / "cache")

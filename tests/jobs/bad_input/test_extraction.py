@@ -24,6 +24,7 @@ from tests.jobs.bad_input.breaking import (
     teacher,
     truncate,
 )
+from tests.rays import OneRay
 
 
 def append(path: Path, line: str | bytes) -> None:
@@ -153,10 +154,15 @@ EXTRACTIONS: dict[str, tuple[Break, str]] = {
 }
 
 
+SAID_BY_WORKERS = {"overlong is an error", "an encoder as causal"}
+
+
 @pytest.mark.parametrize("case", EXTRACTIONS)
 def test_extraction_refuses(
-    here: Path, case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, case: str, one_ray: OneRay, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if case in SAID_BY_WORKERS:
+        one_ray.address()
     change, said = EXTRACTIONS[case]
     config = extraction(here / "new", here / "teacher", here / "corpus.jsonl", states={"hidden": [1, 2], "mass": [2]})
     data = config.model_dump(mode="json")

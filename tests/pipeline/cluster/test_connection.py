@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from schemas.configs.extraction import WorkersConfig
 from schemas.errors import ResourceError
 from tests.caches import build_cache
 from tests.pipeline.cluster.running import config, descendants, make_inputs, num_shards, shard_files, start_command
+from tests.rays import OneRay
 
 pytestmark = pytest.mark.timeout(600)
 # A raylet ends its other agent when one is gone.
@@ -41,7 +42,10 @@ def test_nothing_in_the_working_directory_is_imported(folder: Path, tmp_path: Pa
     assert num_shards(asked.output) > 20
 
 
-def test_a_place_that_ray_cannot_write_to_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_ray_cannot_write_to_is_said(
+    one_ray: OneRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_ray.end()
     (tmp_path / "file").touch()
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file" / "below"))
     said = r"^cannot start Ray: .*Not a directory.* name one in RAY_TMPDIR$"
@@ -49,7 +53,10 @@ def test_a_place_that_ray_cannot_write_to_is_said(tmp_path: Path, monkeypatch: p
         pass
 
 
-def test_a_place_that_is_full_is_said_before_ray_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_is_full_is_said_before_ray_waits_for_it(
+    one_ray: OneRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_ray.end()
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr(pipeline.cluster.connection, "TEMPORARY_BYTES", 2**62)
     said = rf"^Ray keeps sockets and logs in {tmp_path}/tmp/ray, where only .*B are free; make room, or name another"
@@ -116,16 +123,9 @@ def undisturbed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return shard_files(build_cache(config(folder, str(tmp_path_factory.mktemp("whole") / "cache"))))
 
 
-@pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    """A Ray of this process, on which runs that died are gone on from: its start is paid once."""
-    with connected(WorkersConfig(cpus=0.25, annotator_cpus=0.25)):
-        yield
-
-
 @pytest.mark.parametrize("process", ["raylet", "gcs_server", "ray::RuntimeEnvAgent"])
 def test_a_ray_that_dies_amid_the_units_is_said_and_gone_on_from(
-    process: str, folder: Path, undisturbed: dict[str, bytes], ray_here: None, tmp_path: Path
+    process: str, folder: Path, undisturbed: dict[str, bytes], one_ray: OneRay, tmp_path: Path
 ) -> None:
     asked = config(folder, str(tmp_path / "cache"))
     command = start_command(asked, tmp_path)
@@ -142,6 +142,7 @@ def test_a_ray_that_dies_amid_the_units_is_said_and_gone_on_from(
     ), said
     before = num_shards(asked.output)
     assert before >= 3
+    one_ray.address()  # it is not the one that died
     again = extract(asked)
     assert again.new_units == again.units - before
     assert shard_files(asked.output) == undisturbed

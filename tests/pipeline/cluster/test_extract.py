@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import pipeline.cluster.extract
 import pipeline.output.disk
-from pipeline.cluster.connection import connected
 from pipeline.cluster.extract import extract
 from pipeline.corpus.plan import UNIT_BYTES, predict_bytes
 from pipeline.output.resume import locked
@@ -39,22 +40,19 @@ from schemas.cache.codec_files import CODEC_FOLDER
 from schemas.cache.manifest import TEACHER, read_manifest
 from schemas.cache.reader import Cache
 from schemas.cache.shard import shard_path
-from schemas.configs.extraction import WorkersConfig
 from schemas.errors import CacheError, ConfigError, CorpusError, ResourceError
 from tests.caches import extract_here
 from tests.pipeline.cluster.running import ROOT, config, descendants, make_inputs, num_shards, shard_files, when
+from tests.rays import OneRay
 from tests.tiny import TEXTS
 
 pytestmark = pytest.mark.timeout(600)  # every start of an actor imports torch and transformers
-# Room for two actors, an annotating task, and a second driver beside the first, whatever the machine has.
-LOCAL = WorkersConfig(count=2, cpus=0.25, annotator_cpus=0.25)
 
 
-@pytest.fixture(scope="module")
-def ray_here() -> Iterator[str]:
-    """One local Ray for the module; its address."""
-    with connected(LOCAL):
-        yield ray.get_runtime_context().gcs_address
+@pytest.fixture
+def ray_here(one_ray: OneRay) -> str:
+    """The address of a local Ray."""
+    return one_ray.address()
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +62,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(ray_here: str, folder: Path) -> Path:
+def whole(one_ray: OneRay, folder: Path) -> Path:
     """The cache that every other one is compared with: one worker, no trouble."""
+    one_ray.address()
     result = extract(config(folder, "whole"))
     assert not result.already_done and result.new_units == result.units > 20
     assert (result.truncated, result.overlong, result.empty) == (1, 1, 1)
@@ -205,31 +204,28 @@ def test_killed_workers_cost_a_try_and_no_byte(whole: Path, folder: Path) -> Non
 
 
 @contextmanager
-def deaths_named(name: Callable[[str], RayError]) -> Iterator[None]:
-    """Ray as it is, except for the name that it gives to the death of an actor."""
-    get = ray.get
+def deaths_named(*names: Callable[[str], RayError]) -> Iterator[None]:
+    """Ray as it is, except for the names that it gives to the deaths of actors, one after the other."""
+    get, given = ray.get, cycle(names)
 
     def renamed(*arguments: Any, **options: Any) -> Any:
         try:
             return get(*arguments, **options)
         except RayActorError as error:
-            raise name(str(error)) from None
+            raise next(given)(str(error)) from None
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray, "get", renamed)
         yield
 
 
-@pytest.mark.parametrize("name", [OutOfMemoryError, ActorUnschedulableError])
-def test_an_actor_is_replaced_whatever_ray_calls_its_death(
-    name: Callable[[str], RayError], whole: Path, folder: Path, tmp_path: Path
-) -> None:
+def test_an_actor_is_replaced_whatever_ray_calls_its_death(whole: Path, folder: Path, tmp_path: Path) -> None:
     """Once while it loads, once amid its units: not every death is a RayActorError."""
     cache = tmp_path / "cache"
     ours = teacher_processes_from_now_on()
     loading = when(lambda: bool(ours()), lambda: ours()[0].kill())
     working = when(lambda: num_shards(cache) >= 3, lambda: ours()[0].kill())
-    with deaths_named(name):
+    with deaths_named(OutOfMemoryError, ActorUnschedulableError):
         result = extract(config(folder, str(cache), workers={"retries": 1}))
     loading.join()
     working.join()
@@ -269,31 +265,31 @@ def has_some_shards(cache: Path) -> bool:
     return num_shards(cache) >= 4
 
 
+DRAWN = {"top_k": {"k": 8}, "sampled": {"draws": 12, "proposal": 0.8}}
+POOLED = {"pooled": {"pooling": "last", "normalise": True}, "dtype": "float16"}
+
+
 @pytest.mark.parametrize(
-    ("states", "moment"),
+    ("states", "moments"),
     [
-        ({"hidden": [], "mass": [], "top_k": {"k": 8}, "sampled": {"draws": 12, "proposal": 0.8}}, has_some_shards),
-        (
-            {"hidden": [], "mass": [], "pooled": {"pooling": "last", "normalise": True}, "dtype": "float16"},
-            has_some_shards,
-        ),
-        ({"hidden": [2, "last"], "mass": [], "encoding": "small"}, has_some_shards),
-        ({"hidden": [2, "last"], "mass": [], "encoding": "small"}, is_calibrating),
+        ({"hidden": [2, "last"], "mass": [], "encoding": "small", **DRAWN}, [is_calibrating, has_some_shards]),
+        ({"hidden": [], "mass": [], **POOLED}, [has_some_shards]),
     ],
-    ids=["distributions", "embeddings", "encoded", "calibration"],
+    ids=["tokens", "embeddings"],
 )
 def test_what_is_drawn_pooled_or_encoded_depends_on_no_worker(
-    ray_here: str, folder: Path, tmp_path: Path, states: dict[str, Any], moment: Callable[[Path], bool]
+    ray_here: str, folder: Path, tmp_path: Path, states: dict[str, Any], moments: list[Callable[[Path], bool]]
 ) -> None:
-    """No Ray against two workers of which one is killed; no token of the embeddings' cache is kept, and all are
-    counted."""
+    """No Ray against two workers of which one is killed, and killed again; no token of the embeddings' cache is kept,
+    and all are counted."""
     here, reports = extract_here(config(folder, str(tmp_path / "here"), states=states))
     cache = tmp_path / "two"
     ours = teacher_processes_from_now_on()
-    watcher = when(lambda: moment(cache), lambda: ours()[0].kill())
+    watchers = [when(partial(moment, cache), lambda: ours()[0].kill()) for moment in moments]
     two = extract(config(folder, str(cache), states=states, workers={"count": 2}))
-    watcher.join()
-    assert '"event": "lost"' in (cache / "extraction.jsonl").read_text()
+    for watcher in watchers:
+        watcher.join()
+    assert (cache / "extraction.jsonl").read_text().count('"event": "lost"') >= len(moments)
     assert shard_files(cache) == shard_files(here)
     new_tokens = sum(report.tokens for report in reports)
     assert two.samples == len(TEXTS) * 10 - 2 and new_tokens > 10_000 and two.new_tokens > 10_000

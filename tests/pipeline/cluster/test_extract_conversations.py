@@ -1,15 +1,12 @@
 """Whole extractions of conversations on a real Ray: no byte depends on workers or deaths."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pipeline.cluster.connection import connected
 from pipeline.cluster.extract import extract
 from schemas.cache.reader import Cache
-from schemas.configs.extraction import WorkersConfig
 from schemas.errors import ResourceError
 from tests.caches import build_cache
 from tests.pipeline.cluster.running import (
@@ -20,9 +17,9 @@ from tests.pipeline.cluster.running import (
     shard_files,
     when,
 )
+from tests.rays import OneRay
 
 pytestmark = pytest.mark.timeout(600)
-LOCAL = WorkersConfig(count=2, cpus=0.25, annotator_cpus=0.25)
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +33,9 @@ def whole(folder: Path) -> Path:
     return build_cache(conversations_config(folder, "whole"))
 
 
-@pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    """One local Ray for the module."""
-    with connected(LOCAL):
-        yield
+@pytest.fixture
+def ray_here(one_ray: OneRay) -> None:
+    one_ray.address()
 
 
 def test_the_cache_holds_turns_and_structure(whole: Path) -> None:

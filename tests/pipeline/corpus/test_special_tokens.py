@@ -15,6 +15,7 @@ from schemas.cache.reader import Cache
 from schemas.cache.samples import Turn
 from schemas.configs.extraction import ExtractionConfig
 from tests.caches import build_cache, extraction
+from tests.rays import OneRay
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 EMPTY = np.empty((0, 2), np.int32)
@@ -101,7 +102,10 @@ def test_a_corpus_without_markup_has_the_fingerprint_of_before(teacher: Path, tm
     assert marked.manifest.identity["spans"] == "outside special tokens" and marked.plan.begin_twice == 1
 
 
-def test_two_beginnings_are_said(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_beginnings_are_said(
+    teacher: Path, one_ray: OneRay, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_ray.address()
     texts = corpus(tmp_path, MARKED, "two", MARKED + " again")
     config = request(teacher, tmp_path, texts)
     (tmp_path / "extract.yaml").write_text(config.model_dump_json())

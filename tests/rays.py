@@ -1,0 +1,26 @@
+"""One local Ray for all tests of a process that extract in it: to start it takes seconds."""
+
+from contextlib import ExitStack
+
+
+class OneRay:
+    """A Ray that is started when it is first wanted, and again after it was ended."""
+
+    _held = ExitStack()
+
+    def address(self) -> str:
+        """Where it is, started if need be. ray is imported for those alone who want one."""
+        import ray
+
+        from pipeline.cluster.connection import connected
+        from schemas.configs.extraction import WorkersConfig
+
+        if not ray.is_initialized():
+            # Room for two actors, an annotating task, and a second driver beside the first, whatever the machine has.
+            self._held.enter_context(connected(WorkersConfig(count=2, cpus=0.25, annotator_cpus=0.25)))
+        return str(ray.get_runtime_context().gcs_address)
+
+    @classmethod
+    def end(cls) -> None:
+        """It and its processes, if it was started."""
+        cls._held.close()
