@@ -208,6 +208,45 @@ def sweep(
 
 
 @app.command()
+def submit(
+    command: Annotated[
+        str | None, typer.Argument(metavar="[extract|train|sweep]", help="The command to run on the cluster.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Argument(parser=_place, metavar="[CONFIG.yaml]", help="Its config, which is sent along.")
+    ] = None,
+    overrides: Overrides = [],  # noqa: B006
+    address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard, as http://head:8265.", show_envvar=True
+        ),
+    ] = None,
+    cpus: Annotated[float | None, typer.Option(min=0, help="Processors for the job's own process.")] = None,
+    gpus: Annotated[
+        float | None, typer.Option(min=0, help="GPUs for the job's own process, in which `train` trains.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not follow the job.")] = False,
+    follow: Annotated[str | None, typer.Option(metavar="JOB", help="Follow a job from its first line on.")] = None,
+    stop: Annotated[str | None, typer.Option(metavar="JOB", help="End a job; what it has committed stays.")] = None,
+) -> None:
+    """Run a command as a job on a Ray cluster: stillroom, the config and the files it names by relative paths are sent
+    along. Its lines are shown, and its exit code is this command's; Ctrl-C leaves it running."""
+    from jobs.submit.submit import follow_job, stop_job, submit_job
+
+    if address is None:
+        raise ConfigError("give --address, the cluster's dashboard, as http://head:8265")
+    if [command is not None and config is not None, follow is not None, stop is not None].count(True) != 1:
+        raise ConfigError("give a command and its config, or --follow JOB, or --stop JOB")
+    if stop is not None:
+        stop_job(stop, address)
+    elif follow is not None:
+        raise typer.Exit(follow_job(follow, address))
+    elif command is not None and config is not None:
+        raise typer.Exit(submit_job(command, config, overrides, address, cpus, gpus, detach))
+
+
+@app.command()
 def generate(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
     """Let a student continue the prompts of a cache, and write its texts as JSONL for `extract`."""
     from jobs.generate import run_generation

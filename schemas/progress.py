@@ -3,6 +3,7 @@
 A bar on a terminal, a plain line now and then everywhere else.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from schemas.console import make_console
+from schemas.console import make_console, say
 
 LINE_SECONDS = 15.0  # between two lines of a log file
 # Set where a command was interrupted. Python loses a KeyboardInterrupt that comes amid a destructor or a callback of a
@@ -52,9 +53,7 @@ class Progress:
             self._bar = _shown[0]
             self._task = self._bar.add_task("", total=1.0, title=self._name)
         elif self.console.is_terminal:
-            columns = (TextColumn("{task.fields[title]}", markup=False), BarColumn(40))
-            text = TextColumn("{task.description}", markup=False)
-            self._bar = Bar(*columns, text, console=self.console, transient=True)
+            self._bar = _make_bar(self.console)
             self._task = self._bar.add_task("", total=1.0, title=self._name)
             self._bar.start()
             _shown.append(self._bar)
@@ -114,6 +113,44 @@ class Progress:
         elif now - self._last_line >= LINE_SECONDS or (at_end and self._lines):  # a short job needs no lines
             self._last_line, self._lines = now, self._lines + 1
             self.say(f"{self._name}: {text}")
+
+
+class Relay:
+    """The lines of another process: its `Progress` as a bar on a terminal, and every other line as it is."""
+
+    _LINE = re.compile(r"(?P<name>.+?): (?P<text>(?P<done>[\d,]+)/(?P<total>[\d,]+) \D.*)")
+
+    def __init__(self, name: str, console: Console | None = None):
+        self._name, self.console = name, console or make_console(stderr=True)
+        self._bar = _make_bar(self.console) if self.console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._task = self._bar.add_task("", total=1.0, title=self._name)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, line: str) -> None:
+        """On stdout, unless it is shown by the bar. Raises KeyboardInterrupt as `Progress.update` does."""
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        found = self._LINE.fullmatch(line)
+        if found is None or self._bar is None:
+            say(line)
+            return
+        done, total = (int(found[count].replace(",", "")) for count in ("done", "total"))
+        self._bar.update(self._task, completed=done / max(1, total), description=found["text"], title=found["name"])
+
+
+def _make_bar(console: Console) -> Bar:
+    columns = (TextColumn("{task.fields[title]}", markup=False), BarColumn(40))
+    return Bar(*columns, TextColumn("{task.description}", markup=False), console=console, transient=True)
 
 
 def track(name: str, unit: str, items: Sequence[Item]) -> Iterator[Item]:

@@ -26,7 +26,7 @@ ROOMS = {
         "numerics", "alignment", "kept_texts", "data", "student", "objectives", "optimisation", "evaluation", "runs",
         "generation",
     ),
-    "jobs": ("report", "sweep", "demo"),
+    "jobs": ("report", "sweep", "submit", "demo"),
 }  # fmt: skip
 # Where a library may be imported at all; one that is not named may be imported anywhere.
 HOMES = {

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def plan_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     count = len(config.runs or "1") * math.prod(map(len, config.grid.values())) * len(seeds)
     if count > MOST_RUNS:
         raise ConfigError(f"{path}: {count:,} runs, and a sweep has up to {MOST_RUNS:,}; give it fewer values")
-    base = read_source(config.base) if isinstance(config.base, Path) else source.section("base")
+    base = read_source(config.base) if isinstance(config.base, Path) else _in_place(source, config.base)
     runs, problems = list[Run](), dict[str, list[str]]()
     for point, seed in itertools.product(_points(config), seeds):
         name = folder_name(point.parts, _seed_of(base) if seed is None else seed)
@@ -80,6 +80,12 @@ def plan_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         raise ConfigError(_describe(problems, count))
     _require_distinct(path, runs)
     return Sweep(config, tuple(runs))
+
+
+def _in_place(source: Source, base: dict[str, Any]) -> Source:
+    """The base as it stands in the sweep's file, with what the command line has laid over it."""
+    is_there = isinstance(source.data.get("base"), dict)
+    return replace(source.section("base"), data=base) if is_there else Source(source.path, None, base)
 
 
 def _describe(problems: Mapping[str, list[str]], runs: int) -> str:

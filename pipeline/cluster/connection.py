@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 import ray
 from rich.filesize import decimal
 
+from pipeline.cluster.code import FLOORS, PROJECT
 from pipeline.cluster.placement import Machine, require_schedulable
 from pipeline.cluster.processes import Cluster, LocalRay, Watched, ended_by_death, interrupted_by_death
 from schemas.configs.extraction import WorkersConfig
@@ -40,8 +41,6 @@ DIED = (
     "on from there"
 )
 STARTING = "Ray has died while it started: {} is gone; run the same command again"
-PROJECT = Path(__file__).resolve().parents[2]
-FLOORS = ("jobs", "pipeline", "schemas", "trainer")  # that a cluster's machines are sent
 # Ray has a worker's bash change to the job's working directory, puts that first on PYTHONPATH, and then runs this.
 WITHOUT_WORKING_DIRECTORY = 'env PYTHONPATH="${PYTHONPATH/#"$PWD"//dev/null}" '
 

@@ -22,6 +22,7 @@ COMMANDS = (
     "reindex",
     "train",
     "sweep",
+    "submit",
     "generate",
     "evaluate",
     "compare",
@@ -88,7 +89,7 @@ PLACES = places()
 
 def test_every_place_is_known() -> None:
     assert set(PLACES) == {
-        *((name, "config") for name in ("plan", "extract", "train", "sweep", "generate")),
+        *((name, "config") for name in ("plan", "extract", "train", "sweep", "submit", "generate")),
         *((name, "cache") for name in ("verify", "repair", "reindex")),
         *(("diff", name) for name in ("first", "second")),
         *(("evaluate", name) for name in ("models", "text", "pairs")),

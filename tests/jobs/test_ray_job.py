@@ -1,18 +1,21 @@
-"""`ray job submit -- stillroom extract` on a real cluster, from the checkout as a user has it."""
+"""Jobs on a real cluster: `ray job submit -- stillroom extract` from the checkout as a user has it, and `stillroom
+submit`."""
 
 import importlib.util
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import sysconfig
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -90,6 +93,86 @@ def test_a_jobs_own_working_directory_is_not_imported(head: Head, tmp_path: Path
     submit(address, environment, tmp_path, options, "extract.yaml")
     assert not (tmp_path / "executed").exists()
     assert (config.output / "index.parquet").exists()
+
+
+def stillroom(head: Head, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A command that talks to the head, in `folder`."""
+    address, environment, _ = head
+    command = [sys.executable, "-m", "jobs.cli", *arguments]
+    environment = environment | {"RAY_API_SERVER_ADDRESS": address, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment, text=True, stdout=pipe, stderr=pipe)
+
+
+def test_submit_sends_what_the_config_names_and_follows(head: Head, tmp_path: Path) -> None:
+    tiny_llama(tmp_path / "model", tiny_tokenizer(tmp_path / "model", "bpe"))
+    write_corpus(tmp_path / "corpus.jsonl")
+    config = extraction(tmp_path / "submitted", tmp_path / "model", Path("corpus.jsonl"), workers={"cpus": 0.5})
+    (tmp_path / "extract.yaml").write_text(dump_config(config), encoding="utf-8")
+    uploads_before = uploads(head[2])
+    job = stillroom(head, tmp_path, "submit", "extract", "extract.yaml", "--set", "batching.unit_tokens=400")
+    said, beside = job.communicate(timeout=200)
+    assert job.returncode == 0, said + beside
+    assert f"{config.output}" in said and "55 samples" in said
+    name = re.search(r"job (stillroom-extract-\w+) has succeeded", beside)
+    assert name is not None, beside
+    (uploaded,) = uploads(head[2]) - uploads_before
+    sent = {path.name for path in uploaded.iterdir()}
+    assert sent == {"config.yaml", "files", "jobs", "pipeline", "schemas", "trainer"}
+    corpus = config.corpus.model_copy(update={"files": [str(tmp_path / "corpus.jsonl")]})
+    batching = config.batching.model_copy(update={"unit_tokens": 400})
+    changes = {"output": tmp_path / "here", "corpus": corpus, "batching": batching}
+    assert shard_files(config.output) == shard_files(build_cache(config.model_copy(update=changes)))
+    again = stillroom(head, tmp_path, "submit", "--follow", name[1])
+    assert again.communicate(timeout=60)[0] == said and again.returncode == 0
+
+
+def test_a_job_that_fails_passes_its_exit_code_and_words_on(head: Head, tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl").write_text('{"text": "One."}\n')
+    corpus, teacher = {"files": ["corpus.jsonl"], "text": "text"}, {"model": str(tmp_path / "nowhere")}
+    settings = {"output": str(tmp_path / "cache"), "corpus": corpus, "teacher": teacher}
+    (tmp_path / "extract.yaml").write_text(json.dumps(settings))
+    job = stillroom(head, tmp_path, "submit", "extract", "extract.yaml")
+    said, beside = job.communicate(timeout=200)
+    assert job.returncode == 2, said + beside
+    assert f"{tmp_path}/nowhere; give an existing folder" in said and "Traceback" not in said + beside
+    assert re.search(r"job stillroom-extract-\w+ has failed with exit code 2\n$", beside), beside
+
+
+def test_ctrl_c_leaves_a_job_running_that_can_be_followed_and_stopped(head: Head, tmp_path: Path) -> None:
+    tiny_llama(tmp_path / "model", tiny_tokenizer(tmp_path / "model", "bpe"))
+    cache = build_cache(extraction(tmp_path / "cache", tmp_path / "model", write_corpus(tmp_path / "corpus.jsonl")))
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    student = {"architecture": {"model_type": "llama", **sizes}, "tokenizer": "teacher"}
+    settings = {"cache": str(cache), "output": str(tmp_path / "run"), "student": student, "steps": 1_000_000}
+    (tmp_path / "train.yaml").write_text(json.dumps(settings))
+    detached = stillroom(head, tmp_path, "submit", "train", "train.yaml", "--detach")
+    said, beside = detached.communicate(timeout=100)
+    assert detached.returncode == 0, beside
+    found = re.search(r"--follow (\S+) --address (\S+)`, end it with `stillroom submit --stop", said)
+    assert found is not None and found[2] == head[0]
+    name = found[1]
+    follower = stillroom(head, tmp_path, "submit", "--follow", name)
+    assert wait_for((tmp_path / "run" / "run.json").exists)
+    assert follower.stderr is not None and f"job {name} is " in follower.stderr.readline()
+    follower.send_signal(signal.SIGINT)
+    said, beside = follower.communicate(timeout=60)
+    assert follower.returncode == 130 and f"job {name} goes on" in beside and "Traceback" not in beside, beside
+    stopper = stillroom(head, tmp_path, "submit", "--stop", name)
+    assert f"job {name} was stopped\n" in stopper.communicate(timeout=100)[1] and stopper.returncode == 0
+    follower = stillroom(head, tmp_path, "submit", "--follow", name)
+    assert follower.communicate(timeout=60)[1].endswith("was stopped\n") and follower.returncode == 143
+    unknown = stillroom(head, tmp_path, "submit", "--follow", "nobody")
+    said, beside = unknown.communicate(timeout=60)
+    assert unknown.returncode == 2 and "nobody" in beside and beside.count("\n") == 1, beside
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    """Whether it comes to hold."""
+    limit = time.monotonic() + seconds
+    while not condition() and time.monotonic() < limit:
+        time.sleep(0.1)
+    return condition()
 
 
 def submit(address: str, environment: dict[str, str], folder: Path, options: list[str], config: str) -> None:

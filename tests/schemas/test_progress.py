@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from schemas.progress import Progress, track
+from schemas.progress import Progress, Relay, track
 
 
 class Watched:
@@ -95,3 +95,15 @@ def test_work_amid_other_work_is_a_line_of_the_same_bar() -> None:
     with inner.progress:
         inner.at(7, lambda p: p.update(7, "alone"))
     assert "7/10 samples · alone" in inner.written.getvalue()
+
+
+def test_the_lines_of_another_process_are_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["hello: 3 samples", "making: 1,200/2,400 samples · 5 MB written", "12/24 is half"]
+    for terminal, plain in ((False, lines), (True, [lines[0], lines[2]])):
+        written = io.StringIO()
+        with Relay("job", Console(file=written, width=200, force_terminal=terminal)) as relay:
+            for line in lines:
+                relay.show(line)
+        shown = capsys.readouterr().out + (written.getvalue() if terminal else "")
+        assert all(line in shown for line in plain)
+        assert ("making" in written.getvalue() and "1,200/2,400 samples" in written.getvalue()) == terminal

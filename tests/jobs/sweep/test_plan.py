@@ -69,6 +69,15 @@ def test_values_of_a_grid_may_have_names_and_the_base_may_be_a_file(tmp_path: Pa
     assert planned(tmp_path, config, "seeds=[1]") == ["ce-seed1", "both-seed1"]
 
 
+def test_the_command_line_may_change_the_base_that_stands_in_the_sweep(tmp_path: Path) -> None:
+    path = write_sweep(tmp_path / "sweep.yaml", sweep(tmp_path, grid={"steps": [2, 3]}, seeds=[0]))
+    lr, named = (plan_sweep(path, [f"base.{said}"]).runs for said in ("optimizer.lr=0.25", "student.max_tokens=33"))
+    assert [run.config.optimizer.lr for run in lr] == [0.25] * 2
+    assert [run.config.student.max_tokens for run in named] == [33] * 2
+    with pytest.raises(ConfigError, match=r"optimizer\.lt: unknown field"):
+        plan_sweep(path, ["base.optimizer.lt=1"])
+
+
 def test_a_wrong_field_is_told_with_its_run_and_the_nearest_right_name(tmp_path: Path) -> None:
     assert refused(tmp_path, grid={"optimizer.lrr": [1]}) == (
         "run lrr=1-seed0: optimizer.lrr: unknown field; did you mean `lr`?"

@@ -1,0 +1,1 @@
+"""Submitting a command to a Ray cluster as a job, and following it there."""

@@ -1,0 +1,91 @@
+"""`stillroom submit`: a command as a job on a Ray cluster, with everything that it needs."""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, get_args
+
+from jobs.submit.package import CONFIG, Command, pack
+from schemas.console import say
+from schemas.errors import ConfigError
+from schemas.shown import quoted
+
+if TYPE_CHECKING:
+    from pipeline.cluster.submission import JobServer
+
+COMMANDS: tuple[Command, ...] = get_args(Command)
+
+
+def submit_job(
+    command: str,
+    path: Path,
+    overrides: Sequence[str],
+    address: str,
+    cpus: float | None = None,
+    gpus: float | None = None,
+    detach: bool = False,
+) -> int:
+    """Start `stillroom COMMAND` with the config in `path` on the cluster, and follow it unless told to `detach`.
+
+    Returns the job's exit code, or 0 for a job that is left to itself. Raises ConfigError or CorpusError before
+    anything is sent: a config that the command would refuse, or that names what the cluster cannot see.
+    ResourceError: the cluster does not answer.
+    """
+    known = next((each for each in COMMANDS if each == command), None)
+    if known is None:
+        raise ConfigError(f"{quoted(command)} does not run as a job; give {', '.join(COMMANDS)}")
+    name = f"stillroom-{known}-{secrets.token_hex(4)}"
+    with TemporaryDirectory(prefix="stillroom-", ignore_cleanup_errors=True) as folder:
+        pack(known, path, overrides, Path(folder))
+        server = _server(address)
+        with _left_running(name, address):
+            server.submit(name, f"python -m jobs.cli {known} {CONFIG}", Path(folder), cpus, gpus)
+    if detach:
+        say(f"job {name} is submitted; {_ways_on(name, address)}")
+        return 0
+    return follow_job(name, address, server)
+
+
+def follow_job(name: str, address: str, server: "JobServer | None" = None) -> int:
+    """Follow a job from its first line on; returns its exit code. Ctrl-C leaves it running."""
+    from jobs.submit.follow import follow
+
+    server = server or _server(address)
+    with _left_running(name, address):
+        return follow(server, name).exit_code or 0
+
+
+def stop_job(name: str, address: str) -> None:
+    """End a job as Ctrl-C would: what it has committed stays."""
+    from jobs.submit.follow import describe, say_beside
+
+    server = _server(address)
+    if not server.state(name).is_over:
+        server.stop(name)
+    say_beside(describe(name, server.wait(name)))
+
+
+def _server(address: str) -> "JobServer":
+    """Later than a config's mistakes are told: to import Ray takes seconds."""
+    from pipeline.cluster.submission import JobServer
+
+    return JobServer(address)
+
+
+@contextmanager
+def _left_running(name: str, address: str) -> Iterator[None]:
+    """Ctrl-C ends this command and not the job."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from jobs.submit.follow import say_beside
+
+        say_beside(f"job {name} goes on, if the cluster has taken it; {_ways_on(name, address)}")
+        raise SystemExit(130) from None
+
+
+def _ways_on(name: str, address: str) -> str:
+    command = "`stillroom submit --{} " + f"{name} --address {address}`"
+    return f"follow it with {command.format('follow')}, end it with {command.format('stop')}"
