@@ -1,7 +1,7 @@
 """A cached text in the student's tokens, with the characters that each stands for.
 
-Tokenizing costs well under a millisecond per sample and depends on nothing but the sample and the tokenizer, so nothing
-of it is kept on disk that could go stale.
+Tokenizing costs a quarter to a whole millisecond per sample and depends on nothing but the sample, the tokenizer and
+its settings: `trainer.kept_texts` keeps what it makes, and must be told of every change of it.
 """
 
 from collections.abc import Callable, Sequence

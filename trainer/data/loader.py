@@ -1,6 +1,7 @@
 """From cached samples to padded batches: student tokens, and the answers to what an objective asks for.
 
-Tokenizing and aligning cost well under a millisecond per sample, so they are done anew in every epoch.
+Tokens are made once, if the tokenizer keeps them (`trainer.kept_texts`). Aligning costs a tenth of that and less per
+request, so it is done anew in every epoch.
 """
 
 import math

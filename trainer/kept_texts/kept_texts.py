@@ -1,7 +1,8 @@
 """A tokenizer of cached texts that looks first among those that it, or another run, has cut before.
 
 A text that is kept takes some ten microseconds, where a tokenizer takes a quarter to a whole millisecond, and is the
-same to the last byte. Nothing that follows from both sides is kept: spans are found in less than 0.1 ms.
+same to the last byte. Its characters tie it to the teacher's tokens, in another chat template, too; what a loss asks of
+that, such as its spans, follows in less than 0.1 ms and is not kept.
 """
 
 import logging
