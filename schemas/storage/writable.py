@@ -18,7 +18,7 @@ def require_apart(target: Path) -> None:
     """
     if _published(target):
         return
-    for folder in target.resolve().parents:
+    for folder in Path(os.path.realpath(target)).parents:  # `Path.resolve` raises for links in a circle
         if what := _published(folder):
             raise RunError(f"cannot write to {target}: {folder} is {what}; give a place outside it")
 
@@ -31,8 +31,8 @@ def _published(folder: Path) -> str | None:
 def require_writable(target: Path) -> None:
     """Raises RunError if `target` cannot be made, or written into where it is a folder, or replaced where it is a file.
 
-    The reasons: a URL, a file where a folder would have to be, a folder that may not be written to or is on a read-only
-    file system, a name that no file has. Makes nothing.
+    The reasons: a URL, a file or a link to nothing where a folder would have to be, a folder that may not be written to
+    or is on a read-only file system, a name that no file has. Makes nothing.
     """
     try:
         locate(target)
@@ -40,6 +40,8 @@ def require_writable(target: Path) -> None:
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise RunError(f"cannot write to {target}: {reason}; give another place") from error
+    if link := next((path for path in target.absolute().parents if path.is_symlink() and not path.exists()), None):
+        raise RunError(f"cannot write to {target}: {link} is a link to nothing; give another place")
     folder = nearest.absolute().parent if nearest == target and not nearest.is_dir() else nearest
     if not folder.is_dir():
         raise RunError(f"cannot write to {target}: {folder} is a file; give another place")

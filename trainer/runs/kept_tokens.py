@@ -23,16 +23,19 @@ def keep_tokens(config: TrainingConfig, cache: Path, inputs: Inputs, tokenize: T
     """
     files = inputs.hashes.get(TOKENIZER) or hash_tokenizer(cache / TEACHER)
     identity = identify(config.student, inputs.tokenizer, files, inputs.conversations)
-    return KeptTexts(tokenize, KeptFolder(_place(config.tokens_folder, cache), identity))
-
-
-def _place(given: Path | None, cache: Path) -> Path:
-    if given is None:
+    if config.tokens_folder is None:
         found = cache.resolve()  # runs that name it otherwise share
-        return found.with_name(f"{found.name}.tokens")
-    if not given.is_dir():  # one that is there may be read by whoever cannot write it
-        if given.exists():
-            raise RunError(f"tokens_folder {given} is a file; give a folder")
-        require_writable(given)
-    require_apart(given)
-    return given
+        return KeptTexts(tokenize, KeptFolder(found.with_name(f"{found.name}.tokens"), identity))
+    _require_folder(config.tokens_folder)
+    folder = KeptFolder(config.tokens_folder, identity)
+    require_apart(folder.path)
+    return KeptTexts(tokenize, folder)
+
+
+def _require_folder(given: Path) -> None:
+    """One that is there may be read by whoever cannot write it."""
+    if given.is_dir():
+        return
+    if given.exists() or given.is_symlink():
+        raise RunError(f"tokens_folder {given} is not a folder; give another place")
+    require_writable(given)

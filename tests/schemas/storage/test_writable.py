@@ -32,6 +32,16 @@ def test_places_that_cannot_be(tmp_path: Path, name: str, said: str) -> None:
         require_writable(tmp_path / name)
 
 
+def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "dangling").symlink_to(tmp_path / "gone")
+    for name in ("circle", "dangling"):
+        with pytest.raises(RunError, match=f"{name} is a link to nothing; give another place"):
+            require_writable(tmp_path / name / "run")
+        require_apart(tmp_path / name)
+    require_writable(tmp_path / "dangling")  # a file takes the place of the link
+
+
 def test_a_url_is_no_place() -> None:
     with pytest.raises(RunError, match="is a URL, and a path of this machine is wanted"):
         require_writable(Path("s3://bucket/run"))

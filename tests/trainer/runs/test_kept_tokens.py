@@ -194,7 +194,10 @@ def test_where_the_place_beside_the_cache_is_none_a_word_is_said(
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("file", "is a file; give a folder"),
+        ("file", "file is not a folder; give another place"),
+        ("link", "link is not a folder; give another place"),
+        ("link/folder", "link is a link to nothing; give another place"),
+        ("cache", "cache is a cache; give a place outside it"),
         ("file/folder", "is a file; give another place"),
         ("cache/tokens", "is a cache; give a place outside it"),
     ],
@@ -202,9 +205,11 @@ def test_where_the_place_beside_the_cache_is_none_a_word_is_said(
 def test_a_place_that_cannot_be_is_refused_before_the_work(made: Path, tmp_path: Path, place: str, said: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "cache").symlink_to(made / "cache")
+    (tmp_path / "link").symlink_to(tmp_path / "link")
     with pytest.raises(RunError, match=said):
         train(config(made, tmp_path / "run", tokens_folder=tmp_path / place))
     assert not (tmp_path / "run").exists()
+    assert not list((made / "cache").glob("*/identity.json"))
 
 
 def test_a_place_without_tokens_is_a_contradiction(made: Path, tmp_path: Path) -> None:
