@@ -252,6 +252,9 @@ class TrainingConfig(Strict):
     gradient_checkpointing: bool = False
     """Compute each of the student's layers again in the backward pass instead of keeping what it computed: memory for
     about a third more time. It changes no gradient, so a run may go on with another setting."""
+    compile: bool = False
+    """Compile the student's layers (torch.compile): fewer and larger kernels on a GPU, after some seconds to minutes of
+    compiling. Numbers differ by rounding, also between a run that was interrupted and one that was not."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one."""
     devices: Devices = 1
@@ -323,6 +326,8 @@ class TrainingConfig(Strict):
             raise ValueError("an adapter's student is not divided: set sharding to none, or student.adapter to null")
         if self.sharding == "full" and self.optimizer.name == "adafactor":
             raise ValueError("adafactor keeps rows and columns of whole matrices: set sharding to none")
+        if self.sharding == "full" and self.compile:
+            raise ValueError("a divided student is not compiled: set compile to false, or sharding to none")
         if self.student.dtype == "bfloat16":
             self._require_bfloat16()
         held_out = self.evaluation

@@ -190,6 +190,7 @@ def collect_token_mass(layers: Collection[int], mask_BT: Tensor, mode: Mode) -> 
         )
 
 
+@torch.compiler.disable  # which collector is active is not to be compiled in
 def sdpa_with_token_mass(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
@@ -211,6 +212,7 @@ def sdpa_with_token_mass(
     return output
 
 
+@torch.compiler.disable
 def _eager_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, Tensor]:

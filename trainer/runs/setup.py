@@ -40,6 +40,7 @@ from trainer.runs.earlier import require_same_meaning
 from trainer.runs.inputs import Inputs
 from trainer.runs.kept_tokens import keep_tokens
 from trainer.student.adapter import add_adapter, load_adapter
+from trainer.student.compiled import compile_layers
 from trainer.student.device import choose_device
 from trainer.student.final_states import has_plain_head
 from trainer.student.load import load_student, prepare
@@ -101,8 +102,12 @@ def set_up(
         require_shareable(objectives)
     model, losses = to_device(model, objectives, device, config.sharding == "none")
     packed_from = pack(config, model)
+    if config.student.kind == "causal":
+        has_plain_head(model)  # is proven while it is whole, in float32, and runs as it is written
     division = divide(config, model, device, ranks)
     masters = hold(config.student, model)
+    if config.compile:
+        compile_layers(model, device)
     optimizer, sharpness = make_optimizers(config, model, objectives, losses, start.record.skipped, masters)
     torch.manual_seed(seed_of_rank(config.seed + 2, ranks.rank, start.record.step))
     if start.checkpoint is not None:
@@ -162,7 +167,6 @@ def divide(config: TrainingConfig, model: Any, device: torch.device, ranks: Rank
             f"sharding: full needs every device in every forward pass, and batch_size {config.batch_size} has no "
             f"sample for some of {ranks.size}; raise it, and lower accumulation"
         )
-    has_plain_head(model)  # is proven while it is whole
     return Division(model, device, ranks.size)
 
 
@@ -199,8 +203,6 @@ def hold(config: StudentConfig, model: Any) -> dict[nn.Parameter, nn.Parameter]:
     """Round the weights that are to be held in bfloat16; returns their float32 masters."""
     if config.dtype == "float32":
         return {}
-    if config.kind == "causal":
-        has_plain_head(model)  # is proven before its logits are rounded
     return hold_in_bfloat16(model, keep_trained=config.adapter is not None)
 
 

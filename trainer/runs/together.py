@@ -22,7 +22,7 @@ from trainer.runs.train import RunResult, Steps, steps_of
 # What two runs may differ in and still read the same batches.
 OWN = {
     "output", "objective", "optimizer", "steps", "epochs", "checkpoint_every", "keep_checkpoints",
-    "log_every", "min_coverage", "min_agreement", "evaluation", "keep_tokens", "tokens_folder",
+    "log_every", "min_coverage", "min_agreement", "evaluation", "keep_tokens", "tokens_folder", "compile",
 }  # fmt: skip
 OWN_OF_STUDENT = {"model", "revision", "architecture", "embeddings", "dtype"}
 

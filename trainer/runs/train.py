@@ -30,6 +30,7 @@ from trainer.runs.model import without_runs
 from trainer.runs.progress import describe_step
 from trainer.runs.setup import Training, set_up
 from trainer.runs.start_ranks import is_for_several, start_ranks
+from trainer.student.compiled import as_written
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _finish(
                 log.write(step, report.values(), {"tokens_per_second": report.tokens_per_second})
             measures = first or loop.division is not None  # a divided student takes all ranks
             if measures and config.evaluation and inputs.held_out and (step % config.evaluation.every == 0 or is_last):
-                with loop.division.whole() if loop.division else nullcontext():
+                with loop.division.whole() if loop.division else nullcontext(), as_written():
                     last = inputs.held_out(loop.model, inputs.tokenizer, loop.device)
                 log.write(step, last.metrics())
             progress.update(step, describe_step(report, last))

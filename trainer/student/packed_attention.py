@@ -116,7 +116,8 @@ def _attention(plain: Attention) -> Attention:
         output_BSHD, _ = plain(module, query, key, value, attention_mask, **options)
         return packing.pack(output_BSHD), None
 
-    return attend
+    uncompiled: Attention = torch.compiler.disable(attend)  # every batch has other rows
+    return uncompiled
 
 
 def _mask(local_size: int | None = None, use_vmap: bool = False, **options: Any) -> Tensor | None:
