@@ -46,6 +46,10 @@ def run_extraction(path: Path, overrides: Sequence[str]) -> None:
         say(f"{name}: {said}")
     if result.begin_twice:
         say(_begin_twice(result.begin_twice))
+    if result.figures is not None:
+        from jobs.report.extraction import figures_table
+
+        make_console().print(figures_table(result))
     if result.new_units:
         rate = result.tokens_per_second
         teacher = "" if rate is None else f", start and end included; {rate:,.0f} tokens/s while the teacher ran"

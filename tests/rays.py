@@ -1,5 +1,6 @@
 """One local Ray for all tests of a process that extract in it: to start it takes seconds."""
 
+import os
 from contextlib import ExitStack
 
 
@@ -16,6 +17,7 @@ class OneRay:
         from schemas.configs.extraction import WorkersConfig
 
         if not ray.is_initialized():
+            os.environ.setdefault("RAY_metrics_report_interval_ms", "500")  # else every 10 s
             # Room for two actors, an annotating task, and a second driver beside the first, whatever the machine has.
             self._held.enter_context(connected(WorkersConfig(count=2, cpus=0.25, annotator_cpus=0.25)))
         return str(ray.get_runtime_context().gcs_address)

@@ -30,6 +30,7 @@ ELSEWHERE = {
     "pipeline/cluster/actors.py": "tests/pipeline/cluster/test_extract.py",  # Ray's side of a schedule: needs a Ray
     "pipeline/cluster/annotating.py": "tests/pipeline/cluster/test_extract.py",  # as the actors are
     "pipeline/cluster/tasks.py": "tests/jobs/sweep/test_on_ray.py",  # what the tasks are for
+    "pipeline/cluster/metrics.py": "tests/pipeline/cluster/test_extract.py",  # needs a Ray
     "pipeline/cluster/submission.py": "tests/jobs/test_ray_job.py",  # a real cluster's job server
     "jobs/submit/follow.py": "tests/jobs/test_ray_job.py",
     "jobs/submit/submit.py": "tests/jobs/test_ray_job.py",

@@ -9,12 +9,15 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.filesize import decimal
 
 from pipeline.cluster.actors import Actors
 from pipeline.cluster.connection import JOB, Connection, connected, most_annotators, terminable
+from pipeline.cluster.figures import Tally, padding_share
+from pipeline.cluster.metrics import Metrics
 from pipeline.cluster.result import ExtractionResult, make_result
 from pipeline.cluster.schedule import (
     Action,
@@ -76,18 +79,22 @@ def extract(config: ExtractionConfig) -> ExtractionResult:
         open_output(cache, request.manifest, progress.say) as output,
     ):
         missing = [unit for unit in plan.units if unit.number not in output.done]
-        reports: dict[int, UnitReport] = {}
+        reports, tally = dict[int, UnitReport](), Tally()
         if missing or not _is_prepared(request, cache):
             beside = 0 if (cache / TEACHER).is_dir() else teacher_bytes(request.manifest.teacher)
             beside += codec_bytes(request.manifest) if needs_calibration(cache, request.manifest) else 0
             require_room(cache, request, missing, beside)
             with terminable(), connected(config.workers, output.discard) as connection:
-                reports = _Driver(request, output, missing, progress, connection).run()
+                reports = _Driver(request, output, missing, progress, connection, tally).run()
         cover_teacher(cache, request.manifest)
         new = {unit: look_at_shard(cache, unit, request.manifest, None) for unit in reports}
         seen = output.done | new
         write_index(cache, request.manifest, seen)
-        return make_result(request, cache, seen, reports, started)
+        result = make_result(request, cache, seen, reports, started, tally=tally)
+        if result.figures is not None:
+            figures = asdict(result.figures)
+            output.log("end", units=len(reports), tokens=result.new_tokens, seconds=round(result.seconds, 3), **figures)
+        return result
 
 
 def _is_prepared(request: Request, cache: Path) -> bool:
@@ -99,8 +106,16 @@ class _Driver:
     """Ties the schedule to Ray, the disk, the log and the progress of one run over the missing units."""
 
     def __init__(
-        self, request: Request, output: Output, missing: list[Unit], progress: Progress, connection: Connection
+        self,
+        request: Request,
+        output: Output,
+        missing: list[Unit],
+        progress: Progress,
+        connection: Connection,
+        tally: Tally,
     ):
+        """What happens is counted in `tally`."""
+        self._tally, self._metrics = tally, Metrics(output.cache.name)
         self._request, self._output, self._progress, self._connection = request, output, progress, connection
         self._missing = missing
         self._units = request.plan.read_units(request.corpus, skip=output.done.keys())
@@ -190,6 +205,11 @@ class _Driver:
         what = "loading the teacher" if action.unit is None else f"unit {action.unit}"
         trouble, retries = action.trouble, self._request.config.workers.retries
         self._output.log("lost", what=what, reason=trouble.said)
+        if isinstance(action, Retry):
+            self._tally.retries[trouble.happened] += 1
+            self._metrics.count_retry(trouble.happened)
+            if action.unit is not None:
+                self._tally.tries[action.unit] += 1
         if isinstance(action, GiveUp):
             raise ResourceError(
                 f"{what}: {trouble.happened} {action.tries} times; {trouble.way_out}. Ray says: {trouble.said[:500]}"
@@ -203,14 +223,21 @@ class _Driver:
             self._begin_work()
         if isinstance(event, Done):
             report = self._actors.reports[event.unit]
+            self._tally.add(event.unit, event.worker, report)
+            self._metrics.count_unit(event.worker, report, self._tally)
             halved = {"halved": report.halved} if report.halved else {}
             if halved:
                 self._progress.say(f"unit {event.unit}: memory ran out, and {report.halved} batches were halved")
             self._output.log(
                 "unit",
                 unit=event.unit,
+                worker=event.worker,
+                tries=1 + self._tally.tries[event.unit],
                 samples=report.record.samples,
+                truncated=report.record.truncated,
+                overlong=report.record.overlong,
                 tokens=report.tokens,
+                padding=round(padding_share(report.tokens, report.positions), 4),
                 bytes=report.record.file_bytes,
                 forward_seconds=round(report.forward_seconds, 3),
                 write_seconds=round(report.write_seconds, 3),

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.cluster.figures import Figures, Tally, make_figures
 from pipeline.corpus.conversations import ConversationCounts
 from pipeline.request.request import Request
 from pipeline.work.worker import UnitReport
@@ -33,6 +34,7 @@ class ExtractionResult:
     new_tokens: int  # that went through the teacher
     seconds: float
     tokens_per_second: float | None  # from first batch to last, over all workers; None if there were not two
+    figures: Figures | None = None  # where the time went; None if no teacher ran
 
 
 def make_result(
@@ -42,6 +44,7 @@ def make_result(
     reports: dict[int, UnitReport],
     started: float,
     already_done: bool = False,
+    tally: Tally | None = None,
 ) -> ExtractionResult:
     """Sum up the shards in `seen` and what this call did. Raises CorpusError if there is not one sample in them."""
     shards = [shard.record for shard in seen.values()]
@@ -68,6 +71,7 @@ def make_result(
         new_tokens=sum(report.tokens for report in reports.values()),
         seconds=time.monotonic() - started,
         tokens_per_second=_steady_rate([report for report in reports.values() if report.first_batch]),
+        figures=None if tally is None or not reports else make_figures(reports, tally),
     )
 
 

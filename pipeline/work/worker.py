@@ -19,6 +19,7 @@ from pipeline.output.codecs import needs_calibration
 from pipeline.output.resume import LOCK
 from pipeline.output.shards import as_cached
 from pipeline.request.folders import ModelFolders, hash_teacher
+from pipeline.teacher.batching import batches
 from pipeline.teacher.files import save_teacher_files
 from pipeline.teacher.head import teacher_head
 from pipeline.teacher.run import Teacher
@@ -51,6 +52,8 @@ class UnitReport:
     forward_seconds: float = 0.0
     write_seconds: float = 0.0
     halved: int = 0  # batches for which memory ran out
+    began: float = 0.0  # the forward pass
+    positions: int = 0  # of all batches, padding too
 
 
 class TeacherWorker:
@@ -106,8 +109,8 @@ class TeacherWorker:
 
         try:
             with self._forward:
-                started = time.monotonic()
                 teacher = self._load()
+                began, started = time.time(), time.monotonic()
                 made = teacher.run(
                     unit.samples,
                     job.config.batching.batch_tokens,
@@ -135,7 +138,16 @@ class TeacherWorker:
         first, last = (moments[0], moments[-1]) if moments else ((0.0, 0), (0.0, 0))
         tokens = sum(tokens for _, tokens in moments)
         return UnitReport(
-            record, tokens, first[0], first[1], last[0], forward_seconds, time.monotonic() - started, len(halved)
+            record,
+            tokens,
+            first[0],
+            first[1],
+            last[0],
+            forward_seconds,
+            time.monotonic() - started,
+            len(halved),
+            began,
+            _positions([len(sample.token_ids) for sample in unit.samples], job.config.batching.batch_tokens),
         )
 
     def _encode(self, packed: Mapping[str, Values]) -> tuple[dict[str, Values], dict[str, EncodingCost]]:
@@ -178,6 +190,11 @@ class TeacherWorker:
             ) from error
         if found != self._job.manifest.fingerprint:
             raise ResourceError(f"a worker sees another {self._job.cache}; the output must lie on shared storage")
+
+
+def _positions(lengths: Sequence[int], batch_tokens: int) -> int:
+    """Tokens and padding of all batches, as they are planned; one that memory makes two of has less."""
+    return sum(len(batch) * lengths[batch[0]] for batch in batches(lengths, batch_tokens))
 
 
 def _load_teacher(config: TeacherConfig, manifest: CacheManifest, folders: ModelFolders) -> Teacher:

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -73,6 +74,37 @@ def whole(one_ray: OneRay, folder: Path) -> Path:
     request = make_request(config(folder, "whole"))
     assert predict_bytes(request.plan, request.manifest.arrays) == pytest.approx(result.bytes, rel=0.1)
     return folder / "whole"
+
+
+def scraped(metric: str, cache: str, wanted: float) -> float:
+    """The sum of what this Ray's metrics say of a cache: they come a moment late."""
+    found = 0.0
+    port, limit = ray.nodes()[0]["MetricsExportPort"], time.monotonic() + 30
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while time.monotonic() < limit:
+        with suppress(OSError), opener.open(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            lines = [line for line in answer.read().decode().splitlines() if line.startswith(f"{metric}{{")]
+            found = sum(float(line.split()[-1]) for line in lines if f'cache="{cache}"' in line)
+        if found == pytest.approx(wanted):
+            break
+        time.sleep(0.5)
+    return found
+
+
+def test_where_the_time_went_is_told_by_unit_and_as_a_whole(whole: Path) -> None:
+    lines = [json.loads(line) for line in (whole / "extraction.jsonl").read_text().splitlines()]
+    units = [line for line in lines if line["event"] == "unit"]
+    assert [line["event"] for line in lines[:1] + lines[-1:]] == ["start", "end"]
+    assert sorted(line["unit"] for line in units) == list(range(len(units))) and len(units) > 20
+    assert all(line["worker"] == 0 and line["tries"] == 1 and 0 <= line["padding"] < 0.5 for line in units)
+    assert sum(line["overlong"] for line in units) == sum(line["truncated"] for line in units) == 1
+    end = lines[-1]
+    assert end["tokens"] == sum(line["tokens"] for line in units) and end["retries"] == {} and end["workers"] == 1
+    assert end["forward_seconds"] == pytest.approx(sum(line["forward_seconds"] for line in units), abs=0.05)
+    slowest = min(units, key=lambda line: line["tokens"] / line["forward_seconds"])
+    assert end["slowest"][0]["unit"] == slowest["unit"] and 0 <= end["idle"] < 1 and 0 < end["padding"] < 0.3
+    for metric, figure in (("tokens_total", "tokens"), ("idle_share", "idle"), ("padding_share", "padding")):
+        assert scraped(f"ray_stillroom_{metric}", "whole", end[figure]) == pytest.approx(end[figure])
 
 
 def teacher_processes() -> list[psutil.Process]:
@@ -201,6 +233,9 @@ def test_killed_workers_cost_a_try_and_no_byte(whole: Path, folder: Path) -> Non
     assert result.new_units == result.units - before
     assert '"event": "lost"' in (cache / "extraction.jsonl").read_text()
     assert shard_files(cache) == shard_files(whole)
+    assert result.figures is not None and set(result.figures.retries) == {"its worker died"}
+    retries = sum(result.figures.retries.values())
+    assert scraped("ray_stillroom_retries_total", "killed", retries) == retries > 0
 
 
 @contextmanager
