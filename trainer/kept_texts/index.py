@@ -17,7 +17,7 @@ class Index:
 
     def add(self, keys: np.ndarray, first: int) -> None:
         """The `keys` [N] uint64 are at places `first`, `first` + 1, ...; one that is known stays where it was."""
-        new = np.flatnonzero(~np.isin(keys, self._keys, kind="sort")) if len(self._keys) else np.arange(len(keys))
+        new = np.flatnonzero(~self._are_sorted_in(keys))
         for key, place in zip(keys[new].tolist(), (first + new).tolist(), strict=True):
             self._recent.setdefault(key, place)
         if len(self._recent) > max(FEW, len(self._keys) // 8):
@@ -30,6 +30,12 @@ class Index:
             return found
         at = int(np.searchsorted(self._keys, np.uint64(key)))
         return int(self._places[at]) if at < len(self._keys) and int(self._keys[at]) == key else None
+
+    def _are_sorted_in(self, keys: np.ndarray) -> np.ndarray:
+        if not len(self._keys):
+            return np.zeros(len(keys), bool)
+        found: np.ndarray = self._keys[np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)] == keys
+        return found
 
     def _sort_in(self) -> None:
         keys = np.concatenate([self._keys, np.fromiter(self._recent, np.uint64)])

@@ -67,7 +67,7 @@ class Segment:
         """Raises DamagedSegment, or CacheError: it cannot be read, or holds something else."""
         self.path = path
         table = _read(path, fingerprint)
-        columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+        columns = {name: table.column(name).chunk(0) for name in table.column_names}  # combining would copy the map
         self.keys: np.ndarray = columns["low"].to_numpy()  # [N] uint64
         self._high = columns["high"].to_numpy()
         self._lists = {name: ListColumn(columns[name]) for name in LISTS}
@@ -124,6 +124,8 @@ def _read(path: Path, fingerprint: str) -> pa.Table:
         raise CacheError(f"cannot read {path}: {error}") from error
     if not table.schema.equals(SCHEMA.with_metadata({KEY: fingerprint.encode()}), check_metadata=True):
         raise CacheError(f"{path} holds something else than the texts that are wanted")
+    if any(table.column(name).num_chunks != 1 for name in table.column_names):
+        raise CacheError(f"{path} is in pieces, and not one batch")
     return table
 
 

@@ -88,6 +88,17 @@ def test_conversations_in_another_template_keep_what_ties_them(tmp_path: Path) -
     require_same(read_all(write_segment(tmp_path, "f", written), "f", written), made)
 
 
+def test_texts_are_mapped_and_not_copied(tmp_path: Path) -> None:
+    """A corpus of texts takes no memory but the system's own."""
+    written = texts_of(*conversation_tokenizer()(conversations()) * 40)
+    path = write_segment(tmp_path, "f", written)
+    before = pa.total_allocated_bytes()
+    segment = Segment(path, "f")
+    assert pa.total_allocated_bytes() - before < 10_000 < path.stat().st_size // 100
+    first, second = (segment.text(0, 0) for _ in range(2))
+    assert first is not None and second is not None and np.shares_memory(first.offsets, second.offsets)
+
+
 def test_no_token_and_no_target_are_kept_too(tmp_path: Path) -> None:
     nothing = StudentText(np.empty(0, np.int64), ranges([]), np.empty(0, bool), 0, False)
     none_same = StudentText(np.array([2**31 - 1]), ranges([(0, 1)]), np.array([False]), 1, True, np.array([False]))
