@@ -64,7 +64,7 @@ def run_demo(folder: Path) -> None:
     console.print(compare_runs(runs, picture, {"the teacher itself": teacher.bits_per_byte}))
     console.print(ABOUT.format(extract=folder / "extract.yaml"), soft_wrap=True)
     console.print("Written:")
-    made = ("corpus", "teacher", "pieces", "extract.yaml", "cache")
+    made = ("corpus", "teacher", "pieces", "extract.yaml", "cache", "cache.tokens")
     for path in [*(folder / name for name in made), *configs, folder / "runs", picture]:
         console.print(f"  {path}", soft_wrap=True)
 
