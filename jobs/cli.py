@@ -72,6 +72,15 @@ def extract(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B00
 
 
 @app.command()
+def extend(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
+    """Add to a finished cache the samples that its corpus has gained at its end. Only these are run; shards that are
+    there stay as they are. Run it again to go on."""
+    from jobs.extract import run_extension
+
+    run_extension(config, overrides)
+
+
+@app.command()
 def inspect(
     caches: Annotated[
         list[Path],

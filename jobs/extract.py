@@ -1,4 +1,4 @@
-"""`stillroom extract`, `plan` and `reindex`. As a job: `ray job submit --working-dir . -- stillroom extract X.yaml`."""
+"""`stillroom extract`, `extend`, `plan` and `reindex`. As a job: `ray job submit ... -- stillroom extract X.yaml`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +19,7 @@ from schemas.shown import percent
 from schemas.texts.files import find_files
 
 if TYPE_CHECKING:
+    from pipeline.cluster.result import ExtractionResult
     from pipeline.corpus.plan import Plan
 
 
@@ -27,7 +28,18 @@ def run_extraction(path: Path, overrides: Sequence[str]) -> None:
     config = _read(path, overrides)
     from pipeline.cluster.extract import extract
 
-    result = extract(config)
+    _say_result(extract(config))
+
+
+def run_extension(path: Path, overrides: Sequence[str]) -> None:
+    """Add what the corpus has gained, then say the same."""
+    config = _read(path, overrides)
+    from pipeline.cluster.extract import extend
+
+    _say_result(extend(config))
+
+
+def _say_result(result: "ExtractionResult") -> None:
     for name, files in _left_out(result.left_out).items():
         say(f"{name}: {files}")
     if result.already_done:

@@ -22,6 +22,7 @@ from schemas.storage.atomic import DISK_FULL
 # What is kept when a command is interrupted, and how to go on.
 INTERRUPTED = {
     "extract": "every finished shard stays in the output; the same command goes on after it",
+    "extend": "the cache stays as it was, and every finished new shard beside it; the same command goes on after it",
     "train": "the run's last checkpoint stays, if there is one yet (`checkpoint_every` steps apart): the same command "
     "goes on from it, or begins again",
     "sweep": "finished runs stay, and of the others the last checkpoints; the same command goes on from there",

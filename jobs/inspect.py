@@ -40,7 +40,9 @@ def show_caches(paths: Sequence[Path], sample_id: str | None) -> None:
 
 def _show_cache(console: Console, cache: Cache) -> None:
     path = cache.path
-    records = [read_shard(shard_path(path, unit), cache.manifest.fingerprint) for unit in range(cache.manifest.units)]
+    records = [
+        read_shard(shard_path(path, unit), cache.manifest.fingerprint_of(unit)) for unit in range(cache.manifest.units)
+    ]
     console.print(_summary(cache, records))
     console.print(_arrays(cache, records))
     if encoded := [array.path for array in cache.manifest.arrays if any(array.path in r.costs for r in records)]:

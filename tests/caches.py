@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.corpus.sample import Sample
+from pipeline.output.resume import open_output
+from pipeline.request.extension import require_extension
 from pipeline.request.request import make_request
 from pipeline.work.annotate import AnnotatedUnit, annotate_unit
 from pipeline.work.job import Job
 from pipeline.work.worker import TeacherWorker, UnitReport
 from schemas.cache.checksums import CHECKSUMS
 from schemas.cache.index import write_index
+from schemas.cache.manifest import read_manifest
 from schemas.cache.recorded_folder import FILES
 from schemas.cache.writer import write_manifest
 from schemas.configs.extraction import ExtractionConfig
@@ -70,6 +73,23 @@ def extract_here(
     reports = [worker.run(annotate(job, unit.number, samples)) for unit, samples in units]
     write_index(cache, request.manifest)
     return cache, reports
+
+
+def extend_here(config: ExtractionConfig, annotate: Annotate = annotate_unit) -> list[UnitReport]:
+    """Extend the cache that is there in this process; a report of every new unit."""
+    cache = config.output.absolute()
+    before = read_manifest(cache)
+    request = make_request(config, before)
+    require_extension(before, request.manifest, request.plan, grows=True)
+    with open_output(cache, request.manifest, print) as output:
+        job = Job(config, request.folders, request.manifest, cache)
+        worker = TeacherWorker(job)
+        worker.prepare(True, request.plan.calibration)
+        units = request.plan.read_units(request.corpus, skip=output.done.keys())
+        reports = [worker.run(annotate(job, unit.number, samples)) for unit, samples in units]
+        output.adopt(request.manifest)
+        write_index(cache, request.manifest)
+    return reports
 
 
 def small_cache(folder: Path) -> Path:

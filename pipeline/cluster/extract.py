@@ -42,14 +42,15 @@ from pipeline.corpus.plan import Unit
 from pipeline.output.codecs import needs_calibration, require_same_codecs
 from pipeline.output.disk import codec_bytes, has_room, require_room, teacher_bytes
 from pipeline.output.resume import Output, find_complete, open_output
+from pipeline.request.extension import require_extension
 from pipeline.request.request import Request, make_request
 from pipeline.work.job import make_job
 from pipeline.work.worker import UnitReport
 from schemas.cache.index import write_index
-from schemas.cache.manifest import TEACHER
+from schemas.cache.manifest import TEACHER, CacheManifest, read_manifest
 from schemas.cache.seen_shard import look_at_shard
 from schemas.configs.extraction import ExtractionConfig
-from schemas.errors import ConfigError, ResourceError
+from schemas.errors import CacheError, ConfigError, ResourceError
 from schemas.models.teacher_seal import cover_teacher
 from schemas.progress import Progress
 
@@ -62,6 +63,31 @@ def extract(config: ExtractionConfig) -> ExtractionResult:
     Raises ConfigError, CorpusError, ModelError, TokenizerError, AnnotatorError: the request cannot be. CacheError: the
     output is something else's, the differing fields named. ResourceError: Ray, processors, GPUs, memory or disk.
     """
+    return _extract(config, _extended(config.output))
+
+
+def extend(config: ExtractionConfig) -> ExtractionResult:
+    """Add to the cache that is there what its corpus has gained since: samples behind those that it holds.
+
+    The shards that are there stay as they are. Until the last new one is written, so does all else, and readers find
+    the cache as it was. Raises what `extract` does, and CacheError: there is no cache, or something beside the corpus
+    differs; CorpusError: the corpus does not begin with the samples of the cache.
+    """
+    before = read_manifest(config.output)
+    before.check_copies(config.output)
+    return _extract(config, before, grows=True)
+
+
+def _extended(cache: Path) -> CacheManifest | None:
+    """The manifest of a cache that was extended, whose units stay as they were cut. Damage to it is told later."""
+    try:
+        found = read_manifest(cache)
+    except CacheError:
+        return None
+    return found if found.parts else None
+
+
+def _extract(config: ExtractionConfig, before: CacheManifest | None, grows: bool = False) -> ExtractionResult:
     started = time.monotonic()
     if JOB in os.environ and not config.output.is_absolute():
         raise ConfigError(
@@ -69,7 +95,9 @@ def extract(config: ExtractionConfig) -> ExtractionResult:
             "give an absolute path on storage that all machines share"
         )
     cache = config.output.absolute()
-    request = make_request(config)
+    request = make_request(config, before)
+    if before is not None:
+        require_extension(before, request.manifest, request.plan, grows)
     plan = request.plan
     done = find_complete(cache, request.manifest)
     if done is not None:
@@ -86,6 +114,7 @@ def extract(config: ExtractionConfig) -> ExtractionResult:
             require_room(cache, request, missing, beside)
             with terminable(), connected(config.workers, output.discard) as connection:
                 reports = _Driver(request, output, missing, progress, connection, tally).run()
+        output.adopt(request.manifest)
         cover_teacher(cache, request.manifest)
         new = {unit: look_at_shard(cache, unit, request.manifest, None) for unit in reports}
         seen = output.done | new

@@ -7,10 +7,11 @@ units of uneven size do. One pass over the corpus, at about 30 MB/s on one core;
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,15 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class End:
+    """Where the plan of an earlier, shorter corpus ended."""
+
+    samples: int
+    units: int
+    sha256: str  # over these samples, as `CorpusRecord.sha256`
+
+
+@dataclass(frozen=True)
 class Plan:
     """All units, and what the corpus came to."""
 
@@ -67,6 +77,7 @@ class Plan:
     learnt: float = 1.0  # share of the tokens that belong to a target, as measured
     calibration: tuple[Sample, ...] = ()  # what codecs are calibrated on
     conversations: ConversationCounts | None = None  # of a corpus of conversations
+    ends: tuple[End, ...] = ()  # of earlier plans, as far as there are so many samples
 
     @property
     def samples(self) -> int:
@@ -117,6 +128,7 @@ def make_plan(
     max_tokens: int | None = None,
     rows: str = "all",
     calibration_tokens: int = 0,
+    ends: Sequence[int] = (),
 ) -> Plan:
     """Cut `corpus` into units of about `batching.unit_tokens` tokens and at least one sample each.
 
@@ -124,16 +136,20 @@ def make_plan(
     MEASURED_SAMPLES samples. These also say which share of the tokens `rows` keeps. Samples of about
     `calibration_tokens` tokens are chosen for calibration.
 
+    `ends` are the numbers of samples, ascending, that the corpus had when it was planned before: what was planned then
+    is planned alike now, and codecs are calibrated on the first of these corpora alone.
+
     Raises CorpusError: no records, only blank ones, an id twice, or whatever reading raises.
     """
     without_records, counts = list[Path](), ConversationCounts()
     samples = (sample for _, sample in corpus.read(without_records, counts))
     head = list(_head(samples))
     limit = max_tokens if max_tokens is not None else 1 << 62
-    measured = _measure(corpus, head, tokenizer, rows, limit)
-    ids, cutter, calibration = UniqueIds(), _UnitCutter(batching.unit_tokens), CalibrationSamples(calibration_tokens)
-    special, begin_twice, spell_special = SpecialTokens(tokenizer), 0, False
-    num_empty = 0
+    parts = _measure_parts(corpus, head, tokenizer, rows, limit, ends)
+    measured = parts[-1][1]
+    ids, cutter = UniqueIds(), _UnitCutter(batching.unit_tokens, ends)
+    calibration = CalibrationSamples(calibration_tokens)
+    special, begin_twice, spell_special, num_empty = SpecialTokens(tokenizer), 0, False, 0
     for sample in chain(head, samples):
         if sample is None:
             num_empty += 1
@@ -141,12 +157,13 @@ def make_plan(
         content, size = _hash_sample(sample)
         begin_twice += special.begin(sample.text) and not sample.is_conversation
         spell_special = spell_special or special.are_in(sample.text)
-        length = -(-size * measured.tokens // measured.bytes)
-        estimate = min(limit, length)
-        cutter.add(content, size, estimate)
+        ratio = next(found for end, found in parts if cutter.samples < end)
+        length = -(-size * ratio.tokens // ratio.bytes)
+        cutter.add(content, size, min(limit, length))
         ids.add(sample.id)
-        if length <= limit or corpus.config.overlong != "skip":  # what is left out teaches nothing
-            calibration.offer(sample, content, estimate)
+        is_kept = length <= limit or corpus.config.overlong != "skip"  # what is left out teaches nothing
+        if is_kept and cutter.samples <= parts[0][0]:
+            calibration.offer(sample, content, min(limit, length))
     units, sha256 = cutter.finish()
     ids.check(corpus)
     refused = counts.refused
@@ -160,20 +177,26 @@ def make_plan(
         measured.learnt,
         calibration.samples,
         None if corpus.conversations is None else counts,
+        tuple(cutter.ends),
     )
 
 
 class _UnitCutter:
     """Cuts samples into units as they come: a unit ends before the sample that would make it too large."""
 
-    def __init__(self, unit_tokens: int):
+    def __init__(self, unit_tokens: int, ends: Sequence[int]):
         self.samples = 0  # so far
+        self.ends = list[End]()
+        self._ends = frozenset(ends)
         self._most, self._units, self._whole = unit_tokens, list[Unit](), hashlib.sha256()
         self._first, self._bytes, self._tokens, self._digest = 0, 0, 0, hashlib.sha256()
 
     def add(self, content: bytes, text_bytes: int, tokens: int) -> None:
         """The next sample: its digest, the bytes of its text, and about how many tokens it has."""
-        if self.samples > self._first and self._tokens + tokens > self._most:
+        if self.samples in self._ends:
+            self._end()
+            self.ends.append(End(self.samples, len(self._units), self._whole.copy().hexdigest()))
+        elif self.samples > self._first and self._tokens + tokens > self._most:
             self._end()
         self._whole.update(content)
         self._digest.update(content)
@@ -234,6 +257,12 @@ def _head(samples: Iterator[Sample | None]) -> Iterator[Sample | None]:
             return
 
 
+def _first(head: list[Sample | None], samples: int) -> list[Sample | None]:
+    """The records up to so many samples."""
+    counts = accumulate(sample is not None for sample in head)
+    return [sample for sample, count in zip(head, counts, strict=True) if count <= samples]
+
+
 @dataclass(frozen=True)
 class _Measured:
     """What the first samples came to; shares are of their tokens, cut at the longest length."""
@@ -257,6 +286,19 @@ def _measure(
         kept, learnt = _shares(samples, encoded.encodings, limit)
     size, tokens = sum(len(text.encode()) for text in texts), max(1, sum(map(len, encoded["input_ids"])))
     return _Measured(size, tokens, kept if rows == "targets" else 1.0, learnt)
+
+
+def _measure_parts(
+    corpus: Corpus,
+    head: list[Sample | None],
+    tokenizer: PreTrainedTokenizerBase,
+    rows: str,
+    limit: int,
+    ends: Sequence[int],
+) -> list[tuple[float, _Measured]]:
+    """How many samples each earlier plan had, and what it measured; at last, without an end, that of today."""
+    then = [(end, _measure(corpus, _first(head, end), tokenizer, rows, limit)) for end in ends]
+    return [*then, (math.inf, _measure(corpus, head, tokenizer, rows, limit))]
 
 
 def _nothing(corpus: Corpus) -> str:

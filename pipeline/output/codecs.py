@@ -22,7 +22,7 @@ def require_same_codecs(cache: Path, manifest: CacheManifest, shards: Mapping[in
     if not (cache / CODEC_FOLDER).exists():
         return
     record = CODEC_FILES.read_record(cache)
-    if not isinstance(record, CodecFiles) or record.fingerprint != manifest.fingerprint:
+    if not isinstance(record, CodecFiles) or record.fingerprint != manifest.fingerprint_of(0):
         raise CacheError(
             f"{cache / CODEC_FOLDER} was not calibrated for this cache, or not to its end; remove it and extract "
             "again: it is made anew, and no shard is redone"

@@ -35,11 +35,18 @@ class Output:
     done: dict[int, SeenShard]
     log_file: TextIO
     is_new: bool  # there was no such folder
+    extends: bool = False  # cache.json is still that of before it is extended
 
     def log(self, event: str, **values: Any) -> None:
         """One line of extraction.jsonl. Times go there, because shards must not depend on them."""
         self.log_file.write(json.dumps({"event": event, "at": round(time.time(), 3), **values}) + "\n")
         self.log_file.flush()
+
+    def adopt(self, manifest: CacheManifest) -> None:
+        """Every shard is there: from now on an extended cache is the longer one, which is to be sealed."""
+        if self.extends:
+            unseal(self.cache)
+            write_manifest(self.cache, manifest)
 
     def discard(self) -> None:
         """Remove the folder if it is new and holds no shard: nothing is to be gone on from."""
@@ -53,7 +60,7 @@ def find_complete(cache: Path, manifest: CacheManifest) -> dict[int, SeenShard] 
     Raises CacheError if the folder holds something else, or another request's cache, with the fields that differ.
     """
     found = _find_manifest(cache, manifest)
-    if found is None:
+    if found is None or found.fingerprint != manifest.fingerprint:
         return None
     sealed = read_checksums(cache, manifest)
     # The shards come last: those of a cache that is not complete are looked at once, when it is opened for writing.
@@ -80,24 +87,25 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
     is_new = not cache.exists()
     with locked(cache, say) as lock, _open_log(cache) as log_file:
         found = _find_manifest(cache, manifest)  # asked again under the lock
-        sealed = None if found is None else read_checksums(cache, manifest)
+        sealed = None if found is None else read_checksums(cache, found)
+        extends = found is not None and found.fingerprint != manifest.fingerprint
         whole, damaged = ({}, {}) if found is None else check_shards(cache, manifest, sealed)
         require_same_codecs(cache, manifest, whole)
         if found is not None and 0 < len(whole) < manifest.units:
             _require_versions(cache, found, manifest)
-        if found is not None and (altered := _alterations(cache, found, manifest, sealed)):
+        if found is not None and not extends and (altered := _alterations(cache, found, manifest, sealed)):
             say(f"{cache / MANIFEST} was altered and is written anew: {altered}")
             write_manifest(cache, manifest.model_copy(update={"provenance": found.provenance}))
             unseal(cache)
-        if not whole:  # also where the first start, under whatever versions, wrote no shard
+        if not whole and not extends:  # also where the first start, under whatever versions, wrote no shard
             write_manifest(cache, manifest)
         remove_temporaries(cache, lock.owners)
         for unit, problem in damaged.items():
             say(f"shard {unit} is damaged and will be redone: {problem}")
             shutil.rmtree(shard_path(cache, unit))
-        if len(whole) < manifest.units:
+        if len(whole) < manifest.units and not extends:
             unseal(cache)
-        output = Output(cache, whole, log_file, is_new)
+        output = Output(cache, whole, log_file, is_new, extends)
         try:
             yield output
         except StillroomError:
@@ -120,7 +128,7 @@ def _find_manifest(cache: Path, manifest: CacheManifest) -> CacheManifest | None
             )
         return None
     found = read_manifest(cache)
-    if found.fingerprint != manifest.fingerprint:
+    if found.fingerprint not in (manifest.fingerprint, *(part.fingerprint for part in manifest.parts[-1:])):
         lines = "\n  ".join(differences(found.identity, manifest.identity))
         raise CacheError(
             f"{cache} is the cache of another request:\n  {lines}\n"

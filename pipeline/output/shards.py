@@ -42,7 +42,8 @@ def check_shards(
         if not shard.exists():
             continue
         try:
-            whole[unit] = look_at_shard(cache, unit, manifest, sealed)
+            known = sealed if sealed is not None and unit < len(sealed.shards) else None
+            whole[unit] = look_at_shard(cache, unit, manifest, known)
         except CacheError as error:
             damaged[unit] = str(error)
     return whole, damaged

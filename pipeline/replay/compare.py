@@ -110,9 +110,11 @@ class Comparison:
         self, array: ArrayRecord, stored: Mapping[str, Any], fresh: Mapping[str, Any], made: Mapping[str, np.ndarray]
     ) -> Gap:
         found, wanted = (self._numbers.of(rows[array.path], array) for rows in (stored, fresh))
-        if found is None or wanted is None or found.shape != wanted.shape:
+        if found is None or wanted is None:  # of a codec that is known elsewhere
+            return Gap.of(self._noise, np.empty(0))
+        if found.shape != wanted.shape:
             return INCOMPARABLE
-        step = STEP[array.dtype]
+        step = STEP.get(array.dtype, 0.0)
         if array.width is None:  # one number per token means something beside those of the other tokens
             return Gap.of(SOFTMAX * self._noise, between_states(found[None], wanted[None]), step)
         apart_N, one = between_states(found, wanted), 1 / np.sqrt(array.width)

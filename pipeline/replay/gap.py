@@ -39,6 +39,11 @@ class Gap:
         parts = zip(*((gap.row_N, gap.step_N, gap.jump_N) for gap in gaps), strict=True)
         return cls(max(gap.noise for gap in gaps), *map(np.concatenate, parts))
 
+    def without(self, share: float) -> "Gap":
+        """Without that share of the rows, those that are furthest off."""
+        kept = np.argsort(self.row_N)[: len(self.row_N) - int(share * len(self.row_N))]
+        return Gap(self.noise, self.row_N[kept], self.step_N[kept], self.jump_N[kept])
+
     @property
     def largest(self) -> float:
         """The largest distance."""

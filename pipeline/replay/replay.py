@@ -145,7 +145,9 @@ def _decoded(cache: Cache, divergences: Sequence[tuple[int, np.ndarray]]) -> Dec
     if not divergences:
         return None
     path = f"hidden/{cache.manifest.teacher.num_layers}"
-    records = [read_shard(shard_path(cache.path, shard), cache.manifest.fingerprint) for shard, _ in divergences]
+    records = [
+        read_shard(shard_path(cache.path, shard), cache.manifest.fingerprint_of(shard)) for shard, _ in divergences
+    ]
     costs = [record.costs.get(path) for record in records]
     known = [(cost.kl_mean, cost.kl_p99) for cost in costs if cost is not None]
     pairs = [(mean, high) for mean, high in known if mean is not None and high is not None]

@@ -11,6 +11,7 @@ from pipeline.corpus.plan import Plan
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
 from schemas.cache.conversations import ConversationsRecord
 from schemas.cache.manifest import FORMAT, VERSION
+from schemas.cache.parts import PartRecord
 from schemas.cache.records import nest_records
 from schemas.configs.extraction import CorpusConfig, ExtractionConfig
 from schemas.strict import Strict
@@ -26,6 +27,7 @@ def make_identity(
     annotator_version: str,
     plan: Plan,
     conversations: ConversationsRecord | None = None,
+    parts: Sequence[PartRecord] = (),
 ) -> dict[str, Any]:
     """The identity as nested JSON values, ready for `schemas.storage.fingerprint.fingerprint`.
 
@@ -60,6 +62,8 @@ def make_identity(
         identity["conversations"] = conversations.model_dump(mode="json")
     if teacher.keep_embeddings:  # apart from the teacher: with or without, its states are the same
         identity["keep_embeddings"] = True
+    if parts:
+        identity["parts"] = [part.model_dump(mode="json") for part in parts]
     return identity
 
 

@@ -15,6 +15,7 @@ from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.outside import require_outside
 from pipeline.corpus.plan import Plan, Unit, make_plan, predict_bytes
 from pipeline.encoding.calibrate import CALIBRATION_TOKENS
+from pipeline.request.extension import list_ends, list_parts
 from pipeline.request.folders import ModelFolders, Stamps, find_folders, hash_teacher
 from pipeline.request.identity import make_identity
 from pipeline.teacher.recipe import require_recipe
@@ -67,8 +68,11 @@ class Request:
         return (*self.corpus.left_out, *((path, "holds no record") for path in self.plan.without_records))
 
 
-def make_request(config: ExtractionConfig) -> Request:
-    """Settle `config`. Raises ConfigError, ModelError, TokenizerError, AnnotatorError or CorpusError."""
+def make_request(config: ExtractionConfig, extends: CacheManifest | None = None) -> Request:
+    """Settle `config`; where it `extends` a cache, so that its shards stay as they are.
+
+    Raises ConfigError, ModelError, TokenizerError, AnnotatorError or CorpusError.
+    """
     teacher = config.teacher
     if teacher.device == "cuda" and config.workers.gpus == 0:
         raise ConfigError("teacher.device is cuda, but workers.gpus is 0: Ray assigns no GPU; set workers.gpus to 1")
@@ -83,7 +87,9 @@ def make_request(config: ExtractionConfig) -> Request:
     corpus = read_corpus(config.corpus, conversations)
     annotator = load_annotator(config.spans.annotator).version if keeps_tokens(wanted.arrays) else UNANNOTATED
     calibration = CALIBRATION_TOKENS if wanted.is_calibrated else 0
-    plan = make_plan(corpus, loaded.tokenizer, config.batching, teacher.max_tokens, wanted.rows, calibration)
+    ends = list_ends(extends)
+    plan = make_plan(corpus, loaded.tokenizer, config.batching, teacher.max_tokens, wanted.rows, calibration, ends)
+    parts = list_parts(extends, plan)
     stamps = folders.stamps()
     identity = make_identity(
         config,
@@ -94,6 +100,7 @@ def make_request(config: ExtractionConfig) -> Request:
         annotator_version=annotator,
         plan=plan,
         conversations=None if conversations is None else conversations.record,
+        parts=parts,
     )
     manifest = CacheManifest(
         fingerprint=fingerprint(identity),
@@ -105,6 +112,7 @@ def make_request(config: ExtractionConfig) -> Request:
         corpus=plan.corpus,
         units=len(plan.units),
         conversations=None if conversations is None else conversations.record,
+        parts=parts,
         provenance={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         **nest_records(wanted.records),
     )

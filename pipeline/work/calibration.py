@@ -53,7 +53,7 @@ def calibrate(
         for array in manifest.arrays
         if array.encoding == encoding.codec
     }
-    save_encoders(cache, encoders, manifest.fingerprint, owner)
+    save_encoders(cache, encoders, manifest.fingerprint_of(0), owner)
 
 
 def _calibrate_array(

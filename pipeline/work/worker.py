@@ -97,7 +97,7 @@ class TeacherWorker:
         """
         job, shard = self._job, shard_path(self._job.cache, unit.number)
         if shard.exists():
-            record = read_shard(shard, job.manifest.fingerprint)
+            record = read_shard(shard, job.manifest.fingerprint_of(unit.number))
             return UnitReport(record, record.tokens)
         moments: list[tuple[float, int]] = []
         halved: list[HalvedBatch] = []
@@ -127,7 +127,7 @@ class TeacherWorker:
                 [as_cached(sample) for sample in unit.samples],
                 stored,
                 job.manifest.arrays,
-                job.manifest.fingerprint,
+                job.manifest.fingerprint_of(unit.number),
                 unit.counts.overlong,
                 self._owner,
                 halved,
@@ -188,7 +188,8 @@ class TeacherWorker:
             raise ResourceError(
                 f"a worker does not see {self._job.cache / MANIFEST} ({error}); the output must lie on shared storage"
             ) from error
-        if found != self._job.manifest.fingerprint:
+        manifest = self._job.manifest
+        if found not in (manifest.fingerprint, *(part.fingerprint for part in manifest.parts[-1:])):
             raise ResourceError(f"a worker sees another {self._job.cache}; the output must lie on shared storage")
 
 

@@ -33,7 +33,7 @@ RESERVED = frozenset(
             "format",
             "identity",
         ),
-        *("keep_embeddings", "provenance", "rows", "sparse", "states", "teacher", "units", "version"),
+        *("keep_embeddings", "parts", "provenance", "rows", "sparse", "states", "teacher", "units", "version"),
     )
 )
 

@@ -1,5 +1,6 @@
 """cache.json: a cache's identity and contract. Written before the first shard, so that no other request can mix in."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -8,6 +9,7 @@ from pydantic import Field, create_model, model_validator
 from schemas.cache.arrays import KINDS, ArrayRecord, by_kind
 from schemas.cache.codec import CODECS
 from schemas.cache.conversations import ConversationsRecord
+from schemas.cache.parts import PartRecord
 from schemas.cache.records import nest_records, read_records, record_fields
 from schemas.cache.teacher import TeacherRecord
 from schemas.cache.token_rows import KeptRows
@@ -74,6 +76,9 @@ class CacheManifest(_WithRecords):
         ConversationsRecord | None,
         Field(description="How conversations were rendered; null where texts are none."),
     ] = None
+    parts: Annotated[
+        list[PartRecord], Field(description="What it was before it was extended, the earliest first; mostly empty.")
+    ] = []
     provenance: Annotated[
         dict[str, str], Field(description="Versions of Python and of the libraries; not part of the identity.")
     ]
@@ -85,6 +90,9 @@ class CacheManifest(_WithRecords):
             KINDS[name].require_consistent(record, arrays.get(name, []))
         for array in self.arrays:
             CODECS.find(array.encoding)
+        sizes = [(0, 0), *((part.samples, part.units) for part in self.parts), (self.corpus.samples, self.units)]
+        if self.parts and any(after[0] <= before[0] or after[1] <= before[1] for before, after in pairwise(sizes)):
+            raise ValueError("its parts do not grow from one to the next; extract again")
         return self
 
     @property
@@ -95,6 +103,10 @@ class CacheManifest(_WithRecords):
     def array(self, kind: str, layer: int) -> ArrayRecord | None:
         """The record of one array, or None if the cache does not hold it."""
         return next((a for a in self.arrays if a.kind == kind and a.layer == layer), None)
+
+    def fingerprint_of(self, unit: int) -> str:
+        """The fingerprint in a unit's shard: what the cache's was when its samples were first in it."""
+        return next((part.fingerprint for part in self.parts if unit < part.units), self.fingerprint)
 
     def check_copies(self, cache: Path) -> None:
         """Raises CacheError, naming the fields, if anything beside `identity` contradicts it.
@@ -123,6 +135,7 @@ class CacheManifest(_WithRecords):
             | self.teacher.model_dump(include={"kind", "max_tokens"})
             | ({"dtype": " and ".join(dtypes)} if dtypes else {}),
             "rows": None if self.rows == "all" else self.rows,
+            "parts": [part.model_dump(mode="json") for part in self.parts] or None,
             "keep_embeddings": None if embedding is None else True,
             "conversations": None if self.conversations is None else self.conversations.model_dump(mode="json"),
             **dict.fromkeys(record_fields()),
@@ -136,6 +149,8 @@ class CacheManifest(_WithRecords):
             unused["rows"] = True
         if self.conversations is None:
             unused["conversations"] = True
+        if not self.parts:
+            unused["parts"] = True
         if not self.corpus.refused:
             unused["corpus"] = {"refused"}
         if self.teacher.embedding is None:

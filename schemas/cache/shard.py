@@ -99,7 +99,7 @@ def check_shard(shard: Path, manifest: CacheManifest, sha256: str | None = None)
 
 def find_shard(shard: Path, manifest: CacheManifest, sha256: str | None = None) -> tuple[ShardRecord, str]:
     """The same, and the SHA-256 of shard.json."""
-    record, found = _read(shard, manifest.fingerprint, sha256)
+    record, found = _read(shard, manifest.fingerprint_of(int(shard.name)), sha256)
     if shard.name != f"{record.unit:05d}":
         raise CacheError(f"{shard} holds work unit {record.unit}: it stands in the place of another; {redo(shard)}")
     if manifest.rows == "all" and record.kept not in (None, record.tokens):

@@ -25,7 +25,7 @@ from schemas.storage.file_record import FileRecord
 from schemas.storage.fingerprint import differences
 
 # Fields of an identity that say nothing of what a state is, or that concern the teacher's files alone.
-NOT_CONTRACT = {"format", "corpus", "batching", "spans", "keep_embeddings"}
+NOT_CONTRACT = {"format", "corpus", "batching", "spans", "keep_embeddings", "parts"}
 NOT_CONTRACT_OF_CONVERSATIONS = {"layout", "field", "tools"}  # where records held them
 MOST_NAMED = 3
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from rich.filesize import decimal
 
-from jobs.extract import rebuild_index, run_extraction, show_plan
+from jobs.extract import rebuild_index, run_extension, run_extraction, show_plan
 from pipeline.corpus.plan import predict_bytes
 from pipeline.request.request import make_request
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import dump_config, load_config
-from schemas.errors import CorpusError
-from tests.caches import extraction, smallest_cache, write_corpus
+from schemas.errors import CacheError, CorpusError
+from tests.caches import build_cache, extraction, smallest_cache, write_corpus
 from tests.rays import OneRay
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
@@ -98,3 +98,32 @@ def test_a_cache_within_its_own_corpus_is_refused_before_the_corpus_is_read(made
         show_plan(tmp_path / "extract.yaml", [])
     with pytest.raises(CorpusError, match=r"lies within the corpus"):
         make_request(config)
+
+
+def test_what_a_corpus_has_gained_is_added_and_later_commands_know_the_longer_cache(
+    made: Path, one_ray: OneRay, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_ray.address()
+    corpus = write_corpus(tmp_path / "corpus.jsonl", TEXTS[:3])
+    states, workers = {"hidden": [1], "mass": [1]}, {"cpus": 0.25, "annotator_cpus": 0.25}
+    batching = {"unit_tokens": 60}
+    config = extraction(tmp_path / "cache", made / "teacher", corpus, states=states, workers=workers, batching=batching)
+    path = tmp_path / "extract.yaml"
+    path.write_text(dump_config(config))
+    with pytest.raises(CacheError, match="is not a stillroom cache"):
+        run_extension(path, [])
+    build_cache(config)
+    shards = {file: file.read_bytes() for file in (tmp_path / "cache/shards").rglob("*") if file.is_file()}
+    write_corpus(corpus, TEXTS[:6])
+    with pytest.raises(CacheError, match="is the cache of another request"):
+        run_extraction(path, [])
+    capsys.readouterr()
+    run_extension(path, [])
+    assert "6 samples" in capsys.readouterr().out
+    assert {file: file.read_bytes() for file in shards} == shards
+    for run in (run_extension, run_extraction):
+        run(path, [])
+        assert "is complete already; nothing to do" in capsys.readouterr().out
+    write_corpus(corpus, TEXTS[:7])
+    with pytest.raises(CacheError, match="has grown from 6 samples to 7: `stillroom extend` adds them"):
+        run_extraction(path, [])
