@@ -11,12 +11,14 @@ import pytest
 from schemas.cache.samples import CachedSample
 from schemas.errors import TokenizerError
 from schemas.storage.lock import acquire
+from tests.trainer.alignment.characters import characters
 from tests.trainer.kept_texts.conversations import conversation_tokenizer, conversations
 from tests.trainer.kept_texts.made import IDENTITY, Counting, samples
 from tests.trainer.kept_texts.same import require_same
 from trainer.alignment.student_text import StudentText
 from trainer.kept_texts.folder import LOCK, Busy, KeptFolder
 from trainer.kept_texts.kept_texts import KeptTexts
+from trainer.student.sentence_tokens import SentenceTexts
 
 
 def kept(tmp_path: Path, segment_bytes: int = 8 << 20) -> tuple[KeptTexts, Counting]:
@@ -63,6 +65,14 @@ def test_conversations_are_kept_as_the_students_template_has_them(tmp_path: Path
     require_same(texts(every), wanted)
     texts.publish()
     require_same(KeptTexts(Counting(), KeptFolder(tmp_path, IDENTITY))(every), wanted)
+
+
+def test_an_encoders_texts_are_kept_without_characters(tmp_path: Path) -> None:
+    tokenize, every = SentenceTexts(characters(), 12), samples(6)
+    texts = KeptTexts(tokenize, KeptFolder(tmp_path, IDENTITY))
+    require_same(texts(every), tokenize(every))
+    texts.publish()
+    require_same(KeptTexts(Counting(), KeptFolder(tmp_path, IDENTITY))(every), tokenize(every))
 
 
 def test_threads_get_what_one_would(tmp_path: Path) -> None:
