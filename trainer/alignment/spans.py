@@ -7,8 +7,6 @@ special token. Labels say which span each token belongs to, -1 for none.
 Shapes: T teacher tokens, S student tokens, K spans.
 """
 
-from collections import Counter
-
 import numpy as np
 
 from schemas.errors import PairingError, TokenizerError
@@ -182,23 +180,40 @@ def pair_contents(
     What a pair predicts must be a pair, too: the last token before words of a template is left out, because these
     differ. Offsets are of one text, as `aligned_spans` takes them.
     """
-    teacher = {key: place for place, key in enumerate(_named(teacher_ids, teacher_offsets))}
+    teacher_T, student_S = _name(teacher_ids, teacher_offsets, student_ids, student_offsets)
+    order_T = np.argsort(teacher_T)
+    place_S = np.searchsorted(teacher_T[order_T], student_S).clip(max=max(0, len(order_T) - 1))
     pairs = np.full(len(student_ids) + 1, -1)
-    for place, key in enumerate(_named(student_ids, student_offsets)):
-        pairs[place] = -1 if key is None or not same[place] else teacher.get(key, -1)
+    if len(order_T):
+        candidate_S = order_T[place_S]
+        pairs[:-1] = np.where((teacher_T[candidate_S] == student_S) & (student_S >= 0) & same, candidate_S, -1)
     goes_on = (pairs[:-1] >= 0) & (pairs[1:] == pairs[:-1] + 1)
     found: np.ndarray = np.where(goes_on, pairs[:-1], -1)
     return found
 
 
-def _named(ids: np.ndarray, offsets: np.ndarray) -> list[tuple[int, int, int, int] | None]:
-    """What tells a token of a content from others: its characters, which of several with these it is, and its id."""
-    seen: Counter[tuple[int, int]] = Counter()
-    names = list[tuple[int, int, int, int] | None]()
-    for token, (start, end) in zip(ids.tolist(), offsets.tolist(), strict=True):
-        names.append((start, end, seen[start, end], token) if start < end else None)
-        seen[start, end] += 1
-    return names
+def _name(
+    teacher_ids: np.ndarray, teacher_offsets: np.ndarray, student_ids: np.ndarray, student_offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """[T] and [S] int64: what tells a token of a content from others of its side, and is the same on both: its
+    characters, which of several with these it is, and its id. -1 for a token without characters."""
+    offsets = np.concatenate([teacher_offsets, student_offsets]).astype(np.int64)
+    ids = np.concatenate([teacher_ids, student_ids]).astype(np.int64)
+    _, characters = np.unique((offsets[:, 0] << 32) | offsets[:, 1], return_inverse=True)
+    sides = np.split(characters, [len(teacher_ids)])
+    nth = np.concatenate([_count_up(side) for side in sides])
+    names = (characters * (nth.max(initial=0) + 1) + nth) * (ids.max(initial=0) + 1) + ids
+    teacher_T, student_S = np.split(np.where(offsets[:, 0] < offsets[:, 1], names, -1), [len(teacher_ids)])
+    return teacher_T, student_S
+
+
+def _count_up(values: np.ndarray) -> np.ndarray:
+    """[n]: how many equal ones stand before each."""
+    order, place = np.argsort(values, kind="stable"), np.arange(len(values))
+    is_first = np.append(True, np.diff(values[order]) != 0)[: len(values)]
+    counts = np.empty_like(place)
+    counts[order] = place - np.maximum.accumulate(np.where(is_first, place, 0))
+    return counts
 
 
 def _ends(offsets: np.ndarray) -> np.ndarray:
