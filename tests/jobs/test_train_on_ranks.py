@@ -1,0 +1,78 @@
+"""The command line on two devices: Ctrl-C ends it in words and leaves no process, and torchrun goes on from there."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.configs.training import TrainingConfig
+from schemas.configs.yaml import dump_config
+from tests.caches import small_cache
+from trainer.runs.metrics import read_metrics
+from trainer.runs.train import train
+
+TRAIN = ["-m", "jobs.cli", "train"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def config(folder: Path, name: str, **changes: Any) -> TrainingConfig:
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    given: dict[str, Any] = {
+        "cache": folder / "cache",
+        "output": folder / name,
+        "student": {"architecture": {"model_type": "llama", **sizes}, "tokenizer": "teacher", "max_tokens": 64},
+        "optimizer": {"lr": 1e-3, "eps": 1e-4},
+    }
+    given |= {"steps": 40, "batch_size": 4, "threads": 1, "device": "cpu", "checkpoint_every": 2, "log_every": 1}
+    return TrainingConfig.model_validate(given | changes)
+
+
+def test_interrupted_on_two_devices_it_goes_on_under_torchrun(tmp_path: Path) -> None:
+    small_cache(tmp_path)
+    train(config(tmp_path, "alone"))
+    path, run = tmp_path / "config.yaml", tmp_path / "run"
+    path.write_text(dump_config(config(tmp_path, "run", devices=2)))
+
+    process = subprocess.Popen([sys.executable, *TRAIN, str(path)], stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: any(run.glob("checkpoints/step-*/checkpoint.json")) or process.poll() is not None)
+    started = children(process.pid)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert said.count("interrupted; ") == 1 and "Traceback" not in said
+    assert len(started) >= 2
+    wait_for(lambda: not any(map(is_running, started)))
+    assert not (run / "model").exists() and not (run / ".writer").exists()
+
+    ended = subprocess.run([sys.executable, *TORCHRUN, *TRAIN, str(path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count(f"student: {run / 'model'}") == 1
+    assert json.loads((run / "run.json").read_text())["finished"]
+    for line, other in zip(read_metrics(run), read_metrics(tmp_path / "alone"), strict=True):
+        assert line == pytest.approx(other, rel=1e-6, abs=1e-6)
+
+
+def wait_for(done: Any) -> None:
+    for _ in range(6_000):
+        if done():
+            return
+        time.sleep(0.01)
+    raise AssertionError("a minute has passed")
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
