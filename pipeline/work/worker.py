@@ -18,8 +18,11 @@ from pipeline.encoding.unit import UnitEncoder
 from pipeline.output.codecs import needs_calibration
 from pipeline.output.resume import LOCK
 from pipeline.output.shards import as_cached
+from pipeline.replay.canary import prove_stored
+from pipeline.replay.compare import Comparison
 from pipeline.request.folders import ModelFolders, hash_teacher
 from pipeline.teacher.batching import batches
+from pipeline.teacher.check import TOLERANCE
 from pipeline.teacher.files import save_teacher_files
 from pipeline.teacher.head import teacher_head
 from pipeline.teacher.run import Teacher
@@ -65,6 +68,7 @@ class TeacherWorker:
         self._teacher: Teacher | None = None
         self._encoding = threading.Lock()
         self._encoder: UnitEncoder | None = None
+        self._proven = False  # that what is stored is what the teacher gives for a sample alone
         self._batches: dict[int, tuple[int, int]] = {}
         self._owner = ""  # the token of the lock that the driver holds; this worker's temporary files carry it
 
@@ -93,7 +97,8 @@ class TeacherWorker:
     def run(self, unit: AnnotatedUnit) -> UnitReport:
         """States of one unit, committed. A shard that is there already is left alone.
 
-        Raises ModelError for non-finite states, ResourceError if memory of the GPU or space on the disk runs out.
+        Raises ModelError for non-finite states, and where the first unit does not hold what the teacher gives for
+        samples alone; ResourceError if memory of the GPU or space on the disk runs out.
         """
         job, shard = self._job, shard_path(self._job.cache, unit.number)
         if shard.exists():
@@ -121,6 +126,7 @@ class TeacherWorker:
             started = time.monotonic()
             packed, packing = teacher.pack(made)
             stored, encoding = self._encode(packed)
+            self._prove_stored(unit, stored)
             record = write_shard(
                 job.cache,
                 unit.number,
@@ -158,6 +164,17 @@ class TeacherWorker:
             with self._forward, gpu_memory("encoding a unit's states"):
                 torch.cuda.empty_cache()
                 return self._unit_encoder().encode(packed)
+
+    def _prove_stored(self, unit: AnnotatedUnit, stored: Mapping[str, Values]) -> None:
+        """Of the first unit that has samples."""
+        if self._proven:
+            return
+        job, encoder = self._job, self._unit_encoder()
+        with self._forward, gpu_memory("proving what it stores"):
+            teacher = self._load()
+            noise = TOLERANCE[teacher.config.dtype]
+            comparison = Comparison(job.cache, job.manifest, teacher, encoder, noise)
+            self._proven = prove_stored(comparison, job.manifest.arrays, unit.samples, stored)
 
     def progress(self) -> dict[int, tuple[int, int]]:
         """Samples and tokens of the units at work, by unit. Costs nothing."""

@@ -41,3 +41,10 @@ def test_a_total_holds_all_rows() -> None:
     total = Gap.total([Gap.of(0.1, np.array([0.3]), 0.2, 0.5), Gap.of(0.2, np.array([0.4, 0.0]))])
     assert total.noise == 0.2 and total.row_N.tolist() == [0.3, 0.4, 0.0]
     assert total.step_N.tolist() == [0.2, 0.0, 0.0] and total.jump_N.tolist() == [0.5, 0.0, 0.0]
+
+
+def test_rows_that_are_furthest_off_can_be_left_out() -> None:
+    gap = Gap.of(0.1, np.array([0.0, 3.0, 0.05, 2.0, 0.01, 0.0, 0.0, 0.0]), np.arange(8.0), 1.0)
+    assert gap.without(1 / 4).row_N.tolist() == [0.0, 0.0, 0.0, 0.0, 0.01, 0.05]
+    assert 1.0 not in gap.without(1 / 4).step_N and 3.0 not in gap.without(1 / 4).step_N
+    assert gap.without(1 / 9).row_N.max() == 3.0

@@ -47,15 +47,11 @@ def test_what_is_honest_passes_and_a_weight_changed_by_one_per_cent_is_found(fol
         }
 
 
-def bfloat16(folder: Path, name: str, **states: Any) -> tuple[Path, Any]:
-    config = config_of(folder, name, FORMS["exact"] | states, teacher={"dtype": "bfloat16"})
-    return cache_of(config), config
-
-
-@pytest.mark.parametrize("encoding", ["exact", "small"])
-def test_a_teacher_in_bfloat16_is_told_by_its_batches(folder: Path, encoding: str) -> None:
+@pytest.mark.parametrize("form", ["exact", "small"])
+def test_a_teacher_in_bfloat16_is_told_by_its_batches(folder: Path, form: str) -> None:
     """Alone, it rounds by more than the change does."""
-    cache, config = bfloat16(folder, f"bfloat16-{encoding}", encoding=encoding)
+    config = config_of(folder, f"bfloat16-{form}", FORMS[form], teacher={"dtype": "bfloat16"})
+    cache = cache_of(config)
     for in_batch in (False, True):
         assert replayed(cache, config, in_batch=in_batch).faults == []
     assert replayed(cache, config, changed=True).faults == []

@@ -1,0 +1,47 @@
+"""Before a worker writes its first shard: what it is about to store of two samples is what its teacher gives for each
+alone, through packing and encoding. Costs their forward passes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.corpus.sample import AnnotatedSample
+from pipeline.replay.compare import Comparison
+from pipeline.teacher.check import TIES
+from schemas.cache.arrays import ArrayRecord
+from schemas.cache.states import Values
+from schemas.cache.token_rows import count_rows
+from schemas.errors import ModelError
+
+
+def prove_stored(
+    comparison: Comparison,
+    arrays: Sequence[ArrayRecord],
+    samples: Sequence[AnnotatedSample],
+    stored: Mapping[str, Values],
+) -> bool:
+    """Compare the longest and the shortest of a unit's `samples` with its `stored` arrays, by path. A few rows may be
+    further off: a tie between two experts moves single tokens.
+
+    Returns whether there was a sample. Raises ModelError naming sample and array.
+    """
+    lengths = {number: len(sample.token_ids) for number, sample in enumerate(samples) if len(sample.token_ids)}
+    chosen = {max(lengths, key=lengths.__getitem__), min(lengths, key=lengths.__getitem__)} if lengths else set[int]()
+    for number in sorted(chosen):
+        rows = {array.path: _rows_of(number, array, samples, stored[array.path]) for array in arrays}
+        for path, gap in comparison.compare([samples[number]], 0, rows).gaps.items():
+            if gap.is_wide and (usual := gap.without(TIES)).is_wide:
+                raise ModelError(
+                    f"sample {samples[number].id!r}: {path}, as it would be stored, is off by {usual.found:.1e} from "
+                    f"what the teacher gives for the sample alone (allowed: {usual.allowed:.0e}): it depends on the "
+                    "other texts of a batch, or is packed or encoded wrongly, so it cannot be cached"
+                )
+    return bool(chosen)
+
+
+def _rows_of(number: int, array: ArrayRecord, samples: Sequence[AnnotatedSample], values: Any) -> Any:
+    counts = [
+        1 if array.rows == "samples" else count_rows(s.token_rows) if array.follows_subset else len(s.token_ids)
+        for s in samples[: number + 1]
+    ]
+    first = sum(counts[:number])
+    return values[first : first + counts[number]]
