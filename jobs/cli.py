@@ -56,11 +56,19 @@ Overrides = Annotated[
 
 
 @app.command()
-def plan(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006 - typer copies it
-    """Say what `extract` would do: samples, units, tokens, bytes on disk. Loads no weights."""
+def plan(
+    config: ConfigPath,
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    probe: Annotated[
+        bool,
+        typer.Option("--probe", help="Run the teacher here for some 20 s: time and bytes are measured."),
+    ] = False,
+) -> None:
+    """Say what `extract` would do: samples, units, tokens, bytes on disk by array and encoding. Loads no weights except
+    to probe."""
     from jobs.extract import show_plan
 
-    show_plan(config, overrides)
+    show_plan(config, overrides, probe)
 
 
 @app.command()

@@ -11,8 +11,7 @@ from jobs.report.conversations import describe_losses
 from pipeline.corpus.outside import require_outside
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.manifest import read_manifest
-from schemas.cache.teacher import TeacherRecord
-from schemas.configs.extraction import ExtractionConfig
+from schemas.configs.extraction import ExtractionConfig, WorkersConfig
 from schemas.configs.yaml import load_config
 from schemas.console import make_console, say
 from schemas.shown import percent
@@ -21,6 +20,8 @@ from schemas.texts.files import find_files
 if TYPE_CHECKING:
     from pipeline.cluster.result import ExtractionResult
     from pipeline.corpus.plan import Plan
+    from pipeline.request.request import Request
+    from pipeline.work.probe import Probe
 
 
 def run_extraction(path: Path, overrides: Sequence[str]) -> None:
@@ -68,12 +69,14 @@ def _say_result(result: "ExtractionResult") -> None:
         say(f"{result.new_tokens:,} tokens in {result.seconds:.0f} s{teacher}; {result.cache}")
 
 
-def show_plan(path: Path, overrides: Sequence[str]) -> None:
-    """Print what `extract` would do. Runs no teacher, starts no Ray, writes nothing."""
+def show_plan(path: Path, overrides: Sequence[str], probe: bool = False) -> None:
+    """Print what `extract` would do. Starts no Ray and writes nothing, and runs the teacher only to `probe` it."""
     config = _read(path, overrides)
+    from jobs.report.plan import sizes_table
     from pipeline.request.request import make_request
 
     request = make_request(config)
+    found = _probe(request) if probe else None
     plan, manifest = request.plan, request.manifest
     arrays = ", ".join(f"{array.path} ({_kept_as(array)})" for array in manifest.arrays)
     rows = {
@@ -86,8 +89,11 @@ def show_plan(path: Path, overrides: Sequence[str]) -> None:
         "annotator": manifest.annotator,
         **_samples(plan),
         "units": f"{len(plan.units):,} of about {request.config.batching.unit_tokens:,} tokens",
-        "tokens": f"about {plan.tokens:,}" + (_targets(plan) if plan.conversations else ""),
-        "on disk": f"about {decimal(request.predict_bytes())}{_beside(manifest.teacher)}",
+        "tokens": (f"about {plan.tokens:,}" if found is None else f"{found.tokens:,}, {_measured(found)}")
+        + (_targets(plan) if plan.conversations else ""),
+        "on disk": _on_disk(request, found),
+        "workers": _workers(config.workers),
+        **({} if found is None else _times(request, found)),
         "fingerprint": manifest.fingerprint,
     }
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -95,6 +101,55 @@ def show_plan(path: Path, overrides: Sequence[str]) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     make_console().print(table)
+    make_console().print(sizes_table(request, *(() if found is None else (found.array_rows, found.array_bytes))))
+
+
+def _probe(request: "Request") -> "Probe":
+    from pipeline.work.probe import run_probe
+
+    return run_probe(request)
+
+
+def _measured(probe: "Probe") -> str:
+    return "counted" if probe.share >= 1 else f"as counted in {percent(probe.share)} of the corpus"
+
+
+def _on_disk(request: "Request", probe: "Probe | None") -> str:
+    """In all, and of that what lies beside the shards."""
+    from pipeline.output.disk import codec_bytes, teacher_bytes
+
+    if probe is None:
+        shards, teacher, codecs = (
+            request.predict_bytes(), teacher_bytes(request.manifest.teacher), codec_bytes(request.manifest)
+        )  # fmt: skip
+    else:
+        shards, teacher, codecs = probe.shard_bytes, probe.teacher_bytes, probe.codec_bytes
+    beside = f", {decimal(teacher)} in teacher/" if teacher else ""
+    beside += f", {decimal(codecs)} in codecs/" if codecs else ""
+    return f"about {decimal(shards + teacher + codecs)}: {decimal(shards)} in shards{beside}"
+
+
+def _workers(workers: WorkersConfig) -> str:
+    gpus = f" and {workers.gpus:g} GPUs" if workers.gpus else ""
+    return f"{workers.count:,}, each with {workers.cpus:g} CPUs{gpus}"
+
+
+def _times(request: "Request", probe: "Probe") -> dict[str, str]:
+    """What was measured here, and what it makes of the whole corpus."""
+    workers = request.config.workers.count
+    rate = probe.tokens / probe.forward_seconds
+    alone = f"{probe.forward_seconds / 3600:,.2f} teacher hours"
+    return {
+        "teacher here": f"{rate:,.0f} tokens/s over {probe.tokens_run:,} tokens; "
+        f"{percent(1 - probe.tokens / probe.positions)} padding",
+        "time": f"{_hours(probe.start_seconds)} to load{' and calibrate' if probe.codec_bytes else ''}, then "
+        f"{_hours(probe.seconds(workers))} on {workers:,} of these ({alone}; encoding and writing "
+        f"{_hours(probe.write_seconds / workers)} beside them)",
+    }
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds < 600 else f"{seconds / 3600:,.2f} h"
 
 
 def _samples(plan: "Plan") -> dict[str, str]:
@@ -142,12 +197,6 @@ def _left_out(files: Sequence[tuple[Path, str]]) -> dict[str, str]:
 
 def _kept_as(array: ArrayRecord) -> str:
     return array.dtype if array.encoding in ("raw", "zstd") else f"{array.dtype}, {array.encoding}"
-
-
-def _beside(teacher: TeacherRecord) -> str:
-    kept = (teacher.head and "unembedding", teacher.embedding and "input embeddings")
-    names = " and ".join(name for name in kept if name)
-    return f", and the teacher's {names}" if names else ""
 
 
 def rebuild_index(cache: Path) -> None:

@@ -225,12 +225,9 @@ def predict_bytes(
 
     `expected_bits` per number, by the array's path, are those of arrays whose codec cannot tell.
     """
-    known = expected_bits or {}
     per_token, per_sample, per_text_byte = 0.0, 0.0, 1.0
     for array in arrays:
-        size = CODECS.find(array.encoding).bytes_per_row(array)
-        if array.path in known:
-            size = known[array.path] / 8 * (array.width or 1) + SIZE_BYTES
+        size = bytes_per_row(array, expected_bits or {})
         if array.rows == "tokens":
             per_token += size * (plan.kept if array.follows_subset else 1)
         else:
@@ -245,6 +242,20 @@ def predict_bytes(
             for unit in (plan.units if units is None else units)
         )
     )
+
+
+def bytes_per_row(array: ArrayRecord, expected_bits: Mapping[str, float]) -> float:
+    """About how many bytes a row of an array takes on disk; `expected_bits` as in `predict_bytes`."""
+    if array.path in expected_bits:
+        return expected_bits[array.path] / 8 * (array.width or 1) + SIZE_BYTES
+    return CODECS.find(array.encoding).bytes_per_row(array)
+
+
+def count_array_rows(plan: Plan, array: ArrayRecord) -> float:
+    """About how many rows all shards will have of an array."""
+    if array.rows == "samples":
+        return plan.samples
+    return plan.tokens * (plan.kept if array.follows_subset else 1)
 
 
 def _head(samples: Iterator[Sample | None]) -> Iterator[Sample | None]:

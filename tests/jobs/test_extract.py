@@ -9,7 +9,9 @@ from rich.filesize import decimal
 
 from jobs.extract import rebuild_index, run_extension, run_extraction, show_plan
 from pipeline.corpus.plan import predict_bytes
+from pipeline.output.disk import teacher_bytes
 from pipeline.request.request import make_request
+from schemas.cache.reader import Cache
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import dump_config, load_config
 from schemas.errors import CacheError, CorpusError
@@ -38,7 +40,7 @@ def test_a_plan_says_what_would_be_done_and_writes_nothing(
     show_plan(tmp_path / "extract.yaml", ["batching.unit_tokens=60"])
     rows = dict(
         line.split(None, 1)
-        for line in capsys.readouterr().out.splitlines()
+        for line in capsys.readouterr().out.partition("┏")[0].splitlines()
         if not line.startswith(("files left", "on disk"))
     )
     request = make_request(load_config(tmp_path / "extract.yaml", ExtractionConfig, ["batching.unit_tokens=60"]))
@@ -49,12 +51,29 @@ def test_a_plan_says_what_would_be_done_and_writes_nothing(
     assert rows["teacher"].strip() == "teacher (causal), 1 layers"
     show_plan(tmp_path / "extract.yaml", ["batching.unit_tokens=60"])
     said = capsys.readouterr().out
-    assert (
-        f"about {decimal(predict_bytes(request.plan, request.manifest.arrays))}, and the teacher's unembedding" in said
-    )
+    shards, teacher = predict_bytes(request.plan, request.manifest.arrays), teacher_bytes(request.manifest.teacher)
+    in_all = f"about {decimal(shards + teacher)}: {decimal(shards)} in shards, {decimal(teacher)} in teacher/"
+    assert in_all in said and re.search(r"workers +1, each with 0\.5 CPUs", said)
     hidden, empty = tmp_path / "texts" / ".hidden.jsonl", tmp_path / "texts" / "empty.csv"
     assert f"{hidden} (hidden), {empty} (holds no record)" in said
     assert not (tmp_path / "new").exists()
+
+
+def test_a_plan_that_probes_says_what_it_measured(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    corpus = write_corpus(tmp_path / "corpus.jsonl", TEXTS[:4])
+    config = extraction(tmp_path / "new", made / "teacher", corpus, states={"hidden": [1], "mass": [1]})
+    (tmp_path / "extract.yaml").write_text(dump_config(config))
+    show_plan(tmp_path / "extract.yaml", [], probe=True)
+    said = capsys.readouterr().out
+    tokens = int(Cache(made / "cache").tokens[:4].sum())
+    assert f"tokens        {tokens}, counted" in said and re.search(r"teacher here  [\d,]+ tokens/s over \d+ tok", said)
+    assert re.search(r"time          \d+ s to load, then \d+ s on 1 of these \(0\.00 teacher hours; encoding", said)
+    assert re.search(rf"hidden/1 │ +{tokens} │ float32 raw │ +{decimal(4 * 8 * tokens)}", said)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.jsonl", "extract.yaml"]
 
 
 def test_an_index_made_anew_is_the_same(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
