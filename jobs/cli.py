@@ -241,7 +241,8 @@ def submit(
     ] = None,
     cpus: Annotated[float | None, typer.Option(min=0, help="Processors for the job's own process.")] = None,
     gpus: Annotated[
-        float | None, typer.Option(min=0, help="GPUs for the job's own process, in which `train` trains.")
+        float | None,
+        typer.Option(min=0, help="GPUs for it; left out, those of a training with `device: cuda`."),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not follow the job.")] = False,
     follow: Annotated[str | None, typer.Option(metavar="JOB", help="Follow a job from its first line on.")] = None,
@@ -253,7 +254,8 @@ def submit(
 
     if address is None:
         raise ConfigError("give --address, the cluster's dashboard, as http://head:8265")
-    if [command is not None and config is not None, follow is not None, stop is not None].count(True) != 1:
+    given = [command is not None or config is not None, follow is not None, stop is not None]
+    if given.count(True) != 1 or (command is None) != (config is None):
         raise ConfigError("give a command and its config, or --follow JOB, or --stop JOB")
     if stop is not None:
         stop_job(stop, address)

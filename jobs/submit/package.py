@@ -36,8 +36,8 @@ SENT = ("corpus.files", "evaluation.texts", "evaluation.pairs", "teacher.chat_te
 Settings = dict[str, Any]
 
 
-def pack(command: Command, path: Path, overrides: Sequence[str], folder: Path) -> None:
-    """Fill `folder` with what `command` needs to run there as `stillroom COMMAND config.yaml`.
+def pack(command: Command, path: Path, overrides: Sequence[str], folder: Path) -> Settings:
+    """Fill `folder` with what `command` needs to run there as `stillroom COMMAND config.yaml`; returns that config.
 
     Raises ConfigError: whatever is wrong with the config, a relative path to a folder or an output, or files that are
     too large. CorpusError: no such file.
@@ -46,6 +46,7 @@ def pack(command: Command, path: Path, overrides: Sequence[str], folder: Path) -
     for floor in FLOORS:
         shutil.copytree(PROJECT / floor, folder / floor, ignore=_all_but_code)
     (folder / CONFIG).write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return settings
 
 
 def _extraction(path: Path, overrides: Sequence[str], folder: Path) -> Settings:

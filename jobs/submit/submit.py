@@ -38,7 +38,9 @@ def submit_job(
         raise ConfigError(f"{quoted(command)} does not run as a job; give {', '.join(COMMANDS)}")
     name = f"stillroom-{known}-{secrets.token_hex(4)}"
     with TemporaryDirectory(prefix="stillroom-", ignore_cleanup_errors=True) as folder:
-        pack(known, path, overrides, Path(folder))
+        settings = pack(known, path, overrides, Path(folder))
+        if gpus is None and settings.get("device") == "cuda":
+            gpus = settings.get("devices", 1)  # without, Ray hides them from the process in which `train` trains
         server = _server(address)
         with _left_running(name, address):
             server.submit(name, f"python -m jobs.cli {known} {CONFIG}", Path(folder), cpus, gpus)
