@@ -139,11 +139,12 @@ def _times(request: "Request", probe: "Probe") -> dict[str, str]:
     workers = request.config.workers.count
     rate = probe.tokens / probe.forward_seconds
     alone = f"{probe.forward_seconds / 3600:,.2f} teacher hours"
+    calibrate = ", calibrate" if probe.codec_bytes else ""
+    start = f"{_hours(probe.start_seconds)} to load{calibrate} and prove the first shard"
     return {
         "teacher here": f"{rate:,.0f} tokens/s over {probe.tokens_run:,} tokens; "
         f"{percent(1 - probe.tokens / probe.positions)} padding",
-        "time": f"{_hours(probe.start_seconds)} to load{' and calibrate' if probe.codec_bytes else ''}, then "
-        f"{_hours(probe.seconds(workers))} on {workers:,} of these ({alone}; encoding and writing "
+        "time": f"{start}, then {_hours(probe.seconds(workers))} on {workers:,} of these ({alone}; writing "
         f"{_hours(probe.write_seconds / workers)} beside them)",
     }
 

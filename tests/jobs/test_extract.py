@@ -71,7 +71,10 @@ def test_a_plan_that_probes_says_what_it_measured(
     said = capsys.readouterr().out
     tokens = int(Cache(made / "cache").tokens[:4].sum())
     assert f"tokens        {tokens}, counted" in said and re.search(r"teacher here  [\d,]+ tokens/s over \d+ tok", said)
-    assert re.search(r"time          \d+ s to load, then \d+ s on 1 of these \(0\.00 teacher hours; encoding", said)
+    assert re.search(
+        r"time          \d+ s to load and prove the first shard, then \d+ s on 1 of these \(0\.00 teacher hours",
+        said,
+    )
     assert re.search(rf"hidden/1 │ +{tokens} │ float32 raw │ +{decimal(4 * 8 * tokens)}", said)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.jsonl", "extract.yaml"]
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.request.request import make_request
-from pipeline.work.probe import run_probe
+from pipeline.work.probe import _proof_seconds, run_probe
+from pipeline.work.worker import UnitReport
 from schemas.cache.reader import Cache
-from schemas.cache.shard import STATES, read_shard, shard_path
+from schemas.cache.shard import STATES, ShardRecord, read_shard, shard_path
 from schemas.cache.states import array_files
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import CorpusError
@@ -63,3 +64,11 @@ def test_a_corpus_of_nothing_is_refused(tmp_path: Path) -> None:
     settings = {"teacher": {"max_tokens": 2}, "corpus": {"overlong": "skip"}}
     with pytest.raises(CorpusError, match=r"no sample that was looked at is short enough: raise teacher\.max_tokens"):
         run_probe(make_request(extraction(tmp_path / "cache", tmp_path / "teacher", corpus, **settings)))
+
+
+def test_the_proof_of_the_first_shard_is_of_the_start() -> None:
+    record = ShardRecord(fingerprint="f", unit=0, samples=1, tokens=1, files={}, truncated=0, overlong=0)
+    seconds, positions = (9.0, 1.0, 2.0), (100, 50, 100)
+    reports = [UnitReport(record, 1, write_seconds=s, positions=p) for s, p in zip(seconds, positions, strict=True)]
+    assert _proof_seconds(reports) == 9 - 100 * 3 / 150
+    assert _proof_seconds(reports[:1]) == 0 and _proof_seconds([reports[1], reports[0]]) == 0
