@@ -83,15 +83,15 @@ def _child(node: yaml.Node | None, part: Any) -> tuple[yaml.Node, int] | None:
 
 
 def _suggestion(place: Place, model: type[BaseModel], data: Any) -> str:
-    """A field of nearly this name in the same section, or else the whole field elsewhere."""
+    """The field whose name is nearest: as it stands in the same section, or whole if it is elsewhere."""
     name, section = str(place[-1]), tuple(ITEM if isinstance(part, int) else part for part in place[:-1])
     elsewhere = {field[-1]: field for field in reversed(list(_fields(model, (), set()))) if field[:-1] != section}
     here = [field for owner in _owners(model, place[:-1], data) for field in owner.model_fields if field != name]
     if name in elsewhere:
         return f"; did you mean `{'.'.join(elsewhere[name])}`?"
-    if near := difflib.get_close_matches(name, here, n=1):
+    near = difflib.get_close_matches(name, [*here, *elsewhere], n=1)
+    if near and near[0] in here:
         return f"; did you mean `{near[0]}`?"
-    near = difflib.get_close_matches(name, list(elsewhere), n=1)
     return f"; did you mean `{'.'.join(elsewhere[near[0]])}`?" if near else ""
 
 

@@ -17,7 +17,7 @@ from tests.caches import build_cache, extraction, smallest_cache, without_checks
 from tests.tiny import tiny_bert, tiny_tokenizer
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "cache-1"
-FLIPS_A_FILE = 60
+FLIPS_A_FILE = 42
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_whichever_bit_is_wrong_is_found(tiny: Path, tmp_path: Path) -> None:
                 except StillroomError as error:
                     assert str(cache) in str(error)
                     found += 1
-    assert missed == [] and found > 700
+    assert missed == [] and found > 500
     verify_cache(cache)
 
 

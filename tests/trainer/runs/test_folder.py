@@ -38,50 +38,68 @@ def config(cache: Path, output: Path, **changes: Any) -> TrainingConfig:
     return TrainingConfig.model_validate(base | changes)
 
 
+# One process for all cases, because to import torch takes longer than they do. A line of dashes parts what they say.
 FULL = """
 import resource, sys
 from trainer.optimisation.loop import Loop
-original, step, limit = Loop.step, int(sys.argv[2]), int(sys.argv[3])
+from jobs.cli import main
+original, moment = Loop.step, {}
 def full(self, number):
-    if number == step:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    if number == moment["step"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (moment["limit"], resource.RLIM_INFINITY))
     return original(self, number)
 Loop.step = full
-from jobs.cli import main
-sys.argv = ["stillroom", "train", sys.argv[1]]
-main()
+for config, step, limit in zip(sys.argv[1::3], sys.argv[2::3], sys.argv[3::3]):
+    moment.update(step=int(step), limit=int(limit))
+    sys.argv = ["stillroom", "train", config]
+    try:
+        main()
+    except SystemExit as end:
+        print(end.code)
+    sys.stderr.write(chr(10) + "-" * 9 + chr(10))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 """
+# The step from which on the disk is full, bytes that a file may have, checkpoint_every; what cannot be written, and the
+# checkpoint that stays.
+FULL_DISKS = [
+    (3, 60_000, 2, "checkpoint step-00000004", "step-00000002"),  # in the optimiser's file
+    (3, 10_000, 2, "checkpoint step-00000004", "step-00000002"),  # in the model's
+    (5, 10_000, 4, "the model", "step-00000004"),
+    (3, 50, 2, "the metrics", "step-00000002"),
+]
 
 
-@pytest.mark.parametrize(
-    ("step", "limit", "checkpoint_every", "what", "intact"),
-    [
-        (3, 60_000, 2, "checkpoint step-00000004", "step-00000002"),  # in the optimiser's file
-        (3, 10_000, 2, "checkpoint step-00000004", "step-00000002"),  # in the model's
-        (5, 10_000, 4, "the model", "step-00000004"),
-        (3, 50, 2, "the metrics", "step-00000002"),
-    ],
-)
-def test_a_full_disk_is_said_and_costs_no_checkpoint(
-    cache: Path, tmp_path: Path, step: int, limit: int, checkpoint_every: int, what: str, intact: str
-) -> None:
+def test_a_full_disk_is_said_and_costs_no_checkpoint(cache: Path, tmp_path: Path) -> None:
     """The limit on file size stands for a full disk: the same write calls fail, with another errno."""
-    run = config(cache, tmp_path / "run", checkpoint_every=checkpoint_every, steps=6)
-    (tmp_path / "train.yaml").write_text(dump_config(run))
-    command = [sys.executable, "-c", FULL, str(tmp_path / "train.yaml"), str(step), str(limit)]
+    runs = [
+        config(cache, tmp_path / f"run{number}", checkpoint_every=every, steps=6)
+        for number, (_, _, every, _, _) in enumerate(FULL_DISKS)
+    ]
+    command = [sys.executable, "-c", FULL]
+    for run, (step, limit, *_) in zip(runs, FULL_DISKS, strict=True):
+        file = run.output.with_suffix(".yaml")
+        file.write_text(dump_config(run))
+        command += [str(file), str(step), str(limit)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    said = " ".join(done.stderr.split())
-    assert done.returncode == 2 and f"no space left to write {what} of {tmp_path / 'run'}" in said, done.stderr
+    assert done.stdout.split() == ["2"] * len(runs), done.stderr
+    parts = done.stderr.split("-" * 9)[:-1]
+    for run, said, (_, _, _, what, intact) in zip(runs, parts, FULL_DISKS, strict=True):
+        require_that_it_goes_on(run, said, what, intact)
+
+
+def require_that_it_goes_on(run: TrainingConfig, stderr: str, what: str, intact: str) -> None:
+    folder = run.output
+    assert f"no space left to write {what} of {folder}" in " ".join(stderr.split()), stderr
     # Of a full disk, TensorBoard's own thread prints a traceback before it is asked what went wrong.
-    assert "Traceback" not in done.stderr or what == "the metrics"
-    left = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").glob("**/.*")}
-    assert left == set() and not (tmp_path / "run" / "model").exists()
-    assert os.listdir(tmp_path / "run" / "checkpoints") == [intact]
+    assert "Traceback" not in stderr or what == "the metrics"
+    assert list(folder.glob("**/.*")) == [] and not (folder / "model").exists()
+    assert os.listdir(folder / "checkpoints") == [intact]
     assert not train(run).already_done
-    train(run.model_copy(update={"output": tmp_path / "other"}))
-    first, second = (tmp_path / name / "model" / "model.safetensors" for name in ("run", "other"))
+    other = run.model_copy(update={"output": folder.with_name(f"{folder.name}-other")})
+    train(other)
+    first, second = (each.output / "model" / "model.safetensors" for each in (run, other))
     assert first.read_bytes() == second.read_bytes()
-    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [0, 1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in read_metrics(folder)] == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_what_a_run_leaves_can_be_read_by_others(cache: Path, tmp_path: Path) -> None:
