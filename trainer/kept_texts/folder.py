@@ -111,9 +111,17 @@ class KeptFolder:
             lock.release()
 
     def _clear_up(self) -> None:
-        """Remove damaged segments: what they held is made anew, and the next run need not be told."""
-        while self._damaged:
-            (self.path / self._damaged.pop()).unlink(missing_ok=True)
+        """Remove damaged segments: what they held is made anew, and the next run need not be told. Another run may have
+        put a sound one in the place of one, under the same name."""
+        for name in self._damaged:
+            try:
+                Segment(self.path / name, self.fingerprint)
+            except DamagedSegment:
+                (self.path / name).unlink(missing_ok=True)
+            except CacheError:  # it is gone
+                continue
+        self._seen -= self._damaged
+        self._damaged.clear()
 
     def _require_room(self) -> None:
         if len(self._segments) >= MOST_SEGMENTS:

@@ -85,8 +85,22 @@ def test_a_damaged_segment_is_told_left_out_and_replaced(tmp_path: Path, caplog:
     assert len(again) == 3 and f"{name} is damaged" in caplog.text and "its texts are tokenized anew" in caplog.text
     require_kept(again, sound)
     again.publish(lost)
+    require_kept(again, lost)
     require_kept(KeptFolder(tmp_path, IDENTITY), {**sound, **lost})
     assert len(list(folder.path.glob("*.arrow"))) == 2 and caplog.text.count("is damaged") == 1
+
+
+def test_what_another_run_has_made_anew_is_not_removed(tmp_path: Path) -> None:
+    folder, lost = KeptFolder(tmp_path, IDENTITY), texts_of(samples(3))
+    folder.publish(lost)
+    (segment,) = folder.path.glob("*.arrow")
+    segment.write_bytes(segment.read_bytes()[:-1])
+    first, second = KeptFolder(tmp_path, IDENTITY), KeptFolder(tmp_path, IDENTITY)  # both have seen it damaged
+    first.publish(lost)
+    second.publish(texts_of(samples(4)))
+    assert segment.is_file() and len(list(folder.path.glob("*.arrow"))) == 2
+    require_kept(second, texts_of(samples(4)))
+    require_kept(KeptFolder(tmp_path, IDENTITY), texts_of(samples(4)))
 
 
 def test_what_others_put_there_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
