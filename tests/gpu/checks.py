@@ -19,6 +19,8 @@ from tests.caches import build_cache
 from tests.encoded import invent_cache
 from tests.gpu.models import extraction_config, training_config
 from tests.gpu.ranks import check_ranks
+from tests.gpu.teacher import check_teacher
+from tests.gpu.waiting import check_waiting
 from tests.gpu.wide import check_wide
 from trainer.data.encoded_states import EncodedStates
 from trainer.data.request import Drawn
@@ -228,6 +230,8 @@ CHECKS = {
     "encoded": check_encoded,
     "resume": check_resume,
     "steps": check_steps,
+    "waiting": check_waiting,
+    "teacher": check_teacher,
     "wide": check_wide,
     "ranks": check_ranks,
 }
