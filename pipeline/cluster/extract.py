@@ -268,8 +268,8 @@ class _Driver:
                 tokens=report.tokens,
                 padding=round(padding_share(report.tokens, report.positions), 4),
                 bytes=report.record.file_bytes,
-                forward_seconds=round(report.forward_seconds, 3),
-                write_seconds=round(report.write_seconds, 3),
+                forward_seconds=round(report.forward_seconds, 6),
+                write_seconds=round(report.write_seconds, 6),
                 **halved,
             )
 

@@ -42,7 +42,9 @@ def test_a_plan_counts_turns_and_targets_and_says_what_is_left_out(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "1000")
     show_plan(config, [])
-    rows = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines() if not line.startswith("on disk"))
+    settled, _, sizes = capsys.readouterr().out.partition("┏")
+    assert "hidden/" in sizes
+    rows = dict(line.split(None, 1) for line in settled.splitlines() if not line.startswith("on disk"))
     assert rows["conversations"].strip() == (
         f"5 with {TURNS} turns and {TURNS // 2} targets; left out: 1 empty, 1 refused"
     )
@@ -68,6 +70,8 @@ def test_the_end_of_an_extraction_counts_what_the_cache_holds(
         for end in sample.token_offsets[:, 1].tolist()
     )
     tokens = int(cache.tokens.sum())
+    said, figures = said[:4], said[4:]
+    assert [line.split()[0] for line in figures] == ["forward", "writing", "padding", "slowest", "tried"]
     held, conversations, refused, dropped = said
     assert held.startswith(f"5 samples, {tokens:,} tokens, ")
     assert held.endswith("; left out: 1 empty, 1 refused, 0 overlong; cut: 0")
