@@ -1,7 +1,7 @@
 """Small real caches without Ray: the pipeline's own steps, one after the other, in this process."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,18 @@ def extract_here(
 ) -> tuple[Path, list[UnitReport]]:
     """Extract in this process, by a worker that `prepare` may alter, of units that `annotate` makes: the cache's
     folder, and a report of every unit."""
+    worker, units = prepare_here(config, annotate)
+    prepare(worker)
+    reports = [worker.run(unit) for unit in units]
+    cache = config.output.absolute()
+    write_index(cache, read_manifest(cache))
+    return cache, reports
+
+
+def prepare_here(
+    config: ExtractionConfig, annotate: Annotate = annotate_unit
+) -> tuple[TeacherWorker, Iterator[AnnotatedUnit]]:
+    """A worker of a new cache whose teacher is loaded and whose codecs are calibrated, and all units for it."""
     request = make_request(config)
     cache = config.output.absolute()
     cache.mkdir(parents=True)
@@ -68,11 +80,8 @@ def extract_here(
     job = Job(config, request.folders, request.manifest, cache)
     worker = TeacherWorker(job)
     worker.prepare(True, request.plan.calibration)
-    prepare(worker)
     units = request.plan.read_units(request.corpus)
-    reports = [worker.run(annotate(job, unit.number, samples)) for unit, samples in units]
-    write_index(cache, request.manifest)
-    return cache, reports
+    return worker, (annotate(job, unit.number, samples) for unit, samples in units)
 
 
 def extend_here(config: ExtractionConfig, annotate: Annotate = annotate_unit) -> list[UnitReport]:

@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import accumulate, chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Encoding
@@ -146,7 +147,6 @@ def make_plan(
     head = list(_head(samples))
     limit = max_tokens if max_tokens is not None else 1 << 62
     parts = _measure_parts(corpus, head, tokenizer, rows, limit, ends)
-    measured = parts[-1][1]
     ids, cutter = UniqueIds(), _UnitCutter(batching.unit_tokens, ends)
     calibration = CalibrationSamples(calibration_tokens)
     special, begin_twice, spell_special, num_empty = SpecialTokens(tokenizer), 0, False, 0
@@ -157,24 +157,20 @@ def make_plan(
         content, size = _hash_sample(sample)
         begin_twice += special.begin(sample.text) and not sample.is_conversation
         spell_special = spell_special or special.are_in(sample.text)
-        ratio = next(found for end, found in parts if cutter.samples < end)
-        length = -(-size * ratio.tokens // ratio.bytes)
+        length = next(part for part in parts if cutter.samples < part.end).measured.tokens_of(size)
         cutter.add(content, size, min(limit, length))
         ids.add(sample.id)
         is_kept = length <= limit or corpus.config.overlong != "skip"  # what is left out teaches nothing
-        if is_kept and cutter.samples <= parts[0][0]:
+        if is_kept and cutter.samples <= parts[0].end:
             calibration.offer(sample, content, min(limit, length))
-    units, sha256 = cutter.finish()
     ids.check(corpus)
-    refused = counts.refused
     return Plan(
-        units,
-        CorpusRecord(samples=cutter.samples, empty=num_empty - refused, refused=refused, sha256=sha256),
+        *cutter.finish(num_empty - counts.refused, counts.refused),
         begin_twice,
         spell_special,
         tuple(without_records),
-        measured.kept,
-        measured.learnt,
+        parts[-1].measured.kept,
+        parts[-1].measured.learnt,
         calibration.samples,
         None if corpus.conversations is None else counts,
         tuple(cutter.ends),
@@ -202,10 +198,11 @@ class _UnitCutter:
         self._digest.update(content)
         self.samples, self._bytes, self._tokens = self.samples + 1, self._bytes + text_bytes, self._tokens + tokens
 
-    def finish(self) -> tuple[tuple[Unit, ...], str]:
-        """All units, and a hash over all samples."""
+    def finish(self, empty: int, refused: int) -> tuple[tuple[Unit, ...], CorpusRecord]:
+        """All units, and the corpus that they hold, of which so many records were left out."""
         self._end()
-        return tuple(self._units), self._whole.hexdigest()
+        sha256 = self._whole.hexdigest()
+        return tuple(self._units), CorpusRecord(samples=self.samples, empty=empty, refused=refused, sha256=sha256)
 
     def _end(self) -> None:
         size = self.samples - self._first
@@ -283,6 +280,17 @@ class _Measured:
     kept: float
     learnt: float
 
+    def tokens_of(self, size: int) -> int:
+        """About how many a text of so many bytes has, rounded up."""
+        return -(-size * self.tokens // self.bytes)
+
+
+class _Part(NamedTuple):
+    """A plan, of today or earlier: how many samples it ends after, and what it measured."""
+
+    end: float
+    measured: _Measured
+
 
 def _measure(
     corpus: Corpus, head: list[Sample | None], tokenizer: PreTrainedTokenizerBase, rows: str, limit: int
@@ -306,10 +314,10 @@ def _measure_parts(
     rows: str,
     limit: int,
     ends: Sequence[int],
-) -> list[tuple[float, _Measured]]:
-    """How many samples each earlier plan had, and what it measured; at last, without an end, that of today."""
-    then = [(end, _measure(corpus, _first(head, end), tokenizer, rows, limit)) for end in ends]
-    return [*then, (math.inf, _measure(corpus, head, tokenizer, rows, limit))]
+) -> list[_Part]:
+    """The earlier plans, and at last, without an end, that of today."""
+    then = [_Part(end, _measure(corpus, _first(head, end), tokenizer, rows, limit)) for end in ends]
+    return [*then, _Part(math.inf, _measure(corpus, head, tokenizer, rows, limit))]
 
 
 def _nothing(corpus: Corpus) -> str:

@@ -1,6 +1,7 @@
 """Samples of a cache as a teacher takes them. Texts and tokens are the cache's own: no corpus is read."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -72,13 +73,5 @@ class SampleReader:
         config = self._config.model_copy(update={"append_eos": append_eos})
         text = Sample(sample.id, sample.text, ((0, len(sample.text)),), sample.turns, sample.structure)
         (tokens,), _ = tokenize([text], self._tokenizer, config, "error")
-        return AnnotatedSample(
-            id=sample.id,
-            text=sample.text,
-            targets=sample.targets,
-            truncated=sample.truncated,
-            token_ids=tokens.token_ids,
-            token_offsets=tokens.token_offsets,
-            token_rows=every_row(len(tokens.token_ids)),
-            spans=sample.spans,
-        )
+        rows = every_row(len(tokens.token_ids))
+        return replace(sample, token_ids=tokens.token_ids, token_offsets=tokens.token_offsets, token_rows=rows)

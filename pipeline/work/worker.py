@@ -8,8 +8,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from pipeline.annotation.tokens import tokenize
@@ -59,6 +60,34 @@ class UnitReport:
     positions: int = 0  # of all batches, padding too
 
 
+@dataclass
+class _ForwardPass:
+    """What is noted while the teacher runs over a unit."""
+
+    began: float = 0.0  # seconds since 1970
+    seconds: float = 0.0
+    batches: list[tuple[float, int]] = field(default_factory=list)  # when each was done, and its tokens
+    halved: list[HalvedBatch] = field(default_factory=list)
+
+    def report(self, record: ShardRecord, unit: AnnotatedUnit, batch_tokens: int, write_seconds: float) -> UnitReport:
+        """The report of a unit that is committed."""
+        (first_batch, first_tokens), (last_batch, _) = (
+            (self.batches[0], self.batches[-1]) if self.batches else ((0.0, 0), (0.0, 0))
+        )
+        return UnitReport(
+            record,
+            tokens=sum(tokens for _, tokens in self.batches),
+            first_batch=first_batch,
+            first_tokens=first_tokens,
+            last_batch=last_batch,
+            forward_seconds=self.seconds,
+            write_seconds=write_seconds,
+            halved=len(self.halved),
+            began=self.began,
+            positions=_positions([len(sample.token_ids) for sample in unit.samples], batch_tokens),
+        )
+
+
 class TeacherWorker:
     """One teacher. Two threads may call `run`: the forward pass is one at a time, and writing goes on beside it."""
 
@@ -104,27 +133,12 @@ class TeacherWorker:
         if shard.exists():
             record = read_shard(shard, job.manifest.fingerprint_of(unit.number))
             return UnitReport(record, record.tokens)
-        moments: list[tuple[float, int]] = []
-        halved: list[HalvedBatch] = []
-
-        def on_batch(samples: int, tokens: int) -> None:
-            before = self._batches.get(unit.number, (0, 0))
-            self._batches[unit.number] = (before[0] + samples, before[1] + tokens)
-            moments.append((time.time(), tokens))
-
+        passed = _ForwardPass()
         try:
             with self._forward:
-                teacher = self._load()
-                began, started = time.time(), time.monotonic()
-                made = teacher.run(
-                    unit.samples,
-                    job.config.batching.batch_tokens,
-                    on_batch,
-                    lambda samples, tokens: halved.append(HalvedBatch(samples=samples, tokens=tokens)),
-                )
-                forward_seconds = time.monotonic() - started
+                made = self._run_forward(unit, passed)
             started = time.monotonic()
-            packed, packing = teacher.pack(made)
+            packed, packing = self._load().pack(made)
             stored, encoding = self._encode(packed)
             self._prove_stored(unit, stored)
             record = write_shard(
@@ -136,25 +150,29 @@ class TeacherWorker:
                 job.manifest.fingerprint_of(unit.number),
                 unit.counts.overlong,
                 self._owner,
-                halved,
+                passed.halved,
                 packing | encoding,
             )
         finally:
             self._batches.pop(unit.number, None)
-        first, last = (moments[0], moments[-1]) if moments else ((0.0, 0), (0.0, 0))
-        tokens = sum(tokens for _, tokens in moments)
-        return UnitReport(
-            record,
-            tokens,
-            first[0],
-            first[1],
-            last[0],
-            forward_seconds,
-            time.monotonic() - started,
-            len(halved),
-            began,
-            _positions([len(sample.token_ids) for sample in unit.samples], job.config.batching.batch_tokens),
-        )
+        return passed.report(record, unit, job.config.batching.batch_tokens, time.monotonic() - started)
+
+    def _run_forward(self, unit: AnnotatedUnit, passed: "_ForwardPass") -> dict[str, np.ndarray]:
+        """What the teacher makes of a unit, and in `passed` when and how; the caller holds `_forward`."""
+
+        def on_batch(samples: int, tokens: int) -> None:
+            before = self._batches.get(unit.number, (0, 0))
+            self._batches[unit.number] = (before[0] + samples, before[1] + tokens)
+            passed.batches.append((time.time(), tokens))
+
+        def on_halved(samples: int, tokens: int) -> None:
+            passed.halved.append(HalvedBatch(samples=samples, tokens=tokens))
+
+        teacher = self._load()
+        passed.began, started = time.time(), time.monotonic()
+        made = teacher.run(unit.samples, self._job.config.batching.batch_tokens, on_batch, on_halved)
+        passed.seconds = time.monotonic() - started
+        return made
 
     def _encode(self, packed: Mapping[str, Values]) -> tuple[dict[str, Values], dict[str, EncodingCost]]:
         """Beside the next unit's forward pass, or alone if memory does not suffice for both."""

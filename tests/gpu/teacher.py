@@ -16,15 +16,11 @@ from typing import Any
 import torch
 from transformers import Qwen2ForCausalLM
 
-from pipeline.request.request import make_request
 from pipeline.teacher.batching import batches
-from pipeline.work.annotate import AnnotatedUnit, annotate_unit
-from pipeline.work.job import Job
+from pipeline.work.annotate import AnnotatedUnit
 from pipeline.work.worker import TeacherWorker
-from schemas.cache.writer import write_manifest
-from schemas.configs.extraction import ExtractionConfig
 from tests.benchmarks.memory import make_student
-from tests.caches import extraction
+from tests.caches import extraction, prepare_here
 from tests.gpu.models import TOKENS, make_corpus
 from tests.tiny import tiny_tokenizer
 
@@ -56,25 +52,13 @@ def measure(
             batching={"unit_tokens": unit, "batch_tokens": batch},
             workers={"gpus": 1 if device == "cuda" else 0},
         )
-        worker, units = prepared(config)
+        worker, annotated = prepare_here(config)
+        units = list(annotated)
         if encoding == "exact":
             bare = bare_rate(folder, device, units[1:], batch)
             yield "bare forward pass, tokens per second", f"{bare:,.0f}"
         found = worker_rate(worker, units)
         yield f"worker, encoding {encoding}, tokens per second, ÷ bare", f"{found:,.0f}, {found / bare:.2f}"
-
-
-def prepared(config: ExtractionConfig) -> tuple[TeacherWorker, list[AnnotatedUnit]]:
-    """A worker whose teacher is loaded and whose codecs are calibrated, and its units."""
-    request = make_request(config)
-    cache = config.output.absolute()
-    cache.mkdir(parents=True)
-    write_manifest(cache, request.manifest)
-    job = Job(config, request.folders, request.manifest, cache)
-    worker = TeacherWorker(job)
-    worker.prepare(True, request.plan.calibration)
-    units = request.plan.read_units(request.corpus)
-    return worker, [annotate_unit(job, unit.number, samples) for unit, samples in units]
 
 
 def worker_rate(worker: TeacherWorker, units: list[AnnotatedUnit]) -> float:

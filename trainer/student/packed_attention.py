@@ -110,6 +110,7 @@ def _attention(plain: Attention) -> Attention:
         packing: Packing | None = None,
         **options: Any,
     ) -> tuple[Tensor, None]:
+        """As transformers calls an attention function."""
         if packing is None:
             return plain(module, query, key, value, attention_mask, **options)
         query, key, value = map(packing.unpack_heads, (query, key, value))

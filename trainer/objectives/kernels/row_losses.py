@@ -45,6 +45,7 @@ def row_losses(
     rows = Rows(position_R, torch.arange(len(position_R), device=position_R.device), one_R, len(position_R))
 
     def run(made: LogitPass) -> Tensor:
+        """The sum of the losses, whose gradient goes through the head."""
         scale_R = factor_R.to(made.zero().dtype)
 
         def compare(chunk: slice, members: slice, logits_pV: Tensor, gradient_pV: Tensor) -> Tensor:
