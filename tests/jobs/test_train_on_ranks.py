@@ -14,6 +14,7 @@ import pytest
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config
 from tests.caches import small_cache
+from tests.trainings import small_student
 from trainer.runs.metrics import read_metrics
 from trainer.runs.train import train
 
@@ -22,11 +23,10 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 
 
 def config(folder: Path, name: str, **changes: Any) -> TrainingConfig:
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     given: dict[str, Any] = {
         "cache": folder / "cache",
         "output": folder / name,
-        "student": {"architecture": {"model_type": "llama", **sizes}, "tokenizer": "teacher", "max_tokens": 64},
+        "student": small_student(),
         "optimizer": {"lr": 1e-3, "eps": 1e-4},
     }
     given |= {"steps": 40, "batch_size": 4, "threads": 1, "device": "cpu", "checkpoint_every": 2, "log_every": 1}

@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
-from tests.caches import small_cache, write_corpus
+from tests.caches import small_cache
 from tests.crash import interrupt
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.trainer.runs.on_ranks import OPTIMIZER, VARIANTS, changes, fail, train_variants
+from tests.trainings import write_held_out
 from trainer.runs.metrics import read_metrics
 from trainer.runs.start_ranks import start_ranks
 from trainer.runs.train import train
@@ -32,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     small_cache(folder)
     tiny_llama(folder / "base", tiny_tokenizer(folder / "base", "bytelevel"), hidden=16, layers=4, heads=2)
-    write_corpus(folder / "held_out.jsonl", ["The old miller carried three silver coins.", "A small cat went home."])
+    write_held_out(folder)
     return folder
 
 

@@ -12,7 +12,8 @@ from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
-from tests.caches import encoded_cache, write_corpus
+from tests.caches import encoded_cache
+from tests.trainings import small_training, write_held_out
 from trainer.optimisation.loop import Loop, StepReport
 from trainer.runs.metrics import read_metrics
 from trainer.runs.together import reads_as, train_together
@@ -30,34 +31,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache of encoded states, and held-out texts."""
     folder = tmp_path_factory.mktemp("together")
     encoded_cache(folder)
-    write_corpus(folder / "held_out.jsonl", ["The old miller carried three silver coins.", "A small cat went home."])
+    write_held_out(folder)
     return folder
 
 
 def config(made: Path, output: Path, objective: str, **changes: Any) -> TrainingConfig:
-    architecture = {
-        "model_type": "llama",
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "attention_dropout": 0.1,
-    }
-    base: dict[str, Any] = {
-        "cache": made / "cache",
-        "output": output / objective,
-        "student": {"architecture": architecture, "tokenizer": "teacher", "max_tokens": 64},
-        "objective": OBJECTIVES[objective],
-        "optimizer": {"lr": 1e-2},
-        "steps": 6,
-        "batch_size": 4,
-        "accumulation": 2,
-        "threads": 1,
-        "checkpoint_every": 2,
-        "log_every": 1,
-        "evaluation": {"texts": made / "held_out.jsonl", "every": 3},
-    }
-    return TrainingConfig.model_validate(base | changes)
+    said = small_training(
+        made,
+        output=output / objective,
+        objective=OBJECTIVES[objective],
+        steps=6,
+        accumulation=2,
+        evaluation={"texts": made / "held_out.jsonl", "every": 3},
+    )
+    return TrainingConfig.model_validate(said | changes)
 
 
 @pytest.fixture(scope="module")

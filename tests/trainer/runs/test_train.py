@@ -20,9 +20,10 @@ from schemas.cache.samples import CachedSample
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config
 from schemas.errors import CacheError, ModelError, RunError, TokenizerError
-from tests.caches import small_cache, write_corpus
+from tests.caches import small_cache
 from tests.crash import interrupt
 from tests.tiny import tiny_tokenizer
+from tests.trainings import write_held_out
 from trainer.alignment.student_text import StudentText, StudentTokenizer
 from trainer.optimisation.loop import Loop, StepReport
 from trainer.runs.metrics import read_metrics
@@ -38,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small_cache(folder)
     shutil.rmtree(folder / "teacher")
     tiny_tokenizer(folder / "other", "bytelevel", vocab=320)
-    write_corpus(folder / "held_out.jsonl", ["The old miller carried three silver coins.", "A small cat went home."])
+    write_held_out(folder)
     return folder
 
 

@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from schemas.configs.losses.registry import LOSSES
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
-from tests.caches import small_cache, write_corpus
+from tests.caches import small_cache
 from tests.crash import interrupt
 from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.trainings import write_held_out
 from trainer.runs.caches import open_caches
 from trainer.runs.checkpoint import CheckpointRecord, Start
 from trainer.runs.inputs import read_inputs
@@ -32,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rounded")
     small_cache(folder)
     tiny_llama(folder / "base", tiny_tokenizer(folder / "base", "bytelevel"), hidden=16, layers=3, heads=2)
-    write_corpus(folder / "held_out.jsonl", ["The old miller carried three silver coins.", "A small cat went home."])
+    write_held_out(folder)
     return folder
 
 

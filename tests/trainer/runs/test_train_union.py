@@ -16,11 +16,11 @@ from schemas.errors import RunError
 from schemas.models.rvq_file import load_tables
 from schemas.models.state_decoder import load_all_decoders
 from schemas.models.teacher_tokenizer import load_teacher_tokenizer
-from tests.caches import write_corpus
 from tests.crash import interrupt
 from tests.encoded import encode_cache
 from tests.joined import split_cache
 from tests.schemas.models import naive_rvq
+from tests.trainings import small_training, write_held_out
 from trainer.alignment.student_text import StudentTokenizer
 from trainer.data.decoding import decoding
 from trainer.data.loader import BatchBuilder
@@ -35,33 +35,22 @@ PARTS = ["first", "second"]
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("union")
     split_cache(folder)
-    write_corpus(folder / "held_out.jsonl", ["The old miller carried three silver coins.", "A small cat went home."])
+    write_held_out(folder)
     return folder
 
 
 def config(made: Path, output: Path, caches: list[str], **changes: Any) -> TrainingConfig:
-    architecture = {
-        "model_type": "llama",
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "attention_dropout": 0.1,
-    }
-    base: dict[str, Any] = {
-        "cache": [made / name for name in caches] if len(caches) > 1 else made / caches[0],
-        "output": output,
-        "student": {"architecture": architecture, "tokenizer": "teacher", "max_tokens": 64},
-        "objective": [{"loss": "ce"}, {"loss": "kd"}, {"loss": "sra"}],
-        "optimizer": {"lr": 1e-2},
-        "epochs": 1.5,
-        "batch_size": 8,
-        "threads": 1,
-        "checkpoint_every": 3,
-        "log_every": 1,
-        "evaluation": {"texts": made / "held_out.jsonl", "every": 5},
-    }
-    return TrainingConfig.model_validate(base | changes)
+    said = small_training(
+        made,
+        cache=[made / name for name in caches] if len(caches) > 1 else made / caches[0],
+        output=output,
+        objective=[{"loss": "ce"}, {"loss": "kd"}, {"loss": "sra"}],
+        epochs=1.5,
+        batch_size=8,
+        checkpoint_every=3,
+        evaluation={"texts": made / "held_out.jsonl", "every": 5},
+    )
+    return TrainingConfig.model_validate(said | changes)
 
 
 def results(run: Path) -> tuple[bytes, bytes]:

@@ -15,6 +15,7 @@ from schemas.errors import ResourceError, RunError
 from schemas.models.sentence_layout import SentenceLayout
 from tests.caches import small_cache
 from tests.crash import interrupt
+from tests.trainings import small_student
 from trainer.data.batch import Batch
 from trainer.data.packing import Packing
 from trainer.runs.metrics import read_metrics
@@ -129,11 +130,10 @@ def test_a_compiled_run_is_near_that_as_written_and_goes_on(tmp_path: Path) -> N
 
 
 def config(folder: Path, name: str, **changes: Any) -> TrainingConfig:
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     given: dict[str, Any] = {
         "cache": folder / "cache",
         "output": folder / name,
-        "student": {"architecture": {"model_type": "llama", **sizes}, "tokenizer": "teacher", "max_tokens": 64},
+        "student": small_student(),
         "optimizer": {"lr": 1e-3, "eps": 1e-4},
     }
     given |= {"steps": 3, "batch_size": 4, "packing": "never", "threads": 1, "device": "cpu"}
