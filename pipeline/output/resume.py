@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from pipeline.output.codecs import needs_calibration, require_same_codecs
 from pipeline.output.shards import check_shards, remove_temporaries
+from pipeline.request.extension import may_extend
 from schemas.cache.checksums import CHECKSUMS, Checksums, read_checksums
 from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, TEACHER, CacheManifest, read_manifest
 from schemas.cache.seen_shard import SeenShard
@@ -113,6 +114,9 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
             raise
 
 
+_EXTEND = "where these samples stand behind those that it holds, `stillroom extend` adds them; otherwise\n"
+
+
 def _find_manifest(cache: Path, manifest: CacheManifest) -> CacheManifest | None:
     """cache.json, if it is there; raises CacheError if it, or anything else in the folder, is not this request's."""
     if cache.exists() and not cache.is_dir():
@@ -131,7 +135,7 @@ def _find_manifest(cache: Path, manifest: CacheManifest) -> CacheManifest | None
     if found.fingerprint not in (manifest.fingerprint, *(part.fingerprint for part in manifest.parts[-1:])):
         lines = "\n  ".join(differences(found.identity, manifest.identity))
         raise CacheError(
-            f"{cache} is the cache of another request:\n  {lines}\n"
+            f"{cache} is the cache of another request:\n  {lines}\n{_EXTEND if may_extend(found, manifest) else ''}"
             "name another output, or delete that folder to replace it"
         )
     return found

@@ -33,7 +33,7 @@ def require_extension(before: CacheManifest, wanted: CacheManifest, plan: Plan, 
     Raises CacheError naming the fields that differ; CorpusError: the corpus does not begin with the samples of
     `before`.
     """
-    if lines := list(_others(before.identity, wanted.identity)):
+    if lines := list(other_differences(before.identity, wanted.identity)):
         raise CacheError(
             "only samples can be added to a cache, and its config asks for more:\n  " + "\n  ".join(lines) + "\n"
             "name another output; caches of one teacher and the same arrays are read together"
@@ -59,6 +59,12 @@ def require_extension(before: CacheManifest, wanted: CacheManifest, plan: Plan, 
         )
 
 
+def may_extend(before: CacheManifest, wanted: CacheManifest) -> bool:
+    """Whether `wanted` differs in nothing but more samples. Whether those of `before` come first is not asked."""
+    is_longer = wanted.corpus.samples > before.corpus.samples
+    return is_longer and not any(other_differences(before.identity, wanted.identity))
+
+
 def _changed(samples: int) -> str:
     return (
         f"the corpus does not begin with the {samples:,} samples of the cache: some of them were changed, or what is "
@@ -67,7 +73,7 @@ def _changed(samples: int) -> str:
     )
 
 
-def _others(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+def other_differences(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
     """What differs beside the corpus's content. The first text that spells out a special token may be a new one."""
     left, right = ({**identity, "parts": None} for identity in (before, wanted))
     for identity in (left, right):
