@@ -138,7 +138,7 @@ def test_what_a_corpus_has_gained_is_added_and_later_commands_know_the_longer_ca
     shards = {file: file.read_bytes() for file in (tmp_path / "cache/shards").rglob("*") if file.is_file()}
     write_corpus(corpus, TEXTS[:6])
     with pytest.raises(
-        CacheError, match="is the cache of another request:(.|\\n)*behind.*`stillroom extend` adds them"
+        CacheError, match=r"is the cache of another request:(.|\n)*behind.*`stillroom extend` adds them"
     ):
         run_extraction(path, [])
     capsys.readouterr()
