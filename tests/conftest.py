@@ -1,5 +1,6 @@
-"""The order of the files, what takes longest first, and the Ray that many of them share."""
+"""The order of the files, what takes longest first, the Ray that many of them share, and Ctrl-C."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +14,16 @@ HERE = Path(__file__).resolve().parent
 LONGEST = (
     "pipeline/cluster/test_extract.py",
     "pipeline/cluster/test_connection.py",
+    "jobs/test_ray_job.py",
     "pipeline/cluster/test_extract_conversations.py",
     "jobs/bad_input/test_extraction.py",
     "jobs/test_extract.py",
     "jobs/test_extract_conversations.py",
     "pipeline/corpus/test_special_tokens.py",
-    "jobs/test_ray_job.py",
     "jobs/test_outside.py",
     "trainer/runs/test_start_ranks.py",
+    "jobs/test_train_on_ranks.py",
+    "trainer/student/test_compiled.py",
     "jobs/demo/test_demo.py",
     "trainer/runs/test_folder.py",
     "jobs/test_guard.py",
@@ -49,3 +52,11 @@ def no_ray_of_others(request: pytest.FixtureRequest) -> None:
     """It goes on through the files that use it, and ends before another: what forks should not carry its threads."""
     if request.path not in ON_RAY:
         OneRay.end()
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Commands heed Ctrl-C, also where the tests themselves run in the background of a shell and ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

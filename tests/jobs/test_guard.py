@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -124,14 +123,6 @@ def test_commands_on_a_cache_end_alike_if_nobody_reads_them(sound: Path) -> None
     for command in ("inspect", "verify", "reindex"):
         assert closed_pipe(command, str(sound / "cache"))[0] == 141, command
     assert closed_pipe("inspect", str(sound / "cache"), "--student", str(sound / "teacher"))[0] == 141
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Commands heed Ctrl-C, also where the tests themselves run in the background of a shell and ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -139,6 +139,7 @@ def test_a_job_that_fails_passes_its_exit_code_and_words_on(head: Head, tmp_path
     assert re.search(r"job stillroom-extract-\w+ has failed with exit code 2\n$", beside), beside
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_a_job_running_that_can_be_followed_and_stopped(head: Head, tmp_path: Path) -> None:
     tiny_llama(tmp_path / "model", tiny_tokenizer(tmp_path / "model", "bpe"))
     cache = build_cache(extraction(tmp_path / "cache", tmp_path / "model", write_corpus(tmp_path / "corpus.jsonl")))
