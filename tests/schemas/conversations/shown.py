@@ -1,5 +1,6 @@
 """The conversations of the tests as a family's template shows them, by the code."""
 
+from functools import cache
 from typing import Any
 
 from schemas.conversations.layout import LAYOUTS
@@ -19,7 +20,9 @@ def said(case: Case) -> dict[str, Any]:
     return case.record | {"messages": [message | ({"content": ""} if empty else {}) for message, empty in messages]}
 
 
+@cache
 def reader(family: Family, choice: Choice) -> Reader:
+    """Made once, because to compile a template takes most of a test's time."""
     named = {"bos_token": family.bos or "", "eos_token": family.eos}
     template = ChatTemplate(family.template, named, family.arguments)
     chosen = TargetChoice(choice.targets, choice.reasoning, choice.tool_calls)

@@ -9,6 +9,7 @@ from tests.trainer.alignment.spelling import spelt
 Pair = tuple[PreTrainedTokenizerFast, PreTrainedTokenizerFast]  # the student's and the teacher's
 
 
+@cache
 def distance(first: bytes, second: bytes) -> int:
     """Levenshtein's recursion over the last letters."""
 
