@@ -10,7 +10,7 @@ from pipeline.output.resume import open_output
 from pipeline.request.extension import require_extension
 from pipeline.request.request import make_request
 from pipeline.work.annotate import AnnotatedUnit, annotate_unit
-from pipeline.work.job import Job
+from pipeline.work.job import Job, make_job
 from pipeline.work.worker import TeacherWorker, UnitReport
 from schemas.cache.checksums import CHECKSUMS
 from schemas.cache.index import write_index
@@ -77,7 +77,7 @@ def prepare_here(
     cache = config.output.absolute()
     cache.mkdir(parents=True)
     write_manifest(cache, request.manifest)
-    job = Job(config, request.folders, request.manifest, cache)
+    job = make_job(request, cache)
     worker = TeacherWorker(job)
     worker.prepare(True, request.plan.calibration)
     units = request.plan.read_units(request.corpus)
@@ -91,7 +91,7 @@ def extend_here(config: ExtractionConfig, annotate: Annotate = annotate_unit) ->
     request = make_request(config, before)
     require_extension(before, request.manifest, request.plan, grows=True)
     with open_output(cache, request.manifest, print) as output:
-        job = Job(config, request.folders, request.manifest, cache)
+        job = make_job(request, cache)
         worker = TeacherWorker(job)
         worker.prepare(True, request.plan.calibration)
         units = request.plan.read_units(request.corpus, skip=output.done.keys())

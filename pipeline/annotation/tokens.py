@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 from tokenizers import Encoding
-from transformers import PreTrainedTokenizerBase
 
 from pipeline.corpus.sample import Sample
 from schemas.cache.samples import Turn
@@ -19,8 +18,9 @@ from schemas.cache.structure import Structure
 from schemas.cache.targets import clip_ranges
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import CorpusError, TokenizerError
+from schemas.models.bare_tokenizer import AnyTokenizer
 from schemas.models.spelt_tokens import greedy_tokens, own_characters
-from schemas.models.tokenizer_run import run_tokenizer
+from schemas.models.tokenizer_run import encode_texts
 
 Overlong = Literal["truncate", "skip", "error"]
 
@@ -48,7 +48,7 @@ class Counts:
 
 
 def tokenize(
-    samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, config: TeacherConfig, overlong: Overlong
+    samples: Sequence[Sample], tokenizer: AnyTokenizer, config: TeacherConfig, overlong: Overlong
 ) -> tuple[list[TokenizedSample], Counts]:
     """The samples that are kept, in order, with at most `config.max_tokens` tokens each.
 
@@ -80,21 +80,17 @@ def tokenize(
     return kept, Counts(sum(sample.truncated for sample in kept), num_overlong)
 
 
-def _eos(tokenizer: PreTrainedTokenizerBase) -> int:
+def _eos(tokenizer: AnyTokenizer) -> int:
     if tokenizer.eos_token_id is None:
         raise TokenizerError("teacher.append_eos: the tokenizer has no end-of-sequence token; set it to false")
     return int(tokenizer.eos_token_id)
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, samples: Sequence[Sample]) -> list[Encoding]:
+def _encode(tokenizer: AnyTokenizer, samples: Sequence[Sample]) -> list[Encoding]:
     """A chat template spells out its special tokens, so the tokenizer adds none of its own."""
     if not samples:
         return []
-    texts, add_special_tokens = [sample.text for sample in samples], not samples[0].is_conversation
-    encodings = run_tokenizer(tokenizer, texts, add_special_tokens=add_special_tokens).encodings
-    if encodings is None:
-        raise TokenizerError("the teacher's tokenizer is not a fast one and gives no character offsets")
-    return list(encodings)
+    return encode_texts(tokenizer, [sample.text for sample in samples], not samples[0].is_conversation)
 
 
 def _read(sample: Sample, text: str, encoding: Encoding, greedy: frozenset[int]) -> TokenizedSample:
@@ -149,7 +145,7 @@ def _append(tokens: TokenizedSample, eos: int) -> TokenizedSample:
 
 
 def _truncate(
-    sample: Sample, tokens: TokenizedSample, tokenizer: PreTrainedTokenizerBase, max_tokens: int, greedy: frozenset[int]
+    sample: Sample, tokens: TokenizedSample, tokenizer: AnyTokenizer, max_tokens: int, greedy: frozenset[int]
 ) -> TokenizedSample | None:
     """The longest beginning found that fits, or None if no token of a target would be left."""
     begin = sample.targets[0][0]

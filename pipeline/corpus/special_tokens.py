@@ -9,11 +9,11 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from pipeline.corpus.sample import Spans
 from schemas.cache.samples import Turn
-from schemas.models.tokenizer_run import run_tokenizer
+from schemas.models.bare_tokenizer import AnyTokenizer
+from schemas.models.tokenizer_run import encode_texts
 
 _HIDDEN = "\n"  # ends a line for every annotator, so that no sentence runs across
 
@@ -21,7 +21,7 @@ _HIDDEN = "\n"  # ends a line for every annotator, so that no sentence runs acro
 class SpecialTokens:
     """The special tokens of one tokenizer."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, tokenizer: AnyTokenizer):
         added = tokenizer.added_tokens_decoder.values()
         spelled = {str(token.content) for token in added if token.special and str(token.content).strip()}
         longest_first = sorted(spelled, key=lambda token: (-len(token), token))
@@ -70,11 +70,11 @@ def said_alone(text: str, turns: Sequence[Turn]) -> str:
     return "".join(parts) + _HIDDEN * (len(text) - before)
 
 
-def _beginning(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    encoded = run_tokenizer(tokenizer, "a", return_special_tokens_mask=True)
-    if not encoded["special_tokens_mask"][0]:
+def _beginning(tokenizer: AnyTokenizer) -> str | None:
+    (encoding,) = encode_texts(tokenizer, ["a"])
+    if not encoding.special_tokens_mask[0]:
         return None
-    return str(tokenizer.convert_ids_to_tokens(encoded["input_ids"][0]))
+    return str(tokenizer.backend_tokenizer.id_to_token(encoding.ids[0]))
 
 
 def _apart(spans_n2: np.ndarray, others_m2: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.annotation.annotator import load_annotator
 from pipeline.corpus.conversations import conversation_source
@@ -32,6 +33,9 @@ from schemas.models.tokenizer import LoadedTokenizer, read_tokenizer
 from schemas.storage.fingerprint import fingerprint
 from schemas.texts.files import find_files
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 LIBRARIES = ("numpy", "pyarrow", "ray", "tokenizers", "torch", "transformers", "zarr")
 
 
@@ -44,6 +48,7 @@ class Request:
     corpus: Corpus
     plan: Plan
     manifest: CacheManifest
+    tokenizer: "PreTrainedTokenizerBase"
     stamps: Stamps  # of the teacher's files, from before they were hashed
 
     @property
@@ -116,7 +121,7 @@ def make_request(config: ExtractionConfig, extends: CacheManifest | None = None)
         provenance={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         **nest_records(wanted.records),
     )
-    return Request(config, folders, corpus, plan, manifest, stamps)
+    return Request(config, folders, corpus, plan, manifest, loaded.tokenizer, stamps)
 
 
 def _rules(loaded: LoadedTokenizer) -> dict[str, str | None]:

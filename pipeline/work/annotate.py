@@ -1,10 +1,9 @@
-"""Annotating a unit: its tokens, and the spans of what is said. Needs no teacher and no torch."""
+"""Annotating a unit: its tokens, and the spans of what is said. Needs no teacher and no torch; and no transformers,
+which loads torch, where the tokenizer.json alone does what the driver's tokenizer does."""
 
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-
-from transformers import PreTrainedTokenizerBase
 
 from pipeline.annotation.annotator import ANNOTATORS, Annotator, load_annotator, parse_annotator
 from pipeline.annotation.tokens import Counts, TokenizedSample, tokenize
@@ -14,6 +13,7 @@ from pipeline.work.job import Job, differs_from_driver, local_folders
 from schemas.cache.arrays import keeps_tokens
 from schemas.cache.token_rows import every_row, target_rows
 from schemas.errors import AnnotatorError
+from schemas.models.bare_tokenizer import AnyTokenizer, BareSettings, BareTokenizer
 from schemas.models.hashes import hash_tokenizer
 from schemas.models.tokenizer import load_tokenizer
 
@@ -42,10 +42,10 @@ def annotate_unit(job: Job, number: int, samples: list[Sample]) -> AnnotatedUnit
     return AnnotatedUnit(number, annotated, counts)
 
 
-def job_tokenizer(job: Job) -> PreTrainedTokenizerBase:
+def job_tokenizer(job: Job) -> AnyTokenizer:
     """The teacher's tokenizer on this machine. Raises ModelError if it is not the driver's."""
     wanted = job.manifest.identity["teacher"]["tokenizer"]
-    return _tokenizer(local_folders(job).tokenizer, job.config.teacher.trust_remote_code, wanted)
+    return _tokenizer(local_folders(job).tokenizer, job.config.teacher.trust_remote_code, wanted, job.bare)
 
 
 def annotated_sample(tokens: TokenizedSample, spans: Spans, rows: str) -> AnnotatedSample:
@@ -81,10 +81,10 @@ def _find_spans(job: Job, samples: list[TokenizedSample], special: SpecialTokens
 
 
 @lru_cache(maxsize=2)
-def _tokenizer(folder: Path, trust_remote_code: bool, wanted: str) -> PreTrainedTokenizerBase:
+def _tokenizer(folder: Path, trust_remote_code: bool, wanted: str, bare: BareSettings | None) -> AnyTokenizer:
     if hash_tokenizer(folder) != wanted:
         raise differs_from_driver(folder, ["tokenizer"])
-    return load_tokenizer(folder, trust_remote_code)
+    return load_tokenizer(folder, trust_remote_code) if bare is None else BareTokenizer(folder, bare)
 
 
 @lru_cache(maxsize=2)

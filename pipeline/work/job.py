@@ -14,6 +14,7 @@ from pipeline.request.folders import ModelFolders, Stamps, find_folders
 from schemas.cache.manifest import CacheManifest
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import ModelError
+from schemas.models.bare_tokenizer import BareSettings, bare_settings
 
 if TYPE_CHECKING:
     from pipeline.request.request import Request
@@ -27,6 +28,7 @@ class Job:
     folders: ModelFolders  # on the driver's machine
     manifest: CacheManifest
     cache: Path  # absolute
+    bare: BareSettings | None = None  # with which the teacher's tokenizer.json alone is its tokenizer
     stamps: Stamps = ()  # of the teacher's files on the driver's machine; without, they are hashed again
 
 
@@ -38,7 +40,8 @@ def make_job(request: "Request", cache: Path) -> Job:
     tokenizer = None if config.teacher.tokenizer is None else _absolute(config.teacher.tokenizer)
     teacher = config.teacher.model_copy(update={"tokenizer": tokenizer})
     job_config = config.model_copy(update={"spans": spans, "teacher": teacher})
-    return Job(job_config, request.folders, request.manifest, cache, request.stamps)
+    bare = bare_settings(request.tokenizer, request.folders.tokenizer)
+    return Job(job_config, request.folders, request.manifest, cache, bare, request.stamps)
 
 
 def local_folders(job: Job) -> ModelFolders:

@@ -4,15 +4,12 @@ Some tokenizers let such a token take the white space beside it along (Phi-3's `
 would end behind its own spelling, and outside of a target that ends with it.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from schemas.models.bare_tokenizer import AnyTokenizer
 
 
-def greedy_tokens(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
+def greedy_tokens(tokenizer: AnyTokenizer) -> frozenset[int]:
     """The ids of added tokens that take white space along."""
     added = tokenizer.added_tokens_decoder.items()
     return frozenset(number for number, token in added if token.lstrip or token.rstrip)

@@ -24,6 +24,15 @@ def same_tokenizer(first: "PreTrainedTokenizerBase", second: "PreTrainedTokenize
     return _rules(backend_state(first)) == _rules(backend_state(second))
 
 
+def same_encodings(first: "Tokenizer", second: "Tokenizer") -> bool:
+    """Whether both give the same ids, the same characters to each and the same special tokens, for every text.
+
+    What only pads, truncates or decodes does not count. Costs some two seconds for a vocabulary of 260,000.
+    """
+    one, other = first.to_str(), second.to_str()
+    return one == other or _steps(json.loads(one)) == _steps(json.loads(other))
+
+
 def components(component: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
     """A normaliser, pre-tokenizer, decoder or post-processor, or those of a sequence of them, however deep."""
     if component is None:
@@ -55,13 +64,20 @@ def backend_state(tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
 
 
 def _rules(state: dict[str, Any]) -> dict[str, Any]:
-    # trim_offsets and a ByteLevel post-processor only move offsets; a template without special tokens does nothing.
+    # trim_offsets and a ByteLevel post-processor only move offsets; whether a token is called special changes no id.
+    steps = _steps(state)
+    steps["post_processor"] = [part for part in steps["post_processor"] if part["type"] != "ByteLevel"]
+    for name in ("normalizer", "pre_tokenizer", "post_processor"):
+        steps[name] = [_without(part, "trim_offsets") for part in steps[name]]
+    return steps | {"added_tokens": [_without(token, "special") for token in steps["added_tokens"]]}
+
+
+def _steps(state: dict[str, Any]) -> dict[str, Any]:
+    """All that makes an encoding of a text, written in one way."""
     steps = {name: list(components(state[name])) for name in ("normalizer", "pre_tokenizer", "post_processor")}
-    steps["post_processor"] = [
-        part for part in steps["post_processor"] if part["type"] != "ByteLevel" and part.get("special_tokens") != {}
-    ]
-    steps = {name: [_without(part, "trim_offsets") for part in parts] for name, parts in steps.items()}
-    added = [_without(token, "special") for token in sorted(state["added_tokens"], key=lambda token: token["id"])]
+    # A template without special tokens does nothing.
+    steps["post_processor"] = [part for part in steps["post_processor"] if part.get("special_tokens") != {}]
+    added = sorted(state["added_tokens"], key=lambda token: token["id"])
     # Older and newer files say "no prefix", "no fallback" as absent, null, "" or false.
     model = {key: value for key, value in state["model"].items() if not (value in (None, "") or value is False)}
     return {**steps, "model": model, "added_tokens": added}

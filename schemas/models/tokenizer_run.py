@@ -6,9 +6,11 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import TokenizerError
+from schemas.models.bare_tokenizer import AnyTokenizer, BareTokenizer
 from schemas.models.files import brief
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 # A call sets the tokenizer's cuts, which fails while another thread runs it: a loader's, and that of an evaluation.
@@ -26,8 +28,22 @@ def run_tokenizer(tokenizer: "PreTrainedTokenizerBase", texts: str | Sequence[st
         return tokenizer(whole, **{"truncation": False, "padding": False, "verbose": False, **options})
 
 
+def encode_texts(tokenizer: AnyTokenizer, texts: Sequence[str], add_special_tokens: bool = True) -> list["Encoding"]:
+    """The encodings of whole texts, with the characters of each token; from a bare tokenizer the same.
+
+    Raises TokenizerError as `run_tokenizer` does, and for a slow tokenizer.
+    """
+    if isinstance(tokenizer, BareTokenizer):
+        with tokenizer_errors(tokenizer), _ONE_AT_A_TIME:
+            return tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=add_special_tokens)
+    encodings = run_tokenizer(tokenizer, texts, add_special_tokens=add_special_tokens).encodings
+    if encodings is None:
+        raise TokenizerError("the teacher's tokenizer is not a fast one and gives no character offsets")
+    return list(encodings)
+
+
 @contextmanager
-def tokenizer_errors(tokenizer: "PreTrainedTokenizerBase") -> Iterator[None]:
+def tokenizer_errors(tokenizer: AnyTokenizer) -> Iterator[None]:
     """Turn what the Rust tokenizers raise into a TokenizerError that names the tokenizer.json."""
     try:
         yield

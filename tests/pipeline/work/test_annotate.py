@@ -1,4 +1,4 @@
-"""Annotators that do not do what is asked of them."""
+"""A unit's tokens by either tokenizer, and annotators that do not do what is asked of them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +11,7 @@ from pipeline.corpus.sample import Sample, Spans
 from pipeline.work.annotate import annotate_unit
 from pipeline.work.job import Job
 from schemas.errors import ConfigError
+from tests.tiny import TEXTS
 
 SAMPLES = [Sample.of_response("s", "", "a small grey cat")]
 
@@ -27,6 +28,20 @@ class Careless:
         if self.error is not None:
             raise self.error
         return []
+
+
+def test_a_bare_tokenizer_gives_the_units_that_transformers_gives(job: Job) -> None:
+    assert job.bare is not None
+    texts = [*TEXTS, "<s>é 日本</s>  <pad>", "a word " * 200]
+    samples = [Sample.of_response(str(number), "", text) for number, text in enumerate(texts)]
+    bare, whole = annotate_unit(job, 0, samples), annotate_unit(replace(job, bare=None), 0, samples)
+    assert bare.counts == whole.counts
+    assert bare.counts.truncated == 1
+    for one, other in zip(bare.samples, whole.samples, strict=True):
+        assert one.text == other.text
+        assert one.token_ids.tolist() == other.token_ids.tolist()
+        assert one.token_offsets.tolist() == other.token_offsets.tolist()
+        assert one.spans.words.tolist() == other.spans.words.tolist()
 
 
 @pytest.mark.parametrize(

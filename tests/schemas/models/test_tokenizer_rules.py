@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from schemas.models.tokenizer_rules import same_tokenizer
+from schemas.models.tokenizer_rules import same_encodings, same_tokenizer
 from tests.tiny import TEXTS, Kind, tiny_tokenizer
 
 TINY: list[Kind] = ["bpe", "bytelevel", "unigram", "wordpiece"]
@@ -104,6 +104,24 @@ def test_what_changes_no_id_is_the_same_tokenizer(tiny: Tokenizers, change: str)
 @pytest.mark.parametrize("change", OTHER)
 def test_what_changes_ids_is_another_tokenizer(tiny: Tokenizers, change: str) -> None:
     assert not same_tokenizer(tiny["bytelevel"], altered(tiny["bytelevel"], OTHER[change]))
+
+
+@pytest.mark.parametrize("change", ["offsets", "offset processor", "what is called special"])
+def test_what_moves_characters_or_special_tokens_is_another_encoding(tiny: Tokenizers, change: str) -> None:
+    backend = tiny["bytelevel"].backend_tokenizer
+    assert not same_encodings(backend, altered(tiny["bytelevel"], SAME[change]).backend_tokenizer)
+
+
+@pytest.mark.parametrize("change", ["nothing", "decoder", "padding", "truncation", "a template without tokens"])
+def test_what_moves_neither_is_the_same_encoding(tiny: Tokenizers, change: str) -> None:
+    backend = tiny["bytelevel"].backend_tokenizer
+    assert same_encodings(backend, altered(tiny["bytelevel"], SAME[change]).backend_tokenizer)
+
+
+@pytest.mark.parametrize("change", OTHER)
+def test_what_changes_ids_is_another_encoding(tiny: Tokenizers, change: str) -> None:
+    backend = tiny["bytelevel"].backend_tokenizer
+    assert not same_encodings(backend, altered(tiny["bytelevel"], OTHER[change]).backend_tokenizer)
 
 
 def test_sequences_are_compared_part_by_part_however_deep(tiny: Tokenizers) -> None:
