@@ -79,8 +79,8 @@ def test_in_float32_it_errs_no_more_than_log_softmax_does(
     offset: float, teacher_offset: float, noise: float, temperature: float
 ) -> None:
     g = torch.Generator().manual_seed(0)
-    student = 4 * torch.randn(64, 3000, generator=g, dtype=torch.float64)
-    teacher = student + noise * torch.randn(64, 3000, generator=g, dtype=torch.float64) + teacher_offset
+    student = 4 * torch.randn(512, 3000, generator=g, dtype=torch.float64)
+    teacher = student + noise * torch.randn(512, 3000, generator=g, dtype=torch.float64) + teacher_offset
     student = student + offset
     student, teacher = student.float(), teacher.float()
 
@@ -94,8 +94,9 @@ def test_in_float32_it_errs_no_more_than_log_softmax_does(
     gradient = q - p
     usual_in_float32, truth = usual(student.clone(), teacher), usual(student.double(), teacher.double())
     for found, theirs, right in zip((kl, gradient), usual_in_float32, truth, strict=True):
-        # Which of two roundings is luckier is chance: over 64 rows, a few per cent.
-        assert (found - right).norm() <= max(1e-7 * right.norm(), 1.05 * (theirs - right).norm())
+        ours, others, size = ((x.view(len(x), -1).norm(dim=1)).mean() for x in (found - right, theirs - right, right))
+        # Which of two roundings is luckier is chance, on each kind of processor another: a few per cent over 512 rows.
+        assert ours <= max(1e-7 * size, 1.05 * others)
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.3])
