@@ -13,7 +13,9 @@ from schemas.configs.sweep import SweepWorkersConfig
 from schemas.errors import ConfigError
 
 
-def train_on_ray(groups: Sequence[Group], workers: SweepWorkersConfig, logs: Path) -> Generator[Outcome | None]:
+def train_on_ray(
+    groups: Sequence[Group], logit_bytes: int, workers: SweepWorkersConfig, logs: Path
+) -> Generator[Outcome | None]:
     """`workers.count` groups at a time, each a task; None now and then while nothing ends.
 
     Closed early, it ends what still runs. Raises ResourceError: Ray, or its processors and GPUs. ConfigError: a
@@ -26,7 +28,7 @@ def train_on_ray(groups: Sequence[Group], workers: SweepWorkersConfig, logs: Pat
             "path on storage that all machines share"
         )
     folder = Path.cwd()
-    calls = [(folder, [as_sent(run) for run in group], logs / f"{group[0].name}.log") for group in groups]
+    calls = [(folder, [as_sent(run) for run in group], logit_bytes, logs / f"{group[0].name}.log") for group in groups]
     size = workers.cpus, workers.gpus
     with terminable(), joined(workers.address, partial(require_room, *size)) as connection:
         for ended in run_tasks(connection, train_far_away, calls, workers.count, *size):

@@ -25,7 +25,7 @@ GRACE_SECONDS = 5.0  # for a run to heed an interrupt
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def train_in_processes(groups: Sequence[Group], count: int, logs: Path) -> Generator[Outcome | None]:
+def train_in_processes(groups: Sequence[Group], logit_bytes: int, count: int, logs: Path) -> Generator[Outcome | None]:
     """`count` groups at a time, each in a process of its own; None now and then while nothing ends.
 
     Closed early, it interrupts what still runs. Raises OSError if a process cannot be started.
@@ -36,7 +36,7 @@ def train_in_processes(groups: Sequence[Group], count: int, logs: Path) -> Gener
             while waiting or running:
                 while waiting and len(running) < count:
                     group = waiting.popleft()
-                    running[_start(group, count, logs, Path(answers))] = group
+                    running[_start(group, logit_bytes, count, logs, Path(answers))] = group
                 ended = [process for process in running if process.poll() is not None]
                 for process in ended:
                     group = running.pop(process)
@@ -48,9 +48,14 @@ def train_in_processes(groups: Sequence[Group], count: int, logs: Path) -> Gener
             _end(running)
 
 
-def _start(group: Group, count: int, logs: Path, answers: Path) -> subprocess.Popen[str]:
+def _start(group: Group, logit_bytes: int, count: int, logs: Path, answers: Path) -> subprocess.Popen[str]:
     name = group[0].name
-    order = {"configs": [as_sent(run) for run in group], "log": str(_log(logs, group)), "answer": str(answers / name)}
+    order = {
+        "configs": [as_sent(run) for run in group],
+        "logit_bytes": logit_bytes,
+        "log": str(_log(logs, group)),
+        "answer": str(answers / name),
+    }
     with _log(logs, group).open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "jobs.sweep.processes"],
@@ -118,7 +123,7 @@ def main() -> None:
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_sweep, name="the sweep's end", daemon=True).start()
     try:
-        problems = train_logged(order["configs"], Path(order["log"]))
+        problems = train_logged(order["configs"], order["logit_bytes"], Path(order["log"]))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     beside = Path(order["answer"] + ".tmp")

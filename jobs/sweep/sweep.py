@@ -85,19 +85,20 @@ def _outcomes(config: SweepConfig, groups: "Sequence[Group]") -> "Generator[Outc
     from jobs.sweep.work import train_in_sequence
 
     workers, logs = config.workers, config.output.absolute() / LOGS
+    logit_bytes = int(config.share_gb * 10**9)
     if workers.kind == "sequence":
         yield None
-        yield from train_in_sequence(groups)
+        yield from train_in_sequence(groups, logit_bytes)
         return
     logs.mkdir(exist_ok=True)
     if workers.kind == "ray":
         from jobs.sweep.on_ray import train_on_ray
 
-        yield from train_on_ray(groups, workers, logs)
+        yield from train_on_ray(groups, logit_bytes, workers, logs)
         return
     from jobs.sweep.processes import train_in_processes
 
-    yield from train_in_processes(groups, workers.count, logs)
+    yield from train_in_processes(groups, logit_bytes, workers.count, logs)
 
 
 def _note(outcome: "Outcome", finished: set[str], problems: dict[str, str], progress: Progress) -> None:

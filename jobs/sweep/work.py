@@ -29,7 +29,7 @@ class Outcome:
     problem: str | None
 
 
-def train_in_sequence(groups: Sequence[Group]) -> Iterator[Outcome]:
+def train_in_sequence(groups: Sequence[Group], logit_bytes: int) -> Iterator[Outcome]:
     """One group after the other, in this process; runs of one cache open it once."""
     cache: ReadableCache | None = None
     opened: tuple[Path, ...] = ()
@@ -37,15 +37,16 @@ def train_in_sequence(groups: Sequence[Group]) -> Iterator[Outcome]:
         if opened != group[0].config.caches:
             cache, opened = None, group[0].config.caches  # the earlier one is gone before the next is opened
             cache = open_readable(opened)
-        problems = train_group([run.config for run in group], cache)
+        problems = train_group([run.config for run in group], logit_bytes, cache)
         yield from map(Outcome, group, problems)
 
 
-def train_group(configs: Sequence[TrainingConfig], cache: ReadableCache | None = None) -> Problems:
-    """Train the students of `configs`. What ends one does not end the others."""
+def train_group(configs: Sequence[TrainingConfig], logit_bytes: int, cache: ReadableCache | None = None) -> Problems:
+    """Train the students of `configs`; several hold up to `logit_bytes` of their teacher's logits. What ends one
+    does not end the others."""
     keep_freed_memory()
     if len(configs) > 1:
-        results = train_together(configs, cache)
+        results = train_together(configs, cache, logit_bytes)
         return [_told(result) if isinstance(result, Exception) else None for result in results]
     try:
         train(configs[0], cache)
@@ -54,20 +55,20 @@ def train_group(configs: Sequence[TrainingConfig], cache: ReadableCache | None =
     return [None]
 
 
-def train_logged(configs: Sequence[dict[str, Any]], log: Path) -> Problems:
+def train_logged(configs: Sequence[dict[str, Any]], logit_bytes: int, log: Path) -> Problems:
     """The same in a process that nobody looks at: what it prints is added to `log`."""
     with (
         log.open("a", encoding="utf-8", errors="backslashreplace") as file,
         redirect_stdout(file),
         redirect_stderr(file),
     ):
-        return train_group([TrainingConfig.model_validate(config) for config in configs])
+        return train_group([TrainingConfig.model_validate(config) for config in configs], logit_bytes)
 
 
-def train_far_away(folder: Path, configs: Sequence[dict[str, Any]], log: Path) -> Problems:
+def train_far_away(folder: Path, configs: Sequence[dict[str, Any]], logit_bytes: int, log: Path) -> Problems:
     """The same on a machine that sees the sweep's disks, from the sweep's working `folder` if there is one."""
     with chdir(folder) if folder.is_dir() else nullcontext():
-        return train_logged(configs, log)
+        return train_logged(configs, logit_bytes, log)
 
 
 def as_sent(run: Run) -> dict[str, Any]:

@@ -68,6 +68,9 @@ class SweepConfig(Strict):
     share: Annotated[int, Field(ge=1, le=64)] = 1
     """Up to how many students learn in one process from one read: those whose batches are the same. Each is the student
     it would be alone."""
+    share_gb: Annotated[float, Field(ge=0, le=10_000)] = 4
+    """Up to how many GB of the teacher's logits over a batch these students hold, so that the first computes them for
+    all; 0 for none."""
     stop_at_failure: bool = False
     """End at the first run that fails; otherwise the others go on."""
 

@@ -4,6 +4,7 @@ also its input embeddings."""
 import logging
 from functools import lru_cache
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import torch
 from safetensors import SafetensorError
@@ -39,6 +40,7 @@ class TeacherHead(nn.Module):
         self.register_buffer("_weight", _padded(weight_Vd.float()), persistent=False)
         self.register_buffer("_bias", None if bias_V is None else _padded(bias_V.float()), persistent=False)
         self.transform = LogitTransform(record.scale, record.softcap)
+        self._parts: WeakValueDictionary[bytes, TeacherHead] = WeakValueDictionary()
 
     @property
     def weight_Vd(self) -> Tensor:
@@ -55,8 +57,13 @@ class TeacherHead(nn.Module):
         return TeacherHead(decoder.fold(self.weight_Vd), self.bias_V, self.transform)
 
     def restricted(self, ids: Tensor) -> "TeacherHead":
-        """The head of the tokens `ids` alone."""
-        return TeacherHead(self.weight_Vd[ids], None if self.bias_V is None else self.bias_V[ids], self.transform)
+        """The head of the tokens `ids` alone; one and the same for all who ask for these while anyone has it."""
+        key = ids.numpy(force=True).tobytes()
+        part = self._parts.get(key)
+        if part is None:
+            bias = None if self.bias_V is None else self.bias_V[ids]
+            part = self._parts[key] = TeacherHead(self.weight_Vd[ids], bias, self.transform)
+        return part
 
     def forward(self, hidden: Tensor, ids: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """z / temperature, [..., V], of final states [..., d_T]; or [..., len(ids)], of the tokens `ids` alone."""

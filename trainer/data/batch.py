@@ -4,7 +4,7 @@ Shapes: B samples, S student tokens, T teacher tokens. Padding is on the right.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from trainer.data.on_device import OnDevice
 from trainer.data.packing import Packing
 from trainer.data.request import BatchRequest, answer_of
+from trainer.data.teacher_logits import TeacherLogits
 from trainer.data.tied_tokens import SameTokenPositions
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ class Batch(OnDevice):
     teacher_target_BT: Tensor  # bool: the teacher predicts token t from its state at t - 1, as the student its targets
     answers: Mapping[BatchRequest[Any], Any]
     packing: Packing | None = None  # how the student reads it without its padding; None for as it is
+    teacher_logits: TeacherLogits = field(default_factory=TeacherLogits)
 
     def __getitem__(self, request: BatchRequest[T]) -> T:
         """Raises RunError if `request` is not among those that the batch was built for."""

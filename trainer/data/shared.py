@@ -1,13 +1,16 @@
-"""One read of a cache for several students that learn in lock-step: each batch is built, moved and decoded once.
+"""One read of a cache for several students that learn in lock-step: each batch is built, moved and decoded once, and
+its teacher's logits are computed once, as far as they can be held.
 
 A batch is held from the first student that takes it to the last. They take the same one in turn, so few are held.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from trainer.data.batch import Batch
 from trainer.data.loader import BatchBuilder
+from trainer.data.teacher_logits import TeacherLogits
 
 Decode = Callable[[Batch], Batch]
 OF_STUDENTS = {"requests", "cache", "tokenize"}  # of a builder: joined, or known to be the same
@@ -16,7 +19,9 @@ OF_STUDENTS = {"requests", "cache", "tokenize"}  # of a builder: joined, or know
 class SharedRead:
     """The batches of one order, built by one builder for the requests of all students that joined."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = 0) -> None:
+        """Of each batch, up to `most_bytes` of the teacher's logits are held for the students that come later."""
+        self.most_bytes = most_bytes
         self._builder: BatchBuilder | None = None
         self._stream: Iterator[Batch] = iter(())
         self._decode: Decode = lambda batch: batch
@@ -63,7 +68,8 @@ class SharedRead:
         if self._error is not None:
             raise self._error
         try:
-            return self._decode(next(self._stream))
+            batch = self._decode(next(self._stream))
+            return replace(batch, teacher_logits=TeacherLogits(self.most_bytes)) if self.most_bytes else batch
         except Exception as error:
             self._error = error
             raise

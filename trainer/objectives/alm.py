@@ -178,9 +178,8 @@ class ALM(Loss):
         """log p of the next token and of a boundary, [B, T] each; 0 where no chunk reads them."""
         tokens_BT = batch.teacher_tokens_BT
         position_P = self._read(chunks.teacher_BT)
-        hidden_Xd = batch[self.final].flatten(0, 1)
         found = next_token_logprobs(
-            lambda chunk: self.head(hidden_Xd[position_P[chunk]]),
+            batch.teacher_logits(self.head, batch[self.final].flatten(0, 1)[position_P]),
             tokens_BT.roll(-1, dims=1).flatten()[position_P],
             self.teacher_I,
             len(self.head.weight_Vd),

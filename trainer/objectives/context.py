@@ -71,7 +71,7 @@ class LossContext(Protocol):
         """The tokens that both can say."""
 
 
-def final_decoder(context: LossContext) -> FoldableDecoder | None:
+def final_decoder(context: "LossContext | CachedTeacher") -> FoldableDecoder | None:
     """The decoder of the final states, if they have coordinates, which a folded head takes instead of them.
 
     None where several caches are read whose tables differ: their coordinates are of several bases.
@@ -80,14 +80,11 @@ def final_decoder(context: LossContext) -> FoldableDecoder | None:
     return decoder if isinstance(decoder, FoldableDecoder) else None
 
 
-class CachedContext:
-    """The context of a student that learns from a cache."""
+class CachedTeacher:
+    """What a cache keeps of its teacher beside the states, and is large: held once, however many students read it."""
 
-    def __init__(self, cache: ReadableCache, model: Any, tokenizer: PreTrainedTokenizerBase):
-        self.cache, self.manifest, self.student_tokenizer = cache, cache.manifest, tokenizer
-        size = model.config.get_text_config()
-        logits = LogitTransform.of(size)
-        self.student = StudentSize(size.num_hidden_layers, size.hidden_size, logits)
+    def __init__(self, cache: ReadableCache):
+        self.cache, self.manifest = cache, cache.manifest
 
     @cached_property
     def head(self) -> TeacherHead | None:
@@ -111,6 +108,43 @@ class CachedContext:
     def embedding_Vd(self) -> Tensor | None:
         """Raises CacheError: missing, misshapen, not finite."""
         return load_teacher_embedding(self.cache.path, self.manifest)
+
+
+class CachedContext:
+    """The context of a student that learns from a cache; `teacher` is that of the cache, if others have it open."""
+
+    def __init__(
+        self,
+        cache: ReadableCache,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        teacher: CachedTeacher | None = None,
+    ):
+        self.cache, self.manifest, self.student_tokenizer = cache, cache.manifest, tokenizer
+        self._teacher = teacher or CachedTeacher(cache)
+        size = model.config.get_text_config()
+        logits = LogitTransform.of(size)
+        self.student = StudentSize(size.num_hidden_layers, size.hidden_size, logits)
+
+    @property
+    def head(self) -> TeacherHead | None:
+        """As `CachedTeacher.head`."""
+        return self._teacher.head
+
+    @property
+    def final_head(self) -> TeacherHead | None:
+        """As `CachedTeacher.final_head`."""
+        return self._teacher.final_head
+
+    @property
+    def decoders(self) -> Mapping[ArrayKey, StateDecoder]:
+        """As `CachedTeacher.decoders`."""
+        return self._teacher.decoders
+
+    @property
+    def embedding_Vd(self) -> Tensor | None:
+        """As `CachedTeacher.embedding_Vd`."""
+        return self._teacher.embedding_Vd
 
     @cached_property
     def teacher_tokenizer(self) -> PreTrainedTokenizerBase:

@@ -10,6 +10,7 @@ from torch import Tensor
 from schemas.configs.losses.kd import KDConfig
 from schemas.models.teacher_head import TeacherHead
 from trainer.data.batch import Batch
+from trainer.data.teacher_logits import TeacherLogits
 from trainer.data.teacher_states import SparseTeacher
 from trainer.data.tied_tokens import SameTokenPositions
 from trainer.objectives.context import LossContext
@@ -45,6 +46,7 @@ def token_kd_loss(
     temperature: float,
     carried: CarriedCrossEntropy | None = None,
     chunks: Chunks | None = None,
+    teacher_logits: TeacherLogits | None = None,
 ) -> Tensor:
     """tau^2 * sum over the s in `where_BS` of KL(softmax(z^T_s / tau) || softmax(z^S_s / tau)), with
     z^T_s = head(H^T at teacher_position[s]).
@@ -62,11 +64,12 @@ def token_kd_loss(
         num_rows=len(sample_P),
     )
     weight = temperature**2  # keeps the size of the gradient independent of tau
+    teacher = (teacher_logits or TeacherLogits())(head, teacher_Pd, temperature)
     kl = forward_kl(
         logits_BSV,
         rows,
         Columns(width),
-        lambda chunk: head(teacher_Pd[chunk], temperature=temperature)[:, :width],
+        lambda chunk: teacher(chunk)[:, :width],
         one_R,
         temperature,
         carried,
@@ -129,6 +132,7 @@ class KD(Carrier):
                 self.temperature,
                 carried,
                 self.chunks,
+                batch.teacher_logits,
             )
             return {self.term: Term(total)}
         vocabulary = logits_BSV.shape[-1]
@@ -142,9 +146,9 @@ class KD(Carrier):
         teacher_P = batch[SameTokenPositions()][sample_P, position_P]
         shared = min(vocabulary, self.teacher_vocabulary)
         if self.config.logits == "exact":
-            teacher_Pd = batch[self.final][sample_P, teacher_P]
+            teacher = batch.teacher_logits(self.head, batch[self.final][sample_P, teacher_P])
             return self.teacher_vocabulary, exact_rows(
-                lambda chunk: self.head(teacher_Pd[chunk])[:, :shared], shared, self.temperature, self.divergence
+                lambda chunk: teacher(chunk)[:, :shared], shared, self.temperature, self.divergence
             )
         stored = batch[self.stored]
         ids_Pk, values_Pk = stored.ids_BTn[sample_P, teacher_P], stored.values_BTn[sample_P, teacher_P]

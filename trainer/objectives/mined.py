@@ -105,10 +105,11 @@ class MinED(Loss):
         return terms
 
     def _to_teacher(self, student: StudentStates, batch: Batch, position_R: Tensor, partner_R: Tensor) -> Tensor:
-        hidden_Xd, logits_BSV = batch[self.final].flatten(0, 1), student[StudentLogits()]
+        logits_BSV = student[StudentLogits()]
+        teacher_logits = batch.teacher_logits(self.head, batch[self.final].flatten(0, 1)[partner_R])
 
         def row_loss(student_nV: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
-            p_nV = self._teacher(hidden_Xd[partner_R[chunk]], student_nV)
+            p_nV = self._teacher(teacher_logits(chunk).to(student_nV.dtype), student_nV.shape[1])
             return kl_to(p_nV, student_nV, self.config.temperature)
 
         widest = max(logits_BSV.shape[-1], len(self.head.weight_Vd))
@@ -123,17 +124,14 @@ class MinED(Loss):
 
         return row_losses(logits_BSV, position_R, logits_BSV.shape[-1], row_loss, chunks=self.chunks)
 
-    def _teacher(self, hidden_nd: Tensor, like_nV: Tensor) -> Tensor:
-        """The teacher's distribution over the student's tokens."""
-        logits_nW = self.head(hidden_nd).to(like_nV.dtype)
+    def _teacher(self, logits_nW: Tensor, vocabulary: int) -> Tensor:
+        """The teacher's distribution over the student's tokens, [n, V]."""
         if self.config.top_k is None:
             student_nk = self.vocabulary_map.student_W.expand_as(logits_nW)
         else:
             logits_nW, ids_nk = logits_nW.topk(min(self.config.top_k, logits_nW.shape[1]))
             student_nk = self.vocabulary_map(ids_nk)
-        return mapped(
-            (logits_nW / self.config.temperature).softmax(-1), student_nk, like_nV.shape[1], self.config.merge
-        )
+        return mapped((logits_nW / self.config.temperature).softmax(-1), student_nk, vocabulary, self.config.merge)
 
     @torch.no_grad()
     def partners(self, batch: Batch, student_BNS: Tensor, teacher_BNT: Tensor) -> Tensor:

@@ -129,7 +129,7 @@ class MultiLevelOT(Loss):
         hidden_Rd = batch[self.final].flatten(0, 1)[positions(predicts_BNT)]
         counts = _lengths(predicts_BNT).tolist()
         leading = leading_tokens(
-            lambda chunk: self.head(hidden_Rd[chunk]),
+            batch.teacher_logits(self.head, hidden_Rd),
             counts,
             len(self.head.weight_Vd),
             k,

@@ -27,6 +27,7 @@ from schemas.errors import RunError
 from schemas.layers import resolve_layer
 from schemas.models.teacher_head import TeacherHead
 from trainer.data.batch import Batch
+from trainer.data.teacher_logits import TeacherLogits
 from trainer.data.teacher_states import TeacherFinal, TeacherHidden, TeacherMass
 from trainer.data.tied_tokens import Spans, SpanSet
 from trainer.numerics.geometry import at_least_float32, cosine_distance, geometry_sums, ratio
@@ -86,6 +87,7 @@ def span_kd_loss(
     weight: float = 1.0,
     whole: bool = True,
     chunks: Chunks | None = None,
+    teacher_logits: TeacherLogits | None = None,
 ) -> Tensor:
     """L_span-KD = sum over samples of sum_i KL(softmax(z^T_i / tau) || softmax(z^S_i / tau)), shared vocabulary only.
 
@@ -103,11 +105,8 @@ def span_kd_loss(
     spans_B1 = mask_BK.sum(1, keepdim=True) if mean else torch.ones_like(row_BK[:, :1])
     factor_R = (1.0 / spans_B1.clamp_min(1)).expand_as(mask_BK)[mask_BK]
 
-    def teacher_logits(chunk: slice) -> Tensor:
-        logits: Tensor = head(teacher_Re[chunk], temperature=temperature)
-        return logits
-
-    return forward_kl(logits_BSV, rows, columns, teacher_logits, factor_R, temperature, carried, weight, chunks)
+    teacher = (teacher_logits or TeacherLogits())(head, teacher_Re, temperature)
+    return forward_kl(logits_BSV, rows, columns, teacher, factor_R, temperature, carried, weight, chunks)
 
 
 def chosen_spans(config: SRAConfig, context: LossContext) -> Spans:
@@ -259,6 +258,7 @@ class SRA(Carrier):
                 weight=weight,
                 whole=self.config.mass_floor == 0,
                 chunks=self.chunks,
+                teacher_logits=batch.teacher_logits,
             )
             terms["span_kd"] = Term(span_kd, weight)
         return terms

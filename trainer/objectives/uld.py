@@ -84,7 +84,7 @@ class ULD(Loss):
             student_R, teacher_R = paired_by_order(*predictions_by_range(batch))
         else:
             student_R, teacher_R = paired_by_span(*predictions(batch), batch[self.spans])
-        hidden_Rd = batch[self.final].flatten(0, 1)[teacher_R]
+        teacher = batch.teacher_logits(self.head, batch[self.final].flatten(0, 1)[teacher_R])
         logits_BSV = student[StudentLogits()]
         factor_R = None
         if self.config.normalise == "sample":
@@ -94,9 +94,7 @@ class ULD(Loss):
             logits_BSV,
             student_R,
             max(logits_BSV.shape[-1], len(self.head.weight_Vd)),
-            lambda rows, chunk: sorted_distance(
-                rows, self.head(hidden_Rd[chunk]).to(rows.dtype), self.config.temperature
-            ),
+            lambda rows, chunk: sorted_distance(rows, teacher(chunk).to(rows.dtype), self.config.temperature),
             factor_R,
             chunks=self.chunks,
         )

@@ -14,13 +14,16 @@ from trainer.data.tied_tokens import SameTokenPositions, Spans
 from trainer.objectives.context import CachedContext
 from trainer.objectives.objective import Objective, build_objective
 from trainer.runs.caches import Caches
+from trainer.runs.shared import Shared
 from trainer.student.head_check import check_logits
 from trainer.student.states import StudentUnembedding
 
 logger = logging.getLogger(__name__)
 
 
-def bind_objectives(config: TrainingConfig, caches: Caches, model: Any, tokenizer: Any) -> dict[Texts, Objective]:
+def bind_objectives(
+    config: TrainingConfig, caches: Caches, model: Any, tokenizer: Any, shared: Shared | None = None
+) -> dict[Texts, Objective]:
     """The losses over each cache's texts. New projections draw from torch's global generator.
 
     Raises RunError: a cache lacks what a loss needs, or the student's logits are not what its head says.
@@ -28,7 +31,7 @@ def bind_objectives(config: TrainingConfig, caches: Caches, model: Any, tokenize
     objectives = {}
     for texts, cache in caches.items():
         losses = [loss for loss in config.objective if loss.texts == texts]
-        context = CachedContext(cache, model, tokenizer)
+        context = CachedContext(cache, model, tokenizer, shared.teacher(texts, cache) if shared else None)
         objectives[texts] = build_objective(losses, context)
         if StudentUnembedding() in objectives[texts].of_student:
             check_logits(model, context.student.logits)

@@ -23,7 +23,6 @@ from trainer.alignment.student_text import StudentTokenizer, TextTokenizer
 from trainer.data.batch import Batch
 from trainer.data.loader import BatchBuilder, batches
 from trainer.data.sampler import BatchOrder
-from trainer.data.shared import SharedRead
 from trainer.kept_texts.kept_texts import KeptTexts
 from trainer.objectives.objective import Objective
 from trainer.optimisation.division import Division
@@ -39,6 +38,7 @@ from trainer.runs.checkpoint import MODEL, Start, load_model, restore
 from trainer.runs.earlier import require_same_meaning
 from trainer.runs.inputs import Inputs
 from trainer.runs.kept_tokens import keep_tokens
+from trainer.runs.shared import Shared
 from trainer.student.adapter import add_adapter, load_adapter
 from trainer.student.compiled import compile_layers
 from trainer.student.device import choose_device
@@ -78,10 +78,10 @@ def set_up(
     start: Start,
     steps: int,
     inputs: Inputs,
-    reads: Mapping[Texts, SharedRead] | None = None,
+    shared: Shared | None = None,
     ranks: Ranks = ALONE,
 ) -> Training:
-    """A training of `steps` steps that goes on where `start` is, on one of `ranks`; `reads` are shared with other runs.
+    """A training of `steps` steps that goes on where `start` is, on one of `ranks`; runs may have `shared` things.
 
     Raises the StillroomError that fits.
     """
@@ -96,7 +96,7 @@ def set_up(
     if config.gradient_checkpointing:
         recompute_layers(model)
     torch.manual_seed(config.seed + 1)
-    objectives = bind_objectives(config, caches, model, tokenizer)
+    objectives = bind_objectives(config, caches, model, tokenizer, shared)
     alignment = prove_alignment(config, caches, objectives, text_tokenizer)
     if ranks.size > 1:
         require_shareable(objectives)
@@ -113,7 +113,7 @@ def set_up(
     if start.checkpoint is not None:
         restore(start.checkpoint, losses, optimizer, ranks.rank)
     first = start.record.step * config.accumulation
-    sources = open_sources(config, caches, objectives, text_tokenizer, first, device, packed_from, reads, ranks)
+    sources = open_sources(config, caches, objectives, text_tokenizer, first, device, packed_from, shared, ranks)
     loop = Loop(config, model, sources, optimizer, device, steps, sharpness, start.record.empty, ranks, division)
     return Training(loop, losses, inputs, alignment, start.record.step, kept)
 
@@ -235,11 +235,11 @@ def open_sources(
     first: int,
     device: torch.device,
     packed_from: float = math.inf,
-    reads: Mapping[Texts, SharedRead] | None = None,
+    shared: Shared | None = None,
     ranks: Ranks = ALONE,
 ) -> dict[Texts, Source]:
     """Endless batches of each cache from batch number `first`, read ahead for `device`, with the losses over them;
-    other runs have the same batches from the same `reads`. Those of which the share `packed_from` is padding are
+    other runs have the same batches, of what is `shared`. Those of which the share `packed_from` is padding are
     packed.
 
     The order is that of all `ranks`; each reads its share of every batch, and nothing else.
@@ -259,7 +259,7 @@ def open_sources(
             config.accumulation,
             pinned=device.type == "cuda",
         )
-        if reads is not None:
-            stream = reads[texts].join(builder, stream, first, partial(objectives[texts].decoded, device))
+        if shared is not None:
+            stream = shared.read(texts).join(builder, stream, first, partial(objectives[texts].decoded, device))
         sources[texts] = Source(objectives[texts], stream)
     return sources

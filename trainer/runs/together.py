@@ -4,20 +4,20 @@ Each has random numbers and threads of its own while it is at work, so it become
 run that is behind, because it was killed at an earlier checkpoint, first takes the steps that it lacks.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
 from schemas.cache.readable import ReadableCache
-from schemas.configs.losses.base import Texts
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from schemas.strict import canonical_json
-from trainer.data.shared import SharedRead
 from trainer.optimisation.random_state import generator_states, set_generator_states
+from trainer.runs.shared import Shared
 from trainer.runs.train import RunResult, Steps, steps_of
+
+LOGIT_BYTES = 4 * 10**9  # 8,192 predictions over some 122,000 tokens in float32
 
 # What two runs may differ in and still read the same batches.
 OWN = {
@@ -36,16 +36,17 @@ def reads_as(config: TrainingConfig) -> Hashable:
 
 
 def train_together(
-    configs: Sequence[TrainingConfig], cache: ReadableCache | None = None
+    configs: Sequence[TrainingConfig], cache: ReadableCache | None = None, logit_bytes: int = LOGIT_BYTES
 ) -> list[RunResult | Exception]:
     """Train the students of `configs` as `train` does, all from one read; what ends one does not end the others.
 
-    Takes the memory of all students at once. Raises RunError if they do not read the same batches.
+    Takes the memory of all students at once, and up to `logit_bytes` for their teacher's logits over a batch. Raises
+    RunError if they do not read the same batches.
     """
     if len({reads_as(config) for config in configs}) > 1:
         raise RunError("these runs do not read the same batches: order, seed, batch size and tokenizer must be equal")
-    reads: dict[Texts, SharedRead] = defaultdict(SharedRead)
-    members = [_Member(steps_of(config, cache, reads)) for config in configs]
+    shared = Shared(logit_bytes if len(configs) > 1 else 0)
+    members = [_Member(steps_of(config, cache, shared)) for config in configs]
     with _kept_state():
         try:
             for member in members:

@@ -1,7 +1,7 @@
 """One student run: cache in, model folder out; interrupted or not, the same student."""
 
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,12 +10,10 @@ from typing import Any
 import torch
 
 from schemas.cache.readable import ReadableCache
-from schemas.configs.losses.base import Texts
 from schemas.configs.training import TrainingConfig
 from schemas.console import make_console
 from schemas.errors import RunError
 from schemas.progress import Progress
-from trainer.data.shared import SharedRead
 from trainer.evaluation.metric import Measurement, read_measurement
 from trainer.optimisation.random_state import gather_generator_states
 from trainer.optimisation.ranks import Ranks
@@ -29,6 +27,7 @@ from trainer.runs.metrics import MetricsLog, NoLog
 from trainer.runs.model import without_runs
 from trainer.runs.progress import describe_step
 from trainer.runs.setup import Training, set_up
+from trainer.runs.shared import Shared
 from trainer.runs.start_ranks import is_for_several, start_ranks
 from trainer.student.compiled import as_written
 
@@ -106,17 +105,15 @@ def _result_of(found: dict[str, Any]) -> RunResult:
     return RunResult(**found | {"folder": Path(found["folder"]), "evaluation": evaluation})
 
 
-def steps_of(
-    config: TrainingConfig, cache: ReadableCache | None = None, reads: Mapping[Texts, SharedRead] | None = None
-) -> Steps:
-    """The same, step by step, with `reads` that it may share with other runs; between two steps, the process's random
+def steps_of(config: TrainingConfig, cache: ReadableCache | None = None, shared: Shared | None = None) -> Steps:
+    """The same, step by step, with what is `shared` with other runs; between two steps, the process's random
     numbers and threads are this run's.
 
     Of several ranks, the first one alone writes; the others read what it has chosen to go on from.
     """
     started = time.monotonic()
     ranks = Ranks.here()
-    if reads is not None and config.devices > 1:
+    if shared is not None and config.devices > 1:
         raise RunError("students that share one read train on one device: leave `devices` out, or do not share")
     run = open_run(config, cache)
     if (done := run.finished()) is not None:
@@ -126,7 +123,7 @@ def steps_of(
         start = _start(folder, ranks)
         inputs = read_inputs(config, caches["corpus"].path)
         require_same_inputs(config, folder.record.inputs, inputs, start.checkpoint)
-        training = set_up(config, caches, start, steps, inputs, reads, ranks)
+        training = set_up(config, caches, start, steps, inputs, shared, ranks)
         try:
             evaluation = yield from _finish(config, folder, training, steps)
         finally:

@@ -51,7 +51,7 @@ def test_runs_are_trained_from_the_working_directory(
     (other.config.output / "something").touch()
     outcomes = [
         outcome
-        for outcome in train_on_ray([(good,), (other,)], SweepWorkersConfig(kind="ray", count=2), tmp_path)
+        for outcome in train_on_ray([(good,), (other,)], 0, SweepWorkersConfig(kind="ray", count=2), tmp_path)
         if outcome
     ]
     assert sorted(outcomes, key=lambda outcome: outcome.run.name) == [

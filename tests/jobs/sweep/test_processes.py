@@ -26,7 +26,7 @@ def test_a_process_that_is_killed_leaves_its_runs_unfinished(tmp_path: Path, mon
 
     monkeypatch.setattr(processes, "_start", remember)
     outcomes = []
-    for outcome in train_in_processes([(short,), (long,)], 2, tmp_path):
+    for outcome in train_in_processes([(short,), (long,)], 0, 2, tmp_path):
         outcomes += [outcome] if outcome else []
         if (long.config.output / "run.json").exists() and started[1].poll() is None:
             os.kill(started[1].pid, signal.SIGKILL)

@@ -34,7 +34,7 @@ def test_a_run_that_fails_is_told_and_the_next_one_trains(
             raise error
 
     monkeypatch.setattr(work, "train", fail)
-    assert list(train_in_sequence([(run,) for run in runs])) == [
+    assert list(train_in_sequence([(run,) for run in runs], 0)) == [
         Outcome(runs[0], "step 3: loss inf"),
         Outcome(runs[1], "cannot read or write /disk: No space left"),
         Outcome(runs[2], "an error of the program, ZeroDivisionError: by 0"),
@@ -45,7 +45,7 @@ def test_a_run_that_fails_is_told_and_the_next_one_trains(
 
 def test_a_finished_run_is_known_and_a_changed_one_refused(made: Path, tmp_path: Path) -> None:
     runs = planned(made, tmp_path / "out", grid={"objective": {"ce": [{"loss": "ce"}]}, "steps": [1, 2]})
-    assert train_logged([work.as_sent(runs[0])], tmp_path / "log") == [None]
+    assert train_logged([work.as_sent(runs[0])], 0, tmp_path / "log") == [None]
     assert (runs[0].config.output / "model").is_dir()
     assert require_trainable(runs) == {"ce,steps=1-seed0"}
     changed = planned(made, tmp_path / "out", grid={"objective": {"ce": [{"loss": "ce", "weight": 2}]}, "steps": [1]})
@@ -70,5 +70,5 @@ def test_runs_of_equal_batches_share_a_read(made: Path, tmp_path: Path) -> None:
     ]
     assert make_groups(runs, 1) == [(run,) for run in runs]
     group = make_groups(planned(made, tmp_path / "out", grid={"optimizer.lr": [1e-3, 2e-3], "steps": [1]}), 2)
-    assert list(train_in_sequence(group)) == [Outcome(run, None) for run in group[0]]
+    assert list(train_in_sequence(group, 10**6)) == [Outcome(run, None) for run in group[0]]
     assert require_trainable(group[0]) == {"lr=0.001,steps=1-seed0", "lr=0.002,steps=1-seed0"}

@@ -51,3 +51,10 @@ def test_a_folded_head_takes_coordinates_and_keeps_bias_scale_and_soft_cap() -> 
     torch.testing.assert_close(folded(0.3 * y_NK), head(0.3 * tables.states(data, size_N)), rtol=1e-4, atol=1e-4)
     for whole, hidden in ((head, tables.states(data, size_N)), (folded, y_NK)):
         torch.testing.assert_close(whole.restricted(ids)(hidden), whole(hidden, ids))
+
+
+def test_students_of_one_vocabulary_have_one_restricted_head() -> None:
+    head = TeacherHead(torch.randn(7, 5), None, HeadRecord(dtype="float32", bias=False))
+    part = head.restricted(torch.tensor([5, 0]))
+    assert head.restricted(torch.tensor([5, 0])) is part
+    assert head.restricted(torch.tensor([0, 5])) is not part

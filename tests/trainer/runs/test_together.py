@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
+from schemas.models.teacher_head import TeacherHead
 from tests.caches import encoded_cache
 from tests.trainings import small_training, write_held_out
 from trainer.optimisation.loop import Loop, StepReport
@@ -23,6 +25,7 @@ OBJECTIVES: dict[str, list[dict[str, Any]]] = {
     "ce": [{"loss": "ce"}],
     "sra": [{"loss": "ce"}, {"loss": "sra"}],
     "kd": [{"loss": "kd"}, {"loss": "mta", "student_layers": [1, 2], "teacher_layers": [1, 3]}],
+    "half": [{"loss": "ce"}, {"loss": "kd", "weight": 0.5}],
 }
 
 
@@ -63,24 +66,33 @@ def require_same(output: Path, alone: Path) -> None:
         assert read_metrics(output / objective) == read_metrics(alone / objective)
 
 
-def test_students_are_those_of_separate_runs_and_each_sample_is_read_once(
+def test_students_are_those_of_separate_runs_and_what_they_have_in_common_is_made_once(
     made: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    sample = Cache.sample
+    products: list[int] = []
+    sample, forward = Cache.sample, TeacherHead.forward
 
     def count(self: Cache, position: int) -> CachedSample:
         read.append(position)
         return sample(self, position)
 
+    def multiply(self: TeacherHead, hidden: Tensor, ids: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+        products.append(len(hidden))
+        return forward(self, hidden, ids, temperature)
+
     configs = [config(made, tmp_path, objective, loader_workers=0) for objective in OBJECTIVES]
     monkeypatch.setattr(Cache, "sample", count)
+    monkeypatch.setattr(TeacherHead, "forward", multiply)
     before, threads = torch.get_rng_state(), torch.get_num_threads()
     results = train_together(configs[:1])
     of_one, read[:] = len(read), []
     results += train_together(configs[1:])
-    assert [type(result) for result in results] == [RunResult] * 3
-    assert len(read) < 2 * of_one  # each also measures its alignment on samples of its own
+    assert [type(result) for result in results] == [RunResult] * 4
+    batches = 2 * 6 * 4  # two of four samples in each of six steps; each run also measures its alignment on others
+    assert len(read) == batches + 3 * (of_one - batches)
+    # Two batches in each of six steps: SRA's centres, and the predictions of two students.
+    assert len(products) == 2 * 2 * 6
     assert torch.equal(torch.get_rng_state(), before) and torch.get_num_threads() == threads
     require_same(tmp_path, alone)
 
@@ -104,7 +116,7 @@ def test_killed_between_two_checkpoints_the_laggard_comes_up_first(
         stop_at(patch, "sra", 3, KeyboardInterrupt())
         train_together(configs)
     steps = [sorted(path.name for path in (tmp_path / name / "checkpoints").iterdir()) for name in OBJECTIVES]
-    assert steps == [["step-00000002", "step-00000004"], ["step-00000002"], ["step-00000002"]]
+    assert steps == [["step-00000002", "step-00000004"], *[["step-00000002"]] * 3]
     assert not any((tmp_path / name / ".writer").exists() for name in OBJECTIVES)
     order: list[tuple[str, int]] = []
     original = Loop.step
@@ -115,7 +127,7 @@ def test_killed_between_two_checkpoints_the_laggard_comes_up_first(
 
     monkeypatch.setattr(Loop, "step", note)
     train_together(configs)
-    assert order[:6] == [("sra", 2), ("kd", 2), ("sra", 3), ("kd", 3), ("ce", 4), ("sra", 4)]
+    assert order[:8] == [("sra", 2), ("kd", 2), ("half", 2), ("sra", 3), ("kd", 3), ("half", 3), ("ce", 4), ("sra", 4)]
     require_same(tmp_path, alone)
 
 
@@ -127,7 +139,7 @@ def test_one_that_fails_leaves_the_others_as_they_are(
         stop_at(patch, "ce", 2, RunError("loss inf"))
         results = train_together(configs)
     assert str(results[0]) == "loss inf" and all(isinstance(result, RunResult) for result in results[1:])
-    assert [type(result) for result in train_together(configs)] == [RunResult] * 3  # two of them were finished
+    assert [type(result) for result in train_together(configs)] == [RunResult] * 4  # three of them were finished
     require_same(tmp_path, alone)
 
 
