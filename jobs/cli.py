@@ -8,6 +8,7 @@ import typer
 
 from jobs.guard import GuardedGroup, guard, heed_interrupts, make_output_safe, require_docstrings
 from schemas.errors import ConfigError
+from schemas.storage.remote import locate_anywhere
 from schemas.storage.storage import locate
 
 app = typer.Typer(
@@ -28,6 +29,14 @@ def _place(text: str) -> Path:
         raise ConfigError(str(error)) from error
 
 
+def _anywhere(text: str) -> Path:
+    """The same, or of what lies under any other URL the path of its copy."""
+    try:
+        return locate_anywhere(text)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
 def _model(text: str) -> str:
     """A folder or a file as `_place` finds it, or a hub id."""
     from schemas.bounds import locate_model
@@ -42,6 +51,12 @@ ConfigPath = Annotated[
     Path, typer.Argument(parser=_place, metavar="CONFIG.yaml", help="The config file; `stillroom schema` describes it.")
 ]
 CachePath = Annotated[
+    Path,
+    typer.Argument(
+        parser=_anywhere, metavar="CACHE", help="A cache folder that `stillroom extract` wrote, or its URL."
+    ),
+]
+LocalCache = Annotated[
     Path, typer.Argument(parser=_place, metavar="CACHE", help="A cache folder that `stillroom extract` wrote.")
 ]
 Overrides = Annotated[
@@ -92,7 +107,9 @@ def extend(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
 def inspect(
     caches: Annotated[
         list[Path],
-        typer.Argument(parser=_place, metavar="CACHE...", help="Cache folders; several as a run reads them together."),
+        typer.Argument(
+            parser=_anywhere, metavar="CACHE...", help="Cache folders or URLs; several as a run reads them together."
+        ),
     ],
     sample: Annotated[
         str | None, typer.Option(help="Id of the sample to show; left out, the first, or with a student none.")
@@ -172,7 +189,7 @@ def verify(
 
 
 @app.command()
-def repair(cache: CachePath) -> None:
+def repair(cache: LocalCache) -> None:
     """Drop the damaged shards of a cache, and no others, so that `extract` makes exactly these again."""
     from jobs.repair import repair_cache
 
@@ -182,7 +199,7 @@ def repair(cache: CachePath) -> None:
 @app.command()
 def diff(
     first: CachePath,
-    second: Annotated[Path, typer.Argument(parser=_place, metavar="OTHER", help="Another cache folder.")],
+    second: Annotated[Path, typer.Argument(parser=_anywhere, metavar="OTHER", help="Another cache folder or URL.")],
 ) -> None:
     """Say in what two caches differ: settings, samples, and the largest difference of every array. Exits 1 if they
     do."""
@@ -193,7 +210,7 @@ def diff(
 
 
 @app.command()
-def reindex(cache: CachePath) -> None:
+def reindex(cache: LocalCache) -> None:
     """Rebuild a cache's index.parquet from its shards."""
     from jobs.extract import rebuild_index
 

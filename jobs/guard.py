@@ -18,6 +18,7 @@ from schemas.errors import ResourceError, StillroomError
 from schemas.progress import interrupted
 from schemas.shown import printable
 from schemas.storage.atomic import DISK_FULL
+from schemas.storage.remote import named
 
 # What is kept when a command is interrupted, and how to go on.
 INTERRUPTED = {
@@ -70,7 +71,7 @@ class _OneMessage(logging.Formatter):
     """A warning as it is, with names that users gave made harmless."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return printable(named(super().format(record)))
 
 
 def heed_interrupts() -> None:
@@ -119,7 +120,7 @@ def _describe(error: OSError) -> str:
 
 def _end(message: str, code: int) -> None:
     with suppress(OSError):  # stderr itself is full: the code must still tell
-        print(f"stillroom: {printable(message)}", file=sys.stderr, flush=True)
+        print(f"stillroom: {printable(named(message))}", file=sys.stderr, flush=True)
     raise SystemExit(code)
 
 

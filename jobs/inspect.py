@@ -20,7 +20,7 @@ from schemas.cache.learnt import LearntRecord, sum_learnt
 from schemas.cache.manifest import INDEX, TEACHER
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
-from schemas.cache.shard import STATES, ShardRecord, read_shard, shard_path
+from schemas.cache.shard import STATES, ShardRecord
 from schemas.cache.states import array_files
 from schemas.cache.union import CacheUnion, open_readable
 from schemas.console import make_console
@@ -39,10 +39,7 @@ def show_caches(paths: Sequence[Path], sample_id: str | None) -> None:
 
 
 def _show_cache(console: Console, cache: Cache) -> None:
-    path = cache.path
-    records = [
-        read_shard(shard_path(path, unit), cache.manifest.fingerprint_of(unit)) for unit in range(cache.manifest.units)
-    ]
+    records = list(cache.records(range(cache.manifest.units)))
     console.print(_summary(cache, records))
     console.print(_arrays(cache, records))
     if encoded := [array.path for array in cache.manifest.arrays if any(array.path in r.costs for r in records)]:

@@ -6,10 +6,11 @@ Beyond these bounds a library's integers overflow, a system refuses the threads,
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from schemas.shown import quoted
-from schemas.storage.storage import STORAGES, locate
+from schemas.storage.remote import copy_path, is_remote, locate_anywhere, named
+from schemas.storage.storage import locate
 
 MOST_LAYERS = 1_000
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
@@ -38,12 +39,17 @@ def _place(value: Any) -> Any:
     return str(locate(value)) if isinstance(value, (str, Path)) else value  # JSON has no paths
 
 
+def _anywhere(value: Any) -> Any:
+    return str(locate_anywhere(value)) if isinstance(value, (str, Path)) else value
+
+
 def locate_model(value: Any) -> Any:
-    """The name of a model: its folder, as `locate` has it, or a hub id. Raises ValueError as `locate` does."""
+    """The name of a model: its folder, as `locate` has it, a URL, or a hub id. Raises ValueError as these do."""
     if not isinstance(value, str) or not any(mark in value for mark in ("://", "~")):  # no hub id has them
         return value
-    if "://" in value and value.split("://")[0].lower() not in STORAGES:
-        raise ValueError("this is a URL: give a local folder, or the hub id alone, as in org/name")
+    if is_remote(value):
+        copy_path(value)
+        return value
     return str(locate(value))
 
 
@@ -77,4 +83,8 @@ def require_bounded(value: Any, place: str, levels: int = 8) -> None:
 
 
 LocalPath = Annotated[Path, BeforeValidator(_place)]
+# Of what lies under a URL, the path of its copy on this machine. As JSON, which other machines may read, it is the URL.
+AnyPath = Annotated[
+    Path, BeforeValidator(_anywhere), PlainSerializer(lambda path: named(str(path)), return_type=str, when_used="json")
+]
 ModelName = Annotated[Name, BeforeValidator(locate_model)]

@@ -11,6 +11,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from schemas.shown import harmless
+from schemas.storage.remote import named
 
 NARROWEST = 40  # columns: below, as where COLUMNS is 0 or 1, a table would lose its content
 
@@ -46,4 +47,4 @@ def make_console(stderr: bool = False) -> Console:
 
 def say(message: str) -> None:
     """Print one line of a command's result, whole however narrow the terminal is."""
-    make_console().print(message, soft_wrap=True)
+    make_console().print(named(message), soft_wrap=True)

@@ -39,3 +39,7 @@ class RunError(StillroomError):
 
 class ResourceError(StillroomError):
     """The machine or cluster lacks what was asked for: processors, GPUs, disk space, a reachable Ray address."""
+
+
+class StorageError(StillroomError):
+    """A storage under a URL cannot be reached, or refuses what was asked of it."""

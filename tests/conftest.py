@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.buckets import Bucket, Server, made_known
 from tests.rays import OneRay
 
 HERE = Path(__file__).resolve().parent
@@ -60,3 +61,10 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A new bucket of a real S3 server, and a home of its own for copies."""
+    made_known(monkeypatch, tmp_path / "home")
+    return Server.only().bucket()

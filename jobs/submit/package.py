@@ -1,7 +1,8 @@
 """The folder that a job is started in: stillroom itself, the config, and the files that it names by relative paths.
 
-An absolute path is one of the cluster's, and is left as it is. A relative one would mean the job's folder, a copy that
-Ray deletes. So a file is sent along; a folder, and whatever is written, must be named by an absolute path.
+An absolute path is one of the cluster's, a URL is everybody's: they are left as they are. A relative path would mean
+the job's folder, a copy that Ray deletes. So a file is sent along; a folder, and whatever is written, must be named by
+an absolute path.
 """
 
 import shutil
@@ -20,7 +21,7 @@ from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import load_config, read_source
 from schemas.errors import ConfigError
 from schemas.storage.regular import require_regular
-from schemas.storage.storage import locate
+from schemas.storage.remote import locate_anywhere
 from schemas.strict import Strict
 from schemas.texts.files import find_files
 
@@ -80,7 +81,7 @@ _WAY_OUT = "give an absolute path on storage that all machines share"
 
 def _require_absolute(settings: Settings) -> None:
     for field, value in _each(settings, PLACES):
-        if not Path(value).is_absolute():
+        if not locate_anywhere(value).is_absolute():
             raise ConfigError(f"{field}: {value} is relative, and Ray deletes the folder of a job; {_WAY_OUT}")
     for field, value in _each(settings, MODELS):
         if _is_here(value):
@@ -89,7 +90,7 @@ def _require_absolute(settings: Settings) -> None:
 
 def _is_here(value: str) -> bool:
     """Whether it is a relative path that this machine knows; the name of a hub's model may look like one."""
-    return not locate(value).is_absolute() and locate(value).exists()
+    return not locate_anywhere(value).is_absolute() and locate_anywhere(value).exists()
 
 
 def _sent(settings: Settings, folder: Path) -> Settings:
@@ -113,7 +114,7 @@ def _sent(settings: Settings, folder: Path) -> Settings:
 
 def _local_files(field: str, value: str) -> list[Path]:
     """The files that a relative path stands for; none where it is absolute, or the name of something else."""
-    path = locate(value)
+    path = locate_anywhere(value)
     if path.is_absolute():
         return []
     if field == "corpus.files":

@@ -9,15 +9,16 @@ from schemas.cache.manifest import INDEX, MANIFEST, TEACHER
 from schemas.cache.shard import RECORD, SAMPLES, STATES, shard_path
 from schemas.errors import CorpusError
 from schemas.shown import quoted
-from schemas.storage.storage import locate
+from schemas.storage.remote import is_remote, locate_anywhere
 
 
 def require_outside(output: Path, patterns: Sequence[str]) -> None:
     """Raises CorpusError if `patterns`, as `corpus.files` gives them, would take files of the cache `output`."""
     for pattern in patterns:
         try:
-            path = locate(pattern)
-            taken = _takes_folder(path, output) if path.is_dir() else has_magic(str(path)) and _takes(path, output)
+            path = locate_anywhere(pattern)  # of copies, whose places tell as much, nothing may be here yet
+            folder = path.is_dir() or (is_remote(pattern) and not has_magic(pattern))
+            taken = _takes_folder(path, output) if folder else has_magic(str(path)) and _takes(path, output)
         except (OSError, ValueError):
             continue  # `find_files` says what is wrong with it
         if taken:

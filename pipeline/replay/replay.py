@@ -15,7 +15,6 @@ from pipeline.replay.samples import SampleReader, draw_positions
 from pipeline.teacher.run import Teacher
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.reader import Cache
-from schemas.cache.shard import read_shard, shard_path
 
 MEANS = 3
 
@@ -145,9 +144,7 @@ def _decoded(cache: Cache, divergences: Sequence[tuple[int, np.ndarray]]) -> Dec
     if not divergences:
         return None
     path = f"hidden/{cache.manifest.teacher.num_layers}"
-    records = [
-        read_shard(shard_path(cache.path, shard), cache.manifest.fingerprint_of(shard)) for shard, _ in divergences
-    ]
+    records = cache.records([shard for shard, _ in divergences])
     costs = [record.costs.get(path) for record in records]
     known = [(cost.kl_mean, cost.kl_p99) for cost in costs if cost is not None]
     pairs = [(mean, high) for mean, high in known if mean is not None and high is not None]

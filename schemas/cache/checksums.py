@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Literal
 
 from schemas.cache.codec_files import CODEC_FILES, CODEC_FOLDER, codecs_sha256
+from schemas.cache.copied import copy_small_files, require_shard
 from schemas.cache.manifest import MANIFEST, CacheManifest, read_manifest
 from schemas.cache.shard import RECORD, ShardRecord, find_shard, shard_path
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.errors import CacheError
 from schemas.storage.atomic import write_text
 from schemas.storage.file_record import FileRecord, check_file, describe_file
-from schemas.storage.record import read_record
+from schemas.storage.record import parse_record, read_record
 from schemas.strict import Strict
 
 CHECKSUMS = "checksums.json"
@@ -76,8 +77,10 @@ def read_checksums(cache: Path, manifest: CacheManifest) -> Checksums | None:
 def open_manifest(cache: Path) -> tuple[CacheManifest, Checksums | None]:
     """cache.json and what the cache was sealed with, each agreeing with itself and with the other.
 
-    Raises CacheError: no cache, damaged, altered, of an unknown version.
+    A cache under a URL is copied, but for its shards. Raises CacheError: no cache, damaged, altered, of an unknown
+    version; StorageError.
     """
+    copy_small_files(cache, CHECKSUMS, lambda content: parse_record(content, Checksums, cache / CHECKSUMS, CacheError))
     manifest = read_manifest(cache)
     sealed = read_checksums(cache, manifest)
     if sealed is not None:
@@ -96,6 +99,7 @@ def find_sealed_shard(
     cache: Path, unit: int, manifest: CacheManifest, sealed: Checksums | None
 ) -> tuple[ShardRecord, str]:
     """The same, and the SHA-256 of shard.json."""
+    require_shard(cache, unit)
     record, sha256 = find_shard(shard_path(cache, unit), manifest, None if sealed is None else sealed.shards[unit])
     if sealed is not None and sealed.blocks is not None and sealed.blocks[unit] != record.block_count:
         raise CacheError(

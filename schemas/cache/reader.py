@@ -10,7 +10,7 @@ What was touched stays open as long as the system lets it, at some 13 KB per sha
 takes as long as reading dozens of warm samples, and in random order every read beyond the open shards opens one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,21 +21,24 @@ from schemas.cache.arrays import ArrayRecord, keeps_tokens
 from schemas.cache.checked_files import CheckedFiles
 from schemas.cache.checksums import check_sealed_shard, open_manifest, require_own_codecs
 from schemas.cache.codec import CODECS
+from schemas.cache.copied import count_let_go, read_shard_records, require_shard
 from schemas.cache.index import read_index
 from schemas.cache.open_shard import Shard
 from schemas.cache.proof import prove_samples
 from schemas.cache.readable import ReadableCache
 from schemas.cache.samples import CachedSample
-from schemas.cache.shard import SAMPLES, STATES, ShardRecord, shard_path
+from schemas.cache.shard import SAMPLES, STATES, ShardRecord, parse_shard, shard_path
 from schemas.cache.shard_files import ShardFiles
 from schemas.cache.states import open_array
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.errors import CacheError, PairingError
+from schemas.storage.remote import named
 
 # A map holds no file descriptor and no memory. The maps themselves are scarce: Linux limits how many a process has.
 # One cache takes a quarter, because a run may read two, and libraries, heaps and threads take maps, too.
 MAX_MAP_COUNT = Path("/proc/sys/vm/max_map_count")
 USUAL_MAP_COUNT = 65_530
+RECORDS_AT_ONCE = 64  # with all their checksums, tens of kilobytes each
 IN_HAND = 8  # records of shards with all their checksums: a shard's arrays are touched one after the other
 IN_MEMORY = 512  # of what is compressed, and so held in memory
 
@@ -70,13 +73,14 @@ class Cache(ReadableCache):
         self._subsets = {key for key, array in self._arrays.items() if subset and array.follows_subset}
         self._per_sample = {key for key, array in self._arrays.items() if array.rows == "samples"}
         self._decoded = {key for key, array in self._arrays.items() if not CODECS.find(array.encoding).mapped}
+        self._let_go = count_let_go(path)
         self._checked = CheckedFiles(self.manifest, None if self._sealed is None else self._sealed.blocks)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __str__(self) -> str:
-        return str(self.path)
+        return named(str(self.path))
 
     @property
     def fingerprint(self) -> str:
@@ -124,6 +128,14 @@ class Cache(ReadableCache):
             found.append(values[start : start + count])
         return found
 
+    def records(self, units: Sequence[int]) -> Iterator[ShardRecord]:
+        """The whole record of each unit, read anew. Raises CacheError for one that is not as it was sealed."""
+        for first in range(0, len(units), RECORDS_AT_ONCE):
+            some = units[first : first + RECORDS_AT_ONCE]
+            for unit, content in zip(some, read_shard_records(self.path, some), strict=True):
+                shard, sha256 = shard_path(self.path, unit), None if self._sealed is None else self._sealed.shards[unit]
+                yield parse_shard(content, shard, self.manifest.fingerprint_of(unit), sha256)[0]
+
     def tables_of(self, position: int) -> int:
         """The only ones."""
         return 0
@@ -139,6 +151,7 @@ class Cache(ReadableCache):
 
     def _open_shard(self, unit: int) -> Shard:
         path, record = shard_path(self.path, unit), self._record(unit)
+        self._require(unit)
         if (unit, SAMPLES) in self._checked:
             return Shard(path, record)
         self._files(unit).compare(SAMPLES)  # before it is opened: Arrow may crash on what is damaged
@@ -149,8 +162,17 @@ class Cache(ReadableCache):
         return shard
 
     def _open_array(self, unit: int, key: tuple[str, int]) -> Any:
-        array = self._arrays[key]
-        return open_array(self._files(unit).below(STATES), array, self.shard(unit).record.rows(array))
+        array, rows = self._arrays[key], self.shard(unit).record.rows(self._arrays[key])
+        self._require(unit)
+        return open_array(self._files(unit).below(STATES), array, rows)
+
+    def _require(self, unit: int) -> None:
+        """Let a shard lie here before files of it are opened. If shards were let go for it, close all that are open."""
+        require_shard(self.path, unit)
+        if (let_go := count_let_go(self.path)) != self._let_go:
+            self._let_go = let_go
+            for opened in (self.shard, self._mapped, self._in_memory):
+                opened.cache_clear()
 
     def _files(self, unit: int) -> ShardFiles:
         return ShardFiles(shard_path(self.path, unit), unit, self._checked, lambda: self._whole_record(unit))

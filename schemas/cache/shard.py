@@ -77,8 +77,13 @@ def read_shard(shard: Path, fingerprint: str, sha256: str | None = None) -> Shar
 
 
 def _read(shard: Path, fingerprint: str, sha256: str | None) -> tuple[ShardRecord, str]:
+    content = read_content(shard / RECORD, CacheError, f"there is no complete shard at {shard}")
+    return parse_shard(content, shard, fingerprint, sha256)
+
+
+def parse_shard(content: bytes, shard: Path, fingerprint: str, sha256: str | None) -> tuple[ShardRecord, str]:
+    """What `read_shard` gives, of the `content` of shard.json, and its SHA-256. Raises CacheError."""
     path = shard / RECORD
-    content = read_content(path, CacheError, f"there is no complete shard at {shard}")
     record, found = parse_record(content, ShardRecord, path, CacheError), hashlib.sha256(content).hexdigest()
     if sha256 not in (None, found):
         raise CacheError(f"{path} does not have its checksum; {redo(shard)}")

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from schemas.bounds import (
+    AnyPath,
     BatchSize,
     Factor,
     LocalPath,
@@ -23,7 +24,7 @@ from schemas.strict import Strict
 class GenerationConfig(Strict):
     """Texts that a student writes, to be extracted as one more corpus (DistiLLM-2, arXiv 2503.07067)."""
 
-    cache: LocalPath
+    cache: AnyPath
     """The teacher cache whose prompts are continued, or whose conversations get their last answer."""
     output: LocalPath
     """JSONL file with id, prompt, response; of conversations with id, messages and tools."""

@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator,
 
 from schemas.bounds import (
     MOST_LAYERS,
+    AnyPath,
     BatchSize,
     Devices,
     Epochs,
@@ -32,7 +33,7 @@ from schemas.configs.losses.registry import LOSSES, LossConfig
 from schemas.strict import Strict
 
 Caches = Annotated[
-    Annotated[LocalPath, Tag("one")] | Annotated[list[LocalPath], Field(min_length=1, max_length=100), Tag("several")],
+    Annotated[AnyPath, Tag("one")] | Annotated[list[AnyPath], Field(min_length=1, max_length=100), Tag("several")],
     Discriminator(lambda value: "several" if isinstance(value, list) else "one"),
 ]
 KeptLayer = Annotated[int, Field(ge=0, lt=MOST_LAYERS)]
@@ -221,9 +222,9 @@ class TrainingConfig(Strict):
     """One student run over a teacher's states."""
 
     cache: Caches
-    """The cache folder that `stillroom extract` wrote; or a list of such folders, of one teacher and with the same
-    layers and kinds, whose samples together are the corpus."""
-    student_cache: LocalPath | None = None
+    """The cache folder that `stillroom extract` wrote, or its URL; or a list of such folders, of one teacher and with
+    the same layers and kinds, whose samples together are the corpus."""
+    student_cache: AnyPath | None = None
     """A cache of texts that the student wrote (`stillroom generate`), of the same teacher."""
     output: LocalPath
     """The run's folder: model, config, metrics, checkpoints."""

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import ModelError, StillroomError
+from schemas.storage.copied_files import copy_files
 from schemas.storage.record import parse_object, read_content
 from schemas.storage.regular import require_utf8
+from schemas.storage.remote import is_remote
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -32,11 +34,14 @@ _NOT_FETCHED = ["*/*", "consolidated*"]  # other formats of the same weights
 
 
 def resolve_model(name: str, revision: str | None) -> Path:
-    """The folder of the model, tokenizer or adapter `name`: an existing local folder, or else a snapshot of the hub id.
+    """The folder of the model, tokenizer or adapter `name`: an existing local folder, the copy of a URL, or else a
+    snapshot of the hub id.
 
     A local folder wins and touches no network. Raises ModelError: no such folder, a name that cannot be one, no such
-    id, hub not reachable.
+    id, hub not reachable; StorageError of a URL.
     """
+    if is_remote(name):
+        return _copy_model(name)
     try:
         local = Path(name).expanduser()
         if local.is_dir():
@@ -60,6 +65,16 @@ def resolve_model(name: str, revision: str | None) -> Path:
             f"{name} is not a local folder, and the hub gave no model {name}{at} ({brief(error)}); "
             "check the name and, for a gated model, your login; without network, give a local folder"
         ) from error
+
+
+def _copy_model(url: str) -> Path:
+    try:
+        folder = copy_files(url)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+    if not folder.is_dir():
+        raise ModelError(f"there is no model folder {url}; give an existing one")
+    return folder
 
 
 MODEL_FILE_BYTES = 128 << 20  # a large vocabulary takes 35 MB

@@ -87,11 +87,7 @@ def write_new(target: Path, text: str) -> None:
 
 def commit_folder(folder: Path, target: Path) -> bool:
     """Flush everything below `folder` and rename it to `target`; False if `target` was there first."""
-    mode = folder.stat().st_mode
-    for directory, _, files in os.walk(folder, topdown=False):
-        for name in files:
-            _settle(Path(directory, name), mode)
-        _sync(Path(directory))
+    flush_folder(folder)
     try:
         os.rename(folder, target)
     except OSError as error:
@@ -100,6 +96,15 @@ def commit_folder(folder: Path, target: Path) -> bool:
         return False
     _sync(target.parent)
     return True
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush everything below `folder`, and let those read it who may read the folder itself."""
+    mode = folder.stat().st_mode
+    for directory, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            _settle(Path(directory, name), mode)
+        _sync(Path(directory))
 
 
 def remove_temporaries(folder: Path, owners: Collection[str] = ()) -> None:

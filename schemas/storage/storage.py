@@ -50,10 +50,9 @@ def locate(place: str | Path) -> Path:
     """
     text = os.fspath(place)
     _require_name(text)
-    scheme = _URL.match(text)
-    if scheme is None:
+    name = scheme_of(text)
+    if name is None:
         return _expand(text)
-    name = scheme[1].lower()
     if name not in STORAGES:
         known = ", ".join(f"{other}://" for other in STORAGES)
         raise ValueError(
@@ -71,6 +70,12 @@ def locate(place: str | Path) -> Path:
         raise ValueError(f"{quoted(text)} is at {quoted(str(found))} by the storage {name}: not a whole path")
     _require_name(str(found))
     return Path(found)
+
+
+def scheme_of(place: str) -> str | None:
+    """The scheme of a URL, in lower case; None for a path."""
+    found = _URL.match(place)
+    return None if found is None else found[1].lower()
 
 
 def _expand(path: str) -> Path:

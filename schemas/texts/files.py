@@ -11,7 +11,9 @@ from pathlib import Path
 
 from schemas.errors import CorpusError
 from schemas.shown import listed, quoted
+from schemas.storage.copied_files import copy_files
 from schemas.storage.regular import require_regular
+from schemas.storage.remote import is_remote
 from schemas.storage.storage import locate
 from schemas.texts.format import find_format, known_suffixes
 from schemas.texts.saved import SPLITS, require_one_split, saved_files
@@ -32,11 +34,13 @@ class FoundFiles:
 
 def find_files(patterns: list[str]) -> FoundFiles:
     """The files that `patterns` name, in their order; a folder or glob gives its files sorted, and no file comes twice.
+    Files under URLs are copied to this machine.
 
     Of a data set that `datasets` has saved, its own files are read in its own order, one split alone.
 
-    Raises CorpusError: nothing matches, a name that cannot be one, a URL, a folder that cannot be listed, or a file
-    that is not regular or of an unknown kind; a saved data set of several splits, or one that is not whole.
+    Raises CorpusError: nothing matches, a name that cannot be one, a URL of an unknown scheme, a folder that cannot be
+    listed, or a file that is not regular or of an unknown kind; a saved data set of several splits, or one that is not
+    whole. StorageError: a URL that cannot be reached.
     """
     files: dict[Path, None] = {}
     left_out: dict[Path, str] = {}
@@ -50,7 +54,7 @@ def find_files(patterns: list[str]) -> FoundFiles:
 
 
 def _matching(pattern: str, left_out: dict[Path, str]) -> list[Path]:
-    path = locate(pattern)
+    path = copy_files(pattern) if is_remote(pattern) else locate(pattern)
     if path.is_dir():
         return _in_folder(path, left_out)
     if path.exists():  # before globbing: a file's own name may hold brackets

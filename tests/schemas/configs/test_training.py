@@ -100,13 +100,27 @@ def test_a_run_names_one_cache_or_several() -> None:
     assert TrainingConfig.model_validate_json(two.model_dump_json()) == two
 
 
+def test_a_cache_under_a_url_is_its_copy_here_and_the_url_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path))
+    config = TrainingConfig.model_validate(BASE | {"cache": ["memory://a/b", "c"], "student_cache": "memory://d"})
+    assert config.caches == (tmp_path / "memory" / "a" / "b", Path("c"))
+    assert config.model_dump(mode="json")["cache"] == ["memory://a/b", "c"]
+    said = config.model_dump_json()
+    monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path / "other"))  # as on another machine
+    there = TrainingConfig.model_validate_json(said)
+    assert there.student_cache == tmp_path / "other" / "memory" / "d"
+    assert there.caches == (tmp_path / "other" / "memory" / "a" / "b", Path("c"))
+
+
 @pytest.mark.parametrize(
     ("cache", "said"),
     [
         ([], "List should have at least 1 item"),
         (["a", 7], "Input is not a valid path"),
         ({"a": 1}, "Input is not a valid path"),
-        (["a", "s3://b/c"], "'s3://b/c' is a URL, and a path of this machine is wanted"),
+        (["a", "nobody://b/c"], "'nobody://b/c' is a URL of a scheme that nobody here knows"),
     ],
 )
 def test_a_wrong_list_of_caches_is_one_problem(cache: object, said: str) -> None:
