@@ -1,11 +1,15 @@
 """Students that share one read against the same students in separate runs. The bound is 15 per cent less work.
 
     python -m tests.benchmarks.sharing --material ../shared/material [--steps 60] [--rounds 3] [--encoding small]
+    python -m tests.benchmarks.sharing --material ../shared/material --teacher MODELS/gemma3-270m --steps 4
 
 Teacher: stories260K over stories, all its layers; students: Llamas of 3 layers, 48 wide, one for each of four
-objectives, on one thread. Whole runs, set-up included and imports not, in turn in one process. Seconds are the
-process's own, so that what a loader's thread does counts, and another program does not; those of the clock are beside
-them. The weights of both are compared, and must be the same bits.
+objectives, on one thread. With `--teacher`, a model of tens of thousands of tokens over Dolly; students: Llamas with
+its tokenizer, 4 layers, 256 wide, two learning rates for each of two objectives.
+
+Whole runs, set-up included and imports not, in turn in one process. Seconds are the process's own, so that what a
+loader's thread does counts, and another program does not; those of the clock are beside them. The weights of both are
+compared, and must be the same bits.
 """
 
 import argparse
@@ -14,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +35,24 @@ from trainer.runs.train import train
 
 CE = {"loss": "ce"}
 MTA = {"loss": "mta", "student_layers": [1, 2, 3], "teacher_layers": [1, 3, 5]}
-OBJECTIVES: dict[str, list[dict[str, Any]]] = {
+TINY: dict[str, list[dict[str, Any]]] = {
     "ce+sra": [CE, {"loss": "sra"}],
     "ce+mta": [CE, MTA],
     "ce+kd": [CE, {"loss": "kd"}],
     "kd+mta": [{"loss": "kd"}, MTA],
 }
+LARGE = {f"ce+{loss}, {lr}": (lr, [CE, {"loss": loss}]) for loss in ("kd", "sra") for lr in (1e-3, 5e-4)}
 
 
-def make_cache(folder: Path, material: Path, stories: int, encoding: str) -> Path:
-    """Of the first `stories`, with every layer that an objective reads."""
-    lines = (material / "text" / "stories" / "stories_A.jsonl").read_text(encoding="utf-8").splitlines()[:stories]
-    texts = folder / "stories.jsonl"
-    texts.write_text("".join(json.dumps({"text": json.loads(line)["text"]}) + "\n" for line in lines), encoding="utf-8")
+def make_stories(folder: Path, material: Path, texts: int, encoding: str) -> Path:
+    """A cache of stories260K over the first texts, with every layer that an objective reads."""
+    lines = (material / "text" / "stories" / "stories_A.jsonl").read_text(encoding="utf-8").splitlines()[:texts]
+    path = folder / "stories.jsonl"
+    path.write_text("".join(json.dumps({"text": json.loads(line)["text"]}) + "\n" for line in lines), encoding="utf-8")
     config = extraction(
         folder / "cache",
         material / "models" / "stories260K",
-        texts,
+        path,
         corpus={"id": None, "prompt": None, "response": None, "text": "text"},
         teacher={"max_tokens": 256},
         states={"hidden": [1, 3, 5], "mass": [5], "dtype": "bfloat16", "encoding": encoding},
@@ -55,26 +61,53 @@ def make_cache(folder: Path, material: Path, stories: int, encoding: str) -> Pat
     return build_cache(config)
 
 
-def config(cache: Path, output: Path, objective: str, steps: int) -> TrainingConfig:
-    """A run of one student."""
+def make_dolly(folder: Path, material: Path, teacher: Path, texts: int, encoding: str) -> Path:
+    """A cache of `teacher` over the first examples of Dolly: the final layer's states and masses."""
+    lines = (material / "text" / "instruct" / "dolly_dev.jsonl").read_text(encoding="utf-8").splitlines()[:texts]
+    path = folder / "dolly.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    config = extraction(
+        folder / "cache",
+        teacher,
+        path,
+        corpus={"id": None, "prompt": "prompt", "response": "output"},
+        teacher={"max_tokens": 256},
+        states={"hidden": [-1], "mass": [-1], "dtype": "bfloat16", "encoding": encoding},
+    )
+    return build_cache(config)
+
+
+def make_config(cache: Path, output: Path, size: tuple[int, int], steps: int, **values: Any) -> TrainingConfig:
+    """A run of one student of some layers and width."""
+    layers, width = size
     architecture = {
         "model_type": "llama",
-        "hidden_size": 48,
-        "intermediate_size": 128,
-        "num_hidden_layers": 3,
+        "hidden_size": width,
+        "intermediate_size": width * 8 // 3,
+        "num_hidden_layers": layers,
         "num_attention_heads": 4,
         "max_position_embeddings": 512,
         "tie_word_embeddings": True,
     }
     given = {
         "cache": cache,
-        "output": output / objective,
+        "output": output,
         "student": {"architecture": architecture, "tokenizer": "teacher", "max_tokens": 256},
-        "objective": OBJECTIVES[objective],
         "steps": steps,
         "threads": 1,
     }
-    return TrainingConfig.model_validate(given)
+    return TrainingConfig.model_validate(given | values)
+
+
+def make_configs(cache: Path, output: Path, steps: int, large: bool) -> list[TrainingConfig]:
+    """Four runs."""
+    if not large:
+        runs = TINY.items()
+        return [make_config(cache, output / name, (3, 48), steps, objective=objective) for name, objective in runs]
+    return [
+        make_config(cache, output / name, (4, 256), steps, objective=losses, optimizer={"lr": lr}, batch_size=8)
+        for name, (lr, losses) in LARGE.items()
+    ]
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
@@ -99,33 +132,36 @@ def together(configs: Sequence[TrainingConfig]) -> None:
 
 def require_same(one: Path, other: Path) -> None:
     """Raises AssertionError unless both hold the same students."""
-    for objective in OBJECTIVES:
-        left, right = (load_file(folder / objective / "model" / "model.safetensors") for folder in (one, other))
-        assert all(torch.equal(left[name], right[name]) for name in left | right), objective
+    for run in one.iterdir():
+        left, right = (load_file(folder / run.name / "model" / "model.safetensors") for folder in (one, other))
+        assert all(torch.equal(left[name], right[name]) for name in left | right), run.name
 
 
 def main() -> None:
     """Print the table, and the share that is saved."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--material", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path)
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--stories", type=int, default=600)
+    parser.add_argument("--texts", type=int)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--encoding", choices=["exact", "small"], default="small")
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     keep_freed_memory()
     seconds: dict[str, list[tuple[float, float]]] = {"apart": [], "together": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        cache = make_cache(folder, arguments.material, arguments.stories, arguments.encoding)
-        apart([config(cache, folder / "warm-up", objective, 2) for objective in OBJECTIVES])
-        for number in range(arguments.rounds):
+        if given.teacher is None:
+            cache = make_stories(folder, given.material, given.texts or 600, given.encoding)
+        else:
+            cache = make_dolly(folder, given.material, given.teacher, given.texts or 64, given.encoding)
+        configs = partial(make_configs, cache, large=given.teacher is not None)
+        apart(configs(folder / "warm-up", 1))
+        for number in range(given.rounds):
             for way, work in (("apart", apart), ("together", together)):
-                output = folder / f"{way}-{number}"
-                configs = [config(cache, output, objective, arguments.steps) for objective in OBJECTIVES]
-                seconds[way].append(timed(lambda work=work, configs=configs: work(configs)))  # type: ignore[misc]
+                seconds[way].append(timed(partial(work, configs(folder / f"{way}-{number}", given.steps))))
             require_same(folder / f"apart-{number}", folder / f"together-{number}")
-    table = Table(f"{len(OBJECTIVES)} students, {arguments.steps} steps", "own s", "clock s")
+    table = Table(f"4 students, {given.steps} steps", "own s", "clock s")
     for way, found in seconds.items():
         table.add_row(way, *(f"{statistics.median(column):.1f}" for column in zip(*found, strict=True)))
     pairs = list(zip(seconds["together"], seconds["apart"], strict=True))
