@@ -89,13 +89,19 @@ def replay_cache(path: Path, options: ReplayOptions) -> None:
         said = f"on average (recorded: {found.decoded.recorded:.3g})"
         say(f"{found.decoded.path}: decoded, its predictions are off by {found.decoded.kl:.3g} nats {said}")
     how = "in its batch" if options.in_batch else "alone"
+    skipped = found.not_compared
+    if skipped:
+        say(f"{', '.join(skipped)}: not compared, because nothing here reads the numbers of that codec")
     if faults := found.faults:
         raise CacheError(
             f"{path} does not hold what {folders.model} gives for {count:,} samples, each {how} (seed {options.seed}):"
             + "".join(f"\n  {fault}" for fault in faults)
             + (f"\n{_other_machine(cache.manifest)}" if options.in_batch else "\nextract again")
         )
-    say(f"{path}: {count:,} samples are what {folders.model} gives for each {how}")
+    if len(skipped) < len(found.arrays):
+        say(
+            f"{path}: {count:,} samples are what {folders.model} gives for each {how}{' beside these' if skipped else ''}"
+        )
 
 
 def _other_machine(manifest: CacheManifest) -> str:

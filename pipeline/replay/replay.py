@@ -95,6 +95,11 @@ class Replay:
     decoded: Decoded | None  # None unless final states are encoded
 
     @property
+    def not_compared(self) -> list[str]:
+        """The arrays of which no row was looked at: nothing here reads a codec of another package."""
+        return [array.path for array in self.arrays if not len(array.total.row_N)]
+
+    @property
     def faults(self) -> list[str]:
         """One line for each thing that is wrong."""
         found = [array.fault for array in self.arrays] + [self.decoded and self.decoded.fault]

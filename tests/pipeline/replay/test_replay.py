@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.replay.gap import Gap
-from pipeline.replay.replay import Decoded, Replayed, SampleGap
+from pipeline.replay.replay import Decoded, Replay, Replayed, SampleGap
 from tests.pipeline.replay.faults import Made, cache_of, config_of, make_material, replayed
 
 ALL: dict[str, Any] = {"hidden": [0, 1, 3], "mass": [1, 3], "pooled": {"pooling": "mean"}, "top_k": {"k": 8}}
@@ -119,6 +119,15 @@ def test_the_worst_sample_is_named_and_small_faults_are_summed_up() -> None:
     several = Replayed("hidden/2", 2, [SampleGap(f"s{n}", n, wrong) for n in range(50)])
     assert not any(sample.gap.is_wide for sample in several.samples)
     assert several.fault is not None and "over 50 samples (allowed: 0.01)" in several.fault
+
+
+def test_arrays_of_which_no_row_can_be_read_are_named() -> None:
+    """As those of another package's codec, whose rows are bytes of its own."""
+    none, some = (Gap.of(1e-3, np.zeros(rows)) for rows in (0, 2))
+    read = Replayed("hidden/2", 2, [SampleGap("a", 0, none), SampleGap("b", 1, some)])
+    unread = Replayed("entropy/3", 3, [SampleGap("a", 0, none), SampleGap("b", 1, none)])
+    assert Replay([read, unread], None).not_compared == ["entropy/3"]
+    assert Replay([read, unread], None).faults == []
 
 
 def test_what_decoding_costs_is_held_against_the_record() -> None:
