@@ -99,9 +99,8 @@ def replay_cache(path: Path, options: ReplayOptions) -> None:
             + (f"\n{_other_machine(cache.manifest)}" if options.in_batch else "\nextract again")
         )
     if len(skipped) < len(found.arrays):
-        say(
-            f"{path}: {count:,} samples are what {folders.model} gives for each {how}{' beside these' if skipped else ''}"
-        )
+        beside = " beside these" if skipped else ""
+        say(f"{path}: {count:,} samples are what {folders.model} gives for each {how}{beside}")
 
 
 def _other_machine(manifest: CacheManifest) -> str:
