@@ -20,24 +20,12 @@ from schemas.cache.shard import ShardRecord
 from schemas.errors import CacheError
 from schemas.storage.blocks import list_blocks
 from tests.caches import write_corpus
+from tests.jobs.several import Ended, run_each
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.runs.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE = ROOT / "tests" / "outside"
-PARTED = "\x1e"
-EACH = f"""
-import json, sys
-from jobs.cli import main
-for command in json.loads(sys.argv[1]):
-    sys.argv = ["stillroom", *command]
-    try:
-        main()
-    except SystemExit as end:
-        if end.code:
-            raise
-    sys.stdout.write({PARTED!r})
-"""
 SPARE: dict[str, list[int]] = {"hidden": [], "mass": []}
 
 
@@ -61,28 +49,23 @@ class Machine:
         install("stillroom_entropy", self.packages)
 
     def run(self, module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-        return self._run("-m", module, *map(str, arguments))
-
-    def run_code(self, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self._run("-c", code, *arguments)
-
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        path = os.pathsep.join([str(self.packages), str(ROOT)])
         return subprocess.run(
-            [sys.executable, *arguments],
+            [sys.executable, "-m", module, *map(str, arguments)],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200", "LAKE": str(self.folder)},
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=200,
             check=False,
         )
 
-    def each(self, *commands: Sequence[str]) -> list[str]:
-        """What each command says, all of them in one process, because to import torch takes longer than they do."""
-        done = self.run_code(EACH, json.dumps(commands))
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout.split(PARTED)[:-1]
+    @property
+    def environment(self) -> dict[str, str]:
+        path = os.pathsep.join([str(self.packages), str(ROOT)])
+        return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", "LAKE": str(self.folder)}
+
+    def each(self, *commands: Sequence[object]) -> list[Ended]:
+        return run_each(commands, self.folder, self.environment)
 
     def stillroom(self, *arguments: object) -> str:
         done = self.run("jobs.cli", *arguments)
@@ -143,22 +126,45 @@ def test_a_batch_holds_what_the_teacher_computes(machine: Machine, cache: Path) 
         np.testing.assert_allclose(found[name], truth, atol=np.log(len(TEXTS) * 100) / 65535)
 
 
-def test_commands_know_it(machine: Machine, cache: Path) -> None:
+def test_commands_know_it(machine: Machine, cache: Path, tmp_path: Path) -> None:
     config = json.loads((cache / "cache.json").read_text())
     assert config["entropy"] == config["identity"]["entropy"] == {"temperature": 2.0}
     assert list(config["identity"]["states"]) == ["entropy/3"]
-    inspected, verified, extract, held = machine.each(
-        ["inspect", str(cache)], ["verify", str(cache)], ["schema", "extract"], ["schema", "cache"]
+    unbelievable = write_config(machine.folder, top_k={"k": 0}, entropy={"temperature": -1})
+    damaged = damage(cache, tmp_path / "cache")
+    inspected, verified, extract, held, planned, asked = machine.each(
+        ["inspect", cache],
+        ["verify", cache],
+        ["schema", "extract"],
+        ["schema", "cache"],
+        ["plan", unbelievable],
+        ["verify", damaged],
     )
-    assert "│entropy/3 │ [480] │ float32 │ float32 coarse │ 976 bytes │ 2.0 " in inspected
-    assert "every checksum, row and number is good" in verified
-    schema = json.loads(extract)["$defs"]
+    assert "│entropy/3 │ [480] │ float32 │ float32 coarse │ 976 bytes │ 2.0 " in inspected.said
+    assert "every checksum, row and number is good" in verified.said
+    schema = json.loads(extract.said)["$defs"]
     assert schema["StatesConfig"]["properties"]["entropy"]["description"].startswith("Entropies of the next token")
-    assert "EntropyRecord" in json.loads(held)["$defs"]
-    unbelievable = {"top_k": {"k": 0}, "entropy": {"temperature": -1}}
-    done = machine.run("jobs.cli", "plan", write_config(machine.folder, **unbelievable))
-    assert done.returncode == 2
-    assert "states.top_k.k" in done.stderr and "states.entropy.temperature: Input should be greater" in done.stderr
+    assert "EntropyRecord" in json.loads(held.said)["$defs"]
+    assert [each.code for each in (inspected, verified, extract, held, planned, asked)] == [0, 0, 0, 0, 2, 2]
+    assert (
+        "states.top_k.k" in planned.beside and "states.entropy.temperature: Input should be greater" in planned.beside
+    )
+    assert "1 of" in asked.beside and "entropy/3: row 0 is an entropy of 1" in asked.beside
+    assert "Traceback" not in asked.beside
+
+
+def damage(cache: Path, copy: Path) -> Path:
+    """Numbers of a sound shape under a sound checksum, and yet no entropies: 9 nats of 400 tokens. So `verify` has to
+    ask the kind itself."""
+    damaged = Path(shutil.copytree(cache, copy))
+    shard = damaged / "shards" / "00001"
+    unit = shard / "states.zarr" / "entropy" / "3" / "unit" / "c" / "0"
+    (np.fromfile(unit, "<f8") * 3).tofile(unit)
+    record = ShardRecord.model_validate_json((shard / "shard.json").read_text())
+    record = record.model_copy(update={"files": list_blocks(shard, {"shard.json"})})
+    (shard / "shard.json").write_text(record.model_dump_json(indent=1) + "\n")
+    (damaged / "checksums.json").unlink()
+    return damaged
 
 
 def test_a_run_in_its_storage_is_measured_by_its_metric(machine: Machine, cache: Path) -> None:
@@ -179,9 +185,11 @@ def test_a_run_in_its_storage_is_measured_by_its_metric(machine: Machine, cache:
     entropy = true_unsureness(machine.folder / "runs" / "a" / "model", texts)
     assert unsure[-1][1] == pytest.approx(entropy, rel=1e-5) and f"held out: {entropy:.3f} nats of entropy" in said
     measure = ["evaluate", "lake://runs/a", "--text", "lake://held.txt"]
-    again, compared, measured, usual = machine.each(
+    ended = machine.each(
         ["train", "lake://train.yaml"], ["compare", "lake://runs/a"], [*measure, "--metric", "unsure"], measure
     )
+    assert [each.code for each in ended] == [0] * 4
+    again, compared, measured, usual = (each.said for each in ended)
     assert "finished already" in again
     assert "Entropy of the next token" in compared and f"{entropy:.3f}" in compared
     assert "nats of entropy" in measured and f"{entropy:.3f}" in measured
@@ -212,22 +220,6 @@ def test_a_storage_says_what_is_wrong_with_a_url(machine: Machine) -> None:
         command = [sys.executable, "-m", "jobs.cli", "inspect", url]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 2 and said in " ".join(done.stderr.split())
-
-
-def test_verify_asks_the_kind_itself(machine: Machine, cache: Path, tmp_path: Path) -> None:
-    """Numbers of a sound shape under a sound checksum, and yet no entropies: 9 nats of 400 tokens."""
-    damaged = Path(shutil.copytree(cache, tmp_path / "cache"))
-    shard = damaged / "shards" / "00001"
-    unit = shard / "states.zarr" / "entropy" / "3" / "unit" / "c" / "0"
-    (np.fromfile(unit, "<f8") * 3).tofile(unit)
-    record = ShardRecord.model_validate_json((shard / "shard.json").read_text())
-    record = record.model_copy(update={"files": list_blocks(shard, {"shard.json"})})
-    (shard / "shard.json").write_text(record.model_dump_json(indent=1) + "\n")
-    (damaged / "checksums.json").unlink()
-    done = machine.run("jobs.cli", "verify", damaged)
-    assert done.returncode == 2
-    assert "1 of" in done.stderr and "entropy/3: row 0 is an entropy of 1" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_without_the_package_the_cache_and_the_config_are_refused_by_name(machine: Machine, cache: Path) -> None:

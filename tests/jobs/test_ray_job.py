@@ -24,6 +24,7 @@ import pytest
 
 from schemas.configs.yaml import dump_config
 from tests.caches import build_cache, extraction, write_corpus
+from tests.jobs.several import run_each
 from tests.pipeline.cluster.running import shard_files
 from tests.tiny import tiny_llama, tiny_tokenizer
 
@@ -97,11 +98,15 @@ def test_a_jobs_own_working_directory_is_not_imported(head: Head, tmp_path: Path
 
 def stillroom(head: Head, folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """A command that talks to the head, in `folder`."""
-    address, environment, _ = head
     command = [sys.executable, "-m", "jobs.cli", *arguments]
-    environment = environment | {"RAY_API_SERVER_ADDRESS": address, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env=environment, text=True, stdout=pipe, stderr=pipe)
+    return subprocess.Popen(command, cwd=folder, env=environment_of(head), text=True, stdout=pipe, stderr=pipe)
+
+
+def environment_of(head: Head) -> dict[str, str]:
+    """For a command that talks to the head."""
+    address, environment, _ = head
+    return environment | {"RAY_API_SERVER_ADDRESS": address, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
 
 def test_submit_sends_what_the_config_names_and_follows(head: Head, tmp_path: Path) -> None:
@@ -159,13 +164,14 @@ def test_ctrl_c_leaves_a_job_running_that_can_be_followed_and_stopped(head: Head
     follower.send_signal(signal.SIGINT)
     said, beside = follower.communicate(timeout=60)
     assert follower.returncode == 130 and f"job {name} goes on" in beside and "Traceback" not in beside, beside
-    stopper = stillroom(head, tmp_path, "submit", "--stop", name)
-    assert f"job {name} was stopped\n" in stopper.communicate(timeout=100)[1] and stopper.returncode == 0
-    follower = stillroom(head, tmp_path, "submit", "--follow", name)
-    assert follower.communicate(timeout=60)[1].endswith("was stopped\n") and follower.returncode == 143
-    unknown = stillroom(head, tmp_path, "submit", "--follow", "nobody")
-    said, beside = unknown.communicate(timeout=60)
-    assert unknown.returncode == 2 and "nobody" in beside and beside.count("\n") == 1, beside
+    stopped, followed, unknown = run_each(
+        [["submit", "--stop", name], ["submit", "--follow", name], ["submit", "--follow", "nobody"]],
+        tmp_path,
+        environment_of(head),
+    )
+    assert f"job {name} was stopped\n" in stopped.beside and stopped.code == 0
+    assert followed.beside.endswith("was stopped\n") and followed.code == 143
+    assert unknown.code == 2 and "nobody" in unknown.beside and unknown.beside.count("\n") == 1, unknown
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> bool:

@@ -34,7 +34,8 @@ def make_inputs(folder: Path) -> Path:
 
 def config(folder: Path, output: str, **changes: Any) -> ExtractionConfig:
     """For the inputs in `folder`; an absolute `output` stands for itself."""
-    workers = {"cpus": 0.25, "annotator_cpus": 0.25} | changes.pop("workers", {})
+    # On two processors two annotators have room beside the actors; every further one would be another import of ours.
+    workers = {"cpus": 0.25, "annotator_cpus": 0.75} | changes.pop("workers", {})
     corpus = {"files": [str(folder / "corpus.jsonl")], "prompt": "q", "response": "a", "id": "id"}
     given = {
         "output": folder / output,

@@ -15,7 +15,6 @@ from schemas.cache.reader import Cache
 from schemas.cache.samples import Turn
 from schemas.configs.extraction import ExtractionConfig
 from tests.caches import build_cache, extraction
-from tests.rays import OneRay
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 EMPTY = np.empty((0, 2), np.int32)
@@ -102,16 +101,14 @@ def test_a_corpus_without_markup_has_the_fingerprint_of_before(teacher: Path, tm
     assert marked.manifest.identity["spans"] == "outside special tokens" and marked.plan.begin_twice == 1
 
 
-def test_two_beginnings_are_said(
-    teacher: Path, one_ray: OneRay, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one_ray.address()
+def test_two_beginnings_are_said(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     texts = corpus(tmp_path, MARKED, "two", MARKED + " again")
     config = request(teacher, tmp_path, texts)
     (tmp_path / "extract.yaml").write_text(config.model_dump_json())
     wanted = "2 samples begin twice: their text spells out the beginning of sequence (BOS) that the teacher's tokenizer"
     show_plan(tmp_path / "extract.yaml", [])
     assert wanted in " ".join(capsys.readouterr().out.split())
+    build_cache(config)
     run_extraction(tmp_path / "extract.yaml", [])
     assert wanted in " ".join(capsys.readouterr().out.split())
 
