@@ -152,7 +152,7 @@ def _start(address: str, clean_up: Callable[[], None]) -> Watched:
     if address == "local":
         _require_temporary_room()
     try:
-        with interrupted_by_death(local, STARTING, clean_up):
+        with interrupted_by_death(local, STARTING, clean_up), _our_path() if address == "local" else nullcontext():
             ray.init(**_options(address))
     except BaseException as error:  # Ctrl-C too
         local.kill()
@@ -188,11 +188,9 @@ def _options(address: str) -> dict[str, Any]:
         # Ray would leave a token under the home directory, and every later `ray start` would ask for it.
         if "RAY_AUTH_MODE" not in os.environ and not (Path.home() / ".ray" / "auth_token").exists():
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        # Ray would begin with an idle worker for each processor; none is of our environment, so none would be used.
+        # Ray would begin with an idle worker for each processor, before it is known how many are wanted.
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-        path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-        options |= {"runtime_env": {"env_vars": {"PYTHONPATH": path}}}
     elif JOB not in os.environ:  # a submitted job brings its own working directory
         options |= {"runtime_env": {"py_modules": [str(PROJECT / floor) for floor in FLOORS]}}
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -206,6 +204,23 @@ def _runtime_env() -> dict[str, Any]:
     if JOB not in os.environ or Path.cwd().resolve() == PROJECT:
         return {}
     return {"py_executable": WITHOUT_WORKING_DIRECTORY + shlex.quote(sys.executable)}
+
+
+@contextmanager
+def _our_path() -> Iterator[None]:
+    """Our code on PYTHONPATH for the processes that are started meanwhile, and those that they start.
+
+    A `runtime_env` would do the same, but it has Ray start a Python and import itself there before each worker.
+    """
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), before]))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 @contextmanager
