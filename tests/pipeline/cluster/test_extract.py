@@ -206,7 +206,7 @@ def test_a_full_disk_ends_the_run_and_a_damaged_shard_is_redone(
     samples.write_bytes(samples.read_bytes()[:100])
     (cache / "shards" / ".00009-killed.tmp").mkdir()
     capsys.readouterr()
-    assert extract(config(folder, "full", workers={"count": 2})).new_units == units - kept + 1
+    assert extract(config(folder, "full")).new_units == units - kept + 1
     assert shard_files(cache) == shard_files(whole)
     said = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
     assert len(said) == 1 and said[0].startswith("shard 3 is damaged and will be redone")
