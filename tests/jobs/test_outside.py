@@ -214,8 +214,8 @@ def test_a_storage_says_what_is_wrong_with_a_url(machine: Machine) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "LAKE"} | {"PYTHONPATH": path}
     for url, said in {
         "lake://cache": "'lake://cache' is not a URL of the storage lake: set LAKE to where the lake is mounted",
-        "pond://cache": "'pond://cache' is a URL, and a path of this machine is wanted: mount the storage and give its "
-        "folder, or copy the files (URLs of file://, lake:// are known)",
+        "pond://cache": "'pond://cache' is a URL of a scheme that nobody here knows (s3://, gs://, az://, hf://, "
+        "https://, file://, lake:// are known, and others of fsspec); mount the storage and give its folder",
     }.items():
         command = [sys.executable, "-m", "jobs.cli", "inspect", url]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
