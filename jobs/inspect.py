@@ -20,6 +20,7 @@ from schemas.cache.learnt import LearntRecord, sum_learnt
 from schemas.cache.manifest import INDEX, TEACHER
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
+from schemas.cache.sections import list_sections
 from schemas.cache.shard import STATES, ShardRecord
 from schemas.cache.states import array_files
 from schemas.cache.union import CacheUnion, open_readable
@@ -64,9 +65,10 @@ def _shares(union: CacheUnion) -> Table:
 def _summary(cache: Cache, records: list[ShardRecord]) -> Table:
     manifest, teacher = cache.manifest, cache.manifest.teacher
     shards = sum(file.bytes for record in records for file in record.files.values())
+    codecs = [file for s in list_sections(cache.path, manifest) for file in (s.folder / CODEC_FOLDER).rglob("*")]
     kept = sum(
         file.stat().st_size
-        for file in [cache.path / INDEX, *(cache.path / TEACHER).rglob("*"), *(cache.path / CODEC_FOLDER).rglob("*")]
+        for file in [cache.path / INDEX, *(cache.path / TEACHER).rglob("*"), *codecs]
         if file.is_file()
     )
     tokens = int(cache.tokens.sum())

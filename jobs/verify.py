@@ -13,8 +13,9 @@ from schemas.cache.codec_files import CODEC_FILES
 from schemas.cache.index import require_index
 from schemas.cache.manifest import TEACHER, CacheManifest
 from schemas.cache.reader import Cache
+from schemas.cache.sections import list_sections
 from schemas.cache.teacher_files import TEACHER_FILES
-from schemas.cache.verify import ProvenShard, verify_index, verify_shards
+from schemas.cache.verify import ProvenShard, verify_added, verify_index, verify_shards
 from schemas.console import make_console, say
 from schemas.errors import CacheError
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
@@ -42,19 +43,25 @@ def verify_cache(path: Path) -> None:
     require_index(path, manifest)
     if not TEACHER_FILES.check(path):
         say(f"{path / TEACHER} was written without checksums: only its shapes and numbers are checked")
-    CODEC_FILES.check(path)
+    sections = list_sections(path, manifest)
+    for section in sections:
+        CODEC_FILES.check(section.folder)
     load_teacher_head(path, manifest)
     load_teacher_embedding(path, manifest)
     shards, problems = list[ProvenShard](), list[str]()
-    with Progress("verifying", "shards", manifest.units) as progress:
+    total = manifest.units * len(sections)
+    with Progress("verifying", "shards", total) as progress:
         for number, shard in enumerate(verify_shards(path, manifest, sealed), 1):
             if isinstance(shard, ProvenShard):
                 shards.append(shard)
             else:
                 problems.append(str(shard))
             progress.update(number)
+        for number, added in enumerate(verify_added(path, manifest, sealed), manifest.units + 1):
+            problems += [] if added.problem is None else [str(added.problem)]
+            progress.update(number)
     if problems:
-        raise CacheError(f"{len(problems)} of {manifest.units} shards are damaged:\n  " + "\n  ".join(problems))
+        raise CacheError(f"{len(problems)} of {total} shards are damaged:\n  " + "\n  ".join(problems))
     verify_index(path, manifest, sealed, shards)
     if sealed is None:
         say(
@@ -62,7 +69,7 @@ def verify_cache(path: Path) -> None:
             f"teacher's name, counts of what was left out, versions); `stillroom reindex {path}` seals it as it is"
         )
     say(
-        f"{path}: {manifest.units} shards, {sum(shard.record.samples for shard in shards):,} samples, "
+        f"{path}: {total} shards, {sum(shard.record.samples for shard in shards):,} samples, "
         f"{sum(shard.record.tokens for shard in shards):,} tokens; every checksum, row and number is good"
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.corpus.sample import Sample
+from pipeline.output.missing import Missing
 from pipeline.output.resume import open_output
 from pipeline.request.extension import require_extension
 from pipeline.request.request import make_request
@@ -91,7 +92,8 @@ def extend_here(config: ExtractionConfig, annotate: Annotate = annotate_unit) ->
     request = make_request(config, before)
     require_extension(before, request.manifest, request.plan, grows=True)
     with open_output(cache, request.manifest, print) as output:
-        job = make_job(request, cache)
+        missing = Missing(request, cache, output.seen)
+        job = make_job(request, cache, tuple(section.number for section in missing.sections) or None)
         worker = TeacherWorker(job)
         worker.prepare(True, request.plan.calibration)
         units = request.plan.read_units(request.corpus, skip=output.done.keys())

@@ -8,7 +8,7 @@ call goes on from there. Starting Ray takes some 6 seconds and 0.5 GB; a finishe
 import os
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,16 +39,18 @@ from pipeline.cluster.schedule import (
     Waited,
 )
 from pipeline.corpus.plan import Unit
-from pipeline.output.codecs import needs_calibration, require_same_codecs
-from pipeline.output.disk import codec_bytes, has_room, require_room, teacher_bytes
+from pipeline.output.codecs import require_same_codecs
+from pipeline.output.disk import has_room, require_room
+from pipeline.output.missing import Missing
 from pipeline.output.resume import Output, find_complete, open_output
 from pipeline.request.extension import require_extension
 from pipeline.request.request import Request, make_request
 from pipeline.work.job import make_job
 from pipeline.work.worker import UnitReport
 from schemas.cache.index import write_index
-from schemas.cache.manifest import TEACHER, CacheManifest, read_manifest
-from schemas.cache.seen_shard import look_at_shard
+from schemas.cache.manifest import CacheManifest, read_manifest
+from schemas.cache.sections import Section, list_sections
+from schemas.cache.seen_shard import SeenShard, look_at_shard, whole_units
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import CacheError, ConfigError, ResourceError
 from schemas.models.teacher_seal import cover_teacher
@@ -67,7 +69,8 @@ def extract(config: ExtractionConfig) -> ExtractionResult:
 
 
 def extend(config: ExtractionConfig) -> ExtractionResult:
-    """Add to the cache that is there what its corpus has gained since: samples behind those that it holds.
+    """Add to the cache that is there what its corpus has gained since, samples behind those that it holds, and the
+    layers and kinds of states that it lacks.
 
     The shards that are there stay as they are. Until the last new one is written, so does all else, and readers find
     the cache as it was. Raises what `extract` does, and CacheError: there is no cache, or something beside the corpus
@@ -106,29 +109,27 @@ def _extract(config: ExtractionConfig, before: CacheManifest | None, grows: bool
         Progress("extracting", "samples", plan.samples) as progress,
         open_output(cache, request.manifest, progress.say) as output,
     ):
-        missing = [unit for unit in plan.units if unit.number not in output.done]
-        reports, tally = dict[int, UnitReport](), Tally()
-        if missing or not _is_prepared(request, cache):
-            beside = 0 if (cache / TEACHER).is_dir() else teacher_bytes(request.manifest.teacher)
-            beside += codec_bytes(request.manifest) if needs_calibration(cache, request.manifest) else 0
-            require_room(cache, request, missing, beside)
+        missing = Missing(request, cache, output.seen)
+        units, reports, tally = missing.units, dict[int, UnitReport](), Tally()
+        if units or not missing.is_prepared:
+            require_room(cache, missing.predict_bytes(), len(units), len(plan.units), missing.bytes_beside())
             with terminable(), connected(config.workers, output.discard) as connection:
                 reports = _Driver(request, output, missing, progress, connection, tally).run()
         output.adopt(request.manifest)
         cover_teacher(cache, request.manifest)
-        new = {unit: look_at_shard(cache, unit, request.manifest, None) for unit in reports}
-        seen = output.done | new
+        seen = {s.number: _look_at_all(s, output.seen[s.number]) for s in list_sections(cache, request.manifest)}
         write_index(cache, request.manifest, seen)
-        result = make_result(request, cache, seen, reports, started, tally=tally)
+        result = make_result(request, cache, whole_units(seen), reports, started, tally=tally)
         if result.figures is not None:
             figures = asdict(result.figures)
             output.log("end", units=len(reports), tokens=result.new_tokens, seconds=round(result.seconds, 3), **figures)
         return result
 
 
-def _is_prepared(request: Request, cache: Path) -> bool:
-    """Returns whether what is made once, before the first shard, is there."""
-    return (cache / TEACHER).is_dir() and not needs_calibration(cache, request.manifest)
+def _look_at_all(section: Section, seen: Mapping[int, SeenShard]) -> dict[int, SeenShard]:
+    """Every shard of a section, of which some were `seen`."""
+    folder, manifest = section.folder, section.manifest
+    return {unit: seen.get(unit) or look_at_shard(folder, unit, manifest, None) for unit in range(manifest.units)}
 
 
 class _Driver:
@@ -138,7 +139,7 @@ class _Driver:
         self,
         request: Request,
         output: Output,
-        missing: list[Unit],
+        missing: Missing,
         progress: Progress,
         connection: Connection,
         tally: Tally,
@@ -146,14 +147,13 @@ class _Driver:
         """What happens is counted in `tally`."""
         self._tally, self._metrics = tally, Metrics(output.cache.name)
         self._request, self._output, self._progress, self._connection = request, output, progress, connection
-        self._missing = missing
+        self._missing, self._units_left = missing, missing.units
         self._units = request.plan.read_units(request.corpus, skip=output.done.keys())
         workers = request.config.workers
         limits = Limits(workers.count, workers.retries, most_annotators(workers))
-        self._schedule = Schedule(
-            [unit.number for unit in missing], limits, teacher_saved=_is_prepared(request, output.cache)
-        )
-        job, samples = make_job(request, output.cache), request.plan.calibration
+        self._schedule = Schedule([unit.number for unit in self._units_left], limits, teacher_saved=missing.is_prepared)
+        makes = tuple(section.number for section in missing.sections) or None
+        job, samples = make_job(request, output.cache, makes), request.plan.calibration
         self._actors = Actors(job, workers, connection.runtime_env, samples)
         self._finished = self._loaded = False
 
@@ -177,11 +177,11 @@ class _Driver:
     def _begin(self) -> None:
         self._done_before = sum(shard.record.samples + shard.record.overlong for shard in self._output.done.values())
         self._begin_work()
-        actors = max(1, min(self._request.config.workers.count, len(self._missing)))
-        self._output.log("start", units=len(self._missing), actors=actors)
+        actors = max(1, min(self._request.config.workers.count, len(self._units_left)))
+        self._output.log("start", units=len(self._units_left), actors=actors)
 
     def _begin_work(self) -> None:
-        tokens = sum(unit.tokens for unit in self._missing)
+        tokens = sum(unit.tokens for unit in self._units_left)
         self._progress.begin(self._done_before, self._request.plan.samples, tokens)
 
     def _perform(self, actions: Iterable[Action]) -> None:
@@ -221,10 +221,11 @@ class _Driver:
         self._actors.annotate(number)
 
     def _has_room(self, units: Iterable[int]) -> bool:
-        return has_room(self._output.cache, self._request.predict_bytes(self._planned(units)))
+        return has_room(self._output.cache, self._missing.predict_bytes(self._planned(units)))
 
     def _require_room(self, units: Iterable[int]) -> None:
-        require_room(self._output.cache, self._request, self._planned(units))
+        planned, all_units = self._planned(units), len(self._request.plan.units)
+        require_room(self._output.cache, self._missing.predict_bytes(planned), len(planned), all_units)
 
     def _planned(self, units: Iterable[int]) -> list[Unit]:
         return [self._request.plan.units[unit] for unit in units]
@@ -248,7 +249,8 @@ class _Driver:
     def _note(self, event: Event) -> None:
         if isinstance(event, Loaded) and not self._loaded:
             self._loaded = True
-            require_same_codecs(self._output.cache, self._request.manifest, self._output.done)
+            for section in list_sections(self._output.cache, self._request.manifest):
+                require_same_codecs(section.folder, section.manifest, self._output.seen[section.number])
             self._begin_work()
         if isinstance(event, Done):
             report = self._actors.reports[event.unit]
@@ -267,7 +269,7 @@ class _Driver:
                 overlong=report.record.overlong,
                 tokens=report.tokens,
                 padding=round(padding_share(report.tokens, report.positions), 4),
-                bytes=report.record.file_bytes,
+                bytes=report.bytes,
                 forward_seconds=round(report.forward_seconds, 6),
                 write_seconds=round(report.write_seconds, 6),
                 **halved,
@@ -275,7 +277,7 @@ class _Driver:
 
     def _show_progress(self) -> None:
         if not self._loaded:
-            calibrating = needs_calibration(self._output.cache, self._request.manifest)
+            calibrating = self._missing.needs_calibration
             state = "the teacher is loading" + (", its codecs are being calibrated" if calibrating else "")
             self._progress.update(self._done_before, state)
             return
@@ -283,6 +285,6 @@ class _Driver:
         samples, tokens = self._actors.batches()
         samples += sum(report.record.samples + report.record.overlong for report in reports)
         tokens += sum(report.tokens for report in reports)
-        size = sum(report.record.file_bytes for report in reports)
+        size = sum(report.bytes for report in reports)
         state = f"{decimal(size)} written" if size else "the first unit is being made"
         self._progress.update(self._done_before + samples, state, tokens)

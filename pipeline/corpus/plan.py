@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -95,6 +95,10 @@ class Plan:
         """Estimated tokens that belong to a target."""
         return round(self.tokens * self.learnt)
 
+    def of_units(self, units: Sequence[Unit]) -> "Plan":
+        """The same of some of its units alone."""
+        return replace(self, units=tuple(units))
+
     @property
     def text_bytes(self) -> int:
         """Bytes of all texts in UTF-8."""
@@ -105,9 +109,11 @@ class Plan:
 
         Raises CorpusError if the corpus is not the one that was planned any more.
         """
-        samples = iter(corpus)
+        samples, place = iter(corpus), 0
         for unit in self.units:
-            members = islice(samples, unit.samples)
+            for _ in islice(samples, unit.first - place):  # of units that are not in this plan
+                pass
+            members, place = islice(samples, unit.samples), unit.first + unit.samples
             if unit.number in skip:
                 for _ in members:
                     pass
@@ -217,8 +223,10 @@ def predict_bytes(
     arrays: Sequence[ArrayRecord],
     units: Iterable[Unit] | None = None,
     expected_bits: Mapping[str, float] | None = None,
+    texts: bool = True,
 ) -> int:
-    """About how many bytes the shards of `units` (all of them, if left out) will take on disk, teacher/ not counted.
+    """About how many bytes the shards of `units` (all of them, if left out) will take on disk, teacher/ not counted;
+    without `texts`, of arrays that are added beside them.
 
     `expected_bits` per number, by the array's path, are those of arrays whose codec cannot tell.
     """
@@ -229,7 +237,9 @@ def predict_bytes(
             per_token += size * (plan.kept if array.follows_subset else 1)
         else:
             per_sample += size
-    if keeps_tokens(arrays):
+    if not texts:
+        per_text_byte = 0.0
+    elif keeps_tokens(arrays):
         per_token, per_sample = per_token + ARROW_BYTES_PER_TOKEN, per_sample + ARROW_BYTES_PER_SAMPLE
     else:
         per_sample, per_text_byte = per_sample + SAMPLE_COMPRESSED, TEXT_COMPRESSED

@@ -18,6 +18,7 @@ from schemas.cache.arrays import ArrayRecord
 from schemas.cache.encoding_cost import EncodingCost
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.ragged import RaggedRows
+from schemas.cache.sections import array_folders
 from schemas.cache.states import Values
 from schemas.models.state_decoder import DECODERS
 
@@ -31,11 +32,12 @@ class UnitEncoder:
     """Encodes those arrays of a unit that are encoded in its cache."""
 
     def __init__(self, cache: Path, manifest: CacheManifest, head: Head | None, device: torch.device):
-        """`head` is the teacher's, on the same device. Raises CacheError: CACHE/codecs is missing or altered."""
+        """`head` is the teacher's, on the same device. Raises CacheError: codecs/ is missing or altered."""
+        folders = array_folders(cache, manifest)
         self._device, self._head, self._last = device, head, manifest.teacher.num_layers
         self._arrays = [array for array in manifest.arrays if array.encoding in DECODERS]
-        self._encode = {array.path: _find_encode(cache, array, device) for array in self._arrays}
-        self._decoders = {a.path: DECODERS[a.encoding].load(cache, a).to(device) for a in self._arrays}
+        self._encode = {array.path: _find_encode(folders[array.path], array, device) for array in self._arrays}
+        self._decoders = {a.path: DECODERS[a.encoding].load(folders[a.path], a).to(device) for a in self._arrays}
 
     @torch.inference_mode()
     def encode(

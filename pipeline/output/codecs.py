@@ -12,13 +12,13 @@ from schemas.errors import CacheError
 
 
 def needs_calibration(cache: Path, manifest: CacheManifest) -> bool:
-    """Returns whether codecs of the cache are calibrated, and that is still to be done."""
+    """Returns whether codecs of a section are calibrated, and that is still to be done. `cache` is its folder."""
     return WantedStates.of_cache(manifest).is_calibrated and not (cache / CODEC_FOLDER).exists()
 
 
 def require_same_codecs(cache: Path, manifest: CacheManifest, shards: Mapping[int, SeenShard]) -> None:
-    """Raises CacheError unless CACHE/codecs, if it is there, is whole, this request's, and what all `shards` were
-    encoded by. No shard is touched for it."""
+    """Raises CacheError unless codecs/ of a section, if it is there, is whole, this request's, and what all `shards`
+    were encoded by. No shard is touched for it."""
     if not (cache / CODEC_FOLDER).exists():
         return
     record = CODEC_FILES.read_record(cache)

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from pipeline.corpus.plan import Unit
-from pipeline.request.request import Request
 from schemas.cache.dtypes import STORED
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.teacher import TeacherRecord
@@ -44,16 +42,15 @@ def has_room(cache: Path, needed: int) -> bool:
     return needed + RESERVE_BYTES <= free_bytes(cache)
 
 
-def require_room(cache: Path, request: Request, units: list[Unit], beside: int = 0) -> None:
-    """Raises ResourceError that says how much `units` need, none of which is written yet, and how much is there.
-
-    `beside` are bytes of teacher/ and codecs/.
+def require_room(cache: Path, shards: int, units: int, of: int, beside: int = 0) -> None:
+    """Raises ResourceError that says how much is needed and how much is there: for the bytes of the missing `shards` of
+    so many `units` of all, and those `beside` them, of teacher/ and codecs/.
     """
-    needed = request.predict_bytes(units) + beside
+    needed = shards + beside
     if not has_room(cache, needed):
         of_teacher = f" with the {decimal(beside)} of what lies beside them" if beside else ""
         raise ResourceError(
-            f"{len(units)} of {len(request.plan.units)} units are still to be written to {cache}, about "
+            f"{units} of {of} units are still to be written to {cache}, about "
             f"{decimal(needed)}{of_teacher}, and {decimal(free_bytes(cache))} are free (of which "
             f"{decimal(RESERVE_BYTES)} are kept); make room and run the same command again, or keep fewer layers, or a "
             "smaller states.encoding"

@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,10 @@ from pipeline.output.codecs import needs_calibration, require_same_codecs
 from pipeline.output.shards import check_shards, remove_temporaries
 from pipeline.request.extension import may_extend
 from schemas.cache.checksums import CHECKSUMS, Checksums, read_checksums
+from schemas.cache.codec_files import CODEC_FILES, CodecFiles
 from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, TEACHER, CacheManifest, read_manifest
-from schemas.cache.seen_shard import SeenShard
-from schemas.cache.shard import shard_path
+from schemas.cache.sections import Section, list_sections
+from schemas.cache.seen_shard import Seen, SeenShard, whole_units
 from schemas.cache.writer import write_manifest
 from schemas.errors import CacheError, StillroomError
 from schemas.storage.file_record import describe_file
@@ -30,13 +31,18 @@ LOCK = ".writer"
 
 @dataclass(frozen=True)
 class Output:
-    """A cache folder that this process alone writes to, and the shards that were in it."""
+    """A cache folder that this process alone writes to, and the shards that were in it, by section and unit."""
 
     cache: Path
-    done: dict[int, SeenShard]
+    seen: Seen  # every shard that was there
     log_file: TextIO
     is_new: bool  # there was no such folder
     extends: bool = False  # cache.json is still that of before it is extended
+
+    @property
+    def done(self) -> dict[int, SeenShard]:
+        """The units of which nothing is missing, with the bytes of all their shards."""
+        return whole_units(self.seen)
 
     def log(self, event: str, **values: Any) -> None:
         """One line of extraction.jsonl. Times go there, because shards must not depend on them."""
@@ -65,13 +71,28 @@ def find_complete(cache: Path, manifest: CacheManifest) -> dict[int, SeenShard] 
         return None
     sealed = read_checksums(cache, manifest)
     # The shards come last: those of a cache that is not complete are looked at once, when it is opened for writing.
-    prepared = (cache / TEACHER).is_dir() and not needs_calibration(cache, manifest)
-    complete = prepared and _is_indexed(cache, sealed)
+    sections = list_sections(cache, manifest)
+    prepared = not any(needs_calibration(section.folder, section.manifest) for section in sections)
+    complete = (cache / TEACHER).is_dir() and prepared and _is_indexed(cache, sealed)
     if not complete or _alterations(cache, found, manifest, sealed):
         return None
-    whole, _ = check_shards(cache, manifest, sealed)
-    require_same_codecs(cache, manifest, whole)
+    whole = whole_units({section.number: _look(section, sealed)[0] for section in sections})
     return whole if len(whole) == manifest.units else None
+
+
+def look_at_output(cache: Path, manifest: CacheManifest) -> Seen:
+    """The shards that are there and whole, by section and unit, whether the cache is complete or not. Changes nothing.
+
+    Raises CacheError as `find_complete` does.
+    """
+    found, sections = _find_manifest(cache, manifest), list_sections(cache, manifest)
+    if found is None:
+        return {section.number: {} for section in sections}
+    sealed = read_checksums(cache, found)
+    return {
+        section.number: {} if section in _strangers(sections, found) else _look(section, sealed)[0]
+        for section in sections
+    }
 
 
 @contextmanager
@@ -90,23 +111,31 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
         found = _find_manifest(cache, manifest)  # asked again under the lock
         sealed = None if found is None else read_checksums(cache, found)
         extends = found is not None and found.fingerprint != manifest.fingerprint
-        whole, damaged = ({}, {}) if found is None else check_shards(cache, manifest, sealed)
-        require_same_codecs(cache, manifest, whole)
-        if found is not None and 0 < len(whole) < manifest.units:
+        sections = list_sections(cache, manifest)
+        for section in [] if found is None else _strangers(sections, found):
+            say(f"{section.folder} was left by another extension, which was not finished, and is removed")
+            shutil.rmtree(section.folder)
+        looked = {section.number: ({}, {}) if found is None else _look(section, sealed) for section in sections}
+        seen = {number: whole for number, (whole, _) in looked.items()}
+        is_whole = all(len(whole) == manifest.units for whole in seen.values())
+        if found is not None and any(seen.values()) and not is_whole:
             _require_versions(cache, found, manifest)
         if found is not None and not extends and (altered := _alterations(cache, found, manifest, sealed)):
             say(f"{cache / MANIFEST} was altered and is written anew: {altered}")
             write_manifest(cache, manifest.model_copy(update={"provenance": found.provenance}))
             unseal(cache)
-        if not whole and not extends:  # also where the first start, under whatever versions, wrote no shard
+        if (
+            not any(seen.values()) and not extends
+        ):  # also where the first start, under whatever versions, wrote no shard
             write_manifest(cache, manifest)
         remove_temporaries(cache, lock.owners)
-        for unit, problem in damaged.items():
-            say(f"shard {unit} is damaged and will be redone: {problem}")
-            shutil.rmtree(shard_path(cache, unit))
-        if len(whole) < manifest.units and not extends:
+        for section in sections:
+            for unit, problem in looked[section.number][1].items():
+                say(f"shard {unit} is damaged and will be redone: {problem}")
+                shutil.rmtree(section.shard(unit))
+        if not is_whole and not extends:
             unseal(cache)
-        output = Output(cache, whole, log_file, is_new, extends)
+        output = Output(cache, seen, log_file, is_new, extends)
         try:
             yield output
         except StillroomError:
@@ -114,7 +143,28 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
             raise
 
 
-_EXTEND = "where these samples stand behind those that it holds, `stillroom extend` adds them; otherwise\n"
+def _look(section: Section, sealed: Checksums | None) -> tuple[dict[int, SeenShard], dict[int, str]]:
+    """The shards of a section, and what is wrong with those that are damaged. Raises CacheError for its codecs."""
+    known = sealed is not None and section.number <= len(sealed.added)
+    found = check_shards(section.folder, section.manifest, sealed.of(section.number) if sealed and known else None)
+    require_same_codecs(section.folder, section.manifest, found[0])
+    return found
+
+
+def _strangers(sections: Sequence[Section], found: CacheManifest) -> list[Section]:
+    """Those of which an extension by other arrays, or of other samples, has left something, and was never finished."""
+    left = list[Section]()
+    for section in sections[len(found.by_arrival()) :]:
+        record = CODEC_FILES.read_record(section.folder)
+        if isinstance(record, CodecFiles) and record.fingerprint != section.manifest.fingerprint_of(0):
+            left.append(section)
+    return left
+
+
+_EXTEND = (
+    "where its samples stand at the beginning of the corpus, `stillroom extend` adds what it lacks, and keeps what it "
+    "holds; otherwise\n"
+)
 
 
 def _find_manifest(cache: Path, manifest: CacheManifest) -> CacheManifest | None:

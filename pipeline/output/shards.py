@@ -7,6 +7,7 @@ from pipeline.corpus.sample import AnnotatedSample
 from schemas.cache.checksums import Checksums
 from schemas.cache.manifest import SHARDS, CacheManifest
 from schemas.cache.samples import CachedSample
+from schemas.cache.sections import ADDED
 from schemas.cache.seen_shard import SeenShard, look_at_shard
 from schemas.cache.shard import shard_path
 from schemas.errors import CacheError
@@ -34,7 +35,8 @@ def as_cached(sample: AnnotatedSample) -> CachedSample:
 def check_shards(
     cache: Path, manifest: CacheManifest, sealed: Checksums | None = None
 ) -> tuple[dict[int, SeenShard], dict[int, str]]:
-    """The committed shards by unit, and what is wrong with those that are damaged. Looks at records and file sizes."""
+    """The committed shards of one section by unit, and what is wrong with those that are damaged. Looks at records and
+    file sizes. `cache`, `manifest` and `sealed` are those of the section."""
     whole: dict[int, SeenShard] = {}
     damaged: dict[int, str] = {}
     for unit in range(manifest.units):
@@ -51,5 +53,5 @@ def check_shards(
 
 def remove_temporaries(cache: Path, owners: Collection[str] = ()) -> None:
     """Remove what killed writers left beside shards and files, as `schemas.storage.atomic` does."""
-    for parent in (cache, cache / SHARDS):
+    for parent in (cache, cache / SHARDS, *cache.glob(f"{ADDED}/*"), *cache.glob(f"{ADDED}/*/{SHARDS}")):
         files.remove_temporaries(parent, owners)

@@ -5,12 +5,12 @@ rounded: pipeline.output.resume refuses to finish under others what was begun.)
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.corpus.plan import Plan
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
 from schemas.cache.conversations import ConversationsRecord
-from schemas.cache.manifest import FORMAT, VERSION
+from schemas.cache.manifest import FORMAT, VERSION, VERSION_OF_ADDED
 from schemas.cache.parts import PartRecord
 from schemas.cache.records import nest_records
 from schemas.configs.extraction import CorpusConfig, ExtractionConfig
@@ -37,7 +37,7 @@ def make_identity(
     """
     teacher = config.teacher
     identity: dict[str, Any] = {
-        "format": f"{FORMAT} {VERSION}",
+        "format": f"{FORMAT} {version_of(parts)}",
         "teacher": {
             **teacher_hashes,
             "kind": teacher.kind,
@@ -65,6 +65,11 @@ def make_identity(
     if parts:
         identity["parts"] = [part.model_dump(mode="json") for part in parts]
     return identity
+
+
+def version_of(parts: Sequence[PartRecord]) -> Literal[2, 3]:
+    """The version of a cache.json with these parts."""
+    return VERSION_OF_ADDED if any(part.arrays for part in parts) else VERSION
 
 
 def _mapping(corpus: CorpusConfig) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pipeline.corpus.plan import Plan, Unit, make_plan, predict_bytes
 from pipeline.encoding.calibrate import CALIBRATION_TOKENS
 from pipeline.request.extension import list_ends, list_parts
 from pipeline.request.folders import ModelFolders, Stamps, find_folders, hash_teacher
-from pipeline.request.identity import make_identity
+from pipeline.request.identity import make_identity, version_of
 from pipeline.teacher.recipe import require_recipe
 from pipeline.teacher.record import describe_teacher
 from pipeline.teacher.wanted import WantedStates
@@ -76,7 +76,8 @@ class Request:
 def make_request(config: ExtractionConfig, extends: CacheManifest | None = None) -> Request:
     """Settle `config`; where it `extends` a cache, so that its shards stay as they are.
 
-    Raises ConfigError, ModelError, TokenizerError, AnnotatorError or CorpusError.
+    Raises ConfigError, ModelError, TokenizerError, AnnotatorError or CorpusError; CacheError or CorpusError if it asks
+    for less than the cache holds that it `extends`.
     """
     teacher = config.teacher
     if teacher.device == "cuda" and config.workers.gpus == 0:
@@ -94,7 +95,7 @@ def make_request(config: ExtractionConfig, extends: CacheManifest | None = None)
     calibration = CALIBRATION_TOKENS if wanted.is_calibrated else 0
     ends = list_ends(extends)
     plan = make_plan(corpus, loaded.tokenizer, config.batching, teacher.max_tokens, wanted.rows, calibration, ends)
-    parts = list_parts(extends, plan)
+    parts = list_parts(extends, plan, wanted.arrays)
     stamps = folders.stamps()
     identity = make_identity(
         config,
@@ -108,6 +109,7 @@ def make_request(config: ExtractionConfig, extends: CacheManifest | None = None)
         parts=parts,
     )
     manifest = CacheManifest(
+        version=version_of(parts),
         fingerprint=fingerprint(identity),
         identity=identity,
         teacher=record,

@@ -28,7 +28,8 @@ class AnnotatedUnit:
 
 
 def annotate_unit(job: Job, number: int, samples: list[Sample]) -> AnnotatedUnit:
-    """Tokens and spans of a unit's samples; no spans where no tokens are kept. Tools are loaded once per process.
+    """Tokens and spans of a unit's samples; no spans where no tokens are kept, or where they are in the cache already.
+    Tools are loaded once per process.
 
     Raises ModelError or AnnotatorError if this machine's tokenizer or annotator is not the driver's, and whatever
     `tokenize` raises.
@@ -36,7 +37,8 @@ def annotate_unit(job: Job, number: int, samples: list[Sample]) -> AnnotatedUnit
     tokenizer = job_tokenizer(job)
     tokenized, counts = tokenize(samples, tokenizer, job.config.teacher, job.config.corpus.overlong)
     special = SpecialTokens(tokenizer)
-    spans = _find_spans(job, tokenized, special) if keeps_tokens(job.manifest.arrays) else [NO_SPANS] * len(tokenized)
+    wanted = keeps_tokens(job.manifest.arrays) and any(section.holds_texts for section in job.sections)
+    spans = _find_spans(job, tokenized, special) if wanted else [NO_SPANS] * len(tokenized)
     rows = job.manifest.rows
     annotated = [annotated_sample(t, s, rows) for t, s in zip(tokenized, spans, strict=True)]
     return AnnotatedUnit(number, annotated, counts)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.annotation.annotator import parse_annotator
 from pipeline.request.folders import ModelFolders, Stamps, find_folders
 from schemas.cache.manifest import CacheManifest
+from schemas.cache.sections import Section, list_sections
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import ModelError
 from schemas.models.bare_tokenizer import BareSettings, bare_settings
@@ -30,9 +31,16 @@ class Job:
     cache: Path  # absolute
     bare: BareSettings | None = None  # with which the teacher's tokenizer.json alone is its tokenizer
     stamps: Stamps = ()  # of the teacher's files on the driver's machine; without, they are hashed again
+    makes: tuple[int, ...] | None = None  # numbers of the sections of which shards or codecs are missing; None: all
+
+    @property
+    def sections(self) -> list[Section]:
+        """Those in which something is to be made."""
+        sections = list_sections(self.cache, self.manifest)
+        return [section for section in sections if self.makes is None or section.number in self.makes]
 
 
-def make_job(request: "Request", cache: Path) -> Job:
+def make_job(request: "Request", cache: Path, makes: tuple[int, ...] | None = None) -> Job:
     """The job for workers, whose working directory is another: paths in the config that are local become absolute."""
     config = request.config
     annotator, argument = parse_annotator(config.spans.annotator)
@@ -41,7 +49,7 @@ def make_job(request: "Request", cache: Path) -> Job:
     teacher = config.teacher.model_copy(update={"tokenizer": tokenizer})
     job_config = config.model_copy(update={"spans": spans, "teacher": teacher})
     bare = bare_settings(request.tokenizer, request.folders.tokenizer)
-    return Job(job_config, request.folders, request.manifest, cache, bare, request.stamps)
+    return Job(job_config, request.folders, request.manifest, cache, bare, request.stamps, makes)
 
 
 def local_folders(job: Job) -> ModelFolders:

@@ -31,10 +31,12 @@ from pipeline.teacher.wanted import WantedStates
 from pipeline.work.annotate import AnnotatedUnit, annotated_sample, job_tokenizer
 from pipeline.work.calibration import calibrate
 from pipeline.work.job import Job, differs_from_driver, local_folders
+from pipeline.work.pairing import require_same_samples
 from schemas.cache.encoding_cost import EncodingCost
 from schemas.cache.halved import HalvedBatch
 from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, read_manifest
-from schemas.cache.shard import ShardRecord, read_shard, shard_path
+from schemas.cache.sections import Section, list_sections
+from schemas.cache.shard import ShardRecord, read_shard
 from schemas.cache.states import Values
 from schemas.cache.writer import write_shard
 from schemas.configs.extraction import TeacherConfig
@@ -58,6 +60,7 @@ class UnitReport:
     halved: int = 0  # batches for which memory ran out
     began: float = 0.0  # the forward pass
     positions: int = 0  # of all batches, padding too
+    bytes: int = 0  # of the files that were written
 
 
 @dataclass
@@ -69,13 +72,15 @@ class _ForwardPass:
     batches: list[tuple[float, int]] = field(default_factory=list)  # when each was done, and its tokens
     halved: list[HalvedBatch] = field(default_factory=list)
 
-    def report(self, record: ShardRecord, unit: AnnotatedUnit, batch_tokens: int, write_seconds: float) -> UnitReport:
-        """The report of a unit that is committed."""
+    def report(
+        self, records: Sequence[ShardRecord], unit: AnnotatedUnit, batch_tokens: int, write_seconds: float
+    ) -> UnitReport:
+        """The report of a unit whose shards are committed."""
         (first_batch, first_tokens), (last_batch, _) = (
             (self.batches[0], self.batches[-1]) if self.batches else ((0.0, 0), (0.0, 0))
         )
         return UnitReport(
-            record,
+            records[0],
             tokens=sum(tokens for _, tokens in self.batches),
             first_batch=first_batch,
             first_tokens=first_tokens,
@@ -85,6 +90,7 @@ class _ForwardPass:
             halved=len(self.halved),
             began=self.began,
             positions=_positions([len(sample.token_ids) for sample in unit.samples], batch_tokens),
+            bytes=sum(record.file_bytes for record in records),
         )
 
 
@@ -96,8 +102,11 @@ class TeacherWorker:
         self._forward = threading.Lock()
         self._teacher: Teacher | None = None
         self._encoding = threading.Lock()
-        self._encoder: UnitEncoder | None = None
-        self._proven = False  # that what is stored is what the teacher gives for a sample alone
+        self._encoders = dict[int, UnitEncoder]()  # by the number of a section
+        self._sections = job.sections
+        made = {array.path for section in self._sections for array in section.manifest.arrays}
+        self._manifest = job.manifest.of_arrays([array for array in job.manifest.arrays if array.path in made])
+        self._proven = set[int]()  # sections of which what is stored is what the teacher gives for a sample alone
         self._batches: dict[int, tuple[int, int]] = {}
         self._owner = ""  # the token of the lock that the driver holds; this worker's temporary files carry it
 
@@ -113,49 +122,70 @@ class TeacherWorker:
         target = self._job.cache / TEACHER
         if save_files and not target.exists():
             save_teacher_files(teacher, target, self._owner)
-        if save_files and needs_calibration(self._job.cache, self._job.manifest):
-            self._calibrate(teacher, calibration)
+        for section in self._sections:
+            if save_files and needs_calibration(section.folder, section.manifest):
+                self._calibrate(section, teacher, calibration)
 
-    def _calibrate(self, teacher: Teacher, samples: Sequence[Sample]) -> None:
+    def _calibrate(self, section: Section, teacher: Teacher, samples: Sequence[Sample]) -> None:
         job = self._job
         tokenized, _ = tokenize(list(samples), job_tokenizer(job), job.config.teacher, job.config.corpus.overlong)
         annotated = [annotated_sample(sample, NO_SPANS, job.manifest.rows) for sample in tokenized]
         with self._forward, gpu_memory("calibrating its codecs"):
-            calibrate(job.cache, job.manifest, teacher, annotated, job.config.batching.batch_tokens, self._owner)
+            batch_tokens = job.config.batching.batch_tokens
+            calibrate(section.folder, section.manifest, teacher, annotated, batch_tokens, self._owner)
 
     def run(self, unit: AnnotatedUnit) -> UnitReport:
         """States of one unit, committed. A shard that is there already is left alone.
 
         Raises ModelError for non-finite states, and where the first unit does not hold what the teacher gives for
-        samples alone; ResourceError if memory of the GPU or space on the disk runs out.
+        samples alone; ResourceError if memory of the GPU or space on the disk runs out; CacheError if arrays are to be
+        added to a shard that is damaged, or holds other samples.
         """
-        job, shard = self._job, shard_path(self._job.cache, unit.number)
-        if shard.exists():
-            record = read_shard(shard, job.manifest.fingerprint_of(unit.number))
-            return UnitReport(record, record.tokens)
+        missing = [section for section in self._sections if not section.shard(unit.number).exists()]
+        if not missing:
+            first = self._sections[0]
+            record = read_shard(first.shard(unit.number), first.manifest.fingerprint_of(unit.number))
+            return UnitReport(record, record.tokens, bytes=record.file_bytes)
         passed = _ForwardPass()
         try:
             with self._forward:
                 made = self._run_forward(unit, passed)
             started = time.monotonic()
             packed, packing = self._load().pack(made)
-            stored, encoding = self._encode(packed)
-            self._prove_stored(unit, stored)
-            record = write_shard(
-                job.cache,
-                unit.number,
-                [as_cached(sample) for sample in unit.samples],
-                stored,
-                job.manifest.arrays,
-                job.manifest.fingerprint_of(unit.number),
-                unit.counts.overlong,
-                self._owner,
-                passed.halved,
-                packing | encoding,
-            )
+            records = [self._write(section, unit, packed, packing, passed) for section in missing]
         finally:
             self._batches.pop(unit.number, None)
-        return passed.report(record, unit, job.config.batching.batch_tokens, time.monotonic() - started)
+        return passed.report(records, unit, self._job.config.batching.batch_tokens, time.monotonic() - started)
+
+    def _write(
+        self,
+        section: Section,
+        unit: AnnotatedUnit,
+        packed: Mapping[str, Values],
+        packing: Mapping[str, EncodingCost],
+        passed: "_ForwardPass",
+    ) -> ShardRecord:
+        """Commit the shard of one section, of a unit's packed arrays and what packing cost."""
+        own = {array.path: packed[array.path] for array in section.manifest.arrays}
+        stored, encoding = self._encode(section, own)
+        self._prove_stored(section, unit, stored)
+        job = self._job
+        texts = None
+        if not section.holds_texts:
+            texts = require_same_samples(list_sections(job.cache, job.manifest)[0], unit)
+        return write_shard(
+            section.folder,
+            unit.number,
+            [as_cached(sample) for sample in unit.samples],
+            stored,
+            section.manifest.arrays,
+            section.manifest.fingerprint_of(unit.number),
+            unit.counts.overlong,
+            self._owner,
+            passed.halved,
+            {path: cost for path, cost in packing.items() if path in own} | encoding,
+            texts,
+        )
 
     def _run_forward(self, unit: AnnotatedUnit, passed: "_ForwardPass") -> dict[str, np.ndarray]:
         """What the teacher makes of a unit, and in `passed` when and how; the caller holds `_forward`."""
@@ -174,25 +204,28 @@ class TeacherWorker:
         passed.seconds = time.monotonic() - started
         return made
 
-    def _encode(self, packed: Mapping[str, Values]) -> tuple[dict[str, Values], dict[str, EncodingCost]]:
+    def _encode(
+        self, section: Section, packed: Mapping[str, Values]
+    ) -> tuple[dict[str, Values], dict[str, EncodingCost]]:
         """Beside the next unit's forward pass, or alone if memory does not suffice for both."""
         try:
-            return self._unit_encoder().encode(packed)
+            return self._unit_encoder(section).encode(packed)
         except torch.OutOfMemoryError:
             with self._forward, gpu_memory("encoding a unit's states"):
                 torch.cuda.empty_cache()
-                return self._unit_encoder().encode(packed)
+                return self._unit_encoder(section).encode(packed)
 
-    def _prove_stored(self, unit: AnnotatedUnit, stored: Mapping[str, Values]) -> None:
+    def _prove_stored(self, section: Section, unit: AnnotatedUnit, stored: Mapping[str, Values]) -> None:
         """Of the first unit that has samples."""
-        if self._proven:
+        if section.number in self._proven:
             return
-        job, encoder = self._job, self._unit_encoder()
+        encoder = self._unit_encoder(section)
         with self._forward, gpu_memory("proving what it stores"):
             teacher = self._load()
             noise = TOLERANCE[teacher.config.dtype]
-            comparison = Comparison(job.cache, job.manifest, teacher, encoder, noise)
-            self._proven = prove_stored(comparison, job.manifest.arrays, unit.samples, stored)
+            comparison = Comparison(section.folder, section.manifest, teacher, encoder, noise)
+            if prove_stored(comparison, section.manifest.arrays, unit.samples, stored):
+                self._proven.add(section.number)
 
     def progress(self) -> dict[int, tuple[int, int]]:
         """Samples and tokens of the units at work, by unit. Costs nothing."""
@@ -205,16 +238,17 @@ class TeacherWorker:
             if teacher.device == "auto":  # where Ray assigned no GPU, one may still be visible
                 teacher = teacher.model_copy(update={"device": "cuda" if job.config.workers.gpus else "cpu"})
             _require_same_teacher_files(folders, job)
-            self._teacher = _load_teacher(teacher, job.manifest, folders)
+            self._teacher = _load_teacher(teacher, self._manifest, folders)
         return self._teacher
 
-    def _unit_encoder(self) -> UnitEncoder:
-        """Made of CACHE/codecs, which is there before the first unit."""
+    def _unit_encoder(self, section: Section) -> UnitEncoder:
+        """Made of the section's codecs/, which is there before the first unit."""
         with self._encoding:
-            if self._encoder is None:
+            if section.number not in self._encoders:
                 teacher = self._load()
-                self._encoder = UnitEncoder(self._job.cache, self._job.manifest, teacher_head(teacher), teacher.device)
-            return self._encoder
+                made = UnitEncoder(section.folder, section.manifest, teacher_head(teacher), teacher.device)
+                self._encoders[section.number] = made
+            return self._encoders[section.number]
 
     def _check_cache(self) -> None:
         try:

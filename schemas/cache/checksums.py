@@ -4,6 +4,7 @@
                    -> teacher/files.json   -> every file of teacher/
                    -> codecs/files.json    -> every file of codecs/
                    -> shards/*/shard.json  -> every file of a shard
+                   -> added/*/codecs, added/*/shards, likewise, where arrays were added
 
 Written when a cache is sealed, before its index takes its place. Caches made before this file existed have none and are
 read without it: what follows from their identity and shards is checked all the same.
@@ -11,11 +12,12 @@ read without it: what follows from their identity and shards is checked all the 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from schemas.cache.codec_files import CODEC_FILES, CODEC_FOLDER, codecs_sha256
 from schemas.cache.copied import copy_small_files, require_shard
 from schemas.cache.manifest import MANIFEST, CacheManifest, read_manifest
+from schemas.cache.sections import ADDED
 from schemas.cache.shard import RECORD, ShardRecord, find_shard, shard_path
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.errors import CacheError
@@ -24,7 +26,21 @@ from schemas.storage.file_record import FileRecord, check_file, describe_file
 from schemas.storage.record import parse_record, read_record
 from schemas.strict import Strict
 
+if TYPE_CHECKING:
+    from schemas.cache.seen_shard import SeenShard
+
 CHECKSUMS = "checksums.json"
+
+
+class AddedChecksums(Strict):
+    """Of arrays that were added to the cache."""
+
+    codecs: FileRecord | None = None
+    """Of codecs/files.json beside their shards; null if no codec was calibrated."""
+    shards: list[str]
+    """SHA-256 of every shard.json, by the number of its unit."""
+    blocks: list[int]
+    """How many blocks the files of every shard have, by the number of its unit."""
 
 
 class Checksums(Strict):
@@ -45,6 +61,12 @@ class Checksums(Strict):
     """SHA-256 of every shard.json, by the number of its unit."""
     blocks: list[int] | None = None
     """How many blocks the files of every shard have, by the number of its unit; null if they have no checksums."""
+    added: list[AddedChecksums] = []
+    """In the order in which arrays were added; left out where none were."""
+
+    def of(self, section: int) -> Self:
+        """Those of the shards and codecs of one section."""
+        return self if section == 0 else self.model_copy(update=dict(self.added[section - 1]))
 
     def check_manifest(self, cache: Path) -> None:
         """Raises CacheError if cache.json is not the one that was sealed."""
@@ -55,6 +77,8 @@ class Checksums(Strict):
         """Raises CacheError if teacher/files.json or codecs/files.json is not the one that was sealed."""
         TEACHER_FILES.check_record(cache, self.teacher)
         CODEC_FILES.check_record(cache, self.codecs)
+        for number, added in enumerate(self.added, 1):
+            CODEC_FILES.check_record(cache / ADDED / str(number), added.codecs)
 
 
 def read_checksums(cache: Path, manifest: CacheManifest) -> Checksums | None:
@@ -66,10 +90,16 @@ def read_checksums(cache: Path, manifest: CacheManifest) -> Checksums | None:
         found = read_record(path, Checksums, CacheError, f"cannot check {cache}")
     except CacheError as error:
         raise CacheError(f"{error}; remove it and run `stillroom reindex {cache}`, which makes it anew") from error
-    if any(len(listed) != manifest.units for listed in (found.shards, found.blocks) if listed is not None):
+    lists = [found.shards, found.blocks, *(listed for each in found.added for listed in (each.shards, each.blocks))]
+    if any(len(listed) != manifest.units for listed in lists if listed is not None):
         raise CacheError(
             f"{path} knows {len(found.shards)} shards, {MANIFEST} says {manifest.units}; remove the former and run "
             f"`stillroom reindex {cache}`"
+        )
+    if len(found.added) != (added := len(manifest.by_arrival()) - 1):
+        raise CacheError(
+            f"{path} knows {len(found.added)} times that arrays were added, {MANIFEST} says {added}; remove the former "
+            f"and run `stillroom reindex {cache}`"
         )
     return found
 
@@ -118,15 +148,24 @@ def require_own_codecs(cache: Path, unit: int, record: ShardRecord) -> None:
         )
 
 
-def write_checksums(cache: Path, index: Path, shards: Sequence[str], blocks: Sequence[int | None]) -> None:
-    """Seal `cache`, whose new index lies at `index`. Of each shard, in order: what its shard.json hashes to, and how
-    many blocks its files have."""
+def write_checksums(cache: Path, index: Path, sections: Sequence[Sequence["SeenShard"]]) -> None:
+    """Seal `cache`, whose new index lies at `index`, over all shards of all its sections, each in order of units."""
+    sums = [_of_section(cache / ADDED / str(number) if number else cache, s) for number, s in enumerate(sections)]
     record = Checksums(
         manifest=describe_file(cache / MANIFEST),
         index=describe_file(index),
         teacher=TEACHER_FILES.describe(cache),
-        codecs=CODEC_FILES.describe(cache),
-        shards=list(shards),
-        blocks=None if None in blocks else [count for count in blocks if count is not None],
+        **sums[0],
+        added=[AddedChecksums(**added) for added in sums[1:]],
     )
-    write_text(cache / CHECKSUMS, record.model_dump_json(indent=1) + "\n")
+    unused = None if record.added else {"added"}
+    write_text(cache / CHECKSUMS, record.model_dump_json(indent=1, exclude=unused) + "\n")
+
+
+def _of_section(folder: Path, shards: Sequence["SeenShard"]) -> dict[str, Any]:
+    blocks = [shard.blocks for shard in shards]
+    return {
+        "codecs": CODEC_FILES.describe(folder),
+        "shards": [shard.sha256 for shard in shards],
+        "blocks": None if None in blocks else blocks,
+    }

@@ -14,6 +14,7 @@ from typing import Protocol
 from schemas.cache.codec_files import CODEC_FILES
 from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, CacheManifest
 from schemas.cache.recorded_folder import FILES, RecordedFolder
+from schemas.cache.sections import ADDED
 from schemas.cache.shard import RECORD, ShardRecord, redo, shard_path
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.errors import CacheError
@@ -26,8 +27,17 @@ from schemas.storage.record import parse_record, read_content
 from schemas.storage.remote import url_of
 
 
-class Seal(Protocol):
-    """What the file that seals a cache says of the others."""
+class SectionSeal(Protocol):
+    """What the file that seals a cache says of the arrays that came together."""
+
+    @property
+    def codecs(self) -> FileRecord | None: ...  # noqa: D102
+    @property
+    def shards(self) -> Sequence[str]: ...  # noqa: D102
+
+
+class Seal(SectionSeal, Protocol):
+    """What it says of all other files."""
 
     @property
     def manifest(self) -> FileRecord: ...  # noqa: D102
@@ -36,18 +46,16 @@ class Seal(Protocol):
     @property
     def teacher(self) -> FileRecord | None: ...  # noqa: D102
     @property
-    def codecs(self) -> FileRecord | None: ...  # noqa: D102
-    @property
-    def shards(self) -> Sequence[str]: ...  # noqa: D102
+    def added(self) -> Sequence[SectionSeal]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
 class _CopiedCache:
-    """A cache as it was when it was opened."""
+    """A cache, or the folder of arrays that were added to it, as it was when it was opened."""
 
     path: Path  # of the copy
     url: str
-    seal: Seal
+    seal: SectionSeal
 
     def require_shard(self, unit: int) -> None:
         """Let a shard lie here."""
@@ -60,16 +68,22 @@ class _CopiedCache:
 
         open_copies().use(Thing(shard, sha256, make))
 
-    def require_small(self, sealing: str, content: bytes) -> None:
-        """Let all files lie here but the shards'. `content` is that of the file `sealing`."""
+    def require_small(self, seal: Seal, sealing: str, content: bytes) -> None:
+        """Let all files lie here but the shards', and codecs of arrays that were added. `content` is that of the file
+        `sealing`."""
         copies = open_copies()
         made = Made(len(content), lambda target: _write(target, content))
         copies.use(Thing(self.path / sealing, hashlib.sha256(content).hexdigest(), lambda: made, stays=True))
-        for name, record in ((MANIFEST, self.seal.manifest), (INDEX, self.seal.index)):
+        for name, record in ((MANIFEST, seal.manifest), (INDEX, seal.index)):
             copies.use(self._file(name, record))
-        for folder, listing in ((TEACHER_FILES, self.seal.teacher), (CODEC_FILES, self.seal.codecs)):
-            if listing is not None:
-                copies.use(self._recorded(folder, listing))
+        if seal.teacher is not None:
+            copies.use(self._recorded(TEACHER_FILES, seal.teacher))
+        self.require_codecs()
+
+    def require_codecs(self) -> None:
+        """Let codecs/ lie here, if there are some."""
+        if self.seal.codecs is not None:
+            open_copies().use(self._recorded(CODEC_FILES, self.seal.codecs))
 
     def read_records(self, shards: Sequence[Path]) -> list[bytes]:
         """What shard.json of each of `shards` holds."""
@@ -150,13 +164,19 @@ def copy_small_files(cache: Path, sealing: str, read_seal: Callable[[bytes], Sea
         content = read_object(f"{url}/{sealing}")
     except FileNotFoundError:
         raise _not_sealed(cache, url, sealing) from None
-    copied = _CopiedCache(cache, url, read_seal(content))
-    copied.require_small(sealing, content)
+    seal = read_seal(content)
+    copied = _CopiedCache(cache, url, seal)
+    copied.require_small(seal, sealing, content)
     _opened[cache] = copied
+    for number, added in enumerate(seal.added, 1):
+        folder = f"{ADDED}/{number}"
+        section = _opened[cache / folder] = _CopiedCache(cache / folder, f"{url}/{folder}", added)
+        section.require_codecs()
 
 
 def require_shard(cache: Path, unit: int) -> None:
-    """Let a shard of `cache` lie here, and stay until room is needed. Costs nothing where the cache is a local one.
+    """Let a shard of `cache`, which may be the folder of arrays that were added to one, lie here, and stay until room
+    is needed. Costs nothing where the cache is a local one.
 
     Raises CacheError: it is damaged or missing at its source; StorageError; ResourceError: the disk is full.
     """

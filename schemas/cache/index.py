@@ -1,7 +1,7 @@
 """index.parquet: where each sample lies. Made of the shards, and written last: a cache that has one is complete."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 from schemas.cache.checksums import Checksums, read_checksums, require_own_codecs, write_checksums
 from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, CacheManifest
 from schemas.cache.samples import INDEX_SCHEMA
-from schemas.cache.seen_shard import SeenShard, look_at_shard
+from schemas.cache.sections import Section, list_sections, require_paired
+from schemas.cache.seen_shard import Seen, SeenShard, look_at_shard
 from schemas.cache.shard import SAMPLES, check_shard, redo, shard_path
 from schemas.errors import CacheError
 from schemas.storage.atomic import disk_full, file_beside
-from schemas.storage.blocks import check_blocks
+from schemas.storage.blocks import BlockedFile, check_blocks
 from schemas.storage.file_record import check_file
 from schemas.storage.regular import require_regular
 
@@ -23,7 +24,7 @@ INDEX_KEY = b"stillroom-index"
 ROWS_IN_GROUP = 1 << 20  # a reader pays for every group: 10,000 small ones take seconds
 
 
-def write_index(cache: Path, manifest: CacheManifest, seen: Mapping[int, SeenShard] | None = None) -> int:
+def write_index(cache: Path, manifest: CacheManifest, seen: Seen | None = None) -> int:
     """Make index.parquet anew from the shards, seal the cache, and return how many samples there are.
 
     Units that are `seen` are not looked at again; of all of them samples.arrow is read. Raises CacheError if a shard is
@@ -33,18 +34,29 @@ def write_index(cache: Path, manifest: CacheManifest, seen: Mapping[int, SeenSha
     if sealed is not None:
         sealed.check_manifest(cache)
         sealed.check_folders(cache)
-    shards, known = list[SeenShard](), seen or {}
+    sections, known = list_sections(cache, manifest), seen or {}
+    shards = [list[SeenShard]() for _ in sections]
+
+    def look(section: Section, unit: int) -> SeenShard:
+        found = known.get(section.number, {}).get(unit)
+        if found is None:
+            of_section = None if sealed is None else sealed.of(section.number)
+            found = look_at_shard(section.folder, unit, section.manifest, of_section)
+        require_own_codecs(section.folder, unit, found.record)
+        shards[section.number].append(found)
+        return found
 
     def list_rows() -> Iterator[pa.RecordBatch]:
         for unit in range(manifest.units):
-            shard = known.get(unit) or look_at_shard(cache, unit, manifest, sealed)
-            require_own_codecs(cache, unit, shard.record)
-            shards.append(shard)
-            yield _index_rows(cache, unit, shard)
+            first, *added = [look(section, unit) for section in sections]
+            texts = first.texts(shard_path(cache, unit))
+            for section, shard in zip(sections[1:], added, strict=True):
+                require_paired(section, unit, shard.record, texts.sha256, first.record)
+            yield _index_rows(cache, unit, texts)
 
     with disk_full(INDEX, cache), file_beside(cache / INDEX) as path:
         samples = write_rows(path, list_rows())
-        write_checksums(cache, path, [shard.sha256 for shard in shards], [shard.blocks for shard in shards])
+        write_checksums(cache, path, shards)
     return samples
 
 
@@ -146,10 +158,10 @@ def _is_in_order(table: pa.Table, units: int) -> bool:
     return np.array_equal(rows, wanted)
 
 
-def _index_rows(cache: Path, unit: int, shard: SeenShard) -> pa.RecordBatch:
+def _index_rows(cache: Path, unit: int, texts: BlockedFile) -> pa.RecordBatch:
     path = shard_path(cache, unit)
     # Hashed before it is opened: Arrow may crash on what is damaged.
-    check_blocks(path / SAMPLES, shard.samples, redo(path))
+    check_blocks(path / SAMPLES, texts, redo(path))
     with pa.memory_map(os.fsencode(path / SAMPLES)) as source:
         table = pa.ipc.open_file(source).read_all()
         rows = len(table)

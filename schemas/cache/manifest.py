@@ -1,5 +1,6 @@
 """cache.json: a cache's identity and contract. Written before the first shard, so that no other request can mix in."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -10,7 +11,7 @@ from schemas.cache.arrays import KINDS, ArrayRecord, by_kind
 from schemas.cache.codec import CODECS
 from schemas.cache.conversations import ConversationsRecord
 from schemas.cache.parts import PartRecord
-from schemas.cache.records import nest_records, read_records, record_fields
+from schemas.cache.records import nest_records, read_records, record_fields, records_of
 from schemas.cache.teacher import TeacherRecord
 from schemas.cache.token_rows import KeptRows
 from schemas.errors import CacheError
@@ -19,7 +20,8 @@ from schemas.storage.record import read_record
 from schemas.strict import Strict
 
 FORMAT = "stillroom-cache"
-VERSION = 2
+VERSION: Literal[2] = 2
+VERSION_OF_ADDED: Literal[3] = 3
 MANIFEST = "cache.json"
 TEACHER = "teacher"
 UNEMBEDDING = "unembedding.safetensors"
@@ -46,7 +48,9 @@ class _Contract(Strict):
     """The whole of cache.json."""
 
     format: Literal["stillroom-cache"] = "stillroom-cache"
-    version: Literal[1, 2] = 2
+    version: Annotated[
+        Literal[1, 2, 3], Field(description="3 where arrays were added to the cache, whose readers must know of them.")
+    ] = 2
     fingerprint: Annotated[str, Field(description="SHA-256 of `identity` in canonical JSON.")]
     identity: Annotated[dict[str, Any], Field(description="Everything that changes a byte of the shards.")]
     teacher: TeacherRecord
@@ -90,10 +94,19 @@ class CacheManifest(_WithRecords):
             KINDS[name].require_consistent(record, arrays.get(name, []))
         for array in self.arrays:
             CODECS.find(array.encoding)
-        sizes = [(0, 0), *((part.samples, part.units) for part in self.parts), (self.corpus.samples, self.units)]
-        if self.parts and any(after[0] <= before[0] or after[1] <= before[1] for before, after in pairwise(sizes)):
+        steps = [(0, 0, set[str]()), *((part.samples, part.units, self._held(part)) for part in self.parts)]
+        steps.append((self.corpus.samples, self.units, {array.path for array in self.arrays}))
+        if self.parts and not all(_grows(before, after) for before, after in pairwise(steps)):
             raise ValueError("its parts do not grow from one to the next; extract again")
+        if (self.version == VERSION_OF_ADDED) != any(part.arrays for part in self.parts):
+            raise ValueError(
+                f"version {VERSION_OF_ADDED} is that of caches to which arrays were added, and of no other"
+            )
         return self
+
+    def _held(self, part: PartRecord) -> set[str]:
+        """The paths of the arrays that there were in a part."""
+        return {array.path for array in self.arrays} if part.arrays is None else set(part.arrays)
 
     @property
     def records(self) -> dict[str, Any]:
@@ -107,6 +120,26 @@ class CacheManifest(_WithRecords):
     def fingerprint_of(self, unit: int) -> str:
         """The fingerprint in a unit's shard: what the cache's was when its samples were first in it."""
         return next((part.fingerprint for part in self.parts if unit < part.units), self.fingerprint)
+
+    def by_arrival(self) -> list[Self]:
+        """What the cache is for the arrays that came together, the earliest first: itself, unless some were added.
+
+        Each is a manifest of these arrays alone, whose parts begin where they came.
+        """
+        steps = [*(self._held(part) for part in self.parts), {array.path for array in self.arrays}]
+        found, seen = list[Self](), set[str]()
+        for number, held in enumerate(steps):
+            arrays = [array for array in self.arrays if array.path in held - seen]
+            seen |= held
+            if not arrays:
+                continue
+            parts = [part.model_copy(update={"arrays": None}) for part in self.parts[number:]]
+            found.append(self.of_arrays(arrays).model_copy(update={"parts": parts}))
+        return found
+
+    def of_arrays(self, arrays: Sequence[ArrayRecord]) -> Self:
+        """The same of some of its arrays alone."""
+        return self.model_copy(update={"arrays": list(arrays), **records_of(self, by_kind(arrays))})
 
     def check_copies(self, cache: Path) -> None:
         """Raises CacheError, naming the fields, if anything beside `identity` contradicts it.
@@ -156,6 +189,13 @@ class CacheManifest(_WithRecords):
         if self.teacher.embedding is None:
             unused["teacher"] = {"embedding"}
         return self.model_dump_json(indent=1, exclude=unused) + "\n"
+
+
+def _grows(before: tuple[int, int, set[str]], after: tuple[int, int, set[str]]) -> bool:
+    """Whether samples and the units that they are in became more, or arrays did, or all; and nothing fewer."""
+    same = before[:2] == after[:2]
+    more = before[0] < after[0] and before[1] < after[1]
+    return before[2] <= after[2] and (more or (same and before[2] < after[2]))
 
 
 def read_manifest(cache: Path) -> CacheManifest:

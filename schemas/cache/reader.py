@@ -11,24 +11,24 @@ takes as long as reading dozens of warm samples, and in random order every read 
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
-from schemas.cache.checked_files import CheckedFiles
-from schemas.cache.checksums import check_sealed_shard, open_manifest, require_own_codecs
+from schemas.cache.checksums import open_manifest
 from schemas.cache.codec import CODECS
-from schemas.cache.copied import count_let_go, read_shard_records, require_shard
+from schemas.cache.copied import count_let_go, require_shard
 from schemas.cache.index import read_index
 from schemas.cache.open_shard import Shard
 from schemas.cache.proof import prove_samples
 from schemas.cache.readable import ReadableCache
 from schemas.cache.samples import CachedSample
-from schemas.cache.shard import SAMPLES, STATES, ShardRecord, parse_shard, shard_path
-from schemas.cache.shard_files import ShardFiles
+from schemas.cache.section_files import SectionFiles
+from schemas.cache.sections import list_sections, require_paired
+from schemas.cache.shard import SAMPLES, STATES, ShardRecord
 from schemas.cache.states import open_array
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.errors import CacheError, PairingError
@@ -39,7 +39,6 @@ from schemas.storage.remote import named
 MAX_MAP_COUNT = Path("/proc/sys/vm/max_map_count")
 USUAL_MAP_COUNT = 65_530
 RECORDS_AT_ONCE = 64  # with all their checksums, tens of kilobytes each
-IN_HAND = 8  # records of shards with all their checksums: a shard's arrays are touched one after the other
 IN_MEMORY = 512  # of what is compressed, and so held in memory
 
 
@@ -62,8 +61,6 @@ class Cache(ReadableCache):
         self._starts = _first_rows(self.shards, self.tokens)
         maps = max(4, _most_maps() // together)
         texts = maps // 4 if keeps_tokens(self.manifest.arrays) else IN_MEMORY
-        self._record = cache(self._check_shard)
-        self._whole_record = lru_cache(maxsize=IN_HAND)(self._read_record)
         self.shard = lru_cache(maxsize=texts)(self._open_shard)
         self._mapped = lru_cache(maxsize=maps - maps // 4)(self._open_array)
         self._in_memory = lru_cache(maxsize=IN_MEMORY)(self._open_array)
@@ -74,7 +71,9 @@ class Cache(ReadableCache):
         self._per_sample = {key for key, array in self._arrays.items() if array.rows == "samples"}
         self._decoded = {key for key, array in self._arrays.items() if not CODECS.find(array.encoding).mapped}
         self._let_go = count_let_go(path)
-        self._checked = CheckedFiles(self.manifest, None if self._sealed is None else self._sealed.blocks)
+        self._sections = [SectionFiles(section, self._sealed) for section in list_sections(path, self.manifest)]
+        self._section_of = {(a.kind, a.layer): held for held in self._sections for a in held.section.manifest.arrays}
+        self._paired = lru_cache(maxsize=maps)(self._record_of_paired)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -129,53 +128,56 @@ class Cache(ReadableCache):
         return found
 
     def records(self, units: Sequence[int]) -> Iterator[ShardRecord]:
-        """The whole record of each unit, read anew. Raises CacheError for one that is not as it was sealed."""
-        for first in range(0, len(units), RECORDS_AT_ONCE):
-            some = units[first : first + RECORDS_AT_ONCE]
-            for unit, content in zip(some, read_shard_records(self.path, some), strict=True):
-                shard, sha256 = shard_path(self.path, unit), None if self._sealed is None else self._sealed.shards[unit]
-                yield parse_shard(content, shard, self.manifest.fingerprint_of(unit), sha256)[0]
+        """The whole record of each unit, with the files and costs of arrays that were added, too; read anew.
+
+        Raises CacheError for one that is not as it was sealed.
+        """
+        for start in range(0, len(units), RECORDS_AT_ONCE):
+            some = units[start : start + RECORDS_AT_ONCE]
+            for first, *added in zip(*(held.read_records(some) for held in self._sections), strict=True):
+                files, costs = dict(first.files), dict(first.costs)
+                for record in added:
+                    files |= record.files
+                    costs |= record.costs
+                yield first.model_copy(update={"files": files, "costs": costs})
 
     def tables_of(self, position: int) -> int:
         """The only ones."""
         return 0
 
-    def _read_record(self, unit: int) -> ShardRecord:
-        record = check_sealed_shard(self.path, unit, self.manifest, self._sealed)
-        require_own_codecs(self.path, unit, record)
-        return record
-
-    def _check_shard(self, unit: int) -> ShardRecord:
-        """The part of a shard's record that stays once it is checked: its names and checksums would be most of it."""
-        return self._whole_record(unit).model_copy(update={"files": {}, "costs": {}})
-
     def _open_shard(self, unit: int) -> Shard:
-        path, record = shard_path(self.path, unit), self._record(unit)
-        self._require(unit)
-        if (unit, SAMPLES) in self._checked:
+        first = self._sections[0]
+        path, record = first.section.shard(unit), first.record(unit)
+        self._require(first, unit)
+        if (unit, SAMPLES) in first.checked:
             return Shard(path, record)
-        self._files(unit).compare(SAMPLES)  # before it is opened: Arrow may crash on what is damaged
+        first.files(unit).compare(SAMPLES)  # before it is opened: Arrow may crash on what is damaged
         shard = Shard(path, record)
         prove_samples(shard, self.manifest.teacher)
         self._compare_with_index(unit, shard)
-        self._checked.add((unit, SAMPLES))
+        first.checked.add((unit, SAMPLES))
         return shard
 
     def _open_array(self, unit: int, key: tuple[str, int]) -> Any:
-        array, rows = self._arrays[key], self.shard(unit).record.rows(self._arrays[key])
-        self._require(unit)
-        return open_array(self._files(unit).below(STATES), array, rows)
+        array, held = self._arrays[key], self._section_of[key]
+        record = self.shard(unit).record if held.section.holds_texts else self._paired(unit, held.section.number)
+        self._require(held, unit)
+        return open_array(held.files(unit).below(STATES), array, record.rows(array))
 
-    def _require(self, unit: int) -> None:
+    def _require(self, held: SectionFiles, unit: int) -> None:
         """Let a shard lie here before files of it are opened. If shards were let go for it, close all that are open."""
-        require_shard(self.path, unit)
+        require_shard(held.section.folder, unit)
         if (let_go := count_let_go(self.path)) != self._let_go:
             self._let_go = let_go
             for opened in (self.shard, self._mapped, self._in_memory):
                 opened.cache_clear()
 
-    def _files(self, unit: int) -> ShardFiles:
-        return ShardFiles(shard_path(self.path, unit), unit, self._checked, lambda: self._whole_record(unit))
+    def _record_of_paired(self, unit: int, number: int) -> ShardRecord:
+        """Of a shard of arrays that were added, whose rows are those of the unit's samples."""
+        first, held = self._sections[0], self._sections[number]
+        record, samples = held.record(unit), first.whole_record(unit).files[SAMPLES]
+        require_paired(held.section, unit, record, samples.sha256, self.shard(unit).record)
+        return record
 
     def _compare_with_index(self, unit: int, shard: Shard) -> None:
         """The index lists this shard's samples, all of them, with their tokens. Raises PairingError."""

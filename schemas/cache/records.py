@@ -1,6 +1,6 @@
 """How states were made: what each kind says of it, and where cache.json and the identity hold that."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from schemas.cache.arrays import KINDS
@@ -28,6 +28,17 @@ def read_records(manifest: Strict) -> dict[str, Any]:
         if kind.record is not None:
             record = getattr(manifest, name) if kind.group is None else getattr(manifest, kind.group).get(name)
             found |= {} if record is None else {name: record}
+    return found
+
+
+def records_of(manifest: Strict, kinds: Collection[str]) -> dict[str, Any]:
+    """Those fields with what they hold of these `kinds` alone."""
+    found: dict[str, Any] = {}
+    for name, kind in KINDS.items():
+        if kind.record is not None and kind.group is None:
+            found[name] = getattr(manifest, name) if name in kinds else None
+        elif kind.record is not None and kind.group is not None:
+            found[kind.group] = {of: record for of, record in getattr(manifest, kind.group).items() if of in kinds}
     return found
 
 

@@ -42,6 +42,9 @@ class ShardRecord(Strict):
         None
     )
     costs: Annotated[dict[str, EncodingCost], Field(description="What encoding cost, by the array's path.")] = {}
+    texts: Annotated[
+        str | None, Field(description="Where arrays were added: SHA-256 of the samples.arrow that its rows are of.")
+    ] = None
     files: Annotated[dict[str, BlockedFile], Field(description="Every other file of the shard, by relative path.")]
 
     def rows(self, array: ArrayRecord) -> int:
@@ -49,6 +52,10 @@ class ShardRecord(Strict):
         if array.rows == "samples":
             return self.samples
         return self.kept if array.follows_subset and self.kept is not None else self.tokens
+
+    def to_json(self) -> str:
+        """The text of shard.json; `texts` only where it says something."""
+        return self.model_dump_json(indent=1, exclude={"texts"} if self.texts is None else None) + "\n"
 
     @property
     def file_bytes(self) -> int:
@@ -116,9 +123,11 @@ def find_shard(shard: Path, manifest: CacheManifest, sha256: str | None = None) 
 
 
 def check_named(shard: Path, record: ShardRecord, arrays: Sequence[ArrayRecord]) -> None:
-    """The record names samples.arrow and every array's numbers, so that none can be lost unseen. Raises CacheError."""
+    """The record names samples.arrow, unless that stands elsewhere, and every array's numbers, so that none can be lost
+    unseen. Raises CacheError."""
     numbers = [f"{STATES}/{file}" for array in arrays if record.rows(array) for file in array_files(array)]
-    missing = [name for name in (SAMPLES, *numbers) if name not in record.files]
+    texts = [SAMPLES] if record.texts is None else []
+    missing = [name for name in (*texts, *numbers) if name not in record.files]
     if missing:
         raise CacheError(f"{shard / RECORD} does not name {', '.join(missing)}; {redo(shard)}")
 

@@ -14,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.cache.arrays import ArrayRecord
-from schemas.cache.codec_files import CODEC_FILES, CODEC_FOLDER
+from schemas.cache.codec_files import CODEC_FILES, CODEC_FOLDER, codec_file
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.readable import ReadableCache
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
+from schemas.cache.sections import array_folders
 from schemas.errors import CacheError
 from schemas.shown import quoted
 from schemas.storage.file_record import FileRecord
@@ -44,7 +45,7 @@ class CacheUnion(ReadableCache):
         self._kept, again = _first_of_each(self.caches)  # numbers in the row of all samples of all caches
         self._require_same(again)
         self.tokens = np.concatenate([cache.tokens for cache in caches])[self._kept]
-        calibrations = [_calibration(cache.path) for cache in caches]
+        calibrations = [_calibrations(cache) for cache in caches]
         distinct = [number for number, found in enumerate(calibrations) if calibrations.index(found) == number]
         self.tables = tuple(caches[number].path for number in distinct)
         self._tables = [distinct.index(calibrations.index(found)) for found in calibrations]
@@ -146,8 +147,14 @@ def _first_of_each(caches: Sequence[Cache]) -> tuple[np.ndarray, list[tuple[int,
     return np.sort(first), [(int(first[names[other]]), int(other)) for other in others.tolist()]
 
 
-def _calibration(cache: Path) -> dict[str, FileRecord] | Path | None:
-    """What tells the tables of a cache from others; None where nothing was calibrated."""
-    if (record := CODEC_FILES.read_record(cache)) is not None:
-        return record.files
-    return cache / CODEC_FOLDER if (cache / CODEC_FOLDER).exists() else None
+def _calibrations(cache: Cache) -> dict[str, FileRecord | Path | None]:
+    """What tells the tables of a cache from others, by the path of an array; None where nothing was calibrated."""
+    folders = array_folders(cache.path, cache.manifest)
+    records = {folder: CODEC_FILES.read_record(folder) for folder in set(folders.values())}
+    found = dict[str, FileRecord | Path | None]()
+    for array in cache.manifest.arrays:
+        folder = folders[array.path]
+        unproven = folder / CODEC_FOLDER if (folder / CODEC_FOLDER).exists() else None
+        record = records[folder]
+        found[array.path] = unproven if record is None else record.files.get(codec_file(array))
+    return found

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +21,9 @@ from schemas.cache.index import read_index
 from schemas.cache.manifest import INDEX, MANIFEST, CacheManifest
 from schemas.cache.open_shard import Shard
 from schemas.cache.proof import prove_samples
-from schemas.cache.shard import RECORD, STATES, ShardRecord, redo, shard_path
-from schemas.cache.states import check_array, check_group
+from schemas.cache.sections import Section, list_sections, require_paired
+from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord, redo
+from schemas.cache.states import check_array, check_group, map_array
 from schemas.errors import CacheError, StillroomError
 from schemas.storage.blocks import check_blocks
 
@@ -37,6 +39,15 @@ class ProvenShard:
     tokens: np.ndarray  # [samples]
 
 
+@dataclass(frozen=True)
+class SeenAddition:
+    """A shard of arrays that were added, and what is wrong with it."""
+
+    section: Section
+    unit: int
+    problem: StillroomError | None
+
+
 def verify_shards(
     cache: Path, manifest: CacheManifest, sealed: Checksums | None, threads: int | None = None
 ) -> Iterator[ProvenShard | StillroomError]:
@@ -49,53 +60,106 @@ def verify_shards(
         except StillroomError as error:
             return error
 
-    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(threads or _cores()) as pool:
         yield from pool.map(prove, range(manifest.units))
 
 
+def verify_added(
+    cache: Path, manifest: CacheManifest, sealed: Checksums | None, threads: int | None = None
+) -> Iterator[SeenAddition]:
+    """The same of every shard of the arrays that were added to the cache: nothing, if none were."""
+    first, *added = list_sections(cache, manifest)
+
+    def prove(shard: tuple[Section, int]) -> SeenAddition:
+        section, unit = shard
+        try:
+            _verify_addition(section, unit, first, sealed)
+        except StillroomError as error:
+            return SeenAddition(section, unit, error)
+        return SeenAddition(section, unit, None)
+
+    with ThreadPoolExecutor(threads or _cores()) as pool:
+        yield from pool.map(prove, [(section, unit) for section in added for unit in range(manifest.units)])
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
 def verify_shard(cache: Path, unit: int, manifest: CacheManifest, sealed: Checksums | None) -> ProvenShard:
-    """Checksums, then format, rows and numbers. Raises CacheError at the first that is wrong.
+    """Checksums, then format, rows and numbers of the shard that holds a unit's texts. Raises CacheError at the first
+    that is wrong.
 
     No file is opened before its checksum is known to be right: Arrow may crash on what is damaged.
     """
-    path = shard_path(cache, unit)
-    record = check_sealed_shard(cache, unit, manifest, sealed)
-    require_own_codecs(cache, unit, record)
-    for name, file in record.files.items():
-        check_blocks(path / name, file, redo(path), whole=True)
-    if record.unit != unit:
-        raise CacheError(f"{path / RECORD} says unit {record.unit}, and it is {unit}; {redo(path)}")
-    check_group(path / STATES)
+    first = list_sections(cache, manifest)[0]
+    record, path = _check_files(first, unit, sealed), first.shard(unit)
     shard = Shard(path, record)
     prove_samples(shard, manifest.teacher)
-    for array in manifest.arrays:
-        check_array(path / STATES, array, record.rows(array))
-        _check_finite(shard, array)
-    _check_kinds(shard, manifest)
+    _check_numbers(path, record, first.manifest)
+    _check_kinds(path, record, first.manifest, shard)
     # Copies, because the shard's map goes with it.
     ids = pa.array(shard.columns["sample_id"].to_pylist(), pa.string())
     return ProvenShard(record.model_copy(update={"files": {}}), ids, shard.row_count.copy())
 
 
-def _check_finite(shard: Shard, array: ArrayRecord) -> None:
-    values, codec = shard.array(array), CODECS.find(array.encoding)
+def _verify_addition(section: Section, unit: int, first: Section, sealed: Checksums | None) -> None:
+    """Raises CacheError. Where the texts themselves are damaged, which is told elsewhere, less can be said of it."""
+    record, path = _check_files(section, unit, sealed), section.shard(unit)
+    _check_numbers(path, record, section.manifest)
+    try:
+        texts = check_sealed_shard(first.folder, unit, first.manifest, sealed)
+        file = texts.files[SAMPLES]
+        check_blocks(first.shard(unit) / SAMPLES, file, redo(first.shard(unit)), whole=True)
+        shard = Shard(first.shard(unit), texts)
+        prove_samples(shard, first.manifest.teacher)
+    except (StillroomError, KeyError):
+        return
+    require_paired(section, unit, record, file.sha256, texts)
+    _check_kinds(path, record, section.manifest, shard)
+
+
+def _check_files(section: Section, unit: int, sealed: Checksums | None) -> ShardRecord:
+    """Every file against its checksum."""
+    path, of_section = section.shard(unit), None if sealed is None else sealed.of(section.number)
+    record = check_sealed_shard(section.folder, unit, section.manifest, of_section)
+    require_own_codecs(section.folder, unit, record)
+    for name, file in record.files.items():
+        check_blocks(path / name, file, redo(path), whole=True)
+    if record.unit != unit:
+        raise CacheError(f"{path / RECORD} says unit {record.unit}, and it is {unit}; {redo(path)}")
+    if section.holds_texts and SAMPLES not in record.files:
+        raise CacheError(f"{path} has no {SAMPLES}; {redo(path)}")
+    return record
+
+
+def _check_numbers(path: Path, record: ShardRecord, manifest: CacheManifest) -> None:
+    """What other readers are told of every array is right, and its numbers are finite."""
+    check_group(path / STATES)
+    for array in manifest.arrays:
+        check_array(path / STATES, array, record.rows(array))
+        _check_finite(path, array, map_array(path / STATES, array, record.rows(array)))
+
+
+def _check_finite(path: Path, array: ArrayRecord, values: Any) -> None:
+    codec = CODECS.find(array.encoding)
     for start in range(0, len(values), ROWS_AT_ONCE):
         finite = codec.are_finite(array, values[start : start + ROWS_AT_ONCE])
         if not finite.all():
             row = start + int(np.flatnonzero(~finite)[0])
-            raise CacheError(f"{shard.path}: {array.path} row {row} is not finite; {redo(shard.path)}")
+            raise CacheError(f"{path}: {array.path} row {row} is not finite; {redo(path)}")
 
 
-def _check_kinds(shard: Shard, manifest: CacheManifest) -> None:
+def _check_kinds(path: Path, record: ShardRecord, manifest: CacheManifest, samples: Shard) -> None:
     """Let each kind of states judge its own numbers. Raises CacheError."""
     for name, arrays in by_kind(manifest.arrays).items():
-        kind, record = KINDS[name], manifest.records.get(name)
+        kind, made = KINDS[name], manifest.records.get(name)
         for group in [arrays] if kind.parts else [[array] for array in arrays]:
-            values = tuple(shard.array(array) for array in group)
-            row_counts = shard.kept_count if kind.follows_subset else shard.row_count.astype(np.int64)
-            if fault := kind.find_fault(StoredStates(values, row_counts, manifest.teacher, record)):
+            values = tuple(map_array(path / STATES, array, record.rows(array)) for array in group)
+            row_counts = samples.kept_count if kind.follows_subset else samples.row_count.astype(np.int64)
+            if fault := kind.find_fault(StoredStates(values, row_counts, manifest.teacher, made)):
                 place = name if kind.parts else group[0].path
-                raise CacheError(f"{shard.path}: {place}: {fault}; {redo(shard.path)}")
+                raise CacheError(f"{path}: {place}: {fault}; {redo(path)}")
 
 
 def verify_index(cache: Path, manifest: CacheManifest, sealed: Checksums | None, shards: Sequence[ProvenShard]) -> None:

@@ -48,21 +48,24 @@ def write_shard(
     owner: str = "",
     halved: Sequence[HalvedBatch] = (),
     costs: Mapping[str, EncodingCost] | None = None,
+    texts: str | None = None,
 ) -> ShardRecord:
     """Write and commit one shard. `arrays` is keyed by record path, as each array's codec takes them.
 
     If no array has a row per token, tokens and spans are left out too, and samples.arrow is compressed. If the shard
     exists already, it stays and its record is returned. `halved` are batches for which memory ran out, `costs` what
-    encoding cost, by the array's path.
+    encoding cost, by the array's path. `texts` is what the samples.arrow hashes to that holds these samples, if `cache`
+    is the folder of arrays that are added to a cache: then none is written.
     Raises ResourceError if the disk is full; then nothing of this shard is left behind.
     """
     target = shard_path(cache, unit)
     options = pa.ipc.IpcWriteOptions()
-    if not keeps_tokens(records):
+    if texts is None and not keeps_tokens(records):
         samples = [_without_tokens(sample) for sample in samples]
         options = pa.ipc.IpcWriteOptions(compression=TEXT_CODEC)
     with disk_full(f"shard {unit}", cache), folder_beside(target, owner) as folder:
-        tokens = _write_samples(folder / SAMPLES, samples, options)
+        if texts is None:
+            _write_samples(folder / SAMPLES, samples, options)
         write_states(folder / STATES, arrays, list(records))
         if halved:
             write_halved(folder, halved)
@@ -70,17 +73,18 @@ def write_shard(
             fingerprint=fingerprint,
             unit=unit,
             samples=len(samples),
-            tokens=tokens,
+            tokens=sum(len(sample.token_ids) for sample in samples),
             kept=sum(count_rows(sample.token_rows) for sample in samples),
             learnt=count_learnt(samples),
             truncated=sum(sample.truncated for sample in samples),
             overlong=overlong,
             codecs=codecs_sha256(cache),
             costs=dict(costs or {}),
+            texts=texts,
             files=list_blocks(folder, {RECORD}),
         )
         check_named(folder, record, records)
-        (folder / RECORD).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        (folder / RECORD).write_text(record.to_json(), encoding="utf-8")
         if commit_folder(folder, target):
             return record
     return read_shard(target, fingerprint)
@@ -98,8 +102,8 @@ def _without_tokens(sample: CachedSample) -> CachedSample:
     )
 
 
-def _write_samples(path: Path, samples: Sequence[CachedSample], options: pa.ipc.IpcWriteOptions) -> int:
-    """One record batch: a reader maps it, unless it is compressed. Returns the number of tokens."""
+def _write_samples(path: Path, samples: Sequence[CachedSample], options: pa.ipc.IpcWriteOptions) -> None:
+    """One record batch: a reader maps it, unless it is compressed."""
     row_count = np.array([len(sample.token_ids) for sample in samples], dtype=np.int32)
     row_end = np.cumsum(row_count, dtype=np.int64)
     kept_count = np.array([count_rows(sample.token_rows) for sample in samples], dtype=np.int64)
@@ -123,4 +127,3 @@ def _write_samples(path: Path, samples: Sequence[CachedSample], options: pa.ipc.
     batch = pa.record_batch([columns[name] for name in SAMPLES_SCHEMA.names], schema=SAMPLES_SCHEMA)
     with pa.OSFile(os.fsencode(path), "wb") as sink, pa.ipc.new_file(sink, SAMPLES_SCHEMA, options=options) as writer:
         writer.write_batch(batch)
-    return int(row_count.sum())

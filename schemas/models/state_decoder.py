@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from schemas.cache.arrays import ArrayRecord
-from schemas.cache.manifest import CacheManifest
+from schemas.cache.manifest import CacheManifest, read_manifest
 from schemas.cache.readable import ReadableCache
+from schemas.cache.sections import array_folders
 from schemas.form import require_subclass
 from schemas.registry import Registry
 
@@ -43,7 +44,8 @@ class StateDecoder(ABC):
     @classmethod
     @abstractmethod
     def load(cls, cache: Path, array: ArrayRecord) -> Self:
-        """The decoder of one array, on the CPU. Raises CacheError for what it needs of the cache's folder."""
+        """The decoder of one array, on the CPU, whose codecs/ lie in the folder `cache`. Raises CacheError for what it
+        needs of that."""
 
     @abstractmethod
     def to(self, device: torch.device) -> Self:
@@ -85,8 +87,9 @@ DECODERS: Registry[type[StateDecoder]] = Registry(
 
 def load_decoders(cache: Path, manifest: CacheManifest) -> dict[ArrayKey, StateDecoder]:
     """The decoders of the arrays that need one, on the CPU. Raises CacheError: tables are missing or unusable."""
+    folders = array_folders(cache, manifest)
     return {
-        (array.kind, array.layer): DECODERS[array.encoding].load(cache, array)
+        (array.kind, array.layer): DECODERS[array.encoding].load(folders[array.path], array)
         for array in manifest.arrays
         if array.encoding in DECODERS
     }
@@ -99,7 +102,7 @@ def load_all_decoders(cache: ReadableCache) -> dict[ArrayKey, StateDecoder]:
     return {
         (*array, tables): decoder
         for tables, path in enumerate(cache.tables)
-        for array, decoder in load_decoders(path, cache.manifest).items()
+        for array, decoder in load_decoders(path, read_manifest(path)).items()
     }
 
 

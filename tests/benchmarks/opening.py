@@ -25,6 +25,8 @@ from schemas.cache.checksums import write_checksums
 from schemas.cache.index import write_rows
 from schemas.cache.manifest import INDEX, TEACHER
 from schemas.cache.samples import INDEX_SCHEMA
+from schemas.cache.seen_shard import SeenShard
+from schemas.cache.shard import ShardRecord
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.cache.writer import write_manifest
 from tests.benchmarks.reading import make_manifest
@@ -54,8 +56,9 @@ def make_cache(folder: Path, shards: int, samples: int) -> None:
     (folder / TEACHER / "config.json").write_text("{}")
     TEACHER_FILES.write_record(folder / TEACHER)
     write_rows(folder / INDEX, _rows(shards, samples))
-    records = [hashlib.sha256(str(unit).encode()).hexdigest() for unit in range(shards)]
-    write_checksums(folder, folder / INDEX, records, [BLOCKS] * shards)
+    record = ShardRecord(fingerprint="0", unit=0, samples=0, tokens=0, truncated=0, overlong=0, files={})
+    sums = [hashlib.sha256(str(unit).encode()).hexdigest() for unit in range(shards)]
+    write_checksums(folder, folder / INDEX, [[SeenShard(record, sha256, 0, BLOCKS, None) for sha256 in sums]])
 
 
 def _rows(shards: int, samples: int) -> Iterator[pa.RecordBatch]:

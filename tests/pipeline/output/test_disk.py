@@ -47,7 +47,8 @@ def test_what_lies_beside_shards_needs_room_too(tmp_path: Path, monkeypatch: pyt
     needed = request.predict_bytes()
     monkeypatch.setattr(disk, "free_bytes", lambda cache: disk.RESERVE_BYTES + needed + 1000)
     assert has_room(tmp_path, needed + 1000) and not has_room(tmp_path, needed + 1001)
-    require_room(tmp_path, request, list(request.plan.units), beside=1000)
+    units = len(request.plan.units)
+    require_room(tmp_path, needed, units, units, beside=1000)
     with pytest.raises(ResourceError, match=r"with the 2\.0 kB of what lies beside them.*smaller states\.encoding"):
-        require_room(tmp_path, request, list(request.plan.units), beside=2000)
-    require_room(tmp_path, request, [], beside=2000)
+        require_room(tmp_path, needed, units, units, beside=2000)
+    require_room(tmp_path, 0, 0, units, beside=2000)

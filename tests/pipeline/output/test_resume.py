@@ -141,7 +141,7 @@ def test_every_shard_is_looked_at_once(
         with open_output(cache, manifest, print) as output:
             assert sorted(output.done) == [unit for unit in range(manifest.units) if unit not in lost]
             shutil.copytree(kept, cache / "shards/00001")
-            assert write_index(cache, manifest, output.done) == len(Cache(cache))
+            assert write_index(cache, manifest, output.seen) == len(Cache(cache))
     files = {path for path in cache.glob("shards/*/**/*") if path.is_file()}
     named = {path for path in files if path.name == "shard.json"}
     assert records == dict.fromkeys(named, 1) and sizes == dict.fromkeys(files - named, 1)

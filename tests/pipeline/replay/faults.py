@@ -52,7 +52,7 @@ def cache_of(config: ExtractionConfig, change: Callable[[Made], Made] | None = N
 
     def prepare(worker: TeacherWorker) -> None:
         if change is not None:
-            worker._proven = True  # or the fault would be found before it is written
+            worker._proven.add(0)  # or the fault would be found before it is written
             teacher = worker._load()
             pack = teacher.pack
             teacher.pack = lambda made: pack(change(dict(made)))  # type: ignore[method-assign]

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.encoding.unit import UnitEncoder
 from pipeline.work.worker import TeacherWorker
+from schemas.cache.sections import Section
 from schemas.errors import ModelError
 from tests.caches import extract_here
 from tests.pipeline.replay.faults import config_of, make_material
@@ -43,8 +44,8 @@ def test_what_is_stored_wrongly_is_found_before_it_is_written(folder: Path, path
     def prepare(worker: TeacherWorker) -> None:
         encode = worker._encode
 
-        def wrongly(packed: Any) -> Any:
-            stored, costs = encode(packed)
+        def wrongly(section: Section, packed: Any) -> Any:
+            stored, costs = encode(section, packed)
             return FAULTS[path](stored), costs
 
         worker._encode = wrongly  # type: ignore[method-assign]

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from schemas.errors import CacheError, StorageError
 from schemas.storage.copies import open_copies
 from schemas.storage.remote import locate_anywhere
 from tests.buckets import Bucket
-from tests.caches import encoded_cache, smallest_cache
+from tests.caches import encoded_cache, extend_here, extraction, smallest_cache
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +176,20 @@ def closed() -> Iterator[None]:
     """No test goes on with the seal of another."""
     yield
     copied._opened.clear()
+
+
+def test_arrays_that_were_added_are_copied_shard_by_shard_too(bucket: Bucket, local: Path, tmp_path: Path) -> None:
+    """From their own folder: what is read of the others copies nothing of it."""
+    shutil.copytree(local.parent, tmp_path, dirs_exist_ok=True)
+    states, batching = {"hidden": [0, 1], "mass": [1]}, {"unit_tokens": 60}
+    corpus = tmp_path / "corpus.jsonl"
+    extend_here(extraction(tmp_path / "cache", tmp_path / "teacher", corpus, states=states, batching=batching))
+    copied = Cache(locate_anywhere(bucket.upload(tmp_path / "cache", "caches/grown")))
+    copied.states(0, [copied.array("hidden", 1)])
+    assert shards_here(copied.path) == ["00000"] and shards_here(copied.path / "added/1") == []
+    copied.states(0, [copied.array("hidden", 0)])
+    assert shards_here(copied.path / "added/1") == ["00000"]
+    require_same(copied, tmp_path / "cache")
+    assert [record.files.keys() for record in copied.records([1])] == [
+        record.files.keys() for record in Cache(tmp_path / "cache").records([1])
+    ]

@@ -37,7 +37,8 @@ def test_manifest_round_trip_and_alterations(tmp_path: Path) -> None:
     (tmp_path / "cache.json").write_text(json.dumps(good))
     assert read_manifest(tmp_path) == manifest()
     changes: list[tuple[dict[str, Any], str]] = [
-        ({"version": 3}, r"version 3; this stillroom reads 'stillroom-cache' version 1 or 2$"),
+        ({"version": 4}, r"version 4; this stillroom reads 'stillroom-cache' version 1 or 2 or 3$"),
+        ({"version": 3}, "version 3 is that of caches to which arrays were added, and of no other"),
         ({"format": "parquet"}, "'parquet'"),
         ({"identity": {"dtype": "float32"}}, "does not hash to its fingerprint"),
         ({"units": 0}, "units"),

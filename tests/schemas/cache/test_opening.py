@@ -129,7 +129,7 @@ def test_what_is_open_stays_open_within_bounds(copy: Path, monkeypatch: pytest.M
     limit = int(Path("/proc/sys/vm/max_map_count").read_text()) // 4
     assert cache.shard.cache_info().maxsize == limit // 4
     assert cache._mapped.cache_info().maxsize == limit - limit // 4
-    assert cache._in_memory.cache_info().maxsize == 512 and cache._whole_record.cache_info().maxsize == 8
+    assert cache._in_memory.cache_info().maxsize == 512 and cache._sections[0].whole_record.cache_info().maxsize == 8
     monkeypatch.setattr(schemas.cache.reader, "MAX_MAP_COUNT", copy / "nobody says")
     assert Cache(copy)._mapped.cache_info().maxsize == 16_382 - 4_095
     (copy / "nobody says").write_text("many")
@@ -139,5 +139,5 @@ def test_what_is_open_stays_open_within_bounds(copy: Path, monkeypatch: pytest.M
 def test_a_shard_s_record_keeps_no_checksums(copy: Path) -> None:
     cache = Cache(copy)
     cache.states(0, cache.manifest.arrays)
-    assert cache.shard(0).record.files == {} and cache._whole_record(0).files != {}
+    assert cache.shard(0).record.files == {} and cache._sections[0].whole_record(0).files != {}
     assert cache._mapped.cache_info().currsize == 2 and cache._in_memory.cache_info().currsize == 0

@@ -337,18 +337,11 @@ def test_verify_finds_numbers_that_are_not(older: Path) -> None:
 def test_bfloat16_of_any_bits_is_judged_right(made: Path) -> None:
     from schemas.cache.verify import _check_finite
 
-    class OneArray:
-        path = Path("shard")
-
-        def array(self, record: ArrayRecord) -> np.ndarray:
-            return values
-
     record = ArrayRecord(kind="mass", layer=1, width=None, dtype="bfloat16")
     every = np.arange(1 << 16, dtype=np.uint16)
     finite = torch.from_numpy(every).view(torch.bfloat16).isfinite().numpy()
-    values: np.ndarray = every[finite]
-    _check_finite(OneArray(), [record][0])  # type: ignore[arg-type]
+    _check_finite(Path("shard"), record, every[finite])
     for bits in every[~finite]:
         values = np.array([0, bits], np.uint16)
         with pytest.raises(CacheError, match="row 1"):
-            _check_finite(OneArray(), record)  # type: ignore[arg-type]
+            _check_finite(Path("shard"), record, values)

@@ -22,7 +22,7 @@ def test_a_shard_is_known_by_what_the_index_and_the_seal_need(tmp_path: Path) ->
     assert seen.sha256 == describe_file(shard / "shard.json").sha256
     assert seen.samples == describe_blocks(shard / "samples.arrow")
     assert (seen.bytes, seen.blocks) == (record.file_bytes, len(record.files))
-    write_index(tmp_path, manifest(1), {0: seen})
+    write_index(tmp_path, manifest(1), {0: {0: seen}})
     sealed = read_checksums(tmp_path, manifest(1))
     assert sealed is not None and (sealed.shards, sealed.blocks) == ([seen.sha256], [seen.blocks])
     assert look_at_shard(tmp_path, 0, manifest(1), sealed) == seen
