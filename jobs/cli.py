@@ -79,8 +79,8 @@ def plan(
         typer.Option("--probe", help="Run the teacher here for some 20 s: time and bytes are measured."),
     ] = False,
 ) -> None:
-    """Say what `extract` would do: samples, units, tokens, bytes on disk by array and encoding. Loads no weights except
-    to probe."""
+    """Say what `extract` or `extend` would do: samples, units, tokens, bytes on disk by array and encoding; and where a
+    cache is there, what it lacks. Loads no weights except to probe."""
     from jobs.extract import show_plan
 
     show_plan(config, overrides, probe)
@@ -96,8 +96,8 @@ def extract(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B00
 
 @app.command()
 def extend(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
-    """Add to a finished cache the samples that its corpus has gained at its end. Only these are run; shards that are
-    there stay as they are. Run it again to go on."""
+    """Add to a finished cache the samples that its corpus has gained at its end, and the layers and kinds that its
+    config has gained in `states`. Only what is new is run; what is there stays. Run it again to go on."""
     from jobs.extract import run_extension
 
     run_extension(config, overrides)

@@ -20,6 +20,7 @@ from schemas.texts.files import find_files
 if TYPE_CHECKING:
     from pipeline.cluster.result import ExtractionResult
     from pipeline.corpus.plan import Plan
+    from pipeline.output.missing import Missing
     from pipeline.request.request import Request
     from pipeline.work.probe import Probe
 
@@ -73,10 +74,11 @@ def show_plan(path: Path, overrides: Sequence[str], probe: bool = False) -> None
     """Print what `extract` would do. Starts no Ray and writes nothing, and runs the teacher only to `probe` it."""
     config = _read(path, overrides)
     from jobs.report.plan import sizes_table
-    from pipeline.request.request import make_request
+    from pipeline.output.missing import request_at_output
 
-    request = make_request(config)
-    found = _probe(request) if probe else None
+    request, there = request_at_output(config)
+    missing = None if isinstance(there, str) else there
+    found = _probe(request) if probe and missing is None else None
     plan, manifest = request.plan, request.manifest
     arrays = ", ".join(f"{array.path} ({_kept_as(array)})" for array in manifest.arrays)
     rows = {
@@ -94,6 +96,8 @@ def show_plan(path: Path, overrides: Sequence[str], probe: bool = False) -> None
         "on disk": _on_disk(request, found),
         "workers": _workers(config.workers),
         **({} if found is None else _times(request, found)),
+        **({} if missing is None else _to_do(missing, probe)),
+        **({"refused": f"{request.config.output} is there: {there}"} if isinstance(there, str) else {}),
         "fingerprint": manifest.fingerprint,
     }
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -104,10 +108,27 @@ def show_plan(path: Path, overrides: Sequence[str], probe: bool = False) -> None
     make_console().print(sizes_table(request, *(() if found is None else (found.array_rows, found.array_bytes))))
 
 
-def _probe(request: "Request") -> "Probe":
+def _probe(request: "Request", texts: bool = True) -> "Probe":
     from pipeline.work.probe import run_probe
 
-    return run_probe(request)
+    return run_probe(request, texts=texts)
+
+
+def _to_do(missing: "Missing", probe: bool) -> dict[str, str]:
+    """Of a cache that was begun, or that is to be extended: what is not there yet, which a probe measures alone."""
+    units, request = missing.units, missing.request
+    if not units:
+        return {"still to do": "nothing: all its shards are there"}
+    paths = [array.path for array in missing.arrays]
+    arrays = f" ({', '.join(paths)})" if len(paths) < len(request.manifest.arrays) else ""
+    todo = f"{len(units):,} of {len(request.plan.units):,} units{arrays}, "
+    texts = any(section.holds_texts for section in missing.sections)
+    if not probe:
+        tokens, size = sum(unit.tokens for unit in units), missing.predict_bytes() + missing.bytes_beside()
+        return {"still to do": f"{todo}about {tokens:,} tokens, about {decimal(size)}"}
+    found = _probe(missing.as_request(), texts)
+    size = found.shard_bytes + found.codec_bytes
+    return {"still to do": f"{todo}{found.tokens:,} tokens, about {decimal(size)}", **_times(request, found)}
 
 
 def _measured(probe: "Probe") -> str:

@@ -87,9 +87,9 @@ class Probe:
         return max(self.forward_seconds, self.write_seconds) / workers
 
 
-def run_probe(request: Request, seconds: float = SECONDS, units: int = UNITS) -> Probe:
+def run_probe(request: Request, seconds: float = SECONDS, units: int = UNITS, texts: bool = True) -> Probe:
     """Measure `request` by forward passes of about that many seconds over batches of up to so many `units`, and by its
-    calibration if it has one.
+    calibration if it has one. Without `texts`, they are left out of what will be written.
 
     Raises what annotating, loading and running do; CorpusError if every sample that was looked at is left out.
     """
@@ -104,19 +104,19 @@ def run_probe(request: Request, seconds: float = SECONDS, units: int = UNITS) ->
         worker.prepare(True, request.plan.calibration)
         start_seconds = time.monotonic() - started
         reports = _run(worker, found, seconds)
-        return _sum_up(request, cache, found, reports, start_seconds)
+        return _sum_up(request, cache, found, reports, start_seconds, texts)
 
 
 def _look_at(request: Request, job: Job, most: int) -> LookedAt:
     """Units at equal distances, the first and the last among them."""
     units = request.plan.units
-    chosen = {round(place * (len(units) - 1) / max(1, most - 1)) for place in range(most)}
-    skip = {unit.number for unit in units} - chosen
+    chosen = {units[round(place * (len(units) - 1) / max(1, most - 1))] for place in range(most)}
+    skip = {unit.number for unit in units if unit not in chosen}
     found = [annotate_unit(job, unit.number, part) for unit, part in request.plan.read_units(request.corpus, skip)]
     samples = [sample for unit in found for sample in unit.samples]
     if not samples:
         raise CorpusError("no sample that was looked at is short enough: raise teacher.max_tokens")
-    estimated = sum(units[unit.number].tokens for unit in found)
+    estimated = sum(unit.tokens for unit in chosen)
     drawn = [batch for unit in found for batch in _batches(unit.samples, request.config.batching.batch_tokens)]
     return LookedAt(samples, estimated, estimated / max(1, request.plan.tokens), drawn)
 
@@ -139,7 +139,12 @@ def _run(worker: TeacherWorker, found: LookedAt, seconds: float) -> list[UnitRep
 
 
 def _sum_up(
-    request: Request, cache: Path, found: LookedAt, reports: Sequence[UnitReport], start_seconds: float
+    request: Request,
+    cache: Path,
+    found: LookedAt,
+    reports: Sequence[UnitReport],
+    start_seconds: float,
+    with_texts: bool,
 ) -> Probe:
     plan, records = request.plan, [report.record for report in reports]
     timed = reports[1:] or reports
@@ -163,7 +168,7 @@ def _sum_up(
         array_rows=array_rows,
         tokens_run=sum(report.tokens for report in timed),
         array_bytes=sizes,
-        text_bytes=round(texts) + len(plan.units) * (beside + (first / RECORD).stat().st_size),
+        text_bytes=(round(texts) if with_texts else 0) + len(plan.units) * (beside + (first / RECORD).stat().st_size),
         teacher_bytes=_size(cache / TEACHER),
         codec_bytes=_size(cache / CODEC_FOLDER),
         start_seconds=start_seconds + _proof_seconds(reports),

@@ -8,14 +8,17 @@ import pytest
 from rich.filesize import decimal
 
 from jobs.extract import rebuild_index, run_extension, run_extraction, show_plan
+from jobs.verify import verify_cache
 from pipeline.corpus.plan import predict_bytes
 from pipeline.output.disk import teacher_bytes
 from pipeline.request.request import make_request
+from schemas.cache.manifest import read_manifest
 from schemas.cache.reader import Cache
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import dump_config, load_config
 from schemas.errors import CacheError, CorpusError
 from tests.caches import build_cache, extraction, smallest_cache, write_corpus
+from tests.files import hashes
 from tests.rays import OneRay
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
@@ -79,6 +82,32 @@ def test_a_plan_that_probes_says_what_it_measured(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.jsonl", "extract.yaml"]
 
 
+def test_a_plan_of_a_cache_that_is_there_says_what_is_still_to_be_done(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    states, batching = {"hidden": [0, 1], "mass": [1]}, {"unit_tokens": 60}
+    more = extraction(made / "cache", made / "teacher", made / "corpus.jsonl", states=states, batching=batching)
+    path = tmp_path / "extract.yaml"
+    path.write_text(dump_config(more))
+    before = hashes(made)
+
+    def to_do(*overrides: str, probe: bool = False) -> str:
+        show_plan(path, overrides, probe)
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(("still to do", "refused")))
+        return line.split(None, 3 if line.startswith("still") else 1)[-1].strip()
+
+    plan = make_request(more).plan
+    (hidden,) = (array for array in make_request(more).manifest.arrays if array.path == "hidden/0")
+    units, size = len(plan.units), predict_bytes(plan, [hidden], texts=False)
+    assert to_do() == f"{units} of {units} units (hidden/0), about {plan.tokens} tokens, about {decimal(size)}"
+    tokens = int(Cache(made / "cache").tokens.sum())
+    assert re.fullmatch(rf"{units} of {units} units \(hidden/0\), {tokens} tokens, about [\d.]+ kB", to_do(probe=True))
+    assert to_do("states.hidden=[1]") == "nothing: all its shards are there"
+    assert "cache is there: the cache holds mass/1, and its config does not" in to_do("states.mass=[]")
+    assert hashes(made) == before
+
+
 def test_an_index_made_anew_is_the_same(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cache = Path(shutil.copytree(made / "cache", tmp_path / "cache"))
     (cache / "index.parquet").unlink()
@@ -138,7 +167,8 @@ def test_what_a_corpus_has_gained_is_added_and_later_commands_know_the_longer_ca
     shards = {file: file.read_bytes() for file in (tmp_path / "cache/shards").rglob("*") if file.is_file()}
     write_corpus(corpus, TEXTS[:6])
     with pytest.raises(
-        CacheError, match=r"is the cache of another request:(.|\n)*behind.*`stillroom extend` adds them"
+        CacheError,
+        match=r"is the cache of another request:(.|\n)*at the beginning.*`stillroom extend` adds what it lacks",
     ):
         run_extraction(path, [])
     capsys.readouterr()
@@ -151,3 +181,11 @@ def test_what_a_corpus_has_gained_is_added_and_later_commands_know_the_longer_ca
     write_corpus(corpus, TEXTS[:7])
     with pytest.raises(CacheError, match="has grown from 6 samples to 7: `stillroom extend` adds them"):
         run_extraction(path, [])
+    more = ["states.hidden=[0, 1]"]
+    run_extension(path, more)
+    assert {file: file.read_bytes() for file in shards} == shards
+    added = sorted((tmp_path / "cache/added/1/shards").iterdir())
+    assert len(added) == read_manifest(tmp_path / "cache").units and "7 samples" in capsys.readouterr().out
+    verify_cache(tmp_path / "cache")
+    run_extraction(path, more)
+    assert "is complete already; nothing to do" in capsys.readouterr().out
