@@ -11,7 +11,7 @@ keeps its own eager attention, and its masses are read from that.
 
 Layers are numbered as hidden_states: layer l is block l, the one that puts out hidden_states[l].
 
-Shapes: B samples, T tokens, H heads, G key-value heads, R query rows, D width of a head.
+Shapes: B samples, T tokens, H heads, R query rows, D width of a head.
 """
 
 import sys
@@ -28,6 +28,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from schemas.errors import ModelError
+from schemas.models.attention_rows import Scores, Weights
 
 Mode = Literal["last", "received"]
 
@@ -35,63 +36,6 @@ _SDPA, _EAGER = "token_mass", "token_mass_eager"
 _SITE = "_token_mass_site"  # on every module of a block: the model's class and the block's layer
 # Scores held at a time in mode "received". On a CPU, 4 MB stay in its cache and are 1.4 times as fast as 64 MB.
 _CPU_BLOCK, _GPU_BLOCK = 2**20, 2**25
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """Attention weights that lie ready."""
-
-    weights_BHTT: Tensor
-
-    @property
-    def shape_HTT(self) -> tuple[int, int, int]:
-        _, heads, queries, keys = self.weights_BHTT.shape
-        return heads, queries, keys
-
-    def rows(self, rows_BR: Tensor, mask_BT: Tensor) -> Tensor:
-        """The weights [B, H, R, T] of chosen query rows, 0 on padding."""
-        return _take(self.weights_BHTT, rows_BR).float().masked_fill(~mask_BT[:, None, None], 0.0)
-
-
-@dataclass(frozen=True)
-class _Scores:
-    """What the attention weights of any query rows are computed from."""
-
-    query_BHTD: Tensor
-    key_BGTD: Tensor
-    mask: Tensor | None  # [B or 1, H or 1, T, T], bool or additive
-    bias: Tensor | None  # [B or 1, H or 1, T, T], additive
-    scaling: float
-    causal: bool
-
-    @property
-    def shape_HTT(self) -> tuple[int, int, int]:
-        return self.query_BHTD.shape[1], self.query_BHTD.shape[2], self.key_BGTD.shape[2]
-
-    def rows(self, rows_BR: Tensor, mask_BT: Tensor) -> Tensor:
-        """softmax(scaling * q K^T + bias) in float32, [B, H, R, T], for chosen query rows; padding counts as masked."""
-        query_BHRD, key_BGTD = _take(self.query_BHTD, rows_BR).float() * self.scaling, self.key_BGTD.float()
-        (B, H, R, D), (_, G, T, _) = query_BHRD.shape, key_BGTD.shape
-        # Heads that share a key head are folded into its rows, so that grouped keys are never repeated.
-        folded = query_BHRD.reshape(B, G, H // G * R, D) @ key_BGTD.transpose(2, 3)
-        scores_BHRT = folded.reshape(B, H, R, T)
-        allowed = mask_BT[:, None, None]
-        if self.causal:
-            allowed = allowed & (torch.arange(T, device=rows_BR.device) <= rows_BR[:, None, :, None])
-        for extra in (self.mask, self.bias):
-            if extra is not None:
-                chosen = _take(extra.expand(B, -1, -1, -1), rows_BR)
-                if chosen.dtype == torch.bool:
-                    allowed = allowed & chosen
-                else:
-                    scores_BHRT = scores_BHRT + chosen
-        return scores_BHRT.masked_fill_(~allowed, torch.finfo(torch.float32).min).softmax(-1)
-
-
-def _take(values_BhTX: Tensor, rows_BR: Tensor) -> Tensor:
-    """[B, h, R, X]: of each sample its own rows."""
-    samples_B1 = torch.arange(rows_BR.shape[0], device=rows_BR.device)[:, None]
-    return values_BhTX[samples_B1, :, rows_BR].transpose(1, 2)
 
 
 @dataclass
@@ -104,7 +48,7 @@ class _Collector:
     masses: dict[int, Tensor] = field(default_factory=dict)
     model: str = "the model"  # its class, once an attention was seen
 
-    def add(self, module: nn.Module, source: _Weights | _Scores) -> None:
+    def add(self, module: nn.Module, source: Weights | Scores) -> None:
         """Compute and keep the mass of the layer in which `module` stands."""
         T = self.mask_BT.shape[1]
         _, queries, keys = source.shape_HTT
@@ -119,12 +63,12 @@ class _Collector:
             mass_BT = received_BT.masked_fill(~self.mask_BT, 0.0)
             self.masses[layer] = mass_BT / mass_BT.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 
-    def _last(self, source: _Weights | _Scores) -> Tensor:
+    def _last(self, source: Weights | Scores) -> Tensor:
         positions_T = torch.arange(self.mask_BT.shape[1], device=self.mask_BT.device)
         last_B1 = (self.mask_BT * positions_T).amax(1, keepdim=True)
         return source.rows(last_B1, self.mask_BT).sum((1, 2))
 
-    def _received(self, source: _Weights | _Scores) -> Tensor:
+    def _received(self, source: Weights | Scores) -> Tensor:
         B, T = self.mask_BT.shape
         total_BT = torch.zeros(B, T, device=self.mask_BT.device)
         elements = _CPU_BLOCK if self.mask_BT.device.type == "cpu" else _GPU_BLOCK
@@ -198,7 +142,7 @@ def sdpa_with_token_mass(
     collector = _wanted(module)
     if collector is not None:
         causal = kwargs.get("is_causal")
-        scores = _Scores(
+        scores = Scores(
             query_BHTD=query,
             key_BGTD=key,
             mask=attention_mask,
@@ -226,7 +170,7 @@ def _eager_attention(
         if kwargs.get("dropout"):
             with torch.no_grad():
                 undropped = eager(module, query, key, value, attention_mask, **{**kwargs, "dropout": 0.0})[1]
-        collector.add(module, _Weights(undropped))
+        collector.add(module, Weights(undropped))
     return output, weights_BHTT
 
 
