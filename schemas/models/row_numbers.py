@@ -8,7 +8,7 @@ import torch
 
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.codec import CODECS
-from schemas.cache.dtypes import STORED
+from schemas.cache.dtypes import STORED, widened
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.ragged import RaggedRows
 from schemas.models.state_decoder import DECODERS, load_decoders
@@ -39,7 +39,5 @@ class RowNumbers:
 
 def plain_numbers(rows: np.ndarray, dtype: str) -> np.ndarray:
     """Float64, of numbers in the stored form of a dtype."""
-    # The bits of a bfloat16 are the upper half of a float32's.
-    plain = (rows.astype("<u4") << 16).view("<f4") if dtype == "bfloat16" else rows
-    numbers: np.ndarray = plain.astype(np.float64)
+    numbers: np.ndarray = (widened(rows) if dtype == "bfloat16" else rows).astype(np.float64)
     return numbers

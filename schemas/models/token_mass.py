@@ -1,4 +1,5 @@
-"""Token mass: how much attention the end of a text pays to each of its tokens (SRA, section 3).
+"""Attention of chosen layers: token mass, how much attention the end of a text pays to each of its tokens (SRA, section
+3), and whatever else `schemas.models.attention_readings` reads.
 
 The pipeline and the trainer share it, because the teacher's and the student's mass must be one definition.
 
@@ -6,16 +7,16 @@ Reading it from `output_attentions` would materialise [B, H, T, T] in every laye
 attention function that calls SDPA as before and, in the chosen layers of a forward pass inside `collect_token_mass`,
 also computes the one row that is wanted: O(T) more, about 1.00-1.02 of SDPA's time at T = 1024. Mass *received* needs
 all rows, in blocks: it makes a layer 1.1-1.3 times as slow at T = 128, 1.7-2.6 times at 1024 (CPU, 256-768 wide).
-Outside the context nothing is added. A model that cannot use SDPA (Gemma 2, GPT-OSS: soft-capped scores or sinks)
-keeps its own eager attention, and its masses are read from that.
+Maps need all rows, too, and the memory of what they give. Outside the context nothing is added. A model that cannot use
+SDPA (Gemma 2, GPT-OSS: soft-capped scores or sinks) keeps its own eager attention, and its weights are read from that.
 
 Layers are numbered as hidden_states: layer l is block l, the one that puts out hidden_states[l].
 
-Shapes: B samples, T tokens, H heads, R query rows, D width of a head.
+Shapes: B samples, T tokens, H heads, D width of a head.
 """
 
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -28,57 +29,42 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from schemas.errors import ModelError
+from schemas.models.attention_readings import Reading, read_attention
 from schemas.models.attention_rows import Scores, Weights
 
 Mode = Literal["last", "received"]
 
 _SDPA, _EAGER = "token_mass", "token_mass_eager"
 _SITE = "_token_mass_site"  # on every module of a block: the model's class and the block's layer
-# Scores held at a time in mode "received". On a CPU, 4 MB stay in its cache and are 1.4 times as fast as 64 MB.
-_CPU_BLOCK, _GPU_BLOCK = 2**20, 2**25
 
 
 @dataclass
 class _Collector:
-    """The masses of one forward pass, as they come in."""
+    """What is read of one forward pass, as it comes in."""
 
-    layers: frozenset[int]
+    layers: Mapping[Reading, Collection[int]]
     mask_BT: Tensor
-    mode: Mode
-    masses: dict[int, Tensor] = field(default_factory=dict)
+    causal: bool
+    found: dict[tuple[Reading, int], Tensor] = field(default_factory=dict)
     model: str = "the model"  # its class, once an attention was seen
 
+    def readings(self, layer: int) -> list[Reading]:
+        """What is to be read of a layer."""
+        return [reading for reading, layers in self.layers.items() if layer in layers]
+
     def add(self, module: nn.Module, source: Weights | Scores) -> None:
-        """Compute and keep the mass of the layer in which `module` stands."""
+        """Read and keep what is wanted of the layer in which `module` stands."""
         T = self.mask_BT.shape[1]
         _, queries, keys = source.shape_HTT
         if (queries, keys) != (T, T):
             raise ModelError(
-                f"{type(module).__name__} attends from {queries} to {keys} positions, but the batch has {T}: token "
-                "masses need one whole forward pass over the batch, without a cache"
+                f"{type(module).__name__} attends from {queries} to {keys} positions, but the batch has {T}: attention "
+                "is read from one whole forward pass over the batch, without a cache"
             )
         _, layer = getattr(module, _SITE)
         with torch.no_grad(), torch.autocast(self.mask_BT.device.type, enabled=False):
-            received_BT = self._last(source) if self.mode == "last" else self._received(source)
-            mass_BT = received_BT.masked_fill(~self.mask_BT, 0.0)
-            self.masses[layer] = mass_BT / mass_BT.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-
-    def _last(self, source: Weights | Scores) -> Tensor:
-        positions_T = torch.arange(self.mask_BT.shape[1], device=self.mask_BT.device)
-        last_B1 = (self.mask_BT * positions_T).amax(1, keepdim=True)
-        return source.rows(last_B1, self.mask_BT).sum((1, 2))
-
-    def _received(self, source: Weights | Scores) -> Tensor:
-        B, T = self.mask_BT.shape
-        total_BT = torch.zeros(B, T, device=self.mask_BT.device)
-        elements = _CPU_BLOCK if self.mask_BT.device.type == "cpu" else _GPU_BLOCK
-        block = max(1, elements // (B * T * source.shape_HTT[0]))
-        for start in range(0, T, block):
-            rows_R = torch.arange(start, min(start + block, T), device=self.mask_BT.device)
-            weights_BHRT = source.rows(rows_R.expand(B, -1), self.mask_BT)
-            # As a product, because it reads the weights once; rows of padding count 0.
-            total_BT += torch.einsum("bhrt,br->bt", weights_BHRT, self.mask_BT[:, rows_R].float())
-        return total_BT
+            read = read_attention(source, self.mask_BT, self.readings(layer), self.causal)
+        self.found |= {(reading, layer): values for reading, values in read.items()}
 
 
 _active: ContextVar[_Collector | None] = ContextVar("token_mass_collector", default=None)
@@ -121,13 +107,25 @@ def collect_token_mass(layers: Collection[int], mask_BT: Tensor, mode: Mode) -> 
     Raises ModelError, at the end, for a layer that gave none: it has no attention, or not one that `enable_token_mass`
     switched.
     """
-    collector = _Collector(frozenset(layers), mask_BT.bool(), mode)
+    masses: dict[int, Tensor] = {}
+    with collect_attention({mode: layers}, mask_BT, causal=mode == "last") as found:
+        yield masses
+    masses |= {layer: mass_BT for (_, layer), mass_BT in found.items()}
+
+
+@contextmanager
+def collect_attention(
+    layers: Mapping[Reading, Collection[int]], mask_BT: Tensor, causal: bool
+) -> Iterator[dict[tuple[Reading, int], Tensor]]:
+    """The same of any readings, by reading and layer, as `schemas.models.attention_readings` gives them."""
+    collector = _Collector(layers, mask_BT.bool(), causal)
     token = _active.set(collector)
     try:
-        yield collector.masses
+        yield collector.found
     finally:
         _active.reset(token)
-    for layer in sorted(collector.layers - collector.masses.keys()):
+    wanted = {(reading, layer) for reading, of_reading in layers.items() for layer in of_reading}
+    for layer in sorted({layer for _, layer in wanted - collector.found.keys()}):
         raise ModelError(
             f"layer {layer} of {collector.model} has no token mass: block {layer} computes no attention of its own, "
             "or none that can be read; choose another layer"
@@ -186,4 +184,4 @@ def _wanted(module: nn.Module) -> _Collector | None:
     if collector is None:
         return None
     collector.model, layer = getattr(module, _SITE, (collector.model, None))
-    return collector if layer in collector.layers else None
+    return collector if layer is not None and collector.readings(layer) else None

@@ -9,7 +9,7 @@ import torch
 import transformers as tf
 from torch import Tensor
 
-import schemas.models.token_mass as token_mass
+import schemas.models.attention_readings as attention_readings
 from schemas.errors import ModelError
 from schemas.models.token_mass import Mode, collect_token_mass, enable_token_mass, find_blocks
 
@@ -40,6 +40,9 @@ CAUSAL: dict[str, Callable[[], tf.PreTrainedModel]] = {
             **PLAIN, num_key_value_heads=2, head_dim=8, sliding_window=4, layer_types=SLIDING_FIRST,
             attn_logit_softcapping=2.0, attention_dropout=0.5,
         )
+    ),
+    "gemma3": lambda: tf.Gemma3ForCausalLM(
+        tf.Gemma3TextConfig(**PLAIN, num_key_value_heads=1, head_dim=8, sliding_window=4, layer_types=SLIDING_FIRST)
     ),
     "gpt_oss": lambda: tf.GptOssForCausalLM(
         tf.GptOssConfig(
@@ -151,7 +154,7 @@ def test_blocks_of_one_row_give_the_same_received_mass(monkeypatch: pytest.Monke
     with torch.no_grad():
         with collect_token_mass({1, 2}, batch["attention_mask"], "received") as whole:
             model(**batch)
-        monkeypatch.setattr(token_mass, "_CPU_BLOCK", 1)
+        monkeypatch.setattr(attention_readings, "_CPU_BLOCK", 1)
         with collect_token_mass({1, 2}, batch["attention_mask"], "received") as blocked:
             model(**batch)
     for layer in (1, 2):
