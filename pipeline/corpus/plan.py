@@ -27,6 +27,7 @@ from pipeline.corpus.special_tokens import SpecialTokens
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
 from schemas.cache.codec import CODECS
 from schemas.cache.manifest import CorpusRecord
+from schemas.cache.row_units import Unit as RowUnit
 from schemas.cache.targets import ends_inside
 from schemas.cache.token_rows import count_rows, target_rows
 from schemas.configs.extraction import BatchingConfig
@@ -46,7 +47,7 @@ UNIT_BYTES = 8_192  # what an empty shard takes: zarr.json files, Arrow's schema
 
 @dataclass(frozen=True)
 class Unit:
-    """A run of samples. `tokens` is an estimate, everything else is exact."""
+    """A run of samples. `tokens` and their `squares` are estimates, everything else is exact."""
 
     number: int
     first: int  # position of its first sample in the corpus
@@ -54,6 +55,7 @@ class Unit:
     text_bytes: int
     tokens: int
     sha256: str
+    squares: int = 0  # of the estimated tokens of each sample, in sum
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Plan:
     calibration: tuple[Sample, ...] = ()  # what codecs are calibrated on
     conversations: ConversationCounts | None = None  # of a corpus of conversations
     ends: tuple[End, ...] = ()  # of earlier plans, as far as there are so many samples
+    spread: float = 1.0  # squares of tokens, in sum, by those of the estimated ones, as measured
 
     @property
     def samples(self) -> int:
@@ -89,6 +92,12 @@ class Plan:
     def tokens(self) -> int:
         """Estimated teacher tokens."""
         return sum(unit.tokens for unit in self.units)
+
+    def pairs(self, causal: bool, units: Iterable[Unit] | None = None) -> float:
+        """Estimated pairs of tokens, as `schemas.cache.row_units` counts them; of some units alone."""
+        chosen = self.units if units is None else tuple(units)
+        squares = self.spread * sum(unit.squares for unit in chosen)
+        return (squares + sum(unit.tokens for unit in chosen)) / 2 if causal else squares
 
     @property
     def target_tokens(self) -> int:
@@ -160,7 +169,7 @@ def make_plan(
         if sample is None:
             num_empty += 1
             continue
-        content, size = _hash_sample(sample)
+        content, size = hash_sample(sample)
         begin_twice += special.begin(sample.text) and not sample.is_conversation
         spell_special = spell_special or special.are_in(sample.text)
         length = next(part for part in parts if cutter.samples < part.end).measured.tokens_of(size)
@@ -180,6 +189,7 @@ def make_plan(
         calibration.samples,
         None if corpus.conversations is None else counts,
         tuple(cutter.ends),
+        parts[-1].measured.spread,
     )
 
 
@@ -191,7 +201,7 @@ class _UnitCutter:
         self.ends = list[End]()
         self._ends = frozenset(ends)
         self._most, self._units, self._whole = unit_tokens, list[Unit](), hashlib.sha256()
-        self._first, self._bytes, self._tokens, self._digest = 0, 0, 0, hashlib.sha256()
+        self._first, self._bytes, self._tokens, self._squares, self._digest = 0, 0, 0, 0, hashlib.sha256()
 
     def add(self, content: bytes, text_bytes: int, tokens: int) -> None:
         """The next sample: its digest, the bytes of its text, and about how many tokens it has."""
@@ -203,6 +213,7 @@ class _UnitCutter:
         self._whole.update(content)
         self._digest.update(content)
         self.samples, self._bytes, self._tokens = self.samples + 1, self._bytes + text_bytes, self._tokens + tokens
+        self._squares += tokens * tokens
 
     def finish(self, empty: int, refused: int) -> tuple[tuple[Unit, ...], CorpusRecord]:
         """All units, and the corpus that they hold, of which so many records were left out."""
@@ -211,11 +222,10 @@ class _UnitCutter:
         return tuple(self._units), CorpusRecord(samples=self.samples, empty=empty, refused=refused, sha256=sha256)
 
     def _end(self) -> None:
-        size = self.samples - self._first
-        self._units.append(
-            Unit(len(self._units), self._first, size, self._bytes, self._tokens, self._digest.hexdigest())
-        )
-        self._first, self._bytes, self._tokens, self._digest = self.samples, 0, 0, hashlib.sha256()
+        size, sha256 = self.samples - self._first, self._digest.hexdigest()
+        self._units.append(Unit(len(self._units), self._first, size, self._bytes, self._tokens, sha256, self._squares))
+        self._first, self._bytes, self._tokens, self._squares = self.samples, 0, 0, 0
+        self._digest = hashlib.sha256()
 
 
 def predict_bytes(
@@ -224,19 +234,19 @@ def predict_bytes(
     units: Iterable[Unit] | None = None,
     expected_bits: Mapping[str, float] | None = None,
     texts: bool = True,
+    causal: bool = True,
 ) -> int:
     """About how many bytes the shards of `units` (all of them, if left out) will take on disk, teacher/ not counted;
     without `texts`, of arrays that are added beside them.
 
-    `expected_bits` per number, by the array's path, are those of arrays whose codec cannot tell.
+    `expected_bits` per number, by the array's path, are those of arrays whose codec cannot tell. `causal` is what the
+    teacher is.
     """
-    per_token, per_sample, per_text_byte = 0.0, 0.0, 1.0
+    per: dict[RowUnit, float] = {"samples": 0.0, "tokens": 0.0, "kept": 0.0, "pairs": 0.0}
+    per_text_byte = 1.0
     for array in arrays:
-        size = bytes_per_row(array, expected_bits or {})
-        if array.rows == "tokens":
-            per_token += size * (plan.kept if array.follows_subset else 1)
-        else:
-            per_sample += size
+        per[array.unit] += bytes_per_row(array, expected_bits or {})
+    per_token, per_sample = per["tokens"] + per["kept"] * plan.kept, per["samples"]
     if not texts:
         per_text_byte = 0.0
     elif keeps_tokens(arrays):
@@ -245,7 +255,11 @@ def predict_bytes(
         per_sample, per_text_byte = per_sample + SAMPLE_COMPRESSED, TEXT_COMPRESSED
     return round(
         sum(
-            UNIT_BYTES + unit.tokens * per_token + unit.samples * per_sample + unit.text_bytes * per_text_byte
+            UNIT_BYTES
+            + unit.tokens * per_token
+            + unit.samples * per_sample
+            + plan.pairs(causal, [unit]) * per["pairs"]
+            + unit.text_bytes * per_text_byte
             for unit in (plan.units if units is None else units)
         )
     )
@@ -258,11 +272,10 @@ def bytes_per_row(array: ArrayRecord, expected_bits: Mapping[str, float]) -> flo
     return CODECS.find(array.encoding).bytes_per_row(array)
 
 
-def count_array_rows(plan: Plan, array: ArrayRecord) -> float:
-    """About how many rows all shards will have of an array."""
-    if array.rows == "samples":
-        return plan.samples
-    return plan.tokens * (plan.kept if array.follows_subset else 1)
+def count_array_rows(plan: Plan, array: ArrayRecord, causal: bool = True) -> float:
+    """About how many rows all shards will have of an array of a teacher that is `causal` or is not."""
+    counts = {"samples": plan.samples, "tokens": plan.tokens, "kept": plan.tokens * plan.kept}
+    return plan.pairs(causal) if array.rows == "pairs" else counts[array.unit]
 
 
 def _head(samples: Iterator[Sample | None]) -> Iterator[Sample | None]:
@@ -289,6 +302,7 @@ class _Measured:
     tokens: int
     kept: float
     learnt: float
+    spread: float  # squares of the tokens of each, in sum, by those of what `tokens_of` says
 
     def tokens_of(self, size: int) -> int:
         """About how many a text of so many bytes has, rounded up."""
@@ -313,8 +327,10 @@ def _measure(
     kept = learnt = 1.0
     if encoded.encodings is not None:
         kept, learnt = _shares(samples, encoded.encodings, limit)
-    size, tokens = sum(len(text.encode()) for text in texts), max(1, sum(map(len, encoded["input_ids"])))
-    return _Measured(size, tokens, kept if rows == "targets" else 1.0, learnt)
+    sizes, lengths = [len(text.encode()) for text in texts], [len(ids) for ids in encoded["input_ids"]]
+    found = _Measured(sum(sizes), max(1, sum(lengths)), kept if rows == "targets" else 1.0, learnt, 1.0)
+    true, told = (sum(min(limit, n) ** 2 for n in each) for each in (lengths, map(found.tokens_of, sizes)))
+    return replace(found, spread=true / told if told else 1.0)
 
 
 def _measure_parts(
@@ -353,7 +369,7 @@ def _shares(samples: Sequence[Sample], encodings: Sequence[Encoding], limit: int
     return (kept / tokens, learnt / tokens) if tokens else (1.0, 1.0)
 
 
-def _hash_sample(sample: Sample) -> tuple[bytes, int]:
+def hash_sample(sample: Sample) -> tuple[bytes, int]:
     """A digest of all that it holds, and the bytes of its text."""
     parts = sample.parts
     digest = hashlib.sha256(b"".join(len(part).to_bytes(8, "little") for part in parts))
@@ -365,5 +381,5 @@ def _hash_sample(sample: Sample) -> tuple[bytes, int]:
 def _hash_samples(samples: list[Sample]) -> str:
     digest = hashlib.sha256()
     for sample in samples:
-        digest.update(_hash_sample(sample)[0])
+        digest.update(hash_sample(sample)[0])
     return digest.hexdigest()

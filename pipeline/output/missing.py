@@ -89,7 +89,7 @@ class Missing:
 
     def _predict(self, section: Section, units: Iterable[Unit] | None) -> int:
         wanted, bits = self.units_of(section, units), self.request.expected_bits
-        return predict_bytes(self.request.plan, section.manifest.arrays, wanted, bits, section.holds_texts)
+        return predict_bytes(self.request.plan, section.manifest.arrays, wanted, bits, section.holds_texts, self.request.causal)
 
 
 def request_at_output(config: ExtractionConfig) -> tuple[Request, Missing | str | None]:

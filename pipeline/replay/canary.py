@@ -4,10 +4,13 @@ alone, through packing and encoding. Costs their forward passes."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from pipeline.corpus.sample import AnnotatedSample
 from pipeline.replay.compare import Comparison
 from pipeline.teacher.check import TIES
 from schemas.cache.arrays import ArrayRecord
+from schemas.cache.row_units import count_rows_by_unit
 from schemas.cache.states import Values
 from schemas.cache.token_rows import count_rows
 from schemas.errors import ModelError
@@ -26,8 +29,10 @@ def prove_stored(
     """
     lengths = {number: len(sample.token_ids) for number, sample in enumerate(samples) if len(sample.token_ids)}
     chosen = {max(lengths, key=lengths.__getitem__), min(lengths, key=lengths.__getitem__)} if lengths else set[int]()
+    kept = [count_rows(sample.token_rows) for sample in samples]
+    counts = count_rows_by_unit([len(sample.token_ids) for sample in samples], kept, comparison.causal)
     for number in sorted(chosen):
-        rows = {array.path: _rows_of(number, array, samples, stored[array.path]) for array in arrays}
+        rows = {array.path: _rows_of(number, counts[array.unit], stored[array.path]) for array in arrays}
         for path, gap in comparison.compare([samples[number]], 0, rows).gaps.items():
             if gap.is_wide and (usual := gap.without(TIES)).is_wide:
                 raise ModelError(
@@ -38,10 +43,6 @@ def prove_stored(
     return bool(chosen)
 
 
-def _rows_of(number: int, array: ArrayRecord, samples: Sequence[AnnotatedSample], values: Any) -> Any:
-    counts = [
-        1 if array.rows == "samples" else count_rows(s.token_rows) if array.follows_subset else len(s.token_ids)
-        for s in samples[: number + 1]
-    ]
-    first = sum(counts[:number])
-    return values[first : first + counts[number]]
+def _rows_of(number: int, counts: np.ndarray, values: Any) -> Any:
+    first = int(counts[:number].sum())
+    return values[first : first + int(counts[number])]

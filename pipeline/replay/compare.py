@@ -25,6 +25,7 @@ from schemas.cache.arrays import KINDS, ArrayRecord, by_kind
 from schemas.cache.kinds.next_token import NextToken
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.ragged import RaggedRows
+from schemas.cache.row_units import as_square, count_rows_by_unit
 from schemas.cache.states import Values
 from schemas.cache.token_rows import count_rows, row_positions
 from schemas.models.row_numbers import RowNumbers, plain_numbers
@@ -83,17 +84,18 @@ class Comparison:
         """What the teacher makes of one sample of a batch."""
         tokens = len(batch) * max(len(sample.token_ids) for sample in batch)
         made = self._teacher.run(batch, max(1, tokens), lambda samples, tokens: None)
-        counts = {
-            "samples": [1] * len(batch),
-            "tokens": [len(sample.token_ids) for sample in batch],
-            "kept": [count_rows(sample.token_rows) for sample in batch],
-        }
-        found = dict[str, np.ndarray]()
+        lengths, kept = zip(*((len(s.token_ids), count_rows(s.token_rows)) for s in batch), strict=True)
+        counts, found = count_rows_by_unit(lengths, kept, self.causal), dict[str, np.ndarray]()
         for array in self._teacher.arrays:
-            of_samples = counts["kept" if array.follows_subset else array.rows]
-            first = sum(of_samples[:number])
+            of_samples = counts[array.unit]
+            first = int(of_samples[:number].sum())
             found[array.path] = made[array.path][first : first + of_samples[number]]
         return found
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees those before it alone."""
+        return self._manifest.teacher.kind == "causal"
 
     def _divergences(self, stored: Mapping[str, Any], made: Mapping[str, np.ndarray]) -> np.ndarray | None:
         array, head = self._manifest.array("hidden", self._teacher.record.num_layers), teacher_head(self._teacher)
@@ -115,6 +117,10 @@ class Comparison:
         if found.shape != wanted.shape:
             return INCOMPARABLE
         step = STEP.get(array.dtype, 0.0)
+        if array.rows == "pairs":  # what a token pays to one other means something beside what it pays to all
+            found, wanted = (as_square(rows, self.causal) for rows in (found, wanted))
+            apart_T = between_states(found.reshape(len(found), -1), wanted.reshape(len(wanted), -1))
+            return Gap.of(SOFTMAX * self._noise, apart_T, step)
         if array.width is None:  # one number per token means something beside those of the other tokens
             return Gap.of(SOFTMAX * self._noise, between_states(found[None], wanted[None]), step)
         apart_N, one = between_states(found, wanted), 1 / np.sqrt(array.width)

@@ -65,7 +65,12 @@ class Request:
 
     def predict_bytes(self, units: Iterable[Unit] | None = None) -> int:
         """About how many bytes the shards of `units` will take on disk; of all, if left out."""
-        return predict_bytes(self.plan, self.manifest.arrays, units, self.expected_bits)
+        return predict_bytes(self.plan, self.manifest.arrays, units, self.expected_bits, self.causal)
+
+    @property
+    def causal(self) -> bool:
+        """Whether the teacher's tokens see those before them alone."""
+        return self.manifest.teacher.kind == "causal"
 
     @property
     def left_out(self) -> tuple[tuple[Path, str], ...]:

@@ -12,7 +12,9 @@ Sizes = dict[str, int]  # by an array's path
 
 def array_rows(request: Request) -> Sizes:
     """About how many rows all shards will have of each array."""
-    return {array.path: round(count_array_rows(request.plan, array)) for array in request.manifest.arrays}
+    return {
+        array.path: round(count_array_rows(request.plan, array, request.causal)) for array in request.manifest.arrays
+    }
 
 
 def array_bytes(request: Request, rows: Mapping[str, int]) -> Sizes:

@@ -32,7 +32,8 @@ TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 TIES = 1 / 8
 NO_EXACT_LOGITS = "exact teacher logits cannot be had from its cache"
 
-# Token ids of texts -> what each array holds of each text, [T, d], [T] or [1, d], in batch order.
+# Token ids of texts -> what each array holds of each text, [T, d], [T] or [1, d], in batch order; of attention maps
+# [T, T * heads], with zeros for pairs that have no row.
 Rows = Callable[[list[Tensor]], list[dict[str, Tensor]]]
 
 
@@ -71,7 +72,7 @@ def check_layers(forward: TeacherForward, references: list[Reference], dtype: st
     name = type(forward.model).__name__
     for reference in references:
         ids_1T = reference.ids_T[None]
-        hidden, _ = forward(ids_1T, torch.ones_like(ids_1T, dtype=torch.bool))
+        hidden, *_ = forward(ids_1T, torch.ones_like(ids_1T, dtype=torch.bool))
         for layer, state_1Td in hidden.items():
             if error := _differs(state_1Td[0], reference.states[layer], TOLERANCE[dtype]):
                 raise ModelError(

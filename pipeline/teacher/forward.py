@@ -1,4 +1,4 @@
-"""One forward pass of a teacher: the hidden states and token masses of chosen layers.
+"""One forward pass of a teacher: the hidden states and the attention of chosen layers.
 
 Padding stands on the right; a causal model gets no attention mask, because what is real never sees what is not, and
 attention without a mask takes the fastest kernels. `output_hidden_states` would keep all L + 1 layers alive until the
@@ -8,9 +8,9 @@ block may work on other shapes than its model gives out.
 Shapes: B samples, T tokens, d hidden size.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,9 @@ from torch import Tensor
 
 from schemas.cache.teacher import TeacherRecord
 from schemas.errors import ModelError
+from schemas.models.attention_readings import Reading
 from schemas.models.forward import forward_errors
-from schemas.models.token_mass import Mode, collect_token_mass, find_blocks
+from schemas.models.token_mass import collect_attention, find_blocks
 
 
 @dataclass(frozen=True)
@@ -31,25 +32,36 @@ class TeacherForward:
     record: TeacherRecord
     hidden_layers: Sequence[int]
     mass_layers: Sequence[int]
+    attention_layers: Mapping[Reading, Collection[int]] = field(default_factory=dict)
 
-    def __call__(self, ids_BT: Tensor, mask_BT: Tensor) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-        """Hidden states [B, T, d] by layer, and token masses [B, T] by layer, on the teacher's device.
+    @property
+    def reads_attention(self) -> bool:
+        """Whether the model must be switched to an attention that can be read."""
+        return bool(self.mass_layers) or any(self.attention_layers.values())
+
+    def __call__(
+        self, ids_BT: Tensor, mask_BT: Tensor
+    ) -> tuple[dict[int, Tensor], dict[int, Tensor], dict[tuple[Reading, int], Tensor]]:
+        """Hidden states [B, T, d] by layer, token masses [B, T] by layer, and what else is read of attention, by
+        reading and layer, on the teacher's device.
 
         Positions are left to the model. It counts them from the left, where the text begins, and each in its own way:
         RoBERTa's first position is 2. Raises ModelError: the model cannot be run, or gives states of another shape.
         """
         ids_BT, mask_BT = ids_BT.to(self.model.device), mask_BT.to(self.model.device)
         causal = self.record.kind == "causal"
-        mode: Mode = "last" if causal else "received"
+        mode: Reading = "last" if causal else "received"
         arguments = {"use_cache": False} if causal else {"attention_mask": mask_BT.long()}
         model = find_body(self.model) if causal else self.model
-        collecting: Any = collect_token_mass(self.mass_layers, mask_BT, mode) if self.mass_layers else nullcontext({})
+        readings = {name: set(layers) for name, layers in self.attention_layers.items()}
+        readings[mode] = readings.get(mode, set()) | set(self.mass_layers)
+        collecting: Any = collect_attention(readings, mask_BT, causal) if self.reads_attention else nullcontext({})
         doing = "over a batch of {} × {} tokens".format(*ids_BT.shape)
-        with forward_errors(self.model, doing), torch.inference_mode(), self._hooks() as hidden, collecting as mass:
+        with forward_errors(self.model, doing), torch.inference_mode(), self._hooks() as hidden, collecting as found:
             hidden[self.record.num_layers] = model(input_ids=ids_BT, **arguments).last_hidden_state
         for layer in self.hidden_layers:
             self._require_shape(layer, hidden.get(layer), ids_BT)
-        return hidden, mass
+        return hidden, {layer: found[mode, layer] for layer in self.mass_layers}, found
 
     def _require_shape(self, layer: int, state_BTd: Tensor | None, ids_BT: Tensor) -> None:
         if state_BTd is None:

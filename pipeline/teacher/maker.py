@@ -9,7 +9,7 @@ hidden size.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
@@ -24,6 +24,7 @@ from schemas.cache.states import Values
 from schemas.cache.teacher import TeacherRecord
 from schemas.errors import ConfigError
 from schemas.form import require_subclass
+from schemas.models.attention_readings import Reading
 from schemas.registry import Registry
 from schemas.strict import Strict
 
@@ -36,6 +37,7 @@ class BatchStates:
     mass: Mapping[int, Tensor]  # layer -> [B, T]: the layers that makers asked for
     mask_BT: Tensor  # bool: real tokens
     real_N: Tensor  # long: where they lie in [B * T], in order
+    attention: Mapping[tuple[Reading, int], Tensor] = field(default_factory=dict)  # of what makers asked for
 
     def real(self, states_BTx: Tensor) -> Tensor:
         """[N, x]: the rows of real tokens, concatenated."""
@@ -73,13 +75,19 @@ class Maker(ABC):
         """Layers whose token masses must be collected."""
         return frozenset()
 
+    @property
+    def attention_layers(self) -> Mapping[Reading, frozenset[int]]:
+        """Layers whose attention must be read, by what is read of it."""
+        return {}
+
 
 class StatesMaker(Maker):
-    """Makes its arrays from a batch's hidden states and masses."""
+    """Makes its arrays from a batch's hidden states and attention."""
 
     @abstractmethod
     def make(self, array: ArrayRecord, states: BatchStates) -> Tensor:
-        """Rows of one array, of the batch's real tokens [N] or [N, width], or of its samples [B] or [B, width]."""
+        """Rows of one array, [rows] or [rows, width]: of the batch's real tokens, of its samples, or of the pairs of
+        real tokens of each, sample after sample."""
 
 
 Cut = Callable[[Tensor, slice], Sequence[Tensor]]

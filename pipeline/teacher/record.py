@@ -47,6 +47,7 @@ def describe_teacher(config: TeacherConfig, folder: Path) -> TeacherRecord:
             hidden_size=text_config.hidden_size,
             vocab_size=text_config.vocab_size if weight is None else weight.shape[0],
             max_tokens=config.max_tokens,
+            heads=getattr(text_config, "num_attention_heads", None),
             head=None if weight is None else _head_record(config, text_config, bias is not None),
             embedding=_embedding_record(config, model) if config.keep_embeddings else None,
         )

@@ -8,7 +8,6 @@ Shapes: B samples, T tokens, N real tokens of a batch, K of them that are kept, 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -36,6 +35,7 @@ from pipeline.teacher.wanted import WantedStates
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.dtypes import STORED
 from schemas.cache.encoding_cost import EncodingCost
+from schemas.cache.row_units import Unit, as_square, count_rows_by_unit
 from schemas.cache.states import Values
 from schemas.cache.token_rows import count_rows, row_positions
 from schemas.configs.extraction import TeacherConfig
@@ -58,9 +58,13 @@ class Teacher:
         self._makers = [maker for maker in makers if isinstance(maker, StatesMaker)]
         hidden = sorted({layer for maker in makers for layer in maker.hidden_layers})
         mass = sorted({layer for maker in makers for layer in maker.mass_layers})
+        attention = {reading: set[int]() for maker in makers for reading in maker.attention_layers}
+        for maker in makers:
+            for reading, layers in maker.attention_layers.items():
+                attention[reading] |= layers
         torch.set_num_threads(config.threads)
         self._model = load_teacher(config, folder, adapter)
-        self._forward = TeacherForward(self._model, self.record, hidden, mass)
+        self._forward = TeacherForward(self._model, self.record, hidden, mass, attention)
         self._prove()
         final = [a for a in self.arrays if a.kind == "hidden" and a.layer == self.record.num_layers]
         self._unproven = final if self.record.head is not None else []  # until the first batch
@@ -68,10 +72,10 @@ class Teacher:
         self._logits = self._logit_states([maker for maker in makers if isinstance(maker, LogitsMaker)])
 
     def _prove(self) -> None:
-        """Switch the model to the attention that token masses are read from, if need be, and check it."""
+        """Switch the model to an attention that can be read, if need be, and check it."""
         with unchanged(self._model):
             references = run_alone(self._model, self.record)
-        if self._forward.mass_layers:
+        if self._forward.reads_attention:
             enable_token_mass(self._model)
         with unchanged(self._model):
             check_layers(self._forward, references, self.config.dtype)
@@ -118,17 +122,14 @@ class Teacher:
         torch.set_num_threads(self.config.threads)  # a thread of its own may come with a number of its own
         self._check_tokens(samples)
         lengths = [len(sample.token_ids) for sample in samples]
-        counts: dict[_Unit, list[int]] = {
-            "samples": [1] * len(samples),
-            "tokens": lengths,
-            "kept": [count_rows(sample.token_rows) for sample in samples],
-        }
-        starts = {unit: np.cumsum([0, *count]) for unit, count in counts.items()}
-        stored = {a.path: np.empty(a.shape(int(starts[_unit(a)][-1])), STORED[a.dtype]) for a in self.arrays}
+        counts = count_rows_by_unit(lengths, [count_rows(sample.token_rows) for sample in samples], self._causal)
+        used: set[Unit] = {"tokens", *(array.unit for array in self.arrays)}
+        starts = {unit: np.cumsum([0, *counts[unit]]) for unit in used}
+        stored = {a.path: np.empty(a.shape(int(starts[a.unit][-1])), STORED[a.dtype]) for a in self.arrays}
 
         def rows_of(i: int, array: ArrayRecord) -> Tensor:
             """The rows of one sample."""
-            first = starts[_unit(array)]
+            first = starts[array.unit]
             return _as_tensor(stored[array.path], array)[first[i] : first[i + 1]]
 
         def run_batch(batch: list[int]) -> None:
@@ -138,7 +139,7 @@ class Teacher:
                 for unit, first in starts.items()
             }
             for array, values_Nx in self._run_batch([samples[i] for i in batch]):
-                _as_tensor(stored[array.path], array)[rows[_unit(array)]] = values_Nx
+                _as_tensor(stored[array.path], array)[rows[array.unit]] = values_Nx
             if self._padding_unproven and lengths[batch[0]] > lengths[batch[-1]]:
                 for i in (batch[0], batch[-1]):
                     self._check_alone(samples[i], {a.path: rows_of(i, a) for a in self.arrays})
@@ -179,17 +180,16 @@ class Teacher:
         yield from self._logits.logits(states.real(states.hidden[self.record.num_layers]), kept_K)
 
     def _run_batch(self, samples: list[AnnotatedSample]) -> Iterator[tuple[ArrayRecord, Tensor]]:
-        """Every array with its rows for one batch, [N, width], [N] or [B, width], on the CPU and as it is stored."""
+        """Every array with its rows for one batch, [rows, width] or [rows], on the CPU and as it is stored."""
         ids_BT, mask_BT = pad([sample.token_ids for sample in samples])
         real_N = mask_BT.flatten().nonzero()[:, 0]
-        kept_K, sample_N = _kept(samples), real_N // ids_BT.shape[1]
-        owner = {"tokens": sample_N, "kept": sample_N[kept_K], "samples": torch.arange(len(samples))}
+        kept_K = _kept(samples)
         for array, values_Nx in self._values(samples, ids_BT, mask_BT, real_N, kept_K):
             stored_Nx = values_Nx.to(getattr(torch, array.dtype))
             finite_N = stored_Nx.isfinite().view(len(stored_Nx), -1).all(1)
             if not finite_N.all():
                 row = int(finite_N.int().argmin())
-                sample = samples[int(owner[_unit(array)][row])]
+                sample = samples[self._owner(row, array, samples)]
                 raise ModelError(_not_finite(sample.id, array, overflow=bool(values_Nx[row].isfinite().all())))
             yield array, stored_Nx.cpu()
 
@@ -206,7 +206,25 @@ class Teacher:
 
     def _states(self, ids_BT: Tensor, mask_BT: Tensor, real_N: Tensor) -> BatchStates:
         device = self._model.device
-        return BatchStates(*self._forward(ids_BT, mask_BT), mask_BT.to(device), real_N.to(device))
+        hidden, mass, attention = self._forward(ids_BT, mask_BT)
+        return BatchStates(hidden, mass, mask_BT.to(device), real_N.to(device), attention)
+
+    @property
+    def _causal(self) -> bool:
+        return self.record.kind == "causal"
+
+    def _owner(self, row: int, array: ArrayRecord, samples: Sequence[AnnotatedSample]) -> int:
+        """Which of a batch's samples has that row of an array."""
+        lengths, kept = zip(*((len(s.token_ids), count_rows(s.token_rows)) for s in samples), strict=True)
+        ends = np.cumsum(count_rows_by_unit(lengths, kept, self._causal)[array.unit])
+        return int(np.searchsorted(ends, row, side="right"))
+
+    def _shown(self, array: ArrayRecord, rows_Nx: Tensor) -> Tensor:
+        """One sample's rows as they are compared: those of attention maps as one row per token that attends."""
+        if array.rows != "pairs":
+            return rows_Nx
+        square = as_square(rows_Nx.float().cpu().numpy(), self._causal)
+        return torch.from_numpy(square.reshape(len(square), -1))
 
     def _made(self, states: BatchStates) -> Iterator[tuple[ArrayRecord, Tensor]]:
         for maker in self._makers:
@@ -222,7 +240,8 @@ class Teacher:
         final_Nd = states.real(states.hidden[self.record.num_layers])
         parts = {f"hidden/{self.record.num_layers}": final_Nd.split(lengths)}
         for array, values_Nx in self._made(states):
-            parts[array.path] = values_Nx.split(lengths if array.rows == "tokens" else 1)
+            per_text = count_rows_by_unit(lengths, lengths, self._causal)[array.rows].tolist()
+            parts[array.path] = tuple(self._shown(array, rows_Nx) for rows_Nx in values_Nx.split(per_text))
         return [{path: part[text] for path, part in parts.items()} for text in range(len(texts))]
 
     def _check_alone(self, sample: AnnotatedSample, stored: dict[str, Tensor]) -> None:
@@ -233,7 +252,8 @@ class Teacher:
             if array.path in alone and array.dtype in TOLERANCE:
                 tolerance = max(TOLERANCE[self.config.dtype], TOLERANCE[array.dtype])
                 own = alone[array.path].cpu()
-                pair = {array.path: stored[array.path]}, {array.path: own[kept_K] if array.follows_subset else own}
+                found = self._shown(array, stored[array.path])
+                pair = {array.path: found}, {array.path: own[kept_K] if array.follows_subset else own}
                 if problem := compare_rows(*pair, tolerance):
                     raise ModelError(
                         f"sample {sample.id!r}: {problem}: its states depend on the padding or on the other texts of a "
@@ -252,14 +272,6 @@ class Teacher:
         for sample in samples:
             if len(sample.token_ids):
                 require_tokens(self._model, int(sample.token_ids.max()), f"sample {sample.id!r}")
-
-
-_Unit = Literal["samples", "tokens", "kept"]
-
-
-def _unit(array: ArrayRecord) -> _Unit:
-    """What a row of the array stands for, as far as a batch is concerned."""
-    return "kept" if array.follows_subset else array.rows
 
 
 def _kept(samples: Sequence[AnnotatedSample]) -> Tensor:

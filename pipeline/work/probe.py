@@ -22,6 +22,7 @@ from pipeline.work.worker import TeacherWorker, UnitReport
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.codec_files import CODEC_FOLDER
 from schemas.cache.manifest import TEACHER
+from schemas.cache.row_units import count_pairs
 from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord, shard_path
 from schemas.cache.states import array_files
 from schemas.cache.token_rows import count_rows
@@ -52,6 +53,10 @@ class LookedAt:
     def rows(self) -> int:
         """Of arrays that follow `states.rows`."""
         return sum(count_rows(sample.token_rows) for sample in self.samples)
+
+    def pairs(self, causal: bool) -> int:
+        """Of their tokens."""
+        return sum(count_pairs(len(sample.token_ids), causal) for sample in self.samples)
 
     @cached_property
     def positions(self) -> int:
@@ -153,8 +158,8 @@ def _sum_up(
     samples = round(longer * len(found.samples))
     scale = positions / sum(report.positions for report in timed)
     arrays = request.manifest.arrays
-    counts = {"samples": samples, "tokens": tokens, "kept": rows}
-    array_rows = {array.path: counts[_rows_of(array)] for array in arrays}
+    counts = {"samples": samples, "tokens": tokens, "kept": rows, "pairs": round(longer * found.pairs(request.causal))}
+    array_rows = {array.path: counts[array.unit] for array in arrays}
     sizes = {array.path: round(_bytes_per_row(records, array) * array_rows[array.path]) for array in arrays}
     kept, run = sum(record.tokens for record in records), sum(record.samples for record in records)
     texts = sum(record.files[SAMPLES].bytes for record in records) * (tokens / kept if kept else samples / run)
@@ -183,10 +188,6 @@ def _proof_seconds(reports: Sequence[UnitReport]) -> float:
     positions = sum(report.positions for report in others)
     usual = sum(report.write_seconds for report in others) * first.positions / positions if positions else 0.0
     return max(0.0, first.write_seconds - usual) if others else 0.0
-
-
-def _rows_of(array: ArrayRecord) -> str:
-    return "samples" if array.rows == "samples" else "kept" if array.follows_subset else "tokens"
 
 
 def _bytes_per_row(records: Sequence[ShardRecord], array: ArrayRecord) -> float:

@@ -10,12 +10,12 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from schemas.cache.dtypes import ArrayDtype, Dtype
+from schemas.cache.row_units import Rows, Unit
 from schemas.cache.teacher import TeacherRecord
 from schemas.form import require_instance
 from schemas.registry import Registry
 from schemas.strict import Strict
 
-Rows = Literal["tokens", "samples"]
 Settings = TypeVar("Settings")
 ROWS_AT_ONCE = 65_536
 # Names that mean something else in cache.json, in its identity or in the section `states` of a config.
@@ -39,7 +39,7 @@ RESERVED = frozenset(
 
 
 class ArrayRecord(Strict):
-    """One array of every shard: a row per sample, or a row per token of the shard's samples, concatenated."""
+    """One array of every shard: a row per sample, token or pair of tokens of the shard's samples, concatenated."""
 
     kind: str
     """The state kind, as `states` names it; of a kind that has several arrays, KIND/PART."""
@@ -78,6 +78,11 @@ class ArrayRecord(Strict):
     def follows_subset(self) -> bool:
         """Whether only those tokens have rows that `states.rows` asks for."""
         return self.state_kind.follows_subset
+
+    @property
+    def unit(self) -> Unit:
+        """What its rows are counted in."""
+        return "kept" if self.follows_subset else self.rows
 
     def shape(self, rows: int) -> tuple[int, ...]:
         """[rows] or [rows, width]."""
@@ -178,7 +183,7 @@ def _kind_of(array_kind: str) -> StateKind[Any]:
 
 def keeps_tokens(arrays: Iterable[ArrayRecord]) -> bool:
     """Returns whether tokens are kept. If not, a shard holds neither tokens nor spans, and costs bytes per sample."""
-    return any(array.rows == "tokens" for array in arrays)
+    return any(array.rows != "samples" for array in arrays)
 
 
 def by_kind(arrays: Iterable[ArrayRecord]) -> Mapping[str, list[ArrayRecord]]:

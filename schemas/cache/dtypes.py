@@ -13,3 +13,11 @@ STORED: dict[str, np.dtype[Any]] = {
     "int32": np.dtype("<i4"),
     "uint8": np.dtype("u1"),
 }
+
+
+def widened(stored: np.ndarray) -> np.ndarray:
+    """Numbers in their stored form, with bfloat16 as float32, of which its bits are the upper half."""
+    if stored.dtype != STORED["bfloat16"]:
+        return stored
+    numbers: np.ndarray = (stored.astype("<u4") << 16).view("<f4")
+    return numbers

@@ -186,8 +186,9 @@ class CacheManifest(_WithRecords):
             unused["parts"] = True
         if not self.corpus.refused:
             unused["corpus"] = {"refused"}
-        if self.teacher.embedding is None:
-            unused["teacher"] = {"embedding"}
+        unused["teacher"] = {"embedding"} if self.teacher.embedding is None else set()
+        if not any(array.unit == "pairs" and array.width for array in self.arrays):
+            unused["teacher"] |= {"heads"}
         return self.model_dump_json(indent=1, exclude=unused) + "\n"
 
 

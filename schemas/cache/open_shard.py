@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.list_columns import ListColumn
+from schemas.cache.row_units import count_rows_by_unit
 from schemas.cache.samples import SAMPLES_SCHEMAS, CachedSample, Turn
 from schemas.cache.shard import SAMPLES, STATES, ShardRecord, redo
 from schemas.cache.states import map_array
@@ -87,6 +88,10 @@ class Shard:
         ends = np.concatenate([[0], np.cumsum(ranges.values[:, 1] - ranges.values[:, 0], dtype=np.int64)])
         counts: np.ndarray = ends[ranges.offsets[1:]] - ends[ranges.offsets[:-1]]
         return counts
+
+    def row_counts(self, array: ArrayRecord, causal: bool) -> np.ndarray:
+        """[samples] int64: rows of each in one array of a teacher that is causal or is not."""
+        return count_rows_by_unit(self.row_count, self.kept_count, causal)[array.unit]
 
     def array(self, array: ArrayRecord) -> Any:
         """All rows of one array, mapped anew, as `map_array` gives them; nothing is read yet."""

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from schemas.cache.list_columns import ListColumn
 from schemas.cache.open_shard import Shard
+from schemas.cache.row_units import count_pairs
 from schemas.cache.samples import PARTS
 from schemas.cache.shard import RECORD, SAMPLES, redo
 from schemas.cache.structure import Structure
@@ -25,7 +26,7 @@ def prove_samples(shard: Shard, teacher: TeacherRecord) -> None:
     Raises CacheError that names the sample and what is wrong with it.
     """
     _require_whole(shard)
-    _require_rows(shard)
+    _require_rows(shard, teacher.kind == "causal")
     lengths = pc.utf8_length(shard.columns["text"]).to_numpy()
     _require_learnt(shard, lengths)
     _require_tokens(shard, teacher, lengths)
@@ -52,7 +53,7 @@ def _require_whole(shard: Shard) -> None:
             raise CacheError(f"{path}: column {name} holds what belongs to no sample; {redo(shard.path)}")
 
 
-def _require_rows(shard: Shard) -> None:
+def _require_rows(shard: Shard, causal: bool) -> None:
     counts, starts = shard.row_count.astype(np.int64), shard.row_start
     _require(shard, counts >= 0, "it has a negative number of rows")
     _require(shard, starts == np.cumsum(counts) - counts, "its rows do not follow those of the sample before it")
@@ -60,7 +61,9 @@ def _require_rows(shard: Shard) -> None:
         _require(shard, shard.lists[name].counts == counts, f"its number of rows is not that of its {name}")
     _require_kept(shard)
     truncated = pc.sum(shard.columns["truncated"]).as_py() or 0
+    pairs = int(count_pairs(counts, causal).sum())
     for name, recorded, found in (
+        ("pairs", pairs if shard.record.pairs is None else shard.record.pairs, pairs),
         ("tokens", shard.record.tokens, int(counts.sum())),
         ("kept", shard.record.tokens if shard.record.kept is None else shard.record.kept, int(shard.kept_count.sum())),
         ("truncated", shard.record.truncated, truncated),

@@ -25,6 +25,7 @@ from schemas.cache.index import read_index
 from schemas.cache.open_shard import Shard
 from schemas.cache.proof import prove_samples
 from schemas.cache.readable import ReadableCache
+from schemas.cache.row_units import count_pairs
 from schemas.cache.samples import CachedSample
 from schemas.cache.section_files import SectionFiles
 from schemas.cache.sections import list_sections, require_paired
@@ -59,6 +60,7 @@ class Cache(ReadableCache):
         self.rows: np.ndarray = index.column("row").to_numpy()  # [samples] int32: and in which row of samples.arrow
         self.tokens = index.column("tokens").to_numpy()
         self._starts = _first_rows(self.shards, self.tokens)
+        self._pairs: tuple[np.ndarray, np.ndarray] | None = None  # of each sample, where they begin and how many
         maps = max(4, _most_maps() // together)
         texts = maps // 4 if keeps_tokens(self.manifest.arrays) else IN_MEMORY
         self.shard = lru_cache(maxsize=texts)(self._open_shard)
@@ -69,6 +71,10 @@ class Cache(ReadableCache):
         subset = self.manifest.rows != "all"
         self._subsets = {key for key, array in self._arrays.items() if subset and array.follows_subset}
         self._per_sample = {key for key, array in self._arrays.items() if array.rows == "samples"}
+        if per_pair := {key for key, array in self._arrays.items() if array.rows == "pairs"}:
+            pairs = count_pairs(self.tokens.astype(np.int64), self.manifest.teacher.kind == "causal")
+            self._pairs = _first_rows(self.shards, pairs), pairs
+        self._per_pair = per_pair
         self._decoded = {key for key, array in self._arrays.items() if not CODECS.find(array.encoding).mapped}
         self._let_go = count_let_go(path)
         self._sections = [SectionFiles(section, self._sealed) for section in list_sections(path, self.manifest)]
@@ -113,7 +119,8 @@ class Cache(ReadableCache):
         """This sample's rows of each array: [N] or [N, width] in the stored dtype (bfloat16 as uint16), or RaggedRows.
 
         Slices of maps, in microseconds. N is 1 of an array per sample, T of masses; of hidden states and next-token
-        distributions it is that of the sample's `token_rows`.
+        distributions it is that of the sample's `token_rows`; of attention maps it is that of its pairs of tokens,
+        which `schemas.cache.row_units.as_square` puts into [T, T] or [T, T, H].
         """
         unit, row = self.shards.item(position), self.rows.item(position)
         # The index says what the shard does, which is compared when it is opened, and lies closer together.
@@ -124,6 +131,8 @@ class Cache(ReadableCache):
             key = array.kind, array.layer
             values = (self._in_memory if key in self._decoded else self._mapped)(unit, key)
             start, count = (row, 1) if key in self._per_sample else kept if key in self._subsets else every
+            if self._pairs is not None and key in self._per_pair:
+                start, count = self._pairs[0].item(position), self._pairs[1].item(position)
             found.append(values[start : start + count])
         return found
 

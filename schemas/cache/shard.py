@@ -35,6 +35,9 @@ class ShardRecord(Strict):
     kept: Annotated[int | None, Field(ge=0, description="Tokens that have rows of hidden states; null: every one.")] = (
         None
     )
+    pairs: Annotated[
+        int | None, Field(ge=0, description="Pairs of tokens; left out where no array has rows of them.")
+    ] = None
     learnt: Annotated[LearntRecord | None, Field(description="What there is to learn; null in earlier shards.")] = None
     truncated: Annotated[int, Field(ge=0, description="Samples cut to the longest length.")]
     overlong: Annotated[int, Field(ge=0, description="Samples left out because they were too long.")]
@@ -49,13 +52,14 @@ class ShardRecord(Strict):
 
     def rows(self, array: ArrayRecord) -> int:
         """Rows of one array of this shard."""
-        if array.rows == "samples":
-            return self.samples
-        return self.kept if array.follows_subset and self.kept is not None else self.tokens
+        kept = self.tokens if self.kept is None else self.kept
+        counts = {"samples": self.samples, "tokens": self.tokens, "kept": kept, "pairs": self.pairs or 0}
+        return counts[array.unit]
 
     def to_json(self) -> str:
-        """The text of shard.json; `texts` only where it says something."""
-        return self.model_dump_json(indent=1, exclude={"texts"} if self.texts is None else None) + "\n"
+        """The text of shard.json; `pairs` and `texts` only where they say something."""
+        unused = {name for name in ("pairs", "texts") if getattr(self, name) is None}
+        return self.model_dump_json(indent=1, exclude=unused) + "\n"
 
     @property
     def file_bytes(self) -> int:
@@ -116,6 +120,8 @@ def find_shard(shard: Path, manifest: CacheManifest, sha256: str | None = None) 
         raise CacheError(f"{shard} holds work unit {record.unit}: it stands in the place of another; {redo(shard)}")
     if manifest.rows == "all" and record.kept not in (None, record.tokens):
         raise CacheError(f"{shard / RECORD} says that {record.kept} of {record.tokens} tokens have rows; {redo(shard)}")
+    if record.pairs is None and any(array.unit == "pairs" for array in manifest.arrays):
+        raise CacheError(f"{shard / RECORD} does not say how many pairs of tokens have rows; {redo(shard)}")
     check_named(shard, record, manifest.arrays)
     for name, file in record.files.items():
         check_size(shard / name, file, redo(shard))

@@ -35,5 +35,8 @@ class TeacherRecord(Strict):
     hidden_size: Annotated[int, Field(ge=1, description="d_T.")]
     vocab_size: Annotated[int, Field(ge=1, description="Rows of the unembedding; may exceed the tokenizer's.")]
     max_tokens: Annotated[int, Field(ge=2, description="Samples were cut or left out above this.")]
+    heads: Annotated[
+        int | None, Field(ge=1, description="Of each layer's attention; left out where no array has a column for each.")
+    ] = None
     head: Annotated[HeadRecord | None, Field(description="Null for an encoder.")] = None
     embedding: Annotated[EmbeddingRecord | None, Field(description="Null unless asked for.")] = None

@@ -156,7 +156,7 @@ def _check_kinds(path: Path, record: ShardRecord, manifest: CacheManifest, sampl
         kind, made = KINDS[name], manifest.records.get(name)
         for group in [arrays] if kind.parts else [[array] for array in arrays]:
             values = tuple(map_array(path / STATES, array, record.rows(array)) for array in group)
-            row_counts = samples.kept_count if kind.follows_subset else samples.row_count.astype(np.int64)
+            row_counts = samples.row_counts(group[0], manifest.teacher.kind == "causal")
             if fault := kind.find_fault(StoredStates(values, row_counts, manifest.teacher, made)):
                 place = name if kind.parts else group[0].path
                 raise CacheError(f"{path}: {place}: {fault}; {redo(path)}")

@@ -75,6 +75,7 @@ def write_shard(
             samples=len(samples),
             tokens=sum(len(sample.token_ids) for sample in samples),
             kept=sum(count_rows(sample.token_rows) for sample in samples),
+            pairs=next((len(arrays[record.path]) for record in records if record.unit == "pairs"), None),
             learnt=count_learnt(samples),
             truncated=sum(sample.truncated for sample in samples),
             overlong=overlong,

@@ -4,14 +4,17 @@ Shapes: B samples, T teacher tokens, n entries of a stored distribution, d_T wid
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from schemas.cache.arrays import KINDS
+from schemas.cache.dtypes import widened
 from schemas.cache.kinds.next_token import NextToken
 from schemas.cache.readable import ReadableCache
+from schemas.cache.row_units import as_square
 from schemas.cache.token_rows import KeptRows
 from schemas.models.state_decoder import DECODERS
 from trainer.data.encoded_states import EncodedStates
@@ -64,14 +67,44 @@ class TeacherMass(BatchRequest[Tensor]):
     """[B, T], the token masses of one layer: they sum to 1 over a sample, and are 0 on padding."""
 
     layer: int
+    kind: Literal["mass", "received"] = "mass"
 
     def require(self, cache: ReadableCache) -> None:
         """Raises CacheError if the cache does not keep this layer's masses."""
-        cache.array("mass", self.layer)
+        cache.array(self.kind, self.layer)
 
     def collate(self, drawn: Drawn) -> Tensor:
         """[B, T] float32."""
-        return drawn.states(drawn.cache.array("mass", self.layer))
+        return drawn.states(drawn.cache.array(self.kind, self.layer))
+
+
+@dataclass(frozen=True)
+class TeacherAttention(BatchRequest[Tensor]):
+    """[B, T, T], or [B, H, T, T] of the kind attention: what token t of a sample pays to every other, 1 in sum up to
+    rounding; 0 on padding, and in a causal teacher for what follows.
+
+    Of padding T is squared in memory, so batches of attention maps want samples of one length.
+    """
+
+    layer: int
+    kind: Literal["attention_mean", "attention"] = "attention_mean"
+
+    def require(self, cache: ReadableCache) -> None:
+        """Raises CacheError if the cache does not keep this layer's maps."""
+        cache.array(self.kind, self.layer)
+
+    def collate(self, drawn: Drawn) -> Tensor:
+        """Float32."""
+        array = drawn.cache.array(self.kind, self.layer)
+        longest = max(len(sample.token_ids) for sample in drawn.samples)
+        causal = drawn.cache.manifest.teacher.kind == "causal"
+        heads = () if array.width is None else (array.width,)
+        maps = np.zeros((len(drawn.positions), longest, longest, *heads), np.float32)
+        for row, position in enumerate(drawn.positions):
+            square = as_square(widened(drawn.cache.states(position, [array])[0]), causal)
+            maps[row, : len(square), : len(square)] = square
+        found = torch.from_numpy(maps)
+        return found.permute(0, 3, 1, 2) if heads else found
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,7 @@ class TokenMass(StateKind[LayerSelection]):
 
     def list_arrays(self, settings: LayerSelection, dtype: Dtype, teacher: TeacherRecord) -> list[ArrayRecord]:
         """[tokens] for each layer, ascending. Raises ConfigError for layer 0 or one that does not exist."""
-        layers = resolve_layers(settings, teacher.num_layers, "states.mass")
-        if 0 in layers:
-            raise ConfigError(
-                "states.mass: layer 0 is the embeddings, which attend to nothing; masses begin at layer 1"
-            )
+        layers = attending_layers(settings, teacher, f"states.{self.name}")
         return [ArrayRecord(kind=self.name, layer=layer, width=None, dtype="float32") for layer in layers]
 
     def find_fault(self, stored: StoredStates) -> str | None:
@@ -50,6 +46,14 @@ class TokenMass(StateKind[LayerSelection]):
         for wrong in np.flatnonzero(~(np.abs(sums - 1) <= TOLERANCE)):
             return f"the masses of sample {samples[wrong]} of the shard sum to {sums[wrong]:.6g}, not to 1"
         return None
+
+
+def attending_layers(selection: LayerSelection, teacher: TeacherRecord, field: str) -> tuple[int, ...]:
+    """The chosen layers, ascending. Raises ConfigError for layer 0 or one that does not exist."""
+    layers = resolve_layers(selection, teacher.num_layers, field)
+    if 0 in layers:
+        raise ConfigError(f"{field}: layer 0 is the embeddings, which attend to nothing; masses begin at layer 1")
+    return layers
 
 
 KIND = TokenMass()

@@ -31,7 +31,7 @@ def test_padding_stands_on_the_right() -> None:
 def test_layers_are_transformers_own(name: str) -> None:
     teacher = model(name)
     ids, mask = pad([np.arange(3, 12), np.arange(20, 25)])
-    hidden, mass = TeacherForward(teacher, RECORD, [0, 2], [])(ids, mask)
+    hidden, mass, _ = TeacherForward(teacher, RECORD, [0, 2], [])(ids, mask)
     assert sorted(hidden) == [0, 2, 3] and mass == {}
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in teacher.modules())
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_masses_sum_to_one_over_real_tokens() -> None:
     ids, mask = pad([np.arange(3, 12), np.arange(20, 25)])
     teacher = model("llama")
     enable_token_mass(teacher)
-    _, mass = TeacherForward(teacher, RECORD, [], [1, 3])(ids, mask)
+    _, mass, _ = TeacherForward(teacher, RECORD, [], [1, 3])(ids, mask)
     assert sorted(mass) == [1, 3]
     for values in mass.values():
         torch.testing.assert_close(values.sum(1), torch.ones(2))

@@ -27,6 +27,9 @@ def test_the_format_has_these_kinds_in_this_order() -> None:
         ("pooled", (("pooled",), "samples", None)),
         ("top_k", (("top_k/ids", "top_k/codes", "top_k/scales", "top_k/logprobs"), "tokens", "sparse")),
         ("sampled", (("sampled/draws", "sampled/ids", "sampled/weights"), "tokens", "sparse")),
+        ("received", (("received",), "tokens", None)),
+        ("attention_mean", (("attention_mean",), "pairs", None)),
+        ("attention", (("attention",), "pairs", None)),
     ]
     assert {kind.name: kind.former for kind in KINDS.values() if kind.former} == {  # of format 1
         "top_k": ("ids", "logprobs"),

@@ -18,7 +18,14 @@ from tests.caches import build_cache, extraction, write_corpus
 from tests.encoded import encode_cache
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.data.request import BatchRequest, Drawn
-from trainer.data.teacher_states import PooledTeacher, SparseTeacher, TeacherFinal, TeacherHidden, TeacherMass
+from trainer.data.teacher_states import (
+    PooledTeacher,
+    SparseTeacher,
+    TeacherAttention,
+    TeacherFinal,
+    TeacherHidden,
+    TeacherMass,
+)
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "cache-1-sparse"
 STATES = {
@@ -27,6 +34,9 @@ STATES = {
     "top_k": {"k": 3},
     "sampled": {"draws": 2},
     "pooled": {"pooling": "last", "dtype": "float16"},
+    "received": [1],
+    "attention_mean": {"layers": [1], "dtype": "bfloat16"},
+    "attention": {"layers": [1]},
 }
 
 
@@ -47,13 +57,33 @@ def stored(drawn: Drawn, row: int, kind: str, layer: int = 1) -> np.ndarray:
 
 def test_rows_of_tokens(drawn: Drawn) -> None:
     hidden, mass = TeacherHidden(1).collate(drawn), TeacherMass(1).collate(drawn)
+    received = TeacherMass(1, "received").collate(drawn)
     for row, sample in enumerate(drawn.samples):
         length = len(sample.token_ids)
-        for tensor, kind in ((hidden, "hidden"), (mass, "mass")):
+        for tensor, kind in ((hidden, "hidden"), (mass, "mass"), (received, "received")):
             np.testing.assert_array_equal(tensor[row, :length].numpy(), stored(drawn, row, kind))
             assert not tensor[row, length:].any()
         assert mass[row].sum() == pytest.approx(1, abs=1e-5)
     assert {hidden.dtype, mass.dtype} == {torch.float32}
+
+
+def test_attention_is_a_square_of_each_sample(drawn: Drawn) -> None:
+    means, maps = TeacherAttention(1).collate(drawn), TeacherAttention(1, "attention").collate(drawn)
+    longest = max(len(sample.token_ids) for sample in drawn.samples)
+    assert means.shape == (2, longest, longest) and maps.shape == (2, 2, longest, longest)
+    assert {means.dtype, maps.dtype} == {torch.float32}
+    for row, sample in enumerate(drawn.samples):
+        length, bits = len(sample.token_ids), stored(drawn, row, "attention_mean")
+        mean_P, map_PH = (bits.astype(np.uint32) << 16).view(np.float32), stored(drawn, row, "attention")
+        pairs = [(query, key) for query in range(length) for key in range(query + 1)]
+        for place, (query, key) in enumerate(pairs):
+            assert means[row, query, key] == mean_P[place]
+            assert maps[row, :, query, key].tolist() == map_PH[place].tolist()
+        for tensor in (means[row], *maps[row]):
+            assert not tensor.triu(1).any() and not tensor[length:].any()
+            torch.testing.assert_close(tensor[:length].sum(1), torch.ones(length), atol=5e-3, rtol=0)
+    with pytest.raises(CacheError, match="attention/3"):
+        TeacherAttention(3, "attention").require(drawn.cache)
 
 
 @pytest.mark.parametrize("kind", ["top_k", "sampled"])

@@ -6,7 +6,8 @@ import pytest
 
 from schemas.cache.arrays import KINDS, ArrayRecord
 from schemas.cache.encoding import EncodingRecord
-from schemas.cache.kinds import hidden, mass, pooled, sampled, top_k
+from schemas.cache.kinds import attention, attention_mean, hidden, mass, pooled, received, sampled, top_k
+from schemas.cache.kinds.attention import MapsConfig
 from schemas.cache.kinds.hidden import HiddenSettings
 from schemas.cache.kinds.next_token import SparseRecord
 from schemas.cache.kinds.pooled import PooledConfig, PooledRecord
@@ -16,7 +17,8 @@ from schemas.cache.teacher import TeacherRecord
 from schemas.errors import ConfigError
 
 SMALL = EncodingRecord(codec="rvq", kl=0.02, geometry=0.08, worst_kl=1.0)
-TEACHER = TeacherRecord(model="m", kind="causal", num_layers=3, hidden_size=4, vocab_size=8, max_tokens=16)
+SIZES: dict[str, Any] = {"num_layers": 3, "hidden_size": 4, "vocab_size": 8, "max_tokens": 16}
+TEACHER = TeacherRecord(model="m", kind="causal", heads=2, **SIZES)
 
 
 def array(kind: str, layer: int, width: int | None, dtype: Any, encoding: str = "raw") -> ArrayRecord:
@@ -33,6 +35,9 @@ def array(kind: str, layer: int, width: int | None, dtype: Any, encoding: str = 
         ),
         (hidden.KIND, HiddenSettings([-1], SMALL), [array("hidden", 3, 4, "bfloat16", "rvq")]),
         (mass.KIND, [1, -1], [array("mass", 1, None, "float32"), array("mass", 3, None, "float32")]),
+        (received.KIND, [3, 1], [array("received", 1, None, "float32"), array("received", 3, None, "float32")]),
+        (attention_mean.KIND, MapsConfig(layers=[2]), [array("attention_mean", 2, None, "float16")]),
+        (attention.KIND, MapsConfig(dtype="bfloat16"), [array("attention", 3, 2, "bfloat16")]),
         (pooled.KIND, PooledConfig(pooling="mean", layer=-2), [array("pooled", 2, 4, "bfloat16", "zstd")]),
         (pooled.KIND, PooledConfig(pooling="last", dtype="float16"), [array("pooled", 3, 4, "float16", "zstd")]),
         (  # 8 ids of 8: no low bits, and 8 + 7 in unary
@@ -76,6 +81,11 @@ LACKS = "there is no layer 4; the model has layers 0 (embeddings) to 3 (the last
             [1, 0],
             "states.mass: layer 0 is the embeddings, which attend to nothing; masses begin at layer 1",
         ),
+        (
+            attention.KIND,
+            MapsConfig(layers=[0]),
+            "states.attention: layer 0 is the embeddings, which attend to nothing; masses begin at layer 1",
+        ),
         (pooled.KIND, PooledConfig(pooling="mean", layer=4), f"states.pooled.layer: {LACKS}"),
         *(
             (
@@ -92,6 +102,17 @@ def test_what_the_teacher_does_not_have_is_named(kind: Any, settings: Any, said:
     with pytest.raises(ConfigError) as refused:
         kind.list_arrays(settings, "float32", TEACHER)
     assert str(refused.value) == said
+
+
+def test_heads_that_a_config_does_not_count_are_asked_for_by_name() -> None:
+    teacher = TEACHER.model_copy(update={"heads": None})
+    attention_mean.KIND.list_arrays(MapsConfig(), "float32", teacher)
+    with pytest.raises(ConfigError) as refused:
+        attention.KIND.list_arrays(MapsConfig(), "float32", teacher)
+    assert str(refused.value) == (
+        "states.attention: the teacher's config.json does not say how many heads its attention has "
+        "(num_attention_heads); ask for attention_mean instead"
+    )
 
 
 def test_draws_that_no_row_holds_are_refused() -> None:
