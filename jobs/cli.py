@@ -94,6 +94,15 @@ def extract(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B00
     run_extraction(config, overrides)
 
 
+@app.command(name="import")
+def import_(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
+    """Make a cache out of what another program has kept of a teacher: top-k datasets of DistillKit or axolotl, hidden
+    states of vLLM speculators. All of it is checked before anything is written."""
+    from jobs.importing import run
+
+    run(config, overrides)
+
+
 @app.command()
 def extend(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
     """Add to a finished cache the samples that its corpus has gained at its end, and the layers and kinds that its

@@ -8,6 +8,7 @@ from schemas.cache.manifest import CacheManifest
 from schemas.cache.shard import ShardRecord
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.generation import GenerationConfig
+from schemas.configs.importing import ImportConfig
 from schemas.configs.sweep import SweepConfig
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import PRESET
@@ -18,6 +19,7 @@ from schemas.strict import Strict
 
 SCHEMAS: dict[str, type[Strict]] = {
     "extract": ExtractionConfig,
+    "import": ImportConfig,
     "train": TrainingConfig,
     "sweep": SweepConfig,
     "generate": GenerationConfig,

@@ -21,7 +21,9 @@ ALLOWED = {
 # The rooms of each floor, from the general to the specific: a room imports those before it.
 ROOMS = {
     "schemas": ("storage", "texts", "cache", "conversations", "configs", "models"),
-    "pipeline": ("corpus", "annotation", "encoding", "teacher", "request", "replay", "output", "work", "cluster"),
+    "pipeline": (
+        "corpus", "annotation", "encoding", "teacher", "request", "replay", "output", "importing", "work", "cluster",
+    ),
     "trainer": (
         "numerics", "alignment", "kept_texts", "data", "student", "objectives", "optimisation", "evaluation", "runs",
         "generation",

@@ -21,6 +21,7 @@ TOGETHER = {
     "schemas/models/decoders": "tests/schemas/models/test_state_decoder.py",
     "schemas/storage/storages": "tests/schemas/storage/test_storage.py",
     "schemas/texts/formats": "tests/schemas/texts/test_records.py",
+    "pipeline/importing/layouts": "tests/pipeline/importing/test_layout.py",
     "pipeline/annotation/annotators": "tests/pipeline/annotation/test_annotators.py",
     "pipeline/teacher/kinds": "tests/pipeline/teacher/test_kinds.py",
     "trainer/evaluation/metrics": "tests/trainer/evaluation/test_metric.py",
@@ -34,6 +35,8 @@ ELSEWHERE = {
     "pipeline/cluster/submission.py": "tests/jobs/test_ray_job.py",  # a real cluster's job server
     "jobs/submit/follow.py": "tests/jobs/test_ray_job.py",
     "jobs/submit/submit.py": "tests/jobs/test_ray_job.py",
+    "pipeline/importing/numbers.py": "tests/pipeline/importing/test_run.py",  # of whole imports
+    "pipeline/importing/samples.py": "tests/pipeline/importing/test_run.py",
     "jobs/inspect_student.py": "tests/jobs/test_inspect.py",  # an option of that command
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from schemas.configs.extraction import ExtractionConfig
+from schemas.configs.importing import ImportConfig
 from schemas.configs.losses.sra import SRAConfig
 from schemas.configs.sweep import SweepConfig
 from schemas.configs.training import TrainingConfig
@@ -20,9 +21,10 @@ def configs() -> list[dict[str, Any]]:
 
 
 def test_the_configs_are_legal_and_go_together() -> None:
-    extraction, training, sweep, conversations = configs()
+    extraction, importing, training, sweep, conversations = configs()
     cache = ExtractionConfig.model_validate(extraction)
     assert ExtractionConfig.model_validate({"output": "a/cache"} | conversations).corpus.conversations
+    assert ImportConfig.model_validate(importing).teacher.model == cache.teacher.model
     run = TrainingConfig.model_validate(training)
     assert cache.output == run.cache
     assert cache.teacher.max_tokens == run.student.max_tokens
@@ -33,7 +35,7 @@ def test_the_configs_are_legal_and_go_together() -> None:
 
 def test_sra_is_softened_as_it_was_measured() -> None:
     """RESULTS.md: the paper's weights harm small students. The default rate is for random weights."""
-    run = TrainingConfig.model_validate(configs()[1])
+    run = TrainingConfig.model_validate(configs()[2])
     ce, sra = run.objective
     assert isinstance(sra, SRAConfig)
     assert (ce.weight, sra.weight) == (1, 1)

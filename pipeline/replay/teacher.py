@@ -38,6 +38,11 @@ def require_same_files(
     Reads every weight once.
     """
     identity, found = manifest.identity["teacher"], hash_teacher(folders, trust_remote_code)
+    if "imported" in manifest.identity and "weights" not in identity:
+        raise CacheError(
+            f"{cache} was imported without the teacher's weights, so nothing tells which teacher gives its "
+            "numbers: it cannot be replayed"
+        )
     if wrong := [part for part in PARTS if found.get(part) != identity.get(part)]:
         raise ModelError(
             f"{folders.model} is not the teacher that {cache} was made with: {', '.join(wrong)} differ{_way_out(wrong)}"

@@ -28,8 +28,8 @@ from schemas.cache.manifest import CacheManifest
 from schemas.cache.records import nest_records
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import ConfigError
-from schemas.models.teacher_tokenizer import OF_THE_FILE, RULES
-from schemas.models.tokenizer import LoadedTokenizer, read_tokenizer
+from schemas.models.teacher_tokenizer import rules_of
+from schemas.models.tokenizer import read_tokenizer
 from schemas.storage.fingerprint import fingerprint
 from schemas.texts.files import find_files
 
@@ -104,7 +104,7 @@ def make_request(config: ExtractionConfig, extends: CacheManifest | None = None)
     stamps = folders.stamps()
     identity = make_identity(
         config,
-        teacher_hashes=hash_teacher(folders, teacher.trust_remote_code) | _rules(loaded),
+        teacher_hashes=hash_teacher(folders, teacher.trust_remote_code) | rules_of(loaded),
         arrays=wanted.arrays,
         records=wanted.records,
         rows=wanted.rows,
@@ -129,8 +129,3 @@ def make_request(config: ExtractionConfig, extends: CacheManifest | None = None)
         **nest_records(wanted.records),
     )
     return Request(config, folders, corpus, plan, manifest, loaded.tokenizer, stamps)
-
-
-def _rules(loaded: LoadedTokenizer) -> dict[str, str | None]:
-    """Nothing where AutoTokenizer follows tokenizer.json, so earlier fingerprints stay the same."""
-    return {} if loaded.set_aside is None else {RULES: OF_THE_FILE}

@@ -9,20 +9,49 @@ input embeddings, where they are asked for, also of a model that ties the two.
 
 import shutil
 from pathlib import Path
+from typing import Protocol
 
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.teacher.run import Teacher
 from schemas.cache.manifest import EMBEDDINGS, UNEMBEDDING
+from schemas.cache.teacher import TeacherRecord
 from schemas.cache.teacher_files import TEACHER_FILES
+from schemas.configs.extraction import TeacherConfig
 from schemas.errors import TokenizerError
 from schemas.models.files import resolve_model
 from schemas.models.tokenizer import load_tokenizer, tokenizer_files
 from schemas.storage.atomic import commit_folder, disk_full, folder_beside
 
 
-def save_teacher_files(teacher: Teacher, target: Path, owner: str = "") -> None:
+class KeptTeacher(Protocol):
+    """A teacher, loaded or not, as far as its files are concerned."""
+
+    @property
+    def config(self) -> TeacherConfig:
+        """What the user asked for."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Where its own files lie."""
+        ...
+
+    @property
+    def record(self) -> TeacherRecord:
+        """Which matrices there are."""
+        ...
+
+    def head(self) -> tuple[Tensor, Tensor | None]:
+        """W_U [V, d] and its bias [V]; asked for if the record has a head."""
+        ...
+
+    def embedding(self) -> Tensor:
+        """The input embeddings; asked for if the record has some."""
+        ...
+
+
+def save_teacher_files(teacher: KeptTeacher, target: Path, owner: str = "") -> None:
     """Write the folder `target`, whole or not at all; one that is there stays. The same teacher gives the same bytes.
 
     Raises TokenizerError if its tokenizer cannot be loaded, or what is kept of it is another one; ModelError if a

@@ -5,13 +5,18 @@ from typing import TYPE_CHECKING
 
 from schemas.cache.manifest import TEACHER, CacheManifest
 from schemas.models.teacher_proof import prove_teacher
-from schemas.models.tokenizer import load_chosen_tokenizer, load_tokenizer
+from schemas.models.tokenizer import LoadedTokenizer, load_chosen_tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 # In the identity of a cache, under `teacher`, where tokenizer.json was followed against AutoTokenizer.
 RULES, OF_THE_FILE = "tokenizer_rules", "tokenizer.json"
+
+
+def rules_of(loaded: LoadedTokenizer) -> dict[str, str | None]:
+    """What an identity says: nothing where AutoTokenizer follows tokenizer.json, so earlier ones stay the same."""
+    return {} if loaded.set_aside is None else {RULES: OF_THE_FILE}
 
 
 def load_teacher_tokenizer(cache: Path, manifest: CacheManifest) -> "PreTrainedTokenizerFast":

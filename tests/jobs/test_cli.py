@@ -15,6 +15,7 @@ from schemas.errors import ConfigError
 COMMANDS = (
     "plan",
     "extract",
+    "import",
     "extend",
     "inspect",
     "verify",

@@ -50,7 +50,9 @@ def test_arrays_and_records_by_hand() -> None:
 
 
 def test_nothing_to_keep_is_refused() -> None:
-    wanted_ = r"^states: hidden, mass, pooled, .*, attention_mean and attention are all empty: there is nothing to keep$"
+    wanted_ = (
+        r"^states: hidden, mass, pooled, .*, attention_mean and attention are all empty: there is nothing to keep$"
+    )
     with pytest.raises(ConfigError, match=wanted_):
         wanted(hidden=[], mass=[])
 

@@ -97,10 +97,14 @@ def require_phrases(context: LossContext, loss: str, otherwise: str) -> None:
 
 
 def _of_causal(head: TeacherHead | None, context: LossContext, loss: str, otherwise: str) -> TeacherHead:
-    if head is None:
+    teacher = context.manifest.teacher
+    if head is None and teacher.kind == "causal":
         raise RunError(
-            f"{loss} needs the teacher's logits, and {context.manifest.teacher.model} is an encoder. {otherwise}"
+            f"{loss} needs the teacher's unembedding, and the cache was imported without it: its distributions are for "
+            "kd with logits: top_k"
         )
+    if head is None:
+        raise RunError(f"{loss} needs the teacher's logits, and {teacher.model} is an encoder. {otherwise}")
     return head
 
 

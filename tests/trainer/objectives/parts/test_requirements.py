@@ -89,6 +89,11 @@ REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: require_head(make_context(kind="encoder"), "kd", "Use mta"),
         "kd needs the teacher's logits, and tiny is an encoder. Use mta",
     ),
+    "head of an import": (
+        lambda: require_head(replace(make_context(), head=None), "kd", "Use mta"),
+        "kd needs the teacher's unembedding, and the cache was imported without it: its distributions are for kd with "
+        "logits: top_k",
+    ),
     "final states": (
         lambda: require_final(make_context(hidden=[3]), "kd"),
         "kd needs the teacher's hidden layers 9; the cache holds 3. "

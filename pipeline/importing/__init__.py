@@ -1,0 +1,1 @@
+"""Caches out of what other programs have kept of a teacher's run, checked on the way in."""

@@ -1,0 +1,1 @@
+"""The foreign layouts that are read, one file each; `pipeline.importing.layout.LAYOUTS` finds these and others."""
