@@ -32,7 +32,7 @@ from schemas.cache.writer import write_manifest, write_shard
 from schemas.configs.importing import ImportConfig
 from schemas.errors import CacheError, CorpusError
 from schemas.models.files import resolve_model
-from schemas.models.hashes import hash_model, hash_tokenizer
+from schemas.models.hashes import hash_config, hash_model, hash_tokenizer
 from schemas.models.teacher_tokenizer import rules_of
 from schemas.models.tokenizer import read_tokenizer
 from schemas.progress import Progress
@@ -114,7 +114,9 @@ def run_import(config: ImportConfig) -> Imported:
         in_unit = survey.add(sample, numbers, config.unit_tokens, in_unit)
     _require_samples(config, survey, counts)
     annotator = load_annotator(config.spans.annotator)
-    hashes = hash_model(folder) | {"tokenizer": hash_tokenizer(tokenizer_folder)} | rules_of(loaded)
+    # Without the unembedding, the teacher that is in the folder can replay nothing.
+    hashes = hash_model(folder) if parts is not None else {"config": hash_config(folder)}
+    hashes = {**hashes, "tokenizer": hash_tokenizer(tokenizer_folder), **rules_of(loaded)}
     manifest = _manifest(config, tokenizer, hashes, record, numbers, survey, counts, annotator)
     with disk_full(cache.name, cache.parent), folder_beside(cache) as made:
         write_manifest(made, manifest)
