@@ -18,6 +18,19 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 K = 300  # of 400 tokens: a random teacher's texts are at none of its likeliest
 DRAWN = 12  # of answers, whose own tokens stand in their rows
+COMPRESSION = """
+d: 400
+k: 24
+exact_k: 4
+exact_dtype: float32
+polynomial_terms: [0, 1, 2, sqrt]
+term_dtype: float32
+residual_bins:
+- {scale_dtype: float16, element_bits: 5, num_elements: 7}
+- {scale_dtype: float16, element_bits: 3, num_elements: 9}
+delta_encoding: true
+error_diffusion: false
+"""
 UNSPELT = 105  # the byte of an e, which the tokenizer never takes for the letter
 
 

@@ -8,24 +8,10 @@ import pytest
 
 from pipeline.importing.compressed import read_compression
 from schemas.errors import ConfigError, CorpusError
-from tests.pipeline.importing.foreign import compress
-
-CONFIG = """
-d: 400
-k: 24
-exact_k: 4
-exact_dtype: float32
-polynomial_terms: [0, 1, 2, sqrt]
-term_dtype: float32
-residual_bins:
-- {scale_dtype: float16, element_bits: 5, num_elements: 7}
-- {scale_dtype: float16, element_bits: 3, num_elements: 9}
-delta_encoding: true
-error_diffusion: false
-"""
+from tests.pipeline.importing.foreign import COMPRESSION, compress
 
 
-def written(folder: Path, text: str = CONFIG) -> Path:
+def written(folder: Path, text: str = COMPRESSION) -> Path:
     (folder / "compression_config.yaml").write_text(text)
     return folder
 

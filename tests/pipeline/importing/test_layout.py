@@ -9,8 +9,7 @@ import pytest
 from pipeline.importing.layout import LAYOUTS, Distributions
 from schemas.configs.importing import ImportConfig
 from schemas.errors import ConfigError
-from tests.pipeline.importing.foreign import compress, write_parquet
-from tests.pipeline.importing.test_compressed import written
+from tests.pipeline.importing.foreign import COMPRESSION, compress, write_parquet
 
 
 def test_three_are_known() -> None:
@@ -36,7 +35,8 @@ def test_compressed_files_are_read_by_the_config_beside_them(tmp_path: Path) -> 
         names = {"bytepacked_indices": 0, "compressed_logprobs": 1}
         columns = {name: [list(row[place]) for row in packed] for name, place in names.items()}
         rows.append({"input_ids": list(range(number + 1)), **columns})
-    file = write_parquet(written(tmp_path) / "data_0.parquet", rows)
+    (tmp_path / "compression_config.yaml").write_text(COMPRESSION)
+    file = write_parquet(tmp_path / "data_0.parquet", rows)
     said = {"output": tmp_path / "cache", "layout": "distillkit", "files": [str(file)], "teacher": {"model": "none"}}
     no_tokenizer: Any = None
     samples = list(LAYOUTS.find("distillkit").read(ImportConfig.model_validate(said), no_tokenizer, tmp_path))

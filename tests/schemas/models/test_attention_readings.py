@@ -10,7 +10,7 @@ from schemas.cache.row_units import as_square
 from schemas.errors import ModelError
 from schemas.models.attention_readings import Reading
 from schemas.models.token_mass import collect_attention
-from tests.schemas.models.test_token_mass import CAUSAL, ENCODERS, build, expected, inputs
+from tests.schemas.models.attending import CAUSAL, ENCODERS, build, expected, inputs
 
 READINGS: dict[Reading, list[int]] = {"received": [1, 3], "mean": [1, 2, 3], "heads": [1, 2, 3]}
 ROUNDING = 3e-6  # of scores of up to 20, whose products sum up in another order
