@@ -115,8 +115,8 @@ def run_import(config: ImportConfig) -> Imported:
     _require_samples(config, survey, counts)
     annotator = load_annotator(config.spans.annotator)
     # Without the unembedding, the teacher that is in the folder can replay nothing.
-    hashes = hash_model(folder) if parts is not None else {"config": hash_config(folder)}
-    hashes = {**hashes, "tokenizer": hash_tokenizer(tokenizer_folder), **rules_of(loaded)}
+    of_model = hash_model(folder) if parts is not None else {"config": hash_config(folder)}
+    hashes = {**of_model, "tokenizer": hash_tokenizer(tokenizer_folder), **rules_of(loaded)}
     manifest = _manifest(config, tokenizer, hashes, record, numbers, survey, counts, annotator)
     with disk_full(cache.name, cache.parent), folder_beside(cache) as made:
         write_manifest(made, manifest)
