@@ -88,8 +88,9 @@ class Missing:
         return self.seen.get(section.number, {})
 
     def _predict(self, section: Section, units: Iterable[Unit] | None) -> int:
-        wanted, bits = self.units_of(section, units), self.request.expected_bits
-        return predict_bytes(self.request.plan, section.manifest.arrays, wanted, bits, section.holds_texts, self.request.causal)
+        request, wanted = self.request, self.units_of(section, units)
+        arrays, bits = section.manifest.arrays, request.expected_bits
+        return predict_bytes(request.plan, arrays, wanted, bits, section.holds_texts, request.causal)
 
 
 def request_at_output(config: ExtractionConfig) -> tuple[Request, Missing | str | None]:

@@ -144,11 +144,12 @@ class Cache(ReadableCache):
         for start in range(0, len(units), RECORDS_AT_ONCE):
             some = units[start : start + RECORDS_AT_ONCE]
             for first, *added in zip(*(held.read_records(some) for held in self._sections), strict=True):
-                files, costs = dict(first.files), dict(first.costs)
+                files, costs, pairs = dict(first.files), dict(first.costs), first.pairs
                 for record in added:
                     files |= record.files
                     costs |= record.costs
-                yield first.model_copy(update={"files": files, "costs": costs})
+                    pairs = record.pairs if pairs is None else pairs
+                yield first.model_copy(update={"files": files, "costs": costs, "pairs": pairs})
 
     def tables_of(self, position: int) -> int:
         """The only ones."""

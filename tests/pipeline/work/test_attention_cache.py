@@ -105,7 +105,9 @@ def test_extended_and_united_caches_hold_what_one_extraction_gives(folder: Path)
     texts, whole = TEXTS[-24:], Cache(folder / "of-causal")
     config = config_of(folder, "grown", STATES, corpus={"files": [str(folder / "some.jsonl")]})
     write_corpus(folder / "some.jsonl", texts[:9])
-    build_cache(config)
+    lesser = {"states": STATES | {"attention": None}, "corpus": {"files": [str(folder / "some.jsonl")]}}
+    build_cache(config_of(folder, "grown", **lesser))
+    extend_here(config)  # by a kind
     write_corpus(folder / "some.jsonl", texts[:15])
     extend_here(config)
     # The others by their own ids, as lines of the whole corpus.
