@@ -10,8 +10,8 @@ from tests.buckets import Bucket, Server, made_known
 from tests.rays import OneRay
 
 HERE = Path(__file__).resolve().parent
-# Each takes a quarter of a minute or more, the longest first, so that no process is at work long after the others:
-# nearly all start Rays or many processes.
+# Each takes ten seconds or more, the longest first, so that no process is at work long after the others: nearly all
+# start Rays or many processes. Those that share a Ray stand together.
 LONGEST = (
     "pipeline/cluster/test_extract.py",
     "pipeline/cluster/test_connection.py",
@@ -20,14 +20,20 @@ LONGEST = (
     "jobs/bad_input/test_extraction.py",
     "jobs/test_extract.py",
     "jobs/test_extract_conversations.py",
-    "pipeline/corpus/test_special_tokens.py",
-    "jobs/test_outside.py",
+    "jobs/sweep/test_on_ray.py",
     "trainer/runs/test_start_ranks.py",
+    "jobs/test_outside.py",
     "jobs/test_train_on_ranks.py",
-    "trainer/student/test_compiled.py",
     "jobs/demo/test_demo.py",
-    "trainer/runs/test_folder.py",
+    "schemas/cache/test_verify.py",
+    "jobs/sweep/test_sweep.py",
+    "trainer/student/test_compiled.py",
     "jobs/test_guard.py",
+    "trainer/runs/test_train.py",
+    "pipeline/replay/test_replay.py",
+    "schemas/cache/test_flips.py",
+    "trainer/runs/test_folder.py",
+    "jobs/sweep/test_processes.py",
     "jobs/test_fuzz.py",
 )
 

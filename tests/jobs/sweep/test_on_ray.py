@@ -15,13 +15,14 @@ from pipeline.cluster.tasks import Ended, run_tasks
 from schemas.configs.sweep import SweepWorkersConfig
 from schemas.errors import ResourceError
 from tests.jobs.sweep.sweeps import base, make_material, write_sweep
+from tests.rays import OneRay
 
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.fixture(scope="module")
-def connection() -> Iterator[Connection]:
-    with joined("local", lambda nodes: None) as connection:
+@pytest.fixture
+def connection(one_ray: OneRay) -> Iterator[Connection]:
+    with joined(one_ray.address(), lambda nodes: None) as connection:
         yield connection
 
 
@@ -51,7 +52,7 @@ def test_runs_are_trained_from_the_working_directory(
     (other.config.output / "something").touch()
     outcomes = [
         outcome
-        for outcome in train_on_ray([(good,), (other,)], 0, SweepWorkersConfig(kind="ray", count=2), tmp_path)
+        for outcome in train_on_ray([(good,), (other,)], 0, SweepWorkersConfig(kind="ray", count=1), tmp_path)
         if outcome
     ]
     assert sorted(outcomes, key=lambda outcome: outcome.run.name) == [
