@@ -104,13 +104,12 @@ def test_a_cache_under_a_url_is_its_copy_here_and_the_url_for_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path))
-    config = TrainingConfig.model_validate(BASE | {"cache": ["memory://a/b", "c"], "student_cache": "memory://d"})
+    config = TrainingConfig.model_validate(BASE | {"cache": ["memory://a/b", "c"]})
     assert config.caches == (tmp_path / "memory" / "a" / "b", Path("c"))
     assert config.model_dump(mode="json")["cache"] == ["memory://a/b", "c"]
     said = config.model_dump_json()
     monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path / "other"))  # as on another machine
     there = TrainingConfig.model_validate_json(said)
-    assert there.student_cache == tmp_path / "other" / "memory" / "d"
     assert there.caches == (tmp_path / "other" / "memory" / "a" / "b", Path("c"))
 
 
