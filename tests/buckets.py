@@ -39,6 +39,8 @@ class Door:
         """Requests by method."""
         self.silent: Callable[[str, str], bool] = lambda method, path: False
         """Which requests, by method and path, are never answered: the client gives up after TIMEOUT seconds."""
+        self.lost: Callable[[str, str], bool] = lambda method, path: False
+        """Which requests are done, and the answer gets lost."""
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Answer:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
@@ -51,6 +53,8 @@ class Door:
         if self.silent(method, path):
             raise ConnectionAbortedError("the connection stays open")
         answer: Answer = self._application(environ, start_response)
+        if self.lost(method, path):
+            raise ConnectionAbortedError("the connection stays open")
         if method == "GET" and self._draws.random() < self.cut:
             whole = b"".join(answer)
             return [whole[: len(whole) // 2]]

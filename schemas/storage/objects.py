@@ -24,7 +24,7 @@ TRIES = 6
 FIRST_PAUSE = 0.25  # seconds, doubled at every try
 AT_ONCE = 16  # requests of one process
 # What no second try mends, also by name, because their libraries are not imported here.
-_FINAL = (PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError, ImportError, NotImplementedError,
+_FINAL = (PermissionError, IsADirectoryError, NotADirectoryError, ImportError, NotImplementedError,
           TypeError, ValueError)  # fmt: skip
 _FINAL_NAMES = ("NoCredentialsError", "PartialCredentialsError", "ParamValidationError", "ProfileNotFound")
 _VERSIONS = ("ETag", "etag", "sha256", "md5Hash", "blob_id", "mtime", "LastModified", "last_modified", "created")
@@ -43,7 +43,7 @@ class Listed:
 
 def read_object(url: str, limit: int = RECORD_BYTES) -> bytes:
     """All bytes of a small file. Raises FileNotFoundError, StorageError; also where it has more than `limit` bytes."""
-    content = _try(url, "read", lambda files, path: files.cat_file(path, start=0, end=limit + 1))
+    content = attempt(url, "read", lambda files, path: files.cat_file(path, start=0, end=limit + 1))
     if len(content) > limit:
         raise StorageError(f"cannot read {url}: it is larger than the {limit:,} bytes that such a file may have")
     return bytes(content)
@@ -51,7 +51,7 @@ def read_object(url: str, limit: int = RECORD_BYTES) -> bytes:
 
 def read_objects(urls: Iterable[str]) -> list[bytes]:
     """The bytes of several small files, in order, some read at once. Raises as `read_object` does."""
-    return _at_once(read_object, list(urls))
+    return at_once(read_object, list(urls))
 
 
 def list_objects(url: str) -> dict[str, Listed]:
@@ -71,7 +71,7 @@ def match_objects(url: str) -> dict[str, Listed | None]:
 
 
 def _list(url: str, action: Callable[[Any, str], dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    found, path = _try(url, "list", lambda files, path: (action(files, path), path))
+    found, path = attempt(url, "list", lambda files, path: (action(files, path), path))
     before = url.removesuffix(path.lstrip("/"))  # a scheme, or a scheme and a host
     return {f"{before}{name.strip('/')}": about for name, about in sorted(found.items())}
 
@@ -79,7 +79,7 @@ def _list(url: str, action: Callable[[Any, str], dict[str, Any]]) -> dict[str, d
 def look_at(url: str) -> Listed | None:
     """The file `url`; None if there is none. Raises StorageError."""
     try:
-        about = _try(url, "look for", lambda files, path: files.info(path))
+        about = attempt(url, "look for", lambda files, path: files.info(path))
     except FileNotFoundError:
         return None
     return None if about.get("type") == "directory" else _listed(about)
@@ -97,15 +97,16 @@ def fetch_object(url: str, target: Path, size: int | None = None) -> None:
         if size not in (None, found := target.stat().st_size):
             raise OSError(f"{found:,} of {size:,} bytes came")
 
-    _try(url, "fetch", fetch)
+    attempt(url, "fetch", fetch)
 
 
 def fetch_objects(urls: dict[str, Path]) -> None:
     """Copy several files, some at once. Raises as `fetch_object` does, at the first that fails."""
-    _at_once(lambda pair: fetch_object(*pair), list(urls.items()))
+    at_once(lambda pair: fetch_object(*pair), list(urls.items()))
 
 
-def _at_once(action: Callable[[Any], T], items: list[Any]) -> list[T]:
+def at_once(action: Callable[[Any], T], items: list[Any]) -> list[T]:
+    """What `action` gives of each item, in order, of some at once. Raises what the first that fails does."""
     if len(items) < 2:
         return [action(item) for item in items]
     with ThreadPoolExecutor(min(AT_ONCE, len(items))) as pool:
@@ -117,24 +118,29 @@ def _listed(about: dict[str, Any]) -> Listed:
     return Listed(about.get("size"), f"{about.get('size')} {version}")
 
 
-def _try(url: str, doing: str, action: Callable[[Any, str], T]) -> T:
+def attempt(url: str, doing: str, action: Callable[[Any, str], T]) -> T:
+    """What `action` gives of fsspec's file system and the path of `url` in it, tried again where that may help.
+
+    Raises FileNotFoundError and FileExistsError as it does; StorageError for what else goes wrong, `doing` it; OSError
+    where this machine's disk is full.
+    """
     pause = FIRST_PAUSE
-    for attempt in range(1, TRIES + 1):
+    for tries in range(1, TRIES + 1):
         try:
             files, path, guard = _open(url)
             with guard:
                 return action(files, path)
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):
             raise
         except Exception as error:
             if system_error(error) in DISK_FULL:  # of this machine
                 raise
             if isinstance(error, _FINAL) or type(error).__name__ in _FINAL_NAMES:
                 raise StorageError(f"cannot {doing} {url}: {_said(error)}") from error
-            if attempt == TRIES:
+            if tries == TRIES:
                 raise StorageError(f"cannot {doing} {url}: {_said(error)} (tried {TRIES} times)") from error
             wait = pause * random.uniform(0.5, 1)  # several workers must not come back in step
-            logger.warning("cannot %s %s: %s; trying again (%d of %d)", doing, url, _said(error), attempt, TRIES - 1)
+            logger.warning("cannot %s %s: %s; trying again (%d of %d)", doing, url, _said(error), tries, TRIES - 1)
             time.sleep(wait)
             pause *= 2
     raise AssertionError
