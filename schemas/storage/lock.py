@@ -86,9 +86,7 @@ def acquire(
     `busy` makes the error to raise while another process holds it, of a text such as `process 7 on host a`; `say` is
     told of a lock that was left behind and taken over. Raises OSError if the file cannot be written.
     """
-    record = LockRecord(
-        token=uuid.uuid4().hex[:8], host=_host(), pid=os.getpid(), started=_started(os.getpid()), at=time.time()
-    )
+    record = make_record()
     seized: LockRecord | None = None
     for _ in range(TRIES):
         if _create(path, record):
@@ -96,20 +94,33 @@ def acquire(
         seen = _look(path)
         if seen is None:
             continue  # it was given back in this moment
-        found, age = _parse(path, seen), _age(path, seen)
-        holder = "an unknown process" if found is None else f"process {found.pid} on {found.host.split('/')[0]}"
-        if not _is_left_behind(found, age):
-            raise busy(f"{holder}, seen {age:.0f} s ago")
+        found, age = parse_lock(seen.content), _age(path, seen)
+        holder = say_holder(found, age)
+        if not is_left_behind(found, age):
+            raise busy(holder)
         if _remove(path, seen):
-            say(f"{path} was left behind by {holder}, seen {age:.0f} s ago; it is taken over")
+            say(f"{path} was left behind by {holder}; it is taken over")
             seized = found
     raise busy("another process, which took it in this moment")
+
+
+def make_record() -> LockRecord:
+    """That of a new holding, by this process."""
+    return LockRecord(
+        token=uuid.uuid4().hex[:8], host=_host(), pid=os.getpid(), started=_started(os.getpid()), at=time.time()
+    )
+
+
+def say_holder(found: LockRecord | None, age: float) -> str:
+    """Who holds a lock that was touched `age` seconds ago, as `acquire` tells it."""
+    holder = "an unknown process" if found is None else f"process {found.pid} on {found.host.split('/')[0]}"
+    return f"{holder}, seen {age:.0f} s ago"
 
 
 def read_token(path: Path) -> str:
     """The token of whoever holds the lock at `path`; empty if nobody does."""
     seen = _look(path)
-    found = None if seen is None else _parse(path, seen)
+    found = None if seen is None else parse_lock(seen.content)
     return "" if found is None else found.token
 
 
@@ -131,7 +142,7 @@ def _create(path: Path, record: LockRecord) -> bool:
     return read_token(path) == record.token
 
 
-def _is_left_behind(found: LockRecord | None, age: float) -> bool:
+def is_left_behind(found: LockRecord | None, age: float) -> bool:
     """Returns whether its holder is gone: of this host's processes the system knows, of others the last touch tells."""
     # Hosts may share a name; the boot tells them apart, and a host that has booted since is judged by age, too.
     own_boot = _started(os.getpid()).split(" ")[0]
@@ -171,9 +182,10 @@ def _look(path: Path) -> _Seen | None:
         raise OSError(error.errno, said, str(path)) from error
 
 
-def _parse(path: Path, seen: _Seen) -> LockRecord | None:
+def parse_lock(content: bytes) -> LockRecord | None:
+    """What a lock says of its holder, if it can be read."""
     try:
-        return parse_record(seen.content, LockRecord, path, StillroomError)
+        return parse_record(content, LockRecord, Path(), StillroomError)
     except StillroomError:  # it is being written, or of another version
         return None
 
