@@ -15,6 +15,7 @@ from schemas.configs.extraction import ExtractionConfig, WorkersConfig
 from schemas.configs.yaml import load_config
 from schemas.console import make_console, say
 from schemas.shown import percent
+from schemas.storage.remote import named
 from schemas.texts.files import find_files
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def show_plan(path: Path, overrides: Sequence[str], probe: bool = False) -> None
     plan, manifest = request.plan, request.manifest
     arrays = ", ".join(f"{array.path} ({_kept_as(array)})" for array in manifest.arrays)
     rows = {
-        "output": str(request.config.output),
+        "output": named(str(request.config.output)),
         "files": _files(request.corpus.files),
         **_left_out(request.left_out),
         **({"note": _begin_twice(plan.begin_twice)} if plan.begin_twice else {}),

@@ -37,6 +37,8 @@ class Door:
         """That every request takes."""
         self.asked = Counter[str]()
         """Requests by method."""
+        self.closed: Callable[[str, str], bool] = lambda method, path: False
+        """Which requests, by method and path, are answered by 503."""
         self.silent: Callable[[str, str], bool] = lambda method, path: False
         """Which requests, by method and path, are never answered: the client gives up after TIMEOUT seconds."""
         self.lost: Callable[[str, str], bool] = lambda method, path: False
@@ -46,7 +48,7 @@ class Door:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.asked[method] += 1
         time.sleep(self.seconds)
-        if self._draws.random() < self.errors:
+        if self.closed(method, path) or self._draws.random() < self.errors:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response("503 Service Unavailable", [("Content-Type", "application/xml")])
             return [FAILS]

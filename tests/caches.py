@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.corpus.sample import Sample
+from pipeline.output.elsewhere import read_begun, working_folder
 from pipeline.output.missing import Missing
 from pipeline.output.resume import open_output
+from pipeline.output.seal import seal
 from pipeline.request.extension import require_extension
 from pipeline.request.request import make_request
 from pipeline.work.annotate import AnnotatedUnit, annotate_unit
@@ -15,7 +17,7 @@ from pipeline.work.job import Job, make_job
 from pipeline.work.worker import TeacherWorker, UnitReport
 from schemas.cache.checksums import CHECKSUMS
 from schemas.cache.index import write_index
-from schemas.cache.manifest import read_manifest
+from schemas.cache.manifest import TEACHER, read_manifest
 from schemas.cache.recorded_folder import FILES
 from schemas.cache.writer import write_manifest
 from schemas.configs.extraction import ExtractionConfig
@@ -85,10 +87,25 @@ def prepare_here(
     return worker, (annotate(job, unit.number, samples) for unit, samples in units)
 
 
+def publish_here(
+    config: ExtractionConfig, say: Callable[[str], None] = print, annotate: Annotate = annotate_unit
+) -> list[UnitReport]:
+    """Extract in this process as `extract` does, to a folder or a URL; a report of every unit that was not there."""
+    request = make_request(config)
+    cache = working_folder(config.output)
+    with open_output(cache, request.manifest, say) as output:
+        job = make_job(request, cache)
+        worker = TeacherWorker(job)
+        worker.prepare(not (cache / TEACHER).exists(), request.plan.calibration)
+        units = request.plan.read_units(request.corpus, skip=output.done.keys())
+        reports = [worker.run(annotate(job, unit.number, samples)) for unit, samples in units]
+        seal(output, request.manifest)
+    return reports
+
+
 def extend_here(config: ExtractionConfig, annotate: Annotate = annotate_unit) -> list[UnitReport]:
     """Extend the cache that is there in this process; a report of every new unit."""
-    cache = config.output.absolute()
-    before = read_manifest(cache)
+    cache, before = working_folder(config.output), read_begun(config.output)
     request = make_request(config, before)
     require_extension(before, request.manifest, request.plan, grows=True)
     with open_output(cache, request.manifest, print) as output:
@@ -98,8 +115,7 @@ def extend_here(config: ExtractionConfig, annotate: Annotate = annotate_unit) ->
         worker.prepare(True, request.plan.calibration)
         units = request.plan.read_units(request.corpus, skip=output.done.keys())
         reports = [worker.run(annotate(job, unit.number, samples)) for unit, samples in units]
-        output.adopt(request.manifest)
-        write_index(cache, request.manifest)
+        seal(output, request.manifest)
     return reports
 
 

@@ -33,6 +33,8 @@ ELSEWHERE = {
     "pipeline/cluster/tasks.py": "tests/jobs/sweep/test_on_ray.py",  # what the tasks are for
     "pipeline/cluster/metrics.py": "tests/pipeline/cluster/test_extract.py",  # needs a Ray
     "pipeline/cluster/submission.py": "tests/jobs/test_ray_job.py",  # a real cluster's job server
+    "pipeline/output/seal.py": "tests/pipeline/output/test_elsewhere.py",  # the end of every extraction
+    "schemas/cache/hollow.py": "tests/pipeline/output/test_elsewhere.py",  # what a resumed extraction finds
     "jobs/submit/follow.py": "tests/jobs/test_ray_job.py",
     "jobs/submit/submit.py": "tests/jobs/test_ray_job.py",
     "pipeline/importing/numbers.py": "tests/pipeline/importing/test_run.py",  # of whole imports

@@ -8,7 +8,7 @@ call goes on from there. Starting Ray takes some 6 seconds and 0.5 GB; a finishe
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -41,20 +41,20 @@ from pipeline.cluster.schedule import (
 from pipeline.corpus.plan import Unit
 from pipeline.output.codecs import require_same_codecs
 from pipeline.output.disk import has_room, require_room
+from pipeline.output.elsewhere import bring_folders, find_published, read_begun, working_folder
 from pipeline.output.missing import Missing
 from pipeline.output.resume import Output, find_complete, open_output
+from pipeline.output.seal import seal
 from pipeline.request.extension import require_extension
 from pipeline.request.request import Request, make_request
 from pipeline.work.job import make_job
 from pipeline.work.worker import UnitReport
-from schemas.cache.index import write_index
-from schemas.cache.manifest import CacheManifest, read_manifest
-from schemas.cache.sections import Section, list_sections
-from schemas.cache.seen_shard import SeenShard, look_at_shard, whole_units
+from schemas.cache.manifest import CacheManifest
+from schemas.cache.sections import list_sections
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import CacheError, ConfigError, ResourceError
-from schemas.models.teacher_seal import cover_teacher
 from schemas.progress import Progress
+from schemas.storage.published import published_at
 
 POLL_SECONDS = 0.5
 
@@ -76,7 +76,7 @@ def extend(config: ExtractionConfig) -> ExtractionResult:
     the cache as it was. Raises what `extract` does, and CacheError: there is no cache, or something beside the corpus
     differs; CorpusError: the corpus does not begin with the samples of the cache.
     """
-    before = read_manifest(config.output)
+    before = read_begun(config.output)
     before.check_copies(config.output)
     return _extract(config, before, grows=True)
 
@@ -84,7 +84,7 @@ def extend(config: ExtractionConfig) -> ExtractionResult:
 def _extended(cache: Path) -> CacheManifest | None:
     """The manifest of a cache that was extended, whose units stay as they were cut. Damage to it is told later."""
     try:
-        found = read_manifest(cache)
+        found = read_begun(cache)
     except CacheError:
         return None
     return found if found.parts else None
@@ -97,14 +97,15 @@ def _extract(config: ExtractionConfig, before: CacheManifest | None, grows: bool
             f"output: {config.output} is relative, and a job's working directory is a copy that Ray deletes; "
             "give an absolute path on storage that all machines share"
         )
-    cache = config.output.absolute()
+    cache = working_folder(config.output)
     request = make_request(config, before)
     if before is not None:
         require_extension(before, request.manifest, request.plan, grows)
     plan = request.plan
-    done = find_complete(cache, request.manifest)
+    published = published_at(cache) is not None
+    done = (find_published if published else find_complete)(cache, request.manifest)
     if done is not None:
-        return make_result(request, cache, done, {}, started, already_done=True)
+        return make_result(request, config.output, done, {}, started, already_done=True)
     with (
         Progress("extracting", "samples", plan.samples) as progress,
         open_output(cache, request.manifest, progress.say) as output,
@@ -112,24 +113,16 @@ def _extract(config: ExtractionConfig, before: CacheManifest | None, grows: bool
         missing = Missing(request, cache, output.seen)
         units, reports, tally = missing.units, dict[int, UnitReport](), Tally()
         if units or not missing.is_prepared:
-            require_room(cache, missing.predict_bytes(), len(units), len(plan.units), missing.bytes_beside())
+            shards = 0 if published else missing.predict_bytes()
+            require_room(cache, shards, len(units), len(plan.units), missing.bytes_beside())
             with terminable(), connected(config.workers, output.discard) as connection:
                 reports = _Driver(request, output, missing, progress, connection, tally).run()
-        output.adopt(request.manifest)
-        cover_teacher(cache, request.manifest)
-        seen = {s.number: _look_at_all(s, output.seen[s.number]) for s in list_sections(cache, request.manifest)}
-        write_index(cache, request.manifest, seen)
-        result = make_result(request, cache, whole_units(seen), reports, started, tally=tally)
+        whole = seal(output, request.manifest)
+        result = make_result(request, config.output, whole, reports, started, tally=tally)
         if result.figures is not None:
             figures = asdict(result.figures)
             output.log("end", units=len(reports), tokens=result.new_tokens, seconds=round(result.seconds, 3), **figures)
         return result
-
-
-def _look_at_all(section: Section, seen: Mapping[int, SeenShard]) -> dict[int, SeenShard]:
-    """Every shard of a section, of which some were `seen`."""
-    folder, manifest = section.folder, section.manifest
-    return {unit: seen.get(unit) or look_at_shard(folder, unit, manifest, None) for unit in range(manifest.units)}
 
 
 class _Driver:
@@ -221,7 +214,9 @@ class _Driver:
         self._actors.annotate(number)
 
     def _has_room(self, units: Iterable[int]) -> bool:
-        return has_room(self._output.cache, self._missing.predict_bytes(self._planned(units)))
+        # What is published is kept here until it is, a unit of each worker at a time.
+        published = published_at(self._output.cache) is not None
+        return has_room(self._output.cache, 0 if published else self._missing.predict_bytes(self._planned(units)))
 
     def _require_room(self, units: Iterable[int]) -> None:
         planned, all_units = self._planned(units), len(self._request.plan.units)
@@ -249,6 +244,7 @@ class _Driver:
     def _note(self, event: Event) -> None:
         if isinstance(event, Loaded) and not self._loaded:
             self._loaded = True
+            bring_folders(self._output.cache, self._request.manifest)
             for section in list_sections(self._output.cache, self._request.manifest):
                 require_same_codecs(section.folder, section.manifest, self._output.seen[section.number])
             self._begin_work()

@@ -1,6 +1,7 @@
 """The result of an extraction: counts over the whole cache, and the speed of this call."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +9,9 @@ from pipeline.cluster.figures import Figures, Tally, make_figures
 from pipeline.corpus.conversations import ConversationCounts
 from pipeline.request.request import Request
 from pipeline.work.worker import UnitReport
-from schemas.cache.learnt import LearntRecord, sum_learnt
+from schemas.cache.learnt import LearntRecord
 from schemas.cache.seen_shard import SeenShard
+from schemas.cache.totals import ShardTotals
 from schemas.errors import CorpusError
 
 
@@ -40,29 +42,32 @@ class ExtractionResult:
 def make_result(
     request: Request,
     cache: Path,
-    seen: dict[int, SeenShard],
+    seen: Mapping[int, SeenShard] | ShardTotals,
     reports: dict[int, UnitReport],
     started: float,
     already_done: bool = False,
     tally: Tally | None = None,
 ) -> ExtractionResult:
     """Sum up the shards in `seen` and what this call did. Raises CorpusError if there is not one sample in them."""
-    shards = [shard.record for shard in seen.values()]
-    if not any(shard.samples for shard in shards):
+    if isinstance(seen, ShardTotals):
+        held = seen
+    else:
+        held = ShardTotals.of((shard.record, shard.bytes) for shard in seen.values())
+    if not held.samples:
         raise CorpusError(
             f"every sample is longer than teacher.max_tokens ({request.config.teacher.max_tokens}) allows, and {cache} "
             "is empty: delete it, and raise that or set corpus.overlong to truncate"
         )
     return ExtractionResult(
         cache=cache,
-        units=len(seen),
-        samples=sum(shard.samples for shard in shards),
-        tokens=sum(shard.tokens for shard in shards),
-        bytes=sum(shard.bytes for shard in seen.values()),
-        truncated=sum(shard.truncated for shard in shards),
-        overlong=sum(shard.overlong for shard in shards),
+        units=held.units,
+        samples=held.samples,
+        tokens=held.tokens,
+        bytes=held.bytes,
+        truncated=held.truncated,
+        overlong=held.overlong,
         empty=request.plan.corpus.empty,
-        learnt=sum_learnt([shard.learnt for shard in shards]),
+        learnt=held.learnt,
         conversations=request.plan.conversations,
         begin_twice=request.plan.begin_twice,
         left_out=request.left_out,

@@ -11,9 +11,11 @@ from pipeline.encoding.encoder import Encoder
 from pipeline.encoding.stages import Stages
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.codec_files import CODEC_FILES, CODEC_FOLDER, codec_file
+from schemas.cache.recorded_folder import FILES
 from schemas.models.rvq import RVQTables
 from schemas.models.rvq_file import load_tables
-from schemas.storage.atomic import commit_folder, disk_full, folder_beside
+from schemas.storage.atomic import disk_full, folder_beside
+from schemas.storage.published import commit_folder
 
 
 def encoder_file(array: ArrayRecord) -> str:
@@ -32,7 +34,7 @@ def save_encoders(
             _save(tables, folder / codec_file(array))
             _save(_beside_tables(encoder), folder / encoder_file(array))
         CODEC_FILES.write_record(folder, **({} if fingerprint is None else {"fingerprint": fingerprint}))
-        commit_folder(folder, target)
+        commit_folder(folder, target, FILES)
 
 
 def load_encoder(cache: Path, array: ArrayRecord) -> Encoder:

@@ -3,30 +3,35 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from pipeline.output import elsewhere
 from pipeline.output.codecs import needs_calibration, require_same_codecs
 from pipeline.output.shards import check_shards, remove_temporaries
 from pipeline.request.extension import may_extend
 from schemas.cache.checksums import CHECKSUMS, Checksums, read_checksums
 from schemas.cache.codec_files import CODEC_FILES, CodecFiles
+from schemas.cache.hollow import bring_shards
 from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, TEACHER, CacheManifest, read_manifest
 from schemas.cache.sections import Section, list_sections
 from schemas.cache.seen_shard import Seen, SeenShard, whole_units
+from schemas.cache.shard import RECORD
 from schemas.cache.writer import write_manifest
 from schemas.errors import CacheError, StillroomError
 from schemas.storage.file_record import describe_file
 from schemas.storage.fingerprint import differences
 from schemas.storage.lock import STALE_SECONDS, Lock, acquire
+from schemas.storage.objects import Listed
+from schemas.storage.published import published_at, remove_file, remove_folder
 from schemas.storage.writable import require_apart, require_writable
 
 ROUNDING = ("tokenizers", "torch", "transformers")  # another version of these may cut or round otherwise
-LOG = "extraction.jsonl"
-LOCK = ".writer"
+LOG = elsewhere.LOG
+LOCK = elsewhere.LEASE
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class Output:
     def discard(self) -> None:
         """Remove the folder if it is new and holds no shard: nothing is to be gone on from."""
         if self.is_new and not any((self.cache / SHARDS).glob("[!.]*")):
+            elsewhere.discard(self.cache)
             shutil.rmtree(self.cache)
 
 
@@ -107,14 +113,16 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
     require_writable(cache)
     require_apart(cache)
     is_new = not cache.exists()
-    with locked(cache, say) as lock, _open_log(cache) as log_file:
+    with locked(cache, say) as lock, _brought(cache) as there, _open_log(cache) as log_file:
+        is_new = not there if published_at(cache) else is_new
         found = _find_manifest(cache, manifest)  # asked again under the lock
+        bring_shards(cache, there)
         sealed = None if found is None else read_checksums(cache, found)
         extends = found is not None and found.fingerprint != manifest.fingerprint
         sections = list_sections(cache, manifest)
         for section in [] if found is None else _strangers(sections, found):
             say(f"{section.folder} was left by another extension, which was not finished, and is removed")
-            shutil.rmtree(section.folder)
+            remove_folder(section.folder)
         looked = {section.number: ({}, {}) if found is None else _look(section, sealed) for section in sections}
         seen = {number: whole for number, (whole, _) in looked.items()}
         is_whole = all(len(whole) == manifest.units for whole in seen.values())
@@ -132,7 +140,7 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
         for section in sections:
             for unit, problem in looked[section.number][1].items():
                 say(f"shard {unit} is damaged and will be redone: {problem}")
-                shutil.rmtree(section.shard(unit))
+                remove_folder(section.shard(unit), RECORD)
         if not is_whole and not extends:
             unseal(cache)
         output = Output(cache, seen, log_file, is_new, extends)
@@ -215,7 +223,7 @@ def _without_information(manifest: CacheManifest) -> dict[str, Any]:
 def unseal(cache: Path) -> None:
     """Shards are to be written: until they are, the cache is not complete."""
     for name in (INDEX, CHECKSUMS):
-        (cache / name).unlink(missing_ok=True)
+        remove_file(cache / name)
 
 
 def _require_versions(cache: Path, found: CacheManifest, manifest: CacheManifest) -> None:
@@ -242,7 +250,8 @@ def locked(cache: Path, say: Callable[[str], None]) -> Iterator[Lock]:
     except OSError as error:
         raise CacheError(f"cannot write to the output folder {cache}: {error.strerror or error}") from error
     try:
-        yield lock
+        with elsewhere.leased(cache, lambda holder: _busy(cache, holder), say):
+            yield lock
     finally:
         with suppress(OSError):  # a worker that is still dying may be writing
             remove_temporaries(cache, lock.owners)
@@ -254,6 +263,16 @@ def _busy(cache: Path, holder: str) -> CacheError:
         f"another extraction is writing to {cache}: {holder}; wait until it is done (if its machine is gone, its lock "
         f"is taken over {STALE_SECONDS:.0f} s after it was last seen)"
     )
+
+
+@contextmanager
+def _brought(cache: Path) -> Iterator[Mapping[str, Listed]]:
+    """What is published of the cache, of which all but the shards lies here; the log is published at the end."""
+    there = elsewhere.bring_small(cache)
+    try:
+        yield there
+    finally:
+        elsewhere.publish_log(cache)
 
 
 def _open_log(cache: Path) -> TextIO:

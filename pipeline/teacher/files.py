@@ -15,13 +15,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from schemas.cache.manifest import EMBEDDINGS, UNEMBEDDING
+from schemas.cache.recorded_folder import FILES
 from schemas.cache.teacher import TeacherRecord
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import TokenizerError
 from schemas.models.files import resolve_model
 from schemas.models.tokenizer import load_tokenizer, tokenizer_files
-from schemas.storage.atomic import commit_folder, disk_full, folder_beside
+from schemas.storage.atomic import disk_full, folder_beside
+from schemas.storage.published import commit_folder
 
 
 class KeptTeacher(Protocol):
@@ -77,7 +79,7 @@ def save_teacher_files(teacher: KeptTeacher, target: Path, owner: str = "") -> N
         if teacher.record.embedding is not None:
             _save({"weight": teacher.embedding()}, folder / EMBEDDINGS)
         TEACHER_FILES.write_record(folder)
-        commit_folder(folder, target)
+        commit_folder(folder, target, FILES)
 
 
 def _opens_as(rules: str, folder: Path) -> bool:

@@ -16,6 +16,7 @@ from schemas.cache.sections import Section, list_sections
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import ModelError
 from schemas.models.bare_tokenizer import BareSettings, bare_settings
+from schemas.storage.published import published_at
 
 if TYPE_CHECKING:
     from pipeline.request.request import Request
@@ -28,9 +29,10 @@ class Job:
     config: ExtractionConfig
     folders: ModelFolders  # on the driver's machine
     manifest: CacheManifest
-    cache: Path  # absolute
+    cache: Path  # absolute, on the driver's machine
     bare: BareSettings | None = None  # with which the teacher's tokenizer.json alone is its tokenizer
     stamps: Stamps = ()  # of the teacher's files on the driver's machine; without, they are hashed again
+    url: str | None = None  # where what is written to `cache` is published
     makes: tuple[int, ...] | None = None  # numbers of the sections of which shards or codecs are missing; None: all
 
     @property
@@ -49,7 +51,7 @@ def make_job(request: "Request", cache: Path, makes: tuple[int, ...] | None = No
     teacher = config.teacher.model_copy(update={"tokenizer": tokenizer})
     job_config = config.model_copy(update={"spans": spans, "teacher": teacher})
     bare = bare_settings(request.tokenizer, request.folders.tokenizer)
-    return Job(job_config, request.folders, request.manifest, cache, bare, request.stamps, makes)
+    return Job(job_config, request.folders, request.manifest, cache, bare, request.stamps, published_at(cache), makes)
 
 
 def local_folders(job: Job) -> ModelFolders:

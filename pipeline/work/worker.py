@@ -4,11 +4,12 @@ The states of a unit are held once, in memory, between the forward pass and the 
 unit_tokens * (sum of all array widths) * bytes per number; twice that, because writing overlaps the next pass.
 """
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from pipeline.annotation.tokens import tokenize
 from pipeline.corpus.sample import NO_SPANS, Sample
 from pipeline.encoding.unit import UnitEncoder
 from pipeline.output.codecs import needs_calibration
+from pipeline.output.elsewhere import bring_folders, join_output
 from pipeline.output.resume import LOCK
 from pipeline.output.shards import as_cached
 from pipeline.replay.canary import prove_stored
@@ -34,6 +36,7 @@ from pipeline.work.job import Job, differs_from_driver, local_folders
 from pipeline.work.pairing import require_same_samples
 from schemas.cache.encoding_cost import EncodingCost
 from schemas.cache.halved import HalvedBatch
+from schemas.cache.hollow import bring_shard
 from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, read_manifest
 from schemas.cache.sections import Section, list_sections
 from schemas.cache.shard import ShardRecord, read_shard
@@ -98,7 +101,7 @@ class TeacherWorker:
     """One teacher. Two threads may call `run`: the forward pass is one at a time, and writing goes on beside it."""
 
     def __init__(self, job: Job):
-        self._job = job
+        self._job = job = job if job.url is None else replace(job, cache=join_output(job.url))
         self._forward = threading.Lock()
         self._teacher: Teacher | None = None
         self._encoding = threading.Lock()
@@ -141,10 +144,13 @@ class TeacherWorker:
         samples alone; ResourceError if memory of the GPU or space on the disk runs out; CacheError if arrays are to be
         added to a shard that is damaged, or holds other samples.
         """
+        for section in list_sections(self._job.cache, self._job.manifest):
+            bring_shard(section.folder, unit.number)
         missing = [section for section in self._sections if not section.shard(unit.number).exists()]
         if not missing:
             first = self._sections[0]
             record = read_shard(first.shard(unit.number), first.manifest.fingerprint_of(unit.number))
+            self._leave(unit.number)
             return UnitReport(record, record.tokens, bytes=record.file_bytes)
         passed = _ForwardPass()
         try:
@@ -155,6 +161,7 @@ class TeacherWorker:
             records = [self._write(section, unit, packed, packing, passed) for section in missing]
         finally:
             self._batches.pop(unit.number, None)
+        self._leave(unit.number)
         return passed.report(records, unit, self._job.config.batching.batch_tokens, time.monotonic() - started)
 
     def _write(
@@ -186,6 +193,12 @@ class TeacherWorker:
             {path: cost for path, cost in packing.items() if path in own} | encoding,
             texts,
         )
+
+    def _leave(self, unit: int) -> None:
+        """Shards that are published are left to the driver of this machine; where there is none, nobody needs them."""
+        if self._job.url is not None and not (self._job.cache / LOCK).exists():
+            for section in list_sections(self._job.cache, self._job.manifest):
+                shutil.rmtree(section.shard(unit), ignore_errors=True)
 
     def _run_forward(self, unit: AnnotatedUnit, passed: "_ForwardPass") -> dict[str, np.ndarray]:
         """What the teacher makes of a unit, and in `passed` when and how; the caller holds `_forward`."""
@@ -246,6 +259,7 @@ class TeacherWorker:
         with self._encoding:
             if section.number not in self._encoders:
                 teacher = self._load()
+                bring_folders(self._job.cache, self._job.manifest)
                 made = UnitEncoder(section.folder, section.manifest, teacher_head(teacher), teacher.device)
                 self._encoders[section.number] = made
             return self._encoders[section.number]

@@ -20,9 +20,10 @@ from schemas.cache.manifest import MANIFEST, CacheManifest, read_manifest
 from schemas.cache.sections import ADDED
 from schemas.cache.shard import RECORD, ShardRecord, find_shard, shard_path
 from schemas.cache.teacher_files import TEACHER_FILES
+from schemas.cache.totals import ShardTotals
 from schemas.errors import CacheError
-from schemas.storage.atomic import write_text
 from schemas.storage.file_record import FileRecord, check_file, describe_file
+from schemas.storage.published import write_text
 from schemas.storage.record import parse_record, read_record
 from schemas.strict import Strict
 
@@ -47,8 +48,8 @@ class Checksums(Strict):
     """The whole of checksums.json."""
 
     format: Literal["stillroom-checksums"] = "stillroom-checksums"
-    version: Literal[1, 2] = 2
-    """2 brought `codecs` and `blocks`."""
+    version: Literal[1, 2, 3] = 3
+    """2 brought `codecs` and `blocks`, 3 `totals`."""
     manifest: FileRecord
     """Of cache.json."""
     index: FileRecord
@@ -61,6 +62,8 @@ class Checksums(Strict):
     """SHA-256 of every shard.json, by the number of its unit."""
     blocks: list[int] | None = None
     """How many blocks the files of every shard have, by the number of its unit; null if they have no checksums."""
+    totals: ShardTotals | None = None
+    """Over the units, each with the files of all its shards."""
     added: list[AddedChecksums] = []
     """In the order in which arrays were added; left out where none were."""
 
@@ -151,11 +154,13 @@ def require_own_codecs(cache: Path, unit: int, record: ShardRecord) -> None:
 def write_checksums(cache: Path, index: Path, sections: Sequence[Sequence["SeenShard"]]) -> None:
     """Seal `cache`, whose new index lies at `index`, over all shards of all its sections, each in order of units."""
     sums = [_of_section(cache / ADDED / str(number) if number else cache, s) for number, s in enumerate(sections)]
+    units = zip(*sections, strict=True)
     record = Checksums(
         manifest=describe_file(cache / MANIFEST),
         index=describe_file(index),
         teacher=TEACHER_FILES.describe(cache),
         **sums[0],
+        totals=ShardTotals.of((each[0].record, sum(shard.bytes for shard in each)) for each in units),
         added=[AddedChecksums(**added) for added in sums[1:]],
     )
     unused = None if record.added else {"added"}

@@ -15,9 +15,10 @@ from schemas.cache.sections import Section, list_sections, require_paired
 from schemas.cache.seen_shard import Seen, SeenShard, look_at_shard
 from schemas.cache.shard import SAMPLES, check_shard, redo, shard_path
 from schemas.errors import CacheError
-from schemas.storage.atomic import disk_full, file_beside
+from schemas.storage.atomic import disk_full
 from schemas.storage.blocks import BlockedFile, check_blocks
 from schemas.storage.file_record import check_file
+from schemas.storage.published import file_beside
 from schemas.storage.regular import require_regular
 
 INDEX_KEY = b"stillroom-index"

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.errors import CacheError
-from schemas.storage.atomic import write_text
 from schemas.storage.file_record import FileRecord, check_file, describe_file, list_files
+from schemas.storage.published import write_text
 from schemas.storage.record import read_record
 from schemas.strict import Strict
 

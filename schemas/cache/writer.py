@@ -16,6 +16,7 @@ from schemas.cache.arrays import ArrayRecord, keeps_tokens
 from schemas.cache.codec_files import codecs_sha256
 from schemas.cache.encoding_cost import EncodingCost
 from schemas.cache.halved import HalvedBatch, write_halved
+from schemas.cache.hollow import bring_shard
 from schemas.cache.learnt import count_learnt
 from schemas.cache.list_columns import make_lists
 from schemas.cache.manifest import MANIFEST, CacheManifest
@@ -23,8 +24,9 @@ from schemas.cache.samples import SAMPLES_SCHEMA, CachedSample, Offsets, Turns
 from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord, check_named, read_shard, shard_path
 from schemas.cache.states import Values, write_states
 from schemas.cache.token_rows import NO_ROWS, count_rows
-from schemas.storage.atomic import commit_folder, disk_full, folder_beside, write_text
+from schemas.storage.atomic import disk_full, folder_beside
 from schemas.storage.blocks import list_blocks
+from schemas.storage.published import commit_folder, write_text
 
 NO_SPANS = np.empty((0, 2), np.int32)
 # Of texts without tokens, where the text is most of what lies beside the states: 33 bytes of 92, level 3 makes 40.
@@ -86,8 +88,9 @@ def write_shard(
         )
         check_named(folder, record, records)
         (folder / RECORD).write_text(record.to_json(), encoding="utf-8")
-        if commit_folder(folder, target):
+        if commit_folder(folder, target, RECORD, kept=(SAMPLES,)):
             return record
+    bring_shard(cache, unit)  # from where it is published
     return read_shard(target, fingerprint)
 
 

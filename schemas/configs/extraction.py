@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from schemas.bounds import (
+    AnyPath,
     FieldName,
-    LocalPath,
     MaxTokens,
     ModelName,
     Name,
@@ -137,8 +137,8 @@ class WorkersConfig(Strict):
 class ExtractionConfig(Strict):
     """A teacher cache: corpus, teacher, what to keep, and where."""
 
-    output: LocalPath
-    """The cache folder."""
+    output: AnyPath
+    """The cache folder, or the URL that it is to have."""
     corpus: CorpusConfig
     teacher: TeacherConfig
     states: StatesConfig = StatesConfig()

@@ -10,11 +10,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from glob import escape
 
 from schemas.errors import StillroomError, StorageError
 from schemas.storage import lock
 from schemas.storage.lock import LockRecord, is_left_behind, make_record, parse_lock, say_holder
-from schemas.storage.objects import read_object
+from schemas.storage.objects import match_objects, read_object
 from schemas.storage.written_objects import create_object, last_change, put_object, remove_objects
 
 SETTLE_SECONDS = 0.5  # after which the last beat of a holder that was asleep has arrived
@@ -23,9 +24,8 @@ SETTLE_SECONDS = 0.5  # after which the last beat of a holder that was asleep ha
 class Lease:
     """A lease that is held until `release`. Use it from the process that acquired it."""
 
-    def __init__(self, url: str, record: LockRecord, beside: str | None = None):
-        """`beside` is the object by which it was taken over."""
-        self.url, self.record, self._beside = url, record, beside
+    def __init__(self, url: str, record: LockRecord):
+        self.url, self.record = url, record
         self._end = threading.Event()
         self._beat = threading.Thread(target=self._renew, name=f"lease {url}", daemon=True)
         self._beat.start()
@@ -41,9 +41,8 @@ class Lease:
         self._end.set()
         self._beat.join()
         if self.is_held():
-            remove_objects([self.url])
-        if self._beside is not None:
-            remove_objects([self._beside])
+            beside = match_objects(f"{escape(self.url)}.*")  # of this taking over, and of others that were cut off
+            remove_objects([self.url, *beside])
 
     def _renew(self) -> None:
         while not self._end.wait(lock.BEAT_SECONDS):
@@ -88,7 +87,7 @@ def _take_over(url: str, seen: bytes, record: LockRecord) -> Lease | None:
         put_object(url, _content(record))
         time.sleep(SETTLE_SECONDS)
         if _look(url) == _content(record):
-            return Lease(url, record, beside)
+            return Lease(url, record)
     remove_objects([beside])
     return None
 

@@ -13,6 +13,7 @@ from schemas.shown import quoted
 from schemas.storage.storage import STORAGES, locate, scheme_of
 
 HOME = "STILLROOM_CACHE"
+_WORK = ".work"  # below the home
 LONGEST_NAME = 255  # bytes of a file's name
 _OWN = ("file", "local")  # paths of this machine
 WAY_OUT = "pip install 'stillroom[remote]'"
@@ -49,6 +50,11 @@ def copy_path(url: str) -> Path:
     return copies_home().joinpath(scheme, *names)
 
 
+def work_path(url: str) -> Path:
+    """Where what is to lie at `url` is worked on. Raises ValueError as `copy_path` does."""
+    return copies_home() / _WORK / copy_path(url).relative_to(copies_home())
+
+
 def url_of(path: Path) -> str | None:
     """The URL of which `path` is the copy; None for any other path."""
     home = copies_home()
@@ -60,7 +66,7 @@ def url_of(path: Path) -> str | None:
 
 def named(text: str) -> str:
     """A text in which every path of a copy is the URL that the user knows it by."""
-    return re.sub(re.escape(str(copies_home())) + r"/([a-z][a-z0-9+.-]*)/", r"\1://", text)
+    return re.sub(re.escape(str(copies_home())) + rf"/(?:{re.escape(_WORK)}/)?([a-z][a-z0-9+.-]*)/", r"\1://", text)
 
 
 def require_scheme(url: str) -> str:

@@ -147,4 +147,4 @@ def test_checksums_are_written_as_they_are_documented(cache: Path) -> None:
     assert sealed is not None and sealed.teacher is not None
     text = (cache / "checksums.json").read_text()
     assert text == sealed.model_dump_json(indent=1, exclude={"added"}) + "\n"
-    assert text.startswith('{\n "format": "stillroom-checksums",\n "version": 2,\n "manifest": {\n')
+    assert text.startswith('{\n "format": "stillroom-checksums",\n "version": 3,\n "manifest": {\n')

@@ -121,7 +121,7 @@ def test_a_writer_under_a_lock_marks_what_is_unfinished(tmp_path: Path, monkeypa
     """So that whoever holds the lock later knows whose temporary folders may go."""
     seen = list[str]()
 
-    def stop(folder: Path, target: Path) -> bool:
+    def stop(folder: Path, target: Path, last: str, kept: tuple[str, ...]) -> bool:
         seen.append(folder.name)
         raise KeyboardInterrupt
 
