@@ -137,11 +137,13 @@ def _require_small(files: Mapping[Path, str]) -> None:
 
 
 def _each(settings: Settings, fields: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Every text in one of the dotted fields, where it stands alone or in a list."""
+    """Every text in one of the dotted fields, where it stands alone, in a list, or there as the `path` of something."""
     for field in fields:
         holder, name = _holder(settings, field)
         held = holder.get(name)
-        yield from ((field, value) for value in (held if isinstance(held, list) else [held]) if value is not None)
+        for value in held if isinstance(held, list) else [held]:
+            if value is not None:
+                yield field, value["path"] if isinstance(value, dict) else value
 
 
 def _holder(settings: Settings, field: str) -> tuple[Settings, str]:

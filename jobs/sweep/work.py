@@ -36,7 +36,7 @@ def train_in_sequence(groups: Sequence[Group], logit_bytes: int) -> Iterator[Out
     for group in groups:
         if opened != group[0].config.caches:
             cache, opened = None, group[0].config.caches  # the earlier one is gone before the next is opened
-            cache = open_readable(opened)
+            cache = None if group[0].config.weights else open_readable(opened)
         problems = train_group([run.config for run in group], logit_bytes, cache)
         yield from map(Outcome, group, problems)
 
@@ -105,9 +105,9 @@ def require_trainable(runs: Sequence[Run]) -> set[str]:
     for run in runs:
         paths = run.config.caches
         try:
-            if paths not in caches:
+            if paths not in caches and not run.config.weights:
                 caches[paths] = open_readable(paths)
-            if open_run(run.config, caches[paths]).finished() is not None:
+            if open_run(run.config, caches.get(paths)).finished() is not None:
                 finished.add(run.name)
         except StillroomError as error:
             raise RunError(f"run {run.name}: {error}") from error

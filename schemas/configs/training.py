@@ -32,10 +32,31 @@ from schemas.configs.losses.ce import CrossEntropyConfig
 from schemas.configs.losses.registry import LOSSES, LossConfig
 from schemas.strict import Strict
 
+
+class TeacherCache(Strict):
+    """The cache of one of several teachers, and what it counts for."""
+
+    path: AnyPath
+    """The cache's folder, or its URL."""
+    weight: Annotated[float, Field(gt=0, le=1)]
+    """Factor of the whole objective over this teacher; those of all teachers sum to 1."""
+
+
 Caches = Annotated[
-    Annotated[AnyPath, Tag("one")] | Annotated[list[AnyPath], Field(min_length=1, max_length=100), Tag("several")],
-    Discriminator(lambda value: "several" if isinstance(value, list) else "one"),
+    Annotated[AnyPath, Tag("one")]
+    | Annotated[list[AnyPath], Field(min_length=1, max_length=100), Tag("several")]
+    | Annotated[list[TeacherCache], Field(min_length=1, max_length=16), Tag("teachers")],
+    Discriminator(lambda value: _spelling(value)),
 ]
+
+
+def _spelling(value: Any) -> str:
+    """How `cache` is given."""
+    if not isinstance(value, list):
+        return "one"
+    return "teachers" if any(isinstance(item, dict | TeacherCache) for item in value) else "several"
+
+
 KeptLayer = Annotated[int, Field(ge=0, lt=MOST_LAYERS)]
 
 
@@ -223,7 +244,8 @@ class TrainingConfig(Strict):
 
     cache: Caches
     """The cache folder that `stillroom extract` wrote, or its URL; or a list of such folders, of one teacher and with
-    the same layers and kinds, whose samples together are the corpus."""
+    the same layers and kinds, whose samples together are the corpus; or a list of `{path, weight}`, one per teacher:
+    the objective is then that over each of them, weighted, of the samples that all of them hold."""
     student_cache: AnyPath | None = None
     """A cache of texts that the student wrote (`stillroom generate`), of the same teacher."""
     output: LocalPath
@@ -291,7 +313,14 @@ class TrainingConfig(Strict):
     @property
     def caches(self) -> tuple[Path, ...]:
         """All that `cache` names."""
-        return tuple(self.cache) if isinstance(self.cache, list) else (self.cache,)
+        listed = self.cache if isinstance(self.cache, list) else [self.cache]
+        return tuple(each.path if isinstance(each, TeacherCache) else each for each in listed)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Those of several teachers, of each of `caches`; of caches that are read as one, none."""
+        listed = self.cache if isinstance(self.cache, list) else []
+        return tuple(each.weight for each in listed if isinstance(each, TeacherCache))
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainingConfig":
@@ -306,6 +335,13 @@ class TrainingConfig(Strict):
             raise ValueError("`student_cache` goes with a loss that has `texts: student`, and such a loss needs it")
         if all(loss.texts == "student" for loss in self.objective if loss.weight > 0):
             raise ValueError("every loss has `texts: student`: give one over the corpus, or swap the two caches")
+        if self.weights and abs(sum(self.weights) - 1) > 1e-6:
+            raise ValueError(
+                f"the weights of `cache` sum to {sum(self.weights):g}, and must sum to 1, because the objective counts "
+                "once over all teachers; `objective` has weights of its own"
+            )
+        if len(self.weights) > 1 and self.student_cache is not None:
+            raise ValueError("`student_cache` is of one teacher: name one in `cache`")
         if self.evaluation is not None and self.evaluation.texts is not None and self.student.max_tokens < 4:
             raise ValueError("an evaluation needs student.max_tokens of 4 or more: context, and something to score")
         return self

@@ -12,6 +12,7 @@ from schemas.configs.losses.base import distinct_names
 from schemas.configs.losses.registry import LossConfig
 from schemas.errors import RunError
 from schemas.models.state_decoder import ArrayKey, DecodersByDevice, StateDecoder
+from schemas.models.teacher_head import TeacherHead
 from trainer.data.batch import Batch, Divisor
 from trainer.data.decoding import decoding
 from trainer.data.request import BatchRequest
@@ -39,6 +40,12 @@ class Objective(nn.Module):
         )
         self.divisors = frozenset(loss.divisor for loss in losses)
         self._names = distinct_names([loss.name for loss in losses])
+
+    def move_heads(self, device: torch.device) -> None:
+        """Take the teacher's head, which is as large as its vocabulary, to a device or away from it."""
+        for module in self.modules():
+            if isinstance(module, TeacherHead):
+                module.to(device)
 
     def decoded(self, device: torch.device, batch: Batch) -> Batch:
         """`batch` on its device with every state in float32, for several objectives over one cache."""

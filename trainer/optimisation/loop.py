@@ -9,7 +9,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from schemas.configs.losses.base import Texts
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from trainer.data.batch import Batch
@@ -58,6 +57,7 @@ class Source:
 
     objective: Objective
     stream: Iterator[Batch]  # empty on a rank that has no share of any batch
+    weight: float = 1.0  # of the objective over it: of one of several teachers, less
 
 
 class Loop:
@@ -67,7 +67,7 @@ class Loop:
         self,
         config: TrainingConfig,
         model: Any,
-        sources: Mapping[Texts, Source],
+        sources: Mapping[str, Source],
         optimizer: torch.optim.Optimizer,
         device: torch.device,
         steps: int,
@@ -83,6 +83,10 @@ class Loop:
         self.config, self.model, self.sources, self.optimizer = config, model, sources, optimizer
         self.device, self.steps, self.sharpness, self.empty, self.ranks = device, steps, sharpness, empty, ranks
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        # Of several teachers' heads, one at a time lies on a GPU.
+        self.takes_turns = len(set(sources) - {"student"}) > 1 and device.type == "cuda"
+        for source in sources.values() if self.takes_turns else ():
+            source.objective.move_heads(torch.device("cpu"))
         rounded = use_bfloat16(config.precision, device, config.student.dtype)
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=rounded)
 
@@ -120,7 +124,7 @@ class Loop:
     def _draw(self, source: Source) -> list[Batch]:
         return list(islice(source.stream, self.config.accumulation))
 
-    def _count(self, windows: Mapping[Texts, list[Batch]]) -> dict[str, int]:
+    def _count(self, windows: Mapping[str, list[Batch]]) -> dict[str, int]:
         """Of the whole step, all batches and ranks: tokens of text, targets, and the divisors as `corpus/token`."""
         batches = [batch for window in windows.values() for batch in window]
         own = {"tokens": sum(int(batch.mask_BS.sum()) for batch in batches)}
@@ -131,7 +135,7 @@ class Loop:
                 own[f"{texts}/{each}"] = sum(batch.count(each) for batch in window)
         return self.ranks.sum(own)
 
-    def _is_empty(self, windows: Mapping[Texts, list[Batch]], counts: Mapping[str, int], step: int) -> bool:
+    def _is_empty(self, windows: Mapping[str, list[Batch]], counts: Mapping[str, int], step: int) -> bool:
         if counts.get("targets", 1):
             self.empty = 0
             return False
@@ -145,7 +149,7 @@ class Loop:
         return True
 
     def _accumulate(
-        self, windows: Mapping[Texts, list[Batch]], counts: Mapping[str, int]
+        self, windows: Mapping[str, list[Batch]], counts: Mapping[str, int]
     ) -> tuple[float, dict[str, float]]:
         """Add the gradient of the whole objective over the windows; returns its value and its terms' means.
 
@@ -154,7 +158,9 @@ class Loop:
         """
         loss, terms = 0.0, dict[str, float]()
         for texts, window in windows.items():
-            objective = self.sources[texts].objective
+            objective, weight = self.sources[texts].objective, self.sources[texts].weight
+            if self.takes_turns:
+                objective.move_heads(self.device)
             divisors = {each: counts[f"{texts}/{each}"] for each in objective.divisors}
             for batch in window:
                 on_device = batch.to(self.device)
@@ -162,6 +168,8 @@ class Loop:
                     call = self.division.call if self.division else directly
                     states = forward(self.model, on_device, objective.of_student, call)
                     total, parts = objective(states, on_device, divisors)
+                if weight != 1:
+                    total = total * weight
                 if self.division:
                     total = total + self.division.nothing()
                 total.backward()
@@ -169,11 +177,13 @@ class Loop:
                 for name, value in parts.items():
                     key = name if texts == "corpus" else f"{texts}/{name}"
                     terms[key] = terms.get(key, 0.0) + float(value)
+            if self.takes_turns:
+                objective.move_heads(torch.device("cpu"))
         sum_gradients(self.parameters, self.ranks)
         summed = self.ranks.sum({"loss": loss} | {f"of {name}": value for name, value in terms.items()})
         return summed.pop("loss"), {name.removeprefix("of "): value for name, value in summed.items()}
 
-    def _name(self, windows: Mapping[Texts, list[Batch]]) -> str:
+    def _name(self, windows: Mapping[str, list[Batch]]) -> str:
         """The first samples of a step. Every rank asks, or none."""
         own = [sample_id for window in windows.values() for batch in window for sample_id in batch.sample_ids[:5]]
         ids = [sample_id for ids in self.ranks.gather(own[:5]) for sample_id in ids]

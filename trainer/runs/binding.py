@@ -5,7 +5,6 @@ from typing import Any
 
 from schemas.cache.arrays import keeps_tokens
 from schemas.cache.readable import ReadableCache
-from schemas.configs.losses.base import Texts
 from schemas.configs.training import TrainingConfig
 from trainer.alignment.quality import MEASURED, describe_begin_twice, drawn, measure_alignment, require_alignment
 from trainer.alignment.student_text import TextTokenizer
@@ -13,7 +12,7 @@ from trainer.alignment.token_pairs import measure_pairs
 from trainer.data.tied_tokens import SameTokenPositions, Spans
 from trainer.objectives.context import CachedContext
 from trainer.objectives.objective import Objective, build_objective
-from trainer.runs.caches import Caches
+from trainer.runs.caches import Caches, texts_of
 from trainer.runs.shared import Shared
 from trainer.student.head_check import check_logits
 from trainer.student.states import StudentUnembedding
@@ -23,23 +22,23 @@ logger = logging.getLogger(__name__)
 
 def bind_objectives(
     config: TrainingConfig, caches: Caches, model: Any, tokenizer: Any, shared: Shared | None = None
-) -> dict[Texts, Objective]:
-    """The losses over each cache's texts. New projections draw from torch's global generator.
+) -> dict[str, Objective]:
+    """The losses over each source. New projections draw from torch's global generator.
 
     Raises RunError: a cache lacks what a loss needs, or the student's logits are not what its head says.
     """
     objectives = {}
-    for texts, cache in caches.items():
-        losses = [loss for loss in config.objective if loss.texts == texts]
-        context = CachedContext(cache, model, tokenizer, shared.teacher(texts, cache) if shared else None)
-        objectives[texts] = build_objective(losses, context)
-        if StudentUnembedding() in objectives[texts].of_student:
+    for source, cache in caches.items():
+        losses = [loss for loss in config.objective if loss.texts == texts_of(source)]
+        context = CachedContext(cache, model, tokenizer, shared.teacher(source, cache) if shared else None)
+        objectives[source] = build_objective(losses, context)
+        if StudentUnembedding() in objectives[source].of_student:
             check_logits(model, context.student.logits)
     return objectives
 
 
 def prove_alignment(
-    config: TrainingConfig, caches: Caches, objectives: dict[Texts, Objective], text_tokenizer: TextTokenizer
+    config: TrainingConfig, caches: Caches, objectives: dict[str, Objective], text_tokenizer: TextTokenizer
 ) -> dict[str, float]:
     """How well the student's tokens are aligned with each cache's, as metrics; nothing for an encoder.
 
@@ -47,10 +46,10 @@ def prove_alignment(
     where a loss reads the teacher.
     """
     found: dict[str, float] = {}
-    for texts, cache in caches.items():
+    for source, cache in caches.items():
         if config.student.kind != "causal" or not keeps_tokens(cache.manifest.arrays):
             continue
-        requests = objectives[texts].of_batch
+        requests = objectives[source].of_batch
         spans = [request for request in requests if isinstance(request, Spans)]
         quality = measure_alignment(cache, text_tokenizer, MEASURED, config.seed, spans)
         if quality.begin_twice:
@@ -60,7 +59,7 @@ def prove_alignment(
         figures = quality.metrics()
         if SameTokenPositions() in requests and cache.manifest.conversations is not None:
             figures |= _measure_pairs(cache, text_tokenizer, config.seed)
-        prefix = "" if texts == "corpus" else f"{texts}/"
+        prefix = "" if source == "corpus" else f"{source}/"
         found |= {f"{prefix}{name}": value for name, value in figures.items()}
     return found
 

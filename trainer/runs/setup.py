@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from schemas.configs.losses.base import Texts
 from schemas.configs.training import StudentConfig, TrainingConfig
 from schemas.errors import ModelError, RunError
 from schemas.models.teacher_head import load_teacher_embedding, warn_of_unproven
@@ -33,7 +32,7 @@ from trainer.optimisation.random_state import seed_of_rank
 from trainer.optimisation.ranks import ALONE, Ranks
 from trainer.optimisation.sharpness import Sharpness
 from trainer.runs.binding import bind_objectives, prove_alignment
-from trainer.runs.caches import Caches
+from trainer.runs.caches import Caches, weight_of
 from trainer.runs.checkpoint import MODEL, Start, load_model, restore
 from trainer.runs.earlier import require_same_meaning
 from trainer.runs.inputs import Inputs
@@ -59,7 +58,7 @@ class Training:
     """A run that is ready for step number `done`."""
 
     loop: Loop
-    losses: nn.ModuleDict  # the objectives by their texts, whose parameters a checkpoint keeps
+    losses: nn.ModuleDict  # the objectives by their sources, whose parameters a checkpoint keeps
     inputs: Inputs
     alignment: dict[str, float]
     done: int
@@ -118,7 +117,7 @@ def set_up(
     return Training(loop, losses, inputs, alignment, start.record.step, kept)
 
 
-def require_shareable(objectives: Mapping[Texts, Objective]) -> None:
+def require_shareable(objectives: Mapping[str, Objective]) -> None:
     """Raises RunError for a loss whose value over a batch is not the sum of those over the ranks' shares of it."""
     for loss in (loss for objective in objectives.values() for loss in objective.bound):
         if (term := loss.compares_samples()) is not None:
@@ -171,11 +170,11 @@ def divide(config: TrainingConfig, model: Any, device: torch.device, ranks: Rank
 
 
 def to_device(
-    model: Any, objectives: Mapping[Texts, Objective], device: torch.device, whole: bool = True
+    model: Any, objectives: Mapping[str, Objective], device: torch.device, whole: bool = True
 ) -> tuple[Any, nn.ModuleDict]:
     """Student and losses where they are trained; the student reports what the losses read of it. One that is not to be
     there `whole` stays where it is."""
-    losses = nn.ModuleDict({str(texts): objective.to(device) for texts, objective in objectives.items()})
+    losses = nn.ModuleDict({source: objective.to(device) for source, objective in objectives.items()})
     model = model.to(device) if whole else model
     for objective in objectives.values():
         prepare(model, objective.of_student)
@@ -209,7 +208,7 @@ def hold(config: StudentConfig, model: Any) -> dict[nn.Parameter, nn.Parameter]:
 def make_optimizers(
     config: TrainingConfig,
     model: Any,
-    objectives: Mapping[Texts, Objective],
+    objectives: Mapping[str, Objective],
     losses: nn.ModuleDict,
     skipped: int,
     masters: Mapping[nn.Parameter, nn.Parameter] = {},
@@ -230,14 +229,14 @@ def make_optimizers(
 def open_sources(
     config: TrainingConfig,
     caches: Caches,
-    objectives: Mapping[Texts, Objective],
+    objectives: Mapping[str, Objective],
     text_tokenizer: TextTokenizer,
     first: int,
     device: torch.device,
     packed_from: float = math.inf,
     shared: Shared | None = None,
     ranks: Ranks = ALONE,
-) -> dict[Texts, Source]:
+) -> dict[str, Source]:
     """Endless batches of each cache from batch number `first`, read ahead for `device`, with the losses over them;
     other runs have the same batches, of what is `shared`. Those of which the share `packed_from` is padding are
     packed.
@@ -245,12 +244,14 @@ def open_sources(
     The order is that of all `ranks`; each reads its share of every batch, and nothing else.
     """
     sources = {}
-    for texts, cache in caches.items():
-        builder = BatchBuilder(cache, text_tokenizer, objectives[texts].of_batch, packed_from)
-        lengths = cache.tokens if config.order == "length" else None
+    for name, cache in caches.items():
+        builder = BatchBuilder(cache, text_tokenizer, objectives[name].of_batch, packed_from)
+        alike = cache if name == "student" else caches["corpus"]  # teachers read the same samples at a time
+        lengths = alike.tokens if config.order == "length" else None
         order = BatchOrder(len(cache), config.batch_size, config.seed, first, lengths)
+        weight = weight_of(config, name, caches)
         if ranks.rank >= config.batch_size:
-            sources[texts] = Source(objectives[texts], iter(()))
+            sources[name] = Source(objectives[name], iter(()), weight)
             continue
         stream: Iterator[Batch] = batches(
             builder,
@@ -260,6 +261,6 @@ def open_sources(
             pinned=device.type == "cuda",
         )
         if shared is not None:
-            stream = shared.read(texts).join(builder, stream, first, partial(objectives[texts].decoded, device))
-        sources[texts] = Source(objectives[texts], stream)
+            stream = shared.read(name).join(builder, stream, first, partial(objectives[name].decoded, device))
+        sources[name] = Source(objectives[name], stream, weight)
     return sources

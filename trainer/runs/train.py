@@ -67,7 +67,7 @@ def open_run(config: TrainingConfig, cache: ReadableCache | None = None) -> Open
     caches = open_caches(config, cache)
     require_sensible(config, min(map(len, caches.values())))
     steps = count_steps(config, len(caches["corpus"]))
-    folder = RunFolder(config, join_fingerprints(caches), steps)
+    folder = RunFolder(config, join_fingerprints(caches, config.weights), steps)
     return OpenRun(folder.config, caches, folder, steps)
 
 

@@ -80,6 +80,11 @@ def test_the_job_runs_what_was_sent(here: Path, tmp_path: Path) -> None:
         ("extract", {"output": "cache"}, "output: cache is relative, and Ray deletes the folder of a job; give an abs"),
         ("extract", {"teacher": {"model": "texts"}}, "teacher.model: texts is a folder of this machine, which is not"),
         ("train", {"cache": ["/a", "b"]}, "cache: b is relative, and Ray deletes the folder of a job"),
+        (
+            "train",
+            {"cache": [{"path": "/a", "weight": 0.5}, {"path": "b", "weight": 0.5}]},
+            "cache: b is relative, and Ray deletes the folder of a job",
+        ),
         ("train", {"student": {"model": "./texts"}}, "student.model: ./texts is a folder of this machine"),
         ("train", {"steps": 0}, "steps: Input should be greater than or equal to 1"),
     ],

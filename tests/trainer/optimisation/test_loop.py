@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from schemas.configs.losses.base import Texts
 from schemas.configs.losses.ce import CrossEntropyConfig
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
@@ -145,7 +144,7 @@ def test_the_norm_is_that_of_the_losses_own_parameters_too() -> None:
 
 def test_texts_of_the_student_add_their_own_mean_under_their_own_name() -> None:
     model, config = Bigrams(), settings(accumulation=2)
-    windows: dict[Texts, list[Batch]] = {"corpus": [batch(0), batch(1)], "student": [batch(2, "xyz"), batch(3, "w")]}
+    windows: dict[str, list[Batch]] = {"corpus": [batch(0), batch(1)], "student": [batch(2, "xyz"), batch(3, "w")]}
     sources = {texts: Source(Objective([cross_entropy()]), iter(window)) for texts, window in windows.items()}
     losses = {texts: truth(model.table.detach().numpy(), window) for texts, window in windows.items()}
     report = Loop(config, model, sources, make_optimizer(model, [], config.optimizer), CPU, 9).step(0)

@@ -61,8 +61,8 @@ def test_alignment_is_measured_over_each_cache(made: Path) -> None:
     objectives, texts = bind_objectives(config, caches, model, tokenizer), StudentTokenizer(tokenizer, 64, True)
     found = prove_alignment(config, caches, objectives, texts)
     for prefix, name in (("", "corpus"), ("student/", "student")):
-        asked = [request for request in objectives[name].of_batch if isinstance(request, Spans)]  # type: ignore[index]
-        quality = measure_alignment(caches[name], texts, MEASURED, config.seed, asked)  # type: ignore[index]
+        asked = [request for request in objectives[name].of_batch if isinstance(request, Spans)]
+        quality = measure_alignment(caches[name], texts, MEASURED, config.seed, asked)
         assert {f"{prefix}{key}": value for key, value in quality.metrics().items()}.items() <= found.items()
     assert {key.partition("/")[0] for key in found} == {"align", "student"}
 
