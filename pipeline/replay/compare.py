@@ -17,7 +17,7 @@ from pipeline.encoding.unit import UnitEncoder
 from pipeline.replay.distance import between_likeliest, between_states
 from pipeline.replay.draws import outside
 from pipeline.replay.gap import Gap
-from pipeline.teacher.check import TOLERANCE
+from pipeline.teacher.check import SOFTMAX, TOLERANCE
 from pipeline.teacher.head import teacher_head
 from pipeline.teacher.kinds.sampled import uniforms
 from pipeline.teacher.run import Teacher
@@ -33,8 +33,6 @@ from schemas.models.state_decoder import DECODERS
 
 # What rounding may move a state by, as a share of it, from a batch of many to a batch of one, by the compute dtype.
 NOISE = {**TOLERANCE, "float32": 2e-5}
-# Masses and distributions are exponentials of what is computed from states: they move by more.
-SOFTMAX = 4.0
 STEP = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}  # of a number that is rounded to that dtype
 TIPS = 4.0  # a code has several neighbours, and several codes make a row
 JUMP = 2.0  # from one side of the true row to the other

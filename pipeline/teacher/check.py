@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pipeline.teacher.forward import TeacherForward
+from schemas.cache.arrays import KINDS
 from schemas.cache.teacher import HeadRecord, TeacherRecord
 from schemas.errors import ModelError
 from schemas.models.forward import forward_errors
@@ -28,6 +29,9 @@ MAX_LENGTH = 16
 CHECKED = 64  # tokens of the first batch
 # Relative errors that a batch may bring in a dtype. A wrong layer or a leak is off by far more.
 TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
+# Masses and distributions are exponentials of what is computed from states: they move by more. Those of Gemma 3 270M in
+# bfloat16 are up to a tenth off the ones in float32.
+SOFTMAX = 4.0
 # Share of a text's rows that may be off by more: a tie between two experts moves single tokens.
 TIES = 1 / 8
 NO_EXACT_LOGITS = "exact teacher logits cannot be had from its cache"
@@ -99,10 +103,12 @@ def check_length(forward: TeacherForward) -> None:
 def compare_rows(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], tolerance: float) -> str | None:
     """Returns what differs between a text in a batch and the text alone, row by row; None if nothing does."""
     for path, wanted_Nx in wanted.items():
-        if error := _differs(found[path], wanted_Nx, tolerance):
+        kind = path.partition("/")[0]
+        allowed = tolerance * (SOFTMAX if kind in KINDS and KINDS[kind].of_attention else 1)
+        if error := _differs(found[path], wanted_Nx, allowed):
             return (
                 f"{path} of the teacher differs by {error:.1e} between a text alone and in a padded batch (allowed: "
-                f"{tolerance:.0e})"
+                f"{allowed:.0e})"
             )
     return None
 

@@ -120,6 +120,9 @@ class StateKind(ABC, Generic[Settings]):
     rows: ClassVar[Rows] = "tokens"
     follows_subset: ClassVar[bool] = False
     """Whether its rows per token are those that `states.rows` asks for; if not, every token has one."""
+    of_attention: ClassVar[bool] = False
+    """Whether its numbers are what attention gives, exponentials of what is computed from states: rounding moves them
+    further."""
     parts: ClassVar[tuple[str, ...]] = ()
     """Names of the arrays that make one state, at NAME/PART. Without parts, there is one per layer at NAME/LAYER."""
     former: ClassVar[tuple[str, ...]] = ()

@@ -37,6 +37,7 @@ class FullAttention(StateKind[MapsConfig]):
 
     name = "attention"
     order = 7
+    of_attention = True
     rows = "pairs"
     field = (MapsConfig | None, Field(None, description="Attention maps of every head; null for none."))
 

@@ -20,6 +20,7 @@ class TokenMass(StateKind[LayerSelection]):
 
     name = "mass"
     order = 1
+    of_attention = True
     field = (
         LayerSelection,
         Field(
