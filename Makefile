@@ -35,8 +35,9 @@ $(STAMP): pyproject.toml
 demo: $(STAMP) ## teacher, cache, students, table and picture in $(OUT), offline (2 to 5 minutes on 2 cores)
 	$(BIN)/stillroom demo $(OUT)
 
+# Bytecode is kept, whatever the environment says: a hundred processes would each compile stillroom anew.
 test: $(STAMP) ## all tests, warnings as errors
-	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/python -m ruff check .
