@@ -91,7 +91,7 @@ PLACES = places()
 
 def test_every_place_is_known() -> None:
     assert set(PLACES) == {
-        *((name, "config") for name in ("plan", "extract", "extend", "train", "sweep", "submit", "generate")),
+        *((name, "config") for name in ("plan", "extract", "import", "extend", "train", "sweep", "submit", "generate")),
         *((name, "cache") for name in ("verify", "repair", "reindex")),
         *(("diff", name) for name in ("first", "second")),
         *(("evaluate", name) for name in ("models", "text", "pairs")),
