@@ -214,10 +214,11 @@ def _alterations(cache: Path, found: CacheManifest, wanted: CacheManifest, seale
 
 
 def _without_information(manifest: CacheManifest) -> dict[str, Any]:
-    return manifest.model_dump(
-        mode="json",
-        exclude={"identity": True, "provenance": True, "teacher": {"model"}, "corpus": {"empty", "refused"}},
-    )
+    """As it is written, which leaves out what says nothing in this cache."""
+    written: dict[str, Any] = json.loads(manifest.to_json())
+    for section, names in (("teacher", ("model",)), ("corpus", ("empty", "refused"))):
+        written[section] = {name: value for name, value in written[section].items() if name not in names}
+    return {name: value for name, value in written.items() if name not in ("identity", "provenance")}
 
 
 def unseal(cache: Path) -> None:
