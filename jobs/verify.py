@@ -23,6 +23,7 @@ from schemas.progress import Progress
 
 if TYPE_CHECKING:
     from pipeline.replay.replay import Replay
+    from pipeline.teacher.run import Teacher
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,20 @@ def replay_cache(path: Path, options: ReplayOptions) -> None:
         raise CacheError(
             f"{path} does not hold what {folders.model} gives for {count:,} samples, each {how} (seed {options.seed}):"
             + "".join(f"\n  {fault}" for fault in faults)
-            + (f"\n{_other_machine(cache.manifest)}" if options.in_batch else "\nextract again")
+            + (f"\n{_other_machine(cache.manifest)}" if options.in_batch else f"\nextract again{_experts(teacher)}")
         )
     if len(skipped) < len(found.arrays):
         beside = " beside these" if skipped else ""
         say(f"{path}: {count:,} samples are what {folders.model} gives for each {how}{beside}")
+
+
+def _experts(teacher: "Teacher") -> str:
+    if not teacher.chooses:
+        return ""
+    return (
+        ", unless the cache was made on a machine of another kind: the teacher chooses experts, and where two are "
+        f"about as good, rounding in {teacher.config.dtype} decides; replay it on such a machine"
+    )
 
 
 def _other_machine(manifest: CacheManifest) -> str:

@@ -1,5 +1,5 @@
 """Before a worker writes its first shard: what it is about to store of two samples is what its teacher gives for each
-alone, through packing and encoding. Costs their forward passes."""
+alone, through packing and encoding. Costs their forward passes, and those of their batches if it chooses experts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.corpus.sample import AnnotatedSample
 from pipeline.replay.compare import Comparison
+from pipeline.teacher.batching import batches
 from pipeline.teacher.check import TIES
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.row_units import count_rows_by_unit
@@ -21,19 +22,23 @@ def prove_stored(
     arrays: Sequence[ArrayRecord],
     samples: Sequence[AnnotatedSample],
     stored: Mapping[str, Values],
+    batch_tokens: int,
 ) -> bool:
-    """Compare the longest and the shortest of a unit's `samples` with its `stored` arrays, by path. A few rows may be
-    further off: a tie between two experts moves single tokens.
+    """Compare the longest and the shortest of a unit's `samples`, which ran in batches of `batch_tokens`, with its
+    `stored` arrays, by path. A few rows may be further off: errors have a tail.
 
     Returns whether there was a sample. Raises ModelError naming sample and array.
     """
     lengths = {number: len(sample.token_ids) for number, sample in enumerate(samples) if len(sample.token_ids)}
     chosen = {max(lengths, key=lengths.__getitem__), min(lengths, key=lengths.__getitem__)} if lengths else set[int]()
+    all_lengths = [len(sample.token_ids) for sample in samples]
     kept = [count_rows(sample.token_rows) for sample in samples]
-    counts = count_rows_by_unit([len(sample.token_ids) for sample in samples], kept, comparison.causal)
+    counts, together = count_rows_by_unit(all_lengths, kept, comparison.causal), batches(all_lengths, batch_tokens)
     for number in sorted(chosen):
+        batch = next(batch for batch in together if number in batch)
         rows = {array.path: _rows_of(number, counts[array.unit], stored[array.path]) for array in arrays}
-        for path, gap in comparison.compare([samples[number]], 0, rows).gaps.items():
+        compared = comparison.compare_alone([samples[i] for i in batch], batch.index(number), rows)
+        for path, gap in compared.gaps.items():
             if gap.is_wide and (usual := gap.without(TIES)).is_wide:
                 raise ModelError(
                     f"sample {samples[number].id!r}: {path}, as it would be stored, is off by {usual.found:.1e} from "

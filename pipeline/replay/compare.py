@@ -58,9 +58,17 @@ class Comparison:
         self._manifest, self._teacher, self._encoder = manifest, teacher, encoder
         self._numbers, self._noise = RowNumbers(cache, manifest), noise
 
-    def compare(self, batch: Sequence[AnnotatedSample], number: int, stored: Mapping[str, Values]) -> Compared:
+    def compare_alone(self, batch: Sequence[AnnotatedSample], number: int, stored: Mapping[str, Values]) -> Compared:
         """The rows in `stored`, which holds every array by its path, against those that the teacher gives for sample
-        `number` of a batch, which may be of one.
+        `number` alone. `batch` is what it ran in: the tokens go to the experts that they went to there.
+
+        Raises what `compare` does.
+        """
+        with self._teacher.choosing_as_in(batch, number):
+            return self.compare([batch[number]], 0, stored)
+
+    def compare(self, batch: Sequence[AnnotatedSample], number: int, stored: Mapping[str, Values]) -> Compared:
+        """The same against those that the teacher gives for sample `number` of a batch.
 
         Raises what `Teacher.run` does, and CacheError for packed rows that cannot be unpacked.
         """

@@ -117,7 +117,8 @@ def replay(
     """Compare `count` random samples, or all if there are no more. The same seed draws the same samples.
 
     With `in_batch`, not alone, but in the batch of the extraction: there a machine of the same kind, under the same
-    libraries, rounds as it did, and what is allowed is the noise of float32 whatever the dtype.
+    libraries, rounds as it did, and what is allowed is the noise of float32 whatever the dtype. Alone, a teacher that
+    chooses experts runs the batch as well, and chooses as there.
 
     Raises CacheError for what is damaged, and what `Teacher.run` raises.
     """
@@ -127,10 +128,12 @@ def replay(
     comparison = Comparison(cache.path, cache.manifest, teacher, encoder, noise)
     found, divergences = dict[str, list[SampleGap]](), list[tuple[int, np.ndarray]]()
     for done, position in enumerate(draw_positions(cache, count, seed), 1):
-        members, shard = reader.batch_of(position) if in_batch else [position], int(cache.shards[position])
+        together = in_batch or teacher.chooses
+        members, shard = reader.batch_of(position) if together else [position], int(cache.shards[position])
         batch, number = reader.read(members), members.index(position)
         stored = dict(zip([array.path for array in arrays], cache.states(position, arrays), strict=True))
-        compared = comparison.compare(batch, number, stored)
+        compare = comparison.compare if in_batch else comparison.compare_alone
+        compared = compare(batch, number, stored)
         for path, gap in compared.gaps.items():
             found.setdefault(path, []).append(SampleGap(batch[number].id, shard, gap))
         if compared.kl_N is not None and len(compared.kl_N):

@@ -5,7 +5,8 @@ path that extraction takes, each alone and both as a padded batch; and one text 
 path. Any mistaken layer, attention that is not causal, states that depend on padding or neighbours, logits that are
 more than a linear head of the final state, or a text too long for the model, shows here. On its first batch of several
 texts, the longest and the shortest are run once more, alone; and one text's final states as they will lie on disk must
-give its logits. Costs max_tokens + 60 tokens of forward passes, and of the first batch three texts.
+give its logits. Where a model chooses experts, passes that are compared go to the same (`pipeline.teacher.experts`).
+Costs max_tokens + 60 tokens of forward passes, and of the first batch three texts.
 
 Shapes: B samples, T tokens, N rows, d hidden size, V vocabulary.
 """
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.teacher.experts import Choices, choosing, recorded
 from pipeline.teacher.forward import TeacherForward
 from schemas.cache.arrays import KINDS
 from schemas.cache.teacher import HeadRecord, TeacherRecord
@@ -32,7 +34,7 @@ TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 # Masses and distributions are exponentials of what is computed from states: they move by more. Those of Gemma 3 270M in
 # bfloat16 are up to a tenth off the ones in float32.
 SOFTMAX = 4.0
-# Share of a text's rows that may be off by more: a tie between two experts moves single tokens.
+# Share of a text's rows that may be off by more: errors have a tail.
 TIES = 1 / 8
 NO_EXACT_LOGITS = "exact teacher logits cannot be had from its cache"
 
@@ -48,6 +50,7 @@ class Reference:
     ids_T: Tensor
     states: tuple[Tensor, ...]  # layer -> [T, d]
     logits_TV: Tensor | None  # None for an encoder
+    choices: Choices  # of experts
 
 
 def run_alone(model: Any, record: TeacherRecord) -> list[Reference]:
@@ -59,7 +62,7 @@ def run_alone(model: Any, record: TeacherRecord) -> list[Reference]:
 
 def _reference(model: Any, record: TeacherRecord, ids_T: Tensor) -> Reference:
     arguments = {"attention_mask": torch.ones_like(ids_T[None]), "output_hidden_states": True}
-    with torch.inference_mode(), forward_errors(model, f"over {len(ids_T)} tokens"):
+    with torch.inference_mode(), forward_errors(model, f"over {len(ids_T)} tokens"), recorded(1) as choices, choosing():
         output = model(input_ids=ids_T[None], **arguments)
     states = tuple(state[0] for state in output.hidden_states)
     shapes = {tuple(state.shape) for state in states}
@@ -68,7 +71,7 @@ def _reference(model: Any, record: TeacherRecord, ids_T: Tensor) -> Reference:
             f"{type(model).__name__} gives {len(states)} hidden states of the shapes {sorted(shapes)} for {len(ids_T)} "
             f"tokens; {record.num_layers + 1} of {(len(ids_T), record.hidden_size)} are needed"
         )
-    return Reference(ids_T, states, output.logits[0] if record.head is not None else None)
+    return Reference(ids_T, states, output.logits[0] if record.head is not None else None, choices)
 
 
 def check_layers(forward: TeacherForward, references: list[Reference], dtype: str) -> None:
@@ -76,7 +79,8 @@ def check_layers(forward: TeacherForward, references: list[Reference], dtype: st
     name = type(forward.model).__name__
     for reference in references:
         ids_1T = reference.ids_T[None]
-        hidden, *_ = forward(ids_1T, torch.ones_like(ids_1T, dtype=torch.bool))
+        with reference.choices.followed(0, TOLERANCE[dtype]):
+            hidden, *_ = forward(ids_1T, torch.ones_like(ids_1T, dtype=torch.bool))
         for layer, state_1Td in hidden.items():
             if error := _differs(state_1Td[0], reference.states[layer], TOLERANCE[dtype]):
                 raise ModelError(
@@ -88,8 +92,11 @@ def check_layers(forward: TeacherForward, references: list[Reference], dtype: st
 def check_batch(rows: Rows, forward: TeacherForward, references: list[Reference], dtype: str) -> None:
     """Prove that every array holds of a text in a padded batch what it holds of the text alone. Raises ModelError."""
     texts = [reference.ids_T for reference in references]
-    alone = [rows([ids_T])[0] for ids_T in texts]
-    for found, wanted in zip(rows(texts), alone, strict=True):
+    with recorded(len(texts)) as choices:
+        together = rows(texts)
+    for number, found in enumerate(together):
+        with choices.followed(number, TOLERANCE[dtype]):
+            wanted = rows([texts[number]])[0]
         if problem := compare_rows(found, wanted, TOLERANCE[dtype]):
             raise ModelError(f"{problem}: {_reason(forward, texts[0], TOLERANCE[dtype])}")
 
@@ -132,8 +139,11 @@ def _differs(found_Nx: Tensor, wanted_Nx: Tensor, tolerance: float) -> float | N
 def _reason(forward: TeacherForward, ids_T: Tensor, tolerance: float) -> str:
     """Why a batch differs: a causal model that sees what follows, or else padding and neighbours."""
     last, half = forward.record.num_layers, len(ids_T) // 2
-    texts = (ids_T[None], ids_T[None, :half])
-    whole, begun = (forward(ids_1T, torch.ones_like(ids_1T, dtype=torch.bool))[0][last][0] for ids_1T in texts)
+    ids_1T, mask_1T = ids_T[None], torch.ones_like(ids_T[None], dtype=torch.bool)
+    with recorded(1) as choices:
+        whole = forward(ids_1T, mask_1T)[0][last][0]
+    with choices.followed(0, tolerance):
+        begun = forward(ids_1T[:, :half], mask_1T[:, :half])[0][last][0]
     if forward.record.kind == "causal" and _differs(whole[:half], begun, tolerance):
         return "its tokens see what follows them; for an encoder, set `kind: encoder`"
     return "they depend on the padding or on the other texts of a batch, so it cannot be cached"
@@ -157,7 +167,7 @@ def check_saved(model: Any, ids_T: Tensor, position_K: Tensor, saved_Kd: Tensor,
     device = next(model.parameters()).device
     position_K, saved_Kd = position_K[:CHECKED].to(device), saved_Kd[:CHECKED].to(device)
     ids_T = ids_T[: int(position_K[-1]) + 1]
-    with torch.inference_mode(), forward_errors(model, f"over {len(ids_T)} tokens"):
+    with torch.inference_mode(), forward_errors(model, f"over {len(ids_T)} tokens"), choosing():
         logits_KV = model(input_ids=ids_T[None].to(device), use_cache=False).logits[0][position_K]
     tolerance = max(TOLERANCE[record.dtype], TOLERANCE[str(saved_Kd.dtype).removeprefix("torch.")])
     require_logits(model, saved_Kd, logits_KV, LogitTransform(record.scale, record.softcap), tolerance, NO_EXACT_LOGITS)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.teacher.experts import choosing
 from schemas.cache.teacher import TeacherRecord
 from schemas.errors import ModelError
 from schemas.models.attention_readings import Reading
@@ -57,7 +58,13 @@ class TeacherForward:
         readings[mode] = readings.get(mode, set()) | set(self.mass_layers)
         collecting: Any = collect_attention(readings, mask_BT, causal) if self.reads_attention else nullcontext({})
         doing = "over a batch of {} × {} tokens".format(*ids_BT.shape)
-        with forward_errors(self.model, doing), torch.inference_mode(), self._hooks() as hidden, collecting as found:
+        with (
+            forward_errors(self.model, doing),
+            torch.inference_mode(),
+            choosing(),
+            self._hooks() as hidden,
+            collecting as found,
+        ):
             hidden[self.record.num_layers] = model(input_ids=ids_BT, **arguments).last_hidden_state
         for layer in self.hidden_layers:
             self._require_shape(layer, hidden.get(layer), ids_BT)

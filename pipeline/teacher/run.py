@@ -7,6 +7,7 @@ Shapes: B samples, T tokens, N real tokens of a batch, K of them that are kept, 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from pipeline.teacher.check import (
     compare_rows,
     run_alone,
 )
+from pipeline.teacher.experts import Choices, recorded
 from pipeline.teacher.forward import TeacherForward, pad
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.logits import LogitStates
@@ -75,6 +77,7 @@ class Teacher:
         """Switch the model to an attention that can be read, if need be, and check it."""
         with unchanged(self._model):
             references = run_alone(self._model, self.record)
+        self.chooses = any(reference.choices for reference in references)  # experts
         if self._forward.reads_attention:
             enable_token_mass(self._model)
         with unchanged(self._model):
@@ -138,14 +141,19 @@ class Teacher:
                 unit: torch.from_numpy(np.concatenate([np.arange(first[i], first[i + 1]) for i in batch]))
                 for unit, first in starts.items()
             }
-            for array, values_Nx in self._run_batch([samples[i] for i in batch]):
-                _as_tensor(stored[array.path], array)[rows[array.unit]] = values_Nx
+            proves = self._unproven or self._padding_unproven
+            with recorded(len(batch)) if proves else nullcontext(NO_CHOICES) as choices:
+                for array, values_Nx in self._run_batch([samples[i] for i in batch]):
+                    _as_tensor(stored[array.path], array)[rows[array.unit]] = values_Nx
             if self._padding_unproven and lengths[batch[0]] > lengths[batch[-1]]:
-                for i in (batch[0], batch[-1]):
-                    self._check_alone(samples[i], {a.path: rows_of(i, a) for a in self.arrays})
+                for number in (0, len(batch) - 1):
+                    i = batch[number]
+                    with choices.followed(number, TOLERANCE[self.config.dtype]):
+                        self._check_alone(samples[i], {a.path: rows_of(i, a) for a in self.arrays})
                 self._padding_unproven = False
             for array in self._unproven:
-                self._check_saved(samples[batch[0]], rows_of(batch[0], array))
+                with choices.followed(0, TOLERANCE[self.config.dtype]):
+                    self._check_saved(samples[batch[0]], rows_of(batch[0], array))
             self._unproven = []
             on_batch(len(batch), len(rows["tokens"]))
 
@@ -164,6 +172,28 @@ class Teacher:
             arrays |= packed
             costs |= lost
         return arrays, costs
+
+    @contextmanager
+    def choosing_as_in(self, batch: Sequence[AnnotatedSample], number: int) -> Iterator[None]:
+        """Inside, sample `number` of a batch runs alone, and its tokens go to the experts that they go to in the batch.
+
+        Costs a pass over the batch, or over the part of it that memory holds; nothing for a model without experts.
+        Raises ModelError at the end if the batch decides what its experts are.
+        """
+        if not self.chooses or not len(batch[number].token_ids):
+            yield
+            return
+        found = dict[int, tuple[Choices, int]]()
+
+        def run_part(part: list[int]) -> None:
+            with recorded(len(part)) as choices:
+                self._forward(*pad([batch[i].token_ids for i in part]))
+            found.update({i: (choices, place) for place, i in enumerate(part)})
+
+        run_in_parts(list(range(len(batch))), run_part, lambda part: None)
+        choices, place = found[number]
+        with choices.followed(place, TOLERANCE[self.config.dtype]):
+            yield
 
     def predict(self, samples: Sequence[AnnotatedSample], number: int) -> Iterator[tuple[slice, Tensor]]:
         """Which rows of sample `number`, run in one batch with the others, and their next-token logits [R, V], float32,
@@ -272,6 +302,9 @@ class Teacher:
         for sample in samples:
             if len(sample.token_ids):
                 require_tokens(self._model, int(sample.token_ids.max()), f"sample {sample.id!r}")
+
+
+NO_CHOICES = Choices(1)
 
 
 def _kept(samples: Sequence[AnnotatedSample]) -> Tensor:

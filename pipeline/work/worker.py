@@ -134,7 +134,7 @@ class TeacherWorker:
         tokenized, _ = tokenize(list(samples), job_tokenizer(job), job.config.teacher, job.config.corpus.overlong)
         annotated = [annotated_sample(sample, NO_SPANS, job.manifest.rows) for sample in tokenized]
         with self._forward, gpu_memory("calibrating its codecs"):
-            batch_tokens = job.config.batching.batch_tokens
+            batch_tokens = self._job.config.batching.batch_tokens
             calibrate(section.folder, section.manifest, teacher, annotated, batch_tokens, self._owner)
 
     def run(self, unit: AnnotatedUnit) -> UnitReport:
@@ -237,7 +237,8 @@ class TeacherWorker:
             teacher = self._load()
             noise = TOLERANCE[teacher.config.dtype]
             comparison = Comparison(section.folder, section.manifest, teacher, encoder, noise)
-            if prove_stored(comparison, section.manifest.arrays, unit.samples, stored):
+            batch_tokens = self._job.config.batching.batch_tokens
+            if prove_stored(comparison, section.manifest.arrays, unit.samples, stored, batch_tokens):
                 self._proven.add(section.number)
 
     def progress(self) -> dict[int, tuple[int, int]]:

@@ -1,14 +1,20 @@
 """A replay passes what the teacher gives, in every form, and finds what it does not give."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.replay.gap import Gap
 from pipeline.replay.replay import Decoded, Replay, Replayed, SampleGap
+from tests.caches import write_corpus
 from tests.pipeline.replay.faults import Made, cache_of, config_of, make_material, replayed
+from tests.pipeline.teacher.rounding import rounding_by_shape
+from tests.pipeline.teacher.tiny_models import MIXED
+from tests.tiny import TEXTS, tiny_tokenizer
 
 ALL: dict[str, Any] = {"hidden": [0, 1, 3], "mass": [1, 3], "pooled": {"pooling": "mean"}, "top_k": {"k": 8}}
 # Every kind and encoding; dtypes on disk; rows of targets alone; draws with weights and without.
@@ -136,3 +142,39 @@ def test_what_decoding_costs_is_held_against_the_record() -> None:
         "hidden/2: its predictions, decoded, are off by 0.06 nats on average, and its shards recorded 0.01 "
         "(allowed: 0.05)"
     )
+
+
+def test_a_teacher_of_experts_in_bfloat16_passes_and_what_is_wrong_in_its_cache_is_found(tmp_path: Path) -> None:
+    """Alone, its tokens go to the experts that they went to in their batches, although all products round otherwise."""
+    tokenizer = tiny_tokenizer(tmp_path / "teacher", "bpe")
+    torch.manual_seed(0)
+    MIXED["mixtral"](layers=4, vocab_size=len(tokenizer), max_position_embeddings=512).save_pretrained(
+        tmp_path / "teacher"
+    )
+    write_corpus(tmp_path / "corpus.jsonl", TEXTS[-10:])
+    states = {"hidden": [2, "last"], "mass": [4], "top_k": {"k": 4}, "encoding": "exact", "dtype": "bfloat16"}
+    with rounding_by_shape():
+        config = config_of(tmp_path, "cache", states, teacher={"dtype": "bfloat16"})
+        cache = cache_of(config)
+        for in_batch in (False, True):
+            assert replayed(cache, config, in_batch=in_batch).faults == []
+        wrong = config_of(tmp_path, "wrong", states, teacher={"dtype": "bfloat16"})
+        found = replayed(cache_of(wrong, lambda made: shifted(swapped(made, "hidden/2", "hidden/4"), "mass/4")), wrong)
+        assert [array.path for array in found.arrays if array.fault] == ["hidden/2", "hidden/4", "mass/4"]
+
+
+def test_a_weight_of_an_expert_changed_by_one_per_cent_is_found(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer(tmp_path / "teacher", "bpe")
+    torch.manual_seed(0)
+    model = MIXED["mixtral"](vocab_size=len(tokenizer), max_position_embeddings=512)
+    model.save_pretrained(tmp_path / "teacher")
+    shutil.copytree(tmp_path / "teacher", tmp_path / "teacher-changed")
+    with torch.no_grad():
+        model.get_parameter("model.layers.0.mlp.experts.down_proj")[3].mul_(1.01)
+    model.save_pretrained(tmp_path / "teacher-changed")
+    write_corpus(tmp_path / "corpus.jsonl", TEXTS[-10:])
+    config = config_of(tmp_path, "cache", {"hidden": [0, 3], "mass": [3], "dtype": "float32"})
+    cache = cache_of(config)
+    assert replayed(cache, config).faults == []
+    faults = replayed(cache, config, changed=True).faults
+    assert any(": hidden/3 is off by" in fault for fault in faults) and not any("hidden/0" in fault for fault in faults)

@@ -21,6 +21,7 @@ from tests.material import MATERIAL, needs_material
 from tests.pipeline.teacher.tiny_models import (
     CAUSAL,
     FLOAT32,
+    MIXED,
     SMALL,
     VOCAB,
     edit_weights,
@@ -61,14 +62,14 @@ ENCODERS = {
 }
 
 
-@pytest.mark.parametrize("name", [*CAUSAL, *ENCODERS])
+@pytest.mark.parametrize("name", [*CAUSAL, *MIXED, *ENCODERS])
 def test_states_and_masses_are_those_of_each_sample_alone(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = {**CAUSAL, **ENCODERS}[name]()
+    model = {**CAUSAL, **MIXED, **ENCODERS}[name]()
     if getattr(model, "lm_head", None) is not None and getattr(model.lm_head, "bias", None) is not None:
         torch.nn.init.normal_(model.lm_head.bias)
     model.save_pretrained(tmp_path)
-    teacher = load(tmp_path, kind="causal" if name in CAUSAL else "encoder")
+    teacher = load(tmp_path, kind="encoder" if name in ENCODERS else "causal")
     samples = random_samples()
     found, wanted = run(teacher, samples), alone(model, samples)
     assert list(found) == [array.path for array in teacher.arrays] == list(wanted)

@@ -81,6 +81,43 @@ CAUSAL = {
     "granite": lambda: tf.GraniteForCausalLM(tf.GraniteConfig(**SMALL, logits_scaling=8.0)),
 }  # fmt: skip
 
+# Mixtures of experts; the first layer of the last is dense.
+MIXED = {
+    "mixtral": lambda layers=3, **sizes: tf.MixtralForCausalLM(
+        tf.MixtralConfig(**_mixed(layers, sizes), num_key_value_heads=2, num_local_experts=8, num_experts_per_tok=2)
+    ),
+    "qwen3_moe": lambda layers=3, **sizes: tf.Qwen3MoeForCausalLM(
+        tf.Qwen3MoeConfig(
+            **_mixed(layers, sizes), num_key_value_heads=2, head_dim=8, moe_intermediate_size=24, num_experts=16,
+            num_experts_per_tok=4,
+        )
+    ),
+    "olmoe": lambda layers=3, **sizes: tf.OlmoeForCausalLM(
+        tf.OlmoeConfig(**_mixed(layers, sizes), num_key_value_heads=2, num_experts=16, num_experts_per_tok=4)
+    ),
+    "granitemoe": lambda layers=3, **sizes: tf.GraniteMoeForCausalLM(
+        tf.GraniteMoeConfig(**_mixed(layers, sizes), num_key_value_heads=2, num_local_experts=8, num_experts_per_tok=2)
+    ),
+    "gpt_oss": lambda layers=3, **sizes: tf.GptOssForCausalLM(
+        tf.GptOssConfig(
+            **_mixed(layers, sizes), num_key_value_heads=2, head_dim=8, num_local_experts=8, num_experts_per_tok=2,
+            sliding_window=8,
+        )
+    ),
+    "deepseek_v3": lambda layers=3, **sizes: tf.DeepseekV3ForCausalLM(
+        tf.DeepseekV3Config(
+            **_mixed(layers, sizes), num_key_value_heads=4, moe_intermediate_size=24, n_routed_experts=16,
+            num_experts_per_tok=4, n_group=4, topk_group=2, first_k_dense_replace=1, kv_lora_rank=16, q_lora_rank=16,
+            qk_rope_head_dim=8,
+            qk_nope_head_dim=8, v_head_dim=8,
+        )
+    ),
+}  # fmt: skip
+
+
+def _mixed(layers: int, sizes: dict[str, int]) -> dict[str, object]:
+    return {**SMALL, **sizes, "num_hidden_layers": layers, "initializer_range": 0.12 if layers > 3 else 0.3}
+
 
 def edit_weights(source: Path, target: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Path:
     folder = Path(shutil.copytree(source, target / "model"))
