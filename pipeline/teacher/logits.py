@@ -18,6 +18,9 @@ from schemas.cache.teacher import HeadRecord
 from schemas.models.logits import LogitTransform
 
 LOGITS_BYTES = 256 * 2**20
+# On a CPU, what is made of logits is made of a few rows at a time, which stay in its cache: a pass over memory that is
+# new to the process costs several times what it computes.
+CPU_LOGITS = 2**20
 # float32: logits, log p, log q, and one on its way; float64: q, its running sum, and that over its end.
 BYTES_PER_LOGIT = 40
 
@@ -56,9 +59,10 @@ class LogitStates:
         arrays = [array for maker in makers for array in maker.makes]
         parts: list[list[Tensor]] = [[] for _ in arrays]
         for chunk, logits_RV in self.logits(hidden_Nd, kept_K):
-            found = [values_Rx for cut in cuts for values_Rx in cut(logits_RV, chunk)]
-            for part, values_Rx in zip(parts, found, strict=True):
-                part.append(values_Rx)
+            for rows, some_RV in _blocks(logits_RV, chunk.start):
+                found = [values_Rx for cut in cuts for values_Rx in cut(some_RV, rows)]
+                for part, values_Rx in zip(parts, found, strict=True):
+                    part.append(values_Rx)
         for array, part in zip(arrays, parts, strict=True):
             yield array, torch.cat(part)
 
@@ -68,3 +72,12 @@ class LogitStates:
             chunk = slice(start, start + self._rows)
             hidden_Rd = hidden_Nd[chunk if kept_K is None else kept_K[chunk]]
             yield chunk, self._transform.of_states(hidden_Rd, self._weight_Vd, self._bias_V)
+
+
+def _blocks(logits_RV: Tensor, start: int) -> Iterator[tuple[slice, Tensor]]:
+    """Which rows, the first being `start`, and their logits: all at once, or on a CPU some."""
+    rows, vocabulary = logits_RV.shape
+    most = max(1, CPU_LOGITS // vocabulary) if logits_RV.device.type == "cpu" else rows
+    for first in range(0, rows, most):
+        some_RV = logits_RV[first : first + most]
+        yield slice(start + first, start + first + len(some_RV)), some_RV

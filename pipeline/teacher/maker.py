@@ -93,6 +93,11 @@ class StatesMaker(Maker):
 Cut = Callable[[Tensor, slice], Sequence[Tensor]]
 
 
+def tempered(logits_RV: Tensor, temperature: float) -> Tensor:
+    """z / temperature, which is z itself at 1: a pass over the vocabulary is spared."""
+    return logits_RV if temperature == 1 else logits_RV / temperature
+
+
 class LogitsMaker(Maker):
     """Makes its arrays from the teacher's next-token logits."""
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.corpus.sample import AnnotatedSample
-from pipeline.teacher.maker import Cut
+from pipeline.teacher.maker import Cut, tempered
 from pipeline.teacher.packing import PackedMaker
 from schemas.cache.token_rows import row_positions
 
@@ -27,7 +27,7 @@ class SampledMaker(PackedMaker):
         uniform_Nn = torch.from_numpy(np.concatenate(per_sample)).to(device)
 
         def cut(logits_RV: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-            return draw((logits_RV / record.temperature).log_softmax(-1), uniform_Nn[rows], record.proposal)
+            return draw(tempered(logits_RV, record.temperature).log_softmax(-1), uniform_Nn[rows], record.proposal)
 
         return cut
 
@@ -47,7 +47,7 @@ def draw(logp_RV: Tensor, uniform_Rn: Tensor, proposal: float) -> tuple[Tensor, 
 
 def propose(logp_RV: Tensor, proposal: float) -> tuple[Tensor, Tensor]:
     """log q, and the running sum of q in float64, both [R, V]: the last is 1."""
-    logq_RV = (proposal * logp_RV).log_softmax(-1)
+    logq_RV = (logp_RV if proposal == 1 else proposal * logp_RV).log_softmax(-1)
     sums_RV = logq_RV.double().exp_().cumsum_(-1)
     sums_RV /= sums_RV[:, -1:].clone()
     return logq_RV, sums_RV

@@ -15,6 +15,7 @@ import pipeline.teacher.logits
 from jobs.verify import verify_cache
 from pipeline.corpus.sample import AnnotatedSample
 from pipeline.request.request import make_request
+from pipeline.teacher.kinds.top_k import top_k
 from schemas.cache.kinds.next_token import SparseRecord
 from schemas.cache.kinds.sampled import SampledConfig
 from schemas.cache.kinds.top_k import TopKConfig
@@ -278,3 +279,26 @@ def test_verify_finds_draws_that_are_not(made: Path, tmp_path: Path, part: str, 
     as_recorded(shard, name)
     with pytest.raises(CacheError, match=r"sampled(/draws)?: (the sizes|rows 0 to|row \d+ is not)"):
         verify_cache(tmp_path / "cache")
+
+
+def test_the_likeliest_are_found_without_looking_at_all() -> None:
+    """In blocks by their maxima, at a vocabulary that they do not divide, and of equal ones as many."""
+    torch.manual_seed(0)
+    logp_RV = torch.randn(50, 64 * 40 + 23).log_softmax(-1)
+    logp_RV[0] = torch.arange(64 * 40 + 23).float().log_softmax(0)  # the largest are beyond the last whole block
+    logp_RV[1] = logp_RV[0].flip(0)
+    values, ids = logp_RV.topk(9)
+    found_ids, found = top_k(logp_RV, 9)
+    assert torch.equal(found_ids, ids) and torch.equal(found[:, :-1], values)
+    tied = torch.zeros(2, 64 * 40).log_softmax(-1)
+    tied_ids, _ = top_k(tied, 9)
+    assert all(len(set(row)) == 9 for row in tied_ids.tolist())
+
+
+def test_logits_are_cut_some_rows_at_a_time_into_the_same_bytes(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = StatesConfig.model_validate({**NO_STATES, "top_k": {"k": 5}, "sampled": {"draws": 4}})
+    samples = random_samples(400)
+    whole = run(load(llama, states), samples)
+    monkeypatch.setattr(pipeline.teacher.logits, "CPU_LOGITS", 3 * 400)
+    some = run(load(llama, states), samples)
+    assert all(some[path].tobytes() == values.tobytes() for path, values in whole.items())
