@@ -32,6 +32,8 @@ Factor = Annotated[float, Field(ge=0, le=1e6)]
 Norm = Annotated[float, Field(ge=1e-6, le=1e6)]  # of a gradient: AdamW's eps takes smaller ones for 0
 Name = Annotated[str, Field(min_length=1, max_length=4_096)]  # of a model, a field, a folder
 FieldName = Annotated[str, Field(max_length=4_096)]  # the name of a CSV column may be empty
+Place = Annotated[str, Field(pattern=r"^(cpu|0|[1-9][0-9]{0,2})$")]  # or a GPU, of those that a process sees
+Memory = Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?([KMG]B|[KMG]iB)$", max_length=32)]
 Template = Annotated[str, Field(min_length=1, max_length=100_000)]
 
 

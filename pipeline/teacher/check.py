@@ -26,6 +26,7 @@ from schemas.errors import ModelError
 from schemas.models.forward import forward_errors
 from schemas.models.logits import LogitTransform, require_logits
 from schemas.models.positions import probe_ids
+from schemas.models.spread import main_device
 
 MAX_LENGTH = 16
 CHECKED = 64  # tokens of the first batch
@@ -164,7 +165,7 @@ def check_saved(model: Any, ids_T: Tensor, position_K: Tensor, saved_Kd: Tensor,
 
     Of the first of them only: no token sees what follows. Does nothing if the model's logits are not finite.
     """
-    device = next(model.parameters()).device
+    device = main_device(model)
     position_K, saved_Kd = position_K[:CHECKED].to(device), saved_Kd[:CHECKED].to(device)
     ids_T = ids_T[: int(position_K[-1]) + 1]
     with torch.inference_mode(), forward_errors(model, f"over {len(ids_T)} tokens"), choosing():

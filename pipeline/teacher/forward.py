@@ -22,6 +22,7 @@ from schemas.cache.teacher import TeacherRecord
 from schemas.errors import ModelError
 from schemas.models.attention_readings import Reading
 from schemas.models.forward import forward_errors
+from schemas.models.spread import main_device
 from schemas.models.token_mass import collect_attention, find_blocks
 
 
@@ -49,7 +50,8 @@ class TeacherForward:
         Positions are left to the model. It counts them from the left, where the text begins, and each in its own way:
         RoBERTa's first position is 2. Raises ModelError: the model cannot be run, or gives states of another shape.
         """
-        ids_BT, mask_BT = ids_BT.to(self.model.device), mask_BT.to(self.model.device)
+        device = main_device(self.model)
+        ids_BT, mask_BT = ids_BT.to(device), mask_BT.to(device)
         causal = self.record.kind == "causal"
         mode: Reading = "last" if causal else "received"
         arguments = {"use_cache": False} if causal else {"attention_mask": mask_BT.long()}
@@ -68,6 +70,7 @@ class TeacherForward:
             hidden[self.record.num_layers] = model(input_ids=ids_BT, **arguments).last_hidden_state
         for layer in self.hidden_layers:
             self._require_shape(layer, hidden.get(layer), ids_BT)
+        hidden = {layer: state_BTd.to(device) for layer, state_BTd in hidden.items()}  # from wherever a layer lies
         return hidden, {layer: found[mode, layer] for layer in self.mass_layers}, found
 
     def _require_shape(self, layer: int, state_BTd: Tensor | None, ids_BT: Tensor) -> None:

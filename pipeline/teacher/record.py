@@ -16,6 +16,7 @@ from schemas.errors import ModelError
 from schemas.models.load import build_on_meta
 from schemas.models.logits import LogitTransform, find_head
 from schemas.models.positions import require_positions, steady_positions
+from schemas.models.spread import at_hand
 from schemas.models.weights import find_weights
 
 
@@ -72,7 +73,8 @@ def find_embedding(model: Any) -> torch.Tensor:
     table = model.get_input_embeddings()
     if not isinstance(table, nn.Embedding):
         raise ModelError(f"{type(model).__name__} looks no tokens up in a table; set teacher.keep_embeddings to false")
-    return table.weight
+    weight: torch.Tensor = at_hand(model, table, "weight")
+    return weight
 
 
 def _embedding_record(config: TeacherConfig, model: Any) -> EmbeddingRecord:

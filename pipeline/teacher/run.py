@@ -28,7 +28,7 @@ from pipeline.teacher.check import (
 )
 from pipeline.teacher.experts import Choices, recorded
 from pipeline.teacher.forward import TeacherForward, pad
-from pipeline.teacher.load import load_teacher
+from pipeline.teacher.load import SCRATCH, load_teacher
 from pipeline.teacher.logits import LogitStates
 from pipeline.teacher.maker import BatchStates, LogitsMaker, StatesMaker, build_makers
 from pipeline.teacher.memory import OneSampleTooLarge, run_in_parts
@@ -45,14 +45,26 @@ from schemas.errors import ModelError, ResourceError
 from schemas.models.forward import unchanged
 from schemas.models.logits import find_head
 from schemas.models.positions import require_tokens
+from schemas.models.spread import main_device
 from schemas.models.token_mass import enable_token_mass
 
 
 class Teacher:
     """A loaded and checked teacher. `record` says what it is, `arrays` what `run` gives."""
 
-    def __init__(self, config: TeacherConfig, wanted: WantedStates, folder: Path, adapter: Path | None):
-        """Raises ModelError for a model that cannot be loaded, is not what `wanted` says, or cannot give it."""
+    def __init__(
+        self,
+        config: TeacherConfig,
+        wanted: WantedStates,
+        folder: Path,
+        adapter: Path | None,
+        scratch: Path = SCRATCH,
+        owner: str = "",
+    ):
+        """`scratch` and `owner` are as `load_teacher` takes them.
+
+        Raises ModelError for a model that cannot be loaded, is not what `wanted` says, or cannot give it.
+        """
         self.config, self.folder = config, folder
         self.record = wanted.teacher
         self._all_makers = makers = list(build_makers(wanted.arrays, wanted.records))
@@ -65,7 +77,7 @@ class Teacher:
             for reading, layers in maker.attention_layers.items():
                 attention[reading] |= layers
         torch.set_num_threads(config.threads)
-        self._model = load_teacher(config, folder, adapter)
+        self._model = load_teacher(config, folder, adapter, scratch, owner)
         self._forward = TeacherForward(self._model, self.record, hidden, mass, attention)
         self._prove()
         final = [a for a in self.arrays if a.kind == "hidden" and a.layer == self.record.num_layers]
@@ -96,9 +108,8 @@ class Teacher:
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
-        found: torch.device = self._model.device
-        return found
+        """Where its states come out."""
+        return main_device(self._model)
 
     def head(self) -> tuple[Tensor, Tensor | None]:
         """W_U [V, d] and its bias [V], in the compute dtype. Raises ModelError for an encoder."""
@@ -206,7 +217,7 @@ class Teacher:
         ids_BT, mask_BT = pad([sample.token_ids for sample in samples])
         states = self._states(ids_BT, mask_BT, mask_BT.flatten().nonzero()[:, 0])
         first = sum(count_rows(sample.token_rows) for sample in samples[:number])
-        kept_K = _kept(samples)[first : first + count_rows(samples[number].token_rows)].to(self._model.device)
+        kept_K = _kept(samples)[first : first + count_rows(samples[number].token_rows)].to(self.device)
         yield from self._logits.logits(states.real(states.hidden[self.record.num_layers]), kept_K)
 
     def _run_batch(self, samples: list[AnnotatedSample]) -> Iterator[tuple[ArrayRecord, Tensor]]:
@@ -228,14 +239,14 @@ class Teacher:
     ) -> Iterator[tuple[ArrayRecord, Tensor]]:
         """Every array with its rows for one batch, as the teacher's device computed them."""
         states = self._states(ids_BT, mask_BT, real_N)
-        kept = None if len(kept_K) == len(real_N) else kept_K.to(self._model.device)
+        kept = None if len(kept_K) == len(real_N) else kept_K.to(self.device)
         for array, values_Nx in self._made(states):
             yield array, values_Nx if kept is None or not array.follows_subset else values_Nx[kept]
         if self._logits is not None:
             yield from self._logits.make(states.real(states.hidden[self.record.num_layers]), samples, kept)
 
     def _states(self, ids_BT: Tensor, mask_BT: Tensor, real_N: Tensor) -> BatchStates:
-        device = self._model.device
+        device = self.device
         hidden, mass, attention = self._forward(ids_BT, mask_BT)
         return BatchStates(hidden, mass, mask_BT.to(device), real_N.to(device), attention)
 

@@ -37,15 +37,15 @@ from pipeline.work.pairing import require_same_samples
 from schemas.cache.encoding_cost import EncodingCost
 from schemas.cache.halved import HalvedBatch
 from schemas.cache.hollow import bring_shard
-from schemas.cache.manifest import MANIFEST, TEACHER, CacheManifest, read_manifest
+from schemas.cache.manifest import MANIFEST, TEACHER, read_manifest
 from schemas.cache.sections import Section, list_sections
 from schemas.cache.shard import ShardRecord, read_shard
 from schemas.cache.states import Values
 from schemas.cache.writer import write_shard
-from schemas.configs.extraction import TeacherConfig
 from schemas.errors import CacheError, ResourceError
 from schemas.storage.lock import read_token
 
+OFFLOADED = "offloaded"  # beside it, while it is at work, what a spread teacher must write to disk
 TEACHER_PARTS = ("weights", "config", "code", "tokenizer", "adapter")  # each has its hash in a cache's identity
 
 
@@ -252,7 +252,9 @@ class TeacherWorker:
             if teacher.device == "auto":  # where Ray assigned no GPU, one may still be visible
                 teacher = teacher.model_copy(update={"device": "cuda" if job.config.workers.gpus else "cpu"})
             _require_same_teacher_files(folders, job)
-            self._teacher = _load_teacher(teacher, self._manifest, folders)
+            with gpu_memory(f"the teacher, or one sample of {teacher.max_tokens:,} tokens"):
+                wanted, scratch = WantedStates.of_cache(self._manifest), job.cache / OFFLOADED
+                self._teacher = Teacher(teacher, wanted, folders.model, folders.adapter, scratch, self._owner)
         return self._teacher
 
     def _unit_encoder(self, section: Section) -> UnitEncoder:
@@ -280,11 +282,6 @@ class TeacherWorker:
 def _positions(lengths: Sequence[int], batch_tokens: int) -> int:
     """Tokens and padding of all batches, as they are planned; one that memory makes two of has less."""
     return sum(len(batch) * lengths[batch[0]] for batch in batches(lengths, batch_tokens))
-
-
-def _load_teacher(config: TeacherConfig, manifest: CacheManifest, folders: ModelFolders) -> Teacher:
-    with gpu_memory(f"the teacher, or one sample of {config.max_tokens:,} tokens"):
-        return Teacher(config, WantedStates.of_cache(manifest), folders.model, folders.adapter)
 
 
 @contextmanager

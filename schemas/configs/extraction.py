@@ -2,14 +2,16 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from schemas.bounds import (
     AnyPath,
     FieldName,
     MaxTokens,
+    Memory,
     ModelName,
     Name,
+    Place,
     Samples,
     Template,
     Threads,
@@ -21,6 +23,16 @@ from schemas.cache.dtypes import Dtype
 from schemas.configs.conversations import ConversationsConfig
 from schemas.configs.states import StatesConfig, asked_kinds
 from schemas.strict import Strict
+
+
+def _named(memory: Any) -> Any:
+    """GPUs are numbers in YAML, as accelerate has them, and text in JSON."""
+    if not isinstance(memory, dict):
+        return memory
+    return {str(name) if type(name) is int else name: size for name, size in memory.items()}
+
+
+MaxMemory = Annotated[dict[Place, Memory], BeforeValidator(_named), Field(min_length=1, max_length=1_000)]
 
 
 class CorpusConfig(Strict):
@@ -85,6 +97,12 @@ class TeacherConfig(Strict):
     """Compute dtype. On a CPU without AMX, float32 is the fastest."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where Ray assigns one."""
+    placement: Literal["device", "spread"] = "device"
+    """The whole model on one device, or its layers spread over the worker's GPUs, CPU memory and disk, in that order,
+    by accelerate."""
+    max_memory: MaxMemory | None = None
+    """What a spread model may take of each GPU, counted from 0 on each worker, and of CPU memory, e.g. {0: 20GB, 1:
+    20GB, cpu: 100GB}; the rest is read from disk at every batch. Left out, all that is free."""
     threads: Threads = 1
     """CPU threads of one worker; fixed, because the bytes may depend on it."""
     max_tokens: MaxTokens = 1024
@@ -99,6 +117,26 @@ class TeacherConfig(Strict):
     def _bounded(cls, arguments: dict[str, Any]) -> dict[str, Any]:
         require_bounded(arguments, "template_arguments")
         return arguments
+
+    @model_validator(mode="after")
+    def _spread_or_not(self) -> "TeacherConfig":
+        if self.placement == "device":
+            if self.max_memory is not None:
+                raise ValueError("teacher.max_memory goes with `placement: spread`")
+            return self
+        if self.adapter is not None:
+            raise ValueError(
+                "teacher.adapter cannot be merged into a model that is spread: merge it before (peft's "
+                "`merge_and_unload`, then `save_pretrained`), and name the folder as teacher.model"
+            )
+        if self.device == "cpu" and self.gpus_named:
+            raise ValueError("teacher.max_memory names a GPU, but teacher.device is cpu")
+        return self
+
+    @property
+    def gpus_named(self) -> list[int]:
+        """The GPUs in `max_memory`."""
+        return sorted(int(name) for name in self.max_memory or {} if name != "cpu")
 
 
 class SpansConfig(Strict):
@@ -158,4 +196,21 @@ class ExtractionConfig(Strict):
             raise ValueError("teacher.append_eos is for texts: the chat template says how a conversation ends")
         for kind, settings in asked_kinds(self.states):
             kind.require_possible(settings, self.teacher.kind)
+        return self
+
+    @model_validator(mode="after")
+    def _gpus_are_used(self) -> "ExtractionConfig":
+        gpus, highest = self.workers.gpus, max(self.teacher.gpus_named, default=-1)
+        if highest >= gpus:
+            raise ValueError(
+                f"teacher.max_memory names GPU {highest}, counted from 0, and workers.gpus is {gpus:g}: give every "
+                "worker as many"
+            )
+        if gpus > 1 and self.teacher.placement == "device":
+            raise ValueError(
+                f"workers.gpus is {gpus:g}, and a teacher on one device uses one; set teacher.placement to spread, or "
+                "workers.count for more workers of one GPU each"
+            )
+        if gpus > 1 and not gpus.is_integer():
+            raise ValueError(f"workers.gpus is {gpus:g}: above 1 it is a whole number")
         return self

@@ -16,6 +16,11 @@ class Weights:
     weights_BHTT: Tensor
 
     @property
+    def device(self) -> torch.device:
+        """Where the layer computes."""
+        return self.weights_BHTT.device
+
+    @property
     def shape_HTT(self) -> tuple[int, int, int]:
         """Heads, queries, keys."""
         _, heads, queries, keys = self.weights_BHTT.shape
@@ -36,6 +41,11 @@ class Scores:
     bias: Tensor | None  # [B or 1, H or 1, T, T], additive
     scaling: float
     causal: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Where the layer computes."""
+        return self.query_BHTD.device
 
     @property
     def shape_HTT(self) -> tuple[int, int, int]:

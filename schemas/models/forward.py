@@ -39,7 +39,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     """
     modules = {module: _attributes(module) for module in model.modules()}
     buffers = {buffer: buffer.clone() for buffer in model.buffers()}
-    devices = [tensor.device.index for tensor in model.parameters() if tensor.is_cuda][:1]
+    devices = sorted({tensor.device.index for tensor in model.parameters() if tensor.is_cuda})
     with torch.random.fork_rng(devices):
         try:
             model.eval()

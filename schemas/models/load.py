@@ -5,6 +5,7 @@ may also name attention kernels that are fetched from the hub and run, or an ada
 silence: without `trust_remote_code` the former are left out, and the latter is always refused.
 """
 
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
@@ -74,8 +75,14 @@ def _build(folder: Path, kind: Kind, trust_remote_code: bool, config: PreTrained
         raise _cannot_build(folder, kind, trust_remote_code, error) from error
 
 
-def load_model(folder: Path, kind: Kind, dtype: torch.dtype, trust_remote_code: bool = False) -> Any:
-    """The model in `dtype`, on the CPU.
+def load_model(
+    folder: Path,
+    kind: Kind,
+    dtype: torch.dtype,
+    trust_remote_code: bool = False,
+    placement: Mapping[str, Any] | None = None,
+) -> Any:
+    """The model in `dtype`, on the CPU, or where `placement`, arguments of `from_pretrained`, puts it.
 
     Raises ModelError: no safetensors, damaged ones, weights that are missing, of another shape than config.json says,
     or of layers that it does not count.
@@ -94,6 +101,7 @@ def load_model(folder: Path, kind: Kind, dtype: torch.dtype, trust_remote_code: 
                 trust_remote_code=trust_remote_code,
                 ignore_mismatched_sizes=True,  # so that they are listed, and refused below by name
                 output_loading_info=True,
+                **(placement or {}),
             )
     # Models are loaded by their own code, which may raise anything; it is passed on, named.
     except Exception as error:

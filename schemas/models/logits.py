@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from schemas.errors import ModelError
+from schemas.models.spread import at_hand
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def find_head(model: Any) -> tuple[Tensor, Tensor | None]:
             f"{type(model).__name__} has no linear head, so its logits cannot be had from its final states; "
             "use a causal language model, or `kind: encoder`"
         )
-    return head.weight, head.bias
+    return at_hand(model, head, "weight"), at_hand(model, head, "bias")
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from schemas.errors import ModelError
 from schemas.models.forward import forward_errors, unchanged
+from schemas.models.spread import main_device
 
 # What configs call the number of positions; transformers maps n_positions and its like to the first.
 _NAMES = ("max_position_embeddings", "max_seq_len")
@@ -65,7 +66,7 @@ def probe_ids(model: Any, tokens: int) -> Tensor:
     """`tokens` ids [T] on the model's device to try it with: low ones, because the highest may stand for images and the
     like; at a stride, so that neighbours differ; never the padding token, which some models give no position."""
     known = min(known_tokens(model), 1024)
-    ids_T = (torch.arange(tokens, device=model.device) * 37 + 11) % known
+    ids_T = (torch.arange(tokens, device=main_device(model)) * 37 + 11) % known
     padding = getattr(model.config.get_text_config(), "pad_token_id", None)
     return ids_T if padding is None else torch.where(ids_T == padding, (ids_T + 1) % known, ids_T)
 

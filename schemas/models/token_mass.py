@@ -62,9 +62,10 @@ class _Collector:
                 "is read from one whole forward pass over the batch, without a cache"
             )
         _, layer = getattr(module, _SITE)
-        with torch.no_grad(), torch.autocast(self.mask_BT.device.type, enabled=False):
-            read = read_attention(source, self.mask_BT, self.readings(layer), self.causal)
-        self.found |= {(reading, layer): values for reading, values in read.items()}
+        home = self.mask_BT.device  # a layer of a spread model may lie elsewhere
+        with torch.no_grad(), torch.autocast(source.device.type, enabled=False):
+            read = read_attention(source, self.mask_BT.to(source.device), self.readings(layer), self.causal)
+        self.found |= {(reading, layer): values.to(home) for reading, values in read.items()}
 
 
 _active: ContextVar[_Collector | None] = ContextVar("token_mass_collector", default=None)

@@ -19,6 +19,7 @@ from tests.caches import build_cache
 from tests.encoded import invent_cache
 from tests.gpu.models import extraction_config, training_config
 from tests.gpu.ranks import check_ranks
+from tests.gpu.spread import check_spread
 from tests.gpu.teacher import check_teacher
 from tests.gpu.waiting import check_waiting
 from tests.gpu.wide import check_wide
@@ -233,5 +234,6 @@ CHECKS = {
     "waiting": check_waiting,
     "teacher": check_teacher,
     "wide": check_wide,
+    "spread": check_spread,
     "ranks": check_ranks,
 }

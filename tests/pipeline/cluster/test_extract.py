@@ -181,7 +181,7 @@ def test_too_many_workers_are_refused_not_waited_for(ray_here: str, folder: Path
     with pytest.raises(ResourceError, match=r"no room for 500 teacher actors of 0\.25 CPUs and 0 GPUs each on this"):
         extract(config(folder, "many", workers={"count": 500}))
     with pytest.raises(ResourceError, match="no room for 1 teacher actor of 0 CPUs and 64 GPUs on this"):
-        extract(config(folder, "many", workers={"cpus": 0, "gpus": 64}))
+        extract(config(folder, "many", teacher={"placement": "spread"}, workers={"cpus": 0, "gpus": 64}))
     with pytest.raises(ResourceError, match=r"may leave no machine with 500 CPUs free for annotation"):
         extract(config(folder, "many", workers={"annotator_cpus": 500}))
 

@@ -48,6 +48,7 @@ def identity(
         {"teacher": {"model": "/copy/of/m", "device": "cuda"}},
         {"teacher": {"device": "cpu"}, "workers": {"gpus": 1}},
         {"workers": {"count": 4, "cpus": 2, "retries": 0}},
+        {"teacher": {"placement": "spread", "max_memory": {"cpu": "2GB"}}},
     ],
 )
 def test_where_it_runs_is_no_part_of_the_identity(changes: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """A teacher's folder is loaded whole, or refused in words."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 
 from schemas.errors import ModelError
 from tests.pipeline.teacher.tiny_models import (
+    edit_config,
     edit_weights,
     load,
 )
@@ -40,10 +40,3 @@ def test_damaged_folders(llama: Path, tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="holds no weights"):
         load(folder)
-
-
-def edit_config(source: Path, target: Path, **changes: object) -> Path:
-    folder = Path(shutil.copytree(source, target))
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, **changes}))
-    return folder

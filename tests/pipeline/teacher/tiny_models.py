@@ -1,5 +1,6 @@
 """Random models of many architectures, made-up samples, and their states as a teacher gives them."""
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -124,4 +125,11 @@ def edit_weights(source: Path, target: Path, change: Callable[[dict[str, torch.T
     weights = load_file(folder / "model.safetensors")
     change(weights)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def edit_config(source: Path, target: Path, **changes: object) -> Path:
+    folder = Path(shutil.copytree(source, target))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
     return folder

@@ -45,6 +45,16 @@ def extraction(kind: str, **states: Any) -> ExtractionConfig:
     return ExtractionConfig.model_validate(config)
 
 
+def spread(memory: object, gpus: float = 0, **teacher: object) -> dict[str, object]:
+    """A config whose teacher is spread."""
+    return {
+        "output": "o",
+        "corpus": FILES | {"text": "t"},
+        "teacher": {"model": "m", "placement": "spread", "max_memory": memory, **teacher},
+        "workers": {"gpus": gpus},
+    }
+
+
 def test_states_are_those_that_the_kind_of_teacher_has() -> None:
     assert extraction("causal", top_k={}).batching.unit_tokens == 65_536
     extraction("encoder", pooled={"pooling": "cls"})
@@ -68,12 +78,42 @@ def test_what_changes_the_bytes_has_the_defaults_that_caches_were_made_with() ->
         "trust_remote_code": False,
         "dtype": "float32",
         "device": "auto",
+        "placement": "device",
+        "max_memory": None,
         "threads": 1,
         "max_tokens": 1024,
         "append_eos": False,
         "keep_embeddings": False,
     }
     assert batching.model_dump() == {"unit_tokens": 65_536, "batch_tokens": 8_192}
+
+
+def test_memory_of_a_spread_teacher() -> None:
+    config = ExtractionConfig.model_validate(spread({0: "20GB", 1: "1MB", "cpu": "2.5GiB"}, 2))
+    assert config.teacher.max_memory == {"0": "20GB", "1": "1MB", "cpu": "2.5GiB"}
+    assert ExtractionConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (spread({"disk": "1GB"}), r"teacher\.max_memory\.disk"),
+        (spread({-1: "1GB"}), r"teacher\.max_memory\.-1"),
+        (spread({"cpu": "20"}), r"teacher\.max_memory\.cpu"),
+        (spread({"cpu": "2Gb"}), r"teacher\.max_memory\.cpu"),  # bits, to accelerate
+        (spread({}), r"teacher\.max_memory"),
+        (spread({2: "1GB"}, 2), r"names GPU 2, counted from 0, and workers\.gpus is 2"),
+        (spread({0: "1GB"}), r"names GPU 0, counted from 0, and workers\.gpus is 0"),
+        (spread({0: "1GB"}, 1, device="cpu"), r"max_memory names a GPU, but teacher\.device is cpu"),
+        (spread({"cpu": "1GB"}, placement="device"), r"teacher\.max_memory goes with `placement: spread`"),
+        (spread({"cpu": "1GB"}, adapter="a"), r"teacher\.adapter cannot be merged into a model that is spread"),
+        (spread(None, 2, placement="device"), r"workers\.gpus is 2, and a teacher on one device uses one"),
+        (spread(None, 1.5), r"workers\.gpus is 1\.5: above 1 it is a whole number"),
+    ],
+)
+def test_placements_that_cannot_be(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        ExtractionConfig.model_validate(changes)
 
 
 def test_a_chat_template_goes_with_conversations() -> None:
