@@ -15,7 +15,7 @@ from schemas.cache.manifest import TEACHER, CacheManifest
 from schemas.cache.reader import Cache
 from schemas.cache.sections import list_sections
 from schemas.cache.teacher_files import TEACHER_FILES
-from schemas.cache.verify import ProvenShard, verify_added, verify_index, verify_shards
+from schemas.cache.verify import ProvenShard, SeenAddition, verify_added, verify_index, verify_shards, verify_totals
 from schemas.console import make_console, say
 from schemas.errors import CacheError
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
@@ -49,7 +49,7 @@ def verify_cache(path: Path) -> None:
         CODEC_FILES.check(section.folder)
     load_teacher_head(path, manifest)
     load_teacher_embedding(path, manifest)
-    shards, problems = list[ProvenShard](), list[str]()
+    shards, additions, problems = list[ProvenShard](), list[SeenAddition](), list[str]()
     total = manifest.units * len(sections)
     with Progress("verifying", "shards", total) as progress:
         for number, shard in enumerate(verify_shards(path, manifest, sealed), 1):
@@ -59,11 +59,13 @@ def verify_cache(path: Path) -> None:
                 problems.append(str(shard))
             progress.update(number)
         for number, added in enumerate(verify_added(path, manifest, sealed), manifest.units + 1):
+            additions.append(added)
             problems += [] if added.problem is None else [str(added.problem)]
             progress.update(number)
     if problems:
         raise CacheError(f"{len(problems)} of {total} shards are damaged:\n  " + "\n  ".join(problems))
     verify_index(path, manifest, sealed, shards)
+    verify_totals(path, sealed, shards, additions)
     if sealed is None:
         say(
             f"{path} was sealed without {CHECKSUMS}: what its shards and its identity do not tell is not checked (the "

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.cache.arrays import KINDS, ArrayRecord, StoredStates, by_kind
-from schemas.cache.checksums import Checksums, check_sealed_shard, require_own_codecs
+from schemas.cache.checksums import CHECKSUMS, Checksums, check_sealed_shard, require_own_codecs
 from schemas.cache.codec import CODECS
 from schemas.cache.index import read_index
 from schemas.cache.manifest import INDEX, MANIFEST, CacheManifest
@@ -24,8 +24,10 @@ from schemas.cache.proof import prove_samples
 from schemas.cache.sections import Section, list_sections, require_paired
 from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord, redo
 from schemas.cache.states import check_array, check_group, map_array
+from schemas.cache.totals import ShardTotals
 from schemas.errors import CacheError, StillroomError
 from schemas.storage.blocks import check_blocks
+from schemas.storage.fingerprint import differences
 
 ROWS_AT_ONCE = 65_536
 
@@ -34,7 +36,8 @@ ROWS_AT_ONCE = 65_536
 class ProvenShard:
     """A shard in which nothing is wrong, and what the index must say of it."""
 
-    record: ShardRecord
+    record: ShardRecord  # without its files
+    bytes: int  # of these
     ids: pa.Array  # [samples]
     tokens: np.ndarray  # [samples]
 
@@ -46,6 +49,7 @@ class SeenAddition:
     section: Section
     unit: int
     problem: StillroomError | None
+    bytes: int = 0  # of its files, if nothing is wrong
 
 
 def verify_shards(
@@ -73,10 +77,9 @@ def verify_added(
     def prove(shard: tuple[Section, int]) -> SeenAddition:
         section, unit = shard
         try:
-            _verify_addition(section, unit, first, sealed)
+            return SeenAddition(section, unit, None, _verify_addition(section, unit, first, sealed).file_bytes)
         except StillroomError as error:
             return SeenAddition(section, unit, error)
-        return SeenAddition(section, unit, None)
 
     with ThreadPoolExecutor(threads or _cores()) as pool:
         yield from pool.map(prove, [(section, unit) for section in added for unit in range(manifest.units)])
@@ -100,11 +103,11 @@ def verify_shard(cache: Path, unit: int, manifest: CacheManifest, sealed: Checks
     _check_kinds(path, record, first.manifest, shard)
     # Copies, because the shard's map goes with it.
     ids = pa.array(shard.columns["sample_id"].to_pylist(), pa.string())
-    return ProvenShard(record.model_copy(update={"files": {}}), ids, shard.row_count.copy())
+    return ProvenShard(record.model_copy(update={"files": {}}), record.file_bytes, ids, shard.row_count.copy())
 
 
-def _verify_addition(section: Section, unit: int, first: Section, sealed: Checksums | None) -> None:
-    """Raises CacheError. Where the texts themselves are damaged, which is told elsewhere, less can be said of it."""
+def _verify_addition(section: Section, unit: int, first: Section, sealed: Checksums | None) -> ShardRecord:
+    """Its record. Raises CacheError. Where the texts are damaged, which is told elsewhere, less can be said of it."""
     record, path = _check_files(section, unit, sealed), section.shard(unit)
     _check_numbers(path, record, section.manifest)
     try:
@@ -114,9 +117,10 @@ def _verify_addition(section: Section, unit: int, first: Section, sealed: Checks
         shard = Shard(first.shard(unit), texts)
         prove_samples(shard, first.manifest.teacher)
     except (StillroomError, KeyError):
-        return
+        return record
     require_paired(section, unit, record, file.sha256, texts)
     _check_kinds(path, record, section.manifest, shard)
+    return record
 
 
 def _check_files(section: Section, unit: int, sealed: Checksums | None) -> ShardRecord:
@@ -160,6 +164,21 @@ def _check_kinds(path: Path, record: ShardRecord, manifest: CacheManifest, sampl
             if fault := kind.find_fault(StoredStates(values, row_counts, manifest.teacher, made)):
                 place = name if kind.parts else group[0].path
                 raise CacheError(f"{path}: {place}: {fault}; {redo(path)}")
+
+
+def verify_totals(
+    cache: Path, sealed: Checksums | None, shards: Sequence[ProvenShard], added: Sequence[SeenAddition]
+) -> None:
+    """The seal says what all shards hold together, if it says so at all. Raises CacheError."""
+    if sealed is None or sealed.totals is None:
+        return
+    found = ShardTotals.of((shard.record, shard.bytes) for shard in shards)
+    found = found.model_copy(update={"bytes": found.bytes + sum(shard.bytes for shard in added)})
+    if lines := list(differences(sealed.totals.model_dump(), found.model_dump())):
+        raise CacheError(
+            f"{cache / CHECKSUMS} does not say what the shards hold together ({'; '.join(lines)}); remove it and run "
+            f"`stillroom reindex {cache}`"
+        )
 
 
 def verify_index(cache: Path, manifest: CacheManifest, sealed: Checksums | None, shards: Sequence[ProvenShard]) -> None:

@@ -1,5 +1,6 @@
 """`stillroom verify` against damage: whichever bit is wrong is found, by an error of ours and never by a crash."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.verify import verify_cache
+from schemas.cache.checksums import CHECKSUMS
 from schemas.cache.reader import Cache
 from schemas.errors import CacheError, StillroomError
 from tests.caches import build_cache, extraction, smallest_cache, without_checksums, write_corpus
@@ -146,3 +148,15 @@ def test_rows_of_the_index_are_where_samples_lie(tiny: Path) -> None:
     assert len(np.unique(cache.shards)) == cache.manifest.units > 1
     for position, (unit, row) in enumerate(zip(cache.shards, cache.rows, strict=True)):
         assert cache.shard(int(unit)).sample(int(row)).id == cache.sample(position).id
+
+
+def test_a_seal_that_sums_up_otherwise_is_found(tiny: Path, tmp_path: Path) -> None:
+    cache = Path(shutil.copytree(tiny, tmp_path / "cache"))
+    seal = json.loads((cache / CHECKSUMS).read_text())
+    size = seal["totals"]["bytes"]
+    seal["totals"]["bytes"] += 1
+    (cache / CHECKSUMS).write_text(json.dumps(seal))
+    with pytest.raises(
+        CacheError, match=rf"hold together \(bytes: found {size + 1}, wanted {size}\); remove it and run"
+    ):
+        verify_cache(cache)
