@@ -33,7 +33,7 @@ class Batch(OnDevice):
     teacher_target_BT: Tensor  # bool: the teacher predicts token t from its state at t - 1, as the student its targets
     answers: Mapping[BatchRequest[Any], Any]
     packing: Packing | None = None  # how the student reads it without its padding; None for as it is
-    teacher_logits: TeacherLogits = field(default_factory=TeacherLogits)
+    teacher_logits: TeacherLogits = field(default_factory=TeacherLogits, compare=False, repr=False)
 
     def __getitem__(self, request: BatchRequest[T]) -> T:
         """Raises RunError if `request` is not among those that the batch was built for."""

@@ -74,7 +74,8 @@ def arrays(value: Any) -> Iterator[tuple[str, Any]]:
         for key, item in value.items():
             yield from ((f"{key!r}{name}", array) for name, array in arrays(item))
     elif hasattr(value, "__dataclass_fields__"):
-        yield from arrays({name: getattr(value, name) for name in value.__dataclass_fields__})
+        compared = [name for name, field in value.__dataclass_fields__.items() if field.compare]
+        yield from arrays({name: getattr(value, name) for name in compared})
     else:
         yield "", value
 
