@@ -42,13 +42,14 @@ OUTSIDE = [
     ("data/?.json", "data/cache"),
     ("data/a.jsonl", "data/cache"),
     ("nowhere", "nowhere.else"),
-    ("s3://bucket/x", "cache"),
+    ("memory://bucket/x", "cache"),
 ]
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path / "copies"))
     (tmp_path / "data").mkdir()
     (tmp_path / "linked").symlink_to("data")
     return tmp_path
