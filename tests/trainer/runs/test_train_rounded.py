@@ -57,6 +57,10 @@ def of(made: Path, adapted: bool) -> dict[str, Any]:
     return {"model": str(made / "base"), "keep_layers": [0, 2], "adapter": adapter}
 
 
+def without(line: dict[str, float], names: set[str]) -> dict[str, float]:
+    return {name: value for name, value in line.items() if name not in names}
+
+
 @pytest.mark.parametrize("adapted", [False, True])
 def test_an_interrupted_run_ends_in_the_same_model_near_that_of_float32(
     made: Path, tmp_path: Path, adapted: bool
@@ -80,7 +84,10 @@ def test_an_interrupted_run_ends_in_the_same_model_near_that_of_float32(
     near, exact = read_metrics(tmp_path / "run"), read_metrics(tmp_path / "exact")
     assert [list(line) for line in near] == [list(line) for line in exact] and len(near) == 9
     for line, other in zip(near, exact, strict=True):
-        assert line == pytest.approx(other, rel=0.02, abs=0.02)
+        # The norm in the third step is 1 per cent off on one kind of processor, and 2.6 on another.
+        norms = {name for name in line if name == "grad_norm"}
+        assert without(line, norms) == pytest.approx(without(other, norms), rel=0.02, abs=0.02)
+        assert [line[name] for name in norms] == pytest.approx([other[name] for name in norms], rel=0.04)
     assert near[-2]["loss"] != exact[-2]["loss"]
     with pytest.raises(RunError, match=r'student\.dtype: found "bfloat16", wanted "float32"'):
         train(config(made, tmp_path / "run", student, "float32"))
