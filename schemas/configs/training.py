@@ -38,7 +38,7 @@ class TeacherCache(Strict):
 
     path: AnyPath
     """The cache's folder, or its URL."""
-    weight: Annotated[float, Field(gt=0, le=1)]
+    weight: Annotated[float, Field(ge=1e-9, le=1)]
     """Factor of the whole objective over this teacher; those of all teachers sum to 1."""
 
 

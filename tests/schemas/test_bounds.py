@@ -147,6 +147,7 @@ def test_every_place_is_known() -> None:
         *("TrainingConfig.cache", "TrainingConfig.student_cache", "TrainingConfig.output", "EvaluationConfig.texts"),
         *("EvaluationConfig.pairs", "StudentConfig.model", "StudentConfig.tokenizer", "GenerationConfig.cache"),
         *("GenerationConfig.output", "GenerationConfig.model", "TrainingConfig.tokens_folder"),
+        *("TeacherCache.path",),
     }
 
 

@@ -90,7 +90,7 @@ def test_an_objective_asks_for_what_any_of_its_losses_reads() -> None:
 def test_what_was_not_asked_for_is_not_answered() -> None:
     objective = build_objective([SRAConfig(pooling="mean", span_weights="equal")], make_context())
     student, batch = make_batch(objective)
-    with pytest.raises(RunError, match=r"TeacherMass\(layer=9\) was not asked for"):
+    with pytest.raises(RunError, match=r"TeacherMass\(layer=9, kind='mass'\) was not asked for"):
         batch[TeacherMass(9)]
     with pytest.raises(RunError, match=r"StudentMass\(layer=6\) was not asked for"):
         student[StudentMass(6)]
