@@ -148,5 +148,6 @@ def made_known(patch: Any, home: Path) -> None:
         patch.setenv(name, value)
     patch.setenv("STILLROOM_CACHE", str(home))
     patch.setattr("schemas.storage.objects.FIRST_PAUSE", 0.01)
+    patch.setattr("schemas.storage.written_objects.ANSWER_SECONDS", 5 * TIMEOUT)
     patch.setattr("schemas.storage.objects._opened", {})  # by a test of another S3, which this one is not
     patch.setitem(conf, "s3", {"config_kwargs": {"read_timeout": TIMEOUT}})

@@ -10,6 +10,9 @@ from schemas.storage.objects import at_once, attempt, read_object
 # Schemes whose folders must be made. Object stores have none, and to make a folder there might make a bucket.
 _FOLDERS = ("sftp", "ssh", "smb", "ftp", "hdfs", "webhdfs", "dbfs", "memory")
 
+# For a small file; a library's own limit is of silence on a connection, which an open one may outlast.
+ANSWER_SECONDS = 60.0
+
 
 def put_object(url: str, content: bytes) -> None:
     """Write a small file; one that is there is replaced in one step. Raises StorageError."""
@@ -34,7 +37,8 @@ def create_object(url: str, content: bytes) -> bool:
 
     def create(files: Any, path: str) -> None:
         try:
-            _in_folder(url, files, path).pipe_file(path, content, mode="create")
+            limit = {"timeout": ANSWER_SECONDS} if files.async_impl else {}
+            _in_folder(url, files, path).pipe_file(path, content, mode="create", **limit)
         except OSError as error:
             if _is_refused(error):  # by a server that says less than S3
                 raise FileExistsError(path) from error

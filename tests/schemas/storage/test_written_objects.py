@@ -2,6 +2,9 @@ import threading
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+from fsspec.config import conf
+
 from schemas.storage.written_objects import create_object, last_change, put_file, put_files, put_object, remove_objects
 from tests.buckets import Bucket
 
@@ -47,3 +50,16 @@ def test_an_answer_that_got_lost_is_no_others_file(bucket: Bucket) -> None:
         assert create_object(f"{bucket.url}/lock", b"mine")
     assert not create_object(f"{bucket.url}/lock", b"other")
     assert bucket.get("lock") == b"mine"
+
+
+def test_a_connection_that_stays_open_is_waited_for_so_long(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("schemas.storage.written_objects.ANSWER_SECONDS", 1.0)
+    monkeypatch.setitem(conf, "s3", {"config_kwargs": {"read_timeout": 60.0}})
+    answered, answers = threading.Event(), iter([True, False, False])
+
+    def hold(method: str, path: str) -> bool:
+        return method == "PUT" and next(answers) and not answered.wait(20)
+
+    with bucket.trouble(lost=hold):
+        assert create_object(f"{bucket.url}/lock", b"mine")
+    answered.set()
