@@ -15,7 +15,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "grown": {},
     "divided": {"sharding": "full", "optimizer": OPTIMIZER | {"clip": 0.1}},
     "divided_grown": {"sharding": "full", "optimizer": OPTIMIZER | {"sharpness": {}}},
-    "divided_heads": {"sharding": "full", "objective": [{"loss": "ce"}, {"loss": "dskd"}, {"loss": "fdd"}]},
+    "divided_heads": {
+        "sharding": "full",
+        "objective": [{"loss": "ce"}, {"loss": "dskd"}, {"loss": "fdd"}],
+        "optimizer": OPTIMIZER | {"lr": 1e-4},  # dskd's gradient is steep in its projections
+    },
     "rounded": {"student": {"dtype": "bfloat16"}},
     "adapted": {
         "student": {"adapter": {"rank": 2, "alpha": 4}, "keep_layers": [0, 1, 3]},

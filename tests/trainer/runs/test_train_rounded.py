@@ -43,7 +43,7 @@ def config(made: Path, output: Path, student: dict[str, Any], dtype: str, **chan
         "output": output,
         "student": {"max_tokens": 64, "dtype": dtype, **student},
         "objective": [{"loss": "ce"}, {"loss": "sra", "projection": {"init": "xavier"}}],
-        "optimizer": {"lr": 1e-2},
+        "optimizer": {"lr": 1e-2, "eps": 1e-4},  # far below the gradients, it makes rounding as large as a step
     }
     given |= {"steps": 6, "batch_size": 4, "accumulation": 2, "threads": 1, "device": "cpu", "log_every": 1}
     given |= {"checkpoint_every": 2, "evaluation": {"texts": made / "held_out.jsonl", "every": 3}}
@@ -55,10 +55,6 @@ def of(made: Path, adapted: bool) -> dict[str, Any]:
         return {"architecture": ARCHITECTURE, "tokenizer": "teacher"}
     adapter = {"kind": "dora", "rank": 2, "alpha": 4, "dropout": 0.1}
     return {"model": str(made / "base"), "keep_layers": [0, 2], "adapter": adapter}
-
-
-def without(line: dict[str, float], names: set[str]) -> dict[str, float]:
-    return {name: value for name, value in line.items() if name not in names}
 
 
 @pytest.mark.parametrize("adapted", [False, True])
@@ -84,10 +80,7 @@ def test_an_interrupted_run_ends_in_the_same_model_near_that_of_float32(
     near, exact = read_metrics(tmp_path / "run"), read_metrics(tmp_path / "exact")
     assert [list(line) for line in near] == [list(line) for line in exact] and len(near) == 9
     for line, other in zip(near, exact, strict=True):
-        # The norm in the third step is 1 per cent off on one kind of processor, and 2.6 on another.
-        norms = {name for name in line if name == "grad_norm"}
-        assert without(line, norms) == pytest.approx(without(other, norms), rel=0.02, abs=0.02)
-        assert [line[name] for name in norms] == pytest.approx([other[name] for name in norms], rel=0.04)
+        assert line == pytest.approx(other, rel=0.02, abs=0.02)
     assert near[-2]["loss"] != exact[-2]["loss"]
     with pytest.raises(RunError, match=r'student\.dtype: found "bfloat16", wanted "float32"'):
         train(config(made, tmp_path / "run", student, "float32"))
