@@ -1,6 +1,6 @@
+import math
 import multiprocessing
 import os
-import re
 import threading
 import time
 from pathlib import Path
@@ -59,11 +59,14 @@ def test_that_of_a_dead_process_of_this_host_is_taken_over_at_once(bucket: Bucke
     dead.join()
     boot = make_record().started.split(" ")[0]
     leave(bucket, token="gone", pid=pid, started=f"{boot} 1")
-    said = list[str]()
+    said, left = list[str](), time.monotonic()
     held = acquire(bucket, said)
     assert held.is_held()
-    left = f"{bucket.url}/.writer was left behind by process {pid} on {os.uname().nodename}, seen "
-    assert len(said) == 1 and re.fullmatch(re.escape(left) + r"\d+ s ago; it is taken over", said[0])
+    ages = range(math.ceil(time.monotonic() - left) + 2)  # a busy machine takes some seconds
+    holder = f"process {pid} on {os.uname().nodename}"
+    assert said in [
+        [f"{bucket.url}/.writer was left behind by {holder}, seen {age} s ago; it is taken over"] for age in ages
+    ]
     held.release()
     assert bucket.keys() == []
 
