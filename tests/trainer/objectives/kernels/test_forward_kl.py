@@ -94,9 +94,11 @@ def test_in_float32_it_errs_no_more_than_log_softmax_does(
     gradient = q - p
     usual_in_float32, truth = usual(student.clone(), teacher), usual(student.double(), teacher.double())
     for found, theirs, right in zip((kl, gradient), usual_in_float32, truth, strict=True):
-        ours, others, size = ((x.view(len(x), -1).norm(dim=1)).mean() for x in (found - right, theirs - right, right))
-        # Which of two roundings is luckier is chance, on each kind of processor another: a few per cent over 512 rows.
-        assert ours <= max(1e-7 * size, 1.05 * others)
+        ours, others, size = (x.view(len(x), -1).norm(dim=1) for x in (found - right, theirs - right, right))
+        # Which of two roundings is luckier is chance, on each kind of processor another: a few per cent over 512 rows,
+        # and more in the worst of them.
+        assert ours.mean() <= max(1e-7 * size.mean(), 1.05 * others.mean())
+        assert ours.max() <= max(1e-7 * size.max(), 2 * others.max())
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.3])
