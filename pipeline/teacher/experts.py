@@ -24,6 +24,7 @@ chooses otherwise (Phi-3.5 MoE, by thresholds) is not followed. Costs some micro
 watched, and nothing of others.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -96,7 +97,7 @@ def choosing() -> Iterator[None]:
         yield
 
 
-class _Watched(TorchDispatchMode):
+class _Watched(TorchDispatchMode, ABC):
     """Sees what every `topk` over a last axis gives."""
 
     def __torch_dispatch__(
@@ -110,9 +111,9 @@ class _Watched(TorchDispatchMode):
     def begin(self) -> None:
         """A pass begins."""
 
+    @abstractmethod
     def chosen(self, scores: Tensor, values: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """What the model gets, of what it has chosen itself: values and ids [..., k] of scores [..., E]."""
-        raise NotImplementedError
 
 
 def _over_last_axis(scores: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> bool:
@@ -132,11 +133,14 @@ def _watching(watcher: _Watched) -> Iterator[None]:
 
 
 class _Recorder(_Watched):
+    """Notes what a pass chooses."""
+
     def __init__(self, choices: Choices):
         super().__init__()
         self._choices = choices
 
     def chosen(self, scores: Tensor, values: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The model's own."""
         if ids.numel() % self._choices.batch:
             return values, ids
         self._choices.made.append(_Choice(ids.reshape(self._choices.batch, -1).clone(), scores.shape[-1]))
@@ -144,6 +148,8 @@ class _Recorder(_Watched):
 
 
 class _Follower(_Watched):
+    """Has a pass choose what another did."""
+
     def __init__(self, wanted: Sequence[tuple[Tensor, int]], tolerance: float):
         super().__init__()
         self._wanted, self._tolerance, self._calls = wanted, tolerance, 0
@@ -153,6 +159,7 @@ class _Follower(_Watched):
         self._calls = 0
 
     def chosen(self, scores: Tensor, values: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """What was chosen there; the model's own of a call that was not made there."""
         if self._calls == len(self._wanted):
             return values, ids
         ids_X, among = self._wanted[self._calls]

@@ -36,6 +36,7 @@ class TeacherLogits:
         rows = self._find(head, hidden_Rd, temperature)
 
         def held(chunk: slice) -> Tensor:
+            """The first student's, or the next chunk that there is room for."""
             place = chunk.start, chunk.stop
             if (found := rows.logits.get(place)) is not None:
                 return found.clone()
