@@ -56,9 +56,6 @@ CachePath = Annotated[
         parser=_anywhere, metavar="CACHE", help="A cache folder that `stillroom extract` wrote, or its URL."
     ),
 ]
-LocalCache = Annotated[
-    Path, typer.Argument(parser=_place, metavar="CACHE", help="A cache folder that `stillroom extract` wrote.")
-]
 Overrides = Annotated[
     list[str],
     typer.Option(
@@ -198,7 +195,7 @@ def verify(
 
 
 @app.command()
-def repair(cache: LocalCache) -> None:
+def repair(cache: CachePath) -> None:
     """Drop the damaged shards of a cache, and no others, so that `extract` makes exactly these again."""
     from jobs.repair import repair_cache
 
@@ -219,7 +216,7 @@ def diff(
 
 
 @app.command()
-def reindex(cache: LocalCache) -> None:
+def reindex(cache: CachePath) -> None:
     """Rebuild a cache's index.parquet from its shards."""
     from jobs.extract import rebuild_index
 

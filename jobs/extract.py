@@ -74,10 +74,17 @@ def _say_result(result: "ExtractionResult") -> None:
 def show_plan(path: Path, overrides: Sequence[str], probe: bool = False) -> None:
     """Print what `extract` would do. Starts no Ray and writes nothing, and runs the teacher only to `probe` it."""
     config = _read(path, overrides)
+    from pipeline.output.elsewhere import seen_from_outside
+
+    with seen_from_outside(config.output) as cache:
+        _show_plan(config, cache, probe)
+
+
+def _show_plan(config: ExtractionConfig, cache: Path, probe: bool) -> None:
     from jobs.report.plan import sizes_table
     from pipeline.output.missing import request_at_output
 
-    request, there = request_at_output(config)
+    request, there = request_at_output(config, cache)
     missing = None if isinstance(there, str) else there
     found = _probe(request) if probe and missing is None else None
     plan, manifest = request.plan, request.manifest
@@ -98,7 +105,7 @@ def show_plan(path: Path, overrides: Sequence[str], probe: bool = False) -> None
         "workers": _workers(config.workers),
         **({} if found is None else _times(request, found)),
         **({} if missing is None else _to_do(missing, probe)),
-        **({"refused": f"{request.config.output} is there: {there}"} if isinstance(there, str) else {}),
+        **({"refused": named(f"{request.config.output} is there: {there}")} if isinstance(there, str) else {}),
         "fingerprint": manifest.fingerprint,
     }
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -222,14 +229,13 @@ def _kept_as(array: ArrayRecord) -> str:
     return array.dtype if array.encoding in ("raw", "zstd") else f"{array.dtype}, {array.encoding}"
 
 
-def rebuild_index(cache: Path) -> None:
-    """Make index.parquet anew from the shards."""
-    from pipeline.output.resume import locked
-    from schemas.cache.index import write_index
-    from schemas.models.teacher_seal import cover_teacher
+def rebuild_index(path: Path) -> None:
+    """Make index.parquet anew from the shards, where the cache lies."""
+    from pipeline.output.elsewhere import read_begun, working_folder
+    from pipeline.output.resume import brought
+    from pipeline.output.seal import seal_again
 
-    manifest = read_manifest(cache)
-    with locked(cache, say):
-        cover_teacher(cache, manifest)
-        samples = write_index(cache, manifest)
-    say(f"{cache}: index of {samples:,} samples")
+    read_begun(path)  # first: what is no cache is left as it is
+    with brought(working_folder(path), say) as cache:
+        samples = seal_again(cache, read_manifest(cache))
+    say(f"{path}: index of {samples:,} samples")

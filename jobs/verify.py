@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from pipeline.output.elsewhere import read_begun, seen_from_outside
 from schemas.cache.checksums import CHECKSUMS, open_manifest
 from schemas.cache.codec_files import CODEC_FILES
 from schemas.cache.index import require_index
@@ -39,7 +40,16 @@ class ReplayOptions:
 
 
 def verify_cache(path: Path) -> None:
-    """Print a summary if all is well. Raises CacheError with one line for every damaged shard."""
+    """Print a summary if all is well. A cache under a URL is read there, and no copy of it.
+
+    Raises CacheError with one line for every damaged shard, StorageError.
+    """
+    read_begun(path)
+    with seen_from_outside(path) as cache:
+        _verify(cache)
+
+
+def _verify(path: Path) -> None:
     manifest, sealed = open_manifest(path)
     require_index(path, manifest)
     if not TEACHER_FILES.check(path):

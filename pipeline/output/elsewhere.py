@@ -11,7 +11,7 @@ from pathlib import Path
 
 from schemas.cache.checksums import CHECKSUMS, AddedChecksums, Checksums
 from schemas.cache.codec_files import CODEC_FOLDER
-from schemas.cache.hollow import OF_SHARD
+from schemas.cache.hollow import OF_SHARD, bring_shards
 from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, TEACHER, CacheManifest, read_manifest
 from schemas.cache.recorded_folder import FILES
 from schemas.cache.sections import ADDED, Section, list_sections
@@ -21,7 +21,7 @@ from schemas.errors import CacheError, StillroomError
 from schemas.shown import listed as as_list
 from schemas.storage.lease import acquire_lease
 from schemas.storage.objects import Listed, fetch_objects, list_objects, read_object
-from schemas.storage.published import publish_below, published_at
+from schemas.storage.published import publish_below, published_at, seen_apart
 from schemas.storage.record import parse_record
 from schemas.storage.remote import url_of
 from schemas.storage.written_objects import put_file, remove_objects
@@ -116,22 +116,39 @@ def bring_small(cache: Path) -> Mapping[str, Listed]:
     if url is None:
         return {}
     clear(cache)
-    (cache / SHARDS).mkdir()
-    there = {name: about for name, about in list_objects(url).items() if not name.startswith(LEASE)}
+    there = _bring_small(cache, url)
     if MANIFEST not in there and (strangers := [name for name in there if name != LOG]):
         raise CacheError(
-            f"the output {cache} is not a stillroom cache and not empty (it holds {as_list(strangers[:5])}); name "
-            "another place"
+            f"the output {cache} is not a stillroom cache and not empty (it holds {as_list(strangers[:5])}); "
+            "name another place"
         )
+    return there
+
+
+@contextmanager
+def seen_from_outside(output: Path) -> Iterator[Path]:
+    """A folder in which the cache `output` can be looked at and nothing is written, whoever works at it: itself, or for
+    a URL one that holds its small files, the records of its shards, and of all else the sizes. Raises StorageError."""
+    if (url := url_of(output)) is None:
+        yield output.absolute()
+        return
+    with seen_apart(url) as folder:
+        bring_shards(folder, _bring_small(folder, url))
+        yield folder
+
+
+def _bring_small(folder: Path, url: str) -> Mapping[str, Listed]:
+    (folder / SHARDS).mkdir(parents=True)
+    there = {name: about for name, about in list_objects(url).items() if not name.startswith(LEASE)}
     wanted = [name for name in there if name in (MANIFEST, CHECKSUMS, INDEX, LOG) or _is_of_folder(name, there)]
-    fetch_objects({f"{url}/{name}": cache / name for name in wanted})
+    fetch_objects({f"{url}/{name}": folder / name for name in wanted})
     return there
 
 
 def _is_of_folder(name: str, there: Mapping[str, Listed]) -> bool:
-    """Whether it is of a teacher/ or codecs/ that is complete."""
+    """Whether it is of a teacher/ or codecs/ that is complete: one of an early version has no files.json."""
     found = OF_FOLDER.match(name)
-    return found is not None and f"{found[1]}/{FILES}" in there
+    return found is not None and (f"{found[1]}/{FILES}" in there or INDEX in there)
 
 
 def bring_folders(cache: Path, manifest: CacheManifest) -> None:

@@ -17,7 +17,6 @@ from schemas.cache.sections import Section, list_sections
 from schemas.cache.seen_shard import Seen
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import CacheError, CorpusError
-from schemas.storage.remote import url_of
 
 
 @dataclass(frozen=True)
@@ -94,15 +93,13 @@ class Missing:
         return predict_bytes(request.plan, arrays, wanted, bits, section.holds_texts, request.causal)
 
 
-def request_at_output(config: ExtractionConfig) -> tuple[Request, Missing | str | None]:
+def request_at_output(config: ExtractionConfig, cache: Path) -> tuple[Request, Missing | str | None]:
     """The request that a cache at `config.output` is to be gone on with or extended by, and what of it is missing.
+    `cache` is the folder in which it is looked at, as `seen_from_outside` gives it.
 
-    Where there is no cache, and of one under a URL, a new one and None; where the cache there is of another request, a
-    new one, and why it cannot be gone on with. Changes nothing. Raises what `make_request` does.
+    Where there is no cache, a new one and None; where the cache there is of another request, a new one, and why it
+    cannot be gone on with. Changes nothing. Raises what `make_request` does.
     """
-    cache = config.output.absolute()
-    if url_of(config.output) is not None:
-        return make_request(config), None
     try:
         before = read_manifest(cache)
     except CacheError:

@@ -267,6 +267,15 @@ def _busy(cache: Path, holder: str) -> CacheError:
 
 
 @contextmanager
+def brought(cache: Path, say: Callable[[str], None]) -> Iterator[Path]:
+    """`locked`, of a cache that is there. If it is published, its small files lie here meanwhile, its shards as
+    `bring_shards` has them, and what is written or removed here is at its URL, too. Raises StorageError as well."""
+    with locked(cache, say):
+        bring_shards(cache, elsewhere.bring_small(cache))
+        yield cache
+
+
+@contextmanager
 def _brought(cache: Path) -> Iterator[Mapping[str, Listed]]:
     """What is published of the cache, of which all but the shards lies here; the log is published at the end."""
     there = elsewhere.bring_small(cache)

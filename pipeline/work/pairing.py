@@ -3,9 +3,11 @@
 import numpy as np
 
 from pipeline.work.annotate import AnnotatedUnit
+from schemas.cache.hollow import bring_samples
 from schemas.cache.open_shard import Shard
 from schemas.cache.sections import Section
-from schemas.cache.shard import SAMPLES, check_shard, redo
+from schemas.cache.seen_shard import SeenShard
+from schemas.cache.shard import SAMPLES, find_shard, redo
 from schemas.errors import CacheError
 from schemas.storage.blocks import check_blocks
 
@@ -13,10 +15,11 @@ from schemas.storage.blocks import check_blocks
 def require_same_samples(first: Section, unit: AnnotatedUnit) -> str:
     """SHA-256 of the samples.arrow of `unit` in the section that holds the texts, which is read.
 
-    Raises CacheError: it is missing or damaged, or holds other samples, tokens or rows than `unit`.
+    Raises StorageError; CacheError: it is missing or damaged, or holds other samples, tokens or rows than `unit`.
     """
     path = first.shard(unit.number)
-    record = check_shard(path, first.manifest)
+    record, sha256 = find_shard(path, first.manifest)
+    bring_samples(first.folder, {unit.number: SeenShard.of(record, sha256)})
     check_blocks(path / SAMPLES, record.files[SAMPLES], redo(path))
     held = Shard(path, record)
     same = (record.samples, record.overlong) == (len(unit.samples), unit.counts.overlong)

@@ -208,9 +208,7 @@ def _not_sealed(cache: Path, url: str, sealing: str) -> CacheError:
         return CacheError(f"{cache} is not a stillroom cache: there is no {MANIFEST}")
     found = list_objects(url)
     if INDEX in found:
-        return CacheError(
-            f"{cache} has no {sealing}, which a copy is checked by; `stillroom reindex` makes it on a disk"
-        )
+        return CacheError(f"{cache} has no {sealing}, which a copy is checked by: `stillroom reindex {url}` makes it")
     done = sum(name.startswith(f"{SHARDS}/") and name.endswith(f"/{RECORD}") for name in found)
     return CacheError(
         f"{cache} is not complete: {done} of {manifest.units} shards are there; run `stillroom extract` again, it does "

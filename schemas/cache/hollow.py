@@ -1,12 +1,14 @@
 """Shards of a cache that is published under a URL, as far as its writer needs them here.
 
 shard.json is whole, and so is samples.arrow once it is asked for, of which the index is made. Of all other files only
-the sizes are here: they take no room, and whoever looks at a shard sees whether anything is missing or cut.
+the sizes are here, except while a shard is proven: they take no room, and whoever looks at a shard sees whether
+anything is missing or cut.
 """
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,8 +17,9 @@ from schemas.cache.sections import ADDED
 from schemas.cache.seen_shard import SeenShard
 from schemas.cache.shard import RECORD, SAMPLES, shard_path
 from schemas.errors import CacheError
-from schemas.storage.atomic import folder_beside
+from schemas.storage.atomic import disk_full, folder_beside
 from schemas.storage.blocks import check_blocks
+from schemas.storage.file_record import files_below
 from schemas.storage.objects import Listed, fetch_objects, list_objects, read_objects
 from schemas.storage.published import hollow, published_at
 
@@ -52,6 +55,28 @@ def bring_shards(cache: Path, listed: Mapping[str, Listed]) -> None:
                     hollow(beside / name, listed[f"{shard}/{name}"].bytes or 0)
                 (beside / RECORD).write_bytes(record)
                 os.rename(beside, cache / shard)
+
+
+@contextmanager
+def whole_shard(cache: Path, unit: int, names: Collection[str] | None = None) -> Iterator[None]:
+    """All files of a shard, or those with these `names`, are whole here meanwhile, for one thread. Does nothing for a
+    cache that is published nowhere.
+
+    Raises StorageError, ResourceError; what is damaged where it comes from is told by who reads it.
+    """
+    shard = shard_path(cache, unit)
+    files = {} if (url := published_at(shard)) is None else files_below(shard, {RECORD})
+    wanted = {name: path for name, path in files.items() if names is None or name in names}
+    sizes = {path: path.stat().st_size for path in wanted.values()}
+    try:
+        # What is missing stays empty, which no checksum fits.
+        with disk_full(shard.name, cache), suppress(FileNotFoundError):
+            fetch_objects({f"{url}/{name}": path for name, path in wanted.items()})
+        yield
+    finally:
+        for path, size in sizes.items():
+            path.unlink(missing_ok=True)  # first: whoever has mapped it keeps what it maps
+            hollow(path, size)
 
 
 def bring_samples(cache: Path, shards: Mapping[int, SeenShard]) -> None:

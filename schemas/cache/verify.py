@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from schemas.cache.arrays import KINDS, ArrayRecord, StoredStates, by_kind
 from schemas.cache.checksums import CHECKSUMS, Checksums, check_sealed_shard, require_own_codecs
 from schemas.cache.codec import CODECS
+from schemas.cache.hollow import whole_shard
 from schemas.cache.index import read_index
 from schemas.cache.manifest import INDEX, MANIFEST, CacheManifest
 from schemas.cache.open_shard import Shard
@@ -60,7 +61,8 @@ def verify_shards(
 
     def prove(unit: int) -> ProvenShard | StillroomError:
         try:
-            return verify_shard(cache, unit, manifest, sealed)
+            with whole_shard(cache, unit):
+                return verify_shard(cache, unit, manifest, sealed)
         except StillroomError as error:
             return error
 
@@ -74,15 +76,20 @@ def verify_added(
     """The same of every shard of the arrays that were added to the cache: nothing, if none were."""
     first, *added = list_sections(cache, manifest)
 
-    def prove(shard: tuple[Section, int]) -> SeenAddition:
-        section, unit = shard
+    def prove(section: Section, unit: int) -> SeenAddition:
         try:
-            return SeenAddition(section, unit, None, _verify_addition(section, unit, first, sealed).file_bytes)
+            with whole_shard(section.folder, unit):
+                return SeenAddition(section, unit, None, _verify_addition(section, unit, first, sealed).file_bytes)
         except StillroomError as error:
             return SeenAddition(section, unit, error)
 
+    def prove_unit(unit: int) -> list[SeenAddition]:
+        with whole_shard(cache, unit, {SAMPLES}):
+            return [prove(section, unit) for section in added]
+
     with ThreadPoolExecutor(threads or _cores()) as pool:
-        yield from pool.map(prove, [(section, unit) for section in added for unit in range(manifest.units)])
+        for found in pool.map(prove_unit, range(manifest.units) if added else ()):
+            yield from found
 
 
 def _cores() -> int:

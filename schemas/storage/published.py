@@ -7,6 +7,7 @@ and folders are this machine's alone.
 
 import os
 import shutil
+import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,21 @@ def publish_below(url: str) -> Path:
     folder = work_path(url)
     _published[folder] = url.rstrip("/")
     return folder
+
+
+@contextmanager
+def seen_apart(url: str) -> Iterator[Path]:
+    """A new folder in which what lies at `url` can be looked at, whoever writes it, and nothing may be written; it is
+    gone at the end. Makes its parents alone."""
+    apart = f".{uuid.uuid4().hex[:8]}"
+    folder = work_path(url, apart)
+    folder.parent.mkdir(parents=True)
+    _published[folder] = url.rstrip("/")
+    try:
+        yield folder
+    finally:
+        del _published[folder]
+        shutil.rmtree(next(path for path in folder.parents if path.name == apart))
 
 
 def published_at(path: Path) -> str | None:
@@ -88,4 +104,5 @@ def remove_folder(folder: Path, first: str | None = None) -> None:
     if (url := published_at(folder)) is not None:
         remove_objects([] if first is None else [f"{url}/{first}"])
         remove_objects(f"{url}/{name}" for name in list_objects(url))
-    shutil.rmtree(folder)
+    if url is None or folder.exists():  # what is published need not lie here
+        shutil.rmtree(folder)

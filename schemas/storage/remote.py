@@ -50,9 +50,10 @@ def copy_path(url: str) -> Path:
     return copies_home().joinpath(scheme, *names)
 
 
-def work_path(url: str) -> Path:
-    """Where what is to lie at `url` is worked on. Raises ValueError as `copy_path` does."""
-    return copies_home() / _WORK / copy_path(url).relative_to(copies_home())
+def work_path(url: str, apart: str = "") -> Path:
+    """Where what is to lie at `url` is worked on, or in a hidden folder `apart` from that. Raises ValueError as
+    `copy_path` does."""
+    return copies_home() / _WORK / apart / copy_path(url).relative_to(copies_home())
 
 
 def url_of(path: Path) -> str | None:
@@ -66,7 +67,8 @@ def url_of(path: Path) -> str | None:
 
 def named(text: str) -> str:
     """A text in which every path of a copy is the URL that the user knows it by."""
-    return re.sub(re.escape(str(copies_home())) + rf"/(?:{re.escape(_WORK)}/)?([a-z][a-z0-9+.-]*)/", r"\1://", text)
+    place = rf"{re.escape(str(copies_home()))}/(?:{re.escape(_WORK)}/(?:\.[^/]+/)?)?"
+    return re.sub(rf"{place}([a-z][a-z0-9+.-]*)/", r"\1://", text)
 
 
 def require_scheme(url: str) -> str:

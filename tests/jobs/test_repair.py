@@ -79,7 +79,7 @@ def test_what_cannot_be_removed_is_said_and_a_missing_shard_is_damage(
         raise PermissionError(13, "Permission denied", str(path))
 
     with monkeypatch.context() as patched:
-        patched.setattr("jobs.repair.shutil.rmtree", refuse)
+        patched.setattr("schemas.storage.published.shutil.rmtree", refuse)
         with pytest.raises(CacheError, match=f"^cannot remove {first}: Permission denied; what was dropped before"):
             repair_cache(cache)
     assert "dropped:" not in capsys.readouterr().out and first.exists()

@@ -194,16 +194,18 @@ def test_a_damaged_shard_is_made_again_and_no_other(bucket: Bucket, folder: Path
 
 
 def test_a_cache_grows_at_its_url_as_on_a_disk(bucket: Bucket, folder: Path) -> None:
+    """By samples, and by a layer and a kind."""
     write_corpus(folder / "longer.jsonl", TEXTS[:20])
     bucket.upload(folder / "local", "cache")
     before = bytes_below(folder / "local")
     shutil.copytree(folder / "local", folder / "grown")
-    extend_here(config(folder, folder / "grown", "longer.jsonl"))
-    extend_here(config(folder, f"{bucket.url}/cache", "longer.jsonl"))
+    more = {"states": {"hidden": [0, 1], "mass": [1], "pooled": {"pooling": "last"}}}
+    for output in (folder / "grown", f"{bucket.url}/cache"):
+        extend_here(config(folder, output, "longer.jsonl", **more))
     after = published(bucket)
     assert after == bytes_below(folder / "grown")
     assert all(after[name] == before[name] for name in before if name.startswith("shards/"))
-    assert len(complete(after)) > len(complete(before))
+    assert len(complete(after)) > 2 * len(complete(before))
 
 
 def test_what_lies_there_is_not_overwritten(bucket: Bucket, folder: Path) -> None:

@@ -29,7 +29,7 @@ def config(folder: Path, hidden: list[Any], samples: int, **states: Any) -> Extr
 
 
 def missing_of(config: ExtractionConfig) -> Missing:
-    found = request_at_output(config)[1]
+    found = request_at_output(config, config.output)[1]
     assert isinstance(found, Missing)
     return found
 
@@ -61,8 +61,8 @@ def test_what_is_missing_is_a_request_of_its_own(made: Path) -> None:
 
 def test_a_new_cache_lacks_all_and_another_one_says_why(made: Path, tmp_path: Path) -> None:
     new = config(made, ["last"], 6).model_copy(update={"output": tmp_path / "new"})
-    assert request_at_output(new)[1] is None
-    request, refusal = request_at_output(config(made, [0], 6))
+    assert request_at_output(new, new.output)[1] is None
+    request, refusal = request_at_output(config(made, [0], 6), made / "cache")
     assert str(refusal).startswith("the cache holds hidden/1, and its config does not ask for it")
     assert request.manifest.parts == [] and [array.path for array in request.manifest.arrays] == ["hidden/0"]
 
