@@ -6,19 +6,23 @@ Whatever a library raises ends as FileNotFoundError or as one StorageError that 
 import logging
 import os
 import random
+import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from schemas.errors import StorageError
+from schemas.shown import quoted
 from schemas.storage.atomic import DISK_FULL, system_error
 from schemas.storage.regular import RECORD_BYTES
 from schemas.storage.remote import require_scheme
+from schemas.storage.s3_pages import Page, is_s3, read_page
 
 TRIES = 6
 FIRST_PAUSE = 0.25  # seconds, doubled at every try
@@ -27,6 +31,7 @@ AT_ONCE = 16  # requests of one process
 _FINAL = (PermissionError, IsADirectoryError, NotADirectoryError, ImportError, NotImplementedError,
           TypeError, ValueError)  # fmt: skip
 _FINAL_NAMES = ("NoCredentialsError", "PartialCredentialsError", "ParamValidationError", "ProfileNotFound")
+_STRANGE = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|\0")  # a part of a path that is empty, . or ..
 _VERSIONS = ("ETag", "etag", "sha256", "md5Hash", "blob_id", "mtime", "LastModified", "last_modified", "created")
 
 T = TypeVar("T")
@@ -55,13 +60,35 @@ def read_objects(urls: Iterable[str]) -> list[bytes]:
 
 
 def list_objects(url: str) -> dict[str, Listed]:
-    """Every file below the folder `url`, by its path below it, sorted; none where there is no such folder."""
-    base = url.rstrip("/") + "/"
+    """Every file below the folder `url`, by its path below it, sorted; none where there is no such folder.
+
+    Raises StorageError; also where a name would lie elsewhere on a disk, as a/../../b does.
+    """
     try:
-        found = _list(url, lambda files, path: files.find(path, detail=True))
+        found = dict(_list_pages(url) if attempt(url, "list", lambda files, path: is_s3(files)) else _list_all(url))
     except FileNotFoundError:
         return {}
-    return {name.removeprefix(base): _listed(about) for name, about in found.items() if name.startswith(base)}
+    if strange := next((name for name in found if _STRANGE.search(name)), None):
+        raise StorageError(f"{url} holds {quoted(strange)}, which is no name for a file below a folder; remove it")
+    return dict(sorted(found.items()))
+
+
+def _list_pages(url: str) -> Iterator[tuple[str, Listed]]:
+    """Of S3, each page of which is tried again by itself."""
+    token = None
+    while True:
+        page: Page = attempt(url, "list", partial(read_page, token=token))
+        for name, (size, tag) in page.files.items():
+            yield name, Listed(size, _version(size, tag))
+        if (token := page.token) is None:
+            return
+
+
+def _list_all(url: str) -> Iterator[tuple[str, Listed]]:
+    base = url.rstrip("/") + "/"
+    for name, about in _list(url, lambda files, path: files.find(path, detail=True)).items():
+        if name.startswith(base):
+            yield name.removeprefix(base), _listed(about)
 
 
 def match_objects(url: str) -> dict[str, Listed | None]:
@@ -115,7 +142,11 @@ def at_once(action: Callable[[Any], T], items: list[Any]) -> list[T]:
 
 def _listed(about: dict[str, Any]) -> Listed:
     version = next((str(about[name]) for name in _VERSIONS if about.get(name)), "")
-    return Listed(about.get("size"), f"{about.get('size')} {version}")
+    return Listed(about.get("size"), _version(about.get("size"), version))
+
+
+def _version(size: int | None, version: str) -> str:
+    return f"{size} {version}"
 
 
 def attempt(url: str, doing: str, action: Callable[[Any, str], T]) -> T:

@@ -30,6 +30,14 @@ def test_what_another_client_wrote_is_read_listed_and_fetched(bucket: Bucket, tm
     assert {key: (tmp_path / key).read_bytes() for key in files} == files
 
 
+@pytest.mark.parametrize("name", ["a//b", "../b", "a/../../b"])
+def test_a_name_that_would_lie_elsewhere_on_a_disk_is_refused(name: str, bucket: Bucket) -> None:
+    bucket._client.put_object(Bucket=bucket.name, Key=f"below/{name}", Body=b"1")
+    assert bucket.keys() == [f"below/{name}"]
+    with pytest.raises(StorageError, match=r"which is no name for a file below a folder"):
+        list_objects(f"{bucket.url}/below")
+
+
 def test_what_was_replaced_has_another_version(bucket: Bucket) -> None:
     bucket.put("a", b"one")
     first = look_at(f"{bucket.url}/a")
