@@ -1,7 +1,10 @@
 """One local Ray for all tests of a process that extract in it: to start it takes seconds."""
 
 import os
+import tempfile
 from contextlib import ExitStack
+
+import pytest
 
 
 class OneRay:
@@ -19,7 +22,10 @@ class OneRay:
         if not ray.is_initialized():
             os.environ.setdefault("RAY_metrics_report_interval_ms", "500")  # else every 10 s
             # Room for two actors, an annotating task, and a second driver beside the first, whatever the machine has.
-            self._held.enter_context(connected(WorkersConfig(count=2, cpus=0.25, annotator_cpus=0.25)))
+            copies = self._held.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("STILLROOM_CACHE", copies)  # of workers: not the user's, and not the driver's
+                self._held.enter_context(connected(WorkersConfig(count=2, cpus=0.25, annotator_cpus=0.25)))
         return str(ray.get_runtime_context().gcs_address)
 
     @classmethod

@@ -31,6 +31,7 @@ from pipeline.cluster.processes import Cluster, LocalRay, Watched, ended_by_deat
 from schemas.configs.extraction import WorkersConfig
 from schemas.errors import ResourceError
 from schemas.progress import interrupted
+from schemas.storage.settings import storage_settings
 
 OBJECT_STORE_BYTES = 512 * 2**20  # of a local Ray: texts and tokens pass through it, never states
 TEMPORARY_BYTES = 50 * 10**6  # that a local Ray needs for its logs
@@ -77,7 +78,7 @@ def joined(
     """
     if ray.is_initialized():
         require(_machines())
-        yield Connection(_runtime_env(), Cluster(_gcs_address()))
+        yield Connection(_runtime_env() | _settings(), Cluster(_gcs_address()))
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
@@ -85,7 +86,8 @@ def joined(
     with _empty_folder() as folder:
         with _standing_in(folder):
             watched = _start(address, clean_up)
-        connection = Connection(_runtime_env(), watched)
+        inherited = isinstance(watched, LocalRay)  # what its processes are started with
+        connection = Connection(_runtime_env() | ({} if inherited else _settings()), watched)
         try:
             require(_machines())
             with ended_by_death(watched, DIED) if isinstance(watched, LocalRay) else nullcontext():
@@ -204,6 +206,12 @@ def _runtime_env() -> dict[str, Any]:
     if JOB not in os.environ or Path.cwd().resolve() == PROJECT:
         return {}
     return {"py_executable": WITHOUT_WORKING_DIRECTORY + shlex.quote(sys.executable)}
+
+
+def _settings() -> dict[str, Any]:
+    """Of the storages that this process uses, for machines that do not have them."""
+    found = storage_settings()
+    return {"env_vars": found} if found else {}
 
 
 @contextmanager

@@ -180,6 +180,15 @@ def attempt(url: str, doing: str, action: Callable[[Any, str], T]) -> T:
 _opened: dict[Any, tuple[Any, AbstractContextManager[Any]]] = {}
 
 
+def opened_schemes() -> set[str]:
+    """The schemes, with their other names, of all storages that this process has asked for something."""
+    return {
+        scheme
+        for _, kind, _ in _opened
+        for scheme in ([kind.protocol] if isinstance(kind.protocol, str) else kind.protocol)
+    }
+
+
 def _open(url: str) -> tuple[Any, str, AbstractContextManager[Any]]:
     """The file system of a URL, the path in it, and what to hold while it is used, if threads may not share it."""
     import fsspec

@@ -1,5 +1,6 @@
 """What `stillroom extract`, `plan` and `reindex` say of a real config and a real cache."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -17,10 +18,11 @@ from schemas.cache.reader import Cache
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import dump_config, load_config
 from schemas.errors import CacheError, CorpusError
+from tests.buckets import Bucket
 from tests.caches import build_cache, extraction, smallest_cache, write_corpus
 from tests.files import hashes
 from tests.rays import OneRay
-from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from tests.tiny import TEXTS
 
 
 @pytest.fixture(scope="module")
@@ -116,26 +118,35 @@ def test_an_index_made_anew_is_the_same(made: Path, tmp_path: Path, capsys: pyte
     assert (cache / "index.parquet").read_bytes() == (made / "cache" / "index.parquet").read_bytes()
 
 
-def test_an_extraction_says_what_it_did(one_ray: OneRay, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_extraction_says_what_it_did(
+    made: Path, one_ray: OneRay, bucket: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To S3, by two workers that know nothing of it but what the driver tells them: the bytes are those of a disk."""
     one_ray.address()
-    tiny_llama(tmp_path / "teacher", tiny_tokenizer(tmp_path / "teacher", "bpe", 300), hidden=8, layers=1, heads=2)
-    corpus, cache = write_corpus(tmp_path / "corpus.jsonl", TEXTS[:4]), tmp_path / "cache"
     kept = {"states": {"hidden": [1], "mass": [1]}, "batching": {"unit_tokens": 60}}
-    (tmp_path / "extract.yaml").write_text(dump_config(extraction(cache, tmp_path / "teacher", corpus, **kept)))
+    workers = {"count": 2, "cpus": 0.25, "annotator_cpus": 0.25}
+    config = extraction(tmp_path, made / "teacher", made / "corpus.jsonl", workers=workers, **kept)
+    (tmp_path / "extract.yaml").write_text(dump_config(config))
+    url = f"{bucket.url}/cache"
 
     def extract_once() -> list[str]:
-        run_extraction(tmp_path / "extract.yaml", [])
+        run_extraction(tmp_path / "extract.yaml", [f"output={url}"])
         return capsys.readouterr().out.splitlines()
 
     speed = r"[\d,]+ tokens in \d+ s, start and end included; [\d,]+ tokens/s while the teacher ran; "
-    assert re.fullmatch(speed + re.escape(str(cache)), extract_once()[-1])
-    index = (cache / "index.parquet").read_bytes()
-    (cache / "index.parquet").unlink()
+    assert re.fullmatch(speed + re.escape(url), extract_once()[-1])
+    wanted = {
+        path.relative_to(made).as_posix(): path.read_bytes() for path in made.rglob("cache/**/*.*") if path.is_file()
+    }
+    assert {key: bucket.get(key) for key in bucket.keys("cache/") if not key.endswith("extraction.jsonl")} == wanted
+    events = [json.loads(line) for line in bucket.get("cache/extraction.jsonl").splitlines()]
+    assert {event["worker"] for event in events if event["event"] == "unit"} == {0, 1}
+    bucket.remove("cache/index.parquet")
     said, held = extract_once()
-    assert said == f"{cache}: every shard was there already; what was missing beside them is written"
+    assert said == f"{url}: every shard was there already; what was missing beside them is written"
     assert held.startswith("4 samples, ")
-    assert (cache / "index.parquet").read_bytes() == index
-    assert extract_once() == [f"{cache} is complete already; nothing to do", held]
+    assert bucket.get("cache/index.parquet") == wanted["cache/index.parquet"]
+    assert extract_once() == [f"{url} is complete already; nothing to do", held]
 
 
 def test_a_cache_within_its_own_corpus_is_refused_before_the_corpus_is_read(made: Path, tmp_path: Path) -> None:
