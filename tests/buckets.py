@@ -142,6 +142,18 @@ class Bucket:
                 setattr(self.door, name, value)
 
 
+def bytes_below(folder: Path) -> dict[str, bytes]:
+    """The files of a cache but its log, by their paths."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "extraction.jsonl"]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def published(bucket: Bucket, below: str = "cache/") -> dict[str, bytes]:
+    """The same, of a cache in a bucket."""
+    keys = [key for key in bucket.keys(below) if not key.endswith("extraction.jsonl")]
+    return {key.removeprefix(below): bucket.get(key) for key in keys}
+
+
 def made_known(patch: Any, home: Path) -> None:
     """Let S3 be the server of this process, and copies lie in `home`, as long as `patch` lasts."""
     for name, value in Server.only().settings().items():

@@ -16,9 +16,8 @@ from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import dump_config
 from schemas.errors import StorageError
 from schemas.storage.remote import locate_anywhere
-from tests.buckets import Bucket, Server, made_known
+from tests.buckets import Bucket, Server, bytes_below, made_known, published
 from tests.caches import extend_here, extraction, smallest_cache
-from tests.pipeline.output.test_elsewhere import bytes_below, published
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import CacheError, CorpusError, StillroomError, StorageError
 from schemas.storage.lock import LockRecord
 from schemas.storage.remote import locate_anywhere
-from tests.buckets import Bucket
+from tests.buckets import Bucket, bytes_below, published
 from tests.caches import encoded_extraction, extend_here, extraction, publish_here, write_corpus
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
@@ -38,16 +38,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(folder: Path, output: str | Path, corpus: str = "corpus.jsonl", **sections: Any) -> ExtractionConfig:
     settings = {"states": {"hidden": [1], "mass": [1]}, "batching": {"unit_tokens": 60}} | sections
     return extraction(locate_anywhere(output), folder / "teacher", folder / corpus, **settings)
-
-
-def bytes_below(folder: Path) -> dict[str, bytes]:
-    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "extraction.jsonl"]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-
-
-def published(bucket: Bucket, below: str = "cache/") -> dict[str, bytes]:
-    keys = [key for key in bucket.keys(below) if not key.endswith("extraction.jsonl")]
-    return {key.removeprefix(below): bucket.get(key) for key in keys}
 
 
 def complete(found: dict[str, bytes]) -> set[str]:
