@@ -1,4 +1,4 @@
-"""A model's folder: found locally or fetched from the hub, its JSON read.
+"""A model's folder: found locally, made of a GGUF file or fetched from the hub, its JSON read.
 
 Pipeline and trainer load models of their own, but find and judge folders alike. No torch here; transformers and
 huggingface_hub are imported where they are used.
@@ -34,23 +34,29 @@ _NOT_FETCHED = ["*/*", "consolidated*"]  # other formats of the same weights
 
 
 def resolve_model(name: str, revision: str | None) -> Path:
-    """The folder of the model, tokenizer or adapter `name`: an existing local folder, the copy of a URL, or else a
-    snapshot of the hub id.
+    """The folder of the model, tokenizer or adapter `name`: an existing local folder, one that stands for a local GGUF
+    file, the same of a URL's copy, or else a snapshot of the hub id.
 
-    A local folder wins and touches no network. Raises ModelError: no such folder, a name that cannot be one, no such
-    id, hub not reachable; StorageError of a URL.
+    What is local wins and touches no network. Raises ModelError: no such folder, a name that cannot be one, no such
+    id, hub not reachable, a GGUF file that cannot be read; StorageError of a URL.
     """
+    from schemas.models.gguf_folder import gguf_folder, is_gguf
+
     if is_remote(name):
         return _copy_model(name)
     try:
         local = Path(name).expanduser()
         if local.is_dir():
             return local.resolve()
+        if is_gguf(local):
+            return gguf_folder(local)
         is_path = local.is_absolute() or local.exists() or name.startswith((".", "~")) or name.count("/") > 1
     except (OSError, RuntimeError) as error:  # the latter for the home of a user who is not there
         raise ModelError(f"cannot look for a model folder {name}: {brief(error)}; give an existing one") from error
     if is_path:
-        raise ModelError(f"there is no model folder {name}; give an existing folder or a hub id such as gpt2")
+        raise ModelError(
+            f"there is no model folder {name}; give an existing folder, a GGUF file, or a hub id such as gpt2"
+        )
     from huggingface_hub import snapshot_download
 
     try:
@@ -68,10 +74,14 @@ def resolve_model(name: str, revision: str | None) -> Path:
 
 
 def _copy_model(url: str) -> Path:
+    from schemas.models.gguf_folder import gguf_folder, is_gguf
+
     try:
         folder = copy_files(url)
     except ValueError as error:
         raise ModelError(str(error)) from error
+    if is_gguf(folder):
+        return gguf_folder(folder)
     if not folder.is_dir():
         raise ModelError(f"there is no model folder {url}; give an existing one")
     return folder

@@ -1,4 +1,7 @@
-"""A model's weights: the safetensors that transformers would load, by plain names in the model's own folder."""
+"""A model's weights: the safetensors that transformers would load, by plain names in the model's own folder.
+
+In the folder that stands for a GGUF file, they are that file (`schemas.models.gguf_folder`).
+"""
 
 import re
 from pathlib import Path
@@ -7,6 +10,7 @@ from schemas.errors import ModelError
 from schemas.models.files import read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+GGUF = "weights.gguf"
 _NOT_READ = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 _PLAIN_NAME = re.compile(r"[\w][\w.-]*\.safetensors", re.ASCII)
 # transformers would load files of such names in place of all others.
@@ -22,7 +26,8 @@ def find_weights(folder: Path) -> list[Path]:
     """
     if weights := list_weights(folder):
         return weights
-    raise ModelError(f"{folder} holds no weights: there is no {SINGLE}; give the folder of a whole model")
+    named = next((f"; or name its {path.name} itself" for path in sorted(folder.glob("*.gguf"))), "")
+    raise ModelError(f"{folder} holds no weights: there is no {SINGLE}; give the folder of a whole model{named}")
 
 
 def list_weights(folder: Path) -> list[Path]:
@@ -36,6 +41,8 @@ def list_weights(folder: Path) -> list[Path]:
             if not (folder / name).is_file():
                 raise ModelError(f"{folder} lacks {name}, which {INDEX} lists; fetch the model again")
         return [folder / INDEX, *(folder / name for name in names)] if names else []
+    if (folder / GGUF).is_file():
+        return [folder / GGUF]
     if found := [path.name for pattern in _NOT_READ for path in sorted(folder.glob(pattern))]:
         raise ModelError(
             f"{folder} has its weights only as {found[0]}; pickles are not read, because reading one runs its code: "

@@ -102,8 +102,9 @@ def flush_folder(folder: Path) -> None:
     """Flush everything below `folder`, and let those read it who may read the folder itself."""
     mode = folder.stat().st_mode
     for directory, _, files in os.walk(folder, topdown=False):
-        for name in files:
-            _settle(Path(directory, name), mode)
+        for path in (Path(directory, name) for name in files):
+            if not path.is_symlink():  # what a link stands for is not ours
+                _settle(path, mode)
         _sync(Path(directory))
 
 

@@ -13,7 +13,7 @@ from schemas.shown import quoted
 from schemas.storage.storage import STORAGES, locate, scheme_of
 
 HOME = "STILLROOM_CACHE"
-_WORK = ".work"  # below the home
+_WORK, _GGUF = ".work", ".gguf"  # below the home
 LONGEST_NAME = 255  # bytes of a file's name
 _OWN = ("file", "local")  # paths of this machine
 WAY_OUT = "pip install 'stillroom[remote]'"
@@ -56,6 +56,11 @@ def work_path(url: str, apart: str = "") -> Path:
     return copies_home() / _WORK / apart / copy_path(url).relative_to(copies_home())
 
 
+def gguf_path(file: Path) -> Path:
+    """Where the folder of a model lies that stands for the GGUF file at an absolute path."""
+    return copies_home() / _GGUF / file.relative_to(file.anchor)
+
+
 def url_of(path: Path) -> str | None:
     """The URL of which `path` is the copy; None for any other path."""
     home = copies_home()
@@ -66,9 +71,10 @@ def url_of(path: Path) -> str | None:
 
 
 def named(text: str) -> str:
-    """A text in which every path of a copy is the URL that the user knows it by."""
-    place = rf"{re.escape(str(copies_home()))}/(?:{re.escape(_WORK)}/(?:\.[^/]+/)?)?"
-    return re.sub(rf"{place}([a-z][a-z0-9+.-]*)/", r"\1://", text)
+    """A text in which every path of a copy is the URL, or the GGUF file, that the user knows it by."""
+    home = re.escape(str(copies_home()))
+    text = re.sub(rf"{home}/{re.escape(_GGUF)}/", "/", text)
+    return re.sub(rf"{home}/(?:{re.escape(_WORK)}/(?:\.[^/]+/)?)?([a-z][a-z0-9+.-]*)/", r"\1://", text)
 
 
 def require_scheme(url: str) -> str:
