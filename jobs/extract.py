@@ -95,6 +95,7 @@ def _show_plan(config: ExtractionConfig, cache: Path, probe: bool) -> None:
         **_left_out(request.left_out),
         **({"note": _begin_twice(plan.begin_twice)} if plan.begin_twice else {}),
         "teacher": f"{manifest.teacher.model} ({manifest.teacher.kind}), {manifest.teacher.num_layers} layers",
+        **({} if manifest.teacher.quantisation is None else {"quantisation": manifest.teacher.quantisation}),
         "arrays": arrays,
         "annotator": manifest.annotator,
         **_samples(plan),

@@ -79,6 +79,7 @@ def _summary(cache: Cache, records: list[ShardRecord]) -> Table:
         "cache": f"{manifest.format} {manifest.version}, fingerprint {manifest.fingerprint[:16]}",
         "teacher": f"{teacher.model} ({teacher.kind}), {teacher.num_layers} layers x {teacher.hidden_size}, "
         f"vocabulary {teacher.vocab_size:,}",
+        **({} if teacher.quantisation is None else {"quantisation": teacher.quantisation}),
         "head": "none"
         if head is None
         else f"{head.dtype}, scale {head.scale:g}, "

@@ -20,6 +20,7 @@ from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, TEACHER, CacheManife
 from schemas.cache.sections import Section, list_sections
 from schemas.cache.seen_shard import Seen, SeenShard, whole_units
 from schemas.cache.shard import RECORD
+from schemas.cache.teacher import QUANTISERS
 from schemas.cache.writer import write_manifest
 from schemas.errors import CacheError, StillroomError
 from schemas.storage.file_record import describe_file
@@ -29,7 +30,7 @@ from schemas.storage.objects import Listed
 from schemas.storage.published import published_at, remove_file, remove_folder
 from schemas.storage.writable import require_apart, require_writable
 
-ROUNDING = ("tokenizers", "torch", "transformers")  # another version of these may cut or round otherwise
+ROUNDING = ("tokenizers", "torch", "transformers", *QUANTISERS)  # another version of these may cut or round otherwise
 LOG = elsewhere.LOG
 LOCK = elsewhere.LEASE
 

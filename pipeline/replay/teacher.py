@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from pipeline.request.folders import ModelFolders, hash_teacher
+from pipeline.teacher.quantise import way_of
 from pipeline.teacher.run import Teacher
 from pipeline.teacher.wanted import WantedStates
 from schemas.cache.manifest import TEACHER, CacheManifest
@@ -89,6 +90,7 @@ def _config(
         max_tokens=manifest.teacher.max_tokens,
         append_eos=identity["append_eos"],
         keep_embeddings=manifest.teacher.embedding is not None,
+        quantisation=way_of(manifest.teacher.quantisation),
     )
 
 

@@ -28,11 +28,12 @@ def make_identity(
     plan: Plan,
     conversations: ConversationsRecord | None = None,
     parts: Sequence[PartRecord] = (),
+    quantisation: str | None = None,
 ) -> dict[str, Any]:
     """The identity as nested JSON values, ready for `schemas.storage.fingerprint.fingerprint`.
 
     `teacher_hashes` is what `pipeline.request.folders.hash_teacher` gives, `records` says how states are made, by kind,
-    and `rows` which tokens have some.
+    `rows` which tokens have some, and `quantisation` how the teacher's weights are quantised, as its record has it.
     Layers stand as resolved indices, so that 'last' and 12 of 12 are one request.
     """
     teacher = config.teacher
@@ -60,6 +61,8 @@ def make_identity(
         identity["spans"] = "outside special tokens"
     if conversations is not None:
         identity["conversations"] = conversations.model_dump(mode="json")
+    if quantisation is not None:
+        identity["teacher"]["quantisation"] = quantisation
     if teacher.keep_embeddings:  # apart from the teacher: with or without, its states are the same
         identity["keep_embeddings"] = True
     if parts:

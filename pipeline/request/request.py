@@ -5,8 +5,9 @@ Costs one pass over the corpus and one hash over the teacher's weights; runs no 
 
 import platform
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from schemas.cache.annotator import UNANNOTATED
 from schemas.cache.arrays import keeps_tokens
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.records import nest_records
+from schemas.cache.teacher import QUANTISERS, TeacherRecord
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import ConfigError
 from schemas.models.teacher_tokenizer import rules_of
@@ -105,6 +107,7 @@ def make_request(config: ExtractionConfig, extends: CacheManifest | None = None)
     identity = make_identity(
         config,
         teacher_hashes=hash_teacher(folders, teacher.trust_remote_code) | rules_of(loaded),
+        quantisation=record.quantisation,
         arrays=wanted.arrays,
         records=wanted.records,
         rows=wanted.rows,
@@ -125,7 +128,16 @@ def make_request(config: ExtractionConfig, extends: CacheManifest | None = None)
         units=len(plan.units),
         conversations=None if conversations is None else conversations.record,
         parts=parts,
-        provenance={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+        provenance=_versions(record),
         **nest_records(wanted.records),
     )
     return Request(config, folders, corpus, plan, manifest, loaded.tokenizer, stamps)
+
+
+def _versions(teacher: TeacherRecord) -> dict[str, str]:
+    """Of Python and of the libraries; with those that quantised weights pass through, where there are some."""
+    found = {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+    for name in QUANTISERS if teacher.quantisation is not None else ():
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -10,26 +10,30 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from pipeline.teacher.quantise import describe_way, require_way
 from schemas.cache.teacher import EmbeddingRecord, HeadRecord, TeacherRecord
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import ModelError
 from schemas.models.load import build_on_meta
 from schemas.models.logits import LogitTransform, find_head
 from schemas.models.positions import require_positions, steady_positions
+from schemas.models.quantised import describe_quantisation, require_steady
 from schemas.models.spread import at_hand
 from schemas.models.weights import find_weights
 
 
 def describe_teacher(config: TeacherConfig, folder: Path) -> TeacherRecord:
-    """The record of the model in `folder`, which must hold config.json and safetensors.
+    """The record of the model in `folder`, which must hold config.json and weights.
 
-    Raises ModelError: unreadable, unknown, of the wrong kind, or with fewer positions than `max_tokens`.
+    Raises ModelError: unreadable, unknown, of the wrong kind, with fewer positions than `max_tokens`, or quantised in a
+    way for which a package is not here.
     """
     find_weights(folder)
     model = build_on_meta(folder, config.kind, config.trust_remote_code)
     model_config, text_config = model.config, model.config.get_text_config()
     if model_config.is_encoder_decoder:
         raise ModelError(f"{folder} is an encoder-decoder ({model_config.model_type}); a teacher is one or the other")
+    quantisation = _quantisation(config, folder)
     _check_positions(config, model)
     weight = bias = None
     if config.kind == "causal":
@@ -51,10 +55,22 @@ def describe_teacher(config: TeacherConfig, folder: Path) -> TeacherRecord:
             heads=getattr(text_config, "num_attention_heads", None),
             head=None if weight is None else _head_record(config, text_config, bias is not None),
             embedding=_embedding_record(config, model) if config.keep_embeddings else None,
+            quantisation=quantisation,
         )
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))} is {e['input']!r:.80}: {e['msg']}" for e in error.errors())
         raise ModelError(f"{folder / 'config.json'} describes no model: {wrong}") from error
+
+
+def _quantisation(config: TeacherConfig, folder: Path) -> str | None:
+    saved = describe_quantisation(folder)
+    if config.quantisation is None:
+        require_steady(folder)
+        return saved
+    if saved is not None:
+        raise ModelError(f"teacher.quantisation: {folder} is quantised already ({saved}); leave it out")
+    require_way(config.quantisation)
+    return describe_way(config.quantisation)
 
 
 def _check_positions(config: TeacherConfig, model: Any) -> None:

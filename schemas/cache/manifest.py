@@ -165,7 +165,7 @@ class CacheManifest(_WithRecords):
             | self.corpus.model_dump(include={"sha256", "samples"}),
             "states": {a.path: a.model_dump(include={"width", "dtype", "encoding"}) for a in self.arrays},
             "teacher": (teacher if isinstance(teacher, dict) else {})
-            | self.teacher.model_dump(include={"kind", "max_tokens"})
+            | self.teacher.model_dump(include={"kind", "max_tokens", "quantisation"})
             | ({"dtype": " and ".join(dtypes)} if dtypes else {}),
             "rows": None if self.rows == "all" else self.rows,
             "parts": [part.model_dump(mode="json") for part in self.parts] or None,
@@ -186,7 +186,7 @@ class CacheManifest(_WithRecords):
             unused["parts"] = True
         if not self.corpus.refused:
             unused["corpus"] = {"refused"}
-        unused["teacher"] = {"embedding"} if self.teacher.embedding is None else set()
+        unused["teacher"] = {name for name in ("embedding", "quantisation") if getattr(self.teacher, name) is None}
         if not any(array.unit == "pairs" and array.width for array in self.arrays):
             unused["teacher"] |= {"heads"}
         return self.model_dump_json(indent=1, exclude=unused) + "\n"

@@ -7,6 +7,9 @@ from pydantic import Field
 from schemas.cache.dtypes import Dtype
 from schemas.strict import Strict
 
+# Packages whose release decides how quantised weights are packed, unpacked or multiplied with.
+QUANTISERS = ("bitsandbytes", "compressed-tensors", "gguf", "gptqmodel", "hqq", "optimum-quanto", "torchao")
+
 
 class EmbeddingRecord(Strict):
     """The matrix in teacher/embeddings.safetensors: what the model looks its tokens up in, before any scale."""
@@ -40,3 +43,6 @@ class TeacherRecord(Strict):
     ] = None
     head: Annotated[HeadRecord | None, Field(description="Null for an encoder.")] = None
     embedding: Annotated[EmbeddingRecord | None, Field(description="Null unless asked for.")] = None
+    quantisation: Annotated[
+        str | None, Field(description="How its weights were quantised, in words; left out where they were not.")
+    ] = None

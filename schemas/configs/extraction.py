@@ -32,6 +32,10 @@ def _named(memory: Any) -> Any:
     return {str(name) if type(name) is int else name: size for name, size in memory.items()}
 
 
+Quantisation = Literal["int8", "nf4"]
+MERGE_BEFORE = (
+    "merge it before (peft's `merge_and_unload`, then `save_pretrained`), and name the folder as teacher.model"
+)
 MaxMemory = Annotated[dict[Place, Memory], BeforeValidator(_named), Field(min_length=1, max_length=1_000)]
 
 
@@ -78,7 +82,7 @@ class TeacherConfig(Strict):
     """The model that is run once."""
 
     model: ModelName
-    """Local folder or hub id."""
+    """Local folder, GGUF file or hub id."""
     revision: Name | None = None
     """Hub revision; ignored for a local folder."""
     kind: Literal["causal", "encoder"] = "causal"
@@ -97,6 +101,9 @@ class TeacherConfig(Strict):
     """Compute dtype. On a CPU without AMX, float32 is the fastest."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where Ray assigns one."""
+    quantisation: Quantisation | None = None
+    """Quantise a full model's weights as it is loaded: int8 by torchao, nf4 by bitsandbytes. A model that is saved
+    quantised is loaded as it is."""
     placement: Literal["device", "spread"] = "device"
     """The whole model on one device, or its layers spread over the worker's GPUs, CPU memory and disk, in that order,
     by accelerate."""
@@ -119,16 +126,23 @@ class TeacherConfig(Strict):
         return arguments
 
     @model_validator(mode="after")
+    def _quantised_alone(self) -> "TeacherConfig":
+        if self.quantisation is None:
+            return self
+        if self.adapter is not None:
+            raise ValueError(f"teacher.adapter cannot be merged into weights that are quantised: {MERGE_BEFORE}")
+        if self.placement == "spread":
+            raise ValueError("teacher.quantisation goes with `placement: device`")
+        return self
+
+    @model_validator(mode="after")
     def _spread_or_not(self) -> "TeacherConfig":
         if self.placement == "device":
             if self.max_memory is not None:
                 raise ValueError("teacher.max_memory goes with `placement: spread`")
             return self
         if self.adapter is not None:
-            raise ValueError(
-                "teacher.adapter cannot be merged into a model that is spread: merge it before (peft's "
-                "`merge_and_unload`, then `save_pretrained`), and name the folder as teacher.model"
-            )
+            raise ValueError(f"teacher.adapter cannot be merged into a model that is spread: {MERGE_BEFORE}")
         if self.device == "cpu" and self.gpus_named:
             raise ValueError("teacher.max_memory names a GPU, but teacher.device is cpu")
         return self

@@ -1,4 +1,4 @@
-"""A model from its folder: safetensors alone, every weight of them, and nothing foreign run.
+"""A model from its folder: safetensors or a GGUF file alone, every weight of them, and nothing foreign run.
 
 transformers initialises weights that a file lacks at random and says so in a log line; here that is an error. A folder
 may also name attention kernels that are fetched from the hub and run, or an adapter beside the model that is merged in
@@ -6,6 +6,7 @@ silence: without `trust_remote_code` the former are left out, and the latter is 
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +17,11 @@ from transformers.integrations import hub_kernels
 
 from schemas.errors import ModelError
 from schemas.models.files import brief, quiet_transformers, read_json, require_small_files
+from schemas.models.gguf_weights import gguf_arguments, no_bar, require_every_gguf_weight
 from schemas.models.left_out import weights_left_out
+from schemas.models.quantised import prepare_quantised, require_quantiser
 from schemas.models.sizes import require_countable, require_layers, require_weights_for
-from schemas.models.weights import find_weights
+from schemas.models.weights import GGUF, find_weights
 
 Kind = Literal["causal", "encoder"]
 AUTO: dict[Kind, Any] = {"causal": AutoModelForCausalLM, "encoder": AutoModel}
@@ -56,15 +59,19 @@ def read_config(folder: Path, kind: Kind, trust_remote_code: bool) -> PreTrained
     require_layers(config, folder / "config.json")
     if not trust_remote_code:
         _drop_foreign_kernels(config)
+    prepare_quantised(config, folder, trust_remote_code)
     return config
 
 
 def build_on_meta(folder: Path, kind: Kind, trust_remote_code: bool) -> Any:
     """The model without its weights, on torch's meta device: no memory, a second or two if it has many layers.
 
-    Raises ModelError as `read_config` does, and for sizes that do not go together.
+    Raises ModelError as `read_config` does, for sizes that do not go together, and for the package that a quantised
+    model lacks here.
     """
-    return _build(folder, kind, trust_remote_code, read_config(folder, kind, trust_remote_code))
+    config = read_config(folder, kind, trust_remote_code)
+    require_quantiser(config, folder)
+    return _build(folder, kind, trust_remote_code, config)
 
 
 def _build(folder: Path, kind: Kind, trust_remote_code: bool, config: PreTrainedConfig) -> Any:
@@ -84,14 +91,16 @@ def load_model(
 ) -> Any:
     """The model in `dtype`, on the CPU, or where `placement`, arguments of `from_pretrained`, puts it.
 
-    Raises ModelError: no safetensors, damaged ones, weights that are missing, of another shape than config.json says,
-    or of layers that it does not count.
+    Raises ModelError: no weights, damaged ones, some that are missing, of another shape than config.json says, of
+    layers that it does not count, or quantised in a way that cannot be run here.
     """
     config = read_config(folder, kind, trust_remote_code)
+    require_quantiser(config, folder)
     weights = find_weights(folder)
+    is_gguf = weights == [folder / GGUF]
     require_weights_for(_build(folder, kind, trust_remote_code, deepcopy(config)), weights)
     try:
-        with quiet_transformers():
+        with quiet_transformers(), no_bar() if is_gguf else nullcontext():
             model, info = AUTO[kind].from_pretrained(
                 folder,
                 config=config,
@@ -101,12 +110,15 @@ def load_model(
                 trust_remote_code=trust_remote_code,
                 ignore_mismatched_sizes=True,  # so that they are listed, and refused below by name
                 output_loading_info=True,
+                **(gguf_arguments() if is_gguf else {}),
                 **(placement or {}),
             )
     # Models are loaded by their own code, which may raise anything; it is passed on, named.
     except Exception as error:
         raise ModelError(f"cannot load {NAMES[kind]} from {folder}: {brief(error)}") from error
     _refuse_made_up_weights(kind, folder, type(model).__name__, info)
+    if is_gguf:
+        require_every_gguf_weight(folder, model)
     if left_out := weights_left_out(model, info["unexpected_keys"]):
         raise ModelError(
             f"{folder} holds {len(left_out)} weights that its config.json has no place for, among them {left_out[0]}: "

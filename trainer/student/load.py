@@ -17,6 +17,7 @@ from schemas.models.files import brief, resolve_model
 from schemas.models.forward import forward_errors, unchanged
 from schemas.models.load import AUTO, Kind, forbid_hub_kernels, load_model
 from schemas.models.positions import known_tokens, prove_positions, require_positions, usable_positions
+from schemas.models.quantised import FULL, runs_quantised
 from schemas.models.sentence_layout import MODULES, SentenceLayout, read_layout, require_pooling
 from schemas.models.teacher_tokenizer import load_teacher_tokenizer
 from schemas.models.token_mass import collect_token_mass, enable_token_mass
@@ -66,7 +67,10 @@ def load_student(config: StudentConfig, tokenizer: PreTrainedTokenizerBase) -> A
     the tokenizer's. Raises TokenizerError: saved beside this model, AutoTokenizer would read another tokenizer.
     """
     if config.model is not None:
-        model = _load(config.kind, resolve_model(config.model, config.revision), config.trust_remote_code)
+        folder = resolve_model(config.model, config.revision)
+        if runs_quantised(folder, config.trust_remote_code):
+            raise ModelError(f"student.model: {folder} is quantised, and packed weights learn nothing; {FULL}")
+        model = _load(config.kind, folder, config.trust_remote_code)
         if config.keep_layers is not None:
             model = cut_layers(model, config.keep_layers)
     else:

@@ -89,3 +89,16 @@ def test_a_sentence_encoder_is_trained_as_it_pools(tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(ModelError, match="lists Transformer, Pooling, Dense, Normalize; only"):
         load_student(StudentConfig.model_validate(settings | {"pooling": "cls"}), tokenizer)
+
+
+def test_a_student_is_not_quantised(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer(tmp_path)
+    tf.LlamaForCausalLM(tf.LlamaConfig(**SIZE, vocab_size=len(tokenizer))).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    settings = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    (tmp_path / "config.json").write_text(json.dumps(config | settings))
+    student = StudentConfig.model_validate({"model": str(tmp_path), "max_tokens": 8})
+    with pytest.raises(
+        ModelError, match=r"^student\.model: .* is quantised, and packed weights learn nothing; or give"
+    ):
+        load_student(student, tokenizer)
