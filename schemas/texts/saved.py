@@ -9,6 +9,7 @@ from typing import Any
 
 from schemas.errors import CorpusError
 from schemas.shown import listed
+from schemas.storage.regular import read_bytes
 
 STATE, SPLITS = "state.json", "dataset_dict.json"
 
@@ -50,10 +51,11 @@ def require_one_split(folder: Path) -> None:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_bytes(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or error
         raise CorpusError(
-            f"cannot read {path}, which describes a data set: {error}; name the files themselves"
+            f"cannot read {path}, which describes a data set: {why}; name the files themselves"
         ) from error

@@ -1,6 +1,7 @@
 """Folders that `datasets` 5.2 saved, and what can be wrong with one."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,14 @@ def test_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
     assert saved_files(state(tmp_path, step=3)) is None
     (tmp_path / "state.json").write_text("[]")
     assert saved_files(tmp_path) is None
+
+
+def test_a_description_that_never_ends_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "endless").mkdir()
+    (tmp_path / "endless" / "state.json").symlink_to("/dev/zero")
+    (tmp_path / "silent").mkdir()
+    os.mkfifo(tmp_path / "silent" / "dataset_dict.json")
+    with pytest.raises(CorpusError, match=r"state.json, which describes a data set: it is a device"):
+        saved_files(tmp_path / "endless")
+    with pytest.raises(CorpusError, match=r"dataset_dict.json, which describes a data set: it is a pipe"):
+        require_one_split(tmp_path / "silent")
