@@ -19,6 +19,7 @@ from typing import Any
 
 from jobs.guard import heed_interrupts, make_output_safe
 from jobs.sweep.work import Group, Outcome, Problems, as_sent, train_logged
+from schemas.storage.regular import open_to_append
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 5.0  # for a run to heed an interrupt
@@ -56,7 +57,7 @@ def _start(group: Group, logit_bytes: int, count: int, logs: Path, answers: Path
         "log": str(_log(logs, group)),
         "answer": str(answers / name),
     }
-    with _log(logs, group).open("ab") as log:
+    with open_to_append(_log(logs, group)) as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "jobs.sweep.processes"],
             stdin=subprocess.PIPE,

@@ -13,6 +13,7 @@ from schemas.cache.readable import ReadableCache
 from schemas.cache.union import open_readable
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError, StillroomError
+from schemas.storage.regular import open_to_append
 from trainer.optimisation.memory import keep_freed_memory
 from trainer.runs.together import reads_as, train_together
 from trainer.runs.train import open_run, train
@@ -58,7 +59,7 @@ def train_group(configs: Sequence[TrainingConfig], logit_bytes: int, cache: Read
 def train_logged(configs: Sequence[dict[str, Any]], logit_bytes: int, log: Path) -> Problems:
     """The same in a process that nobody looks at: what it prints is added to `log`."""
     with (
-        log.open("a", encoding="utf-8", errors="backslashreplace") as file,
+        open_to_append(log) as file,
         redirect_stdout(file),
         redirect_stderr(file),
     ):

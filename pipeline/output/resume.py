@@ -28,6 +28,7 @@ from schemas.storage.fingerprint import differences
 from schemas.storage.lock import STALE_SECONDS, Lock, acquire
 from schemas.storage.objects import Listed
 from schemas.storage.published import published_at, remove_file, remove_folder
+from schemas.storage.regular import open_to_append
 from schemas.storage.writable import require_apart, require_writable
 
 ROUNDING = ("tokenizers", "torch", "transformers", *QUANTISERS)  # another version of these may cut or round otherwise
@@ -288,6 +289,6 @@ def _brought(cache: Path) -> Iterator[Mapping[str, Listed]]:
 
 def _open_log(cache: Path) -> TextIO:
     try:
-        return (cache / LOG).open("a", encoding="utf-8")
+        return open_to_append(cache / LOG)
     except OSError as error:
-        raise CacheError(f"cannot write to the output folder {cache}: {error}") from error
+        raise CacheError(f"cannot write to {cache / LOG}: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""Reading a user's files: regular ones alone, and small ones whole up to a bound.
+"""A user's files, to read and to add lines to: regular ones alone, and small ones whole up to a bound.
 
 A pipe would wait for a writer that may never come, and a device such as /dev/zero never ends. Both are refused before
 they are opened.
@@ -9,7 +9,7 @@ import os
 import stat
 from io import BufferedReader
 from pathlib import Path
-from typing import cast
+from typing import TextIO, cast
 
 from schemas.errors import StillroomError
 
@@ -48,6 +48,29 @@ def open_regular(path: Path) -> BufferedReader:
     """The file opened for reading bytes. Raises OSError as `require_regular` does, or as opening does."""
     require_regular(path)
     return cast(BufferedReader, path.open("rb", buffering=1 << 20))
+
+
+def open_to_append(path: Path) -> TextIO:
+    """A text file of ours opened to add lines to it, made where there is none.
+
+    Raises OSError; also for what else may stand in its place, such as a link to another file, or a pipe that nobody
+    reads: the system refuses it as it is opened.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise _no_file_of_ours(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _no_file_of_ours(path)
+    return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+
+
+def _no_file_of_ours(path: Path) -> OSError:
+    return OSError(errno.EINVAL, "a regular file is wanted there, and this is a link or a device; remove it", str(path))
 
 
 def read_bytes(path: Path, limit: int = RECORD_BYTES) -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.storage.regular import open_regular, read_bytes, read_text, require_regular
+from schemas.storage.regular import open_regular, open_to_append, read_bytes, read_text, require_regular
 
 
 def test_a_regular_file_is_read_whole(tmp_path: Path) -> None:
@@ -54,3 +54,21 @@ def test_text_is_utf8(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\xff")
     with pytest.raises(UnicodeDecodeError):
         read_text(tmp_path / "a")
+
+
+def test_lines_are_added_to_a_file_of_ours_and_to_nothing_else(tmp_path: Path) -> None:
+    path, other = tmp_path / "log", tmp_path / "other"
+    for line in ("one\n", "two \ud800\n"):
+        with open_to_append(path) as file:
+            file.write(line)
+    assert path.read_bytes() == b"one\ntwo \\ud800\n"
+    other.write_text("mine")
+    (tmp_path / "link").symlink_to(other)
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "link", tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(OSError, match="a regular file is wanted there") as refused:
+            open_to_append(place)
+        assert refused.value.filename == str(place)
+    assert other.read_text() == "mine"
+    with pytest.raises(FileNotFoundError):
+        open_to_append(tmp_path / "nowhere" / "log")
