@@ -8,6 +8,7 @@ from schemas.errors import ConfigError
 from schemas.shown import quoted
 
 LONGEST = 120  # characters of a folder's name
+FOLDER = r"^[\w+=,-][\w.+=,-]*$"  # a folder's name: nothing that leads out of the folder that holds all runs
 _UNSAFE = re.compile(r"[^\w.+=,-]+")
 
 

@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from jobs.sweep.naming import FOLDER
 from jobs.sweep.plan import Run
 from schemas.errors import RunError
 from schemas.storage.atomic import disk_full, remove_temporaries, write_text
@@ -36,7 +37,8 @@ class SweepRecord(Strict):
     format: Literal["stillroom-sweep"] = "stillroom-sweep"
     version: Literal[1] = 1
     runs: Annotated[
-        dict[str, str], Field(description="Every run by the name of its folder, with a hash of its config.")
+        dict[Annotated[str, Field(pattern=FOLDER)], str],
+        Field(description="Every run by the name of its folder, with a hash of its config."),
     ]
 
 

@@ -44,3 +44,14 @@ def test_other_folders_and_other_sweeps_at_work_are_refused(tmp_path: Path) -> N
     (tmp_path / "full" / "x").touch()
     with pytest.raises(RunError, match="full is not empty and holds no sweep; give another folder"):
         opened(tmp_path / "full", runs).__enter__()
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere-seed0", "..", "/tmp/elsewhere", ""])
+def test_a_record_whose_runs_lie_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    runs, out = planned(tmp_path, runs=[{"name": "a"}]), tmp_path / "out"
+    out.mkdir()
+    record = {"format": "stillroom-sweep", "version": 1, "runs": {name: runs[0].key}}
+    (out / "sweep.json").write_text(json.dumps(record))
+    with pytest.raises(RunError, match=r"sweep\.json is damaged: runs"):
+        opened(out, runs).__enter__()
+    assert [path.name for path in out.iterdir()] == ["sweep.json"]
