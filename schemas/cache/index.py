@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from schemas.cache.checksums import Checksums, read_checksums, require_own_codecs, write_checksums
 from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, CacheManifest
+from schemas.cache.open_shard import read_samples
 from schemas.cache.samples import INDEX_SCHEMA
 from schemas.cache.sections import Section, list_sections, require_paired
 from schemas.cache.seen_shard import Seen, SeenShard, look_at_shard
@@ -163,13 +164,17 @@ def _index_rows(cache: Path, unit: int, texts: BlockedFile) -> pa.RecordBatch:
     path = shard_path(cache, unit)
     # Hashed before it is opened: Arrow may crash on what is damaged.
     check_blocks(path / SAMPLES, texts, redo(path))
-    with pa.memory_map(os.fsencode(path / SAMPLES)) as source:
-        table = pa.ipc.open_file(source).read_all()
-        rows = len(table)
-        columns = [
-            pa.array(table.column("sample_id").to_pylist(), pa.string()),
-            pa.array(np.full(rows, unit, dtype=np.int32)),
-            pa.array(np.arange(rows, dtype=np.int32)),
-            pa.array(table.column("row_count").to_numpy()),
-        ]
+    table, _ = read_samples(path / SAMPLES)
+    ids, rows = table.column("sample_id"), len(table)
+    try:
+        ids.validate(full=True)
+    except pa.ArrowException as error:
+        raise CacheError(f"{path / SAMPLES}: column sample_id is damaged: {error}; {redo(path)}") from error
+    # Copies, because the map goes with the table.
+    columns = [
+        pa.array(ids.to_pylist(), pa.string()),
+        pa.array(np.full(rows, unit, dtype=np.int32)),
+        pa.array(np.arange(rows, dtype=np.int32)),
+        pa.array(table.column("row_count").to_numpy()),
+    ]
     return pa.record_batch(columns, schema=INDEX_SCHEMA)

@@ -32,7 +32,7 @@ class Shard:
         This trusts what the file says; `schemas.cache.proof` checks it.
         """
         self.path, self.record = path, record
-        table, self.version = _read_samples(path / SAMPLES)
+        table, self.version = read_samples(path / SAMPLES)
         if len(table) != self.record.samples:
             raise CacheError(
                 f"{path / SAMPLES} has {len(table)} rows, shard.json says {self.record.samples}; extract again"
@@ -98,8 +98,8 @@ class Shard:
         return map_array(self.path / STATES, array, self.record.rows(array))
 
 
-def _read_samples(path: Path) -> tuple[pa.Table, int]:
-    """The table and its version."""
+def read_samples(path: Path) -> tuple[pa.Table, int]:
+    """The table of a samples.arrow, mapped, and its version. Raises CacheError: not readable, or not of this format."""
     try:
         table = pa.ipc.open_file(pa.memory_map(os.fsencode(path))).read_all()
         table.validate()  # or a length that is damaged would be read beyond the map's end; costs microseconds
