@@ -37,6 +37,7 @@ SCHEMA = pa.schema(
     ]
 )
 LISTS = ("ids", "offsets", "targets", "same")
+MOST_BYTES = 1 << 30  # hashed before anything of it is read
 TOKEN_BYTES, TEXT_BYTES = 12, 64  # about what is written per token, and per text besides
 
 Texts = Mapping[Digest, StudentText]
@@ -115,6 +116,8 @@ def _serialise(fingerprint: str, texts: Texts) -> pa.Buffer:
 def _read(path: Path, fingerprint: str) -> pa.Table:
     try:
         require_regular(path)
+        if path.stat().st_size > MOST_BYTES:
+            raise DamagedSegment(f"{path} is larger than the {MOST_BYTES:,} bytes that such a file may have")
         content = pa.memory_map(os.fsencode(path)).read_buffer()
         if xxhash.xxh3_128_hexdigest(content) != path.stem:  # before it is opened: Arrow may crash on what is damaged
             raise DamagedSegment(f"{path} is damaged: its content is not what its name says")
