@@ -35,6 +35,7 @@ from schemas.errors import CorpusError
 from schemas.models.tokenizer_run import run_tokenizer
 
 MEASURED_SAMPLES = 256  # tokenized to learn how many bytes there are per token
+MEASURED_CHARACTERS = 1 << 18  # of these at a time
 # Of samples.arrow, beside the text: 4 bytes of id and 8 of offsets per token; a word or phrase has 8, and there is
 # about one per token; ids, lengths and row ranges come to some 100 per sample.
 ARROW_BYTES_PER_TOKEN = 20
@@ -323,11 +324,15 @@ def _measure(
     texts = [sample.text for sample in samples]
     if not texts:
         raise CorpusError(_nothing(corpus) if head else f"the corpus holds no records: {_names(corpus)}")
-    encoded = run_tokenizer(tokenizer, texts, add_special_tokens=corpus.conversations is None)
-    kept = learnt = 1.0
-    if encoded.encodings is not None:
-        kept, learnt = _shares(samples, encoded.encodings, limit)
-    sizes, lengths = [len(text.encode()) for text in texts], [len(ids) for ids in encoded["input_ids"]]
+    lengths, counts = list[int](), np.zeros(3, np.int64)
+    for some in _batches(samples):
+        plain = corpus.conversations is None
+        encoded = run_tokenizer(tokenizer, [sample.text for sample in some], add_special_tokens=plain)
+        lengths += [len(ids) for ids in encoded["input_ids"]]
+        for sample, encoding in zip(some, encoded.encodings or (), strict=bool(encoded.encodings)):
+            counts += _count_targets(sample, encoding, limit)
+    kept, learnt = (counts[:2] / counts[2]).tolist() if counts[2] else (1.0, 1.0)
+    sizes = [len(text.encode()) for text in texts]
     found = _Measured(sum(sizes), max(1, sum(lengths)), kept if rows == "targets" else 1.0, learnt, 1.0)
     true, told = (sum(min(limit, n) ** 2 for n in each) for each in (lengths, map(found.tokens_of, sizes)))
     return replace(found, spread=true / told if told else 1.0)
@@ -356,17 +361,25 @@ def _names(corpus: Corpus) -> str:
     return ", ".join(map(str, corpus.files))
 
 
-def _shares(samples: Sequence[Sample], encodings: Sequence[Encoding], limit: int) -> tuple[float, float]:
-    """What targets need of the tokens of samples that are cut at `limit`, and what of the tokens belongs to them. A
-    sample that loses its targets is left out."""
-    kept = learnt = tokens = 0
-    for sample, encoding in zip(samples, encodings, strict=True):
-        targets = np.array(sample.targets, np.int32).reshape(-1, 2)
-        offsets = np.array(encoding.offsets[:limit], np.int32).reshape(-1, 2)
-        if count := int(ends_inside(offsets[:, 1], targets).sum()):
-            kept, tokens = kept + count_rows(target_rows(offsets, targets)), tokens + len(offsets)
-            learnt += count
-    return (kept / tokens, learnt / tokens) if tokens else (1.0, 1.0)
+def _batches(samples: Sequence[Sample]) -> Iterator[list[Sample]]:
+    """A long sample or several short ones at a time: encodings take a hundred times as much memory as their texts."""
+    held, characters = list[Sample](), 0
+    for sample in samples:
+        if held and characters + len(sample.text) > MEASURED_CHARACTERS:
+            yield held
+            held, characters = [], 0
+        held.append(sample)
+        characters += len(sample.text)
+    yield held
+
+
+def _count_targets(sample: Sample, encoding: Encoding, limit: int) -> tuple[int, int, int]:
+    """Of a sample cut at `limit`: the tokens that targets need, those that belong to them, and all; none of one that
+    loses its targets."""
+    targets = np.array(sample.targets, np.int32).reshape(-1, 2)
+    offsets = np.array(encoding.offsets[:limit], np.int32).reshape(-1, 2)
+    learnt = int(ends_inside(offsets[:, 1], targets).sum())
+    return (count_rows(target_rows(offsets, targets)), learnt, len(offsets)) if learnt else (0, 0, 0)
 
 
 def hash_sample(sample: Sample) -> tuple[bytes, int]:
