@@ -35,9 +35,10 @@ $(STAMP): pyproject.toml
 demo: $(STAMP) ## teacher, cache, students, table and picture in $(OUT), offline (2 to 5 minutes on 2 cores)
 	$(BIN)/stillroom demo $(OUT)
 
-# Bytecode is kept, whatever the environment says: a hundred processes would each compile stillroom anew.
+# Bytecode is kept, whatever the environment says: a hundred processes would each compile stillroom anew. A thread each:
+# several processes test, and threads that wait for each other take the cores from them.
 test: $(STAMP) ## all tests, warnings as errors
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/python -m ruff check .

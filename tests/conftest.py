@@ -1,5 +1,6 @@
 """The order of the files, what takes longest first, the Ray that many of them share, and Ctrl-C."""
 
+import gc
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {HERE / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
     ON_RAY.update(item.path for item in items if "one_ray" in getattr(item, "fixturenames", ()))
+
+
+def pytest_collection_finish() -> None:
+    """A million objects of torch, transformers and 8,000 tests are there to stay: garbage is not looked for in them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

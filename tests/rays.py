@@ -21,6 +21,8 @@ class OneRay:
 
         if not ray.is_initialized():
             os.environ.setdefault("RAY_metrics_report_interval_ms", "500")  # else every 10 s
+            # An annotator has imported what it needs: it stays for the next extraction, else it ends within a second.
+            os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "120000")
             # Room for two actors, an annotating task, and a second driver beside the first, whatever the machine has.
             copies = self._held.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
             with pytest.MonkeyPatch.context() as patch:

@@ -28,6 +28,7 @@ import psutil
 
 from schemas.cache.codec_files import CODEC_FOLDER
 from schemas.cache.manifest import TEACHER
+from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config
 from tests.caches import small_cache
@@ -40,7 +41,7 @@ from tests.pipeline.cluster.running import (
     num_shards,
     run_command,
     shard_files,
-    start_command,
+    write_config,
 )
 
 STATES = {"hidden": [0, "last"], "mass": ["last"], "encoding": "small"}
@@ -70,11 +71,16 @@ class Tally:
     wrong: list[str] = field(default_factory=list)
 
 
+def extract(asked: ExtractionConfig) -> "subprocess.Popen[str]":
+    """Started, in the folder of its output."""
+    return run_command(["extract", str(write_config(asked))], asked.output.parent)
+
+
 def extract_job(folder: Path) -> Job:
     """23 units, two workers, hidden states encoded by tables that are calibrated first."""
     make_inputs(folder)
     return Job(
-        start=lambda output: start_command(config(folder, str(output), states=STATES, workers={"count": 2}), folder),
+        start=lambda output: extract(config(folder, str(output), states=STATES, workers={"count": 2})),
         committed=num_shards,
         most=23,
         result=shard_files,
@@ -87,7 +93,7 @@ def conversations_job(folder: Path) -> Job:
     """Fifty conversations with tools and reasoning, two workers, exact states."""
     make_conversations(folder)
     return Job(
-        start=lambda output: start_command(conversations_config(folder, str(output), workers={"count": 2}), folder),
+        start=lambda output: extract(conversations_config(folder, str(output), workers={"count": 2})),
         committed=num_shards,
         most=20,
         result=shard_files,

@@ -1,11 +1,11 @@
 """Several commands in one process of their own, because to import torch takes longer than most of them do."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.commands import run
 
 PARTED = "\x1e"
 EACH = f"""
@@ -33,15 +33,7 @@ class Ended(NamedTuple):
 
 def run_each(commands: Sequence[Sequence[object]], folder: Path, environment: Mapping[str, str]) -> list[Ended]:
     """How each of `stillroom`'s commands ends, one after the other, in `folder`."""
-    done = subprocess.run(
-        [sys.executable, "-c", EACH, json.dumps([list(map(str, command)) for command in commands])],
-        cwd=folder,
-        env=dict(environment),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = run(["-c", EACH, json.dumps([list(map(str, command)) for command in commands])], folder, environment)
     assert done.returncode == 0, done.stdout + done.stderr
     said, beside = done.stdout.split(PARTED)[:-1], done.stderr.split(PARTED)[:-1]
     return [Ended(*of) for of in zip(said[::2], map(int, said[1::2]), beside, strict=True)]

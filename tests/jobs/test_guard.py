@@ -16,6 +16,7 @@ from jobs.cli import app
 from jobs.guard import INTERRUPTED, NOTHING_KEPT, guard, make_output_safe
 from schemas.errors import CorpusError
 from tests.caches import build_cache, extraction, write_corpus
+from tests.commands import CLI, Program
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,16 +167,13 @@ def test_shown_text_of_a_cache_on_a_console_that_is_not_utf8(sound: Path) -> Non
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_during_a_training(sound: Path) -> None:
     """A terminal sends it to the whole group, the loader's workers too: one message, and the checkpoints stay."""
-    command = [sys.executable, "-m", "jobs.cli", "train", str(sound / "train.yaml")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, start_new_session=True, env=environment, **pipes) as process:  # type: ignore[call-overload]
-        deadline = time.monotonic() + 120
-        while not list((sound / "run" / "checkpoints").glob("[!.]*")) and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+    process = Program([*CLI, "train", sound / "train.yaml"], session=True)
+    deadline = time.monotonic() + 120
+    while not list((sound / "run" / "checkpoints").glob("[!.]*")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "Traceback" not in said, said
     assert said.splitlines()[-1] == f"stillroom: interrupted; {INTERRUPTED['train']}", said

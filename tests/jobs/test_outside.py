@@ -4,11 +4,10 @@ metric that a run is measured by; a storage that it lies in."""
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -20,11 +19,11 @@ from schemas.cache.shard import ShardRecord
 from schemas.errors import CacheError
 from schemas.storage.blocks import list_blocks
 from tests.caches import write_corpus
+from tests.commands import CLI, ROOT, run
 from tests.jobs.several import Ended, run_each
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.runs.metrics import read_metrics
 
-ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE = ROOT / "tests" / "outside"
 SPARE: dict[str, list[int]] = {"hidden": [], "mass": []}
 
@@ -48,16 +47,8 @@ class Machine:
         self.packages.mkdir()
         install("stillroom_entropy", self.packages)
 
-    def run(self, module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", module, *map(str, arguments)],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
+    def run(self, module: str, *arguments: object) -> "CompletedProcess[str]":
+        return run(["-m", module, *arguments], self.folder, self.environment)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -217,8 +208,7 @@ def test_a_storage_says_what_is_wrong_with_a_url(machine: Machine) -> None:
         "pond://cache": "'pond://cache' is a URL of a scheme that nobody here knows (s3://, gs://, az://, hf://, "
         "https://, file://, lake:// are known, and others of fsspec); mount the storage and give its folder",
     }.items():
-        command = [sys.executable, "-m", "jobs.cli", "inspect", url]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        done = run([*CLI, "inspect", url], environment=environment)
         assert done.returncode == 2 and said in " ".join(done.stderr.split())
 
 

@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import sysconfig
 import tempfile
 import time
@@ -24,6 +23,7 @@ import pytest
 
 from schemas.configs.yaml import dump_config
 from tests.caches import build_cache, extraction, write_corpus
+from tests.commands import CLI, Program
 from tests.jobs.several import run_each
 from tests.pipeline.cluster.running import shard_files
 from tests.tiny import tiny_llama, tiny_tokenizer
@@ -96,11 +96,9 @@ def test_a_jobs_own_working_directory_is_not_imported(head: Head, tmp_path: Path
     assert (config.output / "index.parquet").exists()
 
 
-def stillroom(head: Head, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def stillroom(head: Head, folder: Path, *arguments: str) -> Program:
     """A command that talks to the head, in `folder`."""
-    command = [sys.executable, "-m", "jobs.cli", *arguments]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env=environment_of(head), text=True, stdout=pipe, stderr=pipe)
+    return Program([*CLI, *arguments], folder, environment_of(head))
 
 
 def environment_of(head: Head) -> dict[str, str]:
@@ -160,7 +158,7 @@ def test_ctrl_c_leaves_a_job_running_that_can_be_followed_and_stopped(head: Head
     name = found[1]
     follower = stillroom(head, tmp_path, "submit", "--follow", name)
     assert wait_for((tmp_path / "run" / "run.json").exists)
-    assert follower.stderr is not None and f"job {name} is " in follower.stderr.readline()
+    assert f"job {name} is " in follower.stderr.readline()
     follower.send_signal(signal.SIGINT)
     said, beside = follower.communicate(timeout=60)
     assert follower.returncode == 130 and f"job {name} goes on" in beside and "Traceback" not in beside, beside

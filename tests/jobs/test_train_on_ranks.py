@@ -14,11 +14,12 @@ import pytest
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config
 from tests.caches import small_cache
+from tests.commands import CLI, Program
 from tests.trainings import small_student
 from trainer.runs.metrics import read_metrics
 from trainer.runs.train import train
 
-TRAIN = ["-m", "jobs.cli", "train"]
+TRAIN = [*CLI, "train"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -40,7 +41,7 @@ def test_interrupted_on_two_devices_it_goes_on_under_torchrun(tmp_path: Path) ->
     path, run = tmp_path / "config.yaml", tmp_path / "run"
     path.write_text(dump_config(config(tmp_path, "run", devices=2)))
 
-    process = subprocess.Popen([sys.executable, *TRAIN, str(path)], stderr=subprocess.PIPE, text=True)
+    process = Program([*TRAIN, path])
     wait_for(lambda: any(run.glob("checkpoints/step-*/checkpoint.json")) or process.poll() is not None)
     started = children(process.pid)
     process.send_signal(signal.SIGINT)

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -42,7 +43,7 @@ def start_ranks(config: TrainingConfig, work: Work) -> Any:
     `work` is a function of a module, which every rank imports. Raises RunError with the words of the rank that failed.
     """
     store = _store(0, keeps=True)
-    context = multiprocessing.get_context("spawn")
+    context = _context()
     given = (work, config.model_dump_json(), config.devices, store.port)
     ranks: list[BaseProcess] = []
     for rank in range(config.devices):
@@ -54,6 +55,16 @@ def start_ranks(config: TrainingConfig, work: Work) -> Any:
         _end(ranks)
     _require_success(ranks, store)
     return json.loads(store.get(RESULT))
+
+
+def _context() -> SpawnContext | ForkServerContext:
+    """How ranks start. On Linux they are forks of a server that has imported torch and transformers once for all, and
+    has touched no device; other systems cannot fork what these load."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["trainer.runs.train"])
+    return context
 
 
 def _store(port: int, keeps: bool = False) -> Any:

@@ -1,10 +1,7 @@
 """A sweep killed at any time ends in one table, with the students that separate runs would be."""
 
 import csv
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +14,7 @@ from safetensors.torch import load_file
 from jobs.sweep.plan import Run, plan_sweep
 from jobs.sweep.sweep import run_sweep
 from schemas.errors import ConfigError, RunError
+from tests.commands import CLI, Program
 from tests.jobs.sweep.sweeps import base, make_material, write_sweep
 from trainer.optimisation.loop import Loop, StepReport
 from trainer.runs.train import train
@@ -103,10 +101,9 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def kill_at_checkpoint(run: Run, path: Path, override: str) -> None:
     """Start the sweep, and kill it as soon as `run` has a checkpoint."""
-    command = [sys.executable, "-m", "jobs.cli", "sweep", str(path), "--set", override]
-    sweep = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    sweep = Program([*CLI, "sweep", path, "--set", override])
     while sweep.poll() is None and not any(run.config.output.glob("checkpoints/step-*")):
         time.sleep(0.01)
     assert sweep.poll() is None
-    sweep.send_signal(signal.SIGKILL)
-    sweep.wait()
+    sweep.kill()
+    sweep.communicate()

@@ -14,11 +14,10 @@ import psutil
 from schemas.configs.extraction import ExtractionConfig
 from schemas.configs.yaml import dump_config
 from tests.chats import chat_model
+from tests.commands import CLI, ROOT, Program
 from tests.corpora import write_lines
 from tests.schemas.conversations.cases import CASES
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def make_inputs(folder: Path) -> Path:
@@ -62,24 +61,35 @@ def conversations_config(folder: Path, output: str, **changes: Any) -> Extractio
     return config(folder, output, corpus=corpus, teacher={"max_tokens": 500}, **changes)
 
 
-def start_command(asked: ExtractionConfig, working_directory: Path) -> "subprocess.Popen[str]":
-    """`stillroom extract` as a process of its own, with a Ray of its own."""
+def start_command(asked: ExtractionConfig, working_directory: Path) -> Program:
+    """`stillroom extract` as a process of its own, with a Ray of its own; what it says on both streams is one text."""
+    arguments = [*CLI, "extract", write_config(asked)]
+    return Program(arguments, working_directory, outside_environment(), together=True)
+
+
+def write_config(asked: ExtractionConfig) -> Path:
+    """Where it lies: beside the output."""
     file = asked.output.with_name(f"{asked.output.name}.yaml")
     file.write_text(dump_config(asked), encoding="utf-8")
-    return run_command(["extract", str(file)], working_directory)
+    return file
 
 
 def run_command(arguments: list[str], working_directory: Path) -> "subprocess.Popen[str]":
-    """`stillroom` of this checkout as a process of its own; what it says on both streams is one text."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    """`stillroom` of this checkout in a Python that starts anew; what it says on both streams is one text."""
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "jobs.cli", *arguments],
         cwd=working_directory,
-        env=inherited | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=outside_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def outside_environment() -> dict[str, str]:
+    """That of a command of this checkout which knows no Ray."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return inherited | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def shard_files(cache: Path) -> dict[str, bytes]:

@@ -15,7 +15,16 @@ from pipeline.request.request import make_request
 from schemas.configs.extraction import WorkersConfig
 from schemas.errors import ResourceError
 from tests.caches import build_cache
-from tests.pipeline.cluster.running import config, descendants, make_inputs, num_shards, shard_files, start_command
+from tests.pipeline.cluster.running import (
+    config,
+    descendants,
+    make_inputs,
+    num_shards,
+    run_command,
+    shard_files,
+    start_command,
+    write_config,
+)
 from tests.rays import OneRay
 
 pytestmark = pytest.mark.timeout(600)
@@ -36,8 +45,7 @@ def test_nothing_in_the_working_directory_is_imported(folder: Path, tmp_path: Pa
     (tmp_path / "transformers").mkdir()
     (tmp_path / "transformers" / "__init__.py").write_text("open(__file__ + '.executed', 'w').close()\n")
     asked = config(folder, str(folder / "traps"))
-    # An empty entry on PYTHONPATH, as `$UNSET:/somewhere` leaves one, is the working directory, too.
-    command = start_command(asked, tmp_path)
+    command = run_command(["extract", str(write_config(asked))], tmp_path)
     said, _ = command.communicate(timeout=300)
     assert command.returncode == 0, said
     assert list(tmp_path.rglob("*.executed")) == []

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import urllib.request
@@ -43,7 +42,8 @@ from schemas.cache.reader import Cache
 from schemas.cache.shard import shard_path
 from schemas.errors import CacheError, ConfigError, CorpusError, ResourceError
 from tests.caches import extract_here
-from tests.pipeline.cluster.running import ROOT, config, descendants, make_inputs, num_shards, shard_files, when
+from tests.commands import ROOT, Program, run
+from tests.pipeline.cluster.running import config, descendants, make_inputs, num_shards, shard_files, when
 from tests.rays import OneRay
 from tests.tiny import TEXTS
 
@@ -275,8 +275,7 @@ def test_what_rays_memory_monitor_ends_is_said_to_lack_memory(folder: Path, tmp_
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {"PYTHONPATH": str(ROOT), "RAY_memory_usage_threshold": "0.001"}
     asked = config(folder, str(tmp_path / "cache"), workers={"retries": 1})
-    command = [sys.executable, "-c", DRIVER, asked.model_dump_json()]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    done = run(["-c", DRIVER, asked.model_dump_json()], folder, environment, timeout=240)
     said = (
         r"^schemas\.errors\.ResourceError: .*: memory ran out and Ray ended its worker 2 times; use fewer workers, or "
     )
@@ -345,9 +344,8 @@ extract(ExtractionConfig.model_validate_json(sys.argv[1]))
 def test_a_killed_driver_is_gone_on_from(whole: Path, folder: Path, ray_here: str) -> None:
     """Killed outright as a process of its own on the same cluster, then asked to stop, then left to finish."""
     cache = folder / "resumed"
-    command = [sys.executable, "-c", DRIVER, config(folder, "resumed").model_dump_json()]
     environment = os.environ | {"RAY_ADDRESS": ray_here, "PYTHONPATH": str(ROOT)}
-    driver = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    driver = Program(["-c", DRIVER, config(folder, "resumed").model_dump_json()], folder, environment)
     watcher = when(lambda: num_shards(cache) >= 3, driver.kill)
     _, errors = driver.communicate(timeout=240)
     watcher.join()

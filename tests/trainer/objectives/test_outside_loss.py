@@ -3,9 +3,9 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import ClassVar, Literal
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from schemas.configs.losses.base import WeightedLoss
 from schemas.errors import ConfigError
 from tests.caches import small_cache
+from tests.commands import run
 from trainer.objectives.registry import find_loss
 from trainer.runs.metrics import read_metrics
 
@@ -75,12 +76,10 @@ def install(folder: Path, config: str = CONFIG, loss: str = LOSS) -> None:
     (record / "entry_points.txt").write_text("[stillroom.losses]\nwarmth = toy_warmth.config:WarmthConfig\n")
 
 
-def python(site: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+def python(site: Path, *arguments: object) -> "CompletedProcess[str]":
     """A process that finds what is installed in `site`."""
     path = os.pathsep.join([str(site), *(entry for entry in sys.path if entry)])
-    command = [sys.executable, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
+    return run(arguments, environment={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"})
 
 
 @pytest.fixture(scope="module")

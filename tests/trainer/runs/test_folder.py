@@ -3,8 +3,6 @@
 import json
 import multiprocessing
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,12 @@ from schemas.configs.yaml import dump_config
 from schemas.errors import RunError
 from schemas.models.tokenizer import load_tokenizer
 from tests.caches import small_cache
+from tests.commands import run as run_program
 from tests.tiny import TEXTS
 from trainer.runs.checkpoint import complete_checkpoints, read_checkpoint
 from trainer.runs.folder import RunFolder
 from trainer.runs.metrics import read_metrics
 from trainer.runs.train import train
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +72,12 @@ def test_a_full_disk_is_said_and_costs_no_checkpoint(cache: Path, tmp_path: Path
         config(cache, tmp_path / f"run{number}", checkpoint_every=every, steps=6)
         for number, (_, _, every, _, _) in enumerate(FULL_DISKS)
     ]
-    command = [sys.executable, "-c", FULL]
+    command: list[object] = ["-c", FULL]
     for run, (step, limit, *_) in zip(runs, FULL_DISKS, strict=True):
         file = run.output.with_suffix(".yaml")
         file.write_text(dump_config(run))
-        command += [str(file), str(step), str(limit)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        command += [file, step, limit]
+    done = run_program(command)
     assert done.stdout.split() == ["2"] * len(runs), done.stderr
     parts = done.stderr.split("-" * 9)[:-1]
     for run, said, (_, _, _, what, intact) in zip(runs, parts, FULL_DISKS, strict=True):

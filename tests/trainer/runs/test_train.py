@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config
 from schemas.errors import CacheError, ModelError, RunError, TokenizerError
 from tests.caches import small_cache
+from tests.commands import run
 from tests.crash import interrupt
 from tests.tiny import tiny_tokenizer
 from tests.trainings import write_held_out
@@ -126,7 +125,7 @@ def test_killed_without_warning_it_goes_on_to_the_same_student(made: Path, finis
         "    return original(self, number)\n"
         "Loop.step = step; from jobs.cli import main; sys.argv = ['stillroom', 'train', sys.argv[1]]; main()"
     )
-    killed = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, check=False)
+    killed = run(["-c", script, path])
     assert killed.returncode == -9
     train(config(made, tmp_path / "run"))
     first, second = weights(finished), weights(tmp_path / "run")
