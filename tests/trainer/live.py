@@ -1,7 +1,10 @@
 """A student's objective over a cache and over the living teacher, to be held against one another."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,22 +49,9 @@ def setting(
     template: str | None = None,
 ) -> tuple[Any, GivenContext, Objective, Batch]:
     """Student, context, objective and one cached batch; conversations in a chat template of the student's."""
-    teacher = AutoTokenizer.from_pretrained(cache.path / "teacher")
-    tokenizer = AutoTokenizer.from_pretrained(cache.path.parent / "other") if cross else teacher
-    torch.manual_seed(1)
-    architecture = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3}
-    config = StudentConfig(architecture=architecture | {"num_attention_heads": 2}, tokenizer="teacher", max_tokens=64)
-    model = load_student(config, tokenizer)
-    context = GivenContext(
-        manifest=cache.manifest,
-        head=load_teacher_head(cache.path, cache.manifest),
-        student=StudentSize(3, 16),
-        vocabulary=share_vocabulary(tokenizer, teacher),
-        same_tokenizer=same_tokenizer(tokenizer, teacher),
-        embedding_Vd=load_teacher_embedding(cache.path, cache.manifest),
-        tokenizers=(tokenizer, teacher),
-        decoders=load_decoders(cache.path, cache.manifest),
-    )
+    made, context, tokenizer = _made(cache.path, cross)
+    model = deepcopy(made)
+    torch.manual_seed(2)  # of what an objective draws
     assert context.same_tokenizer is not cross
     objective = build(losses, context)
     prepare(model, objective.of_student)
@@ -70,6 +60,29 @@ def setting(
     limit = 64 if reader is None else 192
     builder = BatchBuilder(cache, StudentTokenizer(tokenizer, limit, True, reader), objective.of_batch)
     return model, context, objective, builder[positions]
+
+
+@lru_cache(maxsize=8)
+def _made(path: Path, cross: bool) -> tuple[Any, GivenContext, Any]:
+    """Student, context and the student's tokenizer, which hundreds of objectives share."""
+    cache = Cache(path)
+    teacher = AutoTokenizer.from_pretrained(path / "teacher")
+    tokenizer = AutoTokenizer.from_pretrained(path.parent / "other") if cross else teacher
+    torch.manual_seed(1)
+    architecture = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3}
+    config = StudentConfig(architecture=architecture | {"num_attention_heads": 2}, tokenizer="teacher", max_tokens=64)
+    model = load_student(config, tokenizer)
+    context = GivenContext(
+        manifest=cache.manifest,
+        head=load_teacher_head(path, cache.manifest),
+        student=StudentSize(3, 16),
+        vocabulary=share_vocabulary(tokenizer, teacher),
+        same_tokenizer=same_tokenizer(tokenizer, teacher),
+        embedding_Vd=load_teacher_embedding(path, cache.manifest),
+        tokenizers=(tokenizer, teacher),
+        decoders=load_decoders(path, cache.manifest),
+    )
+    return model, context, tokenizer
 
 
 def online(
