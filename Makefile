@@ -15,10 +15,10 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format types check bench gpu mutants clean
+.PHONY: help setup demo test test-all lint format types check bench gpu mutants clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## make the virtual environment, if it is not there or out of date
 
@@ -37,8 +37,13 @@ demo: $(STAMP) ## teacher, cache, students, table and picture in $(OUT), offline
 
 # Bytecode is kept, whatever the environment says: a hundred processes would each compile stillroom anew. A thread each:
 # several processes test, and threads that wait for each other take the cores from them.
-test: $(STAMP) ## all tests, warnings as errors
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
+TEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
+
+test: $(STAMP) ## all tests but the long ones, warnings as errors
+	$(TEST) -m 'not long'
+
+test-all: $(STAMP) ## the long ones too: more cases of what the others show
+	$(TEST)
 
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/python -m ruff check .
@@ -51,7 +56,7 @@ format: $(STAMP) ## put the code into ruff's format
 types: $(STAMP) ## mypy, strict
 	$(BIN)/python -m mypy
 
-check: lint types test ## what CI runs
+check: lint types test-all ## everything that must hold
 
 bench: $(STAMP) ## measure extraction, cache reading and a training step against their bounds
 	$(BIN)/python -m tests.benchmarks

@@ -161,6 +161,7 @@ def test_a_cache_within_its_own_corpus_is_refused_before_the_corpus_is_read(made
         make_request(config)
 
 
+@pytest.mark.long
 def test_what_a_corpus_has_gained_is_added_and_later_commands_know_the_longer_cache(
     made: Path, one_ray: OneRay, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

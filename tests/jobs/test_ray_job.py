@@ -78,6 +78,7 @@ def test_a_submitted_job_writes_the_bytes_of_this_process(head: Head, tmp_path: 
     assert found == shard_files(here)
 
 
+@pytest.mark.long
 def test_a_jobs_own_working_directory_is_not_imported(head: Head, tmp_path: Path) -> None:
     """Stillroom is installed, and the job's folder is the user's: Ray puts it before everything else."""
     tiny_llama(tmp_path / "model", tiny_tokenizer(tmp_path / "model", "bpe"))
@@ -130,6 +131,7 @@ def test_submit_sends_what_the_config_names_and_follows(head: Head, tmp_path: Pa
     assert again.communicate(timeout=60)[0] == said and again.returncode == 0
 
 
+@pytest.mark.long
 def test_a_job_that_fails_passes_its_exit_code_and_words_on(head: Head, tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text('{"text": "One."}\n')
     corpus, teacher = {"files": ["corpus.jsonl"], "text": "text"}, {"model": str(tmp_path / "nowhere")}
@@ -142,6 +144,7 @@ def test_a_job_that_fails_passes_its_exit_code_and_words_on(head: Head, tmp_path
     assert re.search(r"job stillroom-extract-\w+ has failed with exit code 2\n$", beside), beside
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_a_job_running_that_can_be_followed_and_stopped(head: Head, tmp_path: Path) -> None:
     tiny_llama(tmp_path / "model", tiny_tokenizer(tmp_path / "model", "bpe"))

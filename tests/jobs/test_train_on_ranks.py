@@ -1,7 +1,6 @@
 """The command line on two devices: Ctrl-C ends it in words and leaves no process, and torchrun goes on from there."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,8 @@ import pytest
 from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import dump_config
 from tests.caches import small_cache
-from tests.commands import CLI, Program
+from tests.commands import CLI
+from tests.pipeline.cluster.running import descendants, run_command
 from tests.trainings import small_student
 from trainer.runs.metrics import read_metrics
 from trainer.runs.train import train
@@ -41,15 +41,19 @@ def test_interrupted_on_two_devices_it_goes_on_under_torchrun(tmp_path: Path) ->
     path, run = tmp_path / "config.yaml", tmp_path / "run"
     path.write_text(dump_config(config(tmp_path, "run", devices=2)))
 
-    process = Program([*TRAIN, path])
+    traps = tmp_path / "traps"  # the working directory: nothing is imported from there
+    traps.mkdir()
+    for name in ("multiprocessing", "trainer", "torch", "numpy"):
+        (traps / f"{name}.py").write_text("open(__file__ + '.executed', 'w').close()\n")
+    process = run_command(["train", str(path)], traps)
     wait_for(lambda: any(run.glob("checkpoints/step-*/checkpoint.json")) or process.poll() is not None)
-    started = children(process.pid)
+    started = descendants(process.pid, "")
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert said.count("interrupted; ") == 1 and "Traceback" not in said
-    assert len(started) >= 2
-    wait_for(lambda: not any(map(is_running, started)))
+    assert len(started) >= 2 and not list(traps.glob("*.executed"))
+    wait_for(lambda: not any(each.is_running() for each in started))
     assert not (run / "model").exists() and not (run / ".writer").exists()
 
     ended = subprocess.run([sys.executable, *TORCHRUN, *TRAIN, str(path)], capture_output=True, text=True, check=False)
@@ -66,15 +70,3 @@ def wait_for(done: Any) -> None:
             return
         time.sleep(0.01)
     raise AssertionError("a minute has passed")
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

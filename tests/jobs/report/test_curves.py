@@ -26,7 +26,9 @@ def test_the_picture_shows_every_group_in_its_colour(tmp_path: Path) -> None:
     assert (tmp_path / "plots" / "curves.png").read_bytes() == first
 
 
-@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
+@pytest.mark.parametrize(
+    "backend", ["nonsense", pytest.param("module://matplotlib_inline.backend_inline", marks=pytest.mark.long)]
+)
 def test_no_other_backend_is_looked_for(tmp_path: Path, backend: str) -> None:
     command = ["compare", str(write_run(tmp_path / "ce", [1.5])), "--picture", str(tmp_path / "curves.png")]
     ended = subprocess.run(

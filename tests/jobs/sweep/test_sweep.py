@@ -1,7 +1,6 @@
 """A sweep killed at any time ends in one table, with the students that separate runs would be."""
 
 import csv
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 import pipeline.cluster.connection
 from pipeline.cluster.connection import connected
@@ -31,6 +32,11 @@ pytestmark = pytest.mark.timeout(600)
 # A raylet ends its other agent when one is gone.
 GONE = {"ray::RuntimeEnvAgent": "(RuntimeEnv|Dashboard)Agent"}
 FOREIGN = ("schemas", "pipeline", "jobs", "numpy", "pyarrow", "torch", "zarr", "yaml", "psutil", "schedule", "typing")
+
+
+def long(value: object) -> ParameterSet:
+    """Another of a kind, for `make check`."""
+    return pytest.param(value, marks=pytest.mark.long)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +102,7 @@ def kill_when(condition: Callable[[], bool], command: int, named: str) -> float:
     pytest.fail(f"no {named} in two minutes")
 
 
-@pytest.mark.parametrize("process", ["raylet", "gcs_server"])
+@pytest.mark.parametrize("process", ["raylet", long("gcs_server")])
 def test_a_ray_that_dies_while_it_starts_is_said_within_seconds(process: str, folder: Path, tmp_path: Path) -> None:
     command = start_command(config(folder, str(tmp_path / "cache")), tmp_path)
     # Before the GCS has told its port Ray waits for it in a way that stops all of Python, up to 30 seconds.
@@ -109,7 +115,7 @@ def test_a_ray_that_dies_while_it_starts_is_said_within_seconds(process: str, fo
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1.0])
+@pytest.mark.parametrize("seconds", [0.0, long(1.0)])
 def test_a_stop_while_ray_starts_ends_like_ctrl_c_and_leaves_nothing(
     seconds: float, folder: Path, tmp_path: Path
 ) -> None:
@@ -138,7 +144,7 @@ def undisturbed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return shard_files(build_cache(config(folder, str(tmp_path_factory.mktemp("whole") / "cache"))))
 
 
-@pytest.mark.parametrize("process", ["raylet", "gcs_server", "ray::RuntimeEnvAgent"])
+@pytest.mark.parametrize("process", ["raylet", long("gcs_server"), long("ray::RuntimeEnvAgent")])
 def test_a_ray_that_dies_amid_the_units_is_said_and_gone_on_from(
     process: str, folder: Path, undisturbed: dict[str, bytes], one_ray: OneRay, tmp_path: Path
 ) -> None:

@@ -260,6 +260,7 @@ def test_killed_workers_cost_a_try_and_no_byte_whatever_ray_calls_their_death(wh
     assert scraped("ray_stillroom_retries_total", "killed", retries) == retries > 1
 
 
+@pytest.mark.long
 def test_an_actor_that_is_never_started_ends_the_run(ray_here: str, folder: Path, tmp_path: Path) -> None:
     ours = teacher_processes_from_now_on()
     watcher = when(lambda: bool(ours()), lambda: ours()[0].kill())
@@ -269,6 +270,7 @@ def test_an_actor_that_is_never_started_ends_the_run(ray_here: str, folder: Path
     watcher.join()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="Ray watches memory on Linux alone")
 def test_what_rays_memory_monitor_ends_is_said_to_lack_memory(folder: Path, tmp_path: Path) -> None:
     """Ray itself, told that a thousandth of the memory is too much to use."""
@@ -298,10 +300,11 @@ ALL = {"hidden": [2, "last"], "mass": [], "encoding": "small", **DRAWN, **POOLED
 @pytest.mark.parametrize(
     ("states", "moments", "workers"),
     [
-        (ALL, [is_calibrating, has_some_shards], 2),
-        ({"hidden": [], "mass": [], **POOLED, "dtype": "float16"}, [], 1),
+        pytest.param(ALL, [is_calibrating, has_some_shards], 2, id="tokens"),
+        pytest.param(
+            {"hidden": [], "mass": [], **POOLED, "dtype": "float16"}, [], 1, marks=pytest.mark.long, id="embeddings"
+        ),
     ],
-    ids=["tokens", "embeddings"],
 )
 def test_what_is_drawn_pooled_or_encoded_depends_on_no_worker(
     ray_here: str,

@@ -47,6 +47,7 @@ def test_the_cache_holds_turns_and_structure(whole: Path) -> None:
     assert any(sample.structure for sample in samples) and any(sample.truncated for sample in samples)
 
 
+@pytest.mark.long
 def test_two_workers_a_killed_one_and_a_stopped_run_change_no_byte(ray_here: None, whole: Path, folder: Path) -> None:
     cache = folder / "killed"
     earlier = {process.pid for process in descendants(os.getpid(), "ray::TeacherActor")}

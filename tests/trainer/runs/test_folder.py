@@ -121,7 +121,7 @@ def test_a_second_training_in_the_same_output_is_refused(cache: Path, tmp_path: 
     run = config(cache, tmp_path / "run")
     fingerprint = json.loads((cache / "cache.json").read_text())["fingerprint"]
     late = RunFolder(run, fingerprint, 4)  # has looked before the other began
-    processes = multiprocessing.get_context("spawn")
+    processes = multiprocessing.get_context("forkserver")
     ready, done = processes.Event(), processes.Event()
     other = processes.Process(target=hold, args=(run, fingerprint, ready, done))
     other.start()

@@ -113,6 +113,7 @@ def test_a_compiler_that_is_missing_is_told_before_the_first_step(
         compile_layers(student("plain"), CPU)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_a_compiled_run_is_near_that_as_written_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # others are processes that import torch first
