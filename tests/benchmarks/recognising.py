@@ -3,8 +3,7 @@
     python -m tests.benchmarks.recognising [UNITS] [MILLISECONDS]
 
 The server is moto's, in this process, but for listings: moto goes through all of a bucket for each page of a thousand
-names, where S3 does not. These are answered from a sorted list, as XML that S3 would send. Most of what is measured is
-botocore's, which parses a time for every name.
+names, where S3 does not. These are answered from a sorted list, as XML that S3 would send.
 """
 
 import hashlib
