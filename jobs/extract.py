@@ -76,7 +76,7 @@ def show_plan(path: Path, overrides: Sequence[str], probe: bool = False) -> None
     config = _read(path, overrides)
     from pipeline.output.elsewhere import seen_from_outside
 
-    with seen_from_outside(config.output) as cache:
+    with seen_from_outside(config.output, weights=False) as cache:
         _show_plan(config, cache, probe)
 
 

@@ -13,7 +13,7 @@ from schemas.cache.checksums import CHECKSUMS, AddedChecksums, Checksums
 from schemas.cache.codec_files import CODEC_FOLDER
 from schemas.cache.hollow import OF_SHARD, bring_shards
 from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, TEACHER, CacheManifest, read_manifest
-from schemas.cache.recorded_folder import FILES
+from schemas.cache.recorded_folder import FILES, WEIGHTS
 from schemas.cache.sections import ADDED, Section, list_sections
 from schemas.cache.shard import RECORD, shard_path
 from schemas.cache.totals import ShardTotals
@@ -21,7 +21,7 @@ from schemas.errors import CacheError, StillroomError
 from schemas.shown import listed as as_list
 from schemas.storage.lease import acquire_lease
 from schemas.storage.objects import Listed, fetch_objects, list_objects, read_object
-from schemas.storage.published import publish_below, published_at, seen_apart
+from schemas.storage.published import hollow, publish_below, published_at, seen_apart
 from schemas.storage.record import parse_record
 from schemas.storage.remote import url_of
 from schemas.storage.written_objects import put_file, remove_objects
@@ -126,22 +126,26 @@ def bring_small(cache: Path) -> Mapping[str, Listed]:
 
 
 @contextmanager
-def seen_from_outside(output: Path) -> Iterator[Path]:
+def seen_from_outside(output: Path, weights: bool = True) -> Iterator[Path]:
     """A folder in which the cache `output` can be looked at and nothing is written, whoever works at it: itself, or for
-    a URL one that holds its small files, the records of its shards, and of all else the sizes. Raises StorageError."""
+    a URL one that holds its small files, the records of its shards, and of all else the sizes; of teacher/, too, but
+    for its `weights` where these are not wanted. Raises StorageError."""
     if (url := url_of(output)) is None:
         yield output.absolute()
         return
     with seen_apart(url) as folder:
-        bring_shards(folder, _bring_small(folder, url))
+        bring_shards(folder, _bring_small(folder, url, weights))
         yield folder
 
 
-def _bring_small(folder: Path, url: str) -> Mapping[str, Listed]:
+def _bring_small(folder: Path, url: str, weights: bool = True) -> Mapping[str, Listed]:
     (folder / SHARDS).mkdir(parents=True)
     there = {name: about for name, about in list_objects(url).items() if not name.startswith(LEASE)}
     wanted = [name for name in there if name in (MANIFEST, CHECKSUMS, INDEX, LOG) or _is_of_folder(name, there)]
-    fetch_objects({f"{url}/{name}": folder / name for name in wanted})
+    sizes = [name for name in wanted if not weights and name.startswith(f"{TEACHER}/") and name.endswith(WEIGHTS)]
+    fetch_objects({f"{url}/{name}": folder / name for name in wanted if name not in sizes})
+    for name in sizes:
+        hollow(folder / name, there[name].bytes or 0)
     return there
 
 
