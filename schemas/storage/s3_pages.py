@@ -1,8 +1,8 @@
 """Listings of S3, page by page: names, sizes and ETags, which are all that is asked of them.
 
 botocore makes Python objects of everything that a page says of a name, among them a date, and s3fs sorts the names into
-folders: a quarter of a millisecond for each name, of which a cache of 10,000 units has 80,000. Here botocore gets to see
-a page without its names, and these are read by the XML parser alone.
+folders: a quarter of a millisecond for each name, and a cache of 10,000 units has 80,000. Here botocore sees a page
+without its names, and these are read by the XML parser alone.
 """
 
 from collections.abc import Mapping
