@@ -154,6 +154,21 @@ class Copies:
             if alone:
                 self._remove(number)
 
+    def hold(self, path: Path) -> None:
+        """Count a file below the home that was made there, and is not evicted while this process lives."""
+        number, thing = self._number(path), Thing(path, "made here", _made_nowhere_else, stays=True)
+        with self._locks.alone(number) as alone:
+            if alone and not self._is_here(number, thing):
+                size = path.stat().st_size
+                self._write(number, thing, size, thing.state)
+                with self._guard:
+                    self._size += size
+        self._locks.share(number)
+        with self._guard:
+            if number in self._used:
+                self._locks.release(number)
+            self._used[number] = thing
+
     def _make_room(self, needed: int) -> None:
         with self._guard:
             self._since_look += 1
@@ -240,6 +255,10 @@ def _remove_tree(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _made_nowhere_else() -> Made:
+    raise StorageError("what was made here was removed, and lies nowhere else")
+
+
 _opened: dict[tuple[int, Path, int], Copies] = {}
 _opening = threading.Lock()
 
@@ -256,6 +275,12 @@ def open_copies() -> Copies:
             raise StorageError(
                 f"cannot keep copies in {home}: {error.strerror or error}; name another folder in STILLROOM_CACHE"
             ) from error
+
+
+def hold_if_copied(path: Path) -> None:
+    """`Copies.hold`, of a file that stands among the copies; any other is left alone. Raises as `open_copies` does."""
+    if path.is_relative_to(copies_home()):
+        open_copies().hold(path)
 
 
 def _limit() -> int:

@@ -19,6 +19,7 @@ from typing import Any
 
 from schemas.errors import CacheError, ResourceError
 from schemas.storage.atomic import remove_temporaries, write_text
+from schemas.storage.copies import hold_if_copied
 from schemas.storage.fingerprint import fingerprint
 from schemas.storage.lock import acquire
 from trainer.alignment.student_text import StudentText
@@ -88,6 +89,7 @@ class KeptFolder:
         self._starts.append(self._rows)
         self._index.add(segment.keys, self._rows)
         self._rows += len(segment.keys)
+        hold_if_copied(path)  # of a cache under a URL: it counts, and goes when there is no room
 
     def publish(self, texts: Texts) -> None:
         """Keep what of `texts` nobody else has kept.

@@ -50,6 +50,22 @@ def test_a_thing_is_made_once_and_again_when_it_has_changed(tmp_path: Path, thin
     assert (others.home / "s3" / "a").read_bytes() == b"2" * 100
 
 
+def test_what_was_made_here_counts_and_goes_once_nobody_uses_it(tmp_path: Path, things: Things) -> None:
+    copies, own = Copies(tmp_path, 300, in_hand=1), tmp_path / "s3" / "own"
+    own.parent.mkdir()
+    own.write_bytes(b"1" * 200)
+    for _ in range(2):
+        copies.hold(own)
+    for name in "abc":
+        copies.use(things.thing(name))
+    assert things.here == ["b", "c", "own"]
+    os.utime(copies._record(copies._number(own)), (0, 0))
+    del copies
+    gc.collect()
+    Copies(tmp_path, 300).use(things.thing("a"))
+    assert things.here == ["a", "b", "c"]
+
+
 def test_what_was_used_longest_ago_goes_and_what_is_in_use_stays(tmp_path: Path, things: Things) -> None:
     first = Copies(tmp_path, 300)
     for name in "abc":

@@ -47,6 +47,17 @@ def test_what_was_published_is_found_by_this_run_and_by_others(tmp_path: Path) -
     assert other.path != folder.path and len(other) == 0
 
 
+def test_what_is_kept_beside_a_copy_counts_among_the_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path / "home"))
+    KeptFolder(tmp_path / "elsewhere", IDENTITY).publish(texts_of(samples(9)))
+    assert not (tmp_path / "home").exists()
+    folder = KeptFolder(tmp_path / "home" / "s3" / "bucket" / "cache.tokens", IDENTITY)
+    folder.publish(texts_of(samples(9)))
+    (record,) = (json.loads(path.read_text()) for path in (tmp_path / "home" / ".things").iterdir())
+    (segment,) = folder.path.glob("*.arrow")
+    assert (tmp_path / "home" / record["path"], record["bytes"]) == (segment, segment.stat().st_size)
+
+
 def test_nothing_is_kept_twice(tmp_path: Path) -> None:
     """However the texts of two writers overlap: a writer looks for the other's first."""
     first, second = KeptFolder(tmp_path, IDENTITY), KeptFolder(tmp_path, IDENTITY)
