@@ -7,16 +7,21 @@ and folders are this machine's alone.
 
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from schemas.errors import StorageError
 from schemas.storage import atomic
 from schemas.storage.file_record import files_below
+from schemas.storage.lock import STALE_SECONDS, acquire
 from schemas.storage.objects import list_objects, look_at
 from schemas.storage.remote import work_path
 from schemas.storage.written_objects import create_object, put_file, put_files, remove_objects
+
+LOCK = ".writer"
 
 _published: dict[Path, str] = {}
 
@@ -31,16 +36,28 @@ def publish_below(url: str) -> Path:
 @contextmanager
 def seen_apart(url: str) -> Iterator[Path]:
     """A new folder in which what lies at `url` can be looked at, whoever writes it, and nothing may be written; it is
-    gone at the end. Makes its parents alone."""
-    apart = f".{uuid.uuid4().hex[:8]}"
-    folder = work_path(url, apart)
+    gone at the end. Makes its parents alone, and removes what killed processes left beside them."""
+    name = f".{uuid.uuid4().hex[:8]}"
+    folder = work_path(url, name)
+    apart = next(path for path in folder.parents if path.name == name)
     folder.parent.mkdir(parents=True)
+    lock = acquire(apart / LOCK, StorageError)  # by it others see that somebody is at work
     _published[folder] = url.rstrip("/")
     try:
+        _remove_left_behind(apart.parent)
         yield folder
     finally:
         del _published[folder]
-        shutil.rmtree(next(path for path in folder.parents if path.name == apart))
+        lock.release()
+        shutil.rmtree(apart)
+
+
+def _remove_left_behind(folder: Path) -> None:
+    for path in folder.glob(".*"):
+        with suppress(OSError, StorageError):  # it is in use, or gone by now
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                acquire(path / LOCK, StorageError).release()
+                shutil.rmtree(path)
 
 
 def published_at(path: Path) -> str | None:

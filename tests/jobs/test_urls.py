@@ -67,20 +67,30 @@ def chunk_of(bucket: Bucket, shard: str) -> str:
     return next(key for key in bucket.keys(f"cache/{shard}/") if "/c/" in key)
 
 
-def test_what_is_damaged_in_a_bucket_goes_and_is_made_again(bucket: Bucket, url: str, local: Path) -> None:
+def test_what_is_damaged_in_a_bucket_goes_and_is_made_again(
+    bucket: Bucket, url: str, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run("verify", url)  # its copies here are whole, and no reason to believe that the bucket's files are
     damaged = ["shards/00000", "shards/00001", "added/1/shards/00002"]
     damage(bucket, chunk_of(bucket, damaged[0]))
     damage(bucket, f"cache/{damaged[1]}/{RECORD}")
     damage(bucket, chunk_of(bucket, damaged[2]))
     bucket.remove("cache/added/1/shards/00001/shard.json")
-    removed = list[str]()
+    removed, writes = list[str](), iter(range(4))
 
     def note(method: str, path: str) -> bool:
-        if method == "DELETE" and "/." not in path:
+        """Of what is removed, only the first four get through at first."""
+        if method != "DELETE" or "/." in path:
+            return False
+        closed = next(writes, None) is None
+        if not closed:
             removed.append(path.partition("/cache/")[2])
-        return False
+        return closed
 
+    with bucket.trouble(closed=note), monkeypatch.context() as patch:
+        patch.setattr("schemas.storage.objects.TRIES", 1)
+        assert f"cannot remove {url}/" in run("repair", url, code=2)
+    writes = iter(range(1_000))
     with bucket.trouble(closed=note):
         said = run("repair", url).splitlines()
     gone = [*damaged, "added/1/shards/00001"]

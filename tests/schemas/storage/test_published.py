@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from schemas.storage.published import (
     published_at,
     remove_file,
     remove_folder,
+    seen_apart,
     write_text,
 )
 from schemas.storage.remote import named
@@ -82,3 +84,21 @@ def test_elsewhere_nothing_is_published(bucket: Bucket, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         remove_folder(tmp_path / "s" / "0")
     assert bucket.keys() == []
+
+
+def test_what_is_looked_at_apart_is_gone_at_the_end_and_what_a_kill_left_of_another_look(bucket: Bucket) -> None:
+    url = f"{bucket.url}/x"
+    with seen_apart(url) as first:
+        top = first.parents[2]
+        left, young = top.with_name(".left"), top.with_name(".young")
+        for path in (left, young):
+            (path / "s3").mkdir(parents=True)
+        for path in (left, top):
+            os.utime(path, (0, 0))
+        with seen_apart(url) as second:
+            assert second != first
+            assert sorted(top.parent.iterdir()) == sorted([top, second.parents[2], young])
+            assert published_at(first / "a") == published_at(second / "a") == f"{url}/a"
+            assert named(f"{first}/a") == named(f"{second}/a") == f"{url}/a"
+    assert list(top.parent.iterdir()) == [young]
+    assert published_at(first / "a") is None
