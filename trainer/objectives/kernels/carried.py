@@ -10,10 +10,24 @@ down, and the backward pass refuses any others.
 Shapes: X positions, V vocabulary; p positions of one block.
 """
 
+from typing import NamedTuple, Self
+
 import torch
 from torch import Tensor
 
 from trainer.student.logits import Logits
+
+
+class Peak(NamedTuple):
+    """Of each position the likeliest token's logit and log-probability, [p]: their difference is log Z."""
+
+    logit_p: Tensor
+    logp_p: Tensor
+
+    @classmethod
+    def of(cls, logits_pV: Tensor, softmax_pV: Tensor) -> Self:
+        """The largest of each row."""
+        return cls(logits_pV.amax(-1), softmax_pV.amax(-1).log())
 
 
 class CarriedCrossEntropy:
@@ -33,24 +47,24 @@ class CarriedCrossEntropy:
         """Adds the values of these positions, and scale * (softmax(z) - 1_label) to their gradient."""
         q_pV = logits_pV.softmax(-1)
         gradient_pV.addcmul_(q_pV, self.scale_of(positions))
-        self.add_labels(positions, logits_pV, q_pV, gradient_pV)
+        self.add_labels(positions, logits_pV, Peak.of(logits_pV, q_pV), gradient_pV)
 
     def write(self, positions: slice | Tensor, logits_pV: Tensor, gradient_pV: Tensor) -> None:
         """The same where there is no other gradient: it is written over whatever stands there."""
         q_pV = logits_pV.softmax(-1)
         torch.mul(q_pV, self.scale_of(positions), out=gradient_pV)
-        self.add_labels(positions, logits_pV, q_pV, gradient_pV)
+        self.add_labels(positions, logits_pV, Peak.of(logits_pV, q_pV), gradient_pV)
 
     def scale_of(self, positions: slice | Tensor) -> Tensor:
         """[p, 1], what softmax(z) counts in the gradient at each position."""
         return self.scale * self.wanted_X[positions, None].to(self.total.dtype)
 
-    def add_labels(self, positions: slice | Tensor, logits_pV: Tensor, q_pV: Tensor, gradient_pV: Tensor) -> None:
-        """The same given q = softmax(z), whose part of the gradient is there already.
+    def add_labels(self, positions: slice | Tensor, logits_pV: Tensor, peak: Peak, gradient_pV: Tensor) -> None:
+        """The same given the peaks, where softmax(z) is in the gradient already.
 
-        The value is max z - log max softmax(z) - z_label: a softmax is the one fast pass with an exponential in it.
+        The value is max z - z_label - log max softmax(z): a softmax is the one fast pass with an exponential in it.
         """
         label_p1, wanted_p = self.label_X[positions, None], self.wanted_X[positions]
-        gap_p = logits_pV.amax(-1) - logits_pV.gather(1, label_p1).squeeze(1)
-        self.total += (gap_p - q_pV.amax(-1).log()).masked_fill(~wanted_p, 0).sum()
+        gap_p = peak.logit_p - logits_pV.gather(1, label_p1).squeeze(1)
+        self.total += (gap_p - peak.logp_p).masked_fill(~wanted_p, 0).sum()
         gradient_pV.scatter_add_(1, label_p1, -self.scale_of(positions))

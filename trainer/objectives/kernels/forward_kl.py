@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainer.objectives.kernels.carried import CarriedCrossEntropy
+from trainer.objectives.kernels.carried import CarriedCrossEntropy, Peak
 from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
 from trainer.objectives.kernels.logit_pass import LogitPass
 from trainer.objectives.kernels.pooled_rows import Columns, Rows
@@ -96,15 +96,19 @@ class _Comparison:
         """The KL of some rows, [n], and the gradient of all that is passed over to their members."""
         row_of_p, scale_p1 = self.rows.row_of(block, members), self.scale_P[members, None]
         pooled_nV = logits_pV if row_of_p is None else self.rows.pool(logits_pV, block, members)
-        kl_n, q_nN, p_nN = kl_and_softmaxes(self.columns.take(pooled_nV), teacher_nN, self.temperature)
+        kl_n, q_nN, p_nN, peak = kl_and_softmaxes(self.columns.take(pooled_nV), teacher_nN, self.temperature)
         positions = self.rows.positions(members)
         is_whole = row_of_p is None and self.columns.are_all(logits_pV.shape[1])
         if is_whole and self.carried is not None and self.temperature in (1, 2):
             # Both gradients are of softmaxes that follow from one: scale (q - p) + scale' (q_1 - 1_label).
             torch.mul(q_nN, scale_p1, out=gradient_pV).addcmul_(p_nN, scale_p1, value=-1)
-            q_1_pV = q_nN if self.temperature == 1 else squared(q_nN)
-            gradient_pV.addcmul_(q_1_pV, self.carried.scale_of(positions))
-            self.carried.add_labels(positions, logits_pV, q_1_pV, gradient_pV)
+            entropy_scale_p1 = self.carried.scale_of(positions)
+            if self.temperature == 2:  # q_1 is q^2 over its sum, at a third of an exponential's cost
+                sum_n1 = q_nN.square_().sum(-1, keepdim=True)
+                entropy_scale_p1 = entropy_scale_p1 / sum_n1
+                peak = peak._replace(logp_p=2 * peak.logp_p - sum_n1[:, 0].log())
+            gradient_pV.addcmul_(q_nN, entropy_scale_p1)
+            self.carried.add_labels(positions, logits_pV, peak, gradient_pV)
             return kl_n
         if is_whole:
             torch.sub(q_nN, p_nN, out=gradient_pV)
@@ -119,15 +123,9 @@ class _Comparison:
         return kl_n
 
 
-def squared(q_nN: Tensor) -> Tensor:
-    """softmax(z) from softmax(z / 2), which it overwrites: in proportion to its square, at a third of an exponential's
-    cost."""
-    q_nN.square_()
-    return q_nN.mul_(q_nN.sum(-1, keepdim=True).reciprocal_())
-
-
-def kl_and_softmaxes(student_nN: Tensor, teacher_nN: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-    """KL(softmax(t) || softmax(s)) of each row, [n], and q = softmax(s) and p = softmax(t), [n, N]:
+def kl_and_softmaxes(student_nN: Tensor, teacher_nN: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor, Peak]:
+    """KL(softmax(t) || softmax(s)) of each row, [n]; q = softmax(s) and p = softmax(t), [n, N]; and the peaks of the
+    student's logits and of q:
 
         KL = sum p (t - s) + log Z_s - log Z_t,    its gradient to s is q - p
 
@@ -144,8 +142,9 @@ def kl_and_softmaxes(student_nN: Tensor, teacher_nN: Tensor, temperature: float)
         top_n1 = torch.zeros_like(top_n1)
     shift_n1 = top_n1 - peak_n1 / temperature
     student_nN = torch.add(shift_n1, student_nN, alpha=1 / temperature)
-    peak_n1 = torch.add(shift_n1, peak_n1, alpha=1 / temperature)
+    level_n1 = torch.add(shift_n1, peak_n1, alpha=1 / temperature)
     q_nN, p_nN = student_nN.softmax(-1), teacher_nN.softmax(-1)
-    log_z_n = (peak_n1 - top_n1)[:, 0] + (p_nN.amax(-1) / q_nN.amax(-1)).log()
-    kl_n: Tensor = teacher_nN.sub_(student_nN).mul_(p_nN).sum(-1) + log_z_n
-    return kl_n, q_nN, p_nN
+    top_q_n = q_nN.amax(-1)
+    gap_n = (level_n1 - top_n1)[:, 0] + (p_nN.amax(-1) / top_q_n).log()
+    kl_n: Tensor = teacher_nN.sub_(student_nN).mul_(p_nN).sum(-1) + gap_n
+    return kl_n, q_nN, p_nN, Peak(peak_n1[:, 0], top_q_n.log())

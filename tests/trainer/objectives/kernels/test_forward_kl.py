@@ -12,7 +12,7 @@ from torch import Tensor
 
 from schemas.configs.losses.kd import KDConfig
 from tests.trainer.objectives.precision import gradient_of
-from trainer.objectives.kernels.carried import CarriedCrossEntropy
+from trainer.objectives.kernels.carried import CarriedCrossEntropy, Peak
 from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.kernels.divergences import choose_divergence
 from trainer.objectives.kernels.forward_kl import forward_kl, kl_and_softmaxes
@@ -90,7 +90,7 @@ def test_in_float32_it_errs_no_more_than_log_softmax_does(
         kl = (log_p.exp() * (log_p - log_q)).sum(-1)
         return kl.detach().double(), torch.autograd.grad(kl.sum(), scaled)[0].double()
 
-    kl, q, p = kl_and_softmaxes(student, teacher.clone(), temperature)
+    kl, q, p, _ = kl_and_softmaxes(student, teacher.clone(), temperature)
     gradient = q - p
     usual_in_float32, truth = usual(student.clone(), teacher), usual(student.double(), teacher.double())
     for found, theirs, right in zip((kl, gradient), usual_in_float32, truth, strict=True):
@@ -176,9 +176,9 @@ class CountedRows(Rows):
 class CountedEntropy(CarriedCrossEntropy):
     """Remembers how many positions came at once."""
 
-    def add_labels(self, positions: slice | Tensor, logits_pV: Tensor, q_pV: Tensor, gradient_pV: Tensor) -> None:
+    def add_labels(self, positions: slice | Tensor, logits_pV: Tensor, peak: Peak, gradient_pV: Tensor) -> None:
         positions_at_once.append(len(logits_pV))
-        super().add_labels(positions, logits_pV, q_pV, gradient_pV)
+        super().add_labels(positions, logits_pV, peak, gradient_pV)
 
 
 blocks: list[int] = []
@@ -215,11 +215,13 @@ def test_kl_by_hand() -> None:
     """The teacher's logits come divided by the temperature, the student's do not."""
     student, teacher = torch.tensor([[2.0, 0.0]]).double(), torch.tensor([[0.0, 1.0]]).double()
     for level in (0.0, 7.0, -30.0):  # near 0, and far from it
-        kl, found_q, found_p = kl_and_softmaxes(student + level, teacher + level, 2.0)
+        kl, found_q, found_p, peak = kl_and_softmaxes(student + level, teacher + level, 2.0)
         p, q = teacher.softmax(-1), (student / 2).softmax(-1)
         torch.testing.assert_close(kl, (p * (p / q).log()).sum(-1))
         torch.testing.assert_close(found_q, q)
         torch.testing.assert_close(found_p, p)
+        torch.testing.assert_close(peak.logit_p, (student + level).amax(-1))
+        torch.testing.assert_close(peak.logp_p, q.amax(-1).log())
 
 
 def test_the_gradient_is_handed_over_once() -> None:
