@@ -75,7 +75,10 @@ class _OneMessage(logging.Formatter):
 
 
 def heed_interrupts() -> None:
-    """Let no Ctrl-C be lost where Python ignores it: whatever shows progress remembers it. Nothing is printed there."""
+    """Let no Ctrl-C be lost where Python ignores it: whatever shows progress remembers it. Nothing is printed there.
+
+    SIGTERM, which a scheduler sends before it kills, ends a command alike.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         interrupted.set()
@@ -86,8 +89,9 @@ def heed_interrupts() -> None:
             sys.__unraisablehook__(ignored)
 
     sys.unraisablehook = pass_over
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as by nohup
-        signal.signal(signal.SIGINT, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
+            signal.signal(number, interrupt)
 
 
 def require_docstrings() -> None:

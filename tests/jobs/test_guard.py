@@ -181,13 +181,13 @@ def test_ctrl_c_during_a_training(sound: Path) -> None:
 
 
 LOST = """
-import os, signal
+import os, sys
 from jobs.guard import guard, heed_interrupts
 from schemas.progress import track
 
 class Fragile:
     def __del__(self):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), int(sys.argv[1]))
 
 heed_interrupts()
 with guard():
@@ -199,13 +199,20 @@ with guard():
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_a_ctrl_c_that_python_loses_is_heeded_at_the_next_step() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_python_loses_is_heeded_at_the_next_step(number: signal.Signals) -> None:
     """It ignores every exception in a destructor, as those of thousands of tensors in a step."""
-    done = subprocess.run(
-        [sys.executable, "-c", LOST], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
+    command = [sys.executable, "-c", LOST, str(int(number))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout.split()) == (130, ["0", "1", "2", "3", "4"])
     assert done.stderr == f"stillroom: interrupted; {NOTHING_KEPT}\n"
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_ctrl_c_amid_the_imports_leaves_no_traceback() -> None:
+    begin = "import os, signal, sys; sys.argv = ['stillroom']; import jobs; os.kill(os.getpid(), signal.SIGINT)"
+    done = subprocess.run([sys.executable, "-c", begin], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_a_python_without_docstrings_is_refused_by_its_own_name() -> None:
