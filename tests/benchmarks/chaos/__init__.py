@@ -1,0 +1,1 @@
+"""Random disturbances of real runs: see `tests.benchmarks.chaos.__main__`."""
