@@ -15,6 +15,7 @@ HERE = Path(__file__).resolve().parent
 # start Rays or many processes. Those that share a Ray stand together.
 LONGEST = (
     "pipeline/cluster/test_extract.py",
+    "pipeline/cluster/test_extract_nodes.py",
     "pipeline/cluster/test_connection.py",
     "jobs/test_ray_job.py",
     "trainer/student/test_compiled.py",

@@ -121,6 +121,17 @@ def _matches(process: psutil.Process, named: str) -> bool:
         return False
 
 
+def teacher_processes() -> list[psutil.Process]:
+    """The teacher actors of this process's Ray, and of nobody else's."""
+    return descendants(os.getpid(), "ray::TeacherActor")
+
+
+def teacher_processes_from_now_on() -> Callable[[], list[psutil.Process]]:
+    """Those that are not there yet: Ray ends the ones of an earlier run in its own time."""
+    ending = teacher_processes()
+    return lambda: [process for process in teacher_processes() if process not in ending]
+
+
 def when(condition: Callable[[], bool], action: Callable[[], None]) -> threading.Thread:
     """Do `action` in another thread as soon as `condition` holds, within two minutes."""
 

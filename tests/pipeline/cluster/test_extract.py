@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import urllib.request
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -44,7 +42,14 @@ from schemas.cache.shard import shard_path
 from schemas.errors import CacheError, ConfigError, CorpusError, ResourceError
 from tests.caches import extract_here
 from tests.commands import ROOT, Program, run
-from tests.pipeline.cluster.running import config, descendants, make_inputs, num_shards, shard_files, when
+from tests.pipeline.cluster.running import (
+    config,
+    make_inputs,
+    num_shards,
+    shard_files,
+    teacher_processes_from_now_on,
+    when,
+)
 from tests.rays import OneRay
 from tests.tiny import TEXTS
 
@@ -106,17 +111,6 @@ def test_where_the_time_went_is_told_by_unit_and_as_a_whole(whole: Path) -> None
     assert end["slowest"][0]["unit"] == slowest["unit"] and 0 <= end["idle"] < 1 and 0 < end["padding"] < 0.3
     for metric, figure in (("tokens_total", "tokens"), ("idle_share", "idle"), ("padding_share", "padding")):
         assert scraped(f"ray_stillroom_{metric}", "whole", end[figure]) == pytest.approx(end[figure])
-
-
-def teacher_processes() -> list[psutil.Process]:
-    """The teacher actors of this process's Ray, and of nobody else's."""
-    return descendants(os.getpid(), "ray::TeacherActor")
-
-
-def teacher_processes_from_now_on() -> Callable[[], list[psutil.Process]]:
-    """Those that are not there yet: Ray ends the ones of an earlier run in its own time."""
-    ending = teacher_processes()
-    return lambda: [process for process in teacher_processes() if process not in ending]
 
 
 def test_the_cache_holds_the_teachers_states(whole: Path, folder: Path) -> None:
@@ -365,59 +359,6 @@ def test_a_killed_driver_is_gone_on_from(whole: Path, folder: Path, ray_here: st
     kept = num_shards(cache)
     assert before + 3 <= kept < read_manifest(cache).units
     assert extract(config(folder, "resumed")).new_units == read_manifest(cache).units - kept
-    assert shard_files(cache) == shard_files(whole)
-
-
-@contextmanager
-def second_node(address: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Another raylet of this Ray, as on another machine: with processors and an object store of its own."""
-    command = [str(Path(sys.executable).with_name("ray")), "start", f"--address={address}", "--num-cpus=2", "--block"]
-    command += [f"--object-store-memory={100 * 2**20}", "--disable-usage-stats"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    quiet = subprocess.DEVNULL
-    node = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet)
-    try:
-        limit = time.monotonic() + 60
-        while sum(each["Alive"] for each in ray.nodes()) < 2:
-            assert node.poll() is None and time.monotonic() < limit
-            time.sleep(0.1)
-        yield node
-    finally:
-        kill_all(node)
-        node.wait()
-
-
-def kill_all(node: "subprocess.Popen[bytes]") -> None:
-    """Of a machine that is gone, no process says a last word."""
-    for process in [psutil.Process(node.pid), *descendants(node.pid, "")] if node.poll() is None else []:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-
-
-def test_two_nodes_and_the_death_of_one_change_no_byte(whole: Path, folder: Path, ray_here: str) -> None:
-    """Each has room for one actor. That of the first is held up while the other works, whose node is then killed."""
-    cache, ours = folder / "nodes", teacher_processes_from_now_on()
-    with second_node(ray_here) as node:
-
-        def there() -> list[psutil.Process]:
-            return descendants(node.pid, "ray::TeacherActor")
-
-        def hold_up_one_and_kill_the_others_node() -> None:
-            (here,) = (process for process in ours() if process not in there())
-            here.suspend()
-            before = num_shards(cache)
-            when(lambda: num_shards(cache) >= before + 3, lambda: kill_all(node)).join()
-            here.resume()
-
-        watcher = when(
-            lambda: bool(there()) and len(ours()) == 2 and num_shards(cache) >= 1, hold_up_one_and_kill_the_others_node
-        )
-        result = extract(config(folder, "nodes", workers={"count": 2, "cpus": 1.5, "annotator_cpus": 0.25}))
-        watcher.join()
-    assert result.new_units == result.units
-    lines = [json.loads(line) for line in (cache / "extraction.jsonl").read_text().splitlines()]
-    assert any(line["event"] == "lost" for line in lines)
-    assert {line["worker"] for line in lines if line["event"] == "unit"} == {0, 1}
     assert shard_files(cache) == shard_files(whole)
 
 

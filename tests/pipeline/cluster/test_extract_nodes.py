@@ -1,0 +1,84 @@
+"""An extraction on a real cluster of two nodes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+
+from pipeline.cluster.extract import extract
+from tests.caches import build_cache
+from tests.commands import ROOT
+from tests.pipeline.cluster.running import (
+    config,
+    descendants,
+    make_inputs,
+    num_shards,
+    shard_files,
+    teacher_processes_from_now_on,
+    when,
+)
+from tests.rays import OneRay
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@contextmanager
+def second_node(address: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Another raylet of this Ray, as on another machine: with processors and an object store of its own."""
+    command = [str(Path(sys.executable).with_name("ray")), "start", f"--address={address}", "--num-cpus=2", "--block"]
+    command += [f"--object-store-memory={100 * 2**20}", "--disable-usage-stats"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    quiet = subprocess.DEVNULL
+    node = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet)
+    try:
+        limit = time.monotonic() + 60
+        while sum(each["Alive"] for each in ray.nodes()) < 2:
+            assert node.poll() is None and time.monotonic() < limit
+            time.sleep(0.1)
+        yield node
+    finally:
+        kill_all(node)
+        node.wait()
+
+
+def kill_all(node: "subprocess.Popen[bytes]") -> None:
+    """Of a machine that is gone, no process says a last word."""
+    for process in [psutil.Process(node.pid), *descendants(node.pid, "")] if node.poll() is None else []:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def test_two_nodes_and_the_death_of_one_change_no_byte(one_ray: OneRay, tmp_path: Path) -> None:
+    """Each has room for one actor. That of the first is held up while the other works, whose node is then killed."""
+    folder = make_inputs(tmp_path)
+    cache, ours = folder / "nodes", teacher_processes_from_now_on()
+    with second_node(one_ray.address()) as node:
+
+        def there() -> list[psutil.Process]:
+            return descendants(node.pid, "ray::TeacherActor")
+
+        def hold_up_one_and_kill_the_others_node() -> None:
+            (here,) = (process for process in ours() if process not in there())
+            here.suspend()
+            before = num_shards(cache)
+            when(lambda: num_shards(cache) >= before + 3, lambda: kill_all(node)).join()
+            here.resume()
+
+        watcher = when(
+            lambda: bool(there()) and len(ours()) == 2 and num_shards(cache) >= 1, hold_up_one_and_kill_the_others_node
+        )
+        result = extract(config(folder, "nodes", workers={"count": 2, "cpus": 1.5, "annotator_cpus": 0.25}))
+        watcher.join()
+    assert result.new_units == result.units
+    lines = [json.loads(line) for line in (cache / "extraction.jsonl").read_text().splitlines()]
+    assert any(line["event"] == "lost" for line in lines)
+    assert {line["worker"] for line in lines if line["event"] == "unit"} == {0, 1}
+    assert shard_files(cache) == shard_files(build_cache(config(folder, "here")))
