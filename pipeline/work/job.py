@@ -16,6 +16,7 @@ from schemas.cache.sections import Section, list_sections
 from schemas.configs.extraction import ExtractionConfig
 from schemas.errors import ModelError
 from schemas.models.bare_tokenizer import BareSettings, bare_settings
+from schemas.models.gguf_folder import is_gguf
 from schemas.storage.published import published_at
 
 if TYPE_CHECKING:
@@ -77,4 +78,4 @@ def differs_from_driver(folder: Path, parts: list[str]) -> ModelError:
 
 def _absolute(name: str) -> str:
     path = Path(name).expanduser()
-    return str(path.absolute()) if name and path.is_dir() else name
+    return str(path.absolute()) if name and (path.is_dir() or is_gguf(path)) else name

@@ -11,10 +11,12 @@ from pipeline.request.request import make_request
 from schemas.cache.manifest import read_manifest
 from schemas.cache.reader import Cache
 from schemas.errors import ModelError
+from schemas.models.files import resolve_model
 from schemas.models.teacher_head import load_teacher_head
 from schemas.models.teacher_tokenizer import load_teacher_tokenizer
 from tests.caches import build_cache, extraction, write_corpus
 from tests.gguf_files import plain_model, tiny_gguf
+from tests.pipeline.teacher.tiny_models import load, random_samples, run
 from tests.tiny import TEXTS
 
 
@@ -59,3 +61,13 @@ def test_the_full_model_is_another_teacher(tmp_path: Path) -> None:
     folders = find_teacher(manifest, str(path), None)
     require_same_files(cache, manifest, folders)
     assert load_teacher_of(cache, manifest, folders).record == manifest.teacher
+
+
+def test_spread_over_memory_and_disk(tmp_path: Path) -> None:
+    folder = resolve_model(str(tiny_gguf(tmp_path / "tiny.gguf", layers=3)), None)
+    whole, spread = load(folder), load(folder, placement="spread", max_memory={"cpu": "150KB"})
+    assert {*spread._model.hf_device_map.values()} == {"cpu", "disk"}
+    found, wanted = (run(teacher, random_samples()) for teacher in (spread, whole))
+    for path, values in wanted.items():
+        np.testing.assert_array_equal(found[path], values, err_msg=path)
+    assert torch.equal(spread.head()[0], whole.head()[0])

@@ -11,7 +11,7 @@ from tests.caches import extraction, write_corpus
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 
-def test_a_pipeline_in_a_folder_is_given_to_workers_by_its_whole_path(
+def test_what_lies_in_a_folder_is_given_to_workers_by_its_whole_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their working directory is another; the name of an installed one is no folder, and stays."""
@@ -25,3 +25,8 @@ def test_a_pipeline_in_a_folder_is_given_to_workers_by_its_whole_path(
         spans = request.config.spans.model_copy(update={"annotator": spec})
         asked = replace(request, config=request.config.model_copy(update={"spans": spans}))
         assert make_job(asked, tmp_path / "cache").config.spans.annotator == expected
+    (tmp_path / "own.gguf").touch()
+    for name, expected in (("own.gguf", f"{tmp_path}/own.gguf"), ("pipe", f"{tmp_path}/pipe"), ("gpt2", "gpt2")):
+        teacher = request.config.teacher.model_copy(update={"tokenizer": name})
+        asked = replace(request, config=request.config.model_copy(update={"teacher": teacher}))
+        assert make_job(asked, tmp_path / "cache").config.teacher.tokenizer == expected
