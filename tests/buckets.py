@@ -119,8 +119,12 @@ class Bucket:
         self._client.delete_object(Bucket=self.name, Key=key)
 
     def keys(self, below: str = "") -> list[str]:
+        return sorted(self.sums(below))
+
+    def sums(self, below: str = "") -> dict[str, str]:
+        """The MD5 of every object, which a listing tells."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=below)
-        return sorted(found["Key"] for page in pages for found in page.get("Contents", []))
+        return {found["Key"]: found["ETag"].strip('"') for page in pages for found in page.get("Contents", [])}
 
     def upload(self, folder: Path, below: str) -> str:
         """Put every file of a folder; its URL."""
