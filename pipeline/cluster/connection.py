@@ -136,6 +136,14 @@ def terminable() -> Iterator[None]:
             interrupted.clear()  # a caller in Python may go on to something else
 
 
+def _take_back_sigterm() -> None:
+    """Ray has put a handler before Python's that prints a stack, and aborts whatever is not over in three seconds.
+    To set Python's once more takes it away."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
 def _leave_handler(handler: object) -> None:
     """In the place of Ray's own function that sets one."""
 
@@ -161,6 +169,7 @@ def _start(address: str, clean_up: Callable[[], None]) -> Watched:
         if isinstance(error, ResourceError) or not isinstance(error, Exception):
             raise
         raise ResourceError(_not_started(address, error)) from error
+    _take_back_sigterm()
     return local if address == "local" else Cluster(_gcs_address())
 
 

@@ -132,6 +132,16 @@ def test_a_stop_while_ray_starts_ends_like_ctrl_c_and_leaves_nothing(
     assert wait_until(lambda: not any(process.is_running() for process in rays))
 
 
+@pytest.mark.parametrize("units", [long(1)])
+def test_a_stop_amid_the_work_leaves_no_stack_of_rays(units: int, folder: Path, tmp_path: Path) -> None:
+    """Ray's own handler would print one, and abort the process three seconds later."""
+    command = start_command(config(folder, str(tmp_path / "cache")), tmp_path)
+    assert wait_until(lambda: num_shards(tmp_path / "cache") >= units)
+    command.terminate()
+    said, _ = command.communicate(timeout=120)
+    assert command.returncode == 130 and "SIGTERM received" not in said, said
+
+
 def committed(cache: Path) -> dict[str, bytes]:
     paths = [path for shard in (cache / "shards").glob("[0-9]*") for path in shard.rglob("*") if path.is_file()]
     return {str(path.relative_to(cache)): path.read_bytes() for path in paths}
