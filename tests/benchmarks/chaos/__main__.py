@@ -13,6 +13,7 @@ process that is left behind, or a command that hangs. Exits 1 if anything is.
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 from dataclasses import replace
@@ -39,6 +40,7 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="*", help="of a scene's events only those whose names hold one of these")
     asked = parser.parse_args()
     random, tally = Random(asked.seed), Tally()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background ignores, and hands on
     whole = sum(SHARES[name] for name in asked.scenes)
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as name:
         folder = Path(name)

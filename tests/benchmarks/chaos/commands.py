@@ -20,7 +20,7 @@ from tests.jobs.hostile_inputs.world import make_world
 
 SIGNALS: dict[str, tuple[Callable[[Started], bool], tuple[int, ...]]] = {
     "Ctrl-C": (interrupt, (0, 130, -signal.SIGINT)),
-    "SIGTERM": (terminate, (0, 130, -signal.SIGTERM)),  # the last amid the imports
+    "SIGTERM": (terminate, (0, 130, -signal.SIGTERM, -signal.SIGINT)),  # the latter two amid imports
 }
 
 
@@ -104,7 +104,7 @@ def disturb_commands(folder: Path, names: list[str], random: Random, tally: Tall
             ended = started.end()
             judge(kind, ended, allowed, tally)
             print(f"{kind:<34}{'' if struck else 'missed, '}status {ended.code}, of {seconds:.1f} s", flush=True)
-            found = _finish(folder, here, command, kind, tally)
+            found = _made(here, command) if ended.code == 0 else _finish(folder, here, command, kind, tally)
             tally.compared[kind] += 1
             if found != wanted:
                 odd = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
@@ -123,7 +123,11 @@ def _finish(folder: Path, here: Path, command: Command, kind: str, tally: Tally)
     fresh = here.name == "sound"
     here = _copy(folder, here, command) if fresh else here
     judge(kind, Started(command.arguments, here).end(), (0,), tally)
-    made = {str(path.relative_to(here)): path.read_bytes() for path in here.glob(command.made or "-") if path.is_file()}
+    made = _made(here, command)
     if fresh:
         shutil.rmtree(here)
     return made
+
+
+def _made(here: Path, command: Command) -> dict[str, bytes]:
+    return {str(path.relative_to(here)): path.read_bytes() for path in here.glob(command.made or "-") if path.is_file()}

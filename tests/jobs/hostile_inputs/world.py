@@ -49,7 +49,7 @@ def _grow_a_cache() -> None:
 
 
 def _write_sources() -> None:
-    write_lines(Path("rows.jsonl"), distillkit_rows(Path("teacher"), TEXTS[:2]))
+    write_lines(Path("rows.jsonl"), distillkit_rows(Path("teacher"), TEXTS[:2], k=600))
     write_speculators(Path("prepared"), Path("teacher"), TEXTS[:2], [1, 2])
 
 

@@ -45,18 +45,18 @@ def outputs(model: Path, ids: Sequence[int]) -> Any:
         return teacher(input_ids=torch.tensor([list(ids)]), output_hidden_states=True)
 
 
-def likeliest(model: Path, ids: Sequence[int]) -> tuple[list[list[int]], list[list[float]]]:
-    """Per token of `ids` the K likeliest next ones, and their log-probabilities."""
-    values, found = outputs(model, ids).logits[0].double().log_softmax(-1).topk(K)
+def likeliest(model: Path, ids: Sequence[int], k: int = K) -> tuple[list[list[int]], list[list[float]]]:
+    """Per token of `ids` the k likeliest next ones, and their log-probabilities."""
+    values, found = outputs(model, ids).logits[0].double().log_softmax(-1).topk(k)
     return found.tolist(), values.tolist()
 
 
-def distillkit_rows(model: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
+def distillkit_rows(model: Path, texts: Sequence[str], k: int = K) -> list[dict[str, Any]]:
     """As `sample_logits_vllm` has them: one token of padding behind a text, and a row for every token but that one."""
     tokenizer, rows = AutoTokenizer.from_pretrained(model), list[dict[str, Any]]()
     for text in texts:
         ids = tokenizer(text)["input_ids"]
-        found, values = likeliest(model, ids)
+        found, values = likeliest(model, ids, k)
         rows.append({"input_ids": [*ids, tokenizer.pad_token_id], "token_ids": found, "top_values": values})
     return rows
 
