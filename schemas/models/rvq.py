@@ -83,7 +83,7 @@ class RVQTables:
             gain_n1, y_nq = self._refine(data, start_N[rows], size_N[rows], look_up)
             y_Nk[rows, : y_nq.shape[1]] = y_nq
             if len(self.centroids):
-                y_Nk[rows] += self.centroids[:, self.order_k][self._centroid(data, start_N[rows])] * gain_n1
+                y_Nk[rows] += self._centroid_coordinates[self._centroid(data, start_N[rows])] * gain_n1
         raw_R, raw_Rd = self._raw(data, start_N, size_N, raw_R)
         if len(raw_R):
             y_Nk[raw_R] = (raw_Rd - self.mean_d) @ self.encoder_dk[:, self.order_k]
@@ -156,6 +156,11 @@ class RVQTables:
         """[S * 256 + 1, W] float32: the codebooks, and zeros for stages that a row does not have."""
         entries = self.codebooks.flatten(0, 1).float()
         return torch.cat([entries, entries.new_zeros(1, WIDEST)])
+
+    @cached_property
+    def _centroid_coordinates(self) -> Tensor:
+        """[256, k]."""
+        return self.centroids[:, self.order_k]
 
     @cached_property
     def _centroid_states(self) -> Tensor:
