@@ -83,7 +83,7 @@ class RVQTables:
             gain_n1, y_nq = self._refine(data, start_N[rows], size_N[rows], look_up)
             y_Nk[rows, : y_nq.shape[1]] = y_nq
             if len(self.centroids):
-                y_Nk[rows] += self._centroid_coordinates[self._centroid(data, start_N[rows])] * gain_n1
+                y_Nk[rows] += self._centroid_coordinates.index_select(0, self._centroid(data, start_N[rows])) * gain_n1
         raw_R, raw_Rd = self._raw(data, start_N, size_N, raw_R)
         if len(raw_R):
             y_Nk[raw_R] = (raw_Rd - self.mean_d) @ self.encoder_dk[:, self.order_k]
@@ -102,7 +102,7 @@ class RVQTables:
             gain_n1, y_nq = self._refine(data, start_N[rows], size_N[rows], look_up)
             x_nd = torch.addmm(self.mean_d, y_nq, self.basis_kd[: y_nq.shape[1]])
             if len(self.centroids):
-                x_nd.addcmul_(self._centroid_states[self._centroid(data, start_N[rows])], gain_n1)
+                x_nd.addcmul_(self._centroid_states.index_select(0, self._centroid(data, start_N[rows])), gain_n1)
             x_Nd[rows] = x_nd
         raw_R, raw_Rd = self._raw(data, start_N, size_N, raw_R)
         if len(raw_R):
@@ -138,7 +138,8 @@ class RVQTables:
         sums = embedding_bag(entry_ns.flatten(), self._entries, first_nb.flatten().int(), mode="sum")
         sums_nbW = sums.view(len(size_n), -1, WIDEST)
         if self._has_scales:
-            sums_nbW *= self.scales_TB[stages_n.clamp_max(len(self.band_S))][:, tables.band_b, None]
+            scales_nB = self.scales_TB.index_select(0, stages_n.clamp_max(len(self.band_S)))  # faster than indexing
+            sums_nbW *= scales_nB.index_select(1, tables.band_b)[:, :, None]
         return gain_n1, sums_nbW.flatten(1).index_select(1, tables.column_q).mul_(gain_n1)
 
     def _centroid(self, data: Tensor, start_n: Tensor) -> Tensor:
