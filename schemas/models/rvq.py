@@ -138,7 +138,7 @@ class RVQTables:
         sums = embedding_bag(entry_ns.flatten(), self._entries, first_nb.flatten().int(), mode="sum")
         sums_nbW = sums.view(len(size_n), -1, WIDEST)
         if self._has_scales:
-            scales_nB = self.scales_TB.index_select(0, stages_n.clamp_max(len(self.band_S)))  # faster than indexing
+            scales_nB = self.scales_TB.index_select(0, stages_n.clamp(0, len(self.band_S)))  # faster than indexing
             sums_nbW *= scales_nB.index_select(1, tables.band_b)[:, :, None]
         return gain_n1, sums_nbW.flatten(1).index_select(1, tables.column_q).mul_(gain_n1)
 
