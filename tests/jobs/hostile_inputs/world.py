@@ -49,7 +49,8 @@ def _grow_a_cache() -> None:
 
 
 def _write_sources() -> None:
-    write_lines(Path("rows.jsonl"), distillkit_rows(Path("teacher"), TEXTS[:2], k=600))
+    vocabulary = json.loads(Path("teacher/config.json").read_text())["vocab_size"]
+    write_lines(Path("rows.jsonl"), distillkit_rows(Path("teacher"), TEXTS[:2], k=vocabulary - 1))
     write_speculators(Path("prepared"), Path("teacher"), TEXTS[:2], [1, 2])
 
 
