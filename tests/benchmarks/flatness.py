@@ -3,7 +3,7 @@
     python -m tests.benchmarks.flatness [--samples 10000 50000 200000]
 
 `stillroom extract` as a process of its own, with a local Ray and one worker: a Llama of one layer, 32 wide, texts of
-some ten tokens with ids, units of 16,384 tokens, the final state in int8. What is told is the most anonymous memory
+some ten tokens with ids, units of 16,384 tokens, the final state in bfloat16. What is told is the most anonymous memory
 (RssAnon: what the process itself has allocated, without files that it maps) of the driver and of the teacher's actor,
 looked at every 50 ms. Ends with status 1 beyond the bound.
 """
@@ -52,9 +52,9 @@ def measure(folder: Path, samples: int) -> Peaks:
     """Extract that many samples."""
     corpus, cache = folder / f"{samples}.jsonl", folder / f"cache-{samples}"
     write_texts(corpus, samples)
-    states = {"hidden": ["last"], "mass": ["last"], "encoding": {"codec": "int8"}, "dtype": "bfloat16"}
+    states = {"hidden": ["last"], "mass": ["last"], "encoding": "exact", "dtype": "bfloat16"}
     sections = {"batching": {"unit_tokens": 16_384, "batch_tokens": 4096}, "workers": {"cpus": 0.5}}
-    config = extraction(cache, folder / "teacher", corpus, states=states, spans={"annotator": "words"}, **sections)
+    config = extraction(cache, folder / "teacher", corpus, states=states, spans={"annotator": "none"}, **sections)
     (folder / "extract.yaml").write_text(dump_config(config), encoding="utf-8")
     began, found = time.monotonic(), Peaks()
     command = run_command(["extract", str(folder / "extract.yaml")], folder)
