@@ -23,7 +23,7 @@ from schemas.storage.published import file_beside
 from schemas.storage.regular import require_regular
 
 INDEX_KEY = b"stillroom-index"
-ROWS_IN_GROUP = 1 << 20  # a reader pays for every group: 10,000 small ones take seconds
+ROWS_IN_GROUP = 1 << 15  # held in memory, in 100 bytes each; and a reader pays for every group
 
 
 def write_index(cache: Path, manifest: CacheManifest, seen: Seen | None = None) -> int:
