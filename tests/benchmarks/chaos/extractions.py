@@ -122,7 +122,7 @@ def two_nodes(folder: Path, random: Random) -> Iterator[Scene]:
     from ray.cluster_utils import Cluster
 
     options = {"num_cpus": 2, "object_store_memory": 100 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args=options | {"num_cpus": 1, "include_dashboard": False})
+    cluster = Cluster(initialize_head=True, head_node_args=options | {"include_dashboard": False})
     nodes = [cluster.add_node(**options)]
 
     def strike(started: Started, output: Path) -> bool:
