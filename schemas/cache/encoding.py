@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
 
 from schemas.cache.dtypes import Dtype
 from schemas.strict import Strict
@@ -65,6 +65,14 @@ class EncodingConfig(Strict):
                 f"worst_kl ({self.worst_kl:g}) is of single states, and kl ({self.kl:g}) their mean: raise it"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_it_can_be_given(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what contradicts it."""
+        without = {"kl", "geometry"} if self.bits is not None else set()
+        if self.codec != "rvq":
+            without = set(type(self).model_fields) - {"codec"}
+        return {name: value for name, value in serialize(self).items() if name not in without}
 
     @property
     def record(self) -> EncodingRecord:

@@ -32,6 +32,25 @@ def test_tolerances_and_bits_are_kept_as_they_are_given() -> None:
     assert found == EncodingRecord(codec="fp8") and not found.is_calibrated
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"codec": "int8"},
+        {"codec": "fp8"},
+        {"bits": 1.5},
+        {"bits": 2.0, "worst_kl": 3.0},
+        {"kl": 0.1},
+        {"worst_kl": 2.0},
+    ],
+    ids=str,
+)
+def test_what_is_written_of_it_can_be_read_again(given: dict[str, Any]) -> None:
+    config = EncodingConfig(**given)
+    for written in (config.model_dump(), config.model_dump(mode="json")):
+        again = EncodingConfig.model_validate(written)
+        assert again == config and again.record == config.record
+
+
 def test_an_encoding_of_other_than_bfloat16_is_refused() -> None:
     with pytest.raises(ValueError, match="dtype float32 is of exact states alone; set encoding to exact"):
         resolve_encoding("tiny", "float32")
