@@ -43,6 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_inputs(tmp_path_factory.mktemp("connection"))
 
 
+@pytest.mark.long
 def test_nothing_in_the_working_directory_is_imported(folder: Path, tmp_path: Path) -> None:
     """Modules and packages named as ours, our libraries and the standard library's, which write if they are run."""
     for name in FOREIGN:
@@ -114,7 +115,8 @@ def test_a_ray_that_dies_while_it_starts_is_said_within_seconds(process: str, fo
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("seconds", [0.0, long(1.0)])
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
 def test_a_stop_while_ray_starts_ends_like_ctrl_c_and_leaves_nothing(
     seconds: float, folder: Path, tmp_path: Path
 ) -> None:

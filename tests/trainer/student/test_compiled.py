@@ -77,7 +77,9 @@ def passed(model: Any, given: Batch) -> list[torch.Tensor]:
     return found + [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
 
 
-@pytest.mark.parametrize("name", ["plain", "adapted, recomputed", "encoder"])
+@pytest.mark.parametrize(
+    "name", ["plain", *(pytest.param(name, marks=pytest.mark.long) for name in ("adapted, recomputed", "encoder"))]
+)
 def test_compiled_layers_compute_the_same_under_the_same_names(name: str) -> None:
     torch.compiler.reset()
     counters.clear()
