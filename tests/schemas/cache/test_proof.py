@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def forge(cache: Path, column: str, change: Callable[[Rows], Rows]) -> None:
     with pa.OSFile(str(shard / "samples.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_batch(table.combine_chunks().to_batches()[0])
     as_recorded(shard, "samples.arrow")
-    write_index(cache, read_manifest(cache))
+    with suppress(CacheError):  # what lacks a value has no index, and that of before stays
+        write_index(cache, read_manifest(cache))
 
 
 def at(row: int, change: Callable[[Any], Any]) -> Callable[[Rows], Rows]:

@@ -77,6 +77,7 @@ def test_what_changes_the_bytes_has_the_defaults_that_caches_were_made_with() ->
         "template_arguments": {},
         "trust_remote_code": False,
         "dtype": "float32",
+        "quantisation": None,
         "device": "auto",
         "placement": "device",
         "max_memory": None,
