@@ -108,6 +108,7 @@ def environment_of(head: Head) -> dict[str, str]:
     return environment | {"RAY_API_SERVER_ADDRESS": address, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
 
+@pytest.mark.long
 def test_submit_sends_what_the_config_names_and_follows(head: Head, tmp_path: Path) -> None:
     tiny_llama(tmp_path / "model", tiny_tokenizer(tmp_path / "model", "bpe"))
     write_corpus(tmp_path / "corpus.jsonl")

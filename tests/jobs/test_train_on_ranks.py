@@ -34,6 +34,7 @@ def config(folder: Path, name: str, **changes: Any) -> TrainingConfig:
     return TrainingConfig.model_validate(given | changes)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("interruptible")
 def test_interrupted_on_two_devices_it_goes_on_under_torchrun(tmp_path: Path) -> None:
     small_cache(tmp_path)

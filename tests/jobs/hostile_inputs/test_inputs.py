@@ -50,7 +50,7 @@ def test_a_hostile_input_ends_in_one_message(here: Path, name: str, caplog: pyte
         with watched(here) as done:
             outcome = hostile.run(given.command)
         grown = peak_bytes() - had
-    said = " ".join(f"{outcome.said} {caplog.text}".split())
+    said = " ".join(f"{outcome.said} {caplog.text}".split()).replace(f"{here}/", "")
     assert outcome.is_sound and outcome.code == given.code, f"{outcome.code} after {outcome.seconds:.1f} s\n{said}"
     assert given.said in said
     assert given.code == 0 or said.count("stillroom: ") == 1

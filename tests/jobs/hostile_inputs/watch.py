@@ -30,11 +30,12 @@ def watched(here: Path) -> Iterator[list[str]]:
         sys.addaudithook(_hear)
         _heeds.append(True)
     _seen.clear()
-    _here = here
+    _here, writes_bytecode = here, sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # what is imported on the way would be written beside its source
     try:
         yield _seen
     finally:
-        _here = None
+        _here, sys.dont_write_bytecode = None, writes_bytecode
 
 
 def _hear(event: str, said: tuple[Any, ...]) -> None:
