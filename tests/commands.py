@@ -20,7 +20,8 @@ from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
 CLI = ("-m", "jobs.cli")
-NOT_OURS = ["ray", "zarr", "peft", "transformers.models.llama.modeling_llama", "transformers.models.auto.modeling_auto"]
+# Not Ray either, which reads its settings from the environment as it is imported.
+NOT_OURS = ["zarr", "peft", "transformers.models.llama.modeling_llama", "transformers.models.auto.modeling_auto"]
 
 
 class Program:
