@@ -83,6 +83,7 @@ class _Reader:
         self._path, self._content, self._sizes, self._place = path, content, sizes, len(MAGIC)
 
     def read(self) -> GgufHeader:
+        """All that stands before the weights. Raises ModelError."""
         version, tensors, values = self._unpack("IQQ")
         if version not in VERSIONS:
             raise _damaged(self._path, f"its version is {version}, and {' and '.join(map(str, VERSIONS))} are known")
