@@ -96,12 +96,8 @@ def require_steady(folder: Path) -> None:
 def _settings(config: Any) -> dict[str, Any] | None:
     """What a config says, as it was read or as transformers holds it; that of a text model within counts."""
     text_config = config.get("text_config")
-    parts = (config, text_config if isinstance(text_config, dict) else vars(text_config) if text_config else {})
-    return next((part["quantization_config"] for part in parts if _is_settings(part.get("quantization_config"))), None)
-
-
-def _is_settings(value: Any) -> bool:
-    return isinstance(value, dict)
+    parts = (config, text_config if isinstance(text_config, dict) else getattr(text_config, "__dict__", {}))
+    return next((found for part in parts if isinstance(found := part.get("quantization_config"), dict)), None)
 
 
 def _words(settings: dict[str, Any]) -> str:

@@ -51,6 +51,16 @@ def test_words(settings: Any, words: str | None, full: Path, tmp_path: Path) -> 
     assert describe_quantisation(saying(full, tmp_path / "model", settings)) == words
 
 
+@pytest.mark.parametrize("part", ["abc", [1], 7, None, {}])
+def test_the_config_of_a_text_model_that_is_none_says_nothing(part: Any, full: Path, tmp_path: Path) -> None:
+    folder = saying(full, tmp_path / "model", None)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"text_config": part}))
+    assert describe_quantisation(folder) is None
+    (folder / "config.json").write_text(json.dumps(config | {"text_config": {"quantization_config": INT8}}))
+    assert describe_quantisation(folder) == "bitsandbytes int8"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
