@@ -1,4 +1,4 @@
-"""Fifty hostile inputs under every command that reads: none brings a traceback, none goes on without end."""
+"""A hundred hostile inputs under every command that reads: none brings a traceback, none goes on without end."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ import pytest
 from tests.jobs.hostile import READERS, SECONDS, make_world, run, run_case
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES, GROUP = 50, 10
+CASES, GROUP = 100, 10
 
 
 @pytest.fixture(scope="module")

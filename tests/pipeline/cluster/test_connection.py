@@ -10,6 +10,7 @@ from _pytest.mark import ParameterSet
 
 import pipeline.cluster.connection
 from pipeline.cluster.connection import connected
+from pipeline.cluster.extract import extract
 from pipeline.output.resume import open_output
 from pipeline.request.request import make_request
 from schemas.configs.extraction import WorkersConfig
@@ -157,7 +158,7 @@ def undisturbed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 @pytest.mark.parametrize("process", ["raylet", long("gcs_server"), long("ray::RuntimeEnvAgent")])
 def test_a_ray_that_dies_amid_the_units_is_said_and_can_be_gone_on_from(
-    process: str, folder: Path, undisturbed: dict[str, bytes], tmp_path: Path
+    process: str, folder: Path, undisturbed: dict[str, bytes], one_ray: OneRay, tmp_path: Path
 ) -> None:
     asked = config(folder, str(tmp_path / "cache"))
     command = start_command(asked, tmp_path)
@@ -180,3 +181,8 @@ def test_a_ray_that_dies_amid_the_units_is_said_and_can_be_gone_on_from(
     with open_output(asked.output, make_request(asked).manifest, heard.append) as output:
         assert len(output.done) == before
     assert [line for line in heard if "is taken over" not in line] == []  # the lock of the dead, at most
+    if process == "gcs_server":
+        one_ray.address()  # it is not the one that died
+        again = extract(asked)
+        assert again.new_units == again.units - before
+        assert shard_files(asked.output) == undisturbed
