@@ -29,8 +29,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def forge(cache: Path, column: str, change: Callable[[Rows], Rows], refusal: str | None = None) -> None:
-    """Rewrite one column of the first shard, mend its checksum, and seal the cache anew; or see it refused so, and leave
-    the seal of before."""
+    """Rewrite one column of the first shard, mend its checksum, and seal the cache anew; or see that refused, which
+    leaves the seal of before."""
     shard = cache / "shards/00000"
     with pa.OSFile(str(shard / "samples.arrow")) as source:
         table = pa.ipc.open_file(source).read_all()
