@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import chdir, contextmanager, nullcontext
+from contextlib import AbstractContextManager, chdir, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from pipeline.cluster.code import FLOORS, PROJECT
 from pipeline.cluster.placement import Machine, require_schedulable
 from pipeline.cluster.processes import Cluster, LocalRay, Watched, ended_by_death, interrupted_by_death
 from schemas.configs.extraction import WorkersConfig
+from schemas.environment import variable
 from schemas.errors import ResourceError
 from schemas.progress import interrupted
 from schemas.storage.settings import storage_settings
@@ -223,21 +224,12 @@ def _settings() -> dict[str, Any]:
     return {"env_vars": found} if found else {}
 
 
-@contextmanager
-def _our_path() -> Iterator[None]:
+def _our_path() -> AbstractContextManager[None]:
     """Our code on PYTHONPATH for the processes that are started meanwhile, and those that they start.
 
     A `runtime_env` would do the same, but it has Ray start a Python and import itself there before each worker.
     """
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), before]))
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+    return variable("PYTHONPATH", os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])))
 
 
 @contextmanager

@@ -11,8 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -22,6 +21,7 @@ import torch
 import torch.distributed as dist
 
 from schemas.configs.training import TrainingConfig
+from schemas.environment import variable
 from schemas.errors import RunError, StillroomError
 from trainer.optimisation.memory import keep_freed_memory
 from trainer.runs.group import FAILURE, GOES_ON, is_rank, tell
@@ -47,7 +47,8 @@ def start_ranks(config: TrainingConfig, work: Work) -> Any:
     context = _context()
     given = (work, config.model_dump_json(), config.devices, store.port)
     ranks: list[BaseProcess] = []
-    with _safe_path():
+    # Python would look for modules in the working directory first, where it is started by multiprocessing.
+    with variable("PYTHONSAFEPATH", "1"):
         for rank in range(config.devices):
             ranks.append(context.Process(target=_run_rank, args=(rank, *given), name=f"rank {rank}", daemon=True))
             ranks[-1].start()
@@ -67,21 +68,6 @@ def _context() -> SpawnContext | ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["trainer.runs.train"])
     return context
-
-
-@contextmanager
-def _safe_path() -> Iterator[None]:
-    """Python would look for modules in the working directory first, where it is started to run what multiprocessing
-    tells it."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _store(port: int, keeps: bool = False) -> Any:
