@@ -24,6 +24,7 @@ from tests.pipeline.teacher.tiny_models import (
     edit_config,
     edit_weights,
     load,
+    memory_for_half,
     random_samples,
     run,
 )
@@ -39,12 +40,6 @@ EVERY = {
     "top_k": {"k": 8},
     "sampled": {"draws": 12},
 }
-
-
-def memory(folder: Path, share: float = 0.8) -> dict[str, Any]:
-    """A placement for which about half of the model's float32 is kept in memory, beside the room for one layer."""
-    held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    return {"placement": "spread", "max_memory": {"cpu": f"{int(held * share) / 1000:.3f}KB"}}
 
 
 def places(teacher: Teacher) -> dict[str, str]:
@@ -76,7 +71,7 @@ def test_every_kind_is_that_of_the_whole_teacher(name: str, dtype: str, tmp_path
     saved(name, tmp_path)
     states = StatesConfig.model_validate(EVERY | {"dtype": "float32", "encoding": "exact"})
     settings: dict[str, Any] = {"dtype": dtype, "keep_embeddings": True}
-    spread = memory(tmp_path, 0.8 if dtype == "float32" else 0.4)
+    spread = memory_for_half(tmp_path, 0.8 if dtype == "float32" else 0.4)
     whole, parts = load(tmp_path, states, **settings), load(tmp_path, states, **settings, **spread)
     assert set(places(parts).values()) == {"cpu", "disk"}
     samples = random_samples()
@@ -95,7 +90,7 @@ def test_an_encoder_without_its_pooler(tmp_path: Path) -> None:
     tf.BertModel(tf.BertConfig(**SMALL), add_pooling_layer=False).save_pretrained(tmp_path)
     states = StatesConfig.model_validate(ENCODER | {"dtype": "float32", "encoding": "exact"})
     whole = load(tmp_path, states, kind="encoder")
-    parts = load(tmp_path, states, kind="encoder", **memory(tmp_path))
+    parts = load(tmp_path, states, kind="encoder", **memory_for_half(tmp_path))
     assert set(places(parts).values()) == {"cpu", "disk"}
     samples = [sample for sample in random_samples() if len(sample.token_ids)]  # one without a token has no embedding
     wanted, found = run(whole, samples), run(parts, samples)
@@ -119,7 +114,7 @@ def test_a_cache_is_the_same_to_the_byte(tmp_path: Path) -> None:
         return contents(build_cache(config))
 
     wanted = cached("whole")
-    found = cached("spread", **memory(tmp_path / "model"))
+    found = cached("spread", **memory_for_half(tmp_path / "model"))
     gc.collect()
     assert list(found) == list(wanted) == list(contents(tmp_path / "spread"))
     assert [path for path in wanted if found[path] != wanted[path]] == []
@@ -128,7 +123,7 @@ def test_a_cache_is_the_same_to_the_byte(tmp_path: Path) -> None:
 
 def test_what_is_written_to_disk_is_gone_with_the_teacher(tmp_path: Path) -> None:
     saved("mixtral", tmp_path / "model")
-    config = TeacherConfig(model=str(tmp_path / "model"), max_tokens=32, **memory(tmp_path / "model"))
+    config = TeacherConfig(model=str(tmp_path / "model"), max_tokens=32, **memory_for_half(tmp_path / "model"))
     wanted = WantedStates.of_config(StatesConfig(mass=[]), describe_teacher(config, tmp_path / "model"))
     teacher = Teacher(config, wanted, tmp_path / "model", None, tmp_path / "offloaded", "c0ffee")
     (folder,) = tmp_path.glob(".offloaded-*@c0ffee.tmp")
@@ -157,7 +152,7 @@ def test_damaged_weights_are_refused_as_of_a_whole_teacher(llama: Path, tmp_path
     def lose(weights: dict[str, torch.Tensor]) -> None:
         del weights["model.layers.2.mlp.up_proj.weight"]
 
-    spread = memory(llama)
+    spread = memory_for_half(llama)
     with pytest.raises(ModelError, match=r"lacks 1 weights of LlamaForCausalLM, among them model\.layers\.2\.mlp"):
         load(edit_weights(llama, tmp_path / "lost", lose), **spread)
     with pytest.raises(ModelError, match=r"shape|do not fit its config"):

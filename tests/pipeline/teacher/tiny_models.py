@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,6 +127,12 @@ def edit_weights(source: Path, target: Path, change: Callable[[dict[str, torch.T
     change(weights)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
+
+
+def memory_for_half(folder: Path, share: float = 0.8) -> dict[str, Any]:
+    """A placement for which about half of the model's float32 is kept in memory, beside the room for one layer."""
+    held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return {"placement": "spread", "max_memory": {"cpu": f"{int(held * share) / 1000:.3f}KB"}}
 
 
 def edit_config(source: Path, target: Path, **changes: object) -> Path:
