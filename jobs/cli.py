@@ -180,12 +180,36 @@ def verify(
             "libraries made the cache; with --replay.",
         ),
     ] = False,
+    placement: Annotated[
+        str | None,
+        typer.Option(
+            metavar="device|spread",
+            help="As `teacher.placement`; left out, spread if no device has room for the teacher; with --replay.",
+        ),
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="{...}",
+            help="What a teacher that is spread may take, as `teacher.max_memory`, e.g. '{0: 20GB, cpu: 100GB}'; with "
+            "--replay.",
+        ),
+    ] = None,
 ) -> None:
     """Check every checksum, row count and number of a cache. Exits 2 at damage, naming every damaged shard. With
     --replay, also at states that the teacher does not give."""
-    from jobs.verify import ReplayOptions, replay_cache, verify_cache
+    from jobs.verify import ReplayOptions, parse_max_memory, parse_placement, replay_cache, verify_cache
 
-    options = ReplayOptions(replay or 1, seed, teacher, adapter, trust_remote_code, in_batch)
+    options = ReplayOptions(
+        replay or 1,
+        seed,
+        teacher,
+        adapter,
+        trust_remote_code,
+        in_batch,
+        None if placement is None else parse_placement(placement),
+        None if max_memory is None else parse_max_memory(max_memory),
+    )
     if replay is None and options != ReplayOptions(1):
         raise ConfigError("--seed, --teacher, --adapter, --trust-remote-code and --in-batch go with --replay N")
     if replay is None:

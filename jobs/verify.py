@@ -1,11 +1,13 @@
 """`stillroom verify`: read a whole cache and check everything that can be checked without the teacher; with it, some
 samples are computed once more."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
 from pipeline.output.elsewhere import read_begun, seen_from_outside
@@ -17,10 +19,13 @@ from schemas.cache.reader import Cache
 from schemas.cache.sections import list_sections
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.cache.verify import ProvenShard, SeenAddition, verify_added, verify_index, verify_shards, verify_totals
+from schemas.configs.extraction import MaxMemory, Placement
+from schemas.configs.parse import parse_yaml
 from schemas.console import make_console, say
-from schemas.errors import CacheError
+from schemas.errors import CacheError, ConfigError
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
 from schemas.progress import Progress
+from schemas.shown import quoted
 
 if TYPE_CHECKING:
     from pipeline.replay.replay import Replay
@@ -37,6 +42,29 @@ class ReplayOptions:
     adapter: str | None = None
     trust_remote_code: bool = False
     in_batch: bool = False  # in the batches of the extraction, instead of alone
+    placement: Placement | None = None  # None: spread where it has no room on one device
+    max_memory: Mapping[str, str] | None = None
+
+
+def parse_placement(given: str) -> Placement:
+    """What `--placement` names. Raises ConfigError."""
+    known: tuple[Placement, ...] = get_args(Placement)
+    for each in known:
+        if each == given:
+            return each
+    raise ConfigError(f"--placement: {quoted(given)} is not known; give {' or '.join(known)}")
+
+
+def parse_max_memory(given: str) -> Mapping[str, str]:
+    """What `--max-memory` names: a mapping in YAML, as `teacher.max_memory`. Raises ConfigError."""
+    option = "--max-memory"
+    _, value = parse_yaml(given, option)
+    try:
+        found: Mapping[str, str] = TypeAdapter(MaxMemory).validate_python(value)
+    except ValidationError as error:
+        said = "; ".join(": ".join([*map(str, each["loc"][:1]), each["msg"]]) for each in error.errors())
+        raise ConfigError(f"{option}: {said}; give it as '{{0: 20GB, cpu: 100GB}}', GPUs by number") from error
+    return found
 
 
 def verify_cache(path: Path) -> None:
@@ -90,9 +118,11 @@ def _verify(path: Path) -> None:
 def replay_cache(path: Path, options: ReplayOptions) -> None:
     """`verify_cache`, then print how far random samples, computed once more, are from what the cache holds of them.
 
-    Raises ModelError: the teacher is another, which is told first; CacheError with one line for everything that is off
+    Raises ModelError: the teacher is another, which is told first; ConfigError: it cannot lie as the options ask;
+    CacheError with one line for everything that is off
     by more than rounding explains.
     """
+    from pipeline.replay.placing import Placing
     from pipeline.replay.replay import replay
     from pipeline.replay.teacher import find_teacher, load_teacher_of, require_same_files
 
@@ -100,7 +130,10 @@ def replay_cache(path: Path, options: ReplayOptions) -> None:
     folders = find_teacher(manifest, options.teacher, options.adapter)
     require_same_files(path, manifest, folders, options.trust_remote_code)
     verify_cache(path)
-    cache, teacher = Cache(path), load_teacher_of(path, manifest, folders, options.trust_remote_code)
+    placing = Placing(options.placement, options.max_memory)
+    cache, teacher = Cache(path), load_teacher_of(path, manifest, folders, options.trust_remote_code, placing)
+    if teacher.config.placement == "spread" and not placing.asks:
+        say(f"{folders.model} has no room on one device: its layers are spread over memory and disk")
     count = min(options.samples, len(cache))
     with Progress("replaying", "samples", count) as progress:
         found = replay(cache, teacher, count, options.seed, progress.update, options.in_batch)

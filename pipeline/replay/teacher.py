@@ -5,17 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
+from pipeline.replay.placing import Placing
 from pipeline.request.folders import ModelFolders, hash_teacher
 from pipeline.teacher.quantise import way_of
 from pipeline.teacher.run import Teacher
 from pipeline.teacher.wanted import WantedStates
 from schemas.cache.manifest import TEACHER, CacheManifest
-from schemas.configs.extraction import TeacherConfig
+from schemas.configs.extraction import Placement, TeacherConfig
 from schemas.errors import CacheError, ConfigError, ModelError, ResourceError
 from schemas.models.files import resolve_model
 from schemas.models.teacher_head import load_teacher_head
 
+WHEREVER = Placing()
 PARTS = ("weights", "config", "code", "adapter")  # not the tokenizer: a cache keeps its tokens
 
 
@@ -51,19 +54,25 @@ def require_same_files(
 
 
 def load_teacher_of(
-    cache: Path, manifest: CacheManifest, folders: ModelFolders, trust_remote_code: bool = False
+    cache: Path,
+    manifest: CacheManifest,
+    folders: ModelFolders,
+    trust_remote_code: bool = False,
+    placing: Placing = WHEREVER,
 ) -> Teacher:
-    """The teacher in `folders`, computing as in the extraction, with the head that the cache keeps.
+    """The teacher in `folders`, computing as in the extraction, with the head that the cache keeps, wherever its layers
+    lay there and are to lie here.
 
-    Raises ModelError: it cannot be loaded; CacheError: the cache keeps another head; ResourceError: the GPU has no
-    memory for it.
+    Raises ModelError: it cannot be loaded; ConfigError: it cannot lie as `placing` asks; CacheError: the cache keeps
+    another head; ResourceError: there is no memory for it.
     """
-    config = _config(manifest, manifest.identity["teacher"], folders, trust_remote_code)
+    config = _config(manifest, manifest.identity["teacher"], folders, trust_remote_code, placing)
     try:
         teacher = Teacher(config, WantedStates.of_cache(manifest), folders.model, folders.adapter)
     except torch.OutOfMemoryError as error:
         raise ResourceError(
-            f"the GPU has no memory for the teacher ({error}); use a larger one, or none: CUDA_VISIBLE_DEVICES= "
+            f"the GPU has no memory for the teacher ({error}); spread it by --placement spread, use a larger one, or "
+            "none: CUDA_VISIBLE_DEVICES= "
         ) from error
     _require_same_head(cache, manifest, teacher)
     return teacher
@@ -76,22 +85,38 @@ def _way_out(wrong: list[str]) -> str:
 
 
 def _config(
-    manifest: CacheManifest, identity: Mapping[str, Any], folders: ModelFolders, trust_remote_code: bool
+    manifest: CacheManifest,
+    identity: Mapping[str, Any],
+    folders: ModelFolders,
+    trust_remote_code: bool,
+    placing: Placing,
 ) -> TeacherConfig:
-    """As it was in the extraction; on a CPU where there is no GPU."""
+    """As it was in the extraction; on a CPU where there is no GPU, and where `placing` has it."""
     on_gpu = identity.get("device", "cpu") == "cuda" and torch.cuda.is_available()
-    return TeacherConfig(
-        model=str(folders.model),
-        kind=manifest.teacher.kind,
-        trust_remote_code=trust_remote_code,
-        dtype=identity["dtype"],
-        device="cuda" if on_gpu else "cpu",
-        threads=identity["threads"],
-        max_tokens=manifest.teacher.max_tokens,
-        append_eos=identity["append_eos"],
-        keep_embeddings=manifest.teacher.embedding is not None,
-        quantisation=way_of(manifest.teacher.quantisation),
-    )
+    device, quantisation = "cuda" if on_gpu else "cpu", way_of(manifest.teacher.quantisation)
+    placement: Placement = "device"  # where an adapter is merged into it, or it is quantised as it is loaded
+    if placing.asks or (folders.adapter is None and quantisation is None):
+        placement = placing.choose(folders.model, identity["dtype"], device, trust_remote_code)
+    settings = {
+        "model": str(folders.model),
+        "kind": manifest.teacher.kind,
+        "adapter": None if folders.adapter is None else str(folders.adapter),
+        "trust_remote_code": trust_remote_code,
+        "dtype": identity["dtype"],
+        "device": device,
+        "quantisation": quantisation,
+        "placement": placement,
+        "max_memory": placing.max_memory,
+        "threads": identity["threads"],
+        "max_tokens": manifest.teacher.max_tokens,
+        "append_eos": identity["append_eos"],
+        "keep_embeddings": manifest.teacher.embedding is not None,
+    }
+    try:
+        return TeacherConfig.model_validate(settings)
+    except ValidationError as error:
+        said = [each["msg"].removeprefix("Value error, ") for each in error.errors()]
+        raise ConfigError("\n".join(said)) from error
 
 
 def _require_same_head(cache: Path, manifest: CacheManifest, teacher: Teacher) -> None:

@@ -33,6 +33,7 @@ def _named(memory: Any) -> Any:
 
 
 Quantisation = Literal["int8", "nf4"]
+Placement = Literal["device", "spread"]
 MERGE_BEFORE = (
     "merge it before (peft's `merge_and_unload`, then `save_pretrained`), and name the folder as teacher.model"
 )
@@ -104,7 +105,7 @@ class TeacherConfig(Strict):
     quantisation: Quantisation | None = None
     """Quantise a full model's weights as it is loaded: int8 by torchao, nf4 by bitsandbytes. A model that is saved
     quantised is loaded as it is."""
-    placement: Literal["device", "spread"] = "device"
+    placement: Placement = "device"
     """The whole model on one device, or its layers spread over the worker's GPUs, CPU memory and disk, in that order,
     by accelerate."""
     max_memory: MaxMemory | None = None

@@ -9,11 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.verify import ReplayOptions, replay_cache, verify_cache
+from jobs.verify import ReplayOptions, parse_max_memory, parse_placement, replay_cache, verify_cache
 from schemas.cache.index import write_index
 from schemas.cache.manifest import read_manifest
-from schemas.errors import CacheError, ModelError
+from schemas.errors import CacheError, ConfigError, ModelError
 from tests.caches import as_recorded, smallest_cache
+from tests.pipeline.teacher.tiny_models import memory_for_half
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,41 @@ def test_another_teacher_is_told_before_anything_is_read(made: Path, tmp_path: P
 
 
 def test_options_of_a_replay_go_with_it(made: Path) -> None:
-    for options in (["--seed", "1"], ["--teacher", str(made)], ["--in-batch"], ["--trust-remote-code"]):
+    others = (["--teacher", str(made)], ["--in-batch"], ["--trust-remote-code"], ["--placement", "spread"])
+    for options in (["--seed", "1"], *others, ["--max-memory", "{cpu: 1GB}"]):
         done = CliRunner().invoke(app, ["verify", str(made), *options])
         assert done.exit_code == 2 and "go with --replay N" in done.output
+
+
+def test_a_replay_of_a_teacher_that_is_spread_finds_the_same(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With room in memory for a part of its layers, the table is that of the whole teacher, to the digit."""
+    replay_cache(made, ReplayOptions(3, teacher=str(made.parent / "teacher")))
+    whole = capsys.readouterr().out
+    limit = memory_for_half(made.parent / "teacher", 0.94)["max_memory"]  # the embeddings alone are half
+    replay_cache(made, ReplayOptions(3, teacher=str(made.parent / "teacher"), max_memory=limit))
+    assert capsys.readouterr().out == whole
+    said = "teacher.max_memory goes with `placement: spread`"
+    with pytest.raises(ConfigError, match=f"^{said}$"):
+        replay_cache(made, ReplayOptions(3, teacher=str(made.parent / "teacher"), placement="device", max_memory=limit))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("{cpu: lots}", "--max-memory: cpu: String should match pattern"),
+        ("{gpu: 4GB}", "--max-memory: gpu: String should match pattern"),
+        ("4GB", "--max-memory: Input should be a valid dictionary; give it as '{0: 20GB, cpu: 100GB}'"),
+        ("{", "--max-memory is not valid YAML"),
+    ],
+)
+def test_a_limit_of_memory_that_cannot_be_read_is_refused(given: str, said: str) -> None:
+    assert parse_max_memory("{0: 20GB, cpu: 1GiB}") == {"0": "20GB", "cpu": "1GiB"}
+    with pytest.raises(ConfigError) as refused:
+        parse_max_memory(given)
+    assert str(refused.value).startswith(said)
+
+
+def test_a_placement_that_is_not_known_is_refused() -> None:
+    assert parse_placement("spread") == "spread"
+    with pytest.raises(ConfigError, match=r"^--placement: 'disk' is not known; give device or spread$"):
+        parse_placement("disk")
