@@ -1,4 +1,4 @@
-# The writer: Ray, a teacher on a GPU, span annotators. Build from the repository's root:
+# The writer: Ray, teachers of any size and file on GPUs, span annotators, S3. Build from the repository's root:
 #   docker build -f docker/pipeline.Dockerfile -t stillroom-pipeline .
 FROM nvidia/cuda:12.8.1-base-ubuntu24.04
 RUN apt-get update \
@@ -13,7 +13,7 @@ COPY schemas schemas
 COPY pipeline pipeline
 COPY trainer trainer
 COPY jobs jobs
-RUN pip install --no-cache-dir '.[pipeline,lora]'
+RUN pip install --no-cache-dir '.[pipeline,spread,gguf,lora,remote]'
 WORKDIR /data
 ENTRYPOINT []
 CMD ["stillroom", "--help"]

@@ -1,4 +1,4 @@
-# The reader: torch and transformers; no Ray, no spaCy, no teacher. Build from the repository's root:
+# The reader: torch and transformers, S3; no Ray, no spaCy, no teacher. Build from the repository's root:
 #   docker build -f docker/trainer.Dockerfile -t stillroom-trainer .
 #   docker run --gpus all -v /data:/data stillroom-trainer train /data/train.yaml
 FROM python:3.12-slim
@@ -10,7 +10,7 @@ COPY schemas schemas
 COPY pipeline pipeline
 COPY trainer trainer
 COPY jobs jobs
-RUN pip install --no-cache-dir '.[trainer]'
+RUN pip install --no-cache-dir '.[trainer,gguf,remote]'
 WORKDIR /data
 ENTRYPOINT ["stillroom"]
 CMD ["--help"]
