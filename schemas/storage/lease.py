@@ -15,7 +15,7 @@ from glob import escape
 from schemas.errors import StillroomError, StorageError
 from schemas.storage import lock
 from schemas.storage.lock import LockRecord, is_left_behind, make_record, parse_lock, say_holder
-from schemas.storage.objects import match_objects, read_object
+from schemas.storage.objects import match_objects, read_beginning
 from schemas.storage.written_objects import create_object, last_change, put_object, remove_objects
 
 SETTLE_SECONDS = 0.5  # after which the last beat of a holder that was asleep has arrived
@@ -94,7 +94,7 @@ def _take_over(url: str, seen: bytes, record: LockRecord) -> Lease | None:
 
 def _look(url: str) -> bytes | None:
     try:
-        return read_object(url, lock.MOST_BYTES)
+        return read_beginning(url, lock.MOST_BYTES)
     except FileNotFoundError:
         return None
 

@@ -48,10 +48,15 @@ class Listed:
 
 def read_object(url: str, limit: int = RECORD_BYTES) -> bytes:
     """All bytes of a small file. Raises FileNotFoundError, StorageError; also where it has more than `limit` bytes."""
-    content = attempt(url, "read", lambda files, path: files.cat_file(path, start=0, end=limit + 1))
+    content = read_beginning(url, limit + 1)
     if len(content) > limit:
         raise StorageError(f"cannot read {url}: it is larger than the {limit:,} bytes that such a file may have")
-    return bytes(content)
+    return content
+
+
+def read_beginning(url: str, count: int) -> bytes:
+    """The first `count` bytes of a file, or all that it has. Raises FileNotFoundError, StorageError."""
+    return bytes(attempt(url, "read", lambda files, path: files.cat_file(path, start=0, end=count)))
 
 
 def read_objects(urls: Iterable[str]) -> list[bytes]:
