@@ -14,14 +14,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainer.objectives.kernels.carried import CarriedCrossEntropy, Peak
+from trainer.objectives.kernels.carried import CarriedCrossEntropy
 from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
 from trainer.objectives.kernels.logit_pass import LogitPass
 from trainer.objectives.kernels.pooled_rows import Columns, Rows
+from trainer.objectives.kernels.powers import LN2, Powers
 from trainer.objectives.kernels.row_pass import pass_carrying, pass_rows
 from trainer.student.logits import Logits
-
-NEAR = 8.0  # about as far from 0 as log-probabilities over a vocabulary are
 
 
 def forward_kl(
@@ -96,55 +95,51 @@ class _Comparison:
         """The KL of some rows, [n], and the gradient of all that is passed over to their members."""
         row_of_p, scale_p1 = self.rows.row_of(block, members), self.scale_P[members, None]
         pooled_nV = logits_pV if row_of_p is None else self.rows.pool(logits_pV, block, members)
-        kl_n, q_nN, p_nN, peak = kl_and_softmaxes(self.columns.take(pooled_nV), teacher_nN, self.temperature)
-        positions = self.rows.positions(members)
+        kl_n, of_student, of_teacher = kl_and_powers(self.columns.take(pooled_nV), teacher_nN, self.temperature)
+        positions, carried = self.rows.positions(members), self.carried
         is_whole = row_of_p is None and self.columns.are_all(logits_pV.shape[1])
-        if is_whole and self.carried is not None and self.temperature in (1, 2):
-            # Both gradients are of softmaxes that follow from one: scale (q - p) + scale' (q_1 - 1_label).
-            torch.mul(q_nN, scale_p1, out=gradient_pV).addcmul_(p_nN, scale_p1, value=-1)
-            entropy_scale_p1 = self.carried.scale_of(positions)
-            if self.temperature == 2:  # q_1 is q^2 over its sum, at a third of an exponential's cost
-                sum_n1 = q_nN.square_().sum(-1, keepdim=True)
-                entropy_scale_p1 = entropy_scale_p1 / sum_n1
-                peak = peak._replace(logp_p=2 * peak.logp_p - sum_n1[:, 0].log())
-            gradient_pV.addcmul_(q_nN, entropy_scale_p1)
-            self.carried.add_labels(positions, logits_pV, peak, gradient_pV)
-            return kl_n
-        if is_whole:
-            torch.sub(q_nN, p_nN, out=gradient_pV)
-        else:
-            gradient_nM = q_nN.new_empty(len(q_nN), self.columns.count + 1)
-            torch.sub(q_nN, p_nN, out=gradient_nM[:, :-1])
+        # The gradient may be written over the logits: what cross-entropy takes from them is taken before.
+        if not is_whole:
+            entropy = None if carried is None else Powers.of(logits_pV)
+            gradient_nM = of_student.power_nN.new_empty(len(teacher_nN), self.columns.count + 1)
+            _difference(of_student, of_teacher, torch.ones_like(of_student.sum_n1), gradient_nM[:, :-1])
             gradient_nM[:, -1] = 0
             self.columns.put(gradient_nM if row_of_p is None else gradient_nM[row_of_p], gradient_pV)
-        gradient_pV.mul_(scale_p1)
-        if self.carried is not None:
-            self.carried.add(positions, logits_pV, gradient_pV)
+            gradient_pV.mul_(scale_p1)
+            if carried is not None and entropy is not None:
+                carried.add(positions, entropy, gradient_pV)
+        elif carried is None:
+            _difference(of_student, of_teacher, scale_p1, gradient_pV)
+        elif self.temperature == 1:
+            # Both gradients are of one softmax: (scale + scale') q - scale p - scale' 1_label.
+            _difference(of_student, of_teacher, scale_p1, gradient_pV, carried.scale_of(positions))
+            carried.add_labels(positions, of_student, gradient_pV)
+        else:
+            entropy = None if self.temperature == 2 else Powers.of(logits_pV)
+            _difference(of_student, of_teacher, scale_p1, gradient_pV)
+            carried.add(positions, entropy or of_student.squared(), gradient_pV)
         return kl_n
 
 
-def kl_and_softmaxes(student_nN: Tensor, teacher_nN: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor, Peak]:
-    """KL(softmax(t) || softmax(s)) of each row, [n]; q = softmax(s) and p = softmax(t), [n, N]; and the peaks of the
-    student's logits and of q:
+def _difference(
+    of_student: Powers, of_teacher: Powers, scale_n1: Tensor, out_nN: Tensor, more_n1: Tensor | None = None
+) -> None:
+    """scale * (q - p), or (scale + more) * q - scale * p, of both softmaxes, in two passes."""
+    of_q_n1 = scale_n1 if more_n1 is None else scale_n1 + more_n1
+    torch.mul(of_student.power_nN, of_q_n1 / of_student.sum_n1, out=out_nN)
+    out_nN.addcmul_(of_teacher.power_nN, scale_n1 / of_teacher.sum_n1, value=-1)
+
+
+def kl_and_powers(student_nN: Tensor, teacher_nN: Tensor, temperature: float) -> tuple[Tensor, Powers, Powers]:
+    """KL(softmax(t) || softmax(s)) of each row, [n], and q = softmax(s) and p = softmax(t) as powers of two:
 
         KL = sum p (t - s) + log Z_s - log Z_t,    its gradient to s is q - p
 
-    where s = student / tau, and t, the teacher's, has been divided already. log Z = max z - log max softmax(z), as
-    softmax is the one fast pass with an exponential in it. Overwrites the teacher's. Memory is what it costs: each
-    number is read and written as seldom as can be.
-
-    Numbers far from 0, or apart, would lose digits of their difference: s is brought to the level of t as it is
-    divided, and t to 0 where it is not NEAR it. On a GPU always, because asking would mean waiting.
+    where s = student / tau, and t, the teacher's, has been divided already. Overwrites the teacher's. Memory is what
+    it costs: each number is read and written as seldom as can be. Numbers far from 0, or apart, would lose digits of
+    their difference, so the largest of either side is 0 in the bits.
     """
-    top_n1, peak_n1 = teacher_nN.amax(-1, keepdim=True), student_nN.amax(-1, keepdim=True)
-    if teacher_nN.is_cuda or top_n1.abs().max() > NEAR:
-        teacher_nN.sub_(top_n1)
-        top_n1 = torch.zeros_like(top_n1)
-    shift_n1 = top_n1 - peak_n1 / temperature
-    student_nN = torch.add(shift_n1, student_nN, alpha=1 / temperature)
-    level_n1 = torch.add(shift_n1, peak_n1, alpha=1 / temperature)
-    q_nN, p_nN = student_nN.softmax(-1), teacher_nN.softmax(-1)
-    top_q_n = q_nN.amax(-1)
-    gap_n = (level_n1 - top_n1)[:, 0] + (p_nN.amax(-1) / top_q_n).log()
-    kl_n: Tensor = teacher_nN.sub_(student_nN).mul_(p_nN).sum(-1) + gap_n
-    return kl_n, q_nN, p_nN, Peak(peak_n1[:, 0], top_q_n.log())
+    of_student, of_teacher = Powers.of(student_nN, temperature), Powers.of(teacher_nN, out=teacher_nN)
+    gap_n = (of_student.sum_n1 / of_teacher.sum_n1).log2()[:, 0]
+    sum_n = teacher_nN.sub_(of_student.bits_nN).mul_(of_teacher.power_nN).sum(-1)
+    return LN2 * (sum_n / of_teacher.sum_n1[:, 0] + gap_n), of_student, of_teacher

@@ -62,6 +62,11 @@ class LogitPass:
         product_pV = at_least_float32(linear(hidden_pd.to(self.dtype), self.weight_Vd, self.bias_V))
         return self._logits.transform(product_pV)
 
+    def room(self, logits_pV: Tensor) -> Tensor:
+        """Where the gradient to such rows may be written: over them, which are in the processor's cache, unless `put`
+        reads them or they are a view."""
+        return torch.empty_like(logits_pV) if self.weight_Vd is None or self.needs_logits else logits_pV
+
     def put(self, positions: slice | Tensor, logits_pV: Tensor, gradient_pV: Tensor) -> None:
         """Adds the gradient to rows that `rows` gave; positions come once each."""
         if self.weight_Vd is None:

@@ -53,12 +53,15 @@ def row_losses(
             total = made.zero()
             for block in slices(chunk.start, chunk.stop, sizes.rows // widest):
                 here = slice(block.start - chunk.start, block.stop - chunk.start)
-                # The loss may overwrite what it is given.
-                given_nV = logits_pV[here] if carried is None else logits_pV[here].clone()
+                # The loss may overwrite what it is given; the gradient may be written over the logits.
+                is_read = carried is not None or gradient_pV is not logits_pV
+                given_nV = logits_pV[here].clone() if is_read else logits_pV[here]
                 loss_n, gradient_nV = row_loss(given_nV, block)
-                torch.mul(gradient_nV, expected * scale_R[block, None], out=gradient_pV[here])
-                if carried is not None:
-                    carried.add(rows.positions(block), logits_pV[here], gradient_pV[here])
+                if carried is None:
+                    torch.mul(gradient_nV, expected * scale_R[block, None], out=gradient_pV[here])
+                else:
+                    carried.write(rows.positions(block), logits_pV[here], gradient_pV[here])
+                    gradient_pV[here].addcmul_(gradient_nV, expected * scale_R[block, None])
                 total += torch.dot(scale_R[block], loss_n)
             return total
 

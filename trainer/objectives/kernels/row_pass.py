@@ -5,7 +5,6 @@ Shapes: X student positions, V student vocabulary; n rows and p positions of one
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
@@ -14,7 +13,8 @@ from trainer.objectives.kernels.logit_pass import LogitPass, pass_over
 from trainer.objectives.kernels.pooled_rows import Rows
 from trainer.student.logits import Logits
 
-# Of some rows, which are their members' logits [p, V]: the value, and the gradient [p, V], written into the last.
+# Of some rows, which are their members' logits [p, V]: the value, and the gradient [p, V], written into the last, which
+# may be the logits themselves; else these are only read.
 Compare = Callable[[slice, slice, Tensor, Tensor], Tensor]
 
 
@@ -27,7 +27,7 @@ def pass_rows(
 ) -> Tensor:
     """The sum of `compare` over chunks of rows; what cross-entropy alone wants comes after them.
 
-    `compare` gets the rows, their members among all, their logits, which it may overwrite, and room for their gradient.
+    `compare` gets the rows, their members among all, their logits, and room for their gradient.
     Logits are made `sizes.product` numbers at a time, and cross-entropy alone reads `sizes.block` of them.
     """
     total, size = made.zero(), max(1, sizes.product // made.vocabulary)
@@ -35,10 +35,9 @@ def pass_rows(
         members = rows.members(chunk)
         positions = rows.positions(members)
         logits_pV = made.rows(positions)
-        gradient_pV = torch.empty_like(logits_pV)
-        kept_pV = logits_pV.clone() if made.needs_logits else logits_pV
+        gradient_pV = made.room(logits_pV)
         total += compare(chunk, members, logits_pV, gradient_pV)
-        made.put(positions, kept_pV, gradient_pV)
+        made.put(positions, logits_pV, gradient_pV)
     if carried is not None:
         outside = rows.outside(len(made.hidden_Xd))
         _entropy_alone(made, outside[carried.wanted_X[outside]], carried, size, sizes.block)
@@ -76,7 +75,7 @@ def _entropy_alone(made: LogitPass, rest: Tensor, carried: CarriedCrossEntropy, 
     """Cross-entropy at the positions `rest`."""
     for chunk in slices(0, len(rest), size):
         logits_pV = made.rows(rest[chunk])
-        gradient_pV = torch.empty_like(logits_pV)
+        gradient_pV = made.room(logits_pV)
         for part in slices(0, len(logits_pV), block // made.vocabulary):
             carried.write(rest[chunk][part], logits_pV[part], gradient_pV[part])
         made.put(rest[chunk], logits_pV, gradient_pV)

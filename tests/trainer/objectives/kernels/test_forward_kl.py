@@ -12,12 +12,13 @@ from torch import Tensor
 
 from schemas.configs.losses.kd import KDConfig
 from tests.trainer.objectives.precision import gradient_of
-from trainer.objectives.kernels.carried import CarriedCrossEntropy, Peak
+from trainer.objectives.kernels.carried import CarriedCrossEntropy
 from trainer.objectives.kernels.chunks import ON_CPU
 from trainer.objectives.kernels.divergences import choose_divergence
-from trainer.objectives.kernels.forward_kl import forward_kl, kl_and_softmaxes
+from trainer.objectives.kernels.forward_kl import forward_kl, kl_and_powers
 from trainer.objectives.kernels.next_token import next_token_logprobs_of
 from trainer.objectives.kernels.pooled_rows import Columns, Rows
+from trainer.objectives.kernels.powers import Powers
 from trainer.objectives.kernels.row_losses import row_losses
 from trainer.objectives.kernels.teacher_rows import exact_rows
 
@@ -90,8 +91,8 @@ def test_in_float32_it_errs_no_more_than_log_softmax_does(
         kl = (log_p.exp() * (log_p - log_q)).sum(-1)
         return kl.detach().double(), torch.autograd.grad(kl.sum(), scaled)[0].double()
 
-    kl, q, p, _ = kl_and_softmaxes(student, teacher.clone(), temperature)
-    gradient = q - p
+    kl, of_student, of_teacher = kl_and_powers(student, teacher.clone(), temperature)
+    gradient = of_student.power_nN / of_student.sum_n1 - of_teacher.power_nN / of_teacher.sum_n1
     usual_in_float32, truth = usual(student.clone(), teacher), usual(student.double(), teacher.double())
     for found, theirs, right in zip((kl, gradient), usual_in_float32, truth, strict=True):
         ours, others, size = (x.view(len(x), -1).norm(dim=1) for x in (found - right, theirs - right, right))
@@ -176,9 +177,9 @@ class CountedRows(Rows):
 class CountedEntropy(CarriedCrossEntropy):
     """Remembers how many positions came at once."""
 
-    def add_labels(self, positions: slice | Tensor, logits_pV: Tensor, peak: Peak, gradient_pV: Tensor) -> None:
-        positions_at_once.append(len(logits_pV))
-        super().add_labels(positions, logits_pV, peak, gradient_pV)
+    def add_labels(self, positions: slice | Tensor, powers: Powers, gradient_pV: Tensor) -> None:
+        positions_at_once.append(len(gradient_pV))
+        super().add_labels(positions, powers, gradient_pV)
 
 
 blocks: list[int] = []
@@ -215,13 +216,11 @@ def test_kl_by_hand() -> None:
     """The teacher's logits come divided by the temperature, the student's do not."""
     student, teacher = torch.tensor([[2.0, 0.0]]).double(), torch.tensor([[0.0, 1.0]]).double()
     for level in (0.0, 7.0, -30.0):  # near 0, and far from it
-        kl, found_q, found_p, peak = kl_and_softmaxes(student + level, teacher + level, 2.0)
+        kl, of_student, of_teacher = kl_and_powers(student + level, teacher + level, 2.0)
         p, q = teacher.softmax(-1), (student / 2).softmax(-1)
         torch.testing.assert_close(kl, (p * (p / q).log()).sum(-1))
-        torch.testing.assert_close(found_q, q)
-        torch.testing.assert_close(found_p, p)
-        torch.testing.assert_close(peak.logit_p, (student + level).amax(-1))
-        torch.testing.assert_close(peak.logp_p, q.amax(-1).log())
+        torch.testing.assert_close(of_student.power_nN / of_student.sum_n1, q)
+        torch.testing.assert_close(of_teacher.power_nN / of_teacher.sum_n1, p)
 
 
 def test_the_gradient_is_handed_over_once() -> None:
