@@ -211,7 +211,7 @@ def verify(
         None if max_memory is None else parse_max_memory(max_memory),
     )
     if replay is None and options != ReplayOptions(1):
-        raise ConfigError("--seed, --teacher, --adapter, --trust-remote-code and --in-batch go with --replay N")
+        raise ConfigError("all options go with --replay N: there is nothing else to choose")
     if replay is None:
         verify_cache(cache)
     else:
@@ -292,6 +292,14 @@ def submit(
         typer.Option(min=0, help="GPUs for it; left out, those of a training with `device: cuda`."),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not follow the job.")] = False,
+    storage_settings: Annotated[
+        bool,
+        typer.Option(
+            "--storage-settings",
+            help="Also send what this shell's environment says of the storages whose URLs the config names, as AWS_…: "
+            "keys, which Ray's own records then show.",
+        ),
+    ] = False,
     follow: Annotated[str | None, typer.Option(metavar="JOB", help="Follow a job from its first line on.")] = None,
     stop: Annotated[str | None, typer.Option(metavar="JOB", help="End a job; what it has committed stays.")] = None,
 ) -> None:
@@ -309,7 +317,7 @@ def submit(
     elif follow is not None:
         raise typer.Exit(follow_job(follow, address))
     elif command is not None and config is not None:
-        raise typer.Exit(submit_job(command, config, overrides, address, cpus, gpus, detach))
+        raise typer.Exit(submit_job(command, config, overrides, address, cpus, gpus, detach, storage_settings))
 
 
 @app.command()

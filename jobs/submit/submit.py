@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, get_args
 
 from jobs.submit.package import CONFIG, Command, pack
+from jobs.submit.storages import say_not_sent, settings_for
 from schemas.console import say
 from schemas.errors import ConfigError
 from schemas.shown import quoted
@@ -26,8 +27,10 @@ def submit_job(
     cpus: float | None = None,
     gpus: float | None = None,
     detach: bool = False,
+    storage_settings: bool = False,
 ) -> int:
-    """Start `stillroom COMMAND` with the config in `path` on the cluster, and follow it unless told to `detach`.
+    """Start `stillroom COMMAND` with the config in `path` on the cluster, and follow it unless told to `detach`. With
+    `storage_settings`, it is given what this environment says of the storages whose URLs the config names.
 
     Returns the job's exit code, or 0 for a job that is left to itself. Raises ConfigError or CorpusError before
     anything is sent: a config that the command would refuse, or that names what the cluster cannot see.
@@ -41,9 +44,13 @@ def submit_job(
         settings = pack(known, path, overrides, Path(folder))
         if gpus is None and settings.get("device") == "cuda":
             gpus = settings.get("devices", 1)  # without, Ray hides them from the process in which `train` trains
+        variables = settings_for(settings)
+        if variables and not storage_settings:
+            say(say_not_sent(variables))
+            variables = {}
         server = _server(address)
         with _left_running(name, address):
-            server.submit(name, f"python -m jobs.cli {known} {CONFIG}", Path(folder), cpus, gpus)
+            server.submit(name, f"python -m jobs.cli {known} {CONFIG}", Path(folder), variables, cpus, gpus)
     if detach:
         say(f"job {name} is submitted; {_ways_on(name, address)}")
         return 0

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,13 +48,22 @@ class JobServer:
         with self._answering():
             self._client = JobSubmissionClient(address)
 
-    def submit(self, name: str, command: str, folder: Path, cpus: float | None, gpus: float | None) -> None:
-        """Start `command` on the cluster in a copy of `folder`; `cpus` and `gpus` are reserved for its own process."""
+    def submit(
+        self,
+        name: str,
+        command: str,
+        folder: Path,
+        variables: Mapping[str, str],
+        cpus: float | None,
+        gpus: float | None,
+    ) -> None:
+        """Start `command` on the cluster in a copy of `folder`, with these variables in its environment; `cpus` and
+        `gpus` are reserved for its own process."""
         with self._answering():
             self._client.submit_job(
                 submission_id=name,
                 entrypoint=command,
-                runtime_env={"working_dir": str(folder), "env_vars": {"PYTHONUNBUFFERED": "1"}},
+                runtime_env={"working_dir": str(folder), "env_vars": {"PYTHONUNBUFFERED": "1", **variables}},
                 entrypoint_num_cpus=cpus,
                 entrypoint_num_gpus=gpus,
             )

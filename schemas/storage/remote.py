@@ -95,3 +95,13 @@ def require_scheme(url: str) -> str:
         if find_spec(package) is None:
             raise ValueError(f"{quoted(url)}: {scheme}:// needs a package that is not installed: pip install {package}")
     return scheme
+
+
+def other_names(scheme: str) -> set[str]:
+    """Every scheme that means the same storage, this one among them: s3a beside s3, abfs beside az."""
+    from fsspec.registry import known_implementations
+
+    def implementation(name: str) -> str:
+        return str(known_implementations.get(name, {}).get("class", name))
+
+    return {scheme, *(name for name in known_implementations if implementation(name) == implementation(scheme))}

@@ -22,6 +22,7 @@ import psutil
 import pytest
 
 from schemas.configs.yaml import dump_config
+from tests.buckets import Bucket
 from tests.caches import build_cache, extraction, write_corpus
 from tests.commands import CLI, Program
 from tests.jobs.several import run_each
@@ -109,13 +110,20 @@ def environment_of(head: Head) -> dict[str, str]:
 
 
 @pytest.mark.long
-def test_submit_sends_what_the_config_names_and_follows(head: Head, tmp_path: Path) -> None:
+def test_submit_sends_what_the_config_names_and_follows(head: Head, bucket: Bucket, tmp_path: Path) -> None:
+    """A part of the corpus is under a URL, which this shell alone knows how to reach, and not the head."""
     tiny_llama(tmp_path / "model", tiny_tokenizer(tmp_path / "model", "bpe"))
-    write_corpus(tmp_path / "corpus.jsonl")
+    texts = write_corpus(tmp_path / "corpus.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "corpus.jsonl").write_bytes(b"".join(texts[:50]))
+    bucket.put("more.jsonl", b"".join(texts[50:]))
+    more = f"{bucket.url}/more.jsonl"
     config = extraction(tmp_path / "submitted", tmp_path / "model", Path("corpus.jsonl"), workers={"cpus": 0.5})
+    config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"files": ["corpus.jsonl", more]})})
     (tmp_path / "extract.yaml").write_text(dump_config(config), encoding="utf-8")
     uploads_before = uploads(head[2])
-    job = stillroom(head, tmp_path, "submit", "extract", "extract.yaml", "--set", "batching.unit_tokens=400")
+    options = ["--set", "batching.unit_tokens=400", "--storage-settings"]
+    with_keys = environment_of(head) | bucket.server.settings()
+    job = Program([*CLI, "submit", "extract", "extract.yaml", *options], tmp_path, with_keys)
     said, beside = job.communicate(timeout=200)
     assert job.returncode == 0, said + beside
     assert f"{config.output}" in said and "55 samples" in said
@@ -124,7 +132,7 @@ def test_submit_sends_what_the_config_names_and_follows(head: Head, tmp_path: Pa
     (uploaded,) = uploads(head[2]) - uploads_before
     sent = {path.name for path in uploaded.iterdir()}
     assert sent == {"config.yaml", "files", "jobs", "pipeline", "schemas", "trainer"}
-    corpus = config.corpus.model_copy(update={"files": [str(tmp_path / "corpus.jsonl")]})
+    corpus = config.corpus.model_copy(update={"files": [str(tmp_path / "corpus.jsonl"), more]})
     batching = config.batching.model_copy(update={"unit_tokens": 400})
     changes = {"output": tmp_path / "here", "corpus": corpus, "batching": batching}
     assert shard_files(config.output) == shard_files(build_cache(config.model_copy(update=changes)))
@@ -213,6 +221,7 @@ def ray_head() -> Iterator[Head]:
     for _ in range(STARTS):
         with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
             log = Path(folder, "head.log")
+            environment["STILLROOM_CACHE"] = str(Path(folder, "copies"))
             with started_head(Path(folder), log, environment) as (head, address):
                 if answers(head, f"{address}/api/version", token):
                     yield address, environment, Path(folder)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from schemas.storage import remote
-from schemas.storage.remote import copies_home, copy_path, is_remote, locate_anywhere, named, url_of
+from schemas.storage.remote import copies_home, copy_path, is_remote, locate_anywhere, named, other_names, url_of
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +81,8 @@ def test_where_copies_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
     assert copies_home() == tmp_path / "user" / ".cache" / "stillroom"
+
+
+def test_schemes_of_one_storage_are_told_to_be() -> None:
+    assert other_names("s3") == other_names("s3a") == {"s3", "s3a"}
+    assert other_names("hf") == {"hf"} and other_names("nobody") == {"nobody"}
