@@ -50,7 +50,7 @@ def make(name: str, folder: Path) -> Path:
         teacher = Path(place) / "golden-teacher"
         tiny_llama(teacher, tiny_tokenizer(teacher, "bpe", 300), hidden=8, layers=1, heads=2)
         corpus = write_corpus(Path(place) / "corpus.jsonl", [TEXTS[0], TEXTS[7], TEXTS[-5], TEXTS[-4]])
-        batching = {"unit_tokens": 60, "batch_tokens": 64}
+        batching = {"unit_tokens": 60, "batch_tokens": 64, "batch_cost": "fill"}
         return build_cache(extraction(folder / name, teacher, corpus, states=STATES[name], batching=batching))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.corpus.sample import AnnotatedSample
 from pipeline.replay.compare import Comparison
-from pipeline.teacher.batching import batches
+from pipeline.teacher.batching import BatchRule, batches
 from pipeline.teacher.check import TIES
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.row_units import count_rows_by_unit
@@ -22,9 +22,9 @@ def prove_stored(
     arrays: Sequence[ArrayRecord],
     samples: Sequence[AnnotatedSample],
     stored: Mapping[str, Values],
-    batch_tokens: int,
+    rule: BatchRule,
 ) -> bool:
-    """Compare the longest and the shortest of a unit's `samples`, which ran in batches of `batch_tokens`, with its
+    """Compare the longest and the shortest of a unit's `samples`, which ran in batches by `rule`, with its
     `stored` arrays, by path. A few rows may be further off: errors have a tail.
 
     Returns whether there was a sample. Raises ModelError naming sample and array.
@@ -33,7 +33,7 @@ def prove_stored(
     chosen = {max(lengths, key=lengths.__getitem__), min(lengths, key=lengths.__getitem__)} if lengths else set[int]()
     all_lengths = [len(sample.token_ids) for sample in samples]
     kept = [count_rows(sample.token_rows) for sample in samples]
-    counts, together = count_rows_by_unit(all_lengths, kept, comparison.causal), batches(all_lengths, batch_tokens)
+    counts, together = count_rows_by_unit(all_lengths, kept, comparison.causal), batches(all_lengths, rule)
     for number in sorted(chosen):
         batch = next(batch for batch in together if number in batch)
         rows = {array.path: _rows_of(number, counts[array.unit], stored[array.path]) for array in arrays}

@@ -17,6 +17,7 @@ from pipeline.encoding.unit import UnitEncoder
 from pipeline.replay.distance import between_likeliest, between_states
 from pipeline.replay.draws import outside
 from pipeline.replay.gap import Gap
+from pipeline.teacher.batching import BatchRule
 from pipeline.teacher.check import SOFTMAX, TOLERANCE
 from pipeline.teacher.head import teacher_head
 from pipeline.teacher.kinds.sampled import uniforms
@@ -89,7 +90,7 @@ class Comparison:
     def _run(self, batch: Sequence[AnnotatedSample], number: int) -> dict[str, np.ndarray]:
         """What the teacher makes of one sample of a batch."""
         tokens = len(batch) * max(len(sample.token_ids) for sample in batch)
-        made = self._teacher.run(batch, max(1, tokens), lambda samples, tokens: None)
+        made = self._teacher.run(batch, BatchRule(max(1, tokens)), lambda samples, tokens: None)
         lengths, kept = zip(*((len(s.token_ids), count_rows(s.token_rows)) for s in batch), strict=True)
         counts, found = count_rows_by_unit(lengths, kept, self.causal), dict[str, np.ndarray]()
         for array in self._teacher.arrays:

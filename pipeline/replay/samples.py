@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.annotation.tokens import tokenize
 from pipeline.corpus.sample import AnnotatedSample, Sample, Spans
-from pipeline.teacher.batching import batches
+from pipeline.teacher.batching import BatchRule, batches
 from schemas.cache.arrays import keeps_tokens
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
@@ -61,8 +61,8 @@ class SampleReader:
         lengths = self._cache.tokens[unit].tolist()
         if self._tokenizer is not None:
             lengths = [len(sample.token_ids) for sample in self.read(unit)]
-        batch_tokens = self._cache.manifest.identity["batching"]["batch_tokens"]
-        together = batches(lengths, batch_tokens)
+        batching = self._cache.manifest.identity["batching"]
+        together = batches(lengths, BatchRule(batching["batch_tokens"], batching.get("batch_cost")))
         return next([unit[i] for i in batch] for batch in together if unit.index(position) in batch)
 
     def _with_tokens(self, sample: AnnotatedSample) -> AnnotatedSample:

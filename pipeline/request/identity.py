@@ -43,7 +43,7 @@ def make_identity(
             **teacher_hashes,
             "kind": teacher.kind,
             "dtype": teacher.dtype,
-            "device": "cuda" if config.workers.gpus and teacher.device != "cpu" else "cpu",  # they round differently
+            "device": config.device,  # they round differently
             "threads": teacher.threads,
             "max_tokens": teacher.max_tokens,
             "append_eos": teacher.append_eos,
@@ -51,9 +51,11 @@ def make_identity(
         "states": {a.path: {"width": a.width, "dtype": a.dtype, "encoding": a.encoding} for a in arrays},
         "corpus": {"sha256": plan.corpus.sha256, "samples": plan.corpus.samples, **_mapping(config.corpus)},
         "annotator": annotator_version,
-        "batching": config.batching.model_dump(mode="json"),
+        "batching": config.batching.model_dump(mode="json", exclude={"batch_cost"}),
     }
     # Later settings stand here only if they are asked for, so earlier fingerprints stay the same.
+    if config.batch_cost is not None:
+        identity["batching"]["batch_cost"] = config.batch_cost
     identity |= nest_records(records)
     if rows != "all":
         identity["rows"] = rows

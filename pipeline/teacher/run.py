@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.corpus.sample import AnnotatedSample
-from pipeline.teacher.batching import batches
+from pipeline.teacher.batching import BatchRule, batches
 from pipeline.teacher.check import (
     TOLERANCE,
     check_batch,
@@ -122,7 +122,7 @@ class Teacher:
     def run(
         self,
         samples: Sequence[AnnotatedSample],
-        batch_tokens: int,
+        rule: BatchRule,
         on_batch: Callable[[int, int], None],
         on_halved: Callable[[int, int], None] = lambda samples, tokens: None,
     ) -> dict[str, np.ndarray]:
@@ -168,7 +168,7 @@ class Teacher:
             self._unproven = []
             on_batch(len(batch), len(rows["tokens"]))
 
-        for batch in batches(lengths, batch_tokens):
+        for batch in batches(lengths, rule):
             try:
                 run_in_parts(batch, run_batch, lambda part: on_halved(len(part), sum(lengths[i] for i in part)))
             except OneSampleTooLarge as error:

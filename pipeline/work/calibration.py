@@ -13,6 +13,7 @@ from pipeline.encoding.calibrate import CALIBRATION_TOKENS, Goal, calibrate_fina
 from pipeline.encoding.encoder import Encoder
 from pipeline.encoding.files import save_encoders
 from pipeline.encoding.head import Head
+from pipeline.teacher.batching import BatchRule
 from pipeline.teacher.head import teacher_head
 from pipeline.teacher.run import Teacher
 from schemas.cache.arrays import ArrayRecord
@@ -30,7 +31,7 @@ def calibrate(
     manifest: CacheManifest,
     teacher: Teacher,
     samples: Sequence[AnnotatedSample],
-    batch_tokens: int,
+    rule: BatchRule,
     owner: str,
 ) -> None:
     """Run the teacher over `samples`, learn the tables of every encoded array, and write CACHE/codecs.
@@ -44,9 +45,9 @@ def calibrate(
             "teacher.max_tokens, or set states.encoding to exact"
         )
     cut = max(1, round(len(samples) * (1 - HELD_OUT)))
-    learnt = teacher.run(samples[:cut], batch_tokens, lambda samples, tokens: None)
+    learnt = teacher.run(samples[:cut], rule, lambda samples, tokens: None)
     enough = sum(len(sample.token_ids) for sample in samples[cut:]) >= FEW_TOKENS
-    held_out = teacher.run(samples[cut:], batch_tokens, lambda samples, tokens: None) if enough else learnt
+    held_out = teacher.run(samples[cut:], rule, lambda samples, tokens: None) if enough else learnt
     head = teacher_head(teacher)
     encoders = {
         array: _calibrate_array(array, manifest, learnt[array.path], held_out[array.path], encoding, head)

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from pipeline.annotation.tokens import Counts
 from pipeline.corpus.sample import AnnotatedSample
 from pipeline.request.request import Request
-from pipeline.teacher.batching import batches
+from pipeline.teacher.batching import BatchRule, batches
 from pipeline.work.annotate import AnnotatedUnit, annotate_unit
 from pipeline.work.job import Job, make_job
 from pipeline.work.worker import TeacherWorker, UnitReport
@@ -122,13 +122,14 @@ def _look_at(request: Request, job: Job, most: int) -> LookedAt:
     if not samples:
         raise CorpusError("no sample that was looked at is short enough: raise teacher.max_tokens")
     estimated = sum(unit.tokens for unit in chosen)
-    drawn = [batch for unit in found for batch in _batches(unit.samples, request.config.batching.batch_tokens)]
+    rule = BatchRule(request.config.batching.batch_tokens, request.config.batch_cost)
+    drawn = [batch for unit in found for batch in _batches(unit.samples, rule)]
     return LookedAt(samples, estimated, estimated / max(1, request.plan.tokens), drawn)
 
 
-def _batches(samples: Sequence[AnnotatedSample], batch_tokens: int) -> list[list[AnnotatedSample]]:
+def _batches(samples: Sequence[AnnotatedSample], rule: BatchRule) -> list[list[AnnotatedSample]]:
     lengths = [len(sample.token_ids) for sample in samples]
-    return [[samples[place] for place in batch] for batch in batches(lengths, batch_tokens)]
+    return [[samples[place] for place in batch] for batch in batches(lengths, rule)]
 
 
 def _run(worker: TeacherWorker, found: LookedAt, seconds: float) -> list[UnitReport]:

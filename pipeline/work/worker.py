@@ -24,7 +24,7 @@ from pipeline.output.shards import as_cached
 from pipeline.replay.canary import prove_stored
 from pipeline.replay.compare import Comparison
 from pipeline.request.folders import ModelFolders, hash_teacher
-from pipeline.teacher.batching import batches
+from pipeline.teacher.batching import BatchRule, batches
 from pipeline.teacher.check import TOLERANCE
 from pipeline.teacher.files import save_teacher_files
 from pipeline.teacher.head import teacher_head
@@ -76,7 +76,7 @@ class _ForwardPass:
     halved: list[HalvedBatch] = field(default_factory=list)
 
     def report(
-        self, records: Sequence[ShardRecord], unit: AnnotatedUnit, batch_tokens: int, write_seconds: float
+        self, records: Sequence[ShardRecord], unit: AnnotatedUnit, rule: BatchRule, write_seconds: float
     ) -> UnitReport:
         """The report of a unit whose shards are committed."""
         (first_batch, first_tokens), (last_batch, _) = (
@@ -92,7 +92,7 @@ class _ForwardPass:
             write_seconds=write_seconds,
             halved=len(self.halved),
             began=self.began,
-            positions=_positions([len(sample.token_ids) for sample in unit.samples], batch_tokens),
+            positions=_positions([len(sample.token_ids) for sample in unit.samples], rule),
             bytes=sum(record.file_bytes for record in records),
         )
 
@@ -102,6 +102,7 @@ class TeacherWorker:
 
     def __init__(self, job: Job):
         self._job = job = job if job.url is None else replace(job, cache=join_output(job.url))
+        self._rule = BatchRule(job.config.batching.batch_tokens, job.config.batch_cost)
         self._forward = threading.Lock()
         self._teacher: Teacher | None = None
         self._encoding = threading.Lock()
@@ -134,8 +135,7 @@ class TeacherWorker:
         tokenized, _ = tokenize(list(samples), job_tokenizer(job), job.config.teacher, job.config.corpus.overlong)
         annotated = [annotated_sample(sample, NO_SPANS, job.manifest.rows) for sample in tokenized]
         with self._forward, gpu_memory("calibrating its codecs"):
-            batch_tokens = self._job.config.batching.batch_tokens
-            calibrate(section.folder, section.manifest, teacher, annotated, batch_tokens, self._owner)
+            calibrate(section.folder, section.manifest, teacher, annotated, self._rule, self._owner)
 
     def run(self, unit: AnnotatedUnit) -> UnitReport:
         """States of one unit, committed. A shard that is there already is left alone.
@@ -162,7 +162,7 @@ class TeacherWorker:
         finally:
             self._batches.pop(unit.number, None)
         self._leave(unit.number)
-        return passed.report(records, unit, self._job.config.batching.batch_tokens, time.monotonic() - started)
+        return passed.report(records, unit, self._rule, time.monotonic() - started)
 
     def _write(
         self,
@@ -213,7 +213,7 @@ class TeacherWorker:
 
         teacher = self._load()
         passed.began, started = time.time(), time.monotonic()
-        made = teacher.run(unit.samples, self._job.config.batching.batch_tokens, on_batch, on_halved)
+        made = teacher.run(unit.samples, self._rule, on_batch, on_halved)
         passed.seconds = time.monotonic() - started
         return made
 
@@ -237,8 +237,7 @@ class TeacherWorker:
             teacher = self._load()
             noise = TOLERANCE[teacher.config.dtype]
             comparison = Comparison(section.folder, section.manifest, teacher, encoder, noise)
-            batch_tokens = self._job.config.batching.batch_tokens
-            if prove_stored(comparison, section.manifest.arrays, unit.samples, stored, batch_tokens):
+            if prove_stored(comparison, section.manifest.arrays, unit.samples, stored, self._rule):
                 self._proven.add(section.number)
 
     def progress(self) -> dict[int, tuple[int, int]]:
@@ -279,9 +278,9 @@ class TeacherWorker:
             raise ResourceError(f"a worker sees another {self._job.cache}; the output must lie on shared storage")
 
 
-def _positions(lengths: Sequence[int], batch_tokens: int) -> int:
+def _positions(lengths: Sequence[int], rule: BatchRule) -> int:
     """Tokens and padding of all batches, as they are planned; one that memory makes two of has less."""
-    return sum(len(batch) * lengths[batch[0]] for batch in batches(lengths, batch_tokens))
+    return sum(len(batch) * lengths[batch[0]] for batch in batches(lengths, rule))
 
 
 @contextmanager

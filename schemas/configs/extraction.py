@@ -34,6 +34,7 @@ def _named(memory: Any) -> Any:
 
 Quantisation = Literal["int8", "nf4"]
 Placement = Literal["device", "spread"]
+CPU_BATCH_COST = 64
 MERGE_BEFORE = (
     "merge it before (peft's `merge_and_unload`, then `save_pretrained`), and name the folder as teacher.model"
 )
@@ -168,6 +169,9 @@ class BatchingConfig(Strict):
     """About how many tokens a work unit has; each unit is one shard. Smaller units lose less if a worker dies."""
     batch_tokens: Tokens = 8_192
     """Up to how many tokens a forward pass takes, padding counted."""
+    batch_cost: Annotated[int, Field(ge=0, le=1 << 30)] | Literal["fill"] | None = None
+    """What a forward pass costs beside its tokens, in tokens: a batch ends where one more costs less than padding on.
+    'fill': all batches are filled. Left out, 64 on a CPU, and 'fill' on a GPU, which small batches leave idle."""
 
 
 class WorkersConfig(Strict):
@@ -212,6 +216,18 @@ class ExtractionConfig(Strict):
         for kind, settings in asked_kinds(self.states):
             kind.require_possible(settings, self.teacher.kind)
         return self
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """Where the teacher runs."""
+        return "cuda" if self.workers.gpus and self.teacher.device != "cpu" else "cpu"
+
+    @property
+    def batch_cost(self) -> int | None:
+        """That of `batching`, as it holds on this device; None: all batches are filled."""
+        if self.batching.batch_cost is None:
+            return CPU_BATCH_COST if self.device == "cpu" else None
+        return None if self.batching.batch_cost == "fill" else self.batching.batch_cost
 
     @model_validator(mode="after")
     def _gpus_are_used(self) -> "ExtractionConfig":

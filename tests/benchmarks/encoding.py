@@ -16,6 +16,7 @@ import torch
 
 from pipeline.encoding.unit import UnitEncoder
 from pipeline.request.request import make_request
+from pipeline.teacher.batching import BatchRule
 from pipeline.teacher.head import teacher_head
 from pipeline.teacher.run import Teacher
 from pipeline.teacher.wanted import WantedStates
@@ -39,9 +40,10 @@ def main() -> None:
     folders, wanted = request.folders, WantedStates.of_cache(request.manifest)
     teacher = Teacher(config.teacher, wanted, folders.model, folders.adapter)
     clock = time.perf_counter if teacher.device.type == "cuda" else time.process_time
-    teacher.run(annotated[:4], config.batching.batch_tokens, lambda samples, tokens: None)  # proofs of the first batch
+    rule = BatchRule(config.batching.batch_tokens, config.batch_cost)
+    teacher.run(annotated[:4], rule, lambda samples, tokens: None)  # proofs of the first batch
     began = clock()
-    arrays = teacher.run(annotated, config.batching.batch_tokens, lambda samples, tokens: None)
+    arrays = teacher.run(annotated, rule, lambda samples, tokens: None)
     ran = clock()
     encoder = UnitEncoder(cache, request.manifest, teacher_head(teacher), teacher.device)
     packed, passes = teacher.pack(arrays)[0], list[float]()

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import Qwen2ForCausalLM
 
-from pipeline.teacher.batching import batches
+from pipeline.teacher.batching import BatchRule, batches
 from pipeline.work.annotate import AnnotatedUnit
 from pipeline.work.worker import TeacherWorker
 from tests.benchmarks.memory import make_student
@@ -76,7 +76,7 @@ def bare_rate(folder: Path, device: str, units: list[AnnotatedUnit], batch: int)
     ready = []
     for unit in units:
         ids = [torch.from_numpy(sample.token_ids).long() for sample in unit.samples]
-        for rows in batches([len(row) for row in ids], batch):
+        for rows in batches([len(row) for row in ids], BatchRule(batch)):
             chosen = [ids[row] for row in rows]
             mask_BT = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in chosen], batch_first=True)
             tokens_BT = torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True)

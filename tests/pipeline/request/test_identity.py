@@ -65,6 +65,8 @@ def test_where_it_runs_is_no_part_of_the_identity(changes: dict[str, Any]) -> No
         ({"teacher": {"threads": 2}}, "teacher.threads: found 1, wanted 2"),
         ({"corpus": {"overlong": "skip"}}, 'corpus.overlong: found "truncate", wanted "skip"'),
         ({"batching": {"unit_tokens": 9}}, "batching.unit_tokens: found 65536, wanted 9"),
+        ({"batching": {"batch_cost": 9}}, "batching.batch_cost: found 64, wanted 9"),
+        ({"batching": {"batch_cost": "fill"}}, "batching.batch_cost: found 64, wanted null"),
         ({"rows": "targets"}, 'rows: found null, wanted "targets"'),
         ({"teacher": {"keep_embeddings": True}}, "keep_embeddings: found null, wanted true"),
         (

@@ -13,6 +13,7 @@ import transformers as tf
 from safetensors.torch import load_file, save_file
 
 from pipeline.corpus.sample import AnnotatedSample
+from pipeline.teacher.batching import BatchRule
 from pipeline.teacher.check import MAX_LENGTH
 from schemas.configs.states import StatesConfig
 from schemas.errors import ConfigError, ModelError
@@ -138,7 +139,7 @@ def test_progress_threads_and_empty_units(llama: Path) -> None:
     teacher = load(llama, StatesConfig(hidden=["last"], mass=[]), threads=2)
     told: list[tuple[int, int]] = []
     torch.set_num_threads(1)
-    teacher.run(random_samples(), 34, lambda samples, tokens: told.append((samples, tokens)))
+    teacher.run(random_samples(), BatchRule(34), lambda samples, tokens: told.append((samples, tokens)))
     assert torch.get_num_threads() == 2
     torch.set_num_threads(1)
     assert told == [(1, 30), (2, 34), (3, 16), (1, 1)]

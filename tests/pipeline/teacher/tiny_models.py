@@ -12,6 +12,7 @@ import transformers as tf
 from safetensors.torch import load_file, save_file
 
 from pipeline.corpus.sample import AnnotatedSample, Spans
+from pipeline.teacher.batching import BatchRule
 from pipeline.teacher.run import Teacher
 from schemas.cache.targets import NO_TARGETS
 from schemas.cache.token_rows import every_row
@@ -53,7 +54,7 @@ def load(
 
 
 def run(teacher: Teacher, samples: Sequence[AnnotatedSample], batch_tokens: int = 64) -> dict[str, np.ndarray]:
-    return teacher.run(samples, batch_tokens, lambda samples, tokens: None)
+    return teacher.run(samples, BatchRule(batch_tokens), lambda samples, tokens: None)
 
 
 CAUSAL = {

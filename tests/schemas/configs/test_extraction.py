@@ -86,7 +86,7 @@ def test_what_changes_the_bytes_has_the_defaults_that_caches_were_made_with() ->
         "append_eos": False,
         "keep_embeddings": False,
     }
-    assert batching.model_dump() == {"unit_tokens": 65_536, "batch_tokens": 8_192}
+    assert batching.model_dump() == {"unit_tokens": 65_536, "batch_tokens": 8_192, "batch_cost": None}
 
 
 def test_memory_of_a_spread_teacher() -> None:
