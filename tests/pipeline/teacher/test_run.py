@@ -1,6 +1,7 @@
 """The teacher's states against transformers, a sample at a time, without padding or tricks."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -166,6 +167,21 @@ def test_overflow_on_disk_is_told_apart(llama: Path, tmp_path: Path) -> None:
     teacher = load(folder, StatesConfig(hidden=[0], mass=[], dtype="float16"))
     with pytest.raises(ModelError, match=r"sample 'big': hidden/0 overflows float16; set states.dtype"):
         run(teacher, [sample("small", [5, 6, 7]), sample("big", [399])])
+
+
+def test_the_largest_numbers_are_finite_though_their_sum_is_not(llama: Path, tmp_path: Path) -> None:
+    folder = edit_weights(llama, tmp_path, lambda w: w["model.embed_tokens.weight"][399].fill_(3e38))
+    made = run(load(folder, StatesConfig(hidden=[0], mass=[], dtype="float32")), [sample("large", [5, 399])])
+    assert np.isfinite(made["hidden/0"][0]).all() and (made["hidden/0"][1] == np.float32(3e38)).all()
+
+
+def test_infinities_that_cancel_are_found(llama: Path, tmp_path: Path) -> None:
+    def change(weights: dict[str, torch.Tensor]) -> None:
+        weights["model.embed_tokens.weight"][399, :2] = torch.tensor([math.inf, -math.inf])
+
+    teacher = load(edit_weights(llama, tmp_path, change), StatesConfig(hidden=[0], mass=[], dtype="float32"))
+    with pytest.raises(ModelError, match="sample 'bad': hidden/0 of the teacher is not finite"):
+        run(teacher, [sample("good", [5, 6]), sample("bad", [5, 399])])
 
 
 def test_tokens_of_another_tokenizer(llama: Path) -> None:
