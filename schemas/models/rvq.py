@@ -81,9 +81,12 @@ class RVQTables:
         y_Nk = torch.zeros(len(size_N), len(self.decoder_kd), device=data.device)
         for rows, look_up in self._chunks(size_N):
             gain_n1, y_nq = self._refine(data, start_N[rows], size_N[rows], look_up)
-            y_Nk[rows, : y_nq.shape[1]] = y_nq
             if len(self.centroids):
-                y_Nk[rows] += self._centroid_coordinates.index_select(0, self._centroid(data, start_N[rows])) * gain_n1
+                y_nk = self._centroid_coordinates.index_select(0, self._centroid(data, start_N[rows])).mul_(gain_n1)
+                y_nk[:, : y_nq.shape[1]] += y_nq
+                y_Nk[rows] = y_nk
+            else:
+                y_Nk[rows, : y_nq.shape[1]] = y_nq
         raw_R, raw_Rd = self._raw(data, start_N, size_N, raw_R)
         if len(raw_R):
             y_Nk[raw_R] = (raw_Rd - self.mean_d) @ self.encoder_dk[:, self.order_k]
@@ -136,11 +139,11 @@ class RVQTables:
         entry_ns = torch.where(tables.order_s < stages_n[:, None], entry_ns, len(self._entries) - 1)
         first_nb = torch.arange(len(size_n), device=data.device)[:, None] * entry_ns.shape[1] + tables.first_b
         sums = embedding_bag(entry_ns.flatten(), self._entries, first_nb.flatten().int(), mode="sum")
-        sums_nbW = sums.view(len(size_n), -1, WIDEST)
+        y_nq = tables.without_gaps(sums.view(len(size_n), -1))
         if self._has_scales:
-            scales_nB = self.scales_TB.index_select(0, stages_n.clamp(0, len(self.band_S)))  # faster than indexing
-            sums_nbW *= scales_nB.index_select(1, tables.band_b)[:, :, None]
-        return gain_n1, sums_nbW.flatten(1).index_select(1, tables.column_q).mul_(gain_n1)
+            scales_nk = self._scales_Tk.index_select(0, stages_n.clamp(0, len(self.band_S)))  # faster than indexing
+            y_nq *= scales_nk[:, : y_nq.shape[1]]
+        return gain_n1, y_nq.mul_(gain_n1)
 
     def _centroid(self, data: Tensor, start_n: Tensor) -> Tensor:
         return data[(start_n + 1).clamp_max(len(data) - 1)].long()
@@ -172,6 +175,12 @@ class RVQTables:
     def _has_scales(self) -> bool:
         return bool((self.scales_TB != 1).any())
 
+    @cached_property
+    def _scales_Tk(self) -> Tensor:
+        """[S + 1, k]: `scales_TB` of the refined components, in the order of `coordinates`."""
+        look_up = self._look_up(len(self.band_S))
+        return self.scales_TB[:, look_up.band_q]
+
     def _look_up(self, stages: int) -> "_LookUp":
         if stages not in self._look_ups:
             self._look_ups[stages] = _LookUp.of(self, stages)
@@ -191,10 +200,10 @@ class _LookUp:
 
     order_s: Tensor  # long: the stages
     first_entry_s: Tensor  # int32: of each, among the entries
-    band_b: Tensor  # long: the bands
-    first_b: Tensor  # long: where the stages of each begin
+    first_b: Tensor  # long: where the stages of each band begin
     component_q: Tensor  # long: the components that they refine
-    column_q: Tensor  # long: where each stands in [b, W], flat
+    band_q: Tensor  # long: the band of each
+    runs: tuple[slice, ...]  # of columns of [b, W], flat, that are components; bands of W columns are one run
 
     @classmethod
     def of(cls, tables: RVQTables, stages: int) -> Self:
@@ -203,7 +212,7 @@ class _LookUp:
         for stage, band in enumerate(tables.band_S[:stages].tolist()):
             stages_of.setdefault(band, []).append(stage)
         order = [stage for its_stages in stages_of.values() for stage in its_stages]
-        parts = [range(*tables.bands[band].tolist()) for band in stages_of]
+        parts = {band: range(*tables.bands[band].tolist()) for band in stages_of}
 
         def long(numbers: list[int]) -> Tensor:
             return torch.tensor(numbers, dtype=torch.long, device=tables.gains.device)
@@ -211,11 +220,29 @@ class _LookUp:
         return cls(
             order_s=long(order),
             first_entry_s=long(order).int() * 256,
-            band_b=long(list(stages_of)),
             first_b=long([0, *accumulate(map(len, stages_of.values()))][:-1]),
-            component_q=long([component for part in parts for component in part]),
-            column_q=long([WIDEST * place + column for place, part in enumerate(parts) for column in range(len(part))]),
+            component_q=long([component for part in parts.values() for component in part]),
+            band_q=long([band for band, part in parts.items() for _ in part]),
+            runs=_runs([len(part) for part in parts.values()]),
         )
+
+    def without_gaps(self, sums_nx: Tensor) -> Tensor:
+        """[n, b * W] -> [n, q]; a view, if no band but the last is narrower than W. A few copies of many columns take
+        a tenth of looking each column up."""
+        if len(self.runs) == 1:
+            return sums_nx[:, self.runs[0]]
+        return torch.cat([sums_nx[:, run] for run in self.runs], 1)
+
+
+def _runs(widths: list[int]) -> tuple[slice, ...]:
+    """Where bands of these widths, each in WIDEST columns, follow one another without a gap."""
+    runs: list[slice] = []
+    for place, width in enumerate(widths):
+        start, stop = WIDEST * place, WIDEST * place + width
+        if runs and runs[-1].stop == start:
+            start = runs.pop().start
+        runs.append(slice(start, stop))
+    return tuple(runs)
 
 
 def _starts(size_N: Tensor) -> Tensor:
