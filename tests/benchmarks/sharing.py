@@ -1,11 +1,13 @@
 """Students that share one read against the same students in separate runs. The bound is 15 per cent less work.
 
     python -m tests.benchmarks.sharing --material ../shared/material [--steps 60] [--rounds 3] [--encoding small]
-    python -m tests.benchmarks.sharing --material ../shared/material --teacher MODELS/gemma3-270m --steps 4
+    python -m tests.benchmarks.sharing --material ../shared/material --teacher MODELS/gemma3-270m \
+        --encoding exact --steps 4 --rounds 1
 
 Teacher: stories260K over stories, all its layers; students: Llamas of 3 layers, 48 wide, one for each of four
-objectives, on one thread. With `--teacher`, a model of tens of thousands of tokens over Dolly; students: Llamas with
-its tokenizer, 4 layers, 256 wide, two learning rates for each of two objectives.
+objectives, on one thread. With `--teacher`, a model of tens of thousands of tokens over Dolly, its last layer alone;
+students: Llamas with its tokenizer, 2 layers, 128 wide, two learning rates for each of two objectives, batches of 4
+texts of up to 128 tokens.
 
 Whole runs, set-up included and imports not, in turn in one process. Seconds are the process's own, so that what a
 loader's thread does counts, and another program does not; those of the clock are beside them. The weights of both are
@@ -41,6 +43,7 @@ TINY: dict[str, list[dict[str, Any]]] = {
     "ce+kd": [CE, {"loss": "kd"}],
     "kd+mta": [{"loss": "kd"}, MTA],
 }
+LONGEST = 128  # tokens of a text over which a large teacher is asked
 LARGE = {f"ce+{loss}, {lr}": (lr, [CE, {"loss": loss}]) for loss in ("kd", "sra") for lr in (1e-3, 5e-4)}
 
 
@@ -71,7 +74,7 @@ def make_dolly(folder: Path, material: Path, teacher: Path, texts: int, encoding
         teacher,
         path,
         corpus={"id": None, "prompt": "prompt", "response": "output"},
-        teacher={"max_tokens": 256},
+        teacher={"max_tokens": LONGEST},
         states={"hidden": [-1], "mass": [-1], "dtype": "bfloat16", "encoding": encoding},
     )
     return build_cache(config)
@@ -105,7 +108,7 @@ def make_configs(cache: Path, output: Path, steps: int, large: bool) -> list[Tra
         runs = TINY.items()
         return [make_config(cache, output / name, (3, 48), steps, objective=objective) for name, objective in runs]
     return [
-        make_config(cache, output / name, (4, 256), steps, objective=losses, optimizer={"lr": lr}, batch_size=8)
+        make_config(cache, output / name, (2, 128), steps, objective=losses, optimizer={"lr": lr}, batch_size=4)
         for name, (lr, losses) in LARGE.items()
     ]
 
