@@ -30,6 +30,7 @@ from schemas.texts.records import read_records
 from schemas.texts.saved import saved_files
 
 STATES = "hidden_states"
+FREQUENCIES = "token_freq.pt"  # of tokens: prepare_data.py leaves it beside every data set
 
 
 class Speculators(ForeignLayout):
@@ -88,7 +89,7 @@ def read_states(path: Path, ids: list[int], layers: int) -> torch.Tensor:
 
 
 def _pickles(folder: Path) -> str:
-    if any(folder.glob("*.pt")):
+    if any(path.name != FREQUENCIES for path in folder.glob("*.pt")):
         return "its .pt files are pickles, which are not read: generate the data anew, or save them as safetensors"
     return "generate them by scripts/data_generation_offline.py"
 

@@ -239,3 +239,5 @@ def test_hidden_states_that_do_not_fit_are_refused(folder: Path, tmp_path: Path)
     for path in (data / "hidden_states").glob("*.safetensors"):
         path.rename(path.with_suffix(".pt"))
     assert "its .pt files are pickles, which are not read" in said(layers=[1, 3])
+    (data / "hidden_states").rename(tmp_path / "elsewhere")  # what is left is no state, token_freq.pt included
+    assert "there is no folder hidden_states beside the data set; generate them by" in said(layers=[1, 3])
