@@ -22,7 +22,13 @@ def run(path: Path, overrides: Sequence[str]) -> None:
     say(f"{manifest.corpus.samples:,} samples, {found.tokens:,} tokens, {decimal(size)}: {arrays}; {found.cache}")
     if counts.rows:
         say(f"{counts.listed:,} of {counts.rows:,} rows list the token that follows in the text")
-    left_out = {"teach nothing": counts.unlearnt, "are there twice": counts.repeated, "have no text": counts.unspelt}
+    if counts.cut:
+        say(f"{counts.cut:,} answers end behind their rows: what the teacher was not asked for is not learnt")
+    left_out = {
+        "teach nothing": counts.unlearnt,
+        "are there twice": counts.repeated,
+        "have no text, or rows of other tokens": counts.unspelt,
+    }
     for why, count in left_out.items():
         if count:
             say(f"left out: {count:,} samples that {why}")

@@ -14,6 +14,10 @@ from schemas.errors import CorpusError
 LEAST_TAIL = 1e-9
 
 
+class Unpaired(Exception):
+    """Rows of an answer that are of none of its tokens; says why."""
+
+
 @dataclass(frozen=True)
 class TopKRows:
     """Of every row the k likeliest tokens, and the log-probability of all others together behind theirs."""
@@ -67,19 +71,23 @@ def _stand_at(first: int, ids: list[np.ndarray], tokens_T: np.ndarray) -> bool:
     return all(token in row for row, token in zip(ids, tokens_T[first : first + len(ids)], strict=True))
 
 
-def find_answer(ids: list[np.ndarray], tokens_T: np.ndarray, place: str) -> int:
-    """Where the first token stands that was drawn from a row: at one place alone each lists the token that it gave.
+def find_answer(ids: list[np.ndarray], tokens_T: np.ndarray, begins: int) -> int:
+    """Where the first token stands that was drawn from a row: at one place alone each lists the token that it gave. If
+    they fit at several, as short answers may, it is the token where the answer `begins`.
 
-    Raises CorpusError if there is none, or several.
+    Raises Unpaired if there is none, or several others.
     """
     fits = [first for first in range(1, len(tokens_T) - len(ids) + 1) if _stand_at(first, ids, tokens_T)]
+    if begins in fits:
+        return begins
     if len(fits) != 1:
         said = (
             "at no place of the conversation do its tokens stand in them"
             if not fits
             else f"they fit at {len(fits)} places"
         )
-        raise CorpusError(
-            f"{place}: its {len(ids)} rows cannot be paired with tokens: {said}; is the chat template the teacher's?"
+        raise Unpaired(
+            f"its {len(ids)} rows cannot be paired with tokens: {said}; is the chat template the teacher's, and does "
+            "its tokenizer make these tokens of the answer?"
         )
     return fits[0]

@@ -34,8 +34,8 @@ class ImportConfig(Strict):
     layers: Annotated[list[Layer], Field(min_length=1, max_length=1_000)] | None = None
     """Of speculators: vLLM's `eagle_aux_hidden_state_layer_ids`, the last of which is the teacher's last layer."""
     unspelt: Literal["error", "skip"] = "error"
-    """A sample whose tokens are not those that the tokenizer makes of their text: stop, or leave it out and count
-    it."""
+    """A sample whose tokens are not those that the tokenizer makes of their text, or an answer whose rows are of
+    others: stop, or leave it out and count it."""
     spans: SpansConfig = SpansConfig()
     unit_tokens: Tokens = 65_536
     """About how many tokens a shard has."""

@@ -22,5 +22,6 @@ def test_it_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     run(tmp_path / "import.yaml", ["unit_tokens=1000"])
     found = capsys.readouterr().out
     assert found.startswith("2 samples, ") and "top_k/ids, top_k/codes, top_k/scales" in found
-    assert "left out: 1 samples that are there twice" in found and "left out: 1 samples that have no text" in found
+    assert "left out: 1 samples that are there twice" in found
+    assert "left out: 1 samples that have no text, or rows of other tokens" in found
     assert f"the first of them: {file}:3: no text has its tokens" in found

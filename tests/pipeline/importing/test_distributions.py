@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.importing.distributions import check_rows, find_answer, listed
+from pipeline.importing.distributions import Unpaired, check_rows, find_answer, listed
 from pipeline.importing.layout import Distributions
 from schemas.cache.kinds.next_token import NO_TAIL
 from schemas.errors import CorpusError
@@ -33,9 +33,15 @@ def test_a_sum_a_little_above_one_is_brought_to_it() -> None:
 def test_an_answer_stands_where_every_row_lists_its_token() -> None:
     ids = [np.array([4, 9]), np.array([9, 5]), np.array([6])]
     tokens = np.array([1, 4, 5, 7, 4, 5, 6, 2])
-    assert find_answer(ids, tokens, "x") == 4
+    assert find_answer(ids, tokens, 4) == find_answer(ids, tokens, 6) == 4
     assert listed(ids, tokens[1:4]) == 2
-    with pytest.raises(CorpusError, match="x: its 3 rows cannot be paired with tokens: at no place of"):
-        find_answer(ids, tokens[:6], "x")
-    with pytest.raises(CorpusError, match="they fit at 2 places"):
-        find_answer(ids[:1], np.array([1, 4, 9, 2]), "x")
+    with pytest.raises(Unpaired, match="its 3 rows cannot be paired with tokens: at no place of"):
+        find_answer(ids, tokens[:6], 4)
+
+
+def test_an_answer_that_fits_at_several_places_is_where_it_begins() -> None:
+    """A short one may stand in the question, too."""
+    ids, tokens = [np.array([4, 9])], np.array([1, 4, 9, 2])
+    assert find_answer(ids, tokens, 2) == 2
+    with pytest.raises(Unpaired, match="they fit at 2 places"):
+        find_answer(ids, tokens, 3)

@@ -138,6 +138,26 @@ def test_answers_of_axolotl_are_found_in_their_conversations(folder: Path, tmp_p
         learns(tmp_path, found.cache, "top_k")
 
 
+def test_answers_in_other_tokens_may_be_left_out_and_the_end_of_one_that_was_cut_is_not_learnt(tmp_path: Path) -> None:
+    """As they are that the tokenizer would have put otherwise, and that met a limit of tokens."""
+    model = chat_model(tmp_path / "teacher", "chatml")
+    file = foreign.write_axolotl(tmp_path / "chats.jsonl", model, [talk(*each) for each in SAYINGS], 2)
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    for name in ("logprobs", "target_token_ids"):
+        records[0][name] = records[0][name][:-1]  # all but what ends the turn
+    records[1]["target_token_ids"][0] = list(range(len(records[1]["target_token_ids"][0])))
+    write_lines(file, records)
+    with pytest.raises(
+        CorpusError, match=r"chats\.jsonl:2: its \d+ rows cannot be paired .*`unspelt: skip` leaves such"
+    ):
+        run_import(importing(tmp_path, "cache", "axolotl", file, k=foreign.DRAWN))
+    found = run_import(importing(tmp_path, "cache", "axolotl", file, k=foreign.DRAWN, unspelt="skip"))
+    assert (found.manifest.corpus.samples, found.counts.unspelt, found.counts.cut) == (len(SAYINGS) - 1, 1, 1)
+    verify_cache(found.cache)
+    sample = Cache(found.cache).sample(0)
+    assert "".join(sample.text[start:end] for start, end in sample.targets) == SAYINGS[0][-1]
+
+
 def refused(folder: Path, tmp_path: Path, rows: list[dict[str, Any]], **more: Any) -> str:
     file = write_lines(tmp_path / "rows.jsonl", rows)
     with pytest.raises(StillroomError) as error:
