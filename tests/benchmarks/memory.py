@@ -38,8 +38,8 @@ from trainer.student.logits import Logits
 
 CASES = ("body", "whole ce", "ce", "ce+kd", "ce+sra")
 WIDTH, SPAN, SAMPLE = 896, 2, 256
-# Of `ce+kd`: logits, their gradient and the teacher's logits of one product; blocks are a hundred times smaller.
-MATRICES = 3
+# Of `ce+kd`: logits, over which their gradient is written, and the teacher's of one product; blocks are far smaller.
+MATRICES = 2
 
 
 def make_student(layers: int, vocabulary: int) -> Any:
