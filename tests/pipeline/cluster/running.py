@@ -5,7 +5,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,30 @@ def when(condition: Callable[[], bool], action: Callable[[], None]) -> threading
     thread = threading.Thread(target=watch)
     thread.start()
     return thread
+
+
+@contextmanager
+def second_node(
+    address: str, environment: Mapping[str, str], joined: Callable[[], bool]
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Another raylet of the Ray at `address`, as on another machine: with processors and an object store of its own."""
+    command = [str(Path(sys.executable).with_name("ray")), "start", f"--address={address}", "--num-cpus=2", "--block"]
+    command += [f"--object-store-memory={100 * 2**20}", "--disable-usage-stats"]
+    quiet = subprocess.DEVNULL
+    node = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet)
+    try:
+        limit = time.monotonic() + 60
+        while not joined():
+            assert node.poll() is None and time.monotonic() < limit
+            time.sleep(0.1)
+        yield node
+    finally:
+        kill_all(node)
+        node.wait()
+
+
+def kill_all(node: "subprocess.Popen[bytes]") -> None:
+    """Of a machine that is gone, no process says a last word."""
+    for process in [psutil.Process(node.pid), *descendants(node.pid, "")] if node.poll() is None else []:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()

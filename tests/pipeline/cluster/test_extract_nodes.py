@@ -2,11 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -19,8 +14,10 @@ from tests.commands import ROOT
 from tests.pipeline.cluster.running import (
     config,
     descendants,
+    kill_all,
     make_inputs,
     num_shards,
+    second_node,
     shard_files,
     teacher_processes_from_now_on,
     when,
@@ -30,37 +27,12 @@ from tests.rays import OneRay
 pytestmark = pytest.mark.timeout(600)
 
 
-@contextmanager
-def second_node(address: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Another raylet of this Ray, as on another machine: with processors and an object store of its own."""
-    command = [str(Path(sys.executable).with_name("ray")), "start", f"--address={address}", "--num-cpus=2", "--block"]
-    command += [f"--object-store-memory={100 * 2**20}", "--disable-usage-stats"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    quiet = subprocess.DEVNULL
-    node = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet)
-    try:
-        limit = time.monotonic() + 60
-        while sum(each["Alive"] for each in ray.nodes()) < 2:
-            assert node.poll() is None and time.monotonic() < limit
-            time.sleep(0.1)
-        yield node
-    finally:
-        kill_all(node)
-        node.wait()
-
-
-def kill_all(node: "subprocess.Popen[bytes]") -> None:
-    """Of a machine that is gone, no process says a last word."""
-    for process in [psutil.Process(node.pid), *descendants(node.pid, "")] if node.poll() is None else []:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-
-
 def test_two_nodes_and_the_death_of_one_change_no_byte(one_ray: OneRay, tmp_path: Path) -> None:
     """Each has room for one actor. That of the first is held up while the other works, whose node is then killed."""
     folder = make_inputs(tmp_path)
     cache, ours = folder / "nodes", teacher_processes_from_now_on()
-    with second_node(one_ray.address()) as node:
+    address, environment = one_ray.address(), os.environ | {"PYTHONPATH": str(ROOT)}
+    with second_node(address, environment, lambda: sum(each["Alive"] for each in ray.nodes()) == 2) as node:
 
         def there() -> list[psutil.Process]:
             return descendants(node.pid, "ray::TeacherActor")
