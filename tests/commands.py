@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
@@ -25,7 +26,7 @@ NOT_OURS = ["zarr", "peft", "transformers.models.llama.modeling_llama", "transfo
 
 
 class Program:
-    """What `subprocess.Popen` is, with text pipes. `arguments` begin with `-m MODULE` or `-c CODE`.
+    """What `subprocess.Popen` is, with text pipes. `arguments` begin with `-m MODULE`, `-c CODE` or a script.
 
     `together` puts what it says on stderr among what it says on stdout. `session` makes it the leader of a group.
     """
@@ -38,13 +39,10 @@ class Program:
         together: bool = False,
         session: bool = False,
     ):
-        context = get_context("forkserver")
-        context.set_forkserver_preload(NOT_OURS)  # before the first alone
         said, beside = os.pipe(), os.pipe()
         variables = dict(os.environ if environment is None else environment)
-        given = ([*map(str, arguments)], str(folder), variables, session)
-        self._process = context.Process(target=_Start(*given, said[1], said[1] if together else beside[1]))
-        self._process.start()
+        streams = {1: said[1], 2: said[1] if together else beside[1]}
+        self._process = start([*map(str, arguments)], str(folder), variables, streams, session)
         os.close(said[1])
         os.close(beside[1])
         self.stdout, self.stderr = _text(said[0]), _text(beside[0])
@@ -91,6 +89,17 @@ class Program:
         self._process.kill()
 
 
+def start(
+    arguments: list[str], folder: str, variables: dict[str, str], streams: dict[int, int], session: bool = False
+) -> BaseProcess:
+    """A program that is forked, whose descriptors are `streams`."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(NOT_OURS)  # before the first alone
+    process = context.Process(target=_Start(arguments, folder, variables, streams, session))
+    process.start()
+    return process
+
+
 def run(
     arguments: Sequence[object], folder: Path = ROOT, environment: Mapping[str, str] | None = None, timeout: float = 200
 ) -> "CompletedProcess[str]":
@@ -111,9 +120,11 @@ def _text(pipe: int) -> IO[str]:
 class _Start:
     """What is sent to the server, and called in the process that it forks."""
 
-    def __init__(self, arguments: list[str], folder: str, variables: dict[str, str], session: bool, out: int, err: int):
+    def __init__(
+        self, arguments: list[str], folder: str, variables: dict[str, str], streams: dict[int, int], session: bool
+    ):
         self.arguments, self.folder, self.variables, self.session = arguments, folder, variables, session
-        self.streams = {1: out, 2: err}
+        self.streams = streams
 
     def __getstate__(self) -> dict[str, object]:
         """Descriptors are handed over by the server's socket."""
@@ -142,15 +153,18 @@ class _Start:
 
 def _ended(arguments: list[str]) -> int:
     """The exit code of what is named, as Python makes it."""
-    kind, what, *rest = arguments
-    sys.argv = [kind, *rest]
+    kind, *rest = sys.argv = arguments
     try:
         if kind == "-m":
-            runpy.run_module(what, run_name="__main__", alter_sys=True)
-        else:
+            sys.argv = [kind, *rest[1:]]
+            runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+        elif kind == "-c":
+            sys.argv = [kind, *rest[1:]]
             main = ModuleType("__main__")
             sys.modules["__main__"] = main
-            exec(what, main.__dict__)
+            exec(rest[0], main.__dict__)
+        else:
+            runpy.run_path(kind, run_name="__main__")
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return end.code or 0
