@@ -133,16 +133,23 @@ def teacher_processes_from_now_on() -> Callable[[], list[psutil.Process]]:
     return lambda: [process for process in teacher_processes() if process not in ending]
 
 
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> bool:
+    """Whether it comes to hold within `seconds`. To look at processes takes milliseconds: what is waited for needs the
+    core more."""
+    limit = time.monotonic() + seconds
+    while (looked := time.monotonic()) < limit:
+        if condition():
+            return True
+        time.sleep(max(0.01, 5 * (time.monotonic() - looked)))
+    return False
+
+
 def when(condition: Callable[[], bool], action: Callable[[], None]) -> threading.Thread:
     """Do `action` in another thread as soon as `condition` holds, within two minutes."""
 
     def watch() -> None:
-        limit = time.monotonic() + 120
-        while not condition():
-            if time.monotonic() > limit:
-                return
-            time.sleep(0.01)
-        action()
+        if wait_until(condition):
+            action()
 
     thread = threading.Thread(target=watch)
     thread.start()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from _pytest.mark import ParameterSet
 
@@ -24,6 +25,7 @@ from tests.pipeline.cluster.running import (
     run_command,
     shard_files,
     start_command,
+    wait_until,
     write_config,
 )
 from tests.rays import OneRay
@@ -81,26 +83,17 @@ def test_a_place_that_is_full_is_said_before_ray_waits_for_it(
         pass
 
 
-def wait_until(condition: Callable[[], bool]) -> bool:
-    """Whether it holds within two minutes."""
-    limit = time.monotonic() + 120
-    while time.monotonic() < limit:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
-
-
 def kill_when(condition: Callable[[], bool], command: int, named: str) -> float:
     """Kill the process `named` below `command` as soon as it is there and `condition` holds. The moment."""
-    limit = time.monotonic() + 120
-    while time.monotonic() < limit:
-        found = descendants(command, named)
-        if found and condition():
-            found[0].kill()
-            return time.monotonic()
-        time.sleep(0.02)
-    pytest.fail(f"no {named} in two minutes")
+    found = list[psutil.Process]()
+
+    def is_there() -> bool:
+        found[:] = descendants(command, named)
+        return bool(found) and condition()
+
+    assert wait_until(is_there), f"no {named} in two minutes"
+    found[0].kill()
+    return time.monotonic()
 
 
 @pytest.mark.parametrize("process", ["raylet", long("gcs_server")])
