@@ -16,6 +16,7 @@ from schemas.configs.training import TrainingConfig
 from schemas.configs.yaml import load_config
 from schemas.layers import matching_layer, resolve_layers
 from schemas.models.tokenizer import load_tokenizer
+from tests.rays import OneRay
 
 TRICKY = 'Zoë 漢 went  to the river 🙂. "Where?"'
 
@@ -76,8 +77,9 @@ def test_a_tokenizer_that_was_half_written_is_written_again(tmp_path: Path, monk
 
 @pytest.mark.timeout(600)
 def test_the_demo_in_small_and_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    one_ray: OneRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    one_ray.address()
     for name, value in {"TEACHER_STORIES": 64, "STUDENT_STORIES": 40, "HELD_OUT": 8, "STEPS": 10, "BATCH": 4}.items():
         monkeypatch.setattr(demo, name, value)
     run_demo(tmp_path)
