@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-import pytest
+from tests.commands import run
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("schemas", "pipeline", "trainer", "jobs")
@@ -147,10 +147,14 @@ def loaded(statement: str) -> set[str]:
 
 
 def test_the_trainer_runs_without_the_pipeline() -> None:
+    """Beside torch, transformers and what these bring along."""
     modules = [name(path)[:-3].replace("/", ".").removesuffix(".__init__") for path in files()]
     of_trainer = [module for module in modules if module.split(".")[0] == "trainer"]
-    found = loaded("import " + ", ".join(of_trainer))
-    assert {"trainer", "schemas", "torch"} <= found
+    code = "import sys\nbefore = set(sys.modules)\n" + "\n".join(f"import {module}" for module in of_trainer)
+    done = run(["-c", f"{code}\nprint('before:', *before, '\\nafter:', *sys.modules)"])
+    assert done.returncode == 0, done.stderr
+    before, found = ({each.split(".")[0] for each in line.split()} for line in done.stdout.splitlines())
+    assert "torch" in before and {"trainer", "schemas"} <= found
     assert not found & {"ray", "spacy", "textblob", "nltk", "pipeline", "jobs", "matplotlib"}
 
 
@@ -168,24 +172,25 @@ def test_reading_a_config_needs_no_torch() -> None:
     assert not found & {"torch", "transformers", "ray", "spacy"}
 
 
-@pytest.mark.parametrize("command", ["plan", "extract", "train", "generate"])
-def test_a_mistake_in_a_config_is_told_before_anything_heavy_is_loaded(command: str, tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text("nonsense: 1\n")
-    found = loaded(
+def loaded_by(commands: list[list[str]], code: int) -> set[str]:
+    """The same after all these commands, one after the other, each of which ends with `code`."""
+    return loaded(
         "import sys\nfrom jobs.cli import main\n"
-        f"sys.argv = ['stillroom', {command!r}, {str(tmp_path / 'c.yaml')!r}]\n"
-        "try: main()\nexcept SystemExit as end: assert end.code == 2"
+        f"for command in {commands!r}:\n"
+        "    sys.argv = ['stillroom', *command]\n"
+        "    try: main()\n"
+        f"    except SystemExit as end: assert (end.code or 0) == {code}, command"
     )
+
+
+def test_a_mistake_in_a_config_is_told_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("nonsense: 1\n")
+    found = loaded_by([[command, str(tmp_path / "c.yaml")] for command in ("plan", "extract", "train", "generate")], 2)
     assert not found & {"torch", "transformers", "ray", "spacy", "zarr", "pandas"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["extract", "--help"], ["schema", "train"]])
-def test_the_command_line_answers_before_anything_heavy_is_loaded(arguments: list[str]) -> None:
-    found = loaded(
-        "import sys\nfrom jobs.cli import main\n"
-        f"sys.argv = ['stillroom', *{arguments!r}]\n"
-        "try: main()\nexcept SystemExit as end: assert not end.code"
-    )
+def test_the_command_line_answers_before_anything_heavy_is_loaded() -> None:
+    found = loaded_by([["--help"], ["train", "--help"], ["extract", "--help"], ["schema", "train"]], 0)
     assert {"jobs", "typer"} <= found
     assert not found & {"torch", "transformers", "ray", "spacy", "zarr", "matplotlib", "textblob"}
 
