@@ -16,7 +16,7 @@ from jobs.cli import app
 from jobs.guard import INTERRUPTED, NOTHING_KEPT, guard, make_output_safe
 from schemas.errors import CorpusError
 from tests.caches import build_cache, extraction, write_corpus
-from tests.commands import CLI, Program
+from tests.commands import CLI, Program, run
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,6 +127,8 @@ for command in json.loads(commands):
         os.dup2(writer, 1)
         os.close(writer)
         sys.stdout = open(1, "w", closefd=False)
+    else:
+        sys.stdout = open(os.devnull, "w", encoding=output)
     sys.argv = ["stillroom", *command]
     try:
         main()
@@ -139,16 +141,7 @@ print(json.dumps(codes), file=sys.stderr)
 
 def each(commands: list[list[str]], output: str) -> object:
     """The exit code of each command whose output is `unread`, or has that encoding."""
-    environment = {"PYTHONPATH": str(ROOT)} | ({} if output == "unread" else {"PYTHONIOENCODING": output})
-    done = subprocess.run(
-        [sys.executable, "-c", EACH, json.dumps(commands), output],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=120,
-        check=False,
-    )
+    done = run(["-c", EACH, json.dumps(commands), output])
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     return json.loads(done.stderr.splitlines()[-1])
 
