@@ -1,11 +1,11 @@
 """Memory that is kept: a step like the ones before it costs no page faults."""
 
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
+from tests.commands import run
 from trainer.optimisation.memory import keep_freed_memory
 
 PROGRAM = """
@@ -36,7 +36,8 @@ print(faults() - before)
 
 
 def faults(what: str) -> int:
-    found = subprocess.run([sys.executable, "-c", PROGRAM, what], capture_output=True, text=True, check=True)
+    found = run(["-c", PROGRAM, what])
+    assert found.returncode == 0, found.stderr
     return int(found.stdout)
 
 
