@@ -140,7 +140,6 @@ def test_submit_sends_what_the_config_names_and_follows(head: Head, bucket: Buck
     assert again.communicate(timeout=60)[0] == said and again.returncode == 0
 
 
-@pytest.mark.long
 def test_a_job_that_fails_passes_its_exit_code_and_words_on(head: Head, tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text('{"text": "One."}\n')
     corpus, teacher = {"files": ["corpus.jsonl"], "text": "text"}, {"model": str(tmp_path / "nowhere")}

@@ -223,7 +223,6 @@ def deaths_named(*names: Callable[[str], RayError]) -> Iterator[None]:
         yield
 
 
-@pytest.mark.long
 def test_killed_workers_cost_a_try_and_no_byte_whatever_ray_calls_their_death(whole: Path, folder: Path) -> None:
     """Once amid its units without another try; then while it loads, and amid its units, with one: not every death is a
     RayActorError."""
