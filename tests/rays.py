@@ -7,7 +7,8 @@ import socket
 import socketserver
 import tempfile
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -15,6 +16,14 @@ import pytest
 
 from tests import ray_worker
 from tests.commands import start
+
+# `stillroom` whose own Ray has the workers of `forked_workers`: its arguments and its environment follow.
+FORKING_CLI = (
+    "-c",
+    "import ray._private.ray_constants as constants, jobs.cli\n"
+    f"constants.SETUP_WORKER_FILENAME = {ray_worker.__file__!r}\n"
+    "jobs.cli.main()",
+)
 
 
 class OneRay:
@@ -34,10 +43,11 @@ class OneRay:
             # An annotator has imported what it needs: it stays for the next extraction, else it ends within a second.
             os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "120000")
             folder = Path(self._held.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-            self._held.enter_context(_Forking(folder / "workers"))
+            forking = self._held.enter_context(forked_workers(folder / "workers"))
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("STILLROOM_CACHE", str(folder / "copies"))  # of workers: not the user's, nor the driver's
-                patch.setenv(ray_worker.ASKED_AT, str(folder / "workers"))
+                for name, value in forking.items():
+                    patch.setenv(name, value)
                 patch.setattr("ray._private.ray_constants.SETUP_WORKER_FILENAME", ray_worker.__file__)
                 # Room for two actors, an annotating task, and a second driver, whatever the machine has.
                 self._held.enter_context(connected(WorkersConfig(count=2, cpus=0.25, annotator_cpus=0.25)))
@@ -47,6 +57,13 @@ class OneRay:
     def end(cls) -> None:
         """It and its processes, if it was started."""
         cls._held.close()
+
+
+@contextmanager
+def forked_workers(place: Path) -> Iterator[dict[str, str]]:
+    """What the environment of a Ray is to hold whose workers are forked, by whoever listens at the socket `place`."""
+    with _Forking(place):
+        yield {ray_worker.ASKED_AT: str(place)}
 
 
 class _Forking(socketserver.UnixStreamServer):

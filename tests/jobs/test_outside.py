@@ -21,6 +21,7 @@ from schemas.storage.blocks import list_blocks
 from tests.caches import write_corpus
 from tests.commands import CLI, ROOT, run
 from tests.jobs.several import Ended, run_each
+from tests.rays import FORKING_CLI, forked_workers
 from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 from trainer.runs.metrics import read_metrics
 
@@ -86,8 +87,11 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
 
 
 @pytest.fixture(scope="module")
-def cache(machine: Machine) -> Path:
-    machine.stillroom("extract", write_config(machine.folder, **SPARE, entropy={"temperature": 2.0}))
+def cache(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = write_config(machine.folder, **SPARE, entropy={"temperature": 2.0})
+    with forked_workers(tmp_path_factory.mktemp("ray") / "workers") as variables:
+        done = run([*FORKING_CLI, "extract", config], machine.folder, machine.environment | variables)
+    assert done.returncode == 0, done.stdout + done.stderr
     return machine.folder / "cache"
 
 
