@@ -26,7 +26,17 @@ from tests.buckets import Bucket
 from tests.caches import build_cache, extraction, write_corpus
 from tests.commands import CLI, Program
 from tests.jobs.several import run_each
-from tests.pipeline.cluster.running import shard_files
+from tests.pipeline.cluster.running import config as node_config
+from tests.pipeline.cluster.running import (
+    descendants,
+    make_inputs,
+    num_shards,
+    second_node,
+    shard_files,
+    teacher_processes_from_now_on,
+    when,
+    write_config,
+)
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 pytestmark = [
@@ -138,6 +148,55 @@ def test_submit_sends_what_the_config_names_and_follows(head: Head, bucket: Buck
     assert shard_files(config.output) == shard_files(build_cache(config.model_copy(update=changes)))
     again = stillroom(head, tmp_path, "submit", "--follow", name[1])
     assert again.communicate(timeout=60)[0] == said and again.returncode == 0
+
+
+@pytest.mark.long
+def test_a_job_on_two_nodes_has_an_actor_on_each_and_writes_the_same_bytes(head: Head, tmp_path: Path) -> None:
+    """A node has room for one actor."""
+    folder = make_inputs(tmp_path)
+    config = node_config(folder, "submitted", workers={"count": 2, "cpus": 1.5, "annotator_cpus": 0.25})
+    write_config(config)
+    said = re.compile(r"--address='([0-9.:]+)'")  # a moment after its dashboard answers
+    assert wait_for(lambda: said.search((head[2] / "head.log").read_text()) is not None)
+    address, *_ = said.findall((head[2] / "head.log").read_text())
+    ours = teacher_processes_from_now_on()
+    with second_node(address, head[1], lambda: nodes_alive(head) == 2) as node:
+
+        def there() -> list[psutil.Process]:
+            return descendants(node.pid, "ray::TeacherActor")
+
+        def let_each_work_alone() -> None:
+            for process in ours():
+                process.suspend()
+            assert wait_for(lambda: len(ours()) == 2 and len(there()) == 1)
+            (other,) = there()
+            (here,) = (process for process in ours() if process != other)
+            for held, works in ((here, other), (other, here)):
+                held.suspend()
+                works.resume()
+                before = num_shards(config.output)
+                wait_for(lambda before=before: num_shards(config.output) >= before + 3)  # type: ignore[misc]
+            other.resume()
+
+        # The first to be there saves the teacher's files; without them none works.
+        watcher = when((config.output / "teacher").is_dir, let_each_work_alone)
+        job = stillroom(head, tmp_path, "submit", "extract", f"{config.output}.yaml")
+        shown, beside = job.communicate(timeout=200)
+        watcher.join()
+    assert job.returncode == 0, shown + beside
+    lines = [json.loads(line) for line in (config.output / "extraction.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines if line["event"] != "unit"] == ["start", "end"]
+    assert {line["worker"] for line in lines if line["event"] == "unit"} == {0, 1}
+    assert shard_files(config.output) == shard_files(build_cache(node_config(folder, "here")))
+
+
+def nodes_alive(head: Head) -> int:
+    """How many nodes the cluster has, by its dashboard."""
+    address, environment, _ = head
+    asked = urllib.request.Request(f"{address}/nodes?view=summary", headers=authorised(environment["RAY_AUTH_TOKEN"]))
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=5) as answer:
+        nodes = json.load(answer)["data"]["summary"]
+    return sum(node["raylet"]["state"] == "ALIVE" for node in nodes)
 
 
 def test_a_job_that_fails_passes_its_exit_code_and_words_on(head: Head, tmp_path: Path) -> None:
@@ -261,9 +320,13 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
+def authorised(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
 def answers(head: subprocess.Popen[bytes], url: str, token: str) -> bool:
     """Whether the head's dashboard comes to answer, before it ends or two minutes have passed."""
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    request = urllib.request.Request(url, headers=authorised(token))
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     limit = time.monotonic() + 120
     while head.poll() is None and time.monotonic() < limit:
