@@ -39,11 +39,11 @@ class TeacherLogits:
             """The first student's, or the next chunk that there is room for."""
             place = chunk.start, chunk.stop
             if (found := rows.logits.get(place)) is not None:
-                return found.clone()
+                return _copied(found)
             logits_nV = made(chunk)
             if (size := logits_nV.numel() * logits_nV.element_size()) <= self.left:
                 self.left -= size
-                rows.logits[place] = logits_nV.clone()
+                rows.logits[place] = _copied(logits_nV)
             return logits_nV
 
         return held
@@ -54,6 +54,12 @@ class TeacherLogits:
                 return rows
         self._held.append(_Rows(head, hidden_Rd, temperature))
         return self._held[-1]
+
+
+def _copied(logits_nV: Tensor) -> Tensor:
+    """With gaps between the rows where these have some, as those of a padded head: what passes over numbers that lie
+    otherwise rounds otherwise, and shared logits must give the student that one's own give."""
+    return logits_nV.new_empty_strided(logits_nV.shape, logits_nV.stride()).copy_(logits_nV)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from schemas.models.logits import LogitTransform
-from schemas.models.teacher_head import TeacherHead
+from schemas.models.teacher_head import ROWS, TeacherHead
 from trainer.data.teacher_logits import TeacherLogits
 
 BYTES = 3 * 7 * 4  # of three rows over seven tokens
@@ -40,6 +40,7 @@ def test_the_second_student_gets_a_copy_of_the_same_numbers(made: list[int]) -> 
         for chunk in CHUNKS:
             given = rows(chunk)
             assert torch.equal(given, wanted[chunk])
+            assert given.stride() == (ROWS, 1)  # sums over rows that lie otherwise round otherwise
             given.zero_()  # as a loss may
     assert made == [3, 3]
 
