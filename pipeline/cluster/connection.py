@@ -26,11 +26,12 @@ import ray
 from rich.filesize import decimal
 
 from pipeline.cluster.code import FLOORS, PROJECT
-from pipeline.cluster.placement import Machine, require_schedulable
+from pipeline.cluster.placement import Machine, count_fitting, require_schedulable
 from pipeline.cluster.processes import Cluster, LocalRay, Watched, ended_by_death, interrupted_by_death
 from schemas.configs.extraction import WorkersConfig
+from schemas.console import say
 from schemas.environment import variable
-from schemas.errors import ResourceError
+from schemas.errors import ConfigError, ResourceError
 from schemas.progress import interrupted
 from schemas.storage.settings import storage_settings
 
@@ -62,9 +63,21 @@ class Connection:
 
 @contextmanager
 def connected(workers: WorkersConfig, clean_up: Callable[[], None] = lambda: None) -> Iterator[Connection]:
-    """A Ray with room for the workers of an extraction; the rest as `joined` has it."""
-    with joined(workers.address, partial(require_schedulable, workers), clean_up) as connection:
+    """A Ray with room for the workers of an extraction, or one that is to grow; the rest as `joined` has it.
+
+    Raises ConfigError: a Ray of this machine alone is asked to grow.
+    """
+    if workers.elastic and _address(workers.address) == "local" and not ray.is_initialized():
+        raise ConfigError("workers.elastic: a Ray of this machine alone gains no machines; give workers.address")
+    require = partial(_tell_what_waits if workers.elastic else require_schedulable, workers)
+    with joined(workers.address, require, clean_up) as connection:
         yield connection
+
+
+def _tell_what_waits(workers: WorkersConfig, nodes: Sequence[Machine]) -> None:
+    """Ray asks its autoscaler for machines with room for what it cannot place."""
+    if (now := count_fitting(workers, nodes)) < workers.count:
+        say(f"this Ray has room for {now} of {workers.count} teacher actors now; the others wait for machines")
 
 
 @contextmanager
@@ -81,7 +94,7 @@ def joined(
         require(_machines())
         yield Connection(_runtime_env() | _settings(), Cluster(_gcs_address()))
         return
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = _address(address)
     if address.startswith("ray://"):
         raise ResourceError(f"workers.address {address}: a Ray client does not share the cluster's disks; submit a job")
     with _empty_folder() as folder:
@@ -100,6 +113,11 @@ def joined(
             if watched.dead():
                 watched.kill()
             ray.shutdown()
+
+
+def _address(given: str | None) -> str:
+    """The one that is given, that of the cluster this job runs on, or "local"."""
+    return given or os.environ.get("RAY_ADDRESS") or "local"
 
 
 def most_annotators(workers: WorkersConfig) -> int:

@@ -51,6 +51,11 @@ def require_schedulable(workers: WorkersConfig, nodes: Sequence[Machine]) -> Non
         )
 
 
+def count_fitting(workers: WorkersConfig, nodes: Sequence[Machine]) -> int:
+    """How many of the teacher actors, up to all, the machines that are there have room for."""
+    return min(workers.count, sum(_actors_fitting(workers, node) for node in nodes))
+
+
 def _counted(amount: float, what: str) -> str:
     return f"{amount:g} {what}{'' if amount == 1 else 's'}"
 

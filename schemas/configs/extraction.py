@@ -189,6 +189,9 @@ class WorkersConfig(Strict):
     """CPUs that Ray reserves for each annotation task."""
     retries: Annotated[int, Field(ge=0, le=1_000)] = 3
     """How often a unit is tried again after its worker died."""
+    elastic: bool = False
+    """Whether the cluster's machines come and go: work begins with the actors that there is room for, and the others
+    wait for machines, which an autoscaler starts for them. Otherwise too little room is refused."""
 
 
 class ExtractionConfig(Strict):

@@ -15,7 +15,7 @@ from pipeline.cluster.extract import extract
 from pipeline.output.resume import open_output
 from pipeline.request.request import make_request
 from schemas.configs.extraction import WorkersConfig
-from schemas.errors import ResourceError
+from schemas.errors import ConfigError, ResourceError
 from tests.caches import build_cache
 from tests.pipeline.cluster.running import (
     config,
@@ -44,6 +44,16 @@ def long(value: object) -> ParameterSet:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_inputs(tmp_path_factory.mktemp("connection"))
+
+
+def test_a_ray_of_this_machine_gains_no_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with (
+        pytest.raises(ConfigError, match=r"workers\.elastic: .* gains no machines; give workers\.address"),
+        connected(WorkersConfig(count=2, elastic=True)),
+    ):
+        pass
 
 
 @pytest.mark.long

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.cluster.placement import require_schedulable
+from pipeline.cluster.placement import count_fitting, require_schedulable
 from schemas.configs.extraction import WorkersConfig
 from schemas.errors import ResourceError
 
@@ -56,6 +56,14 @@ def test_processors_of_two_machines_are_not_one_machines() -> None:
 def test_an_annotator_larger_than_every_machine_is_refused() -> None:
     with pytest.raises(ResourceError, match=r"with 5 CPUs free for annotation, .* lower workers\.annotator_cpus"):
         require_schedulable(workers(1, 0, 5), [{"CPU": 4.0}, {"CPU": 4.0}])
+
+
+def test_how_many_have_room_now() -> None:
+    machines = [{"CPU": 4.0, "GPU": 2.0}, {"CPU": 1.0}, {"CPU": 2.0, "GPU": 1.0}]
+    assert [count_fitting(workers(count, 1.5, 1), machines) for count in (1, 3, 9)] == [1, 3, 3]
+    assert count_fitting(workers(9, 0, 1, gpus=1), machines) == 3
+    assert count_fitting(workers(9, 0, 1, gpus=0.5), machines) == 6
+    assert count_fitting(workers(9, 5, 1), machines) == 0
 
 
 def test_parts_of_a_gpu_are_of_one_gpu() -> None:
