@@ -1,6 +1,7 @@
 """A shard: one work unit on disk. It exists if and only if its shard.json does, which is written last."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -123,8 +124,9 @@ def find_shard(shard: Path, manifest: CacheManifest, sha256: str | None = None) 
     if record.pairs is None and any(array.unit == "pairs" for array in manifest.arrays):
         raise CacheError(f"{shard / RECORD} does not say how many pairs of tokens have rows; {redo(shard)}")
     check_named(shard, record, manifest.arrays)
+    way_out = redo(shard)
     for name, file in record.files.items():
-        check_size(shard / name, file, redo(shard))
+        check_size(os.path.join(shard, name), file, way_out)
     return record, found
 
 

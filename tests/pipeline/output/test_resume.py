@@ -133,8 +133,8 @@ def test_every_shard_is_looked_at_once(
         records[path] += 1
         return read_content(path, *rest)
 
-    def check(path: Path, *rest: Any) -> None:
-        sizes[path] += 1
+    def check(path: Path | str, *rest: Any) -> None:
+        sizes[Path(path)] += 1
         check_size(path, *rest)
 
     monkeypatch.setattr(schemas.cache.shard, "read_content", read)
