@@ -1,5 +1,6 @@
 """Size and checksum of a file, as records keep them of others: made when it is written, compared when it is read."""
 
+import errno
 import os
 import stat
 from collections.abc import Collection
@@ -11,6 +12,9 @@ from pydantic import Field
 from schemas.errors import CacheError, StillroomError
 from schemas.storage.fingerprint import hash_file
 from schemas.strict import Strict
+
+
+ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 class FileRecord(Strict):
@@ -40,14 +44,23 @@ def files_below(folder: Path, leave_out: Collection[str] = ()) -> dict[str, Path
 
 def check_size(path: Path | str, file: FileRecord, way_out: str, raises: type[StillroomError] = CacheError) -> None:
     """Raises `raises`, whose message ends with `way_out`, if the file is missing or of another size."""
-    try:
-        found = os.stat(path)  # once: a cache has a hundred thousand files
-        size = found.st_size if stat.S_ISREG(found.st_mode) else None
-    except (FileNotFoundError, NotADirectoryError):
-        size = None
+    size = _find_size(path)
     if size != file.bytes:
         state = "is missing" if size is None else f"has {size} bytes instead of {file.bytes}"
         raise raises(f"{path} {state}; {way_out}")
+
+
+def _find_size(path: Path | str) -> int | None:
+    """Of a regular file, or None: there is none. Asks once, because a large cache has a hundred thousand files."""
+    try:
+        found = os.stat(path)
+    except ValueError:  # a zero byte, or half a character
+        return None
+    except OSError as error:
+        if error.errno not in ABSENT:  # a disk that fails says nothing of the file
+            raise
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def check_file(path: Path, file: FileRecord, way_out: str, raises: type[StillroomError] = CacheError) -> None:

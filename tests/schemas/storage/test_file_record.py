@@ -1,5 +1,7 @@
 """Size and checksum of files, recorded and compared."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,27 @@ def test_a_file_is_compared_with_what_is_recorded_of_it(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(CacheError, match=r"a is missing; way out$"):
         check_file(path, file, "way out")
+
+
+@pytest.mark.parametrize(
+    "name", ["none", "file/below", "loop", "folder", "pipe", "zero\0byte", "half\ud800", "n" * 300]
+)
+def test_what_is_no_file_is_missing(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CacheError, match=r" is missing; way out$"):
+        check_size(f"{tmp_path}/{name}", describe_file(tmp_path / "file"), "way out")
+
+
+def test_a_disk_that_fails_is_not_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    file = describe_file(tmp_path / "file")
+
+    def fail(path: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.stat", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        check_size(f"{tmp_path}/file", file, "way out")
