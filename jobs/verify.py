@@ -119,8 +119,7 @@ def replay_cache(path: Path, options: ReplayOptions) -> None:
     """`verify_cache`, then print how far random samples, computed once more, are from what the cache holds of them.
 
     Raises ModelError: the teacher is another, which is told first; ConfigError: it cannot lie as the options ask;
-    CacheError with one line for everything that is off
-    by more than rounding explains.
+    CacheError with one line for everything that is off by more than rounding explains.
     """
     from pipeline.replay.placing import Placing
     from pipeline.replay.replay import replay

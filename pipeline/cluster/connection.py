@@ -75,7 +75,7 @@ def connected(workers: WorkersConfig, clean_up: Callable[[], None] = lambda: Non
 
 
 def _tell_what_waits(workers: WorkersConfig, nodes: Sequence[Machine]) -> None:
-    """Ray asks its autoscaler for machines with room for what it cannot place."""
+    """Nothing is refused: for actors that it cannot place, Ray asks its autoscaler for machines."""
     if (now := count_fitting(workers, nodes)) < workers.count:
         say(f"this Ray has room for {now} of {workers.count} teacher actors now; the others wait for machines")
 
