@@ -13,7 +13,6 @@ from schemas.errors import CacheError, StillroomError
 from schemas.storage.fingerprint import hash_file
 from schemas.strict import Strict
 
-
 ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
