@@ -41,6 +41,7 @@ class Powers(NamedTuple):
         return type(self)(self.bits_nN, power_nN, power_nN.sum(-1, keepdim=True), 2 * self.factor)
 
     def surprise(self, column_n1: Tensor) -> Tensor:
-        """-log softmax at one column of each row, [n], in nats."""
-        bits_n1 = self.sum_n1.log2() - self.factor * self.bits_nN.gather(1, column_n1)
-        return LN2 * bits_n1[:, 0]
+        """-log softmax at one column of each row, [n], in nats. From bits to nats in float64: the bits are rounded, and
+        a second rounding would be seen."""
+        bits_n1 = self.sum_n1.double().log2() - self.factor * self.bits_nN.gather(1, column_n1).double()
+        return (LN2 * bits_n1[:, 0]).to(self.sum_n1.dtype)
