@@ -62,7 +62,7 @@ def test_value_and_gradient(switches: dict[str, Any], record: HeadRecord | None,
         assert right.abs().max() > 1e-4
 
 
-@settings(max_examples=10, deadline=None)  # of many plans each, which are made in the time of one
+@settings(max_examples=16, deadline=None)  # of many plans each, which are made in the time of one
 @given(
     seed=st.integers(0, 2**31),
     lengths=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=16),
