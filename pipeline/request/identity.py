@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pipeline.corpus.plan import Plan
+from pipeline.teacher.batching import BatchRule
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
 from schemas.cache.conversations import ConversationsRecord
 from schemas.cache.manifest import FORMAT, VERSION, VERSION_OF_ADDED
@@ -54,8 +55,8 @@ def make_identity(
         "batching": config.batching.model_dump(mode="json", exclude={"batch_cost"}),
     }
     # Later settings stand here only if they are asked for, so earlier fingerprints stay the same.
-    if config.batch_cost is not None:
-        identity["batching"]["batch_cost"] = config.batch_cost
+    if (cost := BatchRule.of(config).cost) is not None:
+        identity["batching"]["batch_cost"] = cost
     identity |= nest_records(records)
     if rows != "all":
         identity["rows"] = rows

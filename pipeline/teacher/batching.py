@@ -8,8 +8,13 @@ of 16,384; those that end where one batch more costs less than padding on pad by
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
+
+from schemas.configs.extraction import ExtractionConfig
+
+CPU_COST = 64
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,14 @@ class BatchRule:
 
     tokens: int  # of a batch at most, padding counted
     cost: int | None = None  # of a batch beside its tokens, in tokens; None: all are filled
+
+    @classmethod
+    def of(cls, config: ExtractionConfig) -> Self:
+        """As `batching` has it, on the device of this extraction."""
+        asked = config.batching.batch_cost
+        if asked is None:
+            asked = CPU_COST if config.device == "cpu" else "fill"
+        return cls(config.batching.batch_tokens, None if asked == "fill" else asked)
 
 
 def batches(lengths: Sequence[int], rule: BatchRule) -> list[list[int]]:

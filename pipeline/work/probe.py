@@ -122,7 +122,7 @@ def _look_at(request: Request, job: Job, most: int) -> LookedAt:
     if not samples:
         raise CorpusError("no sample that was looked at is short enough: raise teacher.max_tokens")
     estimated = sum(unit.tokens for unit in chosen)
-    rule = BatchRule(request.config.batching.batch_tokens, request.config.batch_cost)
+    rule = BatchRule.of(request.config)
     drawn = [batch for unit in found for batch in _batches(unit.samples, rule)]
     return LookedAt(samples, estimated, estimated / max(1, request.plan.tokens), drawn)
 

@@ -102,7 +102,7 @@ class TeacherWorker:
 
     def __init__(self, job: Job):
         self._job = job = job if job.url is None else replace(job, cache=join_output(job.url))
-        self._rule = BatchRule(job.config.batching.batch_tokens, job.config.batch_cost)
+        self._rule = BatchRule.of(job.config)
         self._forward = threading.Lock()
         self._teacher: Teacher | None = None
         self._encoding = threading.Lock()

@@ -34,7 +34,6 @@ def _named(memory: Any) -> Any:
 
 Quantisation = Literal["int8", "nf4"]
 Placement = Literal["device", "spread"]
-CPU_BATCH_COST = 64
 MERGE_BEFORE = (
     "merge it before (peft's `merge_and_unload`, then `save_pretrained`), and name the folder as teacher.model"
 )
@@ -224,13 +223,6 @@ class ExtractionConfig(Strict):
     def device(self) -> Literal["cpu", "cuda"]:
         """Where the teacher runs."""
         return "cuda" if self.workers.gpus and self.teacher.device != "cpu" else "cpu"
-
-    @property
-    def batch_cost(self) -> int | None:
-        """That of `batching`, as it holds on this device; None: all batches are filled."""
-        if self.batching.batch_cost is None:
-            return CPU_BATCH_COST if self.device == "cpu" else None
-        return None if self.batching.batch_cost == "fill" else self.batching.batch_cost
 
     @model_validator(mode="after")
     def _gpus_are_used(self) -> "ExtractionConfig":

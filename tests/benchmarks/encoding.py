@@ -40,7 +40,7 @@ def main() -> None:
     folders, wanted = request.folders, WantedStates.of_cache(request.manifest)
     teacher = Teacher(config.teacher, wanted, folders.model, folders.adapter)
     clock = time.perf_counter if teacher.device.type == "cuda" else time.process_time
-    rule = BatchRule(config.batching.batch_tokens, config.batch_cost)
+    rule = BatchRule.of(config)
     teacher.run(annotated[:4], rule, lambda samples, tokens: None)  # proofs of the first batch
     began = clock()
     arrays = teacher.run(annotated, rule, lambda samples, tokens: None)

@@ -1,11 +1,14 @@
 """Batches: every sample once, within the limit, and filled, or with as little padding as a batch's own cost allows."""
 
 from itertools import pairwise, product
+from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.teacher.batching import BatchRule, batches
+from tests.caches import extraction
 
 
 def cost_of(lengths: list[int], result: list[list[int]], cost: int) -> int:
@@ -46,3 +49,13 @@ def test_known_batches() -> None:
     assert batches([10, 100, 100, 10, 100, 10], BatchRule(1000, cost=64)) == [[1, 2, 4], [0, 3, 5]]
     for rule in (BatchRule(12), BatchRule(12, 0), BatchRule(12, 64)):
         assert batches([], rule) == batches([0, 0], rule) == []
+
+
+def test_the_rule_of_an_extraction_follows_its_device() -> None:
+    def rule(workers: dict[str, int], **batching: Any) -> BatchRule:
+        sections = {"batching": {"batch_tokens": 512} | batching, "workers": workers}
+        return BatchRule.of(extraction(Path("o"), Path("m"), Path("c.jsonl"), **sections))
+
+    assert rule({}) == BatchRule(512, 64) and rule({"gpus": 1}) == BatchRule(512)
+    assert rule({}, batch_cost="fill") == BatchRule(512)
+    assert rule({}, batch_cost=0) == rule({"gpus": 1}, batch_cost=0) == BatchRule(512, 0)
