@@ -76,7 +76,10 @@ def _no_file_of_ours(path: Path) -> OSError:
 def read_bytes(path: Path, limit: int = RECORD_BYTES) -> bytes:
     """All bytes of a small file. Raises OSError as `open_regular` does, and for more than `limit` bytes."""
     with open_regular(path) as file:
-        content = file.read(limit + 1)
+        size = os.fstat(file.fileno()).st_size  # Python makes room for as much as is asked for
+        content = file.read(min(size, limit) + 1)
+        if len(content) > size:  # it has grown, or has no size, as in /proc
+            content += file.read(limit + 1 - len(content))
     if len(content) > limit:
         raise OSError(errno.EINVAL, f"it is larger than the {limit:,} bytes that such a file may have", str(path))
     return content

@@ -30,6 +30,14 @@ def test_the_bound_is_the_last_size_that_is_read(tmp_path: Path) -> None:
     assert refused.value.filename == str(path)
 
 
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs a system with /proc")
+def test_a_file_without_a_size_is_read_whole() -> None:
+    path = Path("/proc/version")
+    assert path.stat().st_size == 0 and read_bytes(path) == path.read_bytes() != b""
+    with pytest.raises(OSError, match="larger than the 9 bytes"):
+        read_bytes(path, 9)
+
+
 def test_what_is_no_regular_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with socket.socket(socket.AF_UNIX) as bound:
