@@ -28,7 +28,7 @@ ROOMS = {
         "numerics", "alignment", "kept_texts", "data", "student", "objectives", "optimisation", "evaluation", "runs",
         "generation",
     ),
-    "jobs": ("report", "sweep", "submit", "demo"),
+    "jobs": ("report", "sweep", "submit", "demo", "commands"),
 }  # fmt: skip
 # Where a library may be imported at all; one that is not named may be imported anywhere.
 HOMES = {

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModel, PreTrainedTokenizerFast
 
-from jobs.cli import evaluate
+from jobs.commands.evaluation import evaluate
 from jobs.evaluate import show_evaluations
 from schemas.errors import ConfigError
 from schemas.models.sentence_layout import SentenceLayout
