@@ -3,18 +3,16 @@ samples are computed once more."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from pydantic import TypeAdapter, ValidationError
-from rich.table import Table
 
 from pipeline.output.elsewhere import read_begun, seen_from_outside
 from schemas.cache.checksums import CHECKSUMS, open_manifest
 from schemas.cache.codec_files import CODEC_FILES
 from schemas.cache.index import require_index
-from schemas.cache.manifest import TEACHER, CacheManifest
+from schemas.cache.manifest import TEACHER
 from schemas.cache.reader import Cache
 from schemas.cache.sections import list_sections
 from schemas.cache.teacher_files import TEACHER_FILES
@@ -26,10 +24,6 @@ from schemas.errors import CacheError, ConfigError
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
 from schemas.progress import Progress
 from schemas.shown import quoted
-
-if TYPE_CHECKING:
-    from pipeline.replay.replay import Replay
-    from pipeline.teacher.run import Teacher
 
 
 @dataclass(frozen=True)
@@ -121,6 +115,7 @@ def replay_cache(path: Path, options: ReplayOptions) -> None:
     Raises ModelError: the teacher is another, which is told first; ConfigError: it cannot lie as the options ask;
     CacheError with one line for everything that is off by more than rounding explains.
     """
+    from jobs.report.replay import gaps_table, other_machine, unless_experts
     from pipeline.replay.placing import Placing
     from pipeline.replay.replay import replay
     from pipeline.replay.teacher import find_teacher, load_teacher_of, require_same_files
@@ -136,7 +131,7 @@ def replay_cache(path: Path, options: ReplayOptions) -> None:
     count = min(options.samples, len(cache))
     with Progress("replaying", "samples", count) as progress:
         found = replay(cache, teacher, count, options.seed, progress.update, options.in_batch)
-    make_console().print(_table(found))
+    make_console().print(gaps_table(found))
     if found.decoded is not None:
         said = f"on average (recorded: {found.decoded.recorded:.3g})"
         say(f"{found.decoded.path}: decoded, its predictions are off by {found.decoded.kl:.3g} nats {said}")
@@ -145,41 +140,12 @@ def replay_cache(path: Path, options: ReplayOptions) -> None:
     if skipped:
         say(f"{', '.join(skipped)}: not compared, because nothing here reads the numbers of that codec")
     if faults := found.faults:
+        way_out = other_machine(cache.manifest) if options.in_batch else f"extract again{unless_experts(teacher)}"
         raise CacheError(
             f"{path} does not hold what {folders.model} gives for {count:,} samples, each {how} (seed {options.seed}):"
             + "".join(f"\n  {fault}" for fault in faults)
-            + (f"\n{_other_machine(cache.manifest)}" if options.in_batch else f"\nextract again{_experts(teacher)}")
+            + f"\n{way_out}"
         )
     if len(skipped) < len(found.arrays):
         beside = " beside these" if skipped else ""
         say(f"{path}: {count:,} samples are what {folders.model} gives for each {how}{beside}")
-
-
-def _experts(teacher: "Teacher") -> str:
-    if not teacher.chooses:
-        return ""
-    return (
-        ", unless the cache was made on a machine of another kind: the teacher chooses experts, and where two are "
-        f"about as good, rounding in {teacher.config.dtype} decides; replay it on such a machine"
-    )
-
-
-def _other_machine(manifest: CacheManifest) -> str:
-    names = ("torch", "transformers")
-    made = [(name, manifest.provenance.get(name), version(name)) for name in names]
-    others = ", ".join(f"{name} {old} and here {new}" for name, old, new in made if old != new)
-    return (
-        f"it was made with {others}; " if others else ""
-    ) + "a machine of another kind rounds otherwise, too: without --in-batch, that is allowed for"
-
-
-def _table(found: "Replay") -> Table:
-    """Differences are shares of the size of a row, or of all probability."""
-    table = Table(
-        "array", "rows", "largest\ndifference", "r.m.s. of\nall rows", "allowed", "of the worst\nsample", "allowed"
-    )
-    for array in found.arrays:
-        total, worst = array.total, array.worst.gap
-        numbers = [total.largest, total.found, total.allowed, worst.found, worst.allowed]
-        table.add_row(array.path, f"{len(total.row_N):,}", *(f"{number:.2g}" for number in numbers))
-    return table
