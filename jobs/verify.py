@@ -61,6 +61,39 @@ def parse_max_memory(given: str) -> Mapping[str, str]:
     return found
 
 
+def run_verification(
+    path: Path,
+    samples: int | None,
+    seed: int = 0,
+    teacher: str | None = None,
+    adapter: str | None = None,
+    trust_remote_code: bool = False,
+    in_batch: bool = False,
+    placement: str | None = None,
+    max_memory: str | None = None,
+) -> None:
+    """`replay_cache` of `samples`, or without a number `verify_cache`; the options as they were typed.
+
+    Raises what these raise, and ConfigError for an option that cannot be read, or that nothing is replayed with.
+    """
+    options = ReplayOptions(
+        samples or 1,
+        seed,
+        teacher,
+        adapter,
+        trust_remote_code,
+        in_batch,
+        None if placement is None else parse_placement(placement),
+        None if max_memory is None else parse_max_memory(max_memory),
+    )
+    if samples is not None:
+        replay_cache(path, options)
+    elif options == ReplayOptions(1):
+        verify_cache(path)
+    else:
+        raise ConfigError("all options go with --replay N: there is nothing else to choose")
+
+
 def verify_cache(path: Path) -> None:
     """Print a summary if all is well. A cache under a URL is read there, and no copy of it.
 

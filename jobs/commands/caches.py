@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from jobs.commands.arguments import CachePath, to_any_place, to_model
-from schemas.errors import ConfigError
 
 
 def inspect(
@@ -98,24 +97,9 @@ def verify(
 ) -> None:
     """Check every checksum, row count and number of a cache. Exits 2 at damage, naming every damaged shard. With
     --replay, also at states that the teacher does not give."""
-    from jobs.verify import ReplayOptions, parse_max_memory, parse_placement, replay_cache, verify_cache
+    from jobs.verify import run_verification
 
-    options = ReplayOptions(
-        replay or 1,
-        seed,
-        teacher,
-        adapter,
-        trust_remote_code,
-        in_batch,
-        None if placement is None else parse_placement(placement),
-        None if max_memory is None else parse_max_memory(max_memory),
-    )
-    if replay is None and options != ReplayOptions(1):
-        raise ConfigError("all options go with --replay N: there is nothing else to choose")
-    if replay is None:
-        verify_cache(cache)
-    else:
-        replay_cache(cache, options)
+    run_verification(cache, replay, seed, teacher, adapter, trust_remote_code, in_batch, placement, max_memory)
 
 
 def repair(cache: CachePath) -> None:

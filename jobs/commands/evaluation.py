@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from jobs.commands.arguments import to_place
-from schemas.errors import ConfigError
 
 
 def evaluate(
@@ -51,23 +50,11 @@ def evaluate(
 ) -> None:
     """Measure held-out bits per byte, which compares models across tokenizers, and nats per token: of texts, or of what
     assistants say in conversations. Or how sentence encoders rank scored pairs, as Spearman's correlation times 100."""
-    from trainer.evaluation.held_out import read_material
-    from trainer.evaluation.metric import find_metric
+    from jobs.held_out import choose_material
 
-    if (text is None) == (pairs is None):
-        raise ConfigError("give --text for language models, or --pairs for sentence encoders")
-    if conversations is not None or chat_template is not None:
-        if text is None or conversations is None:
-            raise ConfigError("--chat-template goes with --conversations, and that with --text")
-        from jobs.held_out import read_held_out
+    found, material = choose_material(text, pairs, field, conversations, chat_template, limit, metric)
 
-        found = find_metric(metric, "conversations")
-        material = read_held_out(text, conversations, limit, chat_template)
-    else:
-        found = find_metric(metric, "texts" if text is not None else "pairs")
-        material = read_material(text, pairs, field, limit)
-
-    from jobs.evaluate import show_evaluations
+    from jobs.evaluate import show_evaluations  # torch takes seconds to import
 
     show_evaluations(models, found, material, max_tokens)
 

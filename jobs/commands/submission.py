@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from jobs.commands.arguments import Overrides, to_place
-from schemas.errors import ConfigError
 
 
 def submit(
@@ -42,16 +41,7 @@ def submit(
 ) -> None:
     """Run a command as a job on a Ray cluster: stillroom, the config and the files it names by relative paths are sent
     along. Its lines are shown, and its exit code is this command's; Ctrl-C leaves it running."""
-    from jobs.submit.submit import follow_job, stop_job, submit_job
+    from jobs.submit.submit import run_submission
 
-    if address is None:
-        raise ConfigError("give --address, the cluster's dashboard, as http://head:8265")
-    given = [command is not None or config is not None, follow is not None, stop is not None]
-    if given.count(True) != 1 or (command is None) != (config is None):
-        raise ConfigError("give a command and its config, or --follow JOB, or --stop JOB")
-    if stop is not None:
-        stop_job(stop, address)
-    elif follow is not None:
-        raise typer.Exit(follow_job(follow, address))
-    elif command is not None and config is not None:
-        raise typer.Exit(submit_job(command, config, overrides, address, cpus, gpus, detach, storage_settings))
+    code = run_submission(command, config, overrides, address, cpus, gpus, detach, storage_settings, follow, stop)
+    raise typer.Exit(code)

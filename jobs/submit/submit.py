@@ -19,6 +19,34 @@ if TYPE_CHECKING:
 COMMANDS: tuple[Command, ...] = get_args(Command)
 
 
+def run_submission(
+    command: str | None,
+    path: Path | None,
+    overrides: Sequence[str],
+    address: str | None,
+    cpus: float | None,
+    gpus: float | None,
+    detach: bool,
+    storage_settings: bool,
+    follow: str | None,
+    stop: str | None,
+) -> int:
+    """Submit, follow or stop, by what was typed; returns the exit code. Raises ConfigError if that is not one of the
+    three, and what they raise."""
+    if address is None:
+        raise ConfigError("give --address, the cluster's dashboard, as http://head:8265")
+    given = [command is not None or path is not None, follow is not None, stop is not None]
+    if given.count(True) != 1 or (command is None) != (path is None):
+        raise ConfigError("give a command and its config, or --follow JOB, or --stop JOB")
+    if command is not None and path is not None:
+        return submit_job(command, path, overrides, address, cpus, gpus, detach, storage_settings)
+    if follow is not None:
+        return follow_job(follow, address)
+    if stop is not None:
+        stop_job(stop, address)
+    return 0
+
+
 def submit_job(
     command: str,
     path: Path,
