@@ -20,8 +20,8 @@ from schemas.progress import track
 from trainer.evaluation.bits_per_byte import load_for_evaluation
 from trainer.evaluation.metric import Measurement, Metric, measure
 from trainer.evaluation.metrics.target_bits_per_byte import TargetBitsPerByte
-from trainer.runs.folder import read_run, trained_max_tokens
 from trainer.runs.model import is_run, model_folder
+from trainer.runs.record import read_run, trained_max_tokens
 from trainer.student.load import load_sentence_encoder
 
 LONGEST_WINDOW = 1024

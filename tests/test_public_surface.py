@@ -17,7 +17,7 @@ from jobs.schema import SCHEMAS, describe
 from schemas.cache.samples import INDEX_SCHEMA, SAMPLES_SCHEMA
 from schemas.strict import Strict
 from trainer.runs.checkpoint import CheckpointRecord
-from trainer.runs.folder import RunRecord
+from trainer.runs.record import RunRecord
 
 FROZEN = Path(__file__).parent / "golden" / "public_surface.json"
 

@@ -14,8 +14,8 @@ from schemas.errors import RunError
 from schemas.shown import quoted
 from schemas.strict import canonical_json
 from trainer.evaluation.metric import METRICS, Metric, metric_of
-from trainer.runs.folder import HELD_OUT, RECORD, RunRecord, complete_identity, read_run
 from trainer.runs.metrics import FILE, WAY_OUT, read_metrics
+from trainer.runs.record import HELD_OUT, RECORD, RunRecord, complete_identity, read_run
 
 _SEED = re.compile(r"[-_.](seed|s)?[-_.]?\d+$")
 

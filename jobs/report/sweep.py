@@ -19,8 +19,8 @@ from schemas.errors import RunError
 from schemas.shown import printable
 from schemas.storage.atomic import disk_full, write_text
 from trainer.evaluation.metric import Metric
-from trainer.runs.folder import RECORD
 from trainer.runs.metrics import FILE, read_metrics
+from trainer.runs.record import RECORD
 
 OTHER_METRICS = "Runs were measured by different metrics, which table.csv has."
 CSV, MARKDOWN, PICTURE = "table.csv", "table.md", "curves.png"

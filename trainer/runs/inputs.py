@@ -17,7 +17,7 @@ from schemas.models.hashes import hash_model, hash_tokenizer
 from schemas.storage.fingerprint import differences, fingerprint
 from trainer.alignment.student_conversation import ConversationReader
 from trainer.evaluation.held_out import HeldOut
-from trainer.runs.folder import BASE, CHAT_TEMPLATE, HELD_OUT, TOKENIZER
+from trainer.runs.record import BASE, CHAT_TEMPLATE, HELD_OUT, TOKENIZER
 from trainer.student.chat_template import conversation_reader, saved_template, template_hash
 from trainer.student.load import find_tokenizer, load_student_tokenizer
 

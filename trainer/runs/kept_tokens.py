@@ -11,8 +11,8 @@ from trainer.alignment.student_text import TextTokenizer
 from trainer.kept_texts.folder import KeptFolder
 from trainer.kept_texts.identity import identify
 from trainer.kept_texts.kept_texts import KeptTexts
-from trainer.runs.folder import TOKENIZER
 from trainer.runs.inputs import Inputs
+from trainer.runs.record import TOKENIZER
 
 
 def keep_tokens(config: TrainingConfig, cache: Path, inputs: Inputs, tokenize: TextTokenizer) -> KeptTexts:

@@ -5,7 +5,8 @@ from pathlib import Path
 from schemas.configs.training import StudentConfig
 from schemas.errors import RunError
 from schemas.storage.record import names_format
-from trainer.runs.folder import CONFIG, MODEL, RECORD, read_run, require_model
+from trainer.runs.folder import CONFIG
+from trainer.runs.record import MODEL, RECORD, read_run, require_model
 
 
 def is_run(folder: Path) -> bool:

@@ -20,12 +20,13 @@ from trainer.optimisation.ranks import Ranks
 from trainer.runs.bounds import require_sensible
 from trainer.runs.caches import Caches, count_steps, join_fingerprints, open_caches
 from trainer.runs.checkpoint import CheckpointRecord, Start, find_start, save_checkpoint
-from trainer.runs.folder import RunFolder, require_model
+from trainer.runs.folder import RunFolder
 from trainer.runs.group import joined
 from trainer.runs.inputs import read_inputs, require_same_inputs
 from trainer.runs.metrics import MetricsLog, NoLog
 from trainer.runs.model import without_runs
 from trainer.runs.progress import describe_step
+from trainer.runs.record import require_model
 from trainer.runs.setup import Training, set_up
 from trainer.runs.shared import Shared
 from trainer.runs.start_ranks import is_for_several, start_ranks

@@ -6,7 +6,7 @@ from typing import Any
 
 from schemas.configs.training import TrainingConfig
 from schemas.storage.file_record import FileRecord
-from trainer.runs.folder import NOT_IDENTITY, RunRecord
+from trainer.runs.record import NOT_IDENTITY, RunRecord
 
 STEPS = (10, 20, 30)
 
