@@ -5,9 +5,8 @@ Embeddings, final norm and head stay whole between forward and backward, because
 the model's forward pass. So the memory of a step is a share of weights and state, plus one layer and the embeddings.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,8 +14,6 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
-
-from trainer.optimisation.moments import moments
 
 
 class _Whole(nn.Module):
@@ -28,15 +25,6 @@ class _Whole(nn.Module):
 
     def forward(self, run: Callable[..., Any], **given: Any) -> Any:
         return run(**given)
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """Weights and moments as they would be of a student that is not divided, on the CPU; empty on ranks but the one
-    that keeps them."""
-
-    weights: dict[str, Tensor] = field(default_factory=dict)
-    moments: dict[str, Tensor] = field(default_factory=dict)  # by parameter number
 
 
 class Division:
@@ -84,19 +72,36 @@ class Division:
                 if isinstance(module, FSDPModule):
                     module.reshard()
 
-    def gather(self, optimizer: torch.optim.Optimizer, keep: bool) -> Gathered:
-        """All shares together, one tensor after another; every rank must ask, and those that `keep` have the result."""
-        found = Gathered()
-        tied: dict[int, Tensor] = {}
-        for name, tensor in self._model.state_dict(keep_vars=True).items():
-            if id(tensor) not in tied:
-                tied[id(tensor)] = _gathered(tensor, keep)
-            found.weights[name] = tied[id(tensor)]
-        for name, value in moments(optimizer).items():
-            found.moments[name] = _gathered(value, keep)
-        return found if keep else Gathered()
+    @contextmanager
+    def assembled(self, keep: bool, only_trained: bool = False) -> Iterator[None]:
+        """Inside, the student can be saved as any on the ranks that `keep`: its weights, or those that are trained, lie
+        there whole, on the CPU. Every rank must enter, and none may run it."""
+        shares = [
+            (module, name, share)
+            for module in self._model.modules()
+            for name, share in module._parameters.items()
+            if isinstance(share, DTensor) and (share.requires_grad or not only_trained)
+        ]
+        tied: dict[int, nn.Parameter] = {}
+        for _, _, share in shares:
+            if id(share) not in tied:
+                (weight,) = gathered({"": share.detach()}, keep).values()
+                tied[id(share)] = nn.Parameter(weight, share.requires_grad)
+        try:
+            for module, name, share in shares if keep else []:
+                module._parameters[name] = tied[id(share)]
+            yield
+        finally:
+            for module, name, share in shares:
+                module._parameters[name] = share
 
 
-def _gathered(tensor: Tensor, keep: bool) -> Tensor:
+def gathered(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    """Each of them whole, on the CPU, from all shares; one after another. Every rank must ask if any is divided, and
+    those that do not `keep` them have nothing in their place."""
+    return {name: _whole(tensor, keep) for name, tensor in tensors.items()}
+
+
+def _whole(tensor: Tensor, keep: bool) -> Tensor:
     whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
     return whole.detach().cpu() if keep else torch.empty(0)

@@ -31,8 +31,7 @@ from schemas.storage.file_record import FileRecord, list_files
 from schemas.storage.fingerprint import fingerprint, hash_file
 from schemas.storage.record import read_record
 from schemas.strict import Strict
-from trainer.optimisation.division import Gathered
-from trainer.optimisation.moments import moments, put_back_moments
+from trainer.optimisation.moments import put_back_moments
 from trainer.optimisation.random_state import set_generator_states_of
 from trainer.student.adapter import has_adapter, save_adapter
 from trainer.student.load import load_saved
@@ -85,26 +84,24 @@ def save_checkpoint(
     record: CheckpointRecord,
     model: Any,
     objective: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    moments: dict[str, Tensor],
     generators: dict[str, Tensor],
     keep: int,
-    gathered: Gathered | None = None,
 ) -> None:
     """Write folder/step-N and remove all but the newest `keep`. Costs 3 float32 copies of the student on disk, and half
     a copy more for one in bfloat16.
 
-    `generators` are the states of all ranks', and `gathered` holds the weights and moments of a student that is divided
-    among them; one rank alone writes.
+    `moments` are the optimiser's, and `generators` the states of all ranks'; one rank alone writes, and a student that
+    is divided among them, and its moments, lie there whole.
 
     Raises ResourceError if the disk is full; then nothing of this checkpoint is left, and those before it are whole.
     """
     target = folder / folder_name(record.step)
     with disk_full(f"checkpoint {target.name}", folder.parent), folder_beside(target) as beside:
         with quiet_transformers():
-            save_model(model, beside / MODEL, gathered)
+            save_model(model, beside / MODEL)
         save_file(_contiguous(objective.state_dict()), beside / "objective.safetensors")
-        of_parameters = moments(optimizer) if gathered is None else gathered.moments
-        save_file(_contiguous(of_parameters), beside / "optimizer.safetensors")
+        save_file(_contiguous(moments), beside / "optimizer.safetensors")
         save_file(generators, beside / "rng.safetensors")
         (beside / RECORD).write_text(
             record.sealed(list_files(beside)).model_dump_json(indent=2) + "\n", encoding="utf-8"
@@ -115,15 +112,12 @@ def save_checkpoint(
         shutil.rmtree(old)
 
 
-def save_model(model: Any, folder: Path, gathered: Gathered | None = None) -> None:
-    """All that is trained of it: its `save_pretrained`, with the whole weights of one that is divided, or its adapter,
-    whose base is read anew when the run goes on."""
+def save_model(model: Any, folder: Path) -> None:
+    """All that is trained of it: its `save_pretrained`, or its adapter; the base is read anew when the run goes on."""
     if has_adapter(model):
         save_adapter(model, folder)
-    elif gathered is None:
-        model.save_pretrained(folder)
     else:
-        model.save_pretrained(folder, state_dict=gathered.weights)
+        model.save_pretrained(folder)
 
 
 def find_start(folder: Path, cache: str, run: str) -> Start:

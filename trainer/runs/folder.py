@@ -117,11 +117,8 @@ class RunFolder:
             self._write_record()
             write_text(self.path / CONFIG, dump_config(self.config))
 
-    def finish(
-        self, model: Any, tokenizer: Any, evaluation: dict[str, float] | None, weights: dict[str, Any] | None = None
-    ) -> None:
+    def finish(self, model: Any, tokenizer: Any, evaluation: dict[str, float] | None) -> None:
         """Publish the model, with its adapter merged in and beside it; mark the run finished; drop the checkpoints.
-        `weights` are those of a model that is divided among ranks.
 
         Raises ResourceError if the disk is full, TokenizerError as `load_student` has done before.
         """
@@ -131,7 +128,7 @@ class RunFolder:
             if has_adapter(model):
                 self._publish_adapter(model)
             with folder_beside(target) as folder, quiet_transformers():
-                model.save_pretrained(folder, **({} if weights is None else {"state_dict": weights}))
+                model.save_pretrained(folder)
                 save_tokenizer(tokenizer, folder)
                 shutil.rmtree(target, ignore_errors=True)  # of a run that was killed before it was marked finished
                 commit_folder(folder, target)

@@ -15,6 +15,8 @@ from schemas.console import make_console
 from schemas.errors import RunError
 from schemas.progress import Progress
 from trainer.evaluation.metric import Measurement, read_measurement
+from trainer.optimisation.division import gathered
+from trainer.optimisation.moments import moments
 from trainer.optimisation.random_state import gather_generator_states
 from trainer.optimisation.ranks import Ranks
 from trainer.runs.bounds import require_sensible
@@ -30,6 +32,7 @@ from trainer.runs.record import require_model
 from trainer.runs.setup import Training, set_up
 from trainer.runs.shared import Shared
 from trainer.runs.start_ranks import is_for_several, start_ranks
+from trainer.student.adapter import has_adapter
 from trainer.student.compiled import as_written
 
 
@@ -185,22 +188,22 @@ def _finish(
             if step % config.checkpoint_every == 0 and not is_last:
                 _save(config, folder, training, step)
             yield step
-    gathered = loop.division.gather(loop.optimizer, first) if loop.division else None
-    if first:
-        weights = gathered.weights if gathered else None
-        folder.finish(loop.model, inputs.tokenizer, asdict(last) if last else None, weights)
+    with loop.division.assembled(first) if loop.division else nullcontext():
+        if first:
+            folder.finish(loop.model, inputs.tokenizer, asdict(last) if last else None)
     return last
 
 
 def _save(config: TrainingConfig, folder: RunFolder, training: Training, step: int) -> None:
-    loop = training.loop
+    loop, first = training.loop, training.loop.ranks.is_first
     generators = gather_generator_states(loop.ranks)
-    gathered = loop.division.gather(loop.optimizer, loop.ranks.is_first) if loop.division else None
-    if not loop.ranks.is_first:
-        return
-    folder.require_lock()
-    skipped = loop.sharpness.skipped if loop.sharpness else 0
-    of = {"fingerprint": folder.record.fingerprint, "run": folder.run}
-    record = CheckpointRecord(step=step, **of, skipped=skipped, empty=loop.empty)
-    kept = config.keep_checkpoints
-    save_checkpoint(folder.checkpoints, record, loop.model, training.losses, loop.optimizer, generators, kept, gathered)
+    held = gathered(moments(loop.optimizer), first)
+    with loop.division.assembled(first, has_adapter(loop.model)) if loop.division else nullcontext():
+        if not first:
+            return
+        folder.require_lock()
+        skipped = loop.sharpness.skipped if loop.sharpness else 0
+        of = {"fingerprint": folder.record.fingerprint, "run": folder.run}
+        record = CheckpointRecord(step=step, **of, skipped=skipped, empty=loop.empty)
+        kept = config.keep_checkpoints
+        save_checkpoint(folder.checkpoints, record, loop.model, training.losses, held, generators, kept)

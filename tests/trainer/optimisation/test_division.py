@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from trainer.optimisation.division import Division
+from trainer.optimisation.division import Division, gathered
 from trainer.optimisation.gradients import clip_gradients, norm_of
 from trainer.optimisation.moments import divided_as, moments
 
@@ -30,15 +30,18 @@ def student(tied: bool) -> LlamaForCausalLM:
     return LlamaForCausalLM(LlamaConfig(vocab_size=11, tie_word_embeddings=tied, **sizes))
 
 
-def step(model: LlamaForCausalLM, division: Division | None) -> torch.optim.Optimizer:
+def step(
+    model: LlamaForCausalLM, division: Division | None, optimizer: torch.optim.Optimizer | None = None
+) -> torch.optim.Optimizer:
     """One, by a loss that multiplies by the head outside of the model's forward pass."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, eps=1e-3)
+    optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=1e-2, eps=1e-3)
     call = division.call if division else lambda run, **given: run(**given)
     hidden = call(model.base_model, input_ids=torch.arange(10).view(2, 5), use_cache=False).last_hidden_state
     loss = (hidden @ model.get_output_embeddings().weight.T).square().sum()
     (loss + division.nothing() if division else loss).backward()
-    norms.append(clip_gradients(list(model.parameters()), 0.5))
+    norms.append(clip_gradients([weight for group in optimizer.param_groups for weight in group["params"]], 0.5))
     optimizer.step()
+    optimizer.zero_grad()
     return optimizer
 
 
@@ -52,18 +55,25 @@ def test_a_step_of_a_divided_student_is_that_of_a_whole_one(tied: bool) -> None:
     assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
     kept, optimizer = step(whole, None), step(model, division)
     assert norms[-1] == pytest.approx(norms[-2], rel=1e-6) and norms[-1] > 0.5
-    gathered = division.gather(optimizer, keep=True)
-    for found, wanted in ((gathered.weights, whole.state_dict()), (gathered.moments, moments(kept))):
-        assert found.keys() == wanted.keys()
-        for name, tensor in found.items():
-            torch.testing.assert_close(tensor, wanted[name], rtol=0, atol=1e-6)
-    embeddings, head = (gathered.weights[name] for name in ("model.embed_tokens.weight", "lm_head.weight"))
-    assert (embeddings is head) == tied
-    assert division.gather(optimizer, keep=False).weights == {}
+    require_close(gathered(moments(optimizer), keep=True), moments(kept))
+    shares = list(model.parameters())
+    with division.assembled(keep=False):
+        assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
+    with division.assembled(keep=True):
+        require_close(model.state_dict(), whole.state_dict())
+        assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied
+    assert all(one is other for one, other in zip(shares, model.parameters(), strict=True))
     with division.whole(), torch.inference_mode():
         ids_BS = torch.arange(6).view(1, 6)
         torch.testing.assert_close(model(input_ids=ids_BS).logits, whole(input_ids=ids_BS).logits, rtol=0, atol=1e-5)
     assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def require_close(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, tensor in found.items():
+        assert type(tensor) is not DTensor and tensor.dtype == wanted[name].dtype
+        torch.testing.assert_close(tensor, wanted[name], rtol=0, atol=1e-6)
 
 
 def test_a_moment_is_divided_as_its_parameter_is() -> None:

@@ -15,6 +15,7 @@ from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from tests.caches import small_cache
 from tests.crash import interrupt
+from trainer.optimisation.moments import moments
 from trainer.optimisation.random_state import generator_states
 from trainer.runs.checkpoint import CheckpointRecord, complete_checkpoints, find_start, save_checkpoint
 from trainer.runs.folder import RunFolder
@@ -42,7 +43,7 @@ def save(folder: Path, step: int, keep: int = 3) -> Path:
     student.weight.sum().backward()
     optimizer.step()
     record = CheckpointRecord(step=step, fingerprint=FINGERPRINT, run=RUN, skipped=1, empty=2)
-    save_checkpoint(folder, record, student, losses, optimizer, generator_states(), keep)
+    save_checkpoint(folder, record, student, losses, moments(optimizer), generator_states(), keep)
     return folder / f"step-{step:08d}"
 
 
