@@ -90,8 +90,8 @@ class StudentConfig(Strict):
     adapter/, and merged with the model in model/."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What the weights are held, computed with and saved in. Of bfloat16 the optimiser keeps float32 master weights:
-    gradients are summed and every update is made in float32, then rounded. Under an adapter only the model's own
-    weights are bfloat16."""
+    gradients are summed and every update is made in float32, then rounded. A divided student's shares are the
+    masters, and what is gathered of them is bfloat16. Under an adapter only the model's own weights are bfloat16."""
     revision: Name | None = None
     """Hub revision; ignored for a local folder."""
     architecture: dict[str, Any] | None = None
@@ -286,7 +286,9 @@ class TrainingConfig(Strict):
     torchrun leave it out."""
     sharding: Literal["none", "full"] = "none"
     """full divides a causal student's weights, gradients and optimiser state among the devices (FSDP2), for students
-    that do not fit on one; it costs two more passes of the weights between devices per step."""
+    that do not fit on one: 16 bytes per weight with AdamW, float32 or bfloat16, over the number of devices. It costs
+    two more passes of the weights between devices per forward pass, in the student's dtype. A run may go on with the
+    other setting."""
     threads: Threads | None = None
     """CPU threads; left out, torch decides."""
     loader_workers: Workers = 1
@@ -380,5 +382,3 @@ class TrainingConfig(Strict):
                 "sharpness moves weights by less than bfloat16 can tell: set optimizer.sharpness to null, or "
                 "student.dtype to float32"
             )
-        if self.sharding == "full":
-            raise ValueError("a divided student is held in float32: set student.dtype to float32, or sharding to none")

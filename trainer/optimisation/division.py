@@ -2,7 +2,12 @@
 and moment, and a layer is whole only while it computes.
 
 Embeddings, final norm and head stay whole between forward and backward, because losses multiply by the head outside of
-the model's forward pass. So the memory of a step is a share of weights and state, plus one layer and the embeddings.
+the model's forward pass. So a step of `n` ranks takes, on each, per weight 4 bytes of it, 4 of its gradient and 8 of
+Adam's moments, over n; and of one layer, and of embeddings and head, whole weights and their gradients.
+
+Of a student in bfloat16 the shares are its float32 masters, and what is gathered of them is rounded (to the nearest,
+ties to even): the same student as by `masters`, without weights beside the masters. Whole weights, their gradients, and
+what is sent between devices for a forward or backward pass, then take 2 bytes; gradients are summed in float32.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 
@@ -30,18 +35,20 @@ class _Whole(nn.Module):
 class Division:
     """A student in shares. Every rank must make each of its passes, in the same order."""
 
-    def __init__(self, model: Any, device: torch.device, ranks: int):
+    def __init__(self, model: Any, device: torch.device, ranks: int, dtype: torch.dtype | None = None):
         """Divides `model`, in place, among as many `ranks`, and moves its shares to `device`; they need not fit whole.
 
-        Gradients are summed, not averaged.
+        Weights are gathered, and saved, in `dtype`, or else in that of the shares. Gradients are summed, not averaged.
         """
         mesh = init_device_mesh(device.type, (ranks,))
+        # What a layer is given keeps its dtype, as in a student that is not divided.
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
         layers = set(getattr(model, "_no_split_modules", None) or ())
         for module in list(model.modules()):
             if type(module).__name__ in layers:
-                fully_shard(module, mesh=mesh)
-        root: Any = fully_shard(_Whole(model), mesh=mesh, reshard_after_forward=False)
-        self._root, self._model = root, model
+                fully_shard(module, mesh=mesh, mp_policy=policy)
+        root: Any = fully_shard(_Whole(model), mesh=mesh, reshard_after_forward=False, mp_policy=policy)
+        self._root, self._model, self._dtype = root, model, dtype
         for module in root.modules():
             if isinstance(module, FSDPModule):
                 module.set_gradient_divide_factor(1.0)
@@ -85,7 +92,7 @@ class Division:
         tied: dict[int, nn.Parameter] = {}
         for _, _, share in shares:
             if id(share) not in tied:
-                (weight,) = gathered({"": share.detach()}, keep).values()
+                (weight,) = gathered({"": share.detach().to(self._dtype or share.dtype)}, keep).values()
                 tied[id(share)] = nn.Parameter(weight, share.requires_grad)
         try:
             for module, name, share in shares if keep else []:

@@ -5,6 +5,8 @@ bfloat16 has 8 bits for a number: an update below 1/512 of a weight would round 
 batch adds to a gradient that is 512 times as large. So a gradient becomes float32 as soon as the backward pass has made
 it, and batches, ranks and the norm are summed there. Per trained weight that is 2 bytes, 4 of its master, 4 of its
 gradient, and the optimiser's state in float32; a weight that is not trained takes 2.
+
+The shares of a divided student are masters themselves: FSDP2 rounds what it gathers of them (`division`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,6 +33,11 @@ def hold_in_bfloat16(model: nn.Module, keep_trained: bool = False) -> dict[nn.Pa
     for weight, master in masters.items():
         weight.register_post_accumulate_grad_hook(_moved_to(master))
     return masters
+
+
+def masters_in_shares(model: nn.Module) -> dict[nn.Parameter, nn.Parameter]:
+    """Those of a divided student that computes in bfloat16: each share is its own."""
+    return {share: share for share in model.parameters() if share.requires_grad}
 
 
 def _moved_to(master: nn.Parameter) -> Any:

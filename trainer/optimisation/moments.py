@@ -56,7 +56,7 @@ def put_back_moments(optimizer: torch.optim.Optimizer, kept: Mapping[str, Tensor
 def _put_back_master(master: Tensor, number: int, value: Tensor) -> None:
     if value.shape != master.shape:
         raise ValueError(f"master {number} has the shape {tuple(value.shape)} instead of {tuple(master.shape)}")
-    master.copy_(value)
+    master.copy_(divided_as(value, master))
 
 
 def divided_as(value: Tensor, parameter: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from trainer.kept_texts.kept_texts import KeptTexts
 from trainer.objectives.objective import Objective
 from trainer.optimisation.division import Division
 from trainer.optimisation.loop import Loop, Source
-from trainer.optimisation.masters import hold_in_bfloat16
+from trainer.optimisation.masters import hold_in_bfloat16, masters_in_shares
 from trainer.optimisation.optimizer import make_optimizer
 from trainer.optimisation.random_state import seed_of_rank
 from trainer.optimisation.ranks import ALONE, Ranks
@@ -104,7 +104,7 @@ def set_up(
     if config.student.kind == "causal":
         has_plain_head(model)  # is proven while it is whole, in float32, and runs as it is written
     division = divide(config, model, device, ranks)
-    masters = hold(config.student, model)
+    masters = hold(config.student, model, division)
     if config.compile:
         compile_layers(model, device)
     optimizer, sharpness = make_optimizers(config, model, objectives, losses, start.record.skipped, masters)
@@ -166,7 +166,8 @@ def divide(config: TrainingConfig, model: Any, device: torch.device, ranks: Rank
             f"sharding: full needs every device in every forward pass, and batch_size {config.batch_size} has no "
             f"sample for some of {ranks.size}; raise it, and lower accumulation"
         )
-    return Division(model, device, ranks.size)
+    rounded = config.student.dtype == "bfloat16"
+    return Division(model, device, ranks.size, torch.bfloat16 if rounded else None)
 
 
 def to_device(
@@ -198,10 +199,12 @@ def pack(config: TrainingConfig, model: Any) -> float:
     return PACKED_FROM if config.packing == "auto" else 0.0
 
 
-def hold(config: StudentConfig, model: Any) -> dict[nn.Parameter, nn.Parameter]:
-    """Round the weights that are to be held in bfloat16; returns their float32 masters."""
+def hold(config: StudentConfig, model: Any, division: Division | None) -> dict[nn.Parameter, nn.Parameter]:
+    """Round the weights that are to be held in bfloat16; returns their float32 masters, by weight or by share."""
     if config.dtype == "float32":
         return {}
+    if division is not None:
+        return masters_in_shares(model)
     return hold_in_bfloat16(model, keep_trained=config.adapter is not None)
 
 

@@ -1,6 +1,7 @@
 """A divided student, on a group of one: what is gathered is what was there. Two ranks: see `test_start_ranks`."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,9 +10,12 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from schemas.configs.training import OptimizerConfig
 from trainer.optimisation.division import Division, gathered
 from trainer.optimisation.gradients import clip_gradients, norm_of
-from trainer.optimisation.moments import divided_as, moments
+from trainer.optimisation.masters import hold_in_bfloat16, masters_in_shares
+from trainer.optimisation.moments import divided_as, moments, put_back_moments
+from trainer.optimisation.optimizer import make_optimizer
 
 CPU = torch.device("cpu")
 
@@ -74,6 +78,34 @@ def require_close(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
     for name, tensor in found.items():
         assert type(tensor) is not DTensor and tensor.dtype == wanted[name].dtype
         torch.testing.assert_close(tensor, wanted[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_shares_of_a_student_in_bfloat16_are_its_masters(tied: bool, tmp_path: Path) -> None:
+    """Steps, checkpoints and what is saved are those of a whole student that keeps masters beside its weights."""
+    whole, model = student(tied), student(tied)
+    given = OptimizerConfig(lr=1e-2, eps=1e-3)
+    kept = make_optimizer(whole, [], given, hold_in_bfloat16(whole))
+    division = Division(model, CPU, 1, torch.bfloat16)
+    shared = make_optimizer(model, [], given, masters_in_shares(model))
+    for _ in range(3):
+        for one, optimizer, its in ((whole, kept, None), (model, shared, division)):
+            step(one, its, optimizer)
+        assert norms[-1] == pytest.approx(norms[-2], rel=1e-6)
+    held = gathered(moments(shared), keep=True)
+    require_close(held, moments(kept))
+    assert held["0.master"].dtype == torch.float32 and not torch.equal(held["0.master"], held["0.master"].bfloat16())
+    whole.save_pretrained(tmp_path / "whole")
+    with division.assembled(keep=True):
+        model.save_pretrained(tmp_path / "shares")
+    for file in ("config.json", "model.safetensors"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "shares" / file).read_bytes(), file
+
+    other = student(tied)
+    Division(other, CPU, 1, torch.bfloat16)
+    again = make_optimizer(other, [], given, masters_in_shares(other))
+    put_back_moments(again, {name: value.detach().clone() for name, value in moments(kept).items()})
+    require_close(gathered(moments(again), keep=True), held)
 
 
 def test_a_moment_is_divided_as_its_parameter_is() -> None:

@@ -8,6 +8,10 @@ from schemas.errors import RunError
 from trainer.runs.group import joined
 
 OPTIMIZER = {"lr": 1e-3, "eps": 1e-4}  # at an eps far below the gradients, AdamW makes rounding as large as a step
+# Divided students are those of two ranks that are not; the names of these say which.
+UNDIVIDED = {"divided_rounded": "rounded"}
+# Losses of logits, the head and the last states: what comes back to inner states is summed in another order there.
+ROUNDED = {"objective": [{"loss": "ce"}, {"loss": "sra"}, {"loss": "kd"}], "student": {"dtype": "bfloat16"}}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "idle": {"batch_size": 1, "accumulation": 3},
@@ -20,7 +24,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "objective": [{"loss": "ce"}, {"loss": "dskd"}, {"loss": "fdd"}],
         "optimizer": OPTIMIZER | {"lr": 1e-4},  # dskd's gradient is steep in its projections
     },
-    "rounded": {"student": {"dtype": "bfloat16"}},
+    "rounded": ROUNDED,
+    "divided_rounded": ROUNDED | {"sharding": "full", "gradient_checkpointing": True},
     "adapted": {
         "student": {"adapter": {"rank": 2, "alpha": 4}, "keep_layers": [0, 1, 3]},
         "gradient_checkpointing": True,
@@ -40,12 +45,31 @@ def changes(name: str, folder: Path) -> dict[str, Any]:
 
 
 def train_variants(config: TrainingConfig) -> None:
-    """Each of VARIANTS, into a folder of its name beside `config.output`."""
+    """Each of VARIANTS, into a folder of its name beside `config.output`; and those in UNDIVIDED again, interrupted:
+    `NAME_resumed` goes on as it began, `NAME_moved` began as the undivided one."""
     from trainer.runs.train import train
 
+    def run(name: str, output: str, **given: Any) -> TrainingConfig:
+        changed = changes(name, config.output.parent) | {"output": config.output / output} | given
+        return TrainingConfig.model_validate(config.model_dump() | changed)
+
     for name in VARIANTS:
-        changed = changes(name, config.output.parent) | {"output": config.output / name}
-        train(TrainingConfig.model_validate(config.model_dump() | changed))
+        train(run(name, name))
+    for name in UNDIVIDED:
+        for other, given in (("resumed", {}), ("moved", {"sharding": "none"})):
+            stop(run(name, f"{name}_{other}", **given), 3)
+            train(run(name, f"{name}_{other}"))
+
+
+def stop(config: TrainingConfig, step: int) -> None:
+    """Train up to `step`, and leave the rest."""
+    from trainer.runs.train import steps_of
+
+    with joined(config):
+        steps = steps_of(config)
+        while next(steps) < step:
+            pass
+        steps.close()
 
 
 def fail(config: TrainingConfig) -> None:

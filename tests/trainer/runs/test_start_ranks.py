@@ -16,13 +16,14 @@ from schemas.errors import RunError
 from tests.caches import small_cache
 from tests.crash import interrupt
 from tests.tiny import tiny_llama, tiny_tokenizer
-from tests.trainer.runs.on_ranks import OPTIMIZER, VARIANTS, changes, fail, train_variants
+from tests.trainer.runs.on_ranks import OPTIMIZER, UNDIVIDED, VARIANTS, changes, fail, train_variants
 from tests.trainings import write_held_out
 from trainer.runs.metrics import read_metrics
 from trainer.runs.start_ranks import start_ranks
 from trainer.runs.train import train
 
 STEPS = 4
+SAVED = ("model/model.safetensors", "adapter/adapter_model.safetensors", "metrics.jsonl")
 # In bfloat16 each rank's part of a gradient is rounded by itself; dskd's gradient is steep in its projections, and
 # rounding of 1e-7 in the first step is 6e-6 of the gradient's norm in the last.
 CLOSE = {"rounded": 2**-8, "divided_heads": 1e-5}
@@ -89,9 +90,21 @@ def require_same(first: Path, second: Path, close: float = 1e-6) -> None:
         torch.testing.assert_close(weight, others[name], rtol=0, atol=close)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in UNDIVIDED])
 def test_two_ranks_train_the_student_of_one(on_one: Callable[[str], Path], on_two: Path, name: str) -> None:
     require_same(on_one(name), on_two / name, CLOSE.get(name, 1e-6))
+
+
+@pytest.mark.parametrize("name", UNDIVIDED)
+def test_a_divided_student_is_that_of_ranks_that_each_hold_it_whole(on_two: Path, name: str) -> None:
+    """In the same files: so it goes on as either, to the bit where it stays as it was."""
+    require_same(on_two / UNDIVIDED[name], on_two / name)
+    require_same(on_two / UNDIVIDED[name], on_two / f"{name}_moved")
+    for file in SAVED:
+        resumed, whole = (on_two / run / file for run in (f"{name}_resumed", name))
+        assert resumed.exists() == whole.exists() and (not whole.exists() or resumed.read_bytes() == whole.read_bytes())
+    divided, undivided = (on_two / run / "model" / "config.json" for run in (name, UNDIVIDED[name]))
+    assert divided.read_bytes() == undivided.read_bytes()
 
 
 def test_killed_amid_its_steps_it_ends_in_words_and_one_rank_goes_on(made: Path, tmp_path: Path) -> None:

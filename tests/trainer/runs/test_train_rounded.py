@@ -104,7 +104,6 @@ def test_every_loss_takes_its_first_step_near_that_of_float32(made: Path) -> Non
     [
         ({"precision": "float32"}, "computes in it: set precision to auto"),
         ({"optimizer": {"sharpness": {}}}, "by less than bfloat16 can tell: set optimizer.sharpness to null"),
-        ({"sharding": "full"}, "a divided student is held in float32: set student.dtype to float32"),
     ],
 )
 def test_what_bfloat16_cannot_do_is_refused(made: Path, changes: dict[str, Any], words: str) -> None:
