@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
 
 from trainer.numerics.geometry import at_least_float32
+from trainer.objectives.kernels.aligned_rows import cast_rows, head_product
 from trainer.student.logits import Logits, as_logits
 
 ROUNDING = 1e-6  # of a factor, multiplied up in another order
@@ -59,7 +59,7 @@ class LogitPass:
         hidden_pd = self.hidden_Xd[positions]
         if self.weight_Vd is None:
             return at_least_float32(hidden_pd)
-        product_pV = at_least_float32(linear(hidden_pd.to(self.dtype), self.weight_Vd, self.bias_V))
+        product_pV = at_least_float32(head_product(hidden_pd.to(self.dtype), self.weight_Vd, self.bias_V))
         return self._logits.transform(product_pV)
 
     def room(self, logits_pV: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class LogitPass:
         gradient_pV = self._logits.transform.backward(gradient_pV, logits_pV)
         if self.of_bias_V is not None:
             self.of_bias_V += gradient_pV.sum(0)
-        gradient_pV = gradient_pV.to(self.dtype)
+        gradient_pV = cast_rows(gradient_pV, self.dtype)
         if self.of_hidden_Xd is not None:
             self.of_hidden_Xd[positions] = (gradient_pV @ self.weight_Vd).to(self.of_hidden_Xd.dtype)
         if self.of_weight_Vd is not None:
