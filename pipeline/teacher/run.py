@@ -33,13 +33,13 @@ from pipeline.teacher.logits import LogitStates
 from pipeline.teacher.maker import BatchStates, LogitsMaker, StatesMaker, build_makers
 from pipeline.teacher.memory import OneSampleTooLarge, run_in_parts
 from pipeline.teacher.record import find_embedding
+from pipeline.teacher.unit_rows import UnitRows, first_not_finite, kept_tokens, owner
 from pipeline.teacher.wanted import WantedStates
 from schemas.cache.arrays import ArrayRecord
-from schemas.cache.dtypes import STORED
 from schemas.cache.encoding_cost import EncodingCost
-from schemas.cache.row_units import Unit, as_square, count_rows_by_unit
+from schemas.cache.row_units import as_square, count_rows_by_unit
 from schemas.cache.states import Values
-from schemas.cache.token_rows import count_rows, row_positions
+from schemas.cache.token_rows import count_rows
 from schemas.configs.extraction import TeacherConfig
 from schemas.errors import ModelError, ResourceError
 from schemas.models.forward import unchanged
@@ -136,44 +136,33 @@ class Teacher:
         torch.set_num_threads(self.config.threads)  # a thread of its own may come with a number of its own
         self._check_tokens(samples)
         lengths = [len(sample.token_ids) for sample in samples]
-        counts = count_rows_by_unit(lengths, [count_rows(sample.token_rows) for sample in samples], self._causal)
-        used: set[Unit] = {"tokens", *(array.unit for array in self.arrays)}
-        starts = {unit: np.cumsum([0, *counts[unit]]) for unit in used}
-        stored = {a.path: np.empty(a.shape(int(starts[a.unit][-1])), STORED[a.dtype]) for a in self.arrays}
-
-        def rows_of(i: int, array: ArrayRecord) -> Tensor:
-            """The rows of one sample."""
-            first = starts[array.unit]
-            return _as_tensor(stored[array.path], array)[first[i] : first[i + 1]]
+        rows = UnitRows(samples, self.arrays, self._causal)
 
         def run_batch(batch: list[int]) -> None:
             """Store the rows of these samples, and prove the first batches."""
-            rows = {
-                unit: np.concatenate([np.arange(first[i], first[i + 1]) for i in batch])
-                for unit, first in starts.items()
-            }
+            places = rows.places(batch)
             proves = self._unproven or self._padding_unproven
             with recorded(len(batch)) if proves else nullcontext(NO_CHOICES) as choices:
                 for array, values_Nx in self._run_batch([samples[i] for i in batch]):
-                    stored[array.path][rows[array.unit]] = _as_numpy(values_Nx)
+                    rows.store(places, array, values_Nx)
             if self._padding_unproven and lengths[batch[0]] > lengths[batch[-1]]:
                 for number in (0, len(batch) - 1):
                     i = batch[number]
                     with choices.followed(number, TOLERANCE[self.config.dtype]):
-                        self._check_alone(samples[i], {a.path: rows_of(i, a) for a in self.arrays})
+                        self._check_alone(samples[i], {a.path: rows.of_sample(i, a) for a in self.arrays})
                 self._padding_unproven = False
             for array in self._unproven:
                 with choices.followed(0, TOLERANCE[self.config.dtype]):
-                    self._check_saved(samples[batch[0]], rows_of(batch[0], array))
+                    self._check_saved(samples[batch[0]], rows.of_sample(batch[0], array))
             self._unproven = []
-            on_batch(len(batch), len(rows["tokens"]))
+            on_batch(len(batch), len(places["tokens"]))
 
         for batch in batches(lengths, rule):
             try:
                 run_in_parts(batch, run_batch, lambda part: on_halved(len(part), sum(lengths[i] for i in part)))
             except OneSampleTooLarge as error:
                 raise ResourceError(_too_large(samples[error.index], error)) from error
-        return stored
+        return rows.stored
 
     def pack(self, made: Mapping[str, np.ndarray]) -> tuple[dict[str, Values], dict[str, EncodingCost]]:
         """The arrays of a shard by path, as their codecs take them, of what `run` gave; and what packing lost."""
@@ -217,18 +206,18 @@ class Teacher:
         ids_BT, mask_BT = pad([sample.token_ids for sample in samples])
         states = self._states(ids_BT, mask_BT, mask_BT.flatten().nonzero()[:, 0])
         first = sum(count_rows(sample.token_rows) for sample in samples[:number])
-        kept_K = _kept(samples)[first : first + count_rows(samples[number].token_rows)].to(self.device)
+        kept_K = kept_tokens(samples)[first : first + count_rows(samples[number].token_rows)].to(self.device)
         yield from self._logits.logits(states.real(states.hidden[self.record.num_layers]), kept_K)
 
     def _run_batch(self, samples: list[AnnotatedSample]) -> Iterator[tuple[ArrayRecord, Tensor]]:
         """Every array with its rows for one batch, [rows, width] or [rows], on the CPU and as it is stored."""
         ids_BT, mask_BT = pad([sample.token_ids for sample in samples])
         real_N = mask_BT.flatten().nonzero()[:, 0]
-        kept_K = _kept(samples)
+        kept_K = kept_tokens(samples)
         for array, values_Nx in self._values(samples, ids_BT, mask_BT, real_N, kept_K):
             stored_Nx = values_Nx.to(getattr(torch, array.dtype))
-            if (row := _first_not_finite(stored_Nx)) is not None:
-                sample = samples[self._owner(row, array, samples)]
+            if (row := first_not_finite(stored_Nx)) is not None:
+                sample = samples[owner(row, array, samples, self._causal)]
                 raise ModelError(_not_finite(sample.id, array, overflow=bool(values_Nx[row].isfinite().all())))
             yield array, stored_Nx.cpu()
 
@@ -251,12 +240,6 @@ class Teacher:
     @property
     def _causal(self) -> bool:
         return self.record.kind == "causal"
-
-    def _owner(self, row: int, array: ArrayRecord, samples: Sequence[AnnotatedSample]) -> int:
-        """Which of a batch's samples has that row of an array."""
-        lengths, kept = zip(*((len(s.token_ids), count_rows(s.token_rows)) for s in samples), strict=True)
-        ends = np.cumsum(count_rows_by_unit(lengths, kept, self._causal)[array.unit])
-        return int(np.searchsorted(ends, row, side="right"))
 
     def _shown(self, array: ArrayRecord, rows_Nx: Tensor) -> Tensor:
         """One sample's rows as they are compared: those of attention maps as one row per token that attends."""
@@ -286,7 +269,7 @@ class Teacher:
     def _check_alone(self, sample: AnnotatedSample, stored: dict[str, Tensor]) -> None:
         """`stored`, the sample's rows by path, must be what the teacher gives for it alone, up to rounding."""
         alone = self._rows([torch.from_numpy(sample.token_ids.astype(np.int64))])[0]
-        kept_K = _kept([sample])
+        kept_K = kept_tokens([sample])
         for array in self.arrays:
             if array.path in alone and array.dtype in TOLERANCE:
                 tolerance = max(TOLERANCE[self.config.dtype], TOLERANCE[array.dtype])
@@ -303,7 +286,7 @@ class Teacher:
         assert self.record.head is not None
         ids_T = torch.from_numpy(sample.token_ids.astype(np.int64))
         try:
-            check_saved(self._model, ids_T, _kept([sample]), saved_Kd, self.record.head)
+            check_saved(self._model, ids_T, kept_tokens([sample]), saved_Kd, self.record.head)
         except ModelError as error:
             raise ModelError(f"sample {sample.id!r}: {error}") from error
 
@@ -314,33 +297,6 @@ class Teacher:
 
 
 NO_CHOICES = Choices(1)
-
-
-def _kept(samples: Sequence[AnnotatedSample]) -> Tensor:
-    """[K] long: which of the samples' tokens, concatenated, are kept."""
-    starts = np.cumsum([0, *(len(sample.token_ids) for sample in samples)])
-    kept = [row_positions(sample.token_rows) + start for sample, start in zip(samples, starts, strict=False)]
-    return torch.from_numpy(np.concatenate(kept))
-
-
-def _first_not_finite(values_Nx: Tensor) -> int | None:
-    """The first row with a number that is not finite. Their sum finds one at a tenth of what looking at each costs; a
-    sum of numbers near the largest ones may overflow by itself."""
-    if values_Nx.sum(dtype=torch.float32).isfinite():
-        return None
-    finite_N = values_Nx.isfinite().view(len(values_Nx), -1).all(1)
-    return None if finite_N.all() else int(finite_N.int().argmin())
-
-
-def _as_numpy(values: Tensor) -> np.ndarray:
-    """The same memory; NumPy holds bfloat16 as uint16."""
-    return (values.view(torch.uint16) if values.dtype == torch.bfloat16 else values).numpy()
-
-
-def _as_tensor(stored: np.ndarray, array: ArrayRecord) -> Tensor:
-    """A tensor over the same memory; NumPy holds bfloat16 as uint16."""
-    tensor = torch.from_numpy(stored)
-    return tensor.view(torch.bfloat16) if array.dtype == "bfloat16" else tensor
 
 
 def _not_finite(sample_id: str, array: ArrayRecord, overflow: bool) -> str:
