@@ -1,6 +1,7 @@
 """The order of the files, what takes longest first, the Ray that many of them share, and Ctrl-C."""
 
 import gc
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,12 @@ LONGEST = (
     "jobs/sweep/test_processes.py",
     "jobs/test_fuzz.py",
 )
+
+
+def pytest_configure() -> None:
+    """What tests write need not outlive a power cut: to wait for the disk cost them a minute. Programs that they start
+    do wait, and `tests/schemas/storage/test_atomic.py` shows what for."""
+    pytest.MonkeyPatch().setattr(os, "fsync", lambda descriptor: None)
 
 
 ON_RAY: set[Path] = set()  # files with a test that asks for the shared Ray

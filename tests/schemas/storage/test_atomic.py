@@ -2,7 +2,9 @@
 
 import errno
 import os
+import posix
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,40 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (tmp_path / "a.txt").read_bytes() == "first é".encode() and os.listdir(tmp_path) == ["a.txt"]
     write_text(tmp_path / "a.txt", "second")
     assert (tmp_path / "a.txt").read_text() == "second" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_all_is_on_the_disk_before_it_has_its_name_and_then_the_name_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = list[int | str]()  # the inode of what is flushed, the name of what gives names
+
+    def sync(descriptor: int) -> None:
+        posix.fsync(descriptor)
+        done.append(os.fstat(descriptor).st_ino)
+
+    def heard(name: str) -> Callable[[Path, Path], None]:
+        def give_name(source: Path, target: Path) -> None:
+            getattr(posix, name)(source, target)
+            done.append(name)
+
+        return give_name
+
+    monkeypatch.setattr(os, "fsync", sync)
+    for name in ("rename", "replace", "link"):
+        monkeypatch.setattr(os, name, heard(name))
+    with folder_beside(tmp_path / "cache") as folder:
+        (folder / "in").mkdir()
+        for path in ("in/a", "in/b"):
+            (folder / path).write_text("content")
+        assert commit_folder(folder, tmp_path / "cache")
+    a, b, inner, cache, outer = (
+        (tmp_path / x).stat().st_ino for x in ("cache/in/a", "cache/in/b", "cache/in", "cache", "")
+    )
+    assert set(done[:2]) == {a, b} and done[2:] == [inner, cache, "rename", outer]
+    for write, way in ((write_text, "replace"), (write_new, "link")):
+        done.clear()
+        write(tmp_path / f"{way}.txt", "content")
+        assert done == [(tmp_path / f"{way}.txt").stat().st_ino, way, outer]
 
 
 @pytest.mark.parametrize("error", [None, errno.EPERM, errno.EOPNOTSUPP])
