@@ -20,42 +20,37 @@ from trainer.student.states import StudentHidden, StudentMass, StudentStates
 
 
 def dot(u: Any, v: Any) -> Any:
-    return sum((u[i] * v[i] for i in range(len(u))), torch.zeros((), dtype=u.dtype))
+    return (u * v).sum()
 
 
 def cos(u: Any, v: Any) -> Any:
-    if dot(u, u) <= 1e-12 or dot(v, v) <= 1e-12:
+    uu, vv = dot(u, u), dot(v, v)
+    if uu <= 1e-12 or vv <= 1e-12:
         return torch.zeros((), dtype=u.dtype)
-    return dot(u, v) / (torch.sqrt(dot(u, u)) * torch.sqrt(dot(v, v)))
+    return dot(u, v) / (torch.sqrt(uu) * torch.sqrt(vv))
 
 
 def project(u: Any, matrix: Tensor) -> Any:
-    return torch.stack([dot(u, matrix[:, j]) for j in range(matrix.shape[1])])
+    return (u[:, None] * matrix).sum(0)
 
 
 def log_softmax(z: Tensor) -> Tensor:
     top = float(z.detach().max())
-    total: Any = sum(torch.exp(x - top) for x in z)
-    return z - top - torch.log(total)
+    return z - top - torch.log(torch.exp(z - top).sum())
 
 
 def kl(teacher: Any, student: Any, temperature: float) -> Any:
     log_p, log_q = log_softmax(teacher / temperature), log_softmax(student / temperature)
-    return sum(torch.exp(log_p[v]) * (log_p[v] - log_q[v]) for v in range(len(teacher)))
+    return (torch.exp(log_p) * (log_p - log_q)).sum()
 
 
 def head_logits(head: Any, state: Tensor) -> Tensor:
-    z = [
-        head.transform.scale * (dot(state, row.to(state.dtype)) + bias)
-        for row, bias in zip(head.weight_Vd, _bias(head), strict=True)
-    ]
-    if head.transform.softcap is not None:
-        z = [head.transform.softcap * torch.tanh(x / head.transform.softcap) for x in z]
-    return torch.stack(z)
+    z: Tensor = head.transform.scale * ((state * head.weight_Vd.to(state.dtype)).sum(1) + _bias(head))
+    return z if head.transform.softcap is None else head.transform.softcap * torch.tanh(z / head.transform.softcap)
 
 
 def _bias(head: Any) -> Any:
-    return head.bias_V.tolist() if head.bias_V is not None else [0.0] * len(head.weight_Vd)
+    return 0.0 if head.bias_V is None else head.bias_V
 
 
 def tokens_of(labels: Tensor, k: int) -> list[int]:
@@ -115,11 +110,10 @@ def pairwise(student: Any, teacher: Any, weights: Any) -> Any:
     """Numerator and denominator of the weighted mean over ordered pairs."""
     up, down = 0.0, 0.0
     for i in range(len(weights)):
-        for j in range(len(weights)):
-            if i != j:
-                gap = cos(student[i], student[j]) - cos(teacher[i], teacher[j])
-                up = up + weights[i] * weights[j] * gap**2
-                down = down + weights[i] * weights[j]
+        for j in range(i):  # (i, j) and (j, i) are alike
+            gap = cos(student[i], student[j]) - cos(teacher[i], teacher[j])
+            up = up + 2 * weights[i] * weights[j] * gap**2
+            down = down + 2 * weights[i] * weights[j]
     return up, down
 
 

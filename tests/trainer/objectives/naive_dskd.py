@@ -25,7 +25,7 @@ TERMS = ("t2s_ce", "t2s_kd", "s2t_kd")
 
 
 def linear(x: Tensor, layer: nn.Linear) -> Tensor:
-    out = torch.stack([naive.dot(row, x) for row in layer.weight])
+    out = (layer.weight * x).sum(1)
     return out if layer.bias is None else out + layer.bias
 
 
@@ -52,7 +52,7 @@ def naive_dskd(
     total = {name: torch.zeros((), dtype=whole_logits(student).dtype) for name in (*TERMS, "t2s_acc")}
     for b, s, projected in student_rows if config.student_space else ():
         weight, bias = student[StudentUnembedding()].weight.detach(), student[StudentUnembedding()].bias.detach()
-        logits = torch.stack([naive.dot(projected, row) for row in weight]) + bias
+        logits = (weight * projected).sum(1) + bias
         x = int(batch.tokens_BS[b, s + 1])
         right = max(range(V_S), key=logits.tolist().__getitem__) == x
         total["t2s_ce"] = total["t2s_ce"] - naive.log_softmax(logits)[x]

@@ -1,4 +1,4 @@
-"""MultiLevelOT by loops over tokens, positions and the Sinkhorn matrix."""
+"""MultiLevelOT by loops over tokens and positions."""
 
 from typing import Any
 
@@ -26,14 +26,11 @@ def chosen(rows: list[Tensor], tokens: list[int], temperature: float) -> Any:
 
 def sinkhorn(cost: Any, regularisation: float, iterations: int) -> Any:
     """<P, C>, with the kernel itself divided by its row sums and then by its column sums (equation 19)."""
-    rows, columns = range(len(cost)), range(len(cost[0]))
-    kernel = [[torch.exp(-cost[i][j] / regularisation) for j in columns] for i in rows]
+    kernel = torch.exp(-cost / regularisation)
     for _ in range(iterations):
-        sums = [sum(kernel[i]) for i in rows]
-        kernel = [[kernel[i][j] / sums[i] for j in columns] for i in rows]
-        sums = [sum(kernel[i][j] for i in rows) for j in columns]
-        kernel = [[kernel[i][j] / sums[j] for j in columns] for i in rows]
-    return sum(kernel[i][j] * cost[i][j] for i in rows for j in columns)
+        kernel = kernel / kernel.sum(1, keepdim=True)
+        kernel = kernel / kernel.sum(0, keepdim=True)
+    return (kernel * cost).sum()
 
 
 def multilevel_ot(student: StudentStates, batch: Batch, logits: list[Tensor], config: MultiLevelOTConfig) -> Any:
@@ -48,11 +45,10 @@ def multilevel_ot(student: StudentStates, batch: Batch, logits: list[Tensor], co
         for log_s, log_t in zip(
             chosen(own, ours, config.temperature), chosen(theirs, other, config.temperature), strict=False
         ):
-            for i in range(k):
-                total["absolute"] = total["absolute"] + abs(torch.exp(log_t[i]) - torch.exp(log_s[i]))
-                total["logarithmic"] = total["logarithmic"] - torch.exp(log_t[i]) * log_s[i]
+            total["absolute"] = total["absolute"] + (torch.exp(log_t) - torch.exp(log_s)).abs().sum()
+            total["logarithmic"] = total["logarithmic"] - (torch.exp(log_t) * log_s).sum()
         s = [torch.exp(row) for row in chosen(own, ours, config.sinkhorn_temperature)]
         t = [torch.exp(row) for row in chosen(theirs, other, config.sinkhorn_temperature)]
-        cost = [[sum(abs(t_i[n] - s_j[n]) for n in range(k)) for s_j in s] for t_i in t]
+        cost = torch.stack([torch.stack([(t_i - s_j).abs().sum() for s_j in s]) for t_i in t])
         total["sinkhorn"] = total["sinkhorn"] + sinkhorn(cost, config.regularisation, config.iterations)
     return total
