@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,14 @@ class Bucket:
                 setattr(self.door, name, value)
 
 
+@cache
+def _session() -> Any:
+    """Of all clients of this process: each would read for itself what S3 is, a quarter of a second long."""
+    from aiobotocore.session import AioSession
+
+    return AioSession()
+
+
 def bytes_below(folder: Path) -> dict[str, bytes]:
     """The files of a cache but its log, by their paths."""
     paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "extraction.jsonl"]
@@ -171,4 +180,4 @@ def made_known(patch: Any, home: Path) -> None:
     patch.setattr("schemas.storage.objects.FIRST_PAUSE", 0.01)
     patch.setattr("schemas.storage.written_objects.ANSWER_SECONDS", 5 * TIMEOUT)
     patch.setattr("schemas.storage.objects._opened", {})  # by a test of another S3, which this one is not
-    patch.setitem(conf, "s3", {"config_kwargs": {"read_timeout": TIMEOUT}})
+    patch.setitem(conf, "s3", {"config_kwargs": {"read_timeout": TIMEOUT}, "session": _session()})
