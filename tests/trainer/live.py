@@ -31,6 +31,7 @@ from trainer.objectives.context import StudentSize
 from trainer.objectives.objective import Objective, build_objective
 from trainer.student.chat_template import conversation_reader
 from trainer.student.load import forward, load_student, prepare
+from trainer.student.states import StudentMass, layers_of
 
 POSITIONS = [0, 5, 11, 30, 51, 54]
 
@@ -49,11 +50,11 @@ def setting(
     template: str | None = None,
 ) -> tuple[Any, GivenContext, Objective, Batch]:
     """Student, context, objective and one cached batch; conversations in a chat template of the student's."""
-    made, context, tokenizer = _made(cache.path, cross)
-    model = deepcopy(made)
+    _, context, tokenizer = _made(cache.path, cross)
     torch.manual_seed(2)  # of what an objective draws
     assert context.same_tokenizer is not cross
     objective = build(losses, context)
+    model = _student(cache.path, cross, bool(layers_of(StudentMass, objective.of_student)))
     prepare(model, objective.of_student)
     tokenizer.chat_template = template
     reader = conversation_reader(StudentConfig(model="m"), tokenizer, cache.path, cache.manifest.conversations)
@@ -83,6 +84,12 @@ def _made(path: Path, cross: bool) -> tuple[Any, GivenContext, Any]:
         decoders=load_decoders(path, cache.manifest),
     )
     return model, context, tokenizer
+
+
+@lru_cache(maxsize=16)
+def _student(path: Path, cross: bool, reads_mass: bool) -> Any:
+    """A student for all objectives that read its attention, or do not: to copy it takes as long as to run it."""
+    return deepcopy(_made(path, cross)[0])
 
 
 def online(
