@@ -30,6 +30,7 @@ from tests.caches import build_cache, extraction, write_corpus
 from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
 
 SECONDS = 10  # in which a command must have ended
+FEW_SHARDS = {"unit_tokens": 900}  # of a world that is copied hundreds of times
 
 Damage = Callable[[Path, random.Random], None]
 
@@ -140,7 +141,8 @@ def make_world(folder: Path) -> None:
     tiny_bert(folder / "encoder", tiny_tokenizer(folder / "encoder", "wordpiece"), hidden=16, heads=2)
     with contextlib.chdir(folder):
         _write_texts()
-        config = extraction(Path("cache"), Path("teacher"), Path("corpus.jsonl"), states={"hidden": [2], "mass": [2]})
+        states = {"hidden": [2], "mass": [2]}
+        config = extraction(Path("cache"), Path("teacher"), Path("corpus.jsonl"), states=states, batching=FEW_SHARDS)
         build_cache(config)
         _write_configs(json.loads(config.model_dump_json()))
         outcome = run(AGAIN)

@@ -65,13 +65,14 @@ def _require_inside(event: str, name: Any) -> None:
 def look(folder: Path) -> dict[str, tuple[int, int, int]]:
     """Kind, size and last change of everything in a folder, without opening anything."""
     found = {}
-    for path in sorted(folder.rglob("*")):
-        status = path.lstat()
-        found[str(path.relative_to(folder))] = (
-            status.st_mode,
-            0 if path.is_dir() else status.st_size,
-            0 if path.is_dir() else status.st_mtime_ns,
-        )
+    for place, folders, files in os.walk(folder):
+        for path in (os.path.join(place, name) for name in (*folders, *files)):
+            status, folder_or_link_to_one = os.lstat(path), os.path.isdir(path)
+            found[os.path.relpath(path, folder)] = (
+                status.st_mode,
+                0 if folder_or_link_to_one else status.st_size,
+                0 if folder_or_link_to_one else status.st_mtime_ns,
+            )
     return found
 
 

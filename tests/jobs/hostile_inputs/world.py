@@ -44,8 +44,12 @@ def make_world(folder: Path) -> None:
 def _grow_a_cache() -> None:
     given: dict[str, Any] = {"mass": [2], "dtype": "bfloat16", "encoding": "small"}
     first, both = ({"hidden": layers} | given for layers in ([1], [1, 2]))
-    publish_here(extraction(Path("grown"), Path("teacher"), Path("corpus.jsonl"), states=first), lambda line: None)
-    extend_here(extraction(Path("grown"), Path("teacher"), Path("corpus.jsonl"), states=both))
+    before, after = (
+        extraction(Path("grown"), Path("teacher"), Path("corpus.jsonl"), states=states, batching=hostile.FEW_SHARDS)
+        for states in (first, both)
+    )
+    publish_here(before, lambda line: None)
+    extend_here(after)
 
 
 def _write_sources() -> None:
