@@ -34,6 +34,12 @@ def prepared(config: ExtractionConfig) -> Path:
     return cache
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole cache, to be copied by those that alter it."""
+    return encoded_cache(tmp_path_factory.mktemp("made"))
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -53,19 +59,17 @@ def test_the_same_request_gives_the_same_tables_and_what_is_there_stays(tmp_path
     assert marked.exists()
 
 
-def test_tables_that_were_lost_are_made_anew_to_the_byte(tmp_path: Path) -> None:
-    cache = encoded_cache(tmp_path / "one")
-    made = contents(cache / CODEC_FOLDER)
+def test_tables_that_were_lost_are_made_anew_to_the_byte(made: Path, tmp_path: Path) -> None:
+    cache = Path(shutil.copytree(made, tmp_path / "one" / "cache"))
     shutil.rmtree(cache / CODEC_FOLDER)
     prepared(encoded_extraction(tmp_path / "one"))
-    assert contents(cache / CODEC_FOLDER) == made and CODEC_FILES.check(cache)
+    assert contents(cache / CODEC_FOLDER) == contents(made / CODEC_FOLDER) and CODEC_FILES.check(cache)
 
 
-def test_every_shard_says_what_its_encoding_cost(tmp_path: Path) -> None:
-    cache = encoded_cache(tmp_path / "one")
-    manifest = read_manifest(cache)
+def test_every_shard_says_what_its_encoding_cost(made: Path) -> None:
+    manifest = read_manifest(made)
     for unit in range(manifest.units):
-        record = read_shard(shard_path(cache, unit), manifest.fingerprint)
+        record = read_shard(shard_path(made, unit), manifest.fingerprint)
         assert record.costs.keys() == {"hidden/1", "hidden/3"}
         inner, final = record.costs["hidden/1"], record.costs["hidden/3"]
         assert inner.rows == final.rows == record.tokens and inner.kl_mean is None
@@ -106,10 +110,11 @@ def test_one_sample_longer_than_all_that_are_wanted_is_cut(tmp_path: Path, monke
 
 @pytest.mark.parametrize("failures", [1, 2])
 def test_memory_that_runs_out_beside_a_pass_may_suffice_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
 ) -> None:
+    cache = Path(shutil.copytree(made, tmp_path / "one" / "cache", ignore=shutil.ignore_patterns("shards")))
     config = encoded_extraction(tmp_path / "one")
-    request, cache = make_request(config), prepared(config)
+    request = make_request(config)
     job = Job(config, request.folders, request.manifest, cache)
     worker, left, encode = TeacherWorker(job), [failures], UnitEncoder.encode
 

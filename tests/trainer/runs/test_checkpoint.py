@@ -154,16 +154,29 @@ def config(cache: Path, output: Path) -> TrainingConfig:
     )
 
 
+@pytest.fixture(scope="module")
+def finished(cache: Path) -> Path:
+    """A run, to be copied by those that alter it."""
+    train(config(cache, cache.parent / "finished"))
+    return cache.parent / "finished"
+
+
+@pytest.fixture(scope="module")
+def begun(cache: Path) -> Path:
+    """The same, interrupted before its fifth step."""
+    interrupt(config(cache, cache.parent / "begun"), 4)
+    return cache.parent / "begun"
+
+
 def same_student(first: Path, second: Path) -> bool:
     a, b = (path / "model" / "model.safetensors" for path in (first, second))
     return a.read_bytes() == b.read_bytes()
 
 
 def test_a_run_whose_newest_checkpoint_is_damaged_ends_in_the_same_student(
-    cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    cache: Path, finished: Path, begun: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    train(config(cache, tmp_path / "whole"))
-    interrupt(config(cache, tmp_path / "run"), 4)
+    shutil.copytree(begun, tmp_path / "run")
     checkpoints = complete_checkpoints(tmp_path / "run" / "checkpoints")
     assert [path.name for path in checkpoints] == ["step-00000003", "step-00000004"]
     moments = checkpoints[-1] / "optimizer.safetensors"
@@ -173,21 +186,20 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_in_the_same_student(
     with caplog.at_level(logging.WARNING):
         train(config(cache, tmp_path / "run"))
     assert "optimizer.safetensors does not have its checksum; going on from step-00000003 instead" in caplog.text
-    assert same_student(tmp_path / "whole", tmp_path / "run")
-    metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "run")]
+    assert same_student(finished, tmp_path / "run")
+    metrics = [(run / "metrics.jsonl").read_bytes() for run in (finished, tmp_path / "run")]
     assert metrics[0] == metrics[1]
 
 
-def test_a_checkpoint_of_version_1_is_resumed(cache: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_version_1_is_resumed(cache: Path, finished: Path, begun: Path, tmp_path: Path) -> None:
     """It had no checksums, and did not know of settings that came later."""
-    train(config(cache, tmp_path / "whole"))
-    interrupt(config(cache, tmp_path / "run"), 4)
+    shutil.copytree(begun, tmp_path / "run")
     as_version_1(tmp_path / "run")
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     del run["model"], run["identity"]["optimizer"]["sharpness"]
     (tmp_path / "run" / "run.json").write_text(json.dumps(run | {"version": 1}))
     train(config(cache, tmp_path / "run"))
-    assert same_student(tmp_path / "whole", tmp_path / "run")
+    assert same_student(finished, tmp_path / "run")
 
 
 @pytest.mark.parametrize("change", [{"step": 9}, {"step": 0}, {"skipped": 0}, {"empty": 0}, {"files": None}])
@@ -204,12 +216,11 @@ def test_a_checkpoint_under_another_steps_name_is_damage(tmp_path: Path) -> None
         find_start(tmp_path, FINGERPRINT, RUN)
 
 
-def test_of_another_run_it_is_refused(cache: Path, tmp_path: Path) -> None:
-    interrupt(config(cache, tmp_path / "one"), 4)
+def test_of_another_run_it_is_refused(cache: Path, begun: Path, tmp_path: Path) -> None:
     other = config(cache, tmp_path / "other").model_copy(update={"seed": 1})
     interrupt(other, 2)
     shutil.rmtree(tmp_path / "other" / "checkpoints")
-    shutil.copytree(tmp_path / "one" / "checkpoints", tmp_path / "other" / "checkpoints")
+    shutil.copytree(begun / "checkpoints", tmp_path / "other" / "checkpoints")
     with pytest.raises(RunError, match="made from another run"):
         train(other)
 
@@ -233,8 +244,8 @@ def test_a_run_of_version_1_whose_losses_mean_something_else_now_is_refused(cach
 
 
 @pytest.mark.parametrize("key", ["x", "99999.exp_avg", "0.exp_avg", "0.step.x"])
-def test_moments_of_version_1_that_cannot_be_are_said(cache: Path, tmp_path: Path, key: str) -> None:
-    interrupt(config(cache, tmp_path / "run"), 2)
+def test_moments_of_version_1_that_cannot_be_are_said(cache: Path, begun: Path, tmp_path: Path, key: str) -> None:
+    shutil.copytree(begun, tmp_path / "run")
     as_version_1(tmp_path / "run")
     for path in complete_checkpoints(tmp_path / "run" / "checkpoints"):
         save_file({key: torch.zeros(3)}, path / "optimizer.safetensors")
@@ -244,9 +255,9 @@ def test_moments_of_version_1_that_cannot_be_are_said(cache: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("states", [{}, {"cpu": torch.zeros(4)}, {"cpu": torch.zeros(4, dtype=torch.uint8)}])
 def test_generators_of_version_1_that_cannot_be_are_said(
-    cache: Path, tmp_path: Path, states: dict[str, torch.Tensor]
+    cache: Path, begun: Path, tmp_path: Path, states: dict[str, torch.Tensor]
 ) -> None:
-    interrupt(config(cache, tmp_path / "run"), 2)
+    shutil.copytree(begun, tmp_path / "run")
     as_version_1(tmp_path / "run")
     for path in complete_checkpoints(tmp_path / "run" / "checkpoints"):
         save_file(states, path / "rng.safetensors")
@@ -263,9 +274,9 @@ def test_generators_of_version_1_that_cannot_be_are_said(
     ],
 )
 def test_a_finished_record_that_says_too_little_is_refused(
-    cache: Path, tmp_path: Path, change: dict[str, object], said: str
+    cache: Path, finished: Path, tmp_path: Path, change: dict[str, object], said: str
 ) -> None:
-    train(config(cache, tmp_path / "run"))
+    shutil.copytree(finished, tmp_path / "run")
     path = tmp_path / "run" / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(RunError, match=said):
@@ -284,8 +295,10 @@ def test_a_run_that_lost_its_lock_publishes_nothing(cache: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["model", "checkpoints", "tensorboard"])
-def test_a_file_where_a_folder_will_be_wanted_is_said_before_the_work(cache: Path, tmp_path: Path, name: str) -> None:
-    interrupt(config(cache, tmp_path / "run"), 2)
+def test_a_file_where_a_folder_will_be_wanted_is_said_before_the_work(
+    cache: Path, begun: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(begun, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / name, ignore_errors=True)
     (tmp_path / "run" / name).write_text("x")
     with pytest.raises(RunError, match=f"run/{name} is not a folder of this run"):
@@ -293,8 +306,8 @@ def test_a_file_where_a_folder_will_be_wanted_is_said_before_the_work(cache: Pat
 
 
 @pytest.mark.parametrize("damage", ["removed", "altered"])
-def test_a_run_is_finished_only_with_its_model(cache: Path, tmp_path: Path, damage: str) -> None:
-    train(config(cache, tmp_path / "run"))
+def test_a_run_is_finished_only_with_its_model(cache: Path, finished: Path, tmp_path: Path, damage: str) -> None:
+    shutil.copytree(finished, tmp_path / "run")
     weights = tmp_path / "run" / "model" / "model.safetensors"
     if damage == "removed":
         shutil.rmtree(weights.parent)
