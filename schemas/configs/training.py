@@ -286,7 +286,8 @@ class TrainingConfig(Strict):
     torchrun leave it out."""
     sharding: Literal["none", "full"] = "none"
     """full divides a causal student's weights, gradients and optimiser state among the devices (FSDP2), for students
-    that do not fit on one: 16 bytes per weight with AdamW, float32 or bfloat16, over the number of devices. It costs
+    that do not fit on one: 16 bytes per weight with AdamW, float32 or bfloat16, over the number of devices; below an
+    adapter 4 or 2. It costs
     two more passes of the weights between devices per forward pass, in the student's dtype. A run may go on with the
     other setting."""
     threads: Threads | None = None
@@ -361,8 +362,6 @@ class TrainingConfig(Strict):
             )
         if self.sharding == "full" and kind == "encoder":
             raise ValueError("`sharding: full` is for causal students; set it to none")
-        if self.sharding == "full" and self.student.adapter is not None:
-            raise ValueError("an adapter's student is not divided: set sharding to none, or student.adapter to null")
         if self.sharding == "full" and self.optimizer.name == "adafactor":
             raise ValueError("adafactor keeps rows and columns of whole matrices: set sharding to none")
         if self.sharding == "full" and self.compile:

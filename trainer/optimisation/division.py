@@ -3,11 +3,14 @@ and moment, and a layer is whole only while it computes.
 
 Embeddings, final norm and head stay whole between forward and backward, because losses multiply by the head outside of
 the model's forward pass. So a step of `n` ranks takes, on each, per weight 4 bytes of it, 4 of its gradient and 8 of
-Adam's moments, over n; and of one layer, and of embeddings and head, whole weights and their gradients.
+Adam's moments, over n; and of one layer, and of embeddings and head, whole weights and their gradients. A weight that
+is not trained, as below an adapter, takes 4 bytes, or 2 in bfloat16, over n.
 
-Of a student in bfloat16 the shares are its float32 masters, and what is gathered of them is rounded (to the nearest,
-ties to even): the same student as by `masters`, without weights beside the masters. Whole weights, their gradients, and
-what is sent between devices for a forward or backward pass, then take 2 bytes; gradients are summed in float32.
+Of a student that is trained in bfloat16 the shares are its float32 masters, and what is gathered of them is rounded (to
+the nearest, ties to even): the same student as by `masters`, without weights beside the masters. Whole weights and
+their gradients then take 2 bytes, weights as they are sent between devices too; gradients are sent and summed in
+float32. What losses give back to inner states is added to what later layers do in another order than without shares,
+which bfloat16 shows.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -55,6 +58,12 @@ class Division:
                 module.set_force_sum_reduction_for_comms(True)
         root.set_reduce_scatter_unused_params(True)
         self._reached: Tensor | None = None
+
+    @property
+    def masters(self) -> dict[nn.Parameter, nn.Parameter]:
+        """The float32 masters of weights that are gathered in another dtype: each share is its own."""
+        shares = self._model.parameters() if self._dtype else ()
+        return {share: share for share in shares if share.requires_grad}
 
     def call(self, run: Callable[..., Any], **given: Any) -> Any:
         """`run(**given)`, a pass through the student or a part of it, with its weights at hand."""

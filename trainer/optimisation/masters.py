@@ -35,11 +35,6 @@ def hold_in_bfloat16(model: nn.Module, keep_trained: bool = False) -> dict[nn.Pa
     return masters
 
 
-def masters_in_shares(model: nn.Module) -> dict[nn.Parameter, nn.Parameter]:
-    """Those of a divided student that computes in bfloat16: each share is its own."""
-    return {share: share for share in model.parameters() if share.requires_grad}
-
-
 def _moved_to(master: nn.Parameter) -> Any:
     """What adds a gradient to the master's as soon as it is there, and frees it."""
 

@@ -26,7 +26,7 @@ from trainer.kept_texts.kept_texts import KeptTexts
 from trainer.objectives.objective import Objective
 from trainer.optimisation.division import Division
 from trainer.optimisation.loop import Loop, Source
-from trainer.optimisation.masters import hold_in_bfloat16, masters_in_shares
+from trainer.optimisation.masters import hold_in_bfloat16
 from trainer.optimisation.optimizer import make_optimizer
 from trainer.optimisation.random_state import seed_of_rank
 from trainer.optimisation.ranks import ALONE, Ranks
@@ -103,11 +103,13 @@ def set_up(
     packed_from = pack(config, model)
     if config.student.kind == "causal":
         has_plain_head(model)  # is proven while it is whole, in float32, and runs as it is written
+    masters = hold(config, model)
     division = divide(config, model, device, ranks)
-    masters = hold(config.student, model, division)
     if config.compile:
         compile_layers(model, device)
-    optimizer, sharpness = make_optimizers(config, model, objectives, losses, start.record.skipped, masters)
+    optimizer, sharpness = make_optimizers(
+        config, model, objectives, losses, start.record.skipped, division.masters if division else masters
+    )
     torch.manual_seed(seed_of_rank(config.seed + 2, ranks.rank, start.record.step))
     if start.checkpoint is not None:
         restore(start.checkpoint, losses, optimizer, ranks.rank)
@@ -166,7 +168,7 @@ def divide(config: TrainingConfig, model: Any, device: torch.device, ranks: Rank
             f"sharding: full needs every device in every forward pass, and batch_size {config.batch_size} has no "
             f"sample for some of {ranks.size}; raise it, and lower accumulation"
         )
-    rounded = config.student.dtype == "bfloat16"
+    rounded = config.student.dtype == "bfloat16" and config.student.adapter is None
     return Division(model, device, ranks.size, torch.bfloat16 if rounded else None)
 
 
@@ -199,13 +201,15 @@ def pack(config: TrainingConfig, model: Any) -> float:
     return PACKED_FROM if config.packing == "auto" else 0.0
 
 
-def hold(config: StudentConfig, model: Any, division: Division | None) -> dict[nn.Parameter, nn.Parameter]:
-    """Round the weights that are to be held in bfloat16; returns their float32 masters, by weight or by share."""
-    if config.dtype == "float32":
+def hold(config: TrainingConfig, model: Any) -> dict[nn.Parameter, nn.Parameter]:
+    """Round the weights that are to be held in bfloat16; returns their float32 masters.
+
+    Those that a student will have in shares, and trains, stay as they are: they are rounded when they are gathered.
+    """
+    adapted = config.student.adapter is not None
+    if config.student.dtype == "float32" or (config.sharding == "full" and not adapted):
         return {}
-    if division is not None:
-        return masters_in_shares(model)
-    return hold_in_bfloat16(model, keep_trained=config.adapter is not None)
+    return hold_in_bfloat16(model, keep_trained=adapted)
 
 
 def make_optimizers(

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from schemas.configs.training import OptimizerConfig
 from trainer.optimisation.division import Division, gathered
 from trainer.optimisation.gradients import clip_gradients, norm_of
-from trainer.optimisation.masters import hold_in_bfloat16, masters_in_shares
+from trainer.optimisation.masters import hold_in_bfloat16
 from trainer.optimisation.moments import divided_as, moments, put_back_moments
 from trainer.optimisation.optimizer import make_optimizer
 
@@ -87,7 +87,7 @@ def test_shares_of_a_student_in_bfloat16_are_its_masters(tied: bool, tmp_path: P
     given = OptimizerConfig(lr=1e-2, eps=1e-3)
     kept = make_optimizer(whole, [], given, hold_in_bfloat16(whole))
     division = Division(model, CPU, 1, torch.bfloat16)
-    shared = make_optimizer(model, [], given, masters_in_shares(model))
+    shared = make_optimizer(model, [], given, division.masters)
     for _ in range(3):
         for one, optimizer, its in ((whole, kept, None), (model, shared, division)):
             step(one, its, optimizer)
@@ -102,8 +102,7 @@ def test_shares_of_a_student_in_bfloat16_are_its_masters(tied: bool, tmp_path: P
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "shares" / file).read_bytes(), file
 
     other = student(tied)
-    Division(other, CPU, 1, torch.bfloat16)
-    again = make_optimizer(other, [], given, masters_in_shares(other))
+    again = make_optimizer(other, [], given, Division(other, CPU, 1, torch.bfloat16).masters)
     put_back_moments(again, {name: value.detach().clone() for name, value in moments(kept).items()})
     require_close(gathered(moments(again), keep=True), held)
 

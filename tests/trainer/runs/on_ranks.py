@@ -9,9 +9,18 @@ from trainer.runs.group import joined
 
 OPTIMIZER = {"lr": 1e-3, "eps": 1e-4}  # at an eps far below the gradients, AdamW makes rounding as large as a step
 # Divided students are those of two ranks that are not; the names of these say which.
-UNDIVIDED = {"divided_rounded": "rounded"}
+UNDIVIDED = {"divided_rounded": "rounded", "divided_adapted": "adapted", "divided_dora": "dora"}
 # Losses of logits, the head and the last states: what comes back to inner states is summed in another order there.
 ROUNDED = {"objective": [{"loss": "ce"}, {"loss": "sra"}, {"loss": "kd"}], "student": {"dtype": "bfloat16"}}
+ADAPTED = {
+    "student": {"adapter": {"rank": 2, "alpha": 4}, "keep_layers": [0, 1, 3]},
+    "gradient_checkpointing": True,
+}
+# Of rank 1: the second rank has nothing of one of the two matrices.
+DORA = {
+    "objective": [{"loss": "ce"}, {"loss": "sra"}],
+    "student": {"adapter": {"kind": "dora", "rank": 1}, "dtype": "bfloat16"},
+}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "idle": {"batch_size": 1, "accumulation": 3},
@@ -26,17 +35,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "rounded": ROUNDED,
     "divided_rounded": ROUNDED | {"sharding": "full", "gradient_checkpointing": True},
-    "adapted": {
-        "student": {"adapter": {"rank": 2, "alpha": 4}, "keep_layers": [0, 1, 3]},
-        "gradient_checkpointing": True,
-    },
+    "adapted": ADAPTED,
+    "divided_adapted": ADAPTED | {"sharding": "full"},
+    "dora": DORA,
+    "divided_dora": DORA | {"sharding": "full"},
 }
 
 
 def changes(name: str, folder: Path) -> dict[str, Any]:
     """A variant's settings, whose student is that of `student`, or adapts the model in `folder`/base."""
     student = {"max_tokens": 64} | VARIANTS[name].get("student", {})
-    if name == "adapted":
+    if "adapter" in student:
         origin: dict[str, Any] = {"model": str(folder / "base")}
     else:
         sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
@@ -46,7 +55,7 @@ def changes(name: str, folder: Path) -> dict[str, Any]:
 
 def train_variants(config: TrainingConfig) -> None:
     """Each of VARIANTS, into a folder of its name beside `config.output`; and those in UNDIVIDED again, interrupted:
-    `NAME_resumed` goes on as it began, `NAME_moved` began as the undivided one."""
+    `NAME_resumed` goes on as it began, `NAME_moved` began as the undivided one, and `NAME_left` is left."""
     from trainer.runs.train import train
 
     def run(name: str, output: str, **given: Any) -> TrainingConfig:
@@ -59,6 +68,7 @@ def train_variants(config: TrainingConfig) -> None:
         for other, given in (("resumed", {}), ("moved", {"sharding": "none"})):
             stop(run(name, f"{name}_{other}", **given), 3)
             train(run(name, f"{name}_{other}"))
+        stop(run(name, f"{name}_left"), 3)
 
 
 def stop(config: TrainingConfig, step: int) -> None:
