@@ -364,8 +364,6 @@ class TrainingConfig(Strict):
             raise ValueError("`sharding: full` is for causal students; set it to none")
         if self.sharding == "full" and self.optimizer.name == "adafactor":
             raise ValueError("adafactor keeps rows and columns of whole matrices: set sharding to none")
-        if self.sharding == "full" and self.compile:
-            raise ValueError("a divided student is not compiled: set compile to false, or sharding to none")
         if self.student.dtype == "bfloat16":
             self._require_bfloat16()
         held_out = self.evaluation

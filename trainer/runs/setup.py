@@ -104,9 +104,9 @@ def set_up(
     if config.student.kind == "causal":
         has_plain_head(model)  # is proven while it is whole, in float32, and runs as it is written
     masters = hold(config, model)
-    division = divide(config, model, device, ranks)
     if config.compile:
         compile_layers(model, device)
+    division = divide(config, model, device, ranks)
     optimizer, sharpness = make_optimizers(
         config, model, objectives, losses, start.record.skipped, division.masters if division else masters
     )

@@ -27,7 +27,8 @@ def compile_layers(student: Any, device: torch.device, backend: str = "inductor"
     blocks = find_blocks(student.model if isinstance(student, SentenceEncoder) else student)
     _require_compiler(device, backend)
     for block in blocks:
-        block.compile(dynamic=True, backend=backend)
+        # Not the call around it, in which a divided student's weights are gathered before, and given up after.
+        block.forward = torch.compile(block.forward, dynamic=True, backend=backend)
 
 
 def _require_compiler(device: torch.device, backend: str) -> None:

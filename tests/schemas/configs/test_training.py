@@ -30,7 +30,7 @@ def test_defaults_make_a_run_of_cross_entropy() -> None:
         {"evaluation": {"texts": "t.txt"}},
         {"steps": None, "epochs": 0.5},
         {"objective": [{"loss": "ce"}, OF_STUDENT], "student_cache": "s"},
-        {"sharding": "full", "student": {"model": "m", "dtype": "bfloat16"}},
+        {"sharding": "full", "compile": True, "student": {"model": "m", "dtype": "bfloat16"}},
         {"sharding": "full", "student": {"model": "m", "dtype": "bfloat16", "adapter": {}}},
         {"objective": [{"loss": "ce"}, OF_STUDENT | {"weight": 0}]},
         {"student": {"architecture": {"model_type": "llama"}, "tokenizer": "teacher", "embeddings": "teacher_pca"}},

@@ -1,12 +1,14 @@
 """A divided student, on a group of one: what is gathered is what was there. Two ranks: see `test_start_ranks`."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -16,6 +18,7 @@ from trainer.optimisation.gradients import clip_gradients, norm_of
 from trainer.optimisation.masters import hold_in_bfloat16
 from trainer.optimisation.moments import divided_as, moments, put_back_moments
 from trainer.optimisation.optimizer import make_optimizer
+from trainer.student.compiled import compile_layers
 
 CPU = torch.device("cpu")
 
@@ -35,12 +38,12 @@ def student(tied: bool) -> LlamaForCausalLM:
 
 
 def step(
-    model: LlamaForCausalLM, division: Division | None, optimizer: torch.optim.Optimizer | None = None
+    model: LlamaForCausalLM, division: Division | None, optimizer: torch.optim.Optimizer | None = None, width: int = 5
 ) -> torch.optim.Optimizer:
     """One, by a loss that multiplies by the head outside of the model's forward pass."""
     optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=1e-2, eps=1e-3)
     call = division.call if division else lambda run, **given: run(**given)
-    hidden = call(model.base_model, input_ids=torch.arange(10).view(2, 5), use_cache=False).last_hidden_state
+    hidden = call(model.base_model, input_ids=torch.arange(2 * width).view(2, width), use_cache=False).last_hidden_state
     loss = (hidden @ model.get_output_embeddings().weight.T).square().sum()
     (loss + division.nothing() if division else loss).backward()
     norms.append(clip_gradients([weight for group in optimizer.param_groups for weight in group["params"]], 0.5))
@@ -105,6 +108,26 @@ def test_shares_of_a_student_in_bfloat16_are_its_masters(tied: bool, tmp_path: P
     again = make_optimizer(other, [], given, Division(other, CPU, 1, torch.bfloat16).masters)
     put_back_moments(again, {name: value.detach().clone() for name, value in moments(kept).items()})
     require_close(gathered(moments(again), keep=True), held)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # by torch's own compiler
+def test_its_layers_are_compiled_as_those_of_a_whole_one_are() -> None:
+    """In as many graphs, which serve all layers and batches: gathering is outside of them."""
+    weights, graphs = [], []
+    for divided in (False, True):
+        torch.compiler.reset()
+        counters.clear()
+        model = student(False)
+        compile_layers(model, CPU, "eager")
+        division = Division(model, CPU, 1) if divided else None
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, eps=1e-3)
+        for width in (5, 2):
+            step(model, division, optimizer, width)
+        graphs.append(counters["stats"]["unique_graphs"])
+        with division.assembled(keep=True) if division else nullcontext():
+            weights.append({name: weight.detach().clone() for name, weight in model.state_dict().items()})
+    assert graphs[0] == graphs[1] > 0 and norms[-1] == pytest.approx(norms[-3], rel=1e-6)
+    require_close(*weights)
 
 
 def test_a_moment_is_divided_as_its_parameter_is() -> None:
