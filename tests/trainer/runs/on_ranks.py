@@ -1,5 +1,7 @@
 """Work for `start_ranks`: several runs on the same two processes, and one that fails."""
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,20 +57,22 @@ def changes(name: str, folder: Path) -> dict[str, Any]:
 
 def train_variants(config: TrainingConfig) -> None:
     """Each of VARIANTS, into a folder of its name beside `config.output`; and those in UNDIVIDED again, interrupted:
-    `NAME_resumed` goes on as it began, `NAME_moved` began as the undivided one, and `NAME_left` is left."""
+    `NAME_resumed` goes on as it began, and `NAME_left` is left there. What began as `rounded` goes on divided."""
     from trainer.runs.train import train
 
-    def run(name: str, output: str, **given: Any) -> TrainingConfig:
-        changed = changes(name, config.output.parent) | {"output": config.output / output} | given
+    def run(name: str, output: str) -> TrainingConfig:
+        changed = changes(name, config.output.parent) | {"output": config.output / output}
         return TrainingConfig.model_validate(config.model_dump() | changed)
 
     for name in VARIANTS:
         train(run(name, name))
     for name in UNDIVIDED:
-        for other, given in (("resumed", {}), ("moved", {"sharding": "none"})):
-            stop(run(name, f"{name}_{other}", **given), 3)
-            train(run(name, f"{name}_{other}"))
-        stop(run(name, f"{name}_left"), 3)
+        stop(run(name, f"{name}_resumed"), 3)
+        if os.environ["RANK"] == "0":
+            shutil.copytree(config.output / f"{name}_resumed", config.output / f"{name}_left")
+        train(run(name, f"{name}_resumed"))
+    stop(run("rounded", "rounded_moved"), 3)
+    train(run("divided_rounded", "rounded_moved"))
 
 
 def stop(config: TrainingConfig, step: int) -> None:
