@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 from trainer.optimisation.ranks import Ranks
 
 BUCKET = 1 << 24  # numbers that are summed at once: 64 MB in float32
+PIECE = 1 << 16  # numbers whose norm is taken at once
 
 
 def sum_gradients(parameters: Sequence[nn.Parameter], ranks: Ranks) -> None:
@@ -54,19 +55,29 @@ def norm_of(tensors: Iterable[Tensor]) -> float:
 
 def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> float:
     """Scale all gradients together so that their norm is up to `limit`; returns what it was."""
-    if not any(isinstance(parameter, DTensor) for parameter in parameters):
-        return torch.nn.utils.clip_grad_norm_(parameters, limit).item()
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = norm_of(gradients)
-    scale = limit / (norm + 1e-6)  # as torch's clip_grad_norm_ has it
+    scale = (limit / (torch.tensor(norm) + 1e-6)).item()  # in float32, as torch's clip_grad_norm_ has it
     for gradient in gradients if scale < 1 else []:
         gradient.mul_(scale)
     return norm
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:
-    norms = [torch.linalg.vector_norm(tensor) for tensor in tensors]
+    norms = [_norm_of_one(tensor) for tensor in tensors]
     return torch.linalg.vector_norm(torch.stack(norms)).item() if norms else 0.0
+
+
+def _norm_of_one(tensor: Tensor) -> Tensor:
+    """On a CPU, torch adds all squares of a float32 tensor to a few sums in float32: of 28 million numbers, the norm
+    came out too small by 0.16 %. So it is taken of pieces first."""
+    if tensor.numel() <= PIECE or not tensor.is_cpu:
+        return torch.linalg.vector_norm(tensor)
+    flat = tensor.flatten()
+    whole = len(flat) - len(flat) % PIECE
+    pieces = torch.linalg.vector_norm(flat[:whole].view(-1, PIECE), dim=1)
+    both = torch.cat([pieces, torch.linalg.vector_norm(flat[whole:])[None]])
+    return torch.linalg.vector_norm(both.double()).to(tensor.dtype)
 
 
 def _buckets(gradients: Iterable[Tensor]) -> Iterable[list[Tensor]]:
