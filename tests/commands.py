@@ -143,6 +143,8 @@ class _Start:
             descriptor = stream.detach()  # type: ignore[attr-defined]
             os.dup2(descriptor, number)
             os.close(descriptor)
+        if 0 in self.streams:
+            sys.stdin = open(0, closefd=False)  # noqa: SIM115
         sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
         os.environ.clear()
         os.environ.update(self.variables)

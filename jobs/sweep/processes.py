@@ -1,6 +1,7 @@
-"""A sweep's runs in processes of this machine, some at a time: `python -m jobs.sweep.processes` is one of them.
+"""A sweep's runs in processes of this machine, some at a time. Each takes one group of runs after the other: to import
+torch and transformers takes as long as many a short run.
 
-A process ends with the sweep that started it, however that ends: it holds the other end of its standard input.
+One that died, or whose runs had a problem, takes no other: what it left in memory is nobody's business.
 """
 
 import json
@@ -9,16 +10,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from jobs.guard import heed_interrupts, make_output_safe
-from jobs.sweep.work import Group, Outcome, Problems, as_sent, train_logged
+from jobs.sweep.work import Group, Outcome, Problems, as_sent
 from schemas.storage.regular import open_to_append
 
 POLL_SECONDS = 0.1
@@ -26,56 +24,97 @@ GRACE_SECONDS = 5.0  # for a run to heed an interrupt
 PROJECT = Path(__file__).resolve().parents[2]
 
 
+class Worker:
+    """A process of `jobs.sweep.worker`, which trains what it is sent. It ends with the sweep that started it, however
+    that ends: it holds the other end of its standard input."""
+
+    def __init__(self, group: Group, count: int, logs: Path, answers: Path):
+        """One of `count`, for `group` at first. Raises OSError if it cannot be started."""
+        self._group, self._logs, self._answers = group, logs, answers
+        with open_to_append(self._log) as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "jobs.sweep.worker"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=_environment(count),
+                text=True,
+                start_new_session=True,  # a terminal interrupts the sweep alone, which ends its processes
+            )
+
+    def send(self, group: Group, logit_bytes: int) -> None:
+        """Let it train `group`, and write into the log of its first run."""
+        self._group = group
+        order = {
+            "configs": [as_sent(run) for run in group],
+            "logit_bytes": logit_bytes,
+            "log": str(self._log),
+            "answer": str(self._answer),
+        }
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it is dead already, and `outcomes` tells
+            self.process.stdin.write(json.dumps(order) + "\n")
+            self.process.stdin.flush()
+
+    def outcomes(self) -> list[Outcome] | None:
+        """What came of its runs; None while it trains. One that died without an answer leaves them unfinished."""
+        code = self.process.poll()  # before the answer is looked for, which may come at the last moment
+        if self._answer.exists():
+            problems: Problems = json.loads(self._answer.read_text(encoding="utf-8"))
+        elif code is not None:
+            died = (
+                f"by {signal.Signals(-code).name}, most often because memory ran out"
+                if code < 0
+                else f"with code {code}"
+            )
+            told = f"its process ended {died}; {self._log} tells more, and the same command goes on"
+            problems = [told] * len(self._group)
+        else:
+            return None
+        return list(map(Outcome, self._group, problems))
+
+    def dismiss(self) -> None:
+        """Let it end, now that it trains nothing."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        _wait_for([self.process])
+
+    @property
+    def _log(self) -> Path:
+        return self._logs / f"{self._group[0].name}.log"
+
+    @property
+    def _answer(self) -> Path:
+        return self._answers / self._group[0].name
+
+
 def train_in_processes(groups: Sequence[Group], logit_bytes: int, count: int, logs: Path) -> Generator[Outcome | None]:
-    """`count` groups at a time, each in a process of its own; None now and then while nothing ends.
+    """`count` groups at a time, each in a process that no other is in; None now and then while nothing ends.
 
     Closed early, it interrupts what still runs. Raises OSError if a process cannot be started.
     """
-    waiting, running = deque(groups), dict[subprocess.Popen[str], Group]()
+    waiting, idle, busy = deque(groups), list[Worker](), list[Worker]()
     with tempfile.TemporaryDirectory(prefix="stillroom-", ignore_cleanup_errors=True) as answers:
         try:
-            while waiting or running:
-                while waiting and len(running) < count:
+            while waiting or busy:
+                while waiting and len(busy) < count:
                     group = waiting.popleft()
-                    running[_start(group, logit_bytes, count, logs, Path(answers))] = group
-                ended = [process for process in running if process.poll() is not None]
-                for process in ended:
-                    group = running.pop(process)
-                    yield from map(Outcome, group, _problems(process, group, Path(answers), logs))
+                    busy.append(idle.pop() if idle else Worker(group, count, logs, Path(answers)))
+                    busy[-1].send(group, logit_bytes)
+                ended = [(worker, found) for worker in busy if (found := worker.outcomes()) is not None]
+                for worker, outcomes in ended:
+                    busy.remove(worker)
+                    if waiting and all(outcome.problem is None for outcome in outcomes):
+                        idle.append(worker)
+                    else:
+                        worker.dismiss()
+                    yield from outcomes
                 if not ended:
                     yield None
                     time.sleep(POLL_SECONDS)
         finally:
-            _end(running)
-
-
-def _start(group: Group, logit_bytes: int, count: int, logs: Path, answers: Path) -> subprocess.Popen[str]:
-    name = group[0].name
-    order = {
-        "configs": [as_sent(run) for run in group],
-        "logit_bytes": logit_bytes,
-        "log": str(_log(logs, group)),
-        "answer": str(answers / name),
-    }
-    with open_to_append(_log(logs, group)) as log:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "jobs.sweep.processes"],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            env=_environment(count),
-            text=True,
-            start_new_session=True,  # a terminal interrupts the sweep alone, which ends its processes
-        )
-    assert process.stdin is not None
-    with suppress(BrokenPipeError):  # it is dead already, and `poll` tells
-        process.stdin.write(json.dumps(order) + "\n")
-        process.stdin.flush()
-    return process
-
-
-def _log(logs: Path, group: Group) -> Path:
-    return logs / f"{group[0].name}.log"
+            _interrupt([worker.process for worker in (*busy, *idle)])
 
 
 def _environment(count: int) -> Mapping[str, str]:
@@ -85,52 +124,17 @@ def _environment(count: int) -> Mapping[str, str]:
     return {"OMP_NUM_THREADS": str(threads)} | os.environ | {"PYTHONPATH": path}
 
 
-def _problems(process: "subprocess.Popen[str]", group: Group, answers: Path, logs: Path) -> Problems:
-    """What the process answered; one that died without an answer leaves its runs unfinished."""
-    assert process.stdin is not None
-    with suppress(BrokenPipeError):
-        process.stdin.close()
-    answer = answers / group[0].name
-    if answer.exists():
-        found: Problems = json.loads(answer.read_text(encoding="utf-8"))
-        return found
-    code = process.returncode
-    died = f"by {signal.Signals(-code).name}, most often because memory ran out" if code < 0 else f"with code {code}"
-    return [f"its process ended {died}; {_log(logs, group)} tells more, and the same command goes on"] * len(group)
-
-
-def _end(running: Mapping["subprocess.Popen[str]", Any]) -> None:
+def _interrupt(running: Sequence["subprocess.Popen[str]"]) -> None:
     for process in running:
         process.send_signal(signal.SIGINT)
+    _wait_for(running)
+
+
+def _wait_for(ending: Sequence["subprocess.Popen[str]"]) -> None:
     deadline = time.monotonic() + GRACE_SECONDS
-    for process in running:
+    for process in ending:
         try:
             process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _end_with_the_sweep() -> None:
-    while os.read(sys.stdin.fileno(), 1):
-        pass
-    os._exit(1)
-
-
-def main() -> None:
-    """Train what standard input asks for, and put the problems where it says."""
-    make_output_safe()
-    heed_interrupts()
-    order = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_the_sweep, name="the sweep's end", daemon=True).start()
-    try:
-        problems = train_logged(order["configs"], order["logit_bytes"], Path(order["log"]))
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    beside = Path(order["answer"] + ".tmp")
-    beside.write_text(json.dumps(problems), encoding="utf-8")
-    beside.rename(order["answer"])
-
-
-if __name__ == "__main__":
-    main()

@@ -4,34 +4,39 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobs.sweep import processes
 from jobs.sweep.plan import plan_sweep
-from jobs.sweep.processes import train_in_processes
+from jobs.sweep.processes import Worker, train_in_processes
 from tests.jobs.sweep.sweeps import base, make_material, write_sweep
 
 
 def test_a_process_that_is_killed_leaves_its_runs_unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make_material(tmp_path)
-    config = {"base": base(made), "output": str(tmp_path / "out"), "grid": {"steps": [2, 1_000_000]}}
-    short, long = plan_sweep(write_sweep(tmp_path / "sweep.yaml", config)).runs
+    config = {"base": base(made), "output": str(tmp_path / "out"), "grid": {"steps": [2, 1_000_000, 3]}}
+    short, long, next_one = plan_sweep(write_sweep(tmp_path / "sweep.yaml", config)).runs
     started: list[subprocess.Popen[str]] = []
-    start = processes._start
 
-    def remember(*arguments: object) -> subprocess.Popen[str]:
-        started.append(start(*arguments))  # type: ignore[arg-type]
-        return started[-1]
+    class Remembered(Worker):
+        def __init__(self, *arguments: Any):
+            super().__init__(*arguments)
+            started.append(self.process)
 
-    monkeypatch.setattr(processes, "_start", remember)
+    monkeypatch.setattr(processes, "Worker", Remembered)
     outcomes = []
-    for outcome in train_in_processes([(short,), (long,)], 0, 2, tmp_path):
+    for outcome in train_in_processes([(short,), (long,), (next_one,)], 0, 2, tmp_path):
         outcomes += [outcome] if outcome else []
-        if (long.config.output / "run.json").exists() and started[1].poll() is None:
+        if len(outcomes) == 2 and started[1].poll() is None:
+            assert (long.config.output / "run.json").exists()
             os.kill(started[1].pid, signal.SIGKILL)
+    assert len(started) == 2  # the first took the last, too
     told = {outcome.run.name: outcome.problem for outcome in outcomes}
     assert told[short.name] is None and (short.config.output / "model").is_dir()
+    assert told[next_one.name] is None and (next_one.config.output / "model").is_dir()
+    assert (tmp_path / f"{next_one.name}.log").is_file()
     died = "its process ended by SIGKILL, most often because memory ran out; "
     assert str(told[long.name]).startswith(f"{died}{tmp_path / long.name}.log tells more, and the same command")
     assert not (short.config.output / ".writer").exists() and (long.config.output / ".writer").exists()
