@@ -39,7 +39,7 @@ def require_schedulable(workers: WorkersConfig, nodes: Sequence[Machine]) -> Non
     if sum(most) < workers.count:
         raise ResourceError(
             f"no room for {actors} on {here}, which has room for {sum(most)}; lower workers.count, workers.cpus or "
-            "workers.gpus"
+            "workers.gpus, or set workers.elastic where an autoscaler adds machines"
         )
     largest = max(node.get("CPU", 0) for node in nodes)
     blocking = [_actors_blocking(workers, node) for node in nodes]

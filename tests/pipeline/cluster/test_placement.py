@@ -76,5 +76,6 @@ def test_parts_of_a_gpu_are_of_one_gpu() -> None:
         require_schedulable(workers(1, 1, 1, gpus=1), [{"CPU": 16.0}])
     assert str(caught.value) == (
         "no room for 1 teacher actor of 1 CPU and 1 GPU on this Ray of 1 machine with 16 CPUs and 0 GPUs in all, which "
-        "has room for 0; lower workers.count, workers.cpus or workers.gpus"
+        "has room for 0; lower workers.count, workers.cpus or workers.gpus, or set workers.elastic where an autoscaler "
+        "adds machines"
     )
