@@ -62,12 +62,7 @@ class Worker:
         if self._answer.exists():
             problems: Problems = json.loads(self._answer.read_text(encoding="utf-8"))
         elif code is not None:
-            died = (
-                f"by {signal.Signals(-code).name}, most often because memory ran out"
-                if code < 0
-                else f"with code {code}"
-            )
-            told = f"its process ended {died}; {self._log} tells more, and the same command goes on"
+            told = f"its process ended {_way(code)}; {self._log} tells more, and the same command goes on"
             problems = [told] * len(self._group)
         else:
             return None
@@ -115,6 +110,10 @@ def train_in_processes(groups: Sequence[Group], logit_bytes: int, count: int, lo
                     time.sleep(POLL_SECONDS)
         finally:
             _interrupt([worker.process for worker in (*busy, *idle)])
+
+
+def _way(code: int) -> str:
+    return f"with code {code}" if code >= 0 else f"by {signal.Signals(-code).name}, most often because memory ran out"
 
 
 def _environment(count: int) -> Mapping[str, str]:

@@ -287,9 +287,8 @@ class TrainingConfig(Strict):
     sharding: Literal["none", "full"] = "none"
     """full divides a causal student's weights, gradients and optimiser state among the devices (FSDP2), for students
     that do not fit on one: 16 bytes per weight with AdamW, float32 or bfloat16, over the number of devices; below an
-    adapter 4 or 2. It costs
-    two more passes of the weights between devices per forward pass, in the student's dtype. A run may go on with the
-    other setting."""
+    adapter 4 or 2. It costs two more passes of the weights between devices per forward pass, in the student's dtype. A
+    run may go on with the other setting."""
     threads: Threads | None = None
     """CPU threads; left out, torch decides."""
     loader_workers: Workers = 1
