@@ -42,7 +42,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    # In one line, so that terminals of every width break it where they end.
+    app.command(name, help=" ".join((command.__doc__ or "").split()))(command)
 
 
 def main() -> None:

@@ -38,7 +38,11 @@ def to_model(text: str) -> str:
 
 ConfigPath = Annotated[
     Path,
-    typer.Argument(parser=to_place, metavar="CONFIG.yaml", help="The config file; `stillroom schema` describes it."),
+    typer.Argument(
+        parser=to_place,
+        metavar="CONFIG.yaml",
+        help="The config file; `stillroom schema extract` (or import, train, generate) describes its fields.",
+    ),
 ]
 CachePath = Annotated[
     Path,

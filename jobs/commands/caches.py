@@ -13,7 +13,7 @@ def inspect(
         list[Path],
         typer.Argument(
             parser=to_any_place,
-            metavar="CACHE...",
+            metavar="CACHE",
             help="Cache folders or URLs; several as a run reads them together.",
         ),
     ],

@@ -11,7 +11,7 @@ from jobs.commands.arguments import to_place
 def evaluate(
     models: Annotated[
         list[Path],
-        typer.Argument(parser=to_place, metavar="MODEL...", help="Run folders or Hugging Face model folders."),
+        typer.Argument(parser=to_place, metavar="MODEL", help="Run folders or Hugging Face model folders."),
     ],
     text: Annotated[
         Path | None, typer.Option(parser=to_place, metavar="FILE", help="Held-out texts: JSONL, or plain text.")
@@ -61,7 +61,7 @@ def evaluate(
 
 def compare(
     runs: Annotated[
-        list[Path], typer.Argument(parser=to_place, metavar="RUN...", help="Folders that `stillroom train` wrote.")
+        list[Path], typer.Argument(parser=to_place, metavar="RUN", help="Folders that `stillroom train` wrote.")
     ],
     picture: Annotated[
         Path | None,

@@ -11,7 +11,9 @@ from jobs.commands.arguments import to_place
 def schema(
     which: Annotated[
         str,
-        typer.Argument(metavar="[extract|train|sweep|generate|conversation|cache|shard]", help="Whose JSON schema."),
+        typer.Argument(
+            metavar="extract|import|train|sweep|generate|conversation|cache|shard", help="Whose JSON schema."
+        ),
     ] = "extract",
 ) -> None:
     """Print the JSON schema of a config, of a conversation in a corpus, or of a file in a cache."""
@@ -22,7 +24,7 @@ def schema(
 
 def presets(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Which to print; left out, all are listed.")
+        str | None, typer.Argument(metavar="NAME", help="Which to print; left out, all are listed.")
     ] = None,
 ) -> None:
     """List the presets, which hold the constants of the papers, or print one."""
@@ -33,7 +35,7 @@ def presets(
 
 def demo(
     folder: Annotated[
-        Path, typer.Argument(parser=to_place, metavar="[FOLDER]", help="Where everything it makes goes.")
+        Path, typer.Argument(parser=to_place, metavar="FOLDER", help="Where everything it makes goes.")
     ] = Path("out/demo"),
 ) -> None:
     """The whole way on a toy: make a corpus, train a teacher, extract, distil students, compare. Works offline, in 2 to

@@ -10,10 +10,10 @@ from jobs.commands.arguments import Overrides, to_place
 
 def submit(
     command: Annotated[
-        str | None, typer.Argument(metavar="[extract|train|sweep]", help="The command to run on the cluster.")
+        str | None, typer.Argument(metavar="extract|train|sweep", help="The command to run on the cluster.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Argument(parser=to_place, metavar="[CONFIG.yaml]", help="Its config, which is sent along.")
+        Path | None, typer.Argument(parser=to_place, metavar="CONFIG.yaml", help="Its config, which is sent along.")
     ] = None,
     overrides: Overrides = [],  # noqa: B006
     address: Annotated[

@@ -14,6 +14,8 @@ from schemas.configs.overrides import Override, Place
 from schemas.shown import quoted
 
 ITEM = "N"  # stands for the number of a list's item where a field is suggested
+# How alike two names are where one of another section is suggested: there are so many that some resemble any word.
+ELSEWHERE = 0.8
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def _suggestion(place: Place, model: type[BaseModel], data: Any) -> str:
     here = [field for owner in _owners(model, place[:-1], data) for field in owner.model_fields if field != name]
     if name in elsewhere:
         return f"; did you mean `{'.'.join(elsewhere[name])}`?"
-    near = difflib.get_close_matches(name, [*here, *elsewhere], n=1)
+    very_near = difflib.get_close_matches(name, elsewhere, cutoff=ELSEWHERE)
+    near = difflib.get_close_matches(name, [*here, *very_near], n=1)
     if near and near[0] in here:
         return f"; did you mean `{near[0]}`?"
     return f"; did you mean `{'.'.join(elsewhere[near[0]])}`?" if near else ""

@@ -43,7 +43,7 @@ def test_every_command_says_in_a_sentence_what_it_does() -> None:
     assert tuple(commands()) == COMMANDS
     for command in commands().values():
         said = str(command.help)  # type: ignore[attr-defined]
-        assert said[0].isupper() and said.rstrip().endswith(".")
+        assert said[0].isupper() and said.endswith(".") and "\n" not in said
     assert set(INTERRUPTED) <= set(COMMANDS)
 
 

@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
+from jobs.cli import app
 from jobs.presets import PRESETS
 from jobs.schema import SCHEMAS, describe, show_schema
 from schemas.errors import ConfigError
 from tests.shards import manifest
+
+
+def test_the_help_names_every_schema() -> None:
+    (which,) = typer.main.get_command(app).commands["schema"].params[:1]  # type: ignore[attr-defined]
+    assert which.metavar.split("|") == list(SCHEMAS)
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -42,6 +42,7 @@ def described(model: type[Strict], data: dict[str, Any]) -> list[str]:
         ({"optimizer": {"sharpness": {"roh": 1}}}, "optimizer.sharpness.roh: unknown field; did you mean `rho`?"),
         ({"warmup": 0.1}, "warmup: unknown field; did you mean `optimizer.warmup`?"),
         ({"zzz": 0.1}, "zzz: unknown field"),
+        ({"corpus": {}}, "corpus: unknown field"),  # of another command's config, and like `cos` of a loss
     ],
 )
 def test_a_suggestion_is_a_field_that_would_be_read(changes: dict[str, Any], said: str) -> None:
