@@ -14,7 +14,7 @@ from schemas.cache.manifest import read_manifest
 from schemas.configs.extraction import ExtractionConfig, WorkersConfig
 from schemas.configs.yaml import load_config
 from schemas.console import make_console, say
-from schemas.shown import percent
+from schemas.shown import counted, percent
 from schemas.storage.remote import named
 from schemas.texts.files import find_files
 
@@ -50,7 +50,7 @@ def _say_result(result: "ExtractionResult") -> None:
     elif not result.new_units:
         say(f"{result.cache}: every shard was there already; what was missing beside them is written")
     tokens = f"{result.tokens:,} tokens, " if result.tokens else ""  # none where only sentence embeddings are kept
-    held = f"{result.samples:,} samples, {tokens}{decimal(result.bytes)} in {result.units} shards"
+    held = f"{result.samples:,} samples, {tokens}{decimal(result.bytes)} in {counted(result.units, 'shard')}"
     refused = f"{result.conversations.refused:,} refused, " if result.conversations else ""
     say(f"{held}; left out: {result.empty:,} empty, {refused}{result.overlong:,} overlong; cut: {result.truncated:,}")
     if result.conversations is not None and result.learnt is not None:
@@ -160,8 +160,8 @@ def _on_disk(request: "Request", probe: "Probe | None") -> str:
 
 
 def _workers(workers: WorkersConfig) -> str:
-    gpus = f" and {workers.gpus:g} GPUs" if workers.gpus else ""
-    return f"{workers.count:,}, each with {workers.cpus:g} CPUs{gpus}"
+    gpus = f" and {counted(workers.gpus, 'GPU')}" if workers.gpus else ""
+    return f"{workers.count:,}, each with {counted(workers.cpus, 'CPU')}{gpus}"
 
 
 def _times(request: "Request", probe: "Probe") -> dict[str, str]:

@@ -25,7 +25,7 @@ from schemas.cache.shard import STATES, ShardRecord
 from schemas.cache.states import array_files
 from schemas.cache.union import CacheUnion, open_readable
 from schemas.console import make_console
-from schemas.shown import percent
+from schemas.shown import counted, percent
 
 
 def show_caches(paths: Sequence[Path], sample_id: str | None) -> None:
@@ -85,8 +85,9 @@ def _summary(cache: Cache, records: list[ShardRecord]) -> Table:
         else f"{head.dtype}, scale {head.scale:g}, "
         + (f"soft-cap {head.softcap:g}" if head.softcap else "no soft-cap"),
         "annotator": manifest.annotator,
-        "samples": f"{len(cache):,} in {manifest.units} shards; left out: {manifest.corpus.empty} empty, {refused}"
-        f"{sum(record.overlong for record in records)} overlong; cut: {sum(record.truncated for record in records)}",
+        "samples": f"{len(cache):,} in {counted(manifest.units, 'shard')}; left out: {manifest.corpus.empty} empty, "
+        f"{refused}{sum(record.overlong for record in records)} overlong; "
+        f"cut: {sum(record.truncated for record in records)}",
         **_conversations(manifest.conversations, sum_learnt([record.learnt for record in records])),
         "tokens": _tokens(cache, records) if tokens else "none are kept",
         "size": f"{decimal(shards)} in shards ({rate}), {decimal(kept)} beside",

@@ -23,7 +23,7 @@ from schemas.console import make_console, say
 from schemas.errors import CacheError, ConfigError
 from schemas.models.teacher_head import load_teacher_embedding, load_teacher_head
 from schemas.progress import Progress
-from schemas.shown import quoted
+from schemas.shown import counted, quoted
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _verify(path: Path) -> None:
             f"teacher's name, counts of what was left out, versions); `stillroom reindex {path}` seals it as it is"
         )
     say(
-        f"{path}: {total} shards, {sum(shard.record.samples for shard in shards):,} samples, "
+        f"{path}: {counted(total, 'shard')}, {sum(shard.record.samples for shard in shards):,} samples, "
         f"{sum(shard.record.tokens for shard in shards):,} tokens; every checksum, row and number is good"
     )
 

@@ -34,6 +34,12 @@ def percent(share: float) -> str:
     return f"{share if share >= 1 else min(share, 0.999):.1%}"
 
 
+def counted(amount: float, what: str) -> str:
+    """A number and its noun: 1 GPU, 0.5 GPUs, 1,200 shards."""
+    number = f"{amount:,}" if isinstance(amount, int) else f"{amount:g}"
+    return f"{number} {what}{'' if amount == 1 else 's'}"
+
+
 def printable(message: str) -> str:
     """A whole message for a terminal: lines stay lines, every other character that cannot be seen is escaped."""
     return "\n".join(_shorten("".join(map(_visible, line)), LONGEST_LINE) for line in message.split("\n"))

@@ -21,17 +21,20 @@ TEACHER_STORIES, STUDENT_STORIES, HELD_OUT = 5_000, 1_200, 200
 STEPS, BATCH = 120, 16
 
 ABOUT = """
+Fewer bits per byte are better. The students `pieces-…` have a tokenizer of their own, the others the teacher's.
+
 What is toy about this: a grammar wrote the stories, so every student reaches its floor in a few hundred steps, and 120
 show who gets there sooner. The teacher has a million parameters and learned for a minute, the students have a fifth of
 that, and one seed says little. What is not toy: Ray, the cache, the alignment between two tokenizers, the losses and
 the measure are what a real run uses.
 
-For a real teacher change four lines of {extract}
+For a real teacher copy {extract} and change four lines:
     teacher.model   a hub id or a model folder
     corpus.files    your JSONL or Parquet (and `text`, or `prompt` and `response`)
     output          another cache folder; name it as `cache` in the students' configs
     states.hidden   [last] is enough for SRA; MTA on these students reads every third: of 24 layers, [8, 16, last]
-On a machine with a GPU set `workers.gpus: 1` as well. Then: stillroom extract CONFIG.yaml, stillroom train CONFIG.yaml
+On a machine with a GPU set `workers.gpus: 1` as well. Then `stillroom extract` that copy, and `stillroom train` a copy
+of each student's config. What `make` has installed is called so after `source .venv/bin/activate`.
 """
 
 

@@ -16,6 +16,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from schemas.models.files import quiet_transformers
 from schemas.progress import track
 
 
@@ -93,8 +94,9 @@ def train_teacher(folder: Path, tokenizer: PreTrainedTokenizerFast, texts: Seque
         optimizer.zero_grad()
     beside = folder.with_name(f".{folder.name}")
     shutil.rmtree(beside, ignore_errors=True)
-    model.save_pretrained(beside)
-    tokenizer.save_pretrained(beside)
+    with quiet_transformers():
+        model.save_pretrained(beside)
+        tokenizer.save_pretrained(beside)
     os.rename(beside, folder)
 
 

@@ -3,17 +3,16 @@
 from rich.table import Table
 
 from pipeline.cluster.result import ExtractionResult
-from schemas.shown import percent
+from schemas.shown import counted, percent
 
 
 def figures_table(result: ExtractionResult) -> Table:
     """Of what this call did. Needs a result that has figures."""
     figures = result.figures
     assert figures is not None
-    workers = f"{figures.workers:,} worker{'s' if figures.workers != 1 else ''}"
-    idle = "" if figures.idle is None else f", which idled {percent(figures.idle)} of their time"
+    idle = "" if figures.idle is None else f", which idled {percent(figures.idle)} of the time"
     rows = {
-        "forward": f"{figures.forward_seconds:,.1f} s on {workers}{idle}",
+        "forward": f"{figures.forward_seconds:,.1f} s on {counted(figures.workers, 'worker')}{idle}",
         "writing": f"{figures.write_seconds:,.1f} s of encoding, hashing and writing, beside the forward passes",
         "padding": f"{percent(figures.padding)} of the positions of all batches",
         "slowest units": ", ".join(f"{slow.unit} ({slow.rate:,.0f} tokens/s)" for slow in figures.slowest),

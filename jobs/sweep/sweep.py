@@ -15,6 +15,7 @@ from schemas.configs.sweep import SweepConfig
 from schemas.console import make_console, say
 from schemas.errors import RunError
 from schemas.progress import Progress
+from schemas.shown import counted
 
 if TYPE_CHECKING:
     from jobs.sweep.work import Group, Outcome
@@ -51,8 +52,8 @@ def run_sweep(path: Path, overrides: Sequence[str]) -> None:
     say(f"{len(finished):,} of {len(runs):,} runs are finished; {', '.join(map(str, written))}")
     if problems:
         raise RunError(
-            f"{_counted(len(problems))} failed: {', '.join(problems)}. The table has their messages; the same command "
-            "tries them again"
+            f"{counted(len(problems), 'run')} failed: {', '.join(problems)}. The table has their messages; the same "
+            "command tries them again"
         )
 
 
@@ -112,7 +113,3 @@ def _note(outcome: "Outcome", finished: set[str], problems: dict[str, str], prog
 def _state(done: int, failed: int, seconds: float) -> str:
     rate = f"{done / seconds * 3600:,.1f} runs/h" if done else ""
     return " · ".join(filter(None, [rate, f"{failed} failed" if failed else ""]))
-
-
-def _counted(runs: int) -> str:
-    return "1 run" if runs == 1 else f"{runs:,} runs"

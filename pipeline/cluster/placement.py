@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from schemas.configs.extraction import WorkersConfig
 from schemas.errors import ResourceError
+from schemas.shown import counted
 
 TEN_THOUSANDTHS = 10_000  # Ray counts so, and in whole numbers; so sums are exact here, too
 
@@ -18,7 +19,7 @@ def require_room(cpus: float, gpus: float, nodes: Sequence[Machine]) -> None:
     """Raises ResourceError: no machine has room for one task of this size, which would wait for ever."""
     if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
         raise ResourceError(
-            f"no machine of this Ray has {_counted(cpus, 'CPU')} and {_counted(gpus, 'GPU')} for one run; lower "
+            f"no machine of this Ray has {counted(cpus, 'CPU')} and {counted(gpus, 'GPU')} for one run; lower "
             "workers.cpus or workers.gpus"
         )
 
@@ -31,11 +32,11 @@ def require_schedulable(workers: WorkersConfig, nodes: Sequence[Machine]) -> Non
     """
     most = [_actors_fitting(workers, node) for node in nodes]
     cpus, gpus = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
-    total = f"{_counted(cpus, 'CPU')} and {_counted(gpus, 'GPU')}"
-    here = f"this Ray of {_counted(len(nodes), 'machine')} with {total} in all"
+    total = f"{counted(cpus, 'CPU')} and {counted(gpus, 'GPU')}"
+    here = f"this Ray of {counted(len(nodes), 'machine')} with {total} in all"
     each = "" if workers.count == 1 else " each"
-    size = f"{_counted(workers.cpus, 'CPU')} and {_counted(workers.gpus, 'GPU')}{each}"
-    actors = f"{_counted(workers.count, 'teacher actor')} of {size}"
+    size = f"{counted(workers.cpus, 'CPU')} and {counted(workers.gpus, 'GPU')}{each}"
+    actors = f"{counted(workers.count, 'teacher actor')} of {size}"
     if sum(most) < workers.count:
         raise ResourceError(
             f"no room for {actors} on {here}, which has room for {sum(most)}; lower workers.count, workers.cpus or "
@@ -45,8 +46,8 @@ def require_schedulable(workers: WorkersConfig, nodes: Sequence[Machine]) -> Non
     blocking = [_actors_blocking(workers, node) for node in nodes]
     if sum(blocking) <= workers.count and all(b <= m for b, m in zip(blocking, most, strict=True)):
         raise ResourceError(
-            f"on {here}, where no machine has more than {_counted(largest, 'CPU')}, {actors} may leave no machine with "
-            f"{_counted(workers.annotator_cpus, 'CPU')} free for annotation, which would wait for ever; "
+            f"on {here}, where no machine has more than {counted(largest, 'CPU')}, {actors} may leave no machine with "
+            f"{counted(workers.annotator_cpus, 'CPU')} free for annotation, which would wait for ever; "
             "lower workers.annotator_cpus, workers.count or workers.cpus"
         )
 
@@ -54,10 +55,6 @@ def require_schedulable(workers: WorkersConfig, nodes: Sequence[Machine]) -> Non
 def count_fitting(workers: WorkersConfig, nodes: Sequence[Machine]) -> int:
     """How many of the teacher actors, up to all, the machines that are there have room for."""
     return min(workers.count, sum(_actors_fitting(workers, node) for node in nodes))
-
-
-def _counted(amount: float, what: str) -> str:
-    return f"{amount:g} {what}{'' if amount == 1 else 's'}"
 
 
 def _actors_fitting(workers: WorkersConfig, node: Mapping[str, float]) -> int:

@@ -33,7 +33,7 @@ from schemas.cache.shard import SAMPLES, STATES, ShardRecord
 from schemas.cache.states import open_array
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.errors import CacheError, PairingError
-from schemas.storage.remote import named
+from schemas.storage.remote import locate_anywhere, named
 
 # A map holds no file descriptor and no memory. The maps themselves are scarce: Linux limits how many a process has.
 # One cache takes a quarter, because a run may read two, and libraries, heaps and threads take maps, too.
@@ -46,11 +46,13 @@ IN_MEMORY = 512  # of what is compressed, and so held in memory
 class Cache(ReadableCache):
     """A sealed teacher cache. Positions run over the index, in corpus order."""
 
-    def __init__(self, path: Path, together: int = 1):
-        """`together`: how many caches share what this process may map.
+    def __init__(self, path: Path | str, together: int = 1):
+        """`path`: the folder, or as a string also a URL. `together`: how many caches share what this process may map.
 
-        Raises CacheError: no cache, unknown format, not sealed, altered, an index that does not fit.
+        Raises CacheError: no cache, unknown format, not sealed, altered, an index that does not fit. ValueError: a URL
+        of a scheme that nobody knows, or whose package is not installed.
         """
+        path = locate_anywhere(path) if isinstance(path, str) else path
         self.path, self.tables = path, (path,)
         self.manifest, self._sealed = open_manifest(path)
         index = read_index(path, self.manifest, self._sealed)

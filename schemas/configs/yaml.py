@@ -41,7 +41,9 @@ class Source:
         return Source(self.path, found, self.data[name])
 
 
-def load_config(path: Path, model: type[Model], overrides: Sequence[str] = (), presets: Path | None = None) -> Model:
+def load_config(
+    path: Path | str, model: type[Model], overrides: Sequence[str] = (), presets: Path | None = None
+) -> Model:
     """The config in `path`, with `overrides` such as `optimizer.lr=1e-3` laid over it.
 
     If it says `preset: NAME`, the file presets/NAME.yaml is laid beneath it: mappings field by field, anything else
@@ -51,7 +53,7 @@ def load_config(path: Path, model: type[Model], overrides: Sequence[str] = (), p
     than 100,000 values, a key given twice, half a character, an unknown key (with the nearest known one) or preset, a
     wrong value; every problem on a line of its own, with the line of the file it stands on.
     """
-    return build_config(read_source(path), model, [read_override(override) for override in overrides], presets)
+    return build_config(read_source(Path(path)), model, [read_override(override) for override in overrides], presets)
 
 
 def build_config(

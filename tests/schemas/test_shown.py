@@ -1,6 +1,8 @@
 """What a user gave stands in a message short, on one line, and harmless."""
 
-from schemas.shown import harmless, listed, percent, printable, quoted
+import pytest
+
+from schemas.shown import counted, harmless, listed, percent, printable, quoted
 
 
 def test_values_are_shortened_and_escaped() -> None:
@@ -32,3 +34,11 @@ def test_a_text_keeps_everything_but_what_a_terminal_obeys() -> None:
 def test_a_share_is_all_only_where_nothing_is_missing() -> None:
     shares = [0, 0.4996, 0.9989, 49_136 / 49_152, 1 - 1e-12, 1]
     assert [percent(share) for share in shares] == ["0.0%", "50.0%", "99.9%", "99.9%", "99.9%", "100.0%"]
+
+
+@pytest.mark.parametrize(
+    ("amount", "said"),
+    [(1, "1 shard"), (1.0, "1 shard"), (0.5, "0.5 shards"), (1_200, "1,200 shards")],
+)
+def test_a_noun_follows_its_number(amount: float, said: str) -> None:
+    assert counted(amount, "shard") == said

@@ -22,7 +22,7 @@ def shown(figures: Figures) -> list[list[str]]:
 def test_what_happened_is_told_and_what_did_not_is_left_out() -> None:
     rows = {name: value.strip() for name, value in shown(FIGURES)}
     assert rows == {
-        "forward": "95.0 s on 2 workers, which idled 5.0% of their time",
+        "forward": "95.0 s on 2 workers, which idled 5.0% of the time",
         "writing": "12.5 s of encoding, hashing and writing, beside the forward passes",
         "padding": "4.1% of the positions of all batches",
         "slowest units": "17 (812 tokens/s), 4 (900 tokens/s)",
