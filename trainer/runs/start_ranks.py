@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import DupFd
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ def start_ranks(config: TrainingConfig, work: Work) -> Any:
     """
     store = _store(0, keeps=True)
     context = _context()
-    given = (work, config.model_dump_json(), config.devices, store.port)
+    given = (work, config.model_dump_json(), config.devices, store.port, _Output())
     ranks: list[BaseProcess] = []
     # Python would look for modules in the working directory first, where it is started by multiprocessing.
     with variable("PYTHONSAFEPATH", "1"):
@@ -113,7 +114,28 @@ def _require_success(ranks: Sequence[BaseProcess], store: Any) -> None:
         raise RunError(f"rank {failed[0]} of {len(ranks)} ended with code {ranks[failed[0]].exitcode}")
 
 
-def _run_rank(rank: int, work: Work, config_json: str, size: int, port: int) -> None:
+class _Output:
+    """Where this process writes, on its way to a rank. The server that ranks are forks of writes where this process did
+    when the server was started: in a sweep, into the log of an earlier run."""
+
+    def __reduce__(self) -> Any:
+        return _take_output, tuple((number, DupFd(number)) for number in (1, 2) if _is_open(number))
+
+
+def _take_output(*given: tuple[int, Any]) -> None:
+    for number, handed in given:
+        os.dup2(handed.detach(), number)
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def _run_rank(rank: int, work: Work, config_json: str, size: int, port: int, _output: None) -> None:
     os.setpgid(0, 0)  # a Ctrl-C in the terminal is the parent's, who passes it on once
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()

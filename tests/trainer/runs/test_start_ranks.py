@@ -1,6 +1,7 @@
 """Two real processes train as one does: losses, weights, evaluations, resuming with more or fewer; and their deaths."""
 
 import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from schemas.errors import RunError
 from tests.caches import small_cache
 from tests.crash import interrupt
 from tests.tiny import tiny_llama, tiny_tokenizer
-from tests.trainer.runs.on_ranks import OPTIMIZER, UNDIVIDED, VARIANTS, changes, fail, train_variants
+from tests.trainer.runs.on_ranks import OPTIMIZER, UNDIVIDED, VARIANTS, changes, fail, speak, train_variants
 from tests.trainings import write_held_out
 from trainer.runs.metrics import read_metrics
 from trainer.runs.start_ranks import start_ranks
@@ -131,6 +132,21 @@ def test_whatever_ends_one_rank_ends_all_in_its_words(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"^rank 1 of 2: sample s3 has no text$"):
         start_ranks(config(tmp_path, tmp_path, devices=2), fail)
     assert not multiprocessing.active_children()
+
+
+def test_ranks_write_where_the_process_that_starts_them_writes_by_then(tmp_path: Path) -> None:
+    """The server that forks them was started while it wrote elsewhere."""
+    kept = os.dup(2)
+    try:
+        for name in ("first", "second"):
+            with (tmp_path / name).open("a") as log:
+                os.dup2(log.fileno(), 2)
+            start_ranks(config(tmp_path, tmp_path / name), speak)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+    assert (tmp_path / "first").read_text() == "rank 0 of first\n"
+    assert (tmp_path / "second").read_text() == "rank 0 of second\n"
 
 
 def kill_second_rank(sign: Path) -> None:
