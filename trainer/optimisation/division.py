@@ -13,6 +13,7 @@ float32. What losses give back to inner states is added to what later layers do 
 which bfloat16 shows.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -43,6 +44,8 @@ class Division:
 
         Weights are gathered, and saved, in `dtype`, or else in that of the shares. Gradients are summed, not averaged.
         """
+        # GPT-2's last states are a view of others. No loss writes into what the student puts out.
+        warnings.filterwarnings("ignore", r"FSDP2-wrapped module \(_?\w+\) returned a view", UserWarning)
         mesh = init_device_mesh(device.type, (ranks,))
         # What a layer is given keeps its dtype, as in a student that is not divided.
         policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)

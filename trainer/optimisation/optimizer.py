@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from schemas.configs.training import OptimizerConfig
 from trainer.optimisation.masters import group_of_masters, round_masters
@@ -42,7 +43,9 @@ def _named(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim
         case "adam":
             return torch.optim.Adam(groups, betas=config.betas, eps=config.eps, fused=True)
         case "sgd":
-            return torch.optim.SGD(groups, momentum=config.betas[0], fused=True)
+            divided = any(isinstance(parameter, DTensor) for group in groups for parameter in group["params"])
+            # torch takes no steps of a fused SGD in shares.
+            return torch.optim.SGD(groups, momentum=config.betas[0], fused=not divided)
         case "adafactor":
             return torch.optim.Adafactor(groups)
     return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)

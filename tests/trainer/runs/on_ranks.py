@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,17 @@ DORA = {
     "objective": [{"loss": "ce"}, {"loss": "sra"}],
     "student": {"adapter": {"kind": "dora", "rank": 1}, "dtype": "bfloat16"},
 }
+NO_DROPOUT = {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "idle": {"batch_size": 1, "accumulation": 3},
     "sharp": {"optimizer": OPTIMIZER | {"sharpness": {}}},
     "grown": {},
-    "divided": {"sharding": "full", "optimizer": OPTIMIZER | {"clip": 0.1}},
+    "divided": {
+        "sharding": "full",
+        "optimizer": {"name": "sgd", "lr": 0.1, "clip": 0.1},
+        "student": {"architecture": {"model_type": "gpt2", "n_embd": 16, "n_layer": 3, "n_head": 2, **NO_DROPOUT}},
+    },
     "divided_grown": {"sharding": "full", "optimizer": OPTIMIZER | {"sharpness": {}}},
     "divided_heads": {
         "sharding": "full",
@@ -59,6 +65,8 @@ def train_variants(config: TrainingConfig) -> None:
     """Each of VARIANTS, into a folder of its name beside `config.output`; and those in UNDIVIDED again, interrupted:
     `NAME_resumed` goes on as it began, and `NAME_left` is left there. What began as `rounded` goes on divided."""
     from trainer.runs.train import train
+
+    warnings.filterwarnings("error", module="torch.distributed")  # what a user would wonder at
 
     def run(name: str, output: str) -> TrainingConfig:
         changed = changes(name, config.output.parent) | {"output": config.output / output}
