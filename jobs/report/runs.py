@@ -139,15 +139,23 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     for run in {run.folder.resolve(): run for run in runs}.values():
         key = canonical_json({name: value for name, value in run.identity.items() if name != "seed"})
         by_identity.setdefault(key, []).append(run)
-    names = [members[0].name for members in by_identity.values()]
-    groups = []
-    for members in by_identity.values():
-        name = members[0].name
-        if names.count(name) > 1:  # two experiments with runs of one name: the folder above tells them apart
-            name = f"{members[0].folder.resolve().parent.name}/{name}"
-        groups.append(Group(name, tuple(members)))
-        _check_group(groups[-1])
+    names = _names([members[0] for members in by_identity.values()])
+    groups = [Group(name, tuple(members)) for name, members in zip(names, by_identity.values(), strict=True)]
+    for group in groups:
+        _check_group(group)
     return sorted(groups, key=lambda group: (group.metric.rank(statistics.fmean(group.last)), group.name))
+
+
+def _names(firsts: Sequence[Run]) -> list[str]:
+    """What tells the first runs of groups apart: their names; of runs of one name in several folders the folder above,
+    too; and where that is the same, the seeds."""
+    folders = [run.folder.resolve() for run in firsts]
+    alone = [run.name for run in firsts]
+    below = [f"{folder.parent.name}/{name}" for folder, name in zip(folders, alone, strict=True)]
+    seeded = [folder.name for folder in folders]
+    whole = [str(folder) for folder in folders]
+    ways = [alone, below, seeded, whole]
+    return [next(way[place] for way in ways if way.count(way[place]) == 1) for place in range(len(firsts))]
 
 
 def _check_group(group: Group) -> None:

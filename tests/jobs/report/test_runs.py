@@ -23,6 +23,13 @@ def test_anything_but_the_seed_makes_another_row(tmp_path: Path) -> None:
     assert len(group_runs([load_run(runs[0]), load_run(runs[0])])[0].runs) == 1
 
 
+def test_no_two_rows_have_one_name(tmp_path: Path) -> None:
+    folders = [tmp_path / "a" / "ce", tmp_path / "a" / "ce-1", tmp_path / "b" / "ce-1", tmp_path / "b" / "kd-0"]
+    runs = [load_run(write_run(folder, [value], batch_size=1 + value)) for value, folder in enumerate(folders)]
+    assert [group.name for group in group_runs(runs)] == ["ce", str(folders[1].resolve()), "b/ce", "kd"]
+    assert [group.name for group in group_runs(runs[:2])] == ["ce", "ce-1"]
+
+
 @pytest.mark.parametrize(
     ("folder", "name"),
     [
