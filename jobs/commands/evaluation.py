@@ -14,14 +14,19 @@ def evaluate(
         typer.Argument(parser=to_place, metavar="MODEL", help="Run folders or Hugging Face model folders."),
     ],
     text: Annotated[
-        Path | None, typer.Option(parser=to_place, metavar="FILE", help="Held-out texts: JSONL, or plain text.")
+        Path | None,
+        typer.Option(
+            parser=to_place,
+            metavar="FILE",
+            help="Held-out texts: records in any file that a corpus may have, or plain text, a text per line.",
+        ),
     ] = None,
     pairs: Annotated[
         Path | None,
         typer.Option(
             parser=to_place,
             metavar="FILE",
-            help="For sentence encoders: JSONL, CSV or TSV of sentence1, sentence2, score.",
+            help="For sentence encoders: records, likewise, of sentence1, sentence2, score.",
         ),
     ] = None,
     field: Annotated[str, typer.Option(help="Field of a record that holds the text; a plain text has none.")] = "text",

@@ -215,7 +215,8 @@ class EvaluationConfig(Strict):
     sentence pairs rank."""
 
     texts: LocalPath | None = None
-    """For causal students: JSONL or plain text file, as `stillroom evaluate --text` reads it."""
+    """For causal students: a file of records of any kind that `corpus.files` may be, or of plain text, a text per
+    line."""
     pairs: LocalPath | None = None
     """For encoders: sentences that people scored, as `stillroom evaluate --pairs` reads them."""
     field: Name = "text"
