@@ -156,7 +156,8 @@ def _on_disk(request: "Request", probe: "Probe | None") -> str:
         shards, teacher, codecs = probe.shard_bytes, probe.teacher_bytes, probe.codec_bytes
     beside = f", {decimal(teacher)} in teacher/" if teacher else ""
     beside += f", {decimal(codecs)} in codecs/" if codecs else ""
-    return f"about {decimal(shards + teacher + codecs)}: {decimal(shards)} in shards{beside}"
+    few = "; rather more: of so few tokens codecs learn less, `--probe` measures" if request.learns_from_less else ""
+    return f"about {decimal(shards + teacher + codecs)}: {decimal(shards)} in shards{beside}{'' if probe else few}"
 
 
 def _workers(workers: WorkersConfig) -> str:

@@ -65,6 +65,14 @@ class Request:
             if array.encoding == encoding.codec
         }
 
+    @property
+    def learns_from_less(self) -> bool:
+        """Whether codecs hold a tolerance that they learn from fewer tokens than usual: they take more bytes than is
+        foreseen."""
+        encoding = self.manifest.records.get("hidden")
+        holds = encoding is not None and encoding.is_calibrated and encoding.bits is None
+        return holds and self.plan.tokens < CALIBRATION_TOKENS
+
     def predict_bytes(self, units: Iterable[Unit] | None = None) -> int:
         """About how many bytes the shards of `units` will take on disk; of all, if left out."""
         return predict_bytes(self.plan, self.manifest.arrays, units, self.expected_bits, self.causal)

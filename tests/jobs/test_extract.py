@@ -59,6 +59,8 @@ def test_a_plan_says_what_would_be_done_and_writes_nothing(
     shards, teacher = predict_bytes(request.plan, request.manifest.arrays), teacher_bytes(request.manifest.teacher)
     in_all = f"about {decimal(shards + teacher)}: {decimal(shards)} in shards, {decimal(teacher)} in teacher/"
     assert in_all in said and re.search(r"workers +1, each with 0\.5 CPUs", said)
+    show_plan(tmp_path / "extract.yaml", ["states.dtype=bfloat16"])
+    assert "rather more" in capsys.readouterr().out and "rather more" not in said  # of codecs that learn from so little
     hidden, empty = tmp_path / "texts" / ".hidden.jsonl", tmp_path / "texts" / "empty.csv"
     assert f"{hidden} (hidden), {empty} (holds no record)" in said
     assert not (tmp_path / "new").exists()
