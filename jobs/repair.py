@@ -7,7 +7,7 @@ from pipeline.output.resume import brought, unseal
 from schemas.cache.checksums import Checksums, open_manifest
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.sections import list_sections
-from schemas.cache.shard import RECORD, shard_path
+from schemas.cache.shard import RECORD, redo, shard_path
 from schemas.cache.verify import ProvenShard, verify_added, verify_shards
 from schemas.console import say
 from schemas.errors import CacheError, ResourceError, StillroomError, StorageError
@@ -45,19 +45,22 @@ def _find_damage(cache: Path, manifest: CacheManifest, sealed: Checksums | None,
     with Progress("verifying", "shards", total) as progress:
         for unit, shard in enumerate(verify_shards(cache, manifest, sealed)):
             if not isinstance(shard, ProvenShard):
-                damaged[shard_path(cache, unit)] = _said(shard)
+                place = shard_path(cache, unit)
+                damaged[place] = _said(shard, place)
             progress.update(unit + 1)
         for number, added in enumerate(verify_added(cache, manifest, sealed), manifest.units + 1):
             if added.problem is not None:
-                damaged[added.section.shard(added.unit)] = _said(added.problem)
+                place = added.section.shard(added.unit)
+                damaged[place] = _said(added.problem, place)
             progress.update(number)
     return damaged
 
 
-def _said(problem: StillroomError) -> str:
+def _said(problem: StillroomError, shard: Path) -> str:
+    """What is wrong, without the way out that is taken here."""
     if isinstance(problem, StorageError | ResourceError):  # of a network or a full disk
         raise problem
-    return str(problem)
+    return str(problem).removesuffix(f"; {redo(shard)}")
 
 
 def _drop(cache: Path, shards: list[Path]) -> None:

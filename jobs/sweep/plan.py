@@ -130,7 +130,7 @@ def _point(field: str, short: str, part: str, name: str, value: Any) -> _Point:
 
 def _variant(variant: VariantConfig, short: Mapping[str, str]) -> _Point:
     if variant.name is not None:
-        return _Point((variant.name,), {"run": variant.name}, variant.set)
+        return _Point((variant.name,), {"name": variant.name}, variant.set)
     named = {short[field]: name_value(field, value) for field, value in variant.set.items()}
     return _Point(tuple(f"{field}={value}" for field, value in named.items()), named, variant.set)
 

@@ -29,7 +29,8 @@ def differences(found: dict[str, Any], wanted: dict[str, Any], section: str = ""
     """One line for each field in which two identities differ, as `teacher.dtype: found X, wanted Y`.
 
     Where a section holds sections, such as a cache's arrays, those that only one identity has are named in one line:
-    `states: hidden/20, hidden/25 are wanted and not found`.
+    `states: hidden/20, hidden/25 are wanted and not found`. In lists of sections, such as losses, they have numbers:
+    `objective.0.loss: found "ce", wanted "mta"`.
     """
     missing, extra = list[str](), list[str]()
     for key in sorted(found.keys() | wanted.keys()):
@@ -37,6 +38,8 @@ def differences(found: dict[str, Any], wanted: dict[str, Any], section: str = ""
         place = f"{section}.{key}" if section else key
         if isinstance(left, dict) and isinstance(right, dict):
             yield from differences(left, right, place)
+        elif _are_sections(left) and _are_sections(right):
+            yield from _numbered_differences(left, right, place)
         elif section and left is None and isinstance(right, dict):
             missing.append(key)
         elif section and right is None and isinstance(left, dict):
@@ -46,6 +49,20 @@ def differences(found: dict[str, Any], wanted: dict[str, Any], section: str = ""
     for names, said in ((missing, "wanted and not found"), (extra, "found and not wanted")):
         if names:
             yield f"{section}: {', '.join(names)} {'is' if len(names) == 1 else 'are'} {said}"
+
+
+def _are_sections(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _numbered_differences(found: list[Any], wanted: list[Any], section: str) -> Iterator[str]:
+    """Of two of different kinds, say losses, what is wrong with both: their names are; what one alone has says less."""
+    for number, (left, right) in enumerate(zip(found, wanted, strict=False)):
+        place, both = f"{section}.{number}", left.keys() & right.keys()
+        shared = [{key: item[key] for key in both} for item in (left, right)]
+        yield from list(differences(*shared, place)) or differences(left, right, place)
+    if len(found) != len(wanted):
+        yield f"{section}: found {len(found)}, wanted {len(wanted)} of them"
 
 
 def _brief(value: Any) -> str:

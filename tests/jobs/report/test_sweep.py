@@ -26,7 +26,7 @@ def entries(folder: Path) -> list[Entry]:
         read_entry(folder / "a-seed0", "a", 0, {"lr": "0.1"}, True, None),
         read_entry(folder / "a-seed1", "a", 1, {"lr": "0.1"}, True, None),
         read_entry(folder / "b-seed0", "b", 0, {"lr": "0.2"}, False, None),
-        read_entry(folder / "c-seed0", "c", 0, {"run": "c"}, False, "step 7: loss inf | not finite"),
+        read_entry(folder / "c-seed0", "c", 0, {"name": "c"}, False, "step 7: loss inf | not finite"),
         read_entry(folder / "d-seed0", "d", 0, {}, False, None),
     ]
 
@@ -49,6 +49,7 @@ def test_the_files_hold_every_run_and_the_table(tmp_path: Path) -> None:
     assert written == [tmp_path / name for name in ("table.csv", "table.md", "curves.png")]
     assert (tmp_path / "curves.png").read_bytes()[1:4] == b"PNG"
     lines = list(csv.DictReader((tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()))
+    assert list(lines[0])[:5] == ["run", "variant", "seed", "lr", "name"]
     assert [line["bits_per_byte"] for line in lines] == ["1.25", "1.75", "1.0", "", ""]
     assert [line["lr"] for line in lines] == ["0.1", "0.1", "0.2", "", ""]
     assert [line["finished"] for line in lines] == ["true", "true", "false", "false", "false"]

@@ -37,3 +37,18 @@ def test_sections_that_only_one_has_are_named_as_wholes() -> None:
     evaluated = {**found, "evaluation": {"texts": "t", "every": 100}}
     assert list(differences(found, evaluated)) == ['evaluation: found null, wanted {"every":100,"texts":"t"}']
     assert list(differences(evaluated, evaluated)) == []
+
+
+def test_items_of_a_list_have_numbers() -> None:
+    ce, kd, mta = {"loss": "ce", "weight": 1.0}, {"loss": "kd", "weight": 1.0, "skew": 0.1}, {"loss": "mta", "hid": 0.2}
+    found, other = {"objective": [ce, kd]}, {"objective": [ce, {**kd, "skew": 0.2}]}
+    assert list(differences(found, other)) == ["objective.1.skew: found 0.1, wanted 0.2"]
+    assert list(differences(found, {"objective": [ce, mta]})) == ['objective.1.loss: found "kd", wanted "mta"']
+    assert list(differences({"objective": [ce]}, {"objective": [{**ce, "new": 1}]})) == [
+        "objective.0.new: found null, wanted 1"
+    ]
+    assert list(differences(found, {"objective": [kd]})) == [
+        'objective.0.loss: found "ce", wanted "kd"',
+        "objective: found 2, wanted 1 of them",
+    ]
+    assert list(differences(found, found)) == []
