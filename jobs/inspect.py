@@ -139,14 +139,13 @@ def _arrays(cache: Cache, records: list[ShardRecord]) -> Table:
 def _show_sample(console: Console, sample: CachedSample) -> None:
     learnt, marks = learnt_characters(len(sample.text), sample.targets), _phrase_marks(sample)
     messages = len({turn.message for turn in sample.turns})
-    turns = f"{messages} turns, {len(sample.targets)} targets, " if sample.turns else ""
-    console.print(
-        f"\nsample {sample.id}: {len(sample.text):,} characters, {len(sample.token_ids):,} tokens, {turns}"
-        f"{len(sample.words)} words, "
-        f"{len(sample.noun_phrases)} noun and {len(sample.verb_phrases)} verb phrases; shown: [noun phrase], "
-        "{verb phrase}, what is not learnt dim",
-        soft_wrap=True,
+    turns = f"{counted(messages, 'turn')}, {counted(len(sample.targets), 'target')}, " if sample.turns else ""
+    spans = (
+        f", {len(sample.token_ids):,} tokens, {turns}{len(sample.words)} words, {len(sample.noun_phrases)} noun and "
+        f"{len(sample.verb_phrases)} verb phrases; shown: [noun phrase], {{verb phrase}}, what is not learnt dim"
     )
+    said = f"\nsample {sample.id}: {len(sample.text):,} characters{spans if len(sample.token_ids) else ''}"
+    console.print(said, soft_wrap=True)
     if sample.turns:
         turns_C = turn_of(len(sample.text), sample.turns)
         console.print(turns_table(sample.text, sample.turns, turns_C, learnt, marks))

@@ -23,7 +23,7 @@ Model = TypeVar("Model", bound=Strict)
 CONFIG_BYTES = 256 << 10  # PyYAML reads about 100 kB/s
 MOST_PROBLEMS = 20  # shown of one config
 PRESET = "preset"
-INSTEAD = {"steps": "epochs", "epochs": "steps"}  # one displaces the other of a preset
+INSTEAD = {"steps": "epochs", "epochs": "steps"}  # one displaces the other of what it is laid over
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,9 @@ def build_config(
     data, given = copy.deepcopy(source.data), list(overrides)
     if presets is not None:
         data, given = _with_preset(data, given, source.path, presets)
+    for override in given:
+        if override.value is not None:
+            data.pop(INSTEAD.get(override.keys[0]), None)
     origins = Origins(source.path, source.node, data, [(override.lay_over(data), override) for override in given])
     try:
         return model.model_validate(data)

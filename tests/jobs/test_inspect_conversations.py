@@ -59,7 +59,7 @@ def test_a_cache_says_how_its_conversations_were_read(made: Path, inspect: Comma
 
 def test_a_conversation_is_shown_turn_by_turn(made: Path, inspect: Command) -> None:
     shown = inspect(made / "cache", "--sample", "c1")
-    assert "sample c1: " in shown and " 4 turns, 1 targets, " in shown
+    assert "sample c1: " in shown and " 4 turns, 1 target, " in shown
     found = [[*cells[:3], without_marks(cells[3])] for cells in rows(shown)]
     first, second, third, fourth = SAYINGS[1]
     assert found == [

@@ -89,9 +89,9 @@ def test_a_wrong_field_is_told_with_its_run_and_the_nearest_right_name(tmp_path:
     assert refused(tmp_path, grid={"optimizer.lr": [1e-3, -1]}) == (
         "run lr=-1-seed0: optimizer.lr: Input should be greater than or equal to 1e-12 (given: -1)"
     )
-    said = refused(tmp_path, grid={"epochs": [1, 2]})
+    said = refused(tmp_path, grid={"epochs": [1, 2], "steps": [3]})
     assert said == f"{tmp_path}/sweep.yaml: config: give exactly one of steps, epochs"
-    said = refused(tmp_path, runs=[{"name": "a"}, {"name": "b", "set": {"epochs": 2}}])
+    said = refused(tmp_path, runs=[{"name": "a"}, {"name": "b", "set": {"epochs": 2, "steps": 3}}])
     assert said == f"run b-seed0: {tmp_path}/sweep.yaml: config: give exactly one of steps, epochs"
 
 

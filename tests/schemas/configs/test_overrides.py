@@ -101,6 +101,13 @@ def test_an_override_displaces_what_a_preset_says_instead(tmp_path: Path) -> Non
     assert (found.steps, found.epochs) == (7, None)
 
 
+def test_an_override_displaces_what_the_file_says_instead(plain: Path) -> None:
+    found = load_config(plain, TrainingConfig, ["epochs=7"])
+    assert (found.steps, found.epochs) == (None, 7)
+    assert "give exactly one of steps, epochs" in refused(plain, "epochs=7", "steps=3")[0]
+    assert load_config(plain, TrainingConfig, ["epochs=null"]).steps == 3
+
+
 def test_presets_are_of_trainings_alone(tmp_path: Path) -> None:
     path = tmp_path / "extract.yaml"
     path.write_text("output: o\ncorpus: {files: [a], text: t}\nteacher: {model: m}\n", encoding="utf-8")
