@@ -66,7 +66,7 @@ def build_config(
         data, given = _with_preset(data, given, source.path, presets)
     for override in given:
         if override.value is not None:
-            data.pop(INSTEAD.get(override.keys[0]), None)
+            data.pop(INSTEAD.get(override.keys[0], ""), None)
     origins = Origins(source.path, source.node, data, [(override.lay_over(data), override) for override in given])
     try:
         return model.model_validate(data)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from schemas.storage.regular import open_regular
 from schemas.strict import canonical_json
@@ -51,16 +51,16 @@ def differences(found: dict[str, Any], wanted: dict[str, Any], section: str = ""
             yield f"{section}: {', '.join(names)} {'is' if len(names) == 1 else 'are'} {said}"
 
 
-def _are_sections(value: Any) -> bool:
+def _are_sections(value: Any) -> TypeGuard[list[dict[str, Any]]]:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
-def _numbered_differences(found: list[Any], wanted: list[Any], section: str) -> Iterator[str]:
+def _numbered_differences(found: list[dict[str, Any]], wanted: list[dict[str, Any]], section: str) -> Iterator[str]:
     """Of two of different kinds, say losses, what is wrong with both: their names are; what one alone has says less."""
     for number, (left, right) in enumerate(zip(found, wanted, strict=False)):
         place, both = f"{section}.{number}", left.keys() & right.keys()
-        shared = [{key: item[key] for key in both} for item in (left, right)]
-        yield from list(differences(*shared, place)) or differences(left, right, place)
+        shared = differences({key: left[key] for key in both}, {key: right[key] for key in both}, place)
+        yield from list(shared) or differences(left, right, place)
     if len(found) != len(wanted):
         yield f"{section}: found {len(found)}, wanted {len(wanted)} of them"
 
