@@ -10,7 +10,7 @@ COPY schemas schemas
 COPY pipeline pipeline
 COPY trainer trainer
 COPY jobs jobs
-RUN pip install --no-cache-dir '.[trainer,gguf,remote]'
+RUN pip install --no-cache-dir '.[trainer,gguf,lora,remote]'
 WORKDIR /data
 ENTRYPOINT ["stillroom"]
 CMD ["--help"]

@@ -67,5 +67,5 @@ class ReadableCache(ABC):
     def _lacks(self, wanted: str, way_out: str) -> CacheError:
         held = ", ".join(a.path for a in self.manifest.arrays)
         return CacheError(
-            f"{self} holds no {wanted} (it holds {held}); extract into a new output with {way_out} in `states`"
+            f"{self} holds no {wanted} (it holds {held}); run `stillroom extend` with {way_out} in `states`, too"
         )

@@ -204,7 +204,7 @@ def test_what_is_not_there_is_named(made: Path, llama: Path, tmp_path: Path) -> 
     cache = Cache(build_cache(extraction(tmp_path / "c", llama, made.parent / "corpus.jsonl", states=only)))
     with pytest.raises(
         CacheError,
-        match=r"no sampled \(it holds top_k/ids, top_k/codes, top_k/scales\); extract into a new output with it in",
+        match=r"no sampled \(it holds top_k/ids, top_k/codes, top_k/scales\); run `stillroom extend` with it in",
     ):
         cache.arrays_of("sampled")
     with pytest.raises(CacheError, match=r"no pooled \(it holds"):

@@ -32,11 +32,11 @@ def said(cache: Cache, ask: str, *arguments: object) -> str:
 def test_what_a_cache_does_not_hold_is_named() -> None:
     cache = Cache(GOLDEN)
     assert said(cache, "position", "s9") == f"{GOLDEN} holds no sample 's9'"
-    layer = f"{GOLDEN} holds no hidden/9 {HELD}; extract into a new output with that layer in `states`"
+    layer = f"{GOLDEN} holds no hidden/9 {HELD}; run `stillroom extend` with that layer in `states`, too"
     assert said(cache, "array", "hidden", 9) == layer
     assert (
         said(cache, "arrays_of", "top_k")
-        == f"{GOLDEN} holds no top_k {HELD}; extract into a new output with it in `states`"
+        == f"{GOLDEN} holds no top_k {HELD}; run `stillroom extend` with it in `states`, too"
     )
     assert cache.arrays_of("hidden") == [cache.array("hidden", 1)] and cache.array("mass", 1).width is None
 

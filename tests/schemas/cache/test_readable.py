@@ -16,5 +16,7 @@ def test_what_is_not_held_is_named() -> None:
     assert [array.path for array in cache.arrays_of("mass")] == ["mass/1"]
     with pytest.raises(CacheError, match=r"cache-1 holds no hidden/7 \(it holds hidden/1, .*with that layer in"):
         cache.array("hidden", 7)
-    with pytest.raises(CacheError, match=r"cache-1 holds no entropy \(.*extract into a new output with it in `states`"):
+    with pytest.raises(
+        CacheError, match=r"cache-1 holds no entropy \(.*run `stillroom extend` with it in `states`, too"
+    ):
         cache.arrays_of("entropy")

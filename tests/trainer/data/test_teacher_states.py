@@ -179,10 +179,10 @@ def test_rows_of_samples(drawn: Drawn) -> None:
     [
         (
             TeacherHidden(0),
-            r"holds no hidden/0 \(it holds .*\); extract into a new output with that layer in `states`$",
+            r"holds no hidden/0 \(it holds .*\); run `stillroom extend` with that layer in `states`, too$",
         ),
         (TeacherMass(2), r"holds no mass/2 \("),
-        (SparseTeacher("other"), r"holds no other \(.*extract into a new output with it in `states`$"),
+        (SparseTeacher("other"), r"holds no other \(.*run `stillroom extend` with it in `states`, too$"),
     ],
 )
 def test_what_the_cache_does_not_hold_is_refused(drawn: Drawn, request_: BatchRequest[Any], said: str) -> None:

@@ -209,6 +209,6 @@ def test_a_cache_without_the_final_layer_is_refused(cache: Cache, context: Given
     kept = [array for array in cache.manifest.arrays if (array.kind, array.layer) != ("hidden", 3)]
     poorer = replace(context, manifest=cache.manifest.model_copy(update={"arrays": kept}))
     with pytest.raises(
-        RunError, match=rf"{config.loss} needs the teacher's hidden layers 3; .* Extract into a new output with"
+        RunError, match=rf"{config.loss} needs the teacher's hidden layers 3; .* Run `stillroom extend` with"
     ):
         build_objective([config], poorer)

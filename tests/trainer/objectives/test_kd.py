@@ -325,7 +325,7 @@ def test_what_does_not_fit_is_refused() -> None:
         KDConfig(divergence="js", skew=0.3)
     with pytest.raises(ValidationError, match="estimate forward_kl alone without bias, not reverse_kl"):
         KDConfig(divergence="reverse_kl", logits="sampled")
-    with pytest.raises(RunError, match=r"Extract into a new output with states\.top_k, or set logits: exact"):
+    with pytest.raises(RunError, match=r"Run `stillroom extend` with states\.top_k, or set logits: exact"):
         build_objective([KDConfig(logits="top_k")], make_context(same=True))
     context = make_context(same=True)
     record = SparseRecord(temperature=2.0, entries=3)

@@ -103,15 +103,15 @@ def test_what_was_not_asked_for_is_not_answered() -> None:
             MTAConfig(),
             {"hidden": [9]},
             "mta needs the teacher's hidden layers 6, 8, 9; the cache holds 9. "
-            "Extract into a new output with states.hidden: [6, 8, 9]",
+            "Run `stillroom extend` with states.hidden: [6, 8, 9]",
         ),
         (
             SRAConfig(teacher_layer=4),
             {"hidden": [4, 9], "mass": []},
             "sra needs the teacher's token masses of layers 4, 9; the cache holds none. "
-            "Extract into a new output with states.mass: [4, ",
+            "Run `stillroom extend` with states.mass: [4, ",
         ),
-        (SRAConfig(), {"hidden": [2]}, "Extract into a new output with states.hidden: [2, 9]"),
+        (SRAConfig(), {"hidden": [2]}, "Run `stillroom extend` with states.hidden: [2, 9]"),
         (KDConfig(), {"hidden": [2], "same": True}, "kd needs the teacher's hidden layers 9; the cache holds 2."),
         (
             KDConfig(),

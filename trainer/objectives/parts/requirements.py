@@ -57,7 +57,7 @@ def require_pooled(context: LossContext, loss: str) -> int:
     if held is None or held.width is None:
         raise RunError(
             f"{loss} needs the teacher's sentence embeddings, and the cache holds none. "
-            "Extract into a new output with states.pooled: {pooling: mean}, or as the teacher was trained: cls, last"
+            "Run `stillroom extend` with states.pooled: {pooling: mean}, or as the teacher was trained: cls, last"
         )
     return held.width
 
@@ -69,7 +69,7 @@ def require_sparse(context: LossContext, request: SparseTeacher, temperature: fl
     if record is None:
         raise RunError(
             f"{loss} with logits: {kind} needs stored teacher distributions, and the cache holds none of that kind. "
-            f"Extract into a new output with states.{kind}, or set logits: exact"
+            f"Run `stillroom extend` with states.{kind}, or set logits: exact"
         )
     if record.temperature != temperature:
         raise RunError(
@@ -114,7 +114,7 @@ def _require(context: LossContext, kind: str, wanted: frozenset[int], loss: str)
         what = {"hidden": "hidden layers", "mass": "token masses of layers"}[kind]
         raise RunError(
             f"{loss} needs the teacher's {what} {_list(wanted)}; the cache holds {_list(held) or 'none'}. "
-            f"Extract into a new output with states.{kind}: [{_list(wanted | held)}]"
+            f"Run `stillroom extend` with states.{kind}: [{_list(wanted | held)}]"
         )
     return wanted
 

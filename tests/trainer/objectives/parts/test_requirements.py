@@ -68,17 +68,16 @@ REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     "hidden": (
         lambda: require_hidden(make_context(hidden=[3, 1]), [9, 3], "sra"),
         "sra needs the teacher's hidden layers 3, 9; the cache holds 1, 3. "
-        "Extract into a new output with states.hidden: [1, 3, 9]",
+        "Run `stillroom extend` with states.hidden: [1, 3, 9]",
     ),
     "nothing hidden": (
         lambda: require_hidden(make_context(hidden=[]), [9], "kd"),
-        "kd needs the teacher's hidden layers 9; the cache holds none. "
-        "Extract into a new output with states.hidden: [9]",
+        "kd needs the teacher's hidden layers 9; the cache holds none. Run `stillroom extend` with states.hidden: [9]",
     ),
     "mass": (
         lambda: require_mass(make_context(mass=[9]), [4], "sra"),
         "sra needs the teacher's token masses of layers 4; the cache holds 9. "
-        "Extract into a new output with states.mass: [4, 9]",
+        "Run `stillroom extend` with states.mass: [4, 9]",
     ),
     "mass of the embeddings": (
         lambda: require_mass(make_context(), [0, 4], "sra"),
@@ -96,8 +95,7 @@ REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "final states": (
         lambda: require_final(make_context(hidden=[3]), "kd"),
-        "kd needs the teacher's hidden layers 9; the cache holds 3. "
-        "Extract into a new output with states.hidden: [3, 9]",
+        "kd needs the teacher's hidden layers 9; the cache holds 3. Run `stillroom extend` with states.hidden: [3, 9]",
     ),
     "final head": (
         lambda: require_final_head(make_context(kind="encoder"), "kd", "Use mta"),
@@ -106,13 +104,13 @@ REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     "pooled": (
         lambda: require_pooled(make_context(), "talas"),
         "talas needs the teacher's sentence embeddings, and the cache holds none. "
-        "Extract into a new output with states.pooled: "
+        "Run `stillroom extend` with states.pooled: "
         "{pooling: mean}, or as the teacher was trained: cls, last",
     ),
     "sparse": (
         lambda: require_sparse(make_context(), TOP_K, 1.0, "kd"),
         "kd with logits: top_k needs stored teacher distributions, and the cache holds none of that kind. "
-        "Extract into a new output with "
+        "Run `stillroom extend` with "
         "states.top_k, or set logits: exact",
     ),
     "another temperature": (
