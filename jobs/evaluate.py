@@ -15,6 +15,7 @@ from schemas.console import make_console, say
 from schemas.errors import ModelError
 from schemas.models.load import build_on_meta
 from schemas.models.positions import usable_positions
+from schemas.models.sentence_layout import MODULES
 from schemas.models.tokenizer import load_tokenizer
 from schemas.progress import track
 from trainer.evaluation.bits_per_byte import load_for_evaluation
@@ -75,7 +76,12 @@ def show_evaluations(
 
 
 def _load_causal(window: int, folder: Path) -> tuple[Any, Any, int]:
-    return *load_for_evaluation(folder), window
+    try:
+        return *load_for_evaluation(folder), window
+    except ModelError as error:
+        if (folder / MODULES).exists():
+            raise ModelError(f"{folder} is a sentence encoder: `--pairs` measures one, not `--text`") from error
+        raise
 
 
 def _load_encoder(max_tokens: int | None, folder: Path) -> tuple[Any, Any, int]:

@@ -42,9 +42,15 @@ def _mean(
     """The mean over shards, each of its own weight; empty if none says anything."""
     known = [(found, weight(cost)) for cost in costs if (found := value(cost)) is not None]
     total = sum(weight for _, weight in known)
-    return form.format(sum(found * weight for found, weight in known) / total) if total else ""
+    return _shown(sum(found * weight for found, weight in known) / total, form) if total else ""
 
 
 def _worst(costs: Sequence[EncodingCost]) -> str:
     found = [cost.kl_worst for cost in costs if cost.kl_worst is not None]
-    return f"{max(found):.2f}" if found else ""
+    return _shown(max(found), "{:.2f}") if found else ""
+
+
+def _shown(value: float, form: str) -> str:
+    """As a form has it, but never a 0 that is none: packed distributions lose little."""
+    text = form.format(value)
+    return f"{value:.0e}" if value and not text.strip("0.") else text

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from jobs.evaluate import show_evaluations
-from schemas.errors import RunError
+from schemas.errors import ModelError, RunError
 from schemas.storage.file_record import list_files
-from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
+from tests.tiny import TEXTS, tiny_bert, tiny_llama, tiny_tokenizer
 from trainer.evaluation.bits_per_byte import evaluate
 from trainer.evaluation.held_out_texts import read_texts
 from trainer.evaluation.metrics.bits_per_byte import METRIC
@@ -80,3 +80,12 @@ def test_a_model_that_was_altered_after_its_run_is_refused(folder: Path, tmp_pat
     weights.write_bytes(content)
     with pytest.raises(RunError, match=r"model\.safetensors does not have its checksum"):
         show_evaluations([tmp_path / "run"], METRIC, ["a text"])
+
+
+def test_a_sentence_encoder_is_measured_by_pairs(tmp_path: Path) -> None:
+    tiny_bert(tmp_path, tiny_tokenizer(tmp_path, "wordpiece"))
+    with pytest.raises(ModelError, match="lacks"):
+        show_evaluations([tmp_path], METRIC, TEXTS)
+    (tmp_path / "modules.json").write_text("[]")
+    with pytest.raises(ModelError, match=r"is a sentence encoder: `--pairs` measures one, not `--text`$"):
+        show_evaluations([tmp_path], METRIC, TEXTS)

@@ -36,3 +36,8 @@ def test_inner_layers_have_no_divergence_and_few_rows_no_geometry() -> None:
     inner = EncodingCost(rows=10, raw=0, bits=1.0, measured=10, cosine=0.9)
     assert cells(inner) == ["hidden/3", "1.00", "0", "", "", "", "", "0.9000"]
     assert cells(EMPTY)[1:] == [""] + ["0"] + [""] * 5
+
+
+def test_what_is_little_is_not_shown_as_nothing() -> None:
+    packed = ONE.model_copy(update={"kl_mean": 1.9e-5, "kl_p99": 0.0, "kl_worst": 1.7e-4})
+    assert cells(packed)[3:6] == ["2e-05", "0.000", "2e-04"]
