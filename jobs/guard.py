@@ -5,10 +5,13 @@
 
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, requires
+from importlib.util import find_spec
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -60,6 +63,12 @@ def guard(context: Any = None) -> Iterator[None]:
         raise SystemExit(141) from None  # what a shell says of a program that SIGPIPE ended
     except RecursionError:
         raise  # an error of the program, as every other that is not named here
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if not (extras := _extras_of(package)):
+            raise
+        ways = " or ".join(f"pip install 'stillroom[{extra}]'" for extra in extras)
+        _end(f"this needs the package {package}, which is not installed: {ways}", 2)
     except MemoryError:
         _end("memory ran out; give it smaller batches, fewer workers or a larger machine", 2)
     except OSError as error:
@@ -111,6 +120,18 @@ def make_output_safe() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+
+
+def _extras_of(package: str) -> list[str]:
+    """The extras of ours that bring a package which is not there: who trains has installed nothing of Ray's."""
+    if not package or find_spec(package) is not None:
+        return []
+    try:
+        lines = requires("stillroom") or []
+    except PackageNotFoundError:  # run from its folder, without having been installed
+        return []
+    named = (re.fullmatch(r"([\w-]+).*; extra == \"([\w-]+)\"", line) for line in lines)
+    return [found[2] for found in named if found and found[1].lower() == package]
 
 
 def _describe(error: OSError) -> str:

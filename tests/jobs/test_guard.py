@@ -1,5 +1,6 @@
 """Whatever a user or a machine does to a command, it ends in one message and an exit code."""
 
+import importlib
 import json
 import logging
 import os
@@ -40,6 +41,27 @@ def test_errors_become_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     assert (code, said) == (2, "stillroom: cannot read or write /a/b: Permission denied\n")
     with pytest.raises(ZeroDivisionError), guard():  # an error of the program keeps its traceback
         raise ZeroDivisionError
+
+
+def test_a_package_that_is_not_there_is_named_with_what_brings_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said_without(name: str) -> str:
+        monkeypatch.setitem(sys.modules, name.partition(".")[0], None)
+        with pytest.raises(ModuleNotFoundError) as found:
+            importlib.import_module(name)
+        code, said = ended(found.value, capsys)
+        assert code == 2
+        return said
+
+    lacking = "stillroom: this needs the package {}, which is not installed: pip install 'stillroom[{}]'"
+    assert said_without("psutil") == lacking.format("psutil", "pipeline") + "\n"
+    assert said_without("ray.job_submission") == lacking.format("ray", "pipeline") + "\n"
+    either = lacking.format("jinja2", "trainer") + " or pip install 'stillroom[pipeline]'\n"
+    assert said_without("jinja2") == either
+    for name in ("ray_of_nobody", "json.of_nobody"):  # mistakes of the program keep their traceback
+        with pytest.raises(ModuleNotFoundError), guard():
+            importlib.import_module(name)
 
 
 def test_warnings_are_as_harmless_as_errors(capsys: pytest.CaptureFixture[str]) -> None:
