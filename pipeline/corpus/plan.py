@@ -19,7 +19,7 @@ import numpy as np
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.corpus.calibration import CalibrationSamples
+from pipeline.corpus.calibration import CalibrationSamples, CalibrationSize
 from pipeline.corpus.conversations import ConversationCounts
 from pipeline.corpus.corpus import Corpus, UniqueIds
 from pipeline.corpus.sample import Sample
@@ -144,14 +144,14 @@ def make_plan(
     batching: BatchingConfig,
     max_tokens: int | None = None,
     rows: str = "all",
-    calibration_tokens: int = 0,
+    calibrate_on: CalibrationSize | None = None,
     ends: Sequence[int] = (),
 ) -> Plan:
     """Cut `corpus` into units of about `batching.unit_tokens` tokens and at least one sample each.
 
     A sample counts bytes / r tokens, and never more than `max_tokens`, where r is the bytes a token has in the first
-    MEASURED_SAMPLES samples. These also say which share of the tokens `rows` keeps. Samples of about
-    `calibration_tokens` tokens are chosen for calibration.
+    MEASURED_SAMPLES samples. These also say which share of the tokens `rows` keeps. Codecs are
+    calibrated on as many samples as `calibrate_on` says, on none without it.
 
     `ends` are the numbers of samples, ascending, that the corpus had when it was planned before: what was planned then
     is planned alike now, and codecs are calibrated on the first of these corpora alone.
@@ -164,7 +164,7 @@ def make_plan(
     limit = max_tokens if max_tokens is not None else 1 << 62
     parts = _measure_parts(corpus, head, tokenizer, rows, limit, ends)
     ids, cutter = UniqueIds(), _UnitCutter(batching.unit_tokens, ends)
-    calibration = CalibrationSamples(calibration_tokens)
+    calibration = None if calibrate_on is None else CalibrationSamples(calibrate_on)
     special, begin_twice, spell_special, num_empty = SpecialTokens(tokenizer), 0, False, 0
     for sample in chain(head, samples):
         if sample is None:
@@ -177,7 +177,7 @@ def make_plan(
         cutter.add(content, size, min(limit, length))
         ids.add(sample.id)
         is_kept = length <= limit or corpus.config.overlong != "skip"  # what is left out teaches nothing
-        if is_kept and cutter.samples <= parts[0].end:
+        if calibration is not None and is_kept and cutter.samples <= parts[0].end:
             calibration.offer(sample, content, min(limit, length))
     ids.check(corpus)
     return Plan(
@@ -187,7 +187,7 @@ def make_plan(
         tuple(without_records),
         parts[-1].measured.kept,
         parts[-1].measured.learnt,
-        calibration.samples,
+        () if calibration is None else calibration.samples,
         None if corpus.conversations is None else counts,
         tuple(cutter.ends),
         parts[-1].measured.spread,

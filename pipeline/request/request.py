@@ -16,7 +16,7 @@ from pipeline.corpus.conversations import conversation_source
 from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.outside import require_outside
 from pipeline.corpus.plan import Plan, Unit, make_plan, predict_bytes
-from pipeline.encoding.calibrate import CALIBRATION_TOKENS
+from pipeline.encoding.calibrate import CALIBRATION
 from pipeline.request.extension import list_ends, list_parts
 from pipeline.request.folders import ModelFolders, Stamps, find_folders, hash_teacher
 from pipeline.request.identity import make_identity, version_of
@@ -71,7 +71,7 @@ class Request:
         foreseen."""
         encoding = self.manifest.records.get("hidden")
         holds = encoding is not None and encoding.is_calibrated and encoding.bits is None
-        return holds and self.plan.tokens < CALIBRATION_TOKENS
+        return holds and self.plan.tokens < CALIBRATION.least
 
     def predict_bytes(self, units: Iterable[Unit] | None = None) -> int:
         """About how many bytes the shards of `units` will take on disk; of all, if left out."""
@@ -107,9 +107,9 @@ def make_request(config: ExtractionConfig, extends: CacheManifest | None = None)
     conversations = conversation_source(config, loaded.tokenizer)
     corpus = read_corpus(config.corpus, conversations)
     annotator = load_annotator(config.spans.annotator).version if keeps_tokens(wanted.arrays) else UNANNOTATED
-    calibration = CALIBRATION_TOKENS if wanted.is_calibrated else 0
+    calibrate_on = CALIBRATION if wanted.is_calibrated else None
     ends = list_ends(extends)
-    plan = make_plan(corpus, loaded.tokenizer, config.batching, teacher.max_tokens, wanted.rows, calibration, ends)
+    plan = make_plan(corpus, loaded.tokenizer, config.batching, teacher.max_tokens, wanted.rows, calibrate_on, ends)
     parts = list_parts(extends, plan, wanted.arrays)
     stamps = folders.stamps()
     identity = make_identity(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.corpus.sample import AnnotatedSample
-from pipeline.encoding.calibrate import CALIBRATION_TOKENS, Goal, calibrate_final, calibrate_inner
+from pipeline.encoding.calibrate import CALIBRATION, Goal, calibrate_final, calibrate_inner
 from pipeline.encoding.encoder import Encoder
 from pipeline.encoding.files import save_encoders
 from pipeline.encoding.head import Head
@@ -22,7 +22,7 @@ from schemas.cache.manifest import CacheManifest
 from schemas.errors import ModelError
 
 FEW_TOKENS = 256  # by fewer, held out, nothing can be told: what was learnt from must do
-MOST_ROWS = 2 * CALIBRATION_TOKENS  # one sample may be longer than all that are wanted
+MOST_ROWS = CALIBRATION.most  # one sample may be longer than all that are wanted
 HELD_OUT = 1 / 3  # of the samples: nothing is learnt from them, and prices are chosen by them
 
 

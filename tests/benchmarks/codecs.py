@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.codecs MODEL TEXTS.jsonl --layers 6 12 18 [--fields prompt output] [--kind encoder]
 
-The teacher runs over the texts in order: the first 14,000 tokens are learnt from, the next 6,000 choose the rate, and
+The teacher runs over the texts in order: the first 27,000 tokens are learnt from, the next 13,000 choose the rate, and
 what is in the table is measured on further 12,000, which nothing was chosen by (as long as the texts reach). Beside the
 calibrated codec stand fp8, int8, and what others use: a random rotation with Lloyd-Max levels of a Gaussian. One
 thread. The final layer of a causal model is judged by KL(teacher || decoded) over its whole vocabulary, others by how
@@ -32,7 +32,7 @@ from schemas.models.decoders.fp8 import Float8Decoder
 from schemas.models.decoders.int8 import Int8Decoder
 from schemas.models.logits import LogitTransform, find_head
 
-LEARNT, HELD_OUT, FRESH = 14_000, 6_000, 12_000  # tokens
+LEARNT, HELD_OUT, FRESH = 27_000, 13_000, 12_000  # tokens
 PREDICTED = 600  # rows whose predictions are compared
 MAX_TOKENS = 256
 

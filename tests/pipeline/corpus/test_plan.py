@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from pipeline.corpus.calibration import CalibrationSize
 from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.plan import Plan, Unit, make_plan, predict_bytes
 from schemas.cache.arrays import ArrayRecord
@@ -153,7 +154,7 @@ def test_codecs_are_calibrated_on_what_is_kept(
     texts = [" ".join(TEXTS[:20]), *TEXTS[:12], " ".join(TEXTS[5:])]
     corpus = corpus_of(tmp_path / "c.jsonl", texts)
     corpus = replace(corpus, config=corpus.config.model_copy(update={"overlong": overlong}))
-    plan = make_plan(corpus, tokenizer, BatchingConfig(), max_tokens=60, calibration_tokens=10_000)
+    plan = make_plan(corpus, tokenizer, BatchingConfig(), max_tokens=60, calibrate_on=CalibrationSize(1.0, 1, 10_000))
     chosen = {sample.id for sample in plan.calibration}
     long = {"0", str(len(texts) - 1)}
     assert chosen == {str(number) for number in range(len(texts))} - (long if overlong == "skip" else set())
