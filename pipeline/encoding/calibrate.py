@@ -17,7 +17,7 @@ from pipeline.corpus.calibration import CalibrationSize
 from pipeline.encoding.choose import LEAST, find_price
 from pipeline.encoding.encoder import Encoder, RowCodes
 from pipeline.encoding.head import Head
-from pipeline.encoding.measure import geometry_error, kl_divergence
+from pipeline.encoding.measure import compared_rows, geometry_error, kl_divergence
 from pipeline.encoding.train import extend, keep_energy, shorten, train_final, train_inner
 from pipeline.encoding.transform import fisher_metric
 
@@ -28,7 +28,6 @@ KL_LOGITS = 2**26  # per measurement: 256 rows of 262,144 tokens
 FACTORS = 2  # measurements
 FIRST_PRICE = 0.1  # of the tolerance
 USUAL = 0.05  # tolerance, to begin with where bits are asked for
-GEOMETRY_ROWS = 3072  # rows whose cosines are compared: 1,024 spans
 FIRST_STAGES = 0.25  # per component
 ROOM = 0.8  # of the longest row: where rows are longer on average, stages are added
 REACHED = 0.998  # share of the rows that get all the stages they want; about the others are kept raw
@@ -71,7 +70,7 @@ def calibrate_final(rows_Nd: Tensor, held_out_Nd: Tensor, head: Head, goal: Goal
 def calibrate_inner(rows_Nd: Tensor, held_out_Nd: Tensor, goal: Goal) -> Encoder:
     """Of inner states, float32 on the CPU: between decoded spans, centred cosines are off by this share of their
     spread."""
-    measured_Nd = held_out_Nd[:GEOMETRY_ROWS]
+    measured_Nd = held_out_Nd[compared_rows(len(held_out_Nd))]
 
     def fit(encoder: Encoder) -> Encoder:
         """Cosines are asked at every price, of rows as long as the true ones."""

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from pipeline.encoding.head import Head
-from pipeline.encoding.measure import GROUP, centred_cosine, geometry_error, kl_divergence
+from pipeline.encoding.measure import centred_cosine, compared_rows, geometry_error, kl_divergence
 from schemas.cache.encoding_cost import EncodingCost, describe_divergences, rounded
 from schemas.models.state_decoder import StateDecoder
 
-COMPARED = 3072  # rows: 1,024 spans
 LEAST_PREDICTED = 128  # rows whose predictions are compared,
 PREDICTED = 512  # or one of so many: with a large vocabulary, a hundred as dear as the whole forward pass
 
@@ -27,7 +26,7 @@ def measure_cost(
     cost = EncodingCost(rows=len(true_Nd), raw=raw, bits=rounded(8 * len(data) / max(1, true_Nd.numel())), measured=0)
     if not len(true_Nd):
         return cost
-    near = _spans(len(true_Nd)).to(data.device)
+    near = compared_rows(len(true_Nd)).to(data.device)
     near_Rd, decoded_Rd = true_Nd[near.to(true_Nd.device)].to(data.device).float(), _decode(data, size_N, near, decoder)
     mean_d = near_Rd.mean(0)
     geometry = geometry_error(near_Rd, decoded_Rd, mean_d)
@@ -39,15 +38,6 @@ def measure_cost(
     if head is not None:
         found |= _predictions(true_Nd, data, size_N, decoder, head)
     return cost.model_copy(update=found)
-
-
-def _spans(rows: int) -> Tensor:
-    """Rows in groups of GROUP in a row, up to COMPARED of them, spread evenly; all of fewer."""
-    if rows <= COMPARED:
-        return torch.arange(rows)
-    groups = COMPARED // GROUP
-    first = torch.arange(groups) * (rows // GROUP) // groups * GROUP
-    return (first[:, None] + torch.arange(GROUP)).flatten()
 
 
 def _predictions(true_Nd: Tensor, data: Tensor, size_N: Tensor, decoder: StateDecoder, head: Head) -> dict[str, float]:

@@ -15,6 +15,7 @@ from pipeline.encoding.head import Head
 ROWS_AT_ONCE = 512  # whose predictions are compared
 FEWEST = 8  # spans
 GROUP = 3  # tokens in a row stand for a span: a word of English has about 1.3, a phrase 3
+COMPARED = 3072  # rows whose cosines are compared with each other: 1,024 spans
 
 
 def kl_divergence(true_Nd: Tensor, decoded_Nd: Tensor, head: Head) -> Tensor:
@@ -47,6 +48,15 @@ def _kl_of_some(true_nd: Tensor, decoded_nd: Tensor, head: Head) -> Tensor:
 def centred_cosine(true_Nd: Tensor, decoded_Nd: Tensor, mean_d: Tensor) -> Tensor:
     """[N]: the cosine of each row and what it is decoded to, the mean state subtracted from both."""
     return torch.nn.functional.cosine_similarity(true_Nd.float() - mean_d, decoded_Nd.float() - mean_d, dim=1)
+
+
+def compared_rows(rows: int) -> Tensor:
+    """Rows in groups of GROUP in a row, up to COMPARED of them, spread evenly; all of fewer."""
+    if rows <= COMPARED:
+        return torch.arange(rows)
+    groups = COMPARED // GROUP
+    first = torch.arange(groups) * (rows // GROUP) // groups * GROUP
+    return (first[:, None] + torch.arange(GROUP)).flatten()
 
 
 def geometry_error(true_Nd: Tensor, decoded_Nd: Tensor, mean_d: Tensor) -> float | None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.encoding.cost import COMPARED, LEAST_PREDICTED, measure_cost
+from pipeline.encoding.cost import LEAST_PREDICTED, measure_cost
 from pipeline.encoding.head import Head
-from pipeline.encoding.measure import GROUP
+from pipeline.encoding.measure import COMPARED, GROUP
 from pipeline.encoding.row_scaled import encode_int8
 from schemas.models.decoders.int8 import Int8Decoder
 from schemas.models.logits import LogitTransform
