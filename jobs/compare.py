@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
-from jobs.report.runs import Group, group_runs, load_run
+from jobs.report.runs import Group, NotMeasured, Run, group_runs, load_run
 from schemas.console import make_console, say
 from schemas.errors import RunError
+from schemas.shown import printable
 from schemas.storage.writable import require_writable
 
 OTHER_CACHES = "These runs learned from different caches: the figures do not compare their objectives alone."
@@ -34,16 +36,25 @@ def compare_runs(
 
     `references` are figures of models that were not trained here, such as the teacher. Runs over different caches, or
     measured on different material, are shown together and marked: their figures do not compare the objectives alone.
-    Raises RunError naming the file, or the picture that cannot be drawn.
+    Runs that were never evaluated are named below the table. Raises RunError naming the file, or the picture that
+    cannot be drawn; or the first run, if none was evaluated.
     """
     if out_png is not None:
         _check_picture(out_png)
-    groups = group_runs([load_run(folder) for folder in runs])
+    measured, left_out = list[Run](), list[NotMeasured]()
+    for folder in runs:
+        try:
+            measured.append(load_run(folder))
+        except NotMeasured as error:
+            left_out.append(error)
+    if left_out and not measured:
+        raise left_out[0]
+    groups = group_runs(measured)
     if out_png is not None:
         from jobs.report.curves import draw_curves  # matplotlib takes a second to import
 
         draw_curves(groups, references or {}, out_png)
-    return _table(groups, references or {})
+    return _table(groups, references or {}, left_out)
 
 
 def _check_picture(path: Path) -> None:
@@ -54,20 +65,20 @@ def _check_picture(path: Path) -> None:
         raise RunError(f"{path} is a folder; name a file in it")
 
 
-def _table(groups: Sequence[Group], references: Mapping[str, float]) -> Table:
+def _table(groups: Sequence[Group], references: Mapping[str, float], left_out: Sequence[NotMeasured]) -> Table:
     fingerprints = {run.fingerprint for group in groups for run in group.runs}
     metric = groups[0].metric
     table = Table(title=metric.title, title_justify="left", caption_justify="left")
     table.add_column("run")
     for column in ("seeds", "step", metric.heading, "± std", *([metric.beside[1]] if metric.beside else [])):
         table.add_column(column, justify="right")
-    notes = []
+    notes = [f"Left out: {printable(str(error))}." for error in left_out]
     if len(fingerprints) > 1:
         table.add_column("cache")
         notes.append(OTHER_CACHES)
     if len({run.held_out for group in groups for run in group.runs}) > 1:
         notes.append(OTHER_MATERIAL)
-    table.caption = "\n".join(notes) or None
+    table.caption = Text("\n".join(notes)) if notes else None
     rows = [(statistics.fmean(group.last), _row(group, len(fingerprints) > 1)) for group in groups]
     rows += [(value, [name, "", "", metric.show(value)]) for name, value in references.items()]
     for _, row in sorted(rows, key=lambda row: (metric.rank(row[0]), row[1])):

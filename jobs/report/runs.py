@@ -81,15 +81,19 @@ class Group:
         return _spread(self.last)
 
 
+class NotMeasured(RunError):
+    """A run that is whole, and of which nothing was measured that is known here."""
+
+
 def load_run(folder: Path) -> Run:
-    """Raises RunError: not a run's folder, an unknown format, damaged, or never evaluated."""
+    """Raises RunError: not a run's folder, an unknown format, damaged; NotMeasured, as of one that has just begun."""
     if not (folder / RECORD).exists() and any(folder.glob(f"*/{RECORD}")):
         raise RunError(f"{folder} is not the folder of a training run, but runs lie in it: name {folder}/*")
     record = read_run(folder)
     lines = read_metrics(folder, record.steps)
     metric = next(filter(None, map(metric_of, lines)), None)
     if metric is None:
-        raise RunError(_not_measured(folder, record.identity))
+        raise NotMeasured(_not_measured(folder, record.identity))
     evaluations = [line for line in lines if metric.name in line]
     try:
         return Run(

@@ -99,6 +99,10 @@ def test_bad_runs_are_named(tmp_path: Path) -> None:
     unevaluated = write_run(tmp_path / "bare", [])
     with pytest.raises(RunError, match="bare was never evaluated"):
         compare_runs([unevaluated])
+    table = compare_runs([unevaluated, tmp_path / "runs" / "ce"])
+    assert (
+        f"Left out: {unevaluated} was never evaluated: give its config" in str(table.caption) and table.row_count == 1
+    )
     foreign = write_run(tmp_path / "foreign", [], evaluation={"texts": "held.txt", "metric": "warmth"})
     said = (
         r"foreign is measured by 'warmth', which no installed package brings; "
