@@ -25,6 +25,11 @@ class ReadableCache(ABC):
     tables: tuple[Path, ...]
     """The folders whose codecs were calibrated, one for each calibration: one, wherever all samples share it."""
 
+    def __repr__(self) -> str:
+        """What it is and holds, as a notebook shows it."""
+        held = ", ".join(array.path for array in self.manifest.arrays)
+        return f"{type(self).__name__}({str(self)!r}: {len(self):,} samples with {held})"
+
     @abstractmethod
     def __len__(self) -> int:
         """Samples."""

@@ -111,6 +111,10 @@ class CachedSample:
     turns: tuple[Turn, ...] = ()  # of a conversation, in order
     structure: str = ""  # what of a conversation its text does not say; see `schemas.cache.structure`
 
+    def __repr__(self) -> str:
+        """In one line: its arrays would fill a notebook."""
+        return f"CachedSample({self.id!r}, {len(self.token_ids):,} tokens, {self.text!r})"
+
     def equals(self, other: "CachedSample") -> bool:
         """Whether all is the same, to the last offset."""
         pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))

@@ -58,6 +58,14 @@ def test_samples_are_the_corpus(made: Path) -> None:
         assert len(sample.token_ids) == len(sample.token_offsets) == cache.tokens[position]
 
 
+def test_a_notebook_shows_what_a_cache_holds_in_a_line(made: Path) -> None:
+    cache = Cache(str(made))
+    arrays = "hidden/0, hidden/1, hidden/2, hidden/3, mass/1, mass/2, mass/3"
+    assert repr(cache) == f"Cache('{made}': {len(TEXTS)} samples with {arrays})"
+    sample = cache.sample(0)
+    assert repr(sample) == f"CachedSample('{sample.id}', {len(sample.token_ids)} tokens, {sample.text!r})"
+
+
 def test_states_are_the_teachers(made: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
