@@ -83,8 +83,12 @@ def train(config: TrainingConfig, cache: ReadableCache | None = None) -> RunResu
 
     `cache` is read instead of opening what `config.cache` names: many runs may share one. The caller's random numbers
     and threads are as before afterwards. Raises the StillroomError that fits: RunError (folder, objective, non-finite
-    loss), CacheError, ModelError, TokenizerError, PairingError.
+    loss), CacheError, ModelError, TokenizerError, PairingError; TypeError: not a config, but its file, say.
     """
+    if not isinstance(config, TrainingConfig):
+        raise TypeError(
+            f"a TrainingConfig is wanted, this is {config!r:.80}; schemas.configs.yaml.load_config reads one"
+        )
     if is_for_several(config):
         return _result_of(start_ranks(config, train_as_rank))
     with joined(config):

@@ -313,3 +313,8 @@ def test_a_step_without_a_token_to_learn_is_passed_over(
     train(config(made, tmp_path / "resumed", **EMPTY, steps=8))
     first, second = weights(tmp_path / "whole"), weights(tmp_path / "resumed")
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_file_in_the_place_of_its_config_is_refused_in_words() -> None:
+    with pytest.raises(TypeError, match=r"a TrainingConfig is wanted, this is 'train\.yaml'; .*load_config reads one"):
+        train("train.yaml")  # type: ignore[arg-type]
