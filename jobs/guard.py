@@ -18,9 +18,9 @@ from typing import Any, NoReturn
 from typer.core import TyperGroup
 
 from schemas.errors import ResourceError, StillroomError
+from schemas.failures import describe_failure
 from schemas.progress import interrupted
 from schemas.shown import printable
-from schemas.storage.atomic import DISK_FULL
 from schemas.storage.remote import named
 
 # What is kept when a command is interrupted, and how to go on.
@@ -61,19 +61,19 @@ def guard(context: Any = None) -> Iterator[None]:
     except BrokenPipeError:
         _forget_output()
         raise SystemExit(141) from None  # what a shell says of a program that SIGPIPE ended
-    except RecursionError:
-        raise  # an error of the program, as every other that is not named here
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if not (extras := _extras_of(package)):
             raise
         ways = " or ".join(f"pip install 'stillroom[{extra}]'" for extra in extras)
         _end(f"this needs the package {package}, which is not installed: {ways}", 2)
-    except MemoryError:
-        _end("memory ran out; give it smaller batches, fewer workers or a larger machine", 2)
-    except OSError as error:
-        _forget_output()
-        _end(_describe(error), 2)
+    except Exception as error:
+        told = describe_failure(error)
+        if told is None:
+            raise  # an error of the program
+        if isinstance(error, OSError):
+            _forget_output()
+        _end(told, 2)
 
 
 class _OneMessage(logging.Formatter):
@@ -132,15 +132,6 @@ def _extras_of(package: str) -> list[str]:
         return []
     named = (re.fullmatch(r"([\w-]+).*; extra == \"([\w-]+)\"", line) for line in lines)
     return [found[2] for found in named if found and found[1].lower() == package]
-
-
-def _describe(error: OSError) -> str:
-    reason = error.strerror or str(error) or type(error).__name__
-    where = f" {error.filename}" if error.filename is not None else ""
-    if error.errno in DISK_FULL:
-        place = where or " the output, or temporary files (TMPDIR)"
-        return f"no space left to write{place} ({reason}); make room and run the same command again"
-    return f"cannot read or write{where}: {reason}"
 
 
 def _end(message: str, code: int) -> None:

@@ -13,6 +13,7 @@ from schemas.cache.readable import ReadableCache
 from schemas.cache.union import open_readable
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError, StillroomError
+from schemas.failures import describe_failure
 from schemas.storage.regular import open_to_append
 from trainer.optimisation.memory import keep_freed_memory
 from trainer.runs.together import reads_as, train_together
@@ -80,10 +81,8 @@ def as_sent(run: Run) -> dict[str, Any]:
 def _told(error: Exception) -> str:
     if isinstance(error, StillroomError):
         return str(error)
-    if isinstance(error, MemoryError):
-        return "memory ran out; give it smaller batches, fewer workers or a larger machine"
-    if isinstance(error, OSError):
-        return f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}"
+    if (told := describe_failure(error)) is not None:
+        return told
     traceback.print_exception(error, file=sys.stderr)
     return f"an error of the program, {type(error).__name__}: {error}"
 

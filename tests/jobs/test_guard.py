@@ -12,10 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from jobs.cli import app
 from jobs.guard import INTERRUPTED, NOTHING_KEPT, guard, make_output_safe
 from schemas.errors import CorpusError
+from schemas.failures import MEMORY
 from tests.caches import build_cache, extraction, write_corpus
 from tests.commands import CLI, Program, run
 from tests.tiny import tiny_llama, tiny_tokenizer
@@ -33,7 +35,8 @@ def ended(error: BaseException, capsys: pytest.CaptureFixture[str], command: str
 
 def test_errors_become_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(CorpusError("bad \x1b[31m\ud800\ntwo"), capsys) == (2, "stillroom: bad \\x1b[31m\\ud800\ntwo\n")
-    assert ended(MemoryError(), capsys)[0] == 2
+    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory")):
+        assert ended(error, capsys) == (2, f"stillroom: {MEMORY}\n")
     code, said = ended(OSError(28, "No space left on device", "/a/b"), capsys)
     assert code == 2 and said.startswith("stillroom: no space left to write /a/b (No space left")
     assert "TMPDIR" in ended(OSError(28, "No space left on device"), capsys)[1]

@@ -19,6 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from schemas.configs.training import TrainingConfig
 from schemas.errors import ResourceError, RunError, StillroomError
+from schemas.failures import describe_failure
 from trainer.optimisation.ranks import Ranks
 from trainer.student.device import choose_device
 
@@ -127,7 +128,9 @@ def tell(store: Any, words: str) -> str:
 def _describe(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    return str(error) if isinstance(error, StillroomError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, StillroomError):
+        return str(error)
+    return describe_failure(error) or f"{type(error).__name__}: {error}"
 
 
 def _has_lost_a_rank(error: BaseException | None) -> bool:

@@ -24,6 +24,7 @@ import torch.distributed as dist
 from schemas.configs.training import TrainingConfig
 from schemas.environment import variable
 from schemas.errors import RunError, StillroomError
+from schemas.failures import describe_failure
 from trainer.optimisation.memory import keep_freed_memory
 from trainer.runs.group import FAILURE, GOES_ON, is_rank, tell
 
@@ -111,7 +112,7 @@ def _require_success(ranks: Sequence[BaseProcess], store: Any) -> None:
         raise RunError(f"rank {number} of {len(ranks)} was ended by signal {signum} ({name}); {GOES_ON}")
     failed = [number for number, rank in enumerate(ranks) if rank.exitcode]
     if failed:
-        raise RunError(f"rank {failed[0]} of {len(ranks)} ended with code {ranks[failed[0]].exitcode}")
+        raise RunError(f"rank {failed[0]} of {len(ranks)} ended with code {ranks[failed[0]].exitcode}; {GOES_ON}")
 
 
 class _Output:
@@ -158,6 +159,12 @@ def _run_rank(rank: int, work: Work, config_json: str, size: int, port: int, _ou
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        told = describe_failure(error)
+        if told is None:
+            raise  # an error of the program, with its traceback
+        tell(store, f"rank {rank} of {size}: {told}")
+        sys.exit(2)
 
 
 def _end_with_parent() -> None:

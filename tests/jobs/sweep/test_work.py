@@ -36,7 +36,7 @@ def test_a_run_that_fails_is_told_and_the_next_one_trains(
     monkeypatch.setattr(work, "train", fail)
     assert list(train_in_sequence([(run,) for run in runs], 0)) == [
         Outcome(runs[0], "step 3: loss inf"),
-        Outcome(runs[1], "cannot read or write /disk: No space left"),
+        Outcome(runs[1], "no space left to write /disk (No space left); make room and run the same command again"),
         Outcome(runs[2], "an error of the program, ZeroDivisionError: by 0"),
         Outcome(runs[3], None),
     ]

@@ -106,3 +106,9 @@ def fail(config: TrainingConfig) -> None:
 def speak(config: TrainingConfig) -> None:
     """Say who is there, as a library does that knows nothing of Python's `sys.stderr`."""
     os.write(2, f"rank {os.environ['RANK']} of {config.output.name}\n".encode())
+
+
+def lack(config: TrainingConfig) -> None:
+    """Write where there is no folder."""
+    with joined(config):
+        (config.output / "nowhere" / "file").write_text("")

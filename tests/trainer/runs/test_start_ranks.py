@@ -17,7 +17,7 @@ from schemas.errors import RunError
 from tests.caches import small_cache
 from tests.crash import interrupt
 from tests.tiny import tiny_llama, tiny_tokenizer
-from tests.trainer.runs.on_ranks import OPTIMIZER, UNDIVIDED, VARIANTS, changes, fail, speak, train_variants
+from tests.trainer.runs.on_ranks import OPTIMIZER, UNDIVIDED, VARIANTS, changes, fail, lack, speak, train_variants
 from tests.trainings import write_held_out
 from trainer.runs.metrics import read_metrics
 from trainer.runs.start_ranks import start_ranks
@@ -132,6 +132,14 @@ def test_whatever_ends_one_rank_ends_all_in_its_words(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"^rank 1 of 2: sample s3 has no text$"):
         start_ranks(config(tmp_path, tmp_path, devices=2), fail)
     assert not multiprocessing.active_children()
+
+
+def test_storage_that_fails_a_rank_is_named_without_a_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(RunError, match=r"^rank 0 of 1: cannot read or write .*/nowhere/file: No such file"):
+        start_ranks(config(tmp_path, tmp_path), lack)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_ranks_write_where_the_process_that_starts_them_writes_by_then(tmp_path: Path) -> None:

@@ -1,0 +1,30 @@
+"""What a machine can cause, told in words: whoever runs something for a user tells it so, and shows no traceback."""
+
+from schemas.storage.atomic import DISK_FULL
+
+MEMORY = "memory ran out; give it smaller batches, fewer workers or a larger machine"
+
+
+def describe_failure(error: BaseException) -> str | None:
+    """What went wrong and the way out, where memory or storage failed; None for any other error.
+
+    torch, which is not imported for this, has an error of its own for a GPU's memory, and none for a CPU's.
+    """
+    if isinstance(error, MemoryError) or _is_of_torch(error):
+        return MEMORY
+    return _of_storage(error) if isinstance(error, OSError) else None
+
+
+def _is_of_torch(error: BaseException) -> bool:
+    if not isinstance(error, RuntimeError):
+        return False
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
+def _of_storage(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    where = f" {error.filename}" if error.filename is not None else ""
+    if error.errno in DISK_FULL:
+        place = where or " the output, or temporary files (TMPDIR)"
+        return f"no space left to write{place} ({reason}); make room and run the same command again"
+    return f"cannot read or write{where}: {reason}"
