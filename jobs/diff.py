@@ -20,7 +20,9 @@ def show_difference(first: Path, second: Path) -> bool:
     left, right = Cache(first), Cache(second)
     fields = list(differences(left.manifest.identity, right.manifest.identity))
     for line in fields:
-        say(f"{line}".replace(": found ", f": {first} has ").replace(", wanted ", f", {second} has "))
+        line = line.replace(" found and not wanted", f" in {first} alone")
+        line = line.replace(" wanted and not found", f" in {second} alone")
+        say(line.replace(": found ", f": {first} has ").replace(", wanted ", f", {second} has "))
     shared = [name for name in left.positions if name in right.positions]
     alone = [len(left) - len(shared), len(right) - len(shared)]
     say(f"{len(shared):,} samples are in both, {alone[0]:,} in {first} alone, {alone[1]:,} in {second} alone")

@@ -12,15 +12,15 @@ def sizes_table(request: Request, rows: Sizes | None = None, measured: Sizes | N
     would make of the states is always foreseen."""
     rows = rows or array_rows(request)
     sizes, presets = measured or array_bytes(request, rows), preset_bytes(request, rows)
-    table = Table("array", "rows", "kept as", "measured" if measured else "size", *presets, pad_edge=False)
-    for column in (table.columns[1], *table.columns[3:]):
+    table = Table("array", "rows", "measured" if measured else "size", *presets, pad_edge=False)
+    table.columns[0].overflow = "fold"  # of a name that is cut off nobody knows which it is
+    for column in table.columns[1:]:
         column.justify = "right"
     for array in request.manifest.arrays:
         under = [decimal(found[array.path]) if array.path in found else "" for found in presets.values()]
-        kept_as = f"{array.dtype} {array.encoding}"
-        table.add_row(array.path, f"{rows[array.path]:,}", kept_as, decimal(sizes[array.path]), *under)
+        table.add_row(array.path, f"{rows[array.path]:,}", decimal(sizes[array.path]), *under)
     if len(sizes) > 1:
         table.add_section()
         totals = [decimal(sum((sizes | found).values())) for found in presets.values()]
-        table.add_row("all", "", "", decimal(sum(sizes.values())), *totals)
+        table.add_row("all", "", decimal(sum(sizes.values())), *totals)
     return table

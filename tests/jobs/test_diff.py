@@ -42,11 +42,12 @@ def test_a_cache_does_not_differ_from_itself(made: Path, capsys: pytest.CaptureF
 def test_settings_samples_and_rows_are_told_apart(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two samples more, one text another, other units."""
     texts = [*TEXTS[:2], "Another text.", *TEXTS[3:8]]
-    second = other(made, "more", texts, {"hidden": [1], "mass": [1]})
+    second = other(made, "more", texts, {"hidden": [0, 1], "mass": [1]})
     assert show_difference(made / "cache", second)
     said = capsys.readouterr().out
     assert "6 samples are in both, 0 in" in said and f"2 in {second} alone" in said
     assert f"batching.unit_tokens: {made / 'cache'} has 30, {second} has 90" in said
+    assert f"states: hidden/0 is in {second} alone" in said
     assert row(said, "texts, tokens and spans") == ["6", "1"]
     first, changed = (Cache(path).sample(2) for path in (made / "cache", second))
     # Other batches may round otherwise, too.

@@ -82,7 +82,7 @@ def test_a_plan_that_probes_says_what_it_measured(
         r"time          \d+ s to load and prove the first shard, then \d+ s on 1 of these \(0\.00 teacher hours",
         said,
     )
-    assert re.search(rf"hidden/1 │ +{tokens} │ float32 raw │ +{decimal(4 * 8 * tokens)}", said)
+    assert re.search(rf"hidden/1 │ +{tokens} │ +{decimal(4 * 8 * tokens)}", said)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.jsonl", "extract.yaml"]
 
 
