@@ -1,6 +1,7 @@
 """The student's layers compiled by torch (`compile: true`), each in place: names of weights stay the same.
 
 Layers are alike, so one compilation serves all of them, however many there are; sizes of batches are variables in it.
+It also serves later students of the process whose layers are the same.
 Attention that reads masses or packed rows runs as it is, between two compiled halves of a layer. Compiled code sums in
 another order, and in an order of its own whenever it is made anew: a run that goes on agrees with an uninterrupted one
 to rounding, not bit for bit.
@@ -8,6 +9,8 @@ to rounding, not bit for bit.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
+from itertools import count
 from typing import Any
 
 import torch
@@ -16,6 +19,9 @@ from schemas.errors import ResourceError
 from schemas.models.files import brief
 from schemas.models.token_mass import find_blocks
 from trainer.student.sentence_encoder import SentenceEncoder
+
+WAYS = 8  # torch's own limit, which here is one student's
+_students = count(1)  # of this process: a sweep trains many
 
 
 def compile_layers(student: Any, device: torch.device, backend: str = "inductor") -> None:
@@ -26,9 +32,14 @@ def compile_layers(student: Any, device: torch.device, backend: str = "inductor"
     """
     blocks = find_blocks(student.model if isinstance(student, SentenceEncoder) else student)
     _require_compiler(device, backend)
+    # Torch gives a function up that has come in so many ways, be it in students that are gone; torch 2.6 always does.
+    ways = {"recompile_limit": WAYS * next(_students)}
+    options: dict[str, Any] = {
+        name: value for name, value in ways.items() if name in signature(torch.compile).parameters
+    }
     for block in blocks:
         # Not the call around it, in which a divided student's weights are gathered before, and given up after.
-        block.forward = torch.compile(block.forward, dynamic=True, backend=backend)
+        block.forward = torch.compile(block.forward, dynamic=True, backend=backend, **options)
 
 
 def _require_compiler(device: torch.device, backend: str) -> None:

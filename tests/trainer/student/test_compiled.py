@@ -1,11 +1,13 @@
 """Compiled layers compute what they did, under the same names; one short run by torch's own compiler."""
 
 import shutil
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch._dynamo.config
 import transformers as tf
 from safetensors.torch import load_file
 from torch._dynamo.utils import counters
@@ -20,6 +22,7 @@ from trainer.data.batch import Batch
 from trainer.data.packing import Packing
 from trainer.runs.metrics import read_metrics
 from trainer.runs.train import train
+from trainer.student import compiled
 from trainer.student.adapter import add_adapter
 from trainer.student.compiled import as_written, compile_layers
 from trainer.student.load import forward, prepare
@@ -100,6 +103,24 @@ def test_compiled_layers_compute_the_same_under_the_same_names(name: str) -> Non
         passed_graphs = counters["stats"]["unique_graphs"]
         forward(compiled, batch([4, 2], False), OF_ENCODER if name == "encoder" else OF_CAUSAL)
         assert counters["stats"]["unique_graphs"] == passed_graphs
+
+
+def test_each_student_of_a_process_is_compiled_and_one_like_another_is_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch gives a function up after some ways to run it, and says so in a log alone."""
+    torch.compiler.reset()
+    monkeypatch.setattr(compiled, "WAYS", 1)
+    monkeypatch.setattr(compiled, "_students", count(1))
+    made = []
+    for width in (24, 25, 26, 24):
+        model = tf.LlamaForCausalLM(
+            tf.LlamaConfig(**WIDE | {"num_hidden_layers": 1, "intermediate_size": width})
+        ).train()
+        with torch._dynamo.config.patch(recompile_limit=1):
+            compile_layers(model, CPU, "eager")
+            counters.clear()
+            model(input_ids=torch.ones(2, 5, dtype=torch.long), use_cache=False)
+        made.append(counters["stats"]["unique_graphs"])
+    assert made == [made[0], made[0], made[0], 0] and made[0] > 0
 
 
 def test_a_compiler_that_is_missing_is_told_before_the_first_step(
