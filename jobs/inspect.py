@@ -25,12 +25,15 @@ from schemas.cache.shard import STATES, ShardRecord
 from schemas.cache.states import array_files
 from schemas.cache.union import CacheUnion, open_readable
 from schemas.console import make_console
+from schemas.errors import ConfigError
 from schemas.shown import counted, percent
 
 
-def show_caches(paths: Sequence[Path], sample_id: str | None) -> None:
+def show_caches(paths: Sequence[Path], sample_id: str | None, max_tokens: int | None = None) -> None:
     """Print a cache's identity, its arrays with their sizes, and one sample; or what each of several brings when they
-    are read as one. Raises CacheError."""
+    are read as one. Raises CacheError, and ConfigError for `max_tokens`, at which students cut."""
+    if max_tokens is not None:
+        raise ConfigError("--max-tokens is where a student's samples are cut: give --student too, or leave it out")
     cache, console = open_readable(paths), make_console()
     if isinstance(cache, Cache):
         _show_cache(console, cache)

@@ -42,7 +42,7 @@ def inspect(
         return
     from jobs.inspect import show_caches
 
-    show_caches(caches, sample)
+    show_caches(caches, sample, max_tokens)
 
 
 def verify(

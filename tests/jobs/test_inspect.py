@@ -38,6 +38,11 @@ def test_a_cache_is_shown_with_its_first_sample(made: Path, inspect: Command) ->
     assert "verb phrases; shown: [noun phrase], {verb phrase}, what is not learnt dim" in shown
 
 
+def test_where_students_cut_goes_with_a_student(made: Path, inspect: Command) -> None:
+    with pytest.raises(RuntimeError, match=r"^stillroom: --max-tokens is where .* give --student too, or leave it out"):
+        inspect(made / "cache", "--max-tokens", 8)
+
+
 def test_a_cache_of_target_rows_says_how_many_there_are(made: Path, tmp_path: Path, inspect: Command) -> None:
     corpus = write_corpus(tmp_path / "corpus.jsonl", ["one two three", "four five six"])
     config = extraction(tmp_path / "cache", made / "teacher", corpus, states={"rows": "targets", "hidden": [1]})
