@@ -1,13 +1,14 @@
 """The highest price of a byte that holds a tolerance.
 
-Found by secants between logarithms, because what rows cost is nearly a power of the price.
+Found by secants between logarithms, because what rows cost is nearly a power of the price. Where it is not, as where a
+little less makes most rows raw, secants end on one side again and again: then middles are tried.
 """
 
 import math
 from collections.abc import Callable
 
 LEAST, MOST = 1e-12, 1e6
-TRIES = 12
+TRIES = 16
 NEAR = 0.95  # of the tolerance is near enough
 STRIDES = (4.0, 16.0, 64.0)  # of the first steps towards the tolerance, and the last for all further ones
 
@@ -19,17 +20,19 @@ def find_price(cost: Callable[[float], float], tolerance: float, first: float) -
     """
     below: tuple[float, float] | None = None
     above: tuple[float, float] | None = None
-    price = first
+    price, holds, halving = first, list[bool](), False
     for step in range(TRIES):
         found = max(cost(price), 1e-12)
-        if found <= tolerance:
+        holds.append(found <= tolerance)
+        if holds[-1]:
             below = (price, found)
         else:
             above = (price, found)
         if NEAR * tolerance <= found <= tolerance:
             break
         if below is not None and above is not None:
-            price = _between(below, above, tolerance)
+            halving = halving or holds[-1] == holds[-2]
+            price = math.sqrt(below[0] * above[0]) if halving else _between(below, above, tolerance)
         else:
             stride = STRIDES[min(step, len(STRIDES) - 1)]
             price *= stride if above is None else 1 / stride

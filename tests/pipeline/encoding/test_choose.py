@@ -19,6 +19,17 @@ def test_a_price_is_found_that_nearly_costs_the_tolerance(first: float, power: f
     assert len(asked) <= TRIES + 1
 
 
+@pytest.mark.parametrize("edge", [3e-6, 5e-5, 4e-4])
+def test_a_price_is_found_at_the_edge_of_a_cliff(edge: float) -> None:
+    """Most rows become raw at one price, where their errors are much alike."""
+
+    def cost(price: float) -> float:
+        return 0.001 + 0.116 / (1 + (edge / price) ** 12)
+
+    price = find_price(cost, 0.08, 6.4e-4)
+    assert price is not None and NEAR * 0.08 <= cost(price) <= 0.08
+
+
 def test_of_costs_in_steps_it_is_the_highest_price_below_the_tolerance() -> None:
     price = find_price(lambda price: 0.0 if price < 0.5 else 1.0, 0.02, 1e-3)
     assert price is not None and price < 0.5
