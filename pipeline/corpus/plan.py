@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.corpus.calibration import CalibrationSamples, CalibrationSize
 from pipeline.corpus.conversations import ConversationCounts
 from pipeline.corpus.corpus import Corpus, UniqueIds
-from pipeline.corpus.sample import Sample
+from pipeline.corpus.sample import Sample, hash_sample
 from pipeline.corpus.special_tokens import SpecialTokens
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
 from schemas.cache.codec import CODECS
@@ -380,15 +380,6 @@ def _count_targets(sample: Sample, encoding: Encoding, limit: int) -> tuple[int,
     offsets = np.array(encoding.offsets[:limit], np.int32).reshape(-1, 2)
     learnt = int(ends_inside(offsets[:, 1], targets).sum())
     return (count_rows(target_rows(offsets, targets)), learnt, len(offsets)) if learnt else (0, 0, 0)
-
-
-def hash_sample(sample: Sample) -> tuple[bytes, int]:
-    """A digest of all that it holds, and the bytes of its text."""
-    parts = sample.parts
-    digest = hashlib.sha256(b"".join(len(part).to_bytes(8, "little") for part in parts))
-    for part in parts:
-        digest.update(part)
-    return digest.digest(), len(parts[1]) + len(parts[2])
 
 
 def _hash_samples(samples: list[Sample]) -> str:

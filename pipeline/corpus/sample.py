@@ -1,5 +1,6 @@
 """One sample on its way through the pipeline: read, then annotated."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Self
 
@@ -37,6 +38,15 @@ class Sample:
             turns = [(turn.message, turn.role, turn.part, turn.start, turn.end) for turn in self.turns]
             parts += [repr(self.targets), repr(turns), self.structure]
         return tuple(part.encode() for part in parts)
+
+
+def hash_sample(sample: Sample) -> tuple[bytes, int]:
+    """A digest of all that it holds, and the bytes of its text."""
+    parts = sample.parts
+    digest = hashlib.sha256(b"".join(len(part).to_bytes(8, "little") for part in parts))
+    for part in parts:
+        digest.update(part)
+    return digest.digest(), len(parts[1]) + len(parts[2])
 
 
 @dataclass(frozen=True)

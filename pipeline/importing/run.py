@@ -15,8 +15,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.annotation.annotator import Annotator, load_annotator
-from pipeline.corpus.plan import hash_sample
-from pipeline.corpus.sample import AnnotatedSample, Sample
+from pipeline.corpus.sample import AnnotatedSample, Sample, hash_sample
 from pipeline.corpus.special_tokens import SpecialTokens, said_alone
 from pipeline.importing.layout import LAYOUTS
 from pipeline.importing.numbers import Numbers, numbers_of
