@@ -52,6 +52,7 @@ def _say_result(result: "ExtractionResult") -> None:
     tokens = f"{result.tokens:,} tokens, " if result.tokens else ""  # none where only sentence embeddings are kept
     held = f"{result.samples:,} samples, {tokens}{decimal(result.bytes)} in {counted(result.units, 'shard')}"
     refused = f"{result.conversations.refused:,} refused, " if result.conversations else ""
+    refused += f"{result.repeated:,} repeated, " if result.repeated else ""
     say(f"{held}; left out: {result.empty:,} empty, {refused}{result.overlong:,} overlong; cut: {result.truncated:,}")
     if result.conversations is not None and result.learnt is not None:
         learnt, share = result.learnt, percent(result.learnt.tokens / max(1, result.tokens))
@@ -185,11 +186,11 @@ def _hours(seconds: float) -> str:
 
 
 def _samples(plan: "Plan") -> dict[str, str]:
-    counts = plan.conversations
+    counts, repeated = plan.conversations, f", {plan.corpus.repeated:,} repeated" if plan.corpus.repeated else ""
     if counts is None:
-        return {"samples": f"{plan.samples:,} ({plan.corpus.empty:,} empty left out)"}
+        return {"samples": f"{plan.samples:,} ({plan.corpus.empty:,} empty{repeated} left out)"}
     said = f"{plan.samples:,} with {counts.turns:,} turns and {counts.targets:,} targets"
-    left_out = f"left out: {plan.corpus.empty:,} empty, {counts.refused:,} refused"
+    left_out = f"left out: {plan.corpus.empty:,} empty, {counts.refused:,} refused{repeated}"
     return {"conversations": f"{said}; {left_out}"} | describe_losses(counts)
 
 

@@ -78,6 +78,7 @@ def _summary(cache: Cache, records: list[ShardRecord]) -> Table:
     rate = f"{shards / tokens:,.0f} bytes per token" if tokens else f"{shards / len(cache):,.0f} bytes per sample"
     head = teacher.head
     refused = f"{manifest.corpus.refused} refused, " if manifest.conversations else ""
+    refused += f"{manifest.corpus.repeated:,} repeated, " if manifest.corpus.repeated else ""
     rows = {
         "cache": f"{manifest.format} {manifest.version}, fingerprint {manifest.fingerprint[:16]}",
         "teacher": f"{teacher.model} ({teacher.kind}), {teacher.num_layers} layers x {teacher.hidden_size}, "

@@ -27,6 +27,7 @@ class ExtractionResult:
     truncated: int
     overlong: int
     empty: int
+    repeated: int
     learnt: LearntRecord | None  # None if a shard of an earlier version does not say
     conversations: ConversationCounts | None  # what became of those of the corpus; None of other texts
     begin_twice: int  # that spell out the token which the tokenizer puts before every text
@@ -67,6 +68,7 @@ def make_result(
         truncated=held.truncated,
         overlong=held.overlong,
         empty=request.plan.corpus.empty,
+        repeated=request.plan.corpus.repeated,
         learnt=held.learnt,
         conversations=request.plan.conversations,
         begin_twice=request.plan.begin_twice,

@@ -37,6 +37,15 @@ class ConversationCounts:
         self.refused += 1
         self.first_refusal = self.first_refusal or said
 
+    def include(self, others: "ConversationCounts") -> None:
+        """Add what became of others."""
+        self.turns += others.turns
+        self.targets += others.targets
+        self.refused += others.refused
+        self.first_refusal = self.first_refusal or others.first_refusal
+        self.dropped.update(others.dropped)
+        self.rewritten.update(others.rewritten)
+
     def add(self, shown: Shown) -> None:
         """Count one conversation."""
         self.turns += len({turn.message for turn in shown.turns})

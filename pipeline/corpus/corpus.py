@@ -1,6 +1,7 @@
 """A corpus: records become samples, each with an id that no other has. It can be read again and again.
 
-Costs one record of memory while it is read, and 8 bytes per sample for the proof that ids are unique.
+Costs one record of memory while it is read, 8 bytes per sample for the proof that ids are unique, and 100 where repeats
+are left out.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from string import Formatter
 import numpy as np
 
 from pipeline.corpus.conversations import ConversationCounts, ConversationSource
+from pipeline.corpus.repeats import Repeats
 from pipeline.corpus.sample import Sample
 from schemas.configs.extraction import CorpusConfig
 from schemas.errors import ConfigError, CorpusError
@@ -43,14 +45,20 @@ class Corpus:
                 yield sample
 
     def read(
-        self, without: list[Path] | None = None, counts: ConversationCounts | None = None
+        self,
+        without: list[Path] | None = None,
+        counts: ConversationCounts | None = None,
+        repeats: Repeats | None = None,
     ) -> Iterator[tuple[str, Sample | None]]:
-        """Place, as `file:line`, and sample; None for a record that is left out, its text or response blank or null.
+        """Place, as `file:line`, and sample; None for a record that is left out, its text or response blank or null, or
+        a repeat.
 
-        A file that holds no record is appended to `without`, and what became of conversations is added to `counts`.
+        A file that holds no record is appended to `without`, what became of conversations is added to `counts`, and
+        those that are left out as repeats are counted in `repeats`.
         Raises CorpusError naming the place of a record that cannot be a sample.
         """
         counts = ConversationCounts() if counts is None else counts
+        repeats = Repeats() if repeats is None else repeats
         left = self.config.limit
         fields, source = self.fields, self.conversations
         optional, nested = ((), []) if source is None else (source.layout.optional, source.nested)
@@ -58,10 +66,15 @@ class Corpus:
             place = None
             for line, record in read_records(file, fields, optional=optional, nested=nested):
                 place = f"{file}:{line}"
-                sample = self._sample(record, place, counts)
+                found = ConversationCounts()
+                sample = self._sample(record, place, found)
                 if sample is not None:
                     _require_length(sample.text, place)
+                    if self.config.repeats == "skip" and repeats.holds(sample):
+                        yield place, None
+                        continue
                     left = None if left is None else left - 1
+                counts.include(found)
                 yield place, sample
                 if left == 0:
                     return
@@ -163,7 +176,7 @@ def _duplicate(name: str, first: str, second: str, derived: bool) -> str:
     if derived:
         return (
             f"{second} repeats the content of {first}, so both have the id {name}; "
-            "remove the repeats, or name a field of unique ids in `corpus.id`"
+            "`corpus.repeats: skip` leaves such records out; or name a field of unique ids in `corpus.id`"
         )
     return f"{second} has the id {quoted(name)} that {first} has already; ids must be unique"
 

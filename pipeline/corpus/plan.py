@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.corpus.calibration import CalibrationSamples, CalibrationSize
 from pipeline.corpus.conversations import ConversationCounts
 from pipeline.corpus.corpus import Corpus, UniqueIds
+from pipeline.corpus.repeats import Repeats
 from pipeline.corpus.sample import Sample, hash_sample
 from pipeline.corpus.special_tokens import SpecialTokens
 from schemas.cache.arrays import ArrayRecord, keeps_tokens
@@ -158,17 +159,17 @@ def make_plan(
 
     Raises CorpusError: no records, only blank ones, an id twice, or whatever reading raises.
     """
-    without_records, counts = list[Path](), ConversationCounts()
-    samples = (sample for _, sample in corpus.read(without_records, counts))
+    without_records, counts, repeats = list[Path](), ConversationCounts(), Repeats()
+    samples = (sample for _, sample in corpus.read(without_records, counts, repeats))
     head = list(_head(samples))
     limit = max_tokens if max_tokens is not None else 1 << 62
     parts = _measure_parts(corpus, head, tokenizer, rows, limit, ends)
     ids, cutter = UniqueIds(), _UnitCutter(batching.unit_tokens, ends)
     calibration = None if calibrate_on is None else CalibrationSamples(calibrate_on)
-    special, begin_twice, spell_special, num_empty = SpecialTokens(tokenizer), 0, False, 0
+    special, begin_twice, spell_special, left_out = SpecialTokens(tokenizer), 0, False, 0
     for sample in chain(head, samples):
         if sample is None:
-            num_empty += 1
+            left_out += 1
             continue
         content, size = hash_sample(sample)
         begin_twice += special.begin(sample.text) and not sample.is_conversation
@@ -181,7 +182,7 @@ def make_plan(
             calibration.offer(sample, content, min(limit, length))
     ids.check(corpus)
     return Plan(
-        *cutter.finish(num_empty - counts.refused, counts.refused),
+        *cutter.finish(left_out - counts.refused - repeats.found, counts.refused, repeats.found),
         begin_twice,
         spell_special,
         tuple(without_records),
@@ -216,11 +217,11 @@ class _UnitCutter:
         self.samples, self._bytes, self._tokens = self.samples + 1, self._bytes + text_bytes, self._tokens + tokens
         self._squares += tokens * tokens
 
-    def finish(self, empty: int, refused: int) -> tuple[tuple[Unit, ...], CorpusRecord]:
+    def finish(self, empty: int, refused: int, repeated: int) -> tuple[tuple[Unit, ...], CorpusRecord]:
         """All units, and the corpus that they hold, of which so many records were left out."""
         self._end()
-        sha256 = self._whole.hexdigest()
-        return tuple(self._units), CorpusRecord(samples=self.samples, empty=empty, refused=refused, sha256=sha256)
+        left_out = {"empty": empty, "refused": refused, "repeated": repeated}
+        return tuple(self._units), CorpusRecord(samples=self.samples, **left_out, sha256=self._whole.hexdigest())
 
     def _end(self) -> None:
         size, sha256 = self.samples - self._first, self._digest.hexdigest()

@@ -218,7 +218,7 @@ def _alterations(cache: Path, found: CacheManifest, wanted: CacheManifest, seale
 def _without_information(manifest: CacheManifest) -> dict[str, Any]:
     """As it is written, which leaves out what says nothing in this cache."""
     written: dict[str, Any] = json.loads(manifest.to_json())
-    for section, names in (("teacher", ("model",)), ("corpus", ("empty", "refused"))):
+    for section, names in (("teacher", ("model",)), ("corpus", ("empty", "refused", "repeated"))):
         written[section] = {name: value for name, value in written[section].items() if name not in names}
     return {name: value for name, value in written.items() if name not in ("identity", "provenance")}
 

@@ -41,6 +41,7 @@ class CorpusRecord(Strict):
         ),
     ]
     refused: Annotated[int, Field(ge=0, description="Conversations left out because they are refused.")] = 0
+    repeated: Annotated[int, Field(ge=0, description="Records left out because an earlier one was the same.")] = 0
     sha256: Annotated[str, Field(description="Hash over ids, prompts and responses, in order.")]
 
 
@@ -184,8 +185,7 @@ class CacheManifest(_WithRecords):
             unused["conversations"] = True
         if not self.parts:
             unused["parts"] = True
-        if not self.corpus.refused:
-            unused["corpus"] = {"refused"}
+        unused["corpus"] = {name for name in ("refused", "repeated") if not getattr(self.corpus, name)}
         unused["teacher"] = {name for name in ("embedding", "quantisation") if getattr(self.teacher, name) is None}
         if not any(array.unit == "pairs" and array.width for array in self.arrays):
             unused["teacher"] |= {"heads"}

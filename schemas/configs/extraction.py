@@ -63,6 +63,8 @@ class CorpusConfig(Strict):
     empty: Literal["skip", "error"] = "skip"
     """A record whose text or response is blank, or of which nothing is left to learn: leave it out and count it, or
     stop."""
+    repeats: Literal["skip", "error"] = "error"
+    """A record that repeats an earlier one, its id included if it has one: leave it out and count it, or stop."""
     overlong: Literal["truncate", "skip", "error"] = "truncate"
     """A sample of more than `teacher.max_tokens` tokens: cut it, leave it out and count it, or stop."""
 

@@ -31,6 +31,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cache.parent
 
 
+def repeating(corpus: Path, copy: Path) -> Path:
+    """The corpus in `copy`, its first record once more."""
+    lines = corpus.read_text(encoding="utf-8").splitlines(keepends=True)
+    copy.write_text("".join([*lines, lines[0]]), encoding="utf-8")
+    return copy
+
+
 def test_a_plan_says_what_would_be_done_and_writes_nothing(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,6 +68,9 @@ def test_a_plan_says_what_would_be_done_and_writes_nothing(
     assert in_all in said and re.search(r"workers +1, each with 0\.5 CPUs", said)
     show_plan(tmp_path / "extract.yaml", ["states.dtype=bfloat16"])
     assert "rather more" in capsys.readouterr().out and "rather more" not in said  # of codecs that learn from so little
+    with_repeat = repeating(corpus, tmp_path / "repeating.jsonl")
+    show_plan(tmp_path / "extract.yaml", [f"corpus.files=[{with_repeat}]", "corpus.repeats=skip"])
+    assert re.search(r"samples +4 \(0 empty, 1 repeated left out\)", capsys.readouterr().out)
     hidden, empty = tmp_path / "texts" / ".hidden.jsonl", tmp_path / "texts" / "empty.csv"
     assert f"{hidden} (hidden), {empty} (holds no record)" in said
     assert not (tmp_path / "new").exists()
@@ -148,6 +158,9 @@ def test_an_extraction_says_what_it_did(
     assert held.startswith("4 samples, ")
     assert bucket.get("cache/index.parquet") == wanted["cache/index.parquet"]
     assert extract_once() == [f"{url} is complete already; nothing to do", held]
+    with_repeat = repeating(made / "corpus.jsonl", tmp_path / "repeating.jsonl")
+    run_extraction(tmp_path / "extract.yaml", [f"output={url}", f"corpus.files=[{with_repeat}]", "corpus.repeats=skip"])
+    assert capsys.readouterr().out.splitlines()[-1] == held.replace("0 empty, ", "0 empty, 1 repeated, ")
 
 
 def test_a_cache_within_its_own_corpus_is_refused_before_the_corpus_is_read(made: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def corpus(
     """Those records as a corpus; `fields` are of `corpus.conversations`, or of the section around it."""
     folder.mkdir(exist_ok=True)
     (folder / "c.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    own = {key: fields.pop(key) for key in ("empty", "id", "limit") if key in fields}
+    own = {key: fields.pop(key) for key in ("empty", "id", "limit", "repeats") if key in fields}
     teacher = {"model": str(folder), **fields.pop("teacher", {})}
     config = ExtractionConfig.model_validate(
         {
@@ -68,6 +68,8 @@ def test_what_becomes_of_a_conversation_is_counted(tmp_path: Path) -> None:
     assert counts == ConversationCounts(
         turns=8, targets=4, refused=0, dropped=Counter(reasoning=1), rewritten=Counter(tool_calls=1)
     )
+    twice, counts_of_twice = read(tmp_path, [*records, *records], tools="tools", repeats="skip")
+    assert (twice, counts_of_twice) == (samples, counts)
     first, second = samples
     learnt = [first.text[start:end] for start, end in first.targets]
     call_text = '<tool_call>\n{"name": "get_time", "arguments": {}}\n</tool_call><|im_end|>'

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.corpus.corpus import Corpus, UniqueIds, content_id, read_corpus
+from pipeline.corpus.repeats import Repeats
 from pipeline.corpus.sample import Sample
 from schemas.configs.extraction import CorpusConfig
 from schemas.errors import ConfigError, CorpusError
@@ -234,5 +235,24 @@ def test_an_id_given_twice_names_both_places(tmp_path: Path) -> None:
 
 def test_repeated_content_tells_the_way_out(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "c.jsonl", [*RECORDS, RECORDS[0]])
-    with pytest.raises(CorpusError, match=rf"{path}:4 repeats .* of {path}:1, .*remove the repeats, or name a field"):
+    with pytest.raises(CorpusError, match=rf"{path}:4 repeats .* of {path}:1, .*`corpus.repeats: skip` leaves such"):
         check_unique(read_corpus(config(path, id=None)))
+
+
+def test_repeats_are_left_out_where_that_is_asked(tmp_path: Path) -> None:
+    again, other = RECORDS[0], {**RECORDS[2], "n": 7}
+    path = write_lines(tmp_path / "c.jsonl", [*RECORDS, again, again, other])
+    without, repeats = read_corpus(config(path, id=None, repeats="skip")), Repeats()
+    left_out = [place.rpartition(":")[2] for place, sample in without.read(repeats=repeats) if sample is None]
+    assert left_out == ["4", "5", "6"] and repeats.found == 3
+    assert [(sample.text, sample.targets) for sample in without] == [(s.text, s.targets) for s in SAMPLES]
+    check_unique(without)
+    named = [sample.id for sample in read_corpus(config(path, repeats="skip"))]
+    assert named == ["1", "2", "3", "7"]  # what has an id of its own is no repeat
+    assert read(path, repeats="skip", limit=3) == SAMPLES  # of those that are not left out
+
+
+def test_an_id_with_two_contents_is_no_repeat(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "c.jsonl", [RECORDS[0], {**RECORDS[0], "a": "Because."}])
+    with pytest.raises(CorpusError, match=rf"{path}:2 has the id '1' that {path}:1 has already"):
+        check_unique(read_corpus(config(path, repeats="skip")))

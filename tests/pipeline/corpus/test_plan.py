@@ -104,6 +104,19 @@ def test_an_id_given_twice_stops_the_plan(tokenizer: PreTrainedTokenizerFast, tm
         make_plan(read_corpus(CorpusConfig(files=[str(path)], text="t", id="id")), tokenizer, BatchingConfig())
 
 
+def test_repeats_are_counted_and_in_no_unit(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    def corpus(name: str, texts: list[str]) -> Corpus:
+        path = write_lines(tmp_path / name, [{"t": text} for text in texts])
+        return read_corpus(CorpusConfig(files=[str(path)], text="t", repeats="skip"))
+
+    texts, batching = list(dict.fromkeys(TEXTS)), BatchingConfig(unit_tokens=100)
+    once, twice = corpus("once.jsonl", texts), corpus("twice.jsonl", [*texts, " ", *texts[:5]])
+    plain, plan = (make_plan(each, tokenizer, batching) for each in (once, twice))
+    assert plan.units == plain.units and plain.corpus.repeated == 0
+    assert plan.corpus == plain.corpus.model_copy(update={"empty": 1, "repeated": 5})
+    assert list(plan.read_units(twice)) == list(plain.read_units(once))
+
+
 def test_predicted_bytes_add_up() -> None:
     units = (Unit(0, 0, 2, 400, 100, ""), Unit(1, 2, 1, 100, 50, ""))
     plan = Plan(units, CorpusRecord(samples=3, empty=0, sha256=""))

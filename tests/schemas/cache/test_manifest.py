@@ -69,6 +69,12 @@ def test_what_came_later_is_not_written_where_it_says_nothing() -> None:
     full = manifest().model_copy(update={**changes, "arrays": [*manifest().arrays, *arrays]})
     assert CacheManifest.model_validate_json(full.to_json()) == full
     assert CacheManifest.model_validate_json(manifest().to_json()) == manifest()
+    left_out = manifest().corpus.model_copy(update={"refused": 2, "repeated": 3})
+    assert not {"refused", "repeated"} & plain["corpus"].keys()
+    assert (
+        CacheManifest.model_validate_json(manifest().model_copy(update={"corpus": left_out}).to_json()).corpus
+        == left_out
+    )
     without_one = full.to_json().replace('"width": 5', '"width": 4')
     with pytest.raises(
         ValidationError, match=r"the arrays of top_k \(.*, top_k/codes of 4 uint8, .*\) are not those of 5 entries"
