@@ -10,6 +10,7 @@ import pytest
 from pipeline.cluster.result import make_result
 from pipeline.work.worker import UnitReport
 from schemas.cache.learnt import LearntRecord
+from schemas.cache.manifest import CorpusRecord
 from schemas.cache.seen_shard import SeenShard
 from schemas.cache.shard import ShardRecord
 from schemas.errors import CorpusError
@@ -33,7 +34,9 @@ REQUEST = cast(
     Any,
     SimpleNamespace(
         config=SimpleNamespace(teacher=SimpleNamespace(max_tokens=8)),
-        plan=SimpleNamespace(corpus=SimpleNamespace(empty=5), begin_twice=2, conversations=None),
+        plan=SimpleNamespace(
+            corpus=CorpusRecord(samples=7, empty=5, repeated=3, sha256=""), begin_twice=2, conversations=None
+        ),
         left_out=((Path("a.csv"), "holds no record"),),
     ),
 )
@@ -43,7 +46,8 @@ def test_counts_are_of_the_whole_cache_and_speed_of_this_call() -> None:
     found = make_result(REQUEST, Path("c"), SHARDS, REPORTS, started=0.0)
     assert (found.units, found.samples, found.tokens, found.truncated, found.overlong) == (3, 6, 55, 1, 4)
     assert found.left_out == REQUEST.left_out
-    assert (found.empty, found.begin_twice, found.new_units, found.new_tokens) == (5, 2, 2, 30)
+    assert (found.empty, found.repeated, found.begin_twice) == (5, 3, 2)
+    assert (found.new_units, found.new_tokens) == (2, 30)
     assert found.bytes == 3 * 100 + 7 * 55 and not found.already_done
     # From the end of the first batch, whose 10 tokens do not count, to the end of the last.
     assert found.tokens_per_second == (30 - 10) / 4
