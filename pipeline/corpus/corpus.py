@@ -58,7 +58,7 @@ class Corpus:
         Raises CorpusError naming the place of a record that cannot be a sample.
         """
         counts = ConversationCounts() if counts is None else counts
-        repeats = Repeats() if repeats is None else repeats
+        repeats, skips = Repeats() if repeats is None else repeats, self.config.repeats == "skip"
         left = self.config.limit
         fields, source = self.fields, self.conversations
         optional, nested = ((), []) if source is None else (source.layout.optional, source.nested)
@@ -66,15 +66,17 @@ class Corpus:
             place = None
             for line, record in read_records(file, fields, optional=optional, nested=nested):
                 place = f"{file}:{line}"
-                found = ConversationCounts()
+                # Of a repeat nothing is counted. Elsewhere, counts of its own for each record would double the time.
+                found = ConversationCounts() if skips else counts
                 sample = self._sample(record, place, found)
                 if sample is not None:
                     _require_length(sample.text, place)
-                    if self.config.repeats == "skip" and repeats.holds(sample):
+                    if skips and repeats.holds(sample):
                         yield place, None
                         continue
                     left = None if left is None else left - 1
-                counts.include(found)
+                if skips:
+                    counts.include(found)
                 yield place, sample
                 if left == 0:
                     return

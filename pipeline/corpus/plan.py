@@ -151,8 +151,8 @@ def make_plan(
     """Cut `corpus` into units of about `batching.unit_tokens` tokens and at least one sample each.
 
     A sample counts bytes / r tokens, and never more than `max_tokens`, where r is the bytes a token has in the first
-    MEASURED_SAMPLES samples. These also say which share of the tokens `rows` keeps. Codecs are
-    calibrated on as many samples as `calibrate_on` says, on none without it.
+    MEASURED_SAMPLES samples. These also say which share of the tokens `rows` keeps. Codecs are calibrated on as many
+    samples as `calibrate_on` says, on none without it.
 
     `ends` are the numbers of samples, ascending, that the corpus had when it was planned before: what was planned then
     is planned alike now, and codecs are calibrated on the first of these corpora alone.

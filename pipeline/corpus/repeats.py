@@ -6,7 +6,7 @@ from pipeline.corpus.sample import Sample, hash_sample
 class Repeats:
     """Tells in one pass which samples repeat an earlier one, id and content, at about 100 bytes for each that does not.
 
-    Of 128 bits each, so that no sample is ever taken for another.
+    It keeps digests of 128 bits: no two samples share one by chance.
     """
 
     def __init__(self) -> None:
