@@ -1,7 +1,6 @@
 """Alignment on synthetic tokenizations, against the definitions written as plain loops."""
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -11,14 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.cache.targets import NO_TARGETS, ends_inside
-from schemas.errors import PairingError, TokenizerError
+from schemas.errors import TokenizerError
 from trainer.alignment.spans import (
     aligned_spans,
     check_offsets,
     common_spans,
     coverage,
-    pair_contents,
-    pair_tokens,
     resolve_overlaps,
     shared_out,
     span_labels,
@@ -304,18 +301,6 @@ def test_only_spans_with_tokens_on_both_sides_stay(case: tuple[list[int], list[i
     assert on_student.tolist() == [both.index(k) if k in both else -1 for k in student]
 
 
-def test_pairs_are_the_common_prefix() -> None:
-    assert pair_tokens(np.array([5, 6, 7], np.int32), np.array([5, 6])).tolist() == [0, 1]
-    assert pair_tokens(np.array([5, 6], np.int32), np.array([5, 6, 7, 8])).tolist() == [0, 1, -1, -1]
-    assert pair_tokens(np.array([], np.int32), np.array([5])).tolist() == [-1]
-    with pytest.raises(PairingError) as refused:
-        pair_tokens(np.array([5, 6, 7, 7], np.int32), np.array([5, 9, 7, 8]))
-    assert str(refused.value) == (
-        "token 1 is 6 in the cache and 9 in the student's tokenizer: token pairs need one tokenizer with the same "
-        "special tokens on both sides; use a loss over spans instead"
-    )
-
-
 @given(two_sides())
 @settings(deadline=None)
 def test_offsets_of_tokenizers_pass(sides: tuple[np.ndarray, np.ndarray, int]) -> None:
@@ -365,47 +350,3 @@ def test_it_is_fast_enough_for_every_sample_of_every_batch() -> None:
         aligned_spans(sides[0], sides[1], learnt, 1024)
         best = min(best, time.perf_counter() - begin)
     assert best < 5e-4  # seconds; 5e-5 on an idle core
-
-
-def pair_by_dictionary(
-    teacher: list[tuple[int, int, int]], student: list[tuple[int, int, int]], same: list[bool]
-) -> list[int]:
-    """`pair_contents` as its docstring says it, over (start, end, id)."""
-
-    def name(tokens: list[tuple[int, int, int]]) -> list[tuple[int, int, int, int] | None]:
-        seen, names = Counter[tuple[int, int]](), list[tuple[int, int, int, int] | None]()
-        for start, end, token in tokens:
-            names.append((start, end, seen[start, end], token) if start < end else None)
-            seen[start, end] += 1
-        return names
-
-    places = {key: place for place, key in enumerate(name(teacher)) if key is not None}
-    pairs = [
-        -1 if key is None or not is_same else places.get(key, -1)
-        for key, is_same in zip(name(student), same, strict=True)
-    ]
-    following = [*pairs, -1][1:]
-    return [pair if pair >= 0 and after == pair + 1 else -1 for pair, after in zip(pairs, following, strict=True)]
-
-
-tokens = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2), st.sampled_from([0, 1, 2**31 - 1])), max_size=12)
-
-
-@given(kept=tokens, before=tokens, after=tokens, data=st.data())
-def test_contents_are_paired_as_a_dictionary_would(
-    kept: list[tuple[int, int, int]],
-    before: list[tuple[int, int, int]],
-    after: list[tuple[int, int, int]],
-    data: st.DataObject,
-) -> None:
-    """Tokens that both sides have, some of them several to one character, between ones of each side alone."""
-    teacher, student = (
-        [(start, start + length, token) for start, length, token in tokens] for tokens in (kept + after, before + kept)
-    )
-    same = data.draw(st.lists(st.booleans(), min_size=len(student), max_size=len(student)))
-    (teacher_2, teacher_ids), (student_2, student_ids) = (
-        (np.array([token[:2] for token in side], np.int32).reshape(-1, 2), np.array([token[2] for token in side], int))
-        for side in (teacher, student)
-    )
-    found = pair_contents(teacher_ids.astype(np.int32), teacher_2, student_ids, student_2, np.array(same, bool))
-    assert found.dtype == np.int64 and found.tolist() == pair_by_dictionary(teacher, student, same)
