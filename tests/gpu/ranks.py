@@ -12,10 +12,11 @@ from unittest import mock
 
 import torch
 import torch.distributed as dist
+from torch.distributed.fsdp import FSDPModule
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.gpu.models import training_config
-from trainer.optimisation.division import Division
+from trainer.optimisation.division import REDUCES_ALL, Division
 from trainer.runs.group import joined
 from trainer.runs.metrics import read_metrics
 from trainer.runs.train import train
@@ -32,12 +33,13 @@ def check_ranks(folder: Path) -> Iterator[tuple[str, str]]:
     with _as_rank():
         train(one)
         with joined(one):
-            worst = _divided()
+            worst = _divided() if hasattr(FSDPModule, REDUCES_ALL) else None
     lines, others = read_metrics(folder / "alone"), read_metrics(folder / "one-rank")
     loss = max(abs(a["loss"] / b["loss"] - 1) for a, b in zip(lines, others, strict=True) if "loss" in a)
-    assert loss < CLOSE and worst < CLOSE, (loss, worst)
+    assert loss < CLOSE and (worst is None or worst < CLOSE), (loss, worst)
     yield "largest difference of a loss, in a group of one rank and alone", f"{loss:.1e}"
-    yield "largest difference of a gradient, divided and whole", f"{worst:.1e}"
+    divided = f"not checked: torch {torch.__version__} divides no student" if worst is None else f"{worst:.1e}"
+    yield "largest difference of a gradient, divided and whole", divided
 
 
 @contextmanager

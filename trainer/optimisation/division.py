@@ -24,6 +24,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
+from schemas.errors import ResourceError
+
+# Weights that a step does not reach are in a reduction, too: all ranks must make the same ones.
+REDUCES_ALL = "set_reduce_scatter_unused_params"
+
 
 class _Whole(nn.Module):
     """What FSDP2 takes for the model: it gathers what is not a layer before `run`, whatever part of it that is."""
@@ -43,7 +48,13 @@ class Division:
         """Divides `model`, in place, among as many `ranks`, and moves its shares to `device`; they need not fit whole.
 
         Weights are gathered, and saved, in `dtype`, or else in that of the shares. Gradients are summed, not averaged.
+        Raises ResourceError if this torch cannot divide one.
         """
+        if not hasattr(FSDPModule, REDUCES_ALL):
+            raise ResourceError(
+                f"sharding: full takes torch 2.13, whose FSDP2 has {REDUCES_ALL}; this is {torch.__version__}. Install "
+                "that, or set sharding to none"
+            )
         # GPT-2's last states are a view of others. No loss writes into what the student puts out.
         warnings.filterwarnings("ignore", r"FSDP2-wrapped module \(_?\w+\) returned a view", UserWarning)
         mesh = init_device_mesh(device.type, (ranks,))
@@ -59,7 +70,7 @@ class Division:
             if isinstance(module, FSDPModule):
                 module.set_gradient_divide_factor(1.0)
                 module.set_force_sum_reduction_for_comms(True)
-        root.set_reduce_scatter_unused_params(True)
+        getattr(root, REDUCES_ALL)(True)
         self._reached: Tensor | None = None
 
     @property

@@ -9,10 +9,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from schemas.configs.training import OptimizerConfig
+from schemas.errors import ResourceError
 from trainer.optimisation.division import Division, gathered
 from trainer.optimisation.gradients import clip_gradients, norm_of
 from trainer.optimisation.masters import hold_in_bfloat16
@@ -141,3 +143,9 @@ def test_a_moment_is_divided_as_its_parameter_is() -> None:
     plain = nn.Parameter(torch.zeros(2))
     assert divided_as(torch.ones(2), plain).tolist() == [1.0, 1.0]
     assert norm_of([divided, torch.full((4,), 2.0)]) == pytest.approx((moment.square().sum().item() + 16) ** 0.5)
+
+
+def test_an_older_torch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(FSDPModule, "set_reduce_scatter_unused_params")
+    with pytest.raises(ResourceError, match=r"full takes torch 2\.13, whose FSDP2 .* set sharding to none"):
+        Division(student(tied=False), CPU, 1)
