@@ -3,6 +3,10 @@
 #   docker run --gpus all -v /data:/data stillroom-trainer train /data/train.yaml
 FROM python:3.12-slim
 ENV PYTHONUNBUFFERED=1
+# By which Triton compiles the losses' kernels, and torch a student whose config says so, on the machine that trains.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends g++ \
+ && rm -rf /var/lib/apt/lists/*
 RUN pip install --no-cache-dir torch==2.13.0
 WORKDIR /stillroom
 COPY pyproject.toml README.md LICENSE ./

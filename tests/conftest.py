@@ -45,6 +45,9 @@ def pytest_configure() -> None:
     """What tests write need not outlive a power cut: to wait for the disk cost them a minute. Programs that they start
     do wait, and `tests/schemas/storage/test_atomic.py` shows what for."""
     pytest.MonkeyPatch().setattr(os, "fsync", lambda descriptor: None)
+    # Where there is no GPU to compile for, kernels are interpreted. Triton reads this when it, or torch, imports it.
+    if not Path("/dev/nvidia0").exists():
+        os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 ON_RAY: set[Path] = set()  # files with a test that asks for the shared Ray

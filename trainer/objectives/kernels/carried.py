@@ -13,6 +13,7 @@ Shapes: X positions, V vocabulary; p positions of one block.
 import torch
 from torch import Tensor
 
+from trainer.objectives.kernels.fused import Entropy, entropy_rows, is_fused
 from trainer.objectives.kernels.powers import Powers
 from trainer.student.logits import Logits
 
@@ -39,6 +40,9 @@ class CarriedCrossEntropy:
 
     def write(self, positions: slice | Tensor, logits_pV: Tensor, gradient_pV: Tensor) -> None:
         """The same where there is no other gradient: it is written over whatever stands there, such as the logits."""
+        if is_fused(logits_pV):
+            self.count(positions, entropy_rows(logits_pV, gradient_pV, self.of(positions)))
+            return
         powers = Powers.of(logits_pV)
         torch.mul(powers.power_nN, self.scale_of(positions) / powers.sum_n1, out=gradient_pV)
         self.add_labels(positions, powers, gradient_pV)
@@ -50,5 +54,13 @@ class CarriedCrossEntropy:
     def add_labels(self, positions: slice | Tensor, powers: Powers, gradient_pV: Tensor) -> None:
         """The same where softmax(z) is in the gradient already."""
         label_p1 = self._label_X1[positions]
-        self.total += powers.surprise(label_p1).masked_fill(~self.wanted_X[positions], 0).sum()
+        self.count(positions, powers.surprise(label_p1))
         gradient_pV.scatter_add_(1, label_p1, -self.scale_of(positions))
+
+    def of(self, positions: slice | Tensor) -> Entropy:
+        """What a kernel must know of these positions."""
+        return Entropy(self._label_X1[positions][:, 0], self.scale_of(positions)[:, 0])
+
+    def count(self, positions: slice | Tensor, nll_p: Tensor) -> None:
+        """Adds the values of those of these positions that have a label."""
+        self.total += nll_p.masked_fill(~self.wanted_X[positions], 0).sum()

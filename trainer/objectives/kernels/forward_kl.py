@@ -16,6 +16,7 @@ from torch import Tensor
 
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
 from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
+from trainer.objectives.kernels.fused import Spread, entropy_rows, is_fused, kl_rows, pooled_kl_rows
 from trainer.objectives.kernels.logit_pass import LogitPass
 from trainer.objectives.kernels.pooled_rows import Columns, Rows
 from trainer.objectives.kernels.powers import LN2, Powers
@@ -48,8 +49,10 @@ def forward_kl(
     sizes = chunks_for(logits, chunks)
 
     def run(made: LogitPass) -> Tensor:
-        compare = _Comparison(made, rows, columns, teacher_logits, factor_R, temperature, carried, expected, sizes)
-        return pass_rows(made, rows, compare, carried, sizes)
+        fused = is_fused(made.hidden_Xd)
+        kind = _FusedComparison if fused else _Comparison
+        compare = kind(made, rows, columns, teacher_logits, factor_R, temperature, carried, expected, sizes)
+        return pass_rows(made, rows, compare, carried, sizes, fused)
 
     return pass_carrying(logits, run, expected, carried)
 
@@ -76,6 +79,7 @@ class _Comparison:
         # At each member a row's gradient is multiplied with its factor and with the member's share in it.
         self.scale_P = expected / temperature * self.factor_R[rows.row_P] * rows.share_P.to(self.zero.dtype)
         self.block = sizes.block // max(columns.count, made.vocabulary // 4)
+        self._columns_V: Tensor | None = None
 
     def __call__(self, chunk: slice, members: slice, logits_pV: Tensor, gradient_pV: Tensor) -> Tensor:
         """As `Compare`; cross-entropy is added block by block."""
@@ -119,6 +123,34 @@ class _Comparison:
             _difference(of_student, of_teacher, scale_p1, gradient_pV)
             carried.add(positions, entropy or of_student.squared(), gradient_pV)
         return kl_n
+
+
+class _FusedComparison(_Comparison):
+    """The same on a GPU, all rows of a chunk at once, by kernels that pass over them twice."""
+
+    def __call__(self, chunk: slice, members: slice, logits_pV: Tensor, gradient_pV: Tensor) -> Tensor:
+        """As `Compare`."""
+        positions, carried, scale_p = self.rows.positions(members), self.carried, self.scale_P[members]
+        teacher_nN, row_of_p = self.teacher_logits(chunk).float(), self.rows.row_of(chunk, members)
+        entropy = None if carried is None else carried.of(positions)
+        if row_of_p is None and self.columns.ids is None:
+            kl_n, nll_p = kl_rows(logits_pV, teacher_nN, scale_p, self.temperature, gradient_pV, entropy)
+        else:
+            first_n, share_p = self.rows.first_of(chunk, members), self.rows.share_P[members].float()
+            kl_n = pooled_kl_rows(logits_pV, first_n, share_p, self.columns.ids, teacher_nN, self.temperature)
+            row_of_p = self.rows.row_P[members] - chunk.start
+            nll_p = entropy_rows(
+                logits_pV, gradient_pV, entropy, Spread(teacher_nN, row_of_p, scale_p, self._column_V(logits_pV))
+            )
+        if carried is not None:
+            carried.count(positions, nll_p)
+        return torch.dot(self.factor_R[chunk], kl_n)
+
+    def _column_V(self, logits_pV: Tensor) -> Tensor:
+        """Made once: every chunk has the same."""
+        if self._columns_V is None:
+            self._columns_V = self.columns.column_of(logits_pV.shape[1], -1, logits_pV.device).int()
+        return self._columns_V
 
 
 def _difference(

@@ -14,11 +14,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from schemas.models.logits import LogitTransform
 from trainer.numerics.geometry import at_least_float32
 from trainer.objectives.kernels.aligned_rows import cast_rows, head_product
 from trainer.student.logits import Logits, as_logits
 
 ROUNDING = 1e-6  # of a factor, multiplied up in another order
+# Whether torch can add a product of bfloat16 to a sum of float32 as it makes it: from 2.8 on, and on a GPU alone.
+ADDS_WIDER = hasattr(torch.ops.aten.addmm, "dtype_out")
 
 
 class LogitPass:
@@ -62,6 +65,12 @@ class LogitPass:
         product_pV = at_least_float32(head_product(hidden_pd.to(self.dtype), self.weight_Vd, self.bias_V))
         return self._logits.transform(product_pV)
 
+    def product(self, positions: slice | Tensor) -> Tensor:
+        """The same, [p, V], but in the dtype that the head multiplies in, where nothing is done to its product."""
+        if self.weight_Vd is None or self._logits.transform != LogitTransform():
+            return self.rows(positions)
+        return head_product(self.hidden_Xd[positions].to(self.dtype), self.weight_Vd, self.bias_V)
+
     def room(self, logits_pV: Tensor) -> Tensor:
         """Where the gradient to such rows may be written: over them, which are in the processor's cache, unless `put`
         reads them or they are a view."""
@@ -97,6 +106,8 @@ class LogitPass:
 def _add_product(sum_Vd: Tensor, gradient_Vp: Tensor, hidden_pd: Tensor) -> None:
     if sum_Vd.dtype == gradient_Vp.dtype:
         sum_Vd.addmm_(gradient_Vp, hidden_pd)
+    elif sum_Vd.is_cuda and ADDS_WIDER:
+        torch.addmm(sum_Vd, gradient_Vp, hidden_pd, sum_Vd.dtype, out=sum_Vd)
     else:
         sum_Vd.add_(gradient_Vp @ hidden_pd)
 

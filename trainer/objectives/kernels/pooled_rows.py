@@ -81,9 +81,15 @@ class Rows:
         row_p: Tensor = self.row_P[members] - rows.start
         return row_p
 
+    def first_of(self, rows: slice, members: slice) -> Tensor:
+        """[n + 1], where the members of each of these rows begin among `members`, and where the last row's end."""
+        first = self._first_member[rows.start : rows.stop + 1]
+        first_n: Tensor = torch.tensor(first, device=self.row_P.device) - members.start
+        return first_n
+
     def pool(self, member_pV: Tensor, rows: slice, members: slice) -> Tensor:
         """[p, V] -> [n, V]: the weighted sums. An embedding bag adds in the order of the members, on every run."""
-        first_n = torch.tensor(self._first_member[rows], device=self.row_P.device) - members.start
+        first_n = self.first_of(rows, members)[:-1]
         order_p = torch.arange(len(member_pV), device=self.row_P.device)
         return torch.nn.functional.embedding_bag(
             order_p, member_pV, first_n, mode="sum", per_sample_weights=self.share_P[members].to(member_pV.dtype)
@@ -112,6 +118,11 @@ class Columns:
             whole_pV[:, self.count :] = 0
             return
         # Every column of the result looks its own up, the last being 0: ten times as fast as copying column by column.
-        column_V = torch.full((whole_pV.shape[1],), self.count, device=self.ids.device)
-        column_V[self.ids] = torch.arange(self.count, device=self.ids.device)
+        column_V = self.column_of(whole_pV.shape[1], self.count, whole_pV.device)
         torch.index_select(taken_pM, 1, column_V, out=whole_pV)
+
+    def column_of(self, width: int, other: int, device: torch.device) -> Tensor:
+        """[V], which of the compared columns each token of a vocabulary of `width` is, or `other`."""
+        column_V = torch.full((width,), other, device=device)
+        column_V[slice(self.count) if self.ids is None else self.ids] = torch.arange(self.count, device=device)
+        return column_V

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
 from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
+from trainer.objectives.kernels.fused import is_fused
 from trainer.objectives.kernels.logit_pass import LogitPass, pass_over
 from trainer.objectives.kernels.pooled_rows import Rows
 from trainer.student.logits import Logits
@@ -24,17 +25,19 @@ def pass_rows(
     compare: Compare,
     carried: CarriedCrossEntropy | None,
     sizes: Chunks,
+    fused: bool = False,
 ) -> Tensor:
     """The sum of `compare` over chunks of rows; what cross-entropy alone wants comes after them.
 
-    `compare` gets the rows, their members among all, their logits, and room for their gradient.
+    `compare` gets the rows, their members among all, their logits, and room for their gradient; if it is `fused`, both
+    in the dtype of the head's product.
     Logits are made `sizes.product` numbers at a time, and cross-entropy alone reads `sizes.block` of them.
     """
     total, size = made.zero(), max(1, sizes.product // made.vocabulary)
     for chunk in rows.chunks(size):
         members = rows.members(chunk)
         positions = rows.positions(members)
-        logits_pV = made.rows(positions)
+        logits_pV = made.product(positions) if fused else made.rows(positions)
         gradient_pV = made.room(logits_pV)
         total += compare(chunk, members, logits_pV, gradient_pV)
         made.put(positions, logits_pV, gradient_pV)
@@ -73,8 +76,9 @@ def pass_entropy(logits: Tensor | Logits, carried: CarriedCrossEntropy, chunks: 
 
 def _entropy_alone(made: LogitPass, rest: Tensor, carried: CarriedCrossEntropy, size: int, block: int) -> None:
     """Cross-entropy at the positions `rest`."""
+    fused = is_fused(made.hidden_Xd)
     for chunk in slices(0, len(rest), size):
-        logits_pV = made.rows(rest[chunk])
+        logits_pV = made.product(rest[chunk]) if fused else made.rows(rest[chunk])
         gradient_pV = made.room(logits_pV)
         for part in slices(0, len(logits_pV), block // made.vocabulary):
             carried.write(rest[chunk][part], logits_pV[part], gradient_pV[part])
