@@ -17,6 +17,7 @@ from schemas.configs.training import TrainingConfig
 from schemas.models.state_decoder import DecodersByDevice, load_decoders
 from tests.caches import build_cache
 from tests.encoded import invent_cache
+from tests.gpu.kernels import check_kernels
 from tests.gpu.models import extraction_config, training_config
 from tests.gpu.ranks import check_ranks
 from tests.gpu.spread import check_spread
@@ -77,6 +78,7 @@ def first_report(folder: Path, name: str, device: str, tokenizer: str, cache: st
         precision="float32",
         tokenizer=tokenizer,
         cache=folder / cache,
+        batch_size=4,
     )
     return _loop(config, STEPS).step(0)
 
@@ -226,6 +228,7 @@ def timed(loop: Loop, number: int) -> float:
 
 
 CHECKS = {
+    "kernels": check_kernels,
     "extraction": check_extraction,
     "losses": check_losses,
     "encoded": check_encoded,
