@@ -41,7 +41,7 @@ ELSEWHERE = {
     "pipeline/importing/numbers.py": "tests/pipeline/importing/test_run.py",  # of whole imports
     "pipeline/importing/samples.py": "tests/pipeline/importing/test_run.py",
     "jobs/inspect_student.py": "tests/jobs/test_inspect.py",  # an option of that command
-    "trainer/objectives/kernels/triton_rows.py": "tests/trainer/objectives/kernels/test_fused.py",  # which launches them
+    "trainer/objectives/kernels/triton_rows.py": "tests/trainer/objectives/kernels/test_fused.py",  # it launches them
 }
 
 
