@@ -12,11 +12,11 @@ from torch import Tensor
 
 def pad_rows(rows: Sequence[np.ndarray], value: int) -> Tensor:
     """[B, X] long of integers, or bool of booleans; `value` stands where a row has ended."""
-    dtype = torch.bool if rows[0].dtype == bool else torch.long
-    padded_BX = torch.full((len(rows), max(len(row) for row in rows)), value, dtype=dtype)
-    for place, row in enumerate(rows):
-        padded_BX[place, : len(row)] = torch.from_numpy(row)
-    return padded_BX
+    dtype = bool if rows[0].dtype == bool else np.int64
+    padded_BX = np.full((len(rows), max(map(len, rows))), value, dtype)
+    for place, row in enumerate(rows):  # by NumPy, which takes a tenth of torch's time for a short row
+        padded_BX[place, : len(row)] = row
+    return torch.from_numpy(padded_BX)
 
 
 def lengths_mask(lengths: Sequence[int], width: int) -> Tensor:
