@@ -3,6 +3,7 @@
 from tests.gpu.compiled import check_compiled
 from tests.gpu.encoded import check_encoded
 from tests.gpu.extraction import check_extraction
+from tests.gpu.full_size import check_full_size
 from tests.gpu.kernels import check_kernels
 from tests.gpu.ranks import check_ranks
 from tests.gpu.resume import check_resume
@@ -23,6 +24,7 @@ CHECKS = {
     "waiting": check_waiting,
     "teacher": check_teacher,
     "wide": check_wide,
+    "full_size": check_full_size,
     "spread": check_spread,
     "ranks": check_ranks,
 }
