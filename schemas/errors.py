@@ -43,3 +43,15 @@ class ResourceError(StillroomError):
 
 class StorageError(StillroomError):
     """A storage under a URL cannot be reached, or refuses what was asked of it."""
+
+
+def kind_of(error: BaseException) -> str:
+    """The name of the class of this module that `error` is of; RunError for an error of the program."""
+    of_ours = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == __name__)
+    return next(of_ours, RunError.__name__)
+
+
+def error_of(kind: str, words: str) -> StillroomError:
+    """The error that another process told by its `kind`, as `kind_of` names it, and its `words`."""
+    kinds = {subclass.__name__: subclass for subclass in StillroomError.__subclasses__()}
+    return kinds.get(kind, RunError)(words)

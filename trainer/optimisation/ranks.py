@@ -5,12 +5,15 @@ its part of the loss of the whole batch.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+from schemas.errors import StillroomError, error_of, kind_of
+from schemas.failures import describe_failure
 
 Number = TypeVar("Number", int, float)
 
@@ -54,9 +57,21 @@ class Ranks:
         dist.all_gather(texts, padded)
         return [json.loads(bytes(t[: int(n)].tolist())) for t, n in zip(texts, lengths, strict=True)]
 
-    def from_first(self, value: Any) -> Any:
-        """The first rank's `value`; that of the others is not looked at."""
-        return self.gather(value if self.is_first else None)[0]
+    def by_first(self, work: Callable[[], Any]) -> Any:
+        """What `work`, which the first rank alone does, returns there, as JSON can say it. Every rank raises what it
+        refuses, and what storage refuses it."""
+        found: Any = None
+        refused: StillroomError | OSError | None = None
+        if self.is_first:
+            try:
+                found = work()
+            except (StillroomError, OSError) as error:
+                refused = error
+        words = refused and (describe_failure(refused) or str(refused))
+        found, told = self.gather([found, refused and (kind_of(refused), words)])[0]
+        if told is not None:
+            raise refused or error_of(*told)
+        return found
 
     def sum(self, values: Mapping[str, Number]) -> dict[str, Number]:
         """The sums over all ranks, by name, added in the order of ranks; a rank may lack a name."""

@@ -2,13 +2,15 @@
 
 `torchrun` names the ranks in the environment, and so does `trainer.runs.start_ranks`. What the CPU holds goes through
 gloo, what a GPU holds through NCCL. A rank that fails writes its words into the store which all ranks share, before its
-connections close; the others find them there when their next exchange fails, and end without words of their own.
+connections close; the others find them there when their next exchange fails, and end without words of their own. Words
+name their rank, unless all say the same.
 """
 
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -18,7 +20,7 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from schemas.configs.training import TrainingConfig
-from schemas.errors import ResourceError, RunError, StillroomError
+from schemas.errors import ResourceError, RunError, StillroomError, kind_of
 from schemas.failures import describe_failure
 from trainer.optimisation.ranks import Ranks
 from trainer.student.device import choose_device
@@ -33,6 +35,26 @@ GOES_ON = "the last checkpoint stays, if there is one: the same command goes on 
 
 class OtherRankFailed(RunError):
     """Another rank has said what went wrong, or nobody can: there is nothing to add."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run ends, as one rank tells the others and the process that started them."""
+
+    words: str
+    kind: str = RunError.__name__  # of the error
+    rank: str = ""  # the rank whose words these are, before them
+
+    def __str__(self) -> str:
+        return self.rank + self.words
+
+    @staticmethod
+    def of(error: BaseException, rank: int, size: int) -> "Failure":
+        """In words that a user can read."""
+        return Failure(_describe(error), kind_of(error), f"rank {rank} of {size}: ")
+
+
+LOST = Failure(f"another rank ended without a word: it was killed, or its memory ran out; {GOES_ON}")
 
 
 def is_rank() -> bool:
@@ -105,24 +127,34 @@ def _one_message(store: Any, ranks: Ranks) -> Iterator[None]:
         if ranks.size == 1:
             raise
         lost = _has_lost_a_rank(error)
-        own = f"another rank ended without a word: it was killed, or its memory ran out; {GOES_ON}"
-        if not lost:
-            own = f"rank {ranks.rank} of {ranks.size}: {_describe(error)}"
-        first = tell(store, own)
+        own = LOST if lost else Failure.of(error, ranks.rank, ranks.size)
+        first = tell(store, own, ranks.rank)
         if first != own and not isinstance(error, KeyboardInterrupt):
-            raise OtherRankFailed(first) from error
+            raise OtherRankFailed(own.words if own.words == first.words else str(first)) from error
         if lost:
-            raise RunError(own) from error
+            raise RunError(own.words) from error
         raise
 
 
-def tell(store: Any, words: str) -> str:
-    """Record why the run ends, unless it is recorded already; returns what is."""
+def tell(store: Any, failure: Failure, rank: int) -> Failure:
+    """Record why `rank` ends, and the run, unless that is recorded already; returns what the first one said."""
+    text = json.dumps(asdict(failure))
     try:
-        recorded: bytes = store.compare_set(FAILURE, "", json.dumps(words))
+        store.compare_set(_place(rank), "", text)
+        recorded: bytes = store.compare_set(FAILURE, "", text)
     except RuntimeError:  # the store is gone with the process that kept it
-        return words
-    return str(json.loads(recorded))
+        return failure
+    return Failure(**json.loads(recorded))
+
+
+def told(store: Any, rank: int | None = None) -> Failure | None:
+    """Why `rank` ended, or the run; None where nobody has said."""
+    place = FAILURE if rank is None else _place(rank)
+    return Failure(**json.loads(store.get(place))) if store.check([place]) else None
+
+
+def _place(rank: int) -> str:
+    return f"{FAILURE}/{rank}"
 
 
 def _describe(error: BaseException) -> str:

@@ -23,10 +23,10 @@ import torch.distributed as dist
 
 from schemas.configs.training import TrainingConfig
 from schemas.environment import variable
-from schemas.errors import RunError, StillroomError
+from schemas.errors import RunError, StillroomError, error_of, kind_of
 from schemas.failures import describe_failure
 from trainer.optimisation.memory import keep_freed_memory
-from trainer.runs.group import FAILURE, GOES_ON, is_rank, tell
+from trainer.runs.group import GOES_ON, LOST, Failure, OtherRankFailed, is_rank, tell, told
 
 HOST = "127.0.0.1"
 RESULT = "stillroom/result"
@@ -43,7 +43,8 @@ def is_for_several(config: TrainingConfig) -> bool:
 def start_ranks(config: TrainingConfig, work: Work) -> Any:
     """What `work(config)` returns on the first of `config.devices` ranks.
 
-    `work` is a function of a module, which every rank imports. Raises RunError with the words of the rank that failed.
+    `work` is a function of a module, which every rank imports. Raises the StillroomError that all ranks raised alike,
+    or the first one's with its rank named; RunError: a rank was killed.
     """
     store = _store(0, keeps=True)
     context = _context()
@@ -103,10 +104,11 @@ def _end(ranks: Sequence[BaseProcess]) -> None:
 
 def _require_success(ranks: Sequence[BaseProcess], store: Any) -> None:
     killed = [(number, -rank.exitcode) for number, rank in enumerate(ranks) if rank.exitcode and rank.exitcode < 0]
-    if store.check([FAILURE]):
-        words = str(json.loads(store.get(FAILURE)))
-        if not killed or words.startswith("rank "):
-            raise RunError(words)
+    first, said = told(store), [told(store, rank) for rank in range(len(ranks))]
+    if first is not None and all(own and (own.kind, own.words) == (first.kind, first.words) for own in said):
+        raise error_of(first.kind, first.words)
+    if first is not None and (not killed or first != LOST):
+        raise error_of(first.kind, str(first))
     for number, signum in killed:
         name = signal.Signals(signum).name
         raise RunError(f"rank {number} of {len(ranks)} was ended by signal {signum} ({name}); {GOES_ON}")
@@ -154,16 +156,17 @@ def _run_rank(rank: int, work: Work, config_json: str, size: int, port: int, _ou
         result = work(config)
         if rank == 0:
             store.set(RESULT, json.dumps(result))
+    except OtherRankFailed:
+        sys.exit(2)
     except StillroomError as error:
-        tell(store, str(error))  # of a failure before the ranks have met
+        tell(store, Failure(str(error), kind_of(error)), rank)  # before the ranks have met, it names its rank
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        told = describe_failure(error)
-        if told is None:
+        if describe_failure(error) is None:
             raise  # an error of the program, with its traceback
-        tell(store, f"rank {rank} of {size}: {told}")
+        tell(store, Failure.of(error, rank, size), rank)
         sys.exit(2)
 
 

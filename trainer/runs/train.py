@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,10 @@ def train(config: TrainingConfig, cache: ReadableCache | None = None) -> RunResu
     """Train the student of `config`, or go on from its latest checkpoint; a finished run is left alone.
 
     `cache` is read instead of opening what `config.cache` names: many runs may share one. The caller's random numbers
-    and threads are as before afterwards. Raises the StillroomError that fits: RunError (folder, objective, non-finite
-    loss), CacheError, ModelError, TokenizerError, PairingError; TypeError: not a config, but its file, say.
+    and threads are as before afterwards.
+
+    Raises the StillroomError that fits: RunError (folder, objective, non-finite loss), CacheError, ModelError,
+    TokenizerError, PairingError; TypeError: not a config, but its file, say.
     """
     if not isinstance(config, TrainingConfig):
         raise TypeError(
@@ -127,8 +129,8 @@ def steps_of(config: TrainingConfig, cache: ReadableCache | None = None, shared:
     if (done := run.finished()) is not None:
         return done
     config, caches, folder, steps = run.config, run.caches, run.folder, run.steps
-    with folder.locked() if ranks.is_first else nullcontext(), _own_settings(config.threads):
-        start = _start(folder, ranks)
+    with ExitStack() as held, _own_settings(config.threads):
+        start = _start(folder, ranks, held)
         inputs = read_inputs(config, caches["corpus"].path)
         require_same_inputs(config, folder.record.inputs, inputs, start.checkpoint)
         training = set_up(config, caches, start, steps, inputs, shared, ranks)
@@ -139,14 +141,17 @@ def steps_of(config: TrainingConfig, cache: ReadableCache | None = None, shared:
     return RunResult(folder.path, steps, False, evaluation, time.monotonic() - started)
 
 
-def _start(folder: RunFolder, ranks: Ranks) -> Start:
-    """The first rank's choice, on every rank."""
-    found = None
-    if ranks.is_first:
+def _start(folder: RunFolder, ranks: Ranks, held: ExitStack) -> Start:
+    """The first rank's choice, on every rank. The folder is locked, and stays so while it is `held`."""
+
+    def choose() -> tuple[str, dict[str, Any]]:
+        held.enter_context(folder.locked())
         folder.require_folders()
         found = find_start(folder.checkpoints, folder.record.fingerprint, folder.run)
-    place = ranks.from_first(found and (str(found.checkpoint or ""), found.record.model_dump(mode="json")))
-    return found or Start(Path(place[0]) if place[0] else None, CheckpointRecord.model_validate(place[1]))
+        return str(found.checkpoint or ""), found.record.model_dump(mode="json")
+
+    place, record = ranks.by_first(choose)
+    return Start(Path(place) if place else None, CheckpointRecord.model_validate(record))
 
 
 @contextmanager
@@ -170,8 +175,7 @@ def _finish(
     loop, done, inputs = training.loop, training.done, training.inputs
     first, console = loop.ranks.is_first, make_console(stderr=True)
     console.quiet = not first
-    if first:
-        folder.begin(inputs.hashes if done == 0 else None)
+    loop.ranks.by_first(lambda: folder.begin(inputs.hashes if done == 0 else None))
     last: Measurement | None = None
     progress = Progress(folder.path.name, "steps", steps, done=done, console=console)
     with MetricsLog(folder.path, done, steps) if first else NoLog() as log, progress:

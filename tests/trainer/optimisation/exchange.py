@@ -6,9 +6,12 @@ import torch
 from torch import nn
 
 from schemas.configs.training import TrainingConfig
+from schemas.errors import CacheError, RunError
 from trainer.optimisation.gradients import sum_gradients
 from trainer.optimisation.ranks import Ranks
 from trainer.runs.group import joined
+
+REFUSED = (CacheError("the cache is busy"), FileNotFoundError(2, "No such file or directory", "/x"))
 
 
 def exchange(config: TrainingConfig) -> dict[str, Any]:
@@ -17,12 +20,26 @@ def exchange(config: TrainingConfig) -> dict[str, Any]:
         odd = 0.1 + 0.2 + ranks.rank  # 17 digits
         found: dict[str, Any] = {
             "gathered": ranks.gather({"from": ranks.rank, "long": "x" * (5 + 300 * ranks.rank)}),
-            "first": ranks.from_first(f"of {ranks.rank}"),
+            "first": ranks.by_first(lambda: f"of {ranks.rank}"),
+            "refused": [ranks.gather(refused(ranks, error)) for error in REFUSED],
             "sum": ranks.sum({"both": odd, f"only {ranks.rank}": 1.0}),
             "shares": ranks.gather([list(ranks.share(range(5))), list(ranks.share([7]))]),
         }
         found["gradients"] = ranks.gather(gradients(ranks))
     return found
+
+
+def refused(ranks: Ranks, error: Exception) -> tuple[str, str]:
+    """What a rank raises where the first one fails: its class and its words."""
+
+    def fail() -> None:
+        raise error
+
+    try:
+        ranks.by_first(fail)
+    except (CacheError, RunError, OSError) as raised:
+        return type(raised).__name__, str(raised)
+    raise AssertionError("nothing was raised")
 
 
 def gradients(ranks: Ranks) -> list[list[float] | None]:

@@ -10,6 +10,14 @@ def test_every_rank_hears_all_in_the_order_of_ranks(exchanged: dict[str, Any]) -
     assert exchanged["first"] == "of 0"
 
 
+def test_what_the_first_refuses_all_refuse_in_its_words(exchanged: dict[str, Any]) -> None:
+    missing = "No such file or directory"
+    assert exchanged["refused"] == [
+        [["CacheError", "the cache is busy"]] * 2,
+        [["FileNotFoundError", f"[Errno 2] {missing}: '/x'"], ["RunError", f"cannot read or write /x: {missing}"]],
+    ]
+
+
 def test_values_are_summed_to_the_last_digit_and_a_rank_may_lack_one(exchanged: dict[str, Any]) -> None:
     assert exchanged["sum"] == {"both": (0.1 + 0.2) + (0.1 + 0.2 + 1), "only 0": 1.0, "only 1": 1.0}
 

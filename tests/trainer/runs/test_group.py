@@ -1,15 +1,14 @@
 """One of several ranks: what it needs of its start, and whose words end a run."""
 
-import json
 from typing import Any
 
 import pytest
 import torch.distributed as dist
 
 from schemas.configs.training import TrainingConfig
-from schemas.errors import RunError
+from schemas.errors import CacheError, RunError
 from trainer.optimisation.ranks import ALONE, Ranks
-from trainer.runs.group import FAILURE, NAMED, OtherRankFailed, _one_message, joined, speaks, tell
+from trainer.runs.group import LOST, NAMED, Failure, OtherRankFailed, _one_message, joined, speaks, tell, told
 
 GLOO = "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4321"
 
@@ -56,9 +55,22 @@ def test_the_first_to_fail_is_heard_and_the_others_add_nothing() -> None:
     shared = store()
     with pytest.raises(RunError, match=r"^sample s3 has no text$"), _one_message(shared, Ranks(1, 2)):
         raise RunError("sample s3 has no text")
-    assert json.loads(shared.get(FAILURE)) == "rank 1 of 2: sample s3 has no text"
+    assert str(told(shared)) == "rank 1 of 2: sample s3 has no text" and told(shared) == told(shared, 1)
     with pytest.raises(OtherRankFailed, match=r"^rank 1 of 2: sample s3"), _one_message(shared, Ranks(0, 2)):
         raise RuntimeError(GLOO)
+    assert told(shared, 0) == LOST
+
+
+def test_what_all_refuse_alike_names_no_rank() -> None:
+    """Of two that refuse, one speaks; the process that started them finds what both have said."""
+    shared, words = store(), "/c is not a stillroom cache"
+    assert told(shared) is None
+    with pytest.raises(CacheError, match=f"^{words}$"), _one_message(shared, Ranks(1, 2)):
+        raise CacheError(words)
+    with pytest.raises(OtherRankFailed, match=f"^{words}$"), _one_message(shared, Ranks(0, 2)):
+        raise CacheError(words)
+    assert told(shared, 0) == Failure(words, "CacheError", "rank 0 of 2: ")
+    assert told(shared, 1) == told(shared) == Failure(words, "CacheError", "rank 1 of 2: ")
 
 
 def test_a_rank_that_ended_without_a_word_is_told_of_once() -> None:
@@ -69,7 +81,8 @@ def test_a_rank_that_ended_without_a_word_is_told_of_once() -> None:
         except RuntimeError as error:
             raise RunError("the model failed over a batch") from error
     assert not isinstance(first.value, OtherRankFailed)
-    assert tell(shared, "anything else").startswith("another rank ended without a word")
+    assert tell(shared, Failure("anything else"), 2) == LOST
+    assert told(shared, 2) == Failure("anything else")
 
 
 def test_alone_an_error_is_what_it_is() -> None:
@@ -81,4 +94,4 @@ def test_an_error_of_the_program_keeps_its_traceback_and_names_itself_to_the_oth
     shared = store()
     with pytest.raises(KeyError), _one_message(shared, Ranks(1, 2)):
         raise KeyError("a bug")
-    assert json.loads(shared.get(FAILURE)) == "rank 1 of 2: KeyError: 'a bug'"
+    assert told(shared) == Failure("KeyError: 'a bug'", "RunError", "rank 1 of 2: ")

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from schemas.configs.training import TrainingConfig
-from schemas.errors import RunError
+from schemas.errors import CacheError, RunError
 from tests.caches import small_cache
 from tests.crash import interrupt
 from tests.tiny import tiny_llama, tiny_tokenizer
@@ -134,10 +134,20 @@ def test_whatever_ends_one_rank_ends_all_in_its_words(tmp_path: Path) -> None:
     assert not multiprocessing.active_children()
 
 
+def test_what_all_ranks_refuse_alike_is_told_as_by_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    asked = config(tmp_path, tmp_path / "run", devices=2)
+    with pytest.raises(CacheError) as alone:
+        train(asked.model_copy(update={"devices": 1}))
+    with pytest.raises(CacheError) as on_two:
+        train(asked)
+    assert str(on_two.value) == str(alone.value) == f"{tmp_path}/cache is not a stillroom cache: there is no cache.json"
+    assert capfd.readouterr().err == ""
+
+
 def test_storage_that_fails_a_rank_is_named_without_a_traceback(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(RunError, match=r"^rank 0 of 1: cannot read or write .*/nowhere/file: No such file"):
+    with pytest.raises(RunError, match=r"^cannot read or write .*/nowhere/file: No such file"):
         start_ranks(config(tmp_path, tmp_path), lack)
     assert "Traceback" not in capfd.readouterr().err
 
