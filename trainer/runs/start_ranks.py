@@ -31,6 +31,12 @@ from trainer.runs.group import GOES_ON, LOST, Failure, OtherRankFailed, is_rank,
 HOST = "127.0.0.1"
 RESULT = "stillroom/result"
 GRACE = 10.0  # seconds for ranks to end by themselves when one has failed
+RANK = "rank {}"  # the name of a rank's process
+UNGUARDED = 79  # the code of a rank that came upon the call that starts ranks while it imported the script
+GUARD = (
+    "each of several `devices` is a process, which imports this script first and would start them again: put what is "
+    'to run once under `if __name__ == "__main__":`, or use `stillroom train` or torchrun'
+)
 
 Work = Callable[[TrainingConfig], Any]  # returns what JSON can say
 
@@ -44,8 +50,9 @@ def start_ranks(config: TrainingConfig, work: Work) -> Any:
     """What `work(config)` returns on the first of `config.devices` ranks.
 
     `work` is a function of a module, which every rank imports. Raises the StillroomError that all ranks raised alike,
-    or the first one's with its rank named; RunError: a rank was killed.
+    or the first one's with its rank named; RunError: a rank was killed, or this is called amid the import of a script.
     """
+    _require_imported()
     store = _store(0, keeps=True)
     context = _context()
     given = (work, config.model_dump_json(), config.devices, store.port, _Output())
@@ -53,7 +60,7 @@ def start_ranks(config: TrainingConfig, work: Work) -> Any:
     # Python would look for modules in the working directory first, where it is started by multiprocessing.
     with variable("PYTHONSAFEPATH", "1"):
         for rank in range(config.devices):
-            ranks.append(context.Process(target=_run_rank, args=(rank, *given), name=f"rank {rank}", daemon=True))
+            ranks.append(context.Process(target=_run_rank, args=(rank, *given), name=RANK.format(rank), daemon=True))
             ranks[-1].start()
     try:
         _wait(ranks)
@@ -61,6 +68,13 @@ def start_ranks(config: TrainingConfig, work: Work) -> Any:
         _end(ranks)
     _require_success(ranks, store)
     return json.loads(store.get(RESULT))
+
+
+def _require_imported() -> None:
+    """End a rank that has not begun its work: Python has it import the user's script first, before it knows its parent,
+    and that came to here. The process that started it tells the user."""
+    if multiprocessing.parent_process() is None and multiprocessing.current_process().name.startswith(RANK.format("")):
+        os._exit(UNGUARDED)
 
 
 def _context() -> SpawnContext | ForkServerContext:
@@ -104,6 +118,8 @@ def _end(ranks: Sequence[BaseProcess]) -> None:
 
 def _require_success(ranks: Sequence[BaseProcess], store: Any) -> None:
     killed = [(number, -rank.exitcode) for number, rank in enumerate(ranks) if rank.exitcode and rank.exitcode < 0]
+    if any(rank.exitcode == UNGUARDED for rank in ranks):
+        raise RunError(GUARD)
     first, said = told(store), [told(store, rank) for rank in range(len(ranks))]
     if first is not None and all(own and (own.kind, own.words) == (first.kind, first.words) for own in said):
         raise error_of(first.kind, first.words)

@@ -82,7 +82,7 @@ def train(config: TrainingConfig, cache: ReadableCache | None = None) -> RunResu
     """Train the student of `config`, or go on from its latest checkpoint; a finished run is left alone.
 
     `cache` is read instead of opening what `config.cache` names: many runs may share one. The caller's random numbers
-    and threads are as before afterwards.
+    and threads are as before afterwards. With `devices`, a script calls it under `if __name__ == "__main__":`.
 
     Raises the StillroomError that fits: RunError (folder, objective, non-finite loss), CacheError, ModelError,
     TokenizerError, PairingError; TypeError: not a config, but its file, say.

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -142,6 +143,22 @@ def test_what_all_ranks_refuse_alike_is_told_as_by_one(tmp_path: Path, capfd: py
         train(asked)
     assert str(on_two.value) == str(alone.value) == f"{tmp_path}/cache is not a stillroom cache: there is no cache.json"
     assert capfd.readouterr().err == ""
+
+
+def test_a_script_that_starts_itself_again_is_told_how_not_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked = config(tmp_path, tmp_path / "run", devices=2)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from schemas.configs.training import TrainingConfig\nfrom trainer.runs.train import train\n"
+        f"train(TrainingConfig.model_validate_json({asked.model_dump_json()!r}))\n"
+    )
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script))  # what a rank imports
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    with pytest.raises(RunError, match=r'under `if __name__ == "__main__":`, or use `stillroom train` or torchrun$'):
+        train(asked)
+    assert capfd.readouterr().err == "" and not multiprocessing.active_children()
 
 
 def test_storage_that_fails_a_rank_is_named_without_a_traceback(
