@@ -4,6 +4,8 @@
 class StillroomError(Exception):
     """Base of every error that is the input's or the machine's, not the program's."""
 
+    harmless = False  # whether the process in which it was raised goes on as if nothing had been
+
 
 class ConfigError(StillroomError):
     """A config file cannot be read, or says something that cannot be."""

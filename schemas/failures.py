@@ -15,6 +15,15 @@ def describe_failure(error: BaseException) -> str | None:
     return _of_storage(error) if isinstance(error, OSError) else None
 
 
+def memory_failed(error: BaseException | None) -> bool:
+    """Whether it did, wherever in the chain of errors that ends in `error`."""
+    while error is not None:
+        if describe_failure(error) == MEMORY:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _is_of_torch(error: BaseException) -> bool:
     if not isinstance(error, RuntimeError):
         return False

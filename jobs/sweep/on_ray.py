@@ -5,7 +5,7 @@ from collections.abc import Generator, Sequence
 from functools import partial
 from pathlib import Path
 
-from jobs.sweep.work import Group, Outcome, as_sent, train_far_away
+from jobs.sweep.work import Group, Outcome, Problem, as_sent, train_far_away
 from pipeline.cluster.connection import JOB, joined, terminable
 from pipeline.cluster.placement import require_room
 from pipeline.cluster.tasks import run_tasks
@@ -36,5 +36,5 @@ def train_on_ray(
                 yield None
                 continue
             group, again = groups[ended.number], "the same command goes on"
-            problems = ended.value or [f"{ended.problem}; {again}"] * len(group)
+            problems = ended.value or [Problem(f"{ended.problem}; {again}")] * len(group)
             yield from map(Outcome, group, problems)

@@ -1,7 +1,8 @@
 """A sweep's runs in processes of this machine, some at a time. Each takes one group of runs after the other: to import
 torch and transformers takes as long as many a short run.
 
-One that died, or whose runs had a problem, takes no other: what it left in memory is nobody's business.
+One that died, or one of whose runs failed at its training or for want of memory, takes no other: what it left in memory
+is nobody's business. A run that was refused in words before its first step has left nothing.
 """
 
 import json
@@ -16,7 +17,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from jobs.sweep.work import Group, Outcome, Problems, as_sent
+from jobs.sweep.work import Group, Outcome, Problem, Problems, as_sent
 from schemas.storage.regular import open_to_append
 
 POLL_SECONDS = 0.1
@@ -60,10 +61,11 @@ class Worker:
         """What came of its runs; None while it trains. One that died without an answer leaves them unfinished."""
         code = self.process.poll()  # before the answer is looked for, which may come at the last moment
         if self._answer.exists():
-            problems: Problems = json.loads(self._answer.read_text(encoding="utf-8"))
+            told = json.loads(self._answer.read_text(encoding="utf-8"))
+            problems: Problems = [each and Problem(**each) for each in told]
         elif code is not None:
-            told = f"its process ended {_way(code)}; {self._log} tells more, and the same command goes on"
-            problems = [told] * len(self._group)
+            died = f"its process ended {_way(code)}; {self._log} tells more, and the same command goes on"
+            problems = [Problem(died)] * len(self._group)
         else:
             return None
         return list(map(Outcome, self._group, problems))
@@ -100,7 +102,7 @@ def train_in_processes(groups: Sequence[Group], logit_bytes: int, count: int, lo
                 ended = [(worker, found) for worker in busy if (found := worker.outcomes()) is not None]
                 for worker, outcomes in ended:
                     busy.remove(worker)
-                    if waiting and all(outcome.problem is None for outcome in outcomes):
+                    if waiting and all(each.problem is None or each.problem.harmless for each in outcomes):
                         idle.append(worker)
                     else:
                         worker.dismiss()

@@ -106,8 +106,8 @@ def _note(outcome: "Outcome", finished: set[str], problems: dict[str, str], prog
     if outcome.problem is None:
         finished.add(outcome.run.name)
     else:
-        problems[outcome.run.name] = outcome.problem
-        progress.say(f"run {outcome.run.name} failed: {outcome.problem}")
+        problems[outcome.run.name] = outcome.problem.words
+        progress.say(f"run {outcome.run.name} failed: {outcome.problem.words}")
 
 
 def _state(done: int, failed: int, seconds: float) -> str:

@@ -20,7 +20,17 @@ from trainer.runs.together import reads_as, train_together
 from trainer.runs.train import open_run, train
 
 Group = tuple[Run, ...]  # trained in one process; several share a read
-Problems = list[str | None]  # of each run of a group; None if it is finished
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a run is not finished."""
+
+    words: str
+    harmless: bool = False  # whether the process in which it came up is as good for other runs as before
+
+
+Problems = list[Problem | None]  # of each run of a group; None if it is finished
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,7 @@ class Outcome:
     """What came of a run: finished, or why not."""
 
     run: Run
-    problem: str | None
+    problem: Problem | None
 
 
 def train_in_sequence(groups: Sequence[Group], logit_bytes: int) -> Iterator[Outcome]:
@@ -78,13 +88,13 @@ def as_sent(run: Run) -> dict[str, Any]:
     return run.config.model_dump(mode="json", exclude_unset=True)
 
 
-def _told(error: Exception) -> str:
+def _told(error: Exception) -> Problem:
     if isinstance(error, StillroomError):
-        return str(error)
+        return Problem(str(error), error.harmless)
     if (told := describe_failure(error)) is not None:
-        return told
+        return Problem(told)
     traceback.print_exception(error, file=sys.stderr)
-    return f"an error of the program, {type(error).__name__}: {error}"
+    return Problem(f"an error of the program, {type(error).__name__}: {error}")
 
 
 def make_groups(runs: Sequence[Run], share: int) -> list[Group]:

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -55,7 +56,7 @@ def main() -> None:
             write_into(Path(order["log"]))
             problems = train_logged(order["configs"], order["logit_bytes"], Path(order["log"]))
             beside = Path(order["answer"] + ".tmp")
-            beside.write_text(json.dumps(problems), encoding="utf-8")
+            beside.write_text(json.dumps([problem and asdict(problem) for problem in problems]), encoding="utf-8")
             beside.rename(order["answer"])
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from schemas.failures import MEMORY, describe_failure
+from schemas.errors import ModelError
+from schemas.failures import MEMORY, describe_failure, memory_failed
 
 
 def test_memory_that_runs_out_is_told_alike_wherever_it_was_asked_for() -> None:
@@ -11,6 +12,14 @@ def test_memory_that_runs_out_is_told_alike_wherever_it_was_asked_for() -> None:
         torch.empty(1 << 50)
     for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), of_cpu.value):
         assert describe_failure(error) == MEMORY
+
+
+def test_memory_is_found_behind_an_error_that_says_something_else() -> None:
+    told = ModelError("the model failed over a batch")
+    told.__cause__ = RuntimeError("while it ran")
+    assert not memory_failed(told) and not memory_failed(None)
+    told.__cause__.__context__ = torch.OutOfMemoryError("CUDA out of memory")
+    assert memory_failed(told)
 
 
 def test_storage_names_its_file_and_a_full_one_the_way_out() -> None:

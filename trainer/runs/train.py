@@ -12,7 +12,8 @@ import torch
 from schemas.cache.readable import ReadableCache
 from schemas.configs.training import TrainingConfig
 from schemas.console import make_console
-from schemas.errors import RunError
+from schemas.errors import RunError, StillroomError
+from schemas.failures import memory_failed
 from schemas.progress import Progress
 from trainer.evaluation.metric import Measurement, read_measurement
 from trainer.optimisation.division import gathered
@@ -92,7 +93,8 @@ def train(config: TrainingConfig, cache: ReadableCache | None = None) -> RunResu
             f"a TrainingConfig is wanted, this is {config!r:.80}; schemas.configs.yaml.load_config reads one"
         )
     if is_for_several(config):
-        return _result_of(start_ranks(config, train_as_rank))
+        with _harmless():
+            return _result_of(start_ranks(config, train_as_rank))
     with joined(config):
         steps = steps_of(config, cache)
         while True:
@@ -119,21 +121,24 @@ def steps_of(config: TrainingConfig, cache: ReadableCache | None = None, shared:
     """The same, step by step, with what is `shared` with other runs; between two steps, the process's random
     numbers and threads are this run's.
 
-    Of several ranks, the first one alone writes; the others read what it has chosen to go on from.
+    Of several ranks, the first one alone writes; the others read what it has chosen to go on from. What is refused
+    before the first step is `harmless`, unless memory failed.
     """
     started = time.monotonic()
     ranks = Ranks.here()
     if shared is not None and config.devices > 1:
         raise RunError("students that share one read train on one device: leave `devices` out, or do not share")
-    run = open_run(config, cache)
-    if (done := run.finished()) is not None:
-        return done
+    with _harmless():
+        run = open_run(config, cache)
+        if (done := run.finished()) is not None:
+            return done
     config, caches, folder, steps = run.config, run.caches, run.folder, run.steps
     with ExitStack() as held, _own_settings(config.threads):
-        start = _start(folder, ranks, held)
-        inputs = read_inputs(config, caches["corpus"].path)
-        require_same_inputs(config, folder.record.inputs, inputs, start.checkpoint)
-        training = set_up(config, caches, start, steps, inputs, shared, ranks)
+        with _harmless():
+            start = _start(folder, ranks, held)
+            inputs = read_inputs(config, caches["corpus"].path)
+            require_same_inputs(config, folder.record.inputs, inputs, start.checkpoint)
+            training = set_up(config, caches, start, steps, inputs, shared, ranks)
         try:
             evaluation = yield from _finish(config, folder, training, steps)
         finally:
@@ -152,6 +157,16 @@ def _start(folder: RunFolder, ranks: Ranks, held: ExitStack) -> Start:
 
     place, record = ranks.by_first(choose)
     return Start(Path(place) if place else None, CheckpointRecord.model_validate(record))
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    """What is refused in here leaves the process as good as it was."""
+    try:
+        yield
+    except StillroomError as error:
+        error.harmless = not memory_failed(error)
+        raise
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.sweep.on_ray import train_on_ray
 from jobs.sweep.plan import plan_sweep
-from jobs.sweep.work import Outcome
+from jobs.sweep.work import Outcome, Problem
 from pipeline.cluster.connection import Connection, joined
 from pipeline.cluster.placement import require_room
 from pipeline.cluster.tasks import Ended, run_tasks
@@ -57,7 +57,9 @@ def test_runs_are_trained_from_the_working_directory(
     ]
     assert sorted(outcomes, key=lambda outcome: outcome.run.name) == [
         Outcome(good, None),
-        Outcome(other, "output out/runs/steps=2-seed0 is not empty and holds no run; give another folder"),
+        Outcome(
+            other, Problem("output out/runs/steps=2-seed0 is not empty and holds no run; give another folder", True)
+        ),
     ]
     assert (tmp_path / "out" / "runs" / good.name / "model").is_dir()
     assert (tmp_path / f"{good.name}.log").exists()

@@ -7,7 +7,15 @@ import pytest
 
 from jobs.sweep import work
 from jobs.sweep.plan import Run, plan_sweep
-from jobs.sweep.work import Outcome, make_groups, require_trainable, train_in_sequence, train_logged
+from jobs.sweep.work import (
+    Outcome,
+    Problem,
+    make_groups,
+    require_trainable,
+    train_group,
+    train_in_sequence,
+    train_logged,
+)
 from schemas.configs.training import TrainingConfig
 from schemas.errors import RunError
 from tests.jobs.sweep.sweeps import base, make_material, write_sweep
@@ -35,12 +43,28 @@ def test_a_run_that_fails_is_told_and_the_next_one_trains(
 
     monkeypatch.setattr(work, "train", fail)
     assert list(train_in_sequence([(run,) for run in runs], 0)) == [
-        Outcome(runs[0], "step 3: loss inf"),
-        Outcome(runs[1], "no space left to write /disk (No space left); make room and run the same command again"),
-        Outcome(runs[2], "an error of the program, ZeroDivisionError: by 0"),
+        Outcome(runs[0], Problem("step 3: loss inf")),
+        Outcome(
+            runs[1],
+            Problem("no space left to write /disk (No space left); make room and run the same command again"),
+        ),
+        Outcome(runs[2], Problem("an error of the program, ZeroDivisionError: by 0")),
         Outcome(runs[3], None),
     ]
     assert "ZeroDivisionError: by 0" in capsys.readouterr().err
+
+
+def test_a_run_that_is_refused_before_its_first_step_leaves_its_process_as_it_was(made: Path, tmp_path: Path) -> None:
+    (run,) = planned(made, tmp_path / "out", seeds=[0])
+    taken = run.config.model_copy(update={"output": made})
+    shallow = TrainingConfig.model_validate(run.config.model_dump() | {"objective": [{"loss": "mta"}]})
+    hot = run.config.optimizer.model_copy(update={"lr": 1e30, "clip": None})  # no config can ask for it
+    assert train_group([taken], 0) == [
+        Problem(f"output {made} is not empty and holds no run; give another folder", True)
+    ]
+    assert train_group([shallow], 0) == [Problem("mta.student_layers: top 3 of a model with only 2 layers", True)]
+    (diverged,) = train_group([run.config.model_copy(update={"optimizer": hot, "steps": 20})], 0)
+    assert diverged is not None and "not a finite number" in diverged.words and not diverged.harmless
 
 
 def test_a_finished_run_is_known_and_a_changed_one_refused(made: Path, tmp_path: Path) -> None:

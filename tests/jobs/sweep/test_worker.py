@@ -41,8 +41,8 @@ def test_it_trains_what_it_is_sent_and_ends_amid_a_run_when_the_sweep_does(tmp_p
     worker.join(20)
     assert worker.exitcode == 1
     assert json.loads((tmp_path / f"{first.name}.json").read_text()) == [None]
-    (problem,) = json.loads((tmp_path / f"{second.name}.json").read_text())
-    assert "no cache" in problem
+    refused = f"{tmp_path / 'no cache'} is not a stillroom cache: there is no cache.json"
+    assert json.loads((tmp_path / f"{second.name}.json").read_text()) == [{"words": refused, "harmless": True}]
     assert (first.config.output / "model").is_dir() and not (endless.config.output / "model").exists()
     assert not (tmp_path / f"{endless.name}.json").exists()
     logs = [tmp_path / f"{run.name}.log" for run in (first, second, endless)]
