@@ -39,6 +39,7 @@ HOMES = {
     "torch": {"pipeline/", "trainer/", "jobs/", "schemas/models/"},
     "transformers": {"pipeline/", "trainer/", "jobs/", "schemas/models/"},
     "matplotlib": {"jobs/report/curves.py"},
+    "triton": {"trainer/objectives/kernels/triton_rows.py"},
     "pickle": set(),
 }
 
