@@ -4,6 +4,7 @@ zarr-python has no bfloat16, so those bits lie on disk as uint16, and the array'
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from schemas.cache.codec import CODECS
 from schemas.cache.ragged import RaggedRows
 from schemas.cache.stored_files import StoredFiles
 from schemas.errors import CacheError
+from schemas.storage.atomic import FILES_AT_ONCE
 from schemas.storage.record import parse_object, read_content
 
 ATTRIBUTES: dict[str, Any] = {"format": "stillroom-states", "version": 2}
@@ -24,7 +26,7 @@ Values = np.ndarray | RaggedRows  # of one array, to be written
 
 
 def write_states(states: Path, arrays: Mapping[str, Values], records: Sequence[ArrayRecord]) -> None:
-    """Write a Zarr v3 group; `arrays` is keyed by record path, each as its codec takes it.
+    """Write a Zarr v3 group, a few arrays at a time; `arrays` is keyed by record path, each as its codec takes it.
 
     Raises ValueError for numbers of another type or shape, and for rows whose sizes are not those of their bytes.
     """
@@ -32,9 +34,9 @@ def write_states(states: Path, arrays: Mapping[str, Values], records: Sequence[A
 
     group = zarr.open_group(states, mode="w-", zarr_format=3, attributes=ATTRIBUTES)
     for record in records:
-        codec, values = CODECS.find(record.encoding), arrays[record.path]
-        codec.require(record, values)
-        codec.write(group, record, values)
+        CODECS.find(record.encoding).require(record, arrays[record.path])
+    with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
+        list(threads.map(lambda array: CODECS.find(array.encoding).write(group, array, arrays[array.path]), records))
 
 
 def check_group(states: Path) -> None:

@@ -9,6 +9,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from schemas.errors import ResourceError
 # The disk, a quota, or a limit on file size: the user's to mend, and nothing else of ours is broken.
 _OWNED = re.compile(r"@([0-9a-f]+)\.tmp$")
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # of a file system without hard links
+FILES_AT_ONCE = 4  # that are written, hashed or flushed: the layers of a shard, each in a thread
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -99,12 +101,13 @@ def commit_folder(folder: Path, target: Path) -> bool:
 
 
 def flush_folder(folder: Path) -> None:
-    """Flush everything below `folder`, and let those read it who may read the folder itself."""
-    mode = folder.stat().st_mode
-    for directory, _, files in os.walk(folder, topdown=False):
-        for path in (Path(directory, name) for name in files):
-            if not path.is_symlink():  # what a link stands for is not ours
-                _settle(path, mode)
+    """Flush everything below `folder`, a few files at a time, and let those read it who may read the folder itself."""
+    mode, walked = folder.stat().st_mode, list(os.walk(folder, topdown=False))
+    paths = [Path(directory, name) for directory, _, names in walked for name in names]
+    with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
+        # What a link stands for is not ours.
+        list(threads.map(lambda path: _settle(path, mode), [path for path in paths if not path.is_symlink()]))
+    for directory, _, _ in walked:
         _sync(Path(directory))
 
 

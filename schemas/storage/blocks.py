@@ -6,6 +6,7 @@ someone who means harm.
 
 import hashlib
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -13,6 +14,7 @@ import xxhash
 from pydantic import Field, model_validator
 
 from schemas.errors import CacheError
+from schemas.storage.atomic import FILES_AT_ONCE
 from schemas.storage.file_record import FileRecord, check_file, check_size, files_below
 from schemas.storage.regular import open_regular
 
@@ -57,8 +59,11 @@ def describe_blocks(path: Path) -> BlockedFile:
 
 
 def list_blocks(folder: Path, leave_out: Collection[str] = ()) -> dict[str, BlockedFile]:
-    """Size and checksums of every file below `folder`, by relative path, except those named in `leave_out`."""
-    return {name: describe_blocks(path) for name, path in files_below(folder, leave_out).items()}
+    """Size and checksums of every file below `folder`, by relative path, except those named in `leave_out`. A few files
+    are read at a time."""
+    paths = files_below(folder, leave_out)
+    with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
+        return dict(zip(paths, threads.map(describe_blocks, paths.values()), strict=True))
 
 
 def check_blocks(path: Path, file: BlockedFile, way_out: str, whole: bool = False) -> None:
