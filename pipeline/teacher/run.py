@@ -8,6 +8,7 @@ Shapes: B samples, T tokens, N real tokens of a batch, K of them that are kept, 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,13 @@ from pipeline.teacher.check import (
 )
 from pipeline.teacher.experts import Choices, recorded
 from pipeline.teacher.forward import TeacherForward, pad
+from pipeline.teacher.host_copies import HostCopier, HostCopies
 from pipeline.teacher.load import SCRATCH, load_teacher
 from pipeline.teacher.logits import LogitStates
 from pipeline.teacher.maker import BatchStates, LogitsMaker, StatesMaker, build_makers
 from pipeline.teacher.memory import OneSampleTooLarge, run_in_parts
 from pipeline.teacher.record import find_embedding
-from pipeline.teacher.unit_rows import UnitRows, first_not_finite, kept_tokens, owner
+from pipeline.teacher.unit_rows import UnitRows, finite_rows, first_not_finite, kept_tokens, owner, total
 from pipeline.teacher.wanted import WantedStates
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.encoding_cost import EncodingCost
@@ -84,6 +86,7 @@ class Teacher:
         self._unproven = final if self.record.head is not None else []  # until the first batch
         self._padding_unproven = True  # until the first batch that has some
         self._logits = self._logit_states([maker for maker in makers if isinstance(maker, LogitsMaker)])
+        self._copier = HostCopier(self.device)
 
     def _prove(self) -> None:
         """Switch the model to an attention that can be read, if need be, and check it."""
@@ -133,19 +136,42 @@ class Teacher:
         Raises ModelError naming sample and layer for a state that is not finite, or overflows the dtype on disk,
         and for a token that the model does not know; ResourceError naming a sample that is too large for memory alone.
         """
+        return self.start(samples, rule, on_batch, on_halved)()
+
+    def start(
+        self,
+        samples: Sequence[AnnotatedSample],
+        rule: BatchRule,
+        on_batch: Callable[[int, int], None],
+        on_halved: Callable[[int, int], None] = lambda samples, tokens: None,
+    ) -> Callable[[], dict[str, np.ndarray]]:
+        """The first part of `run`, which ends when the last batch is launched; what is returned is the rest, beside
+        which another unit may be started. Each batch is stored while the next is computed. Raises what `run` does, as
+        the rest does."""
         torch.set_num_threads(self.config.threads)  # a thread of its own may come with a number of its own
         self._check_tokens(samples)
         lengths = [len(sample.token_ids) for sample in samples]
-        rows = UnitRows(samples, self.arrays, self._causal)
+        rows, launched = UnitRows(samples, self.arrays, self._causal), list[tuple[list[int], _Launched]]()
+
+        def store() -> None:
+            """Store the rows of the batch that was launched, if one was."""
+            while launched:
+                batch, made = launched.pop()
+                places = rows.places(batch)
+                for array, values_Nx in self._take([samples[i] for i in batch], made):
+                    rows.store(places, array, values_Nx)
+                on_batch(len(batch), len(places["tokens"]))
 
         def run_batch(batch: list[int]) -> None:
-            """Store the rows of these samples, and prove the first batches."""
-            places = rows.places(batch)
-            proves = self._unproven or self._padding_unproven
-            with recorded(len(batch)) if proves else nullcontext(NO_CHOICES) as choices:
-                for array, values_Nx in self._run_batch([samples[i] for i in batch]):
-                    rows.store(places, array, values_Nx)
-            if self._padding_unproven and lengths[batch[0]] > lengths[batch[-1]]:
+            """Launch these samples, store those before, and prove the first batches."""
+            pads = self._padding_unproven and lengths[batch[0]] > lengths[batch[-1]]
+            with recorded(len(batch)) if pads or self._unproven else nullcontext(NO_CHOICES) as choices:
+                made = self._launch([samples[i] for i in batch])
+            store()
+            launched.append((batch, made))
+            if pads or self._unproven:
+                store()
+            if pads:
                 for number in (0, len(batch) - 1):
                     i = batch[number]
                     with choices.followed(number, TOLERANCE[self.config.dtype]):
@@ -155,14 +181,18 @@ class Teacher:
                 with choices.followed(0, TOLERANCE[self.config.dtype]):
                     self._check_saved(samples[batch[0]], rows.of_sample(batch[0], array))
             self._unproven = []
-            on_batch(len(batch), len(places["tokens"]))
 
         for batch in batches(lengths, rule):
             try:
                 run_in_parts(batch, run_batch, lambda part: on_halved(len(part), sum(lengths[i] for i in part)))
             except OneSampleTooLarge as error:
                 raise ResourceError(_too_large(samples[error.index], error)) from error
-        return rows.stored
+
+        def finish() -> dict[str, np.ndarray]:
+            store()
+            return rows.stored
+
+        return finish
 
     def pack(self, made: Mapping[str, np.ndarray]) -> tuple[dict[str, Values], dict[str, EncodingCost]]:
         """The arrays of a shard by path, as their codecs take them, of what `run` gave; and what packing lost."""
@@ -209,17 +239,28 @@ class Teacher:
         kept_K = kept_tokens(samples)[first : first + count_rows(samples[number].token_rows)].to(self.device)
         yield from self._logits.logits(states.real(states.hidden[self.record.num_layers]), kept_K)
 
-    def _run_batch(self, samples: list[AnnotatedSample]) -> Iterator[tuple[ArrayRecord, Tensor]]:
-        """Every array with its rows for one batch, [rows, width] or [rows], on the CPU and as it is stored."""
+    def _launch(self, samples: list[AnnotatedSample]) -> "_Launched":
+        """Every array with its rows for one batch, [rows, width] or [rows], as it is stored, on its way to the host."""
         ids_BT, mask_BT = pad([sample.token_ids for sample in samples])
         real_N = mask_BT.flatten().nonzero()[:, 0]
         kept_K = kept_tokens(samples)
+        arrays, tensors = list[ArrayRecord](), list[Tensor]()
         for array, values_Nx in self._values(samples, ids_BT, mask_BT, real_N, kept_K):
             stored_Nx = values_Nx.to(getattr(torch, array.dtype))
-            if (row := first_not_finite(stored_Nx)) is not None:
+            # Of what is not rounded, to be finite is the same before and after.
+            finite_N = values_Nx.new_empty(0) if stored_Nx is values_Nx else finite_rows(values_Nx)
+            arrays.append(array)
+            tensors += [stored_Nx, total(stored_Nx), finite_N]
+        return _Launched(arrays, self._copier.start(tensors))
+
+    def _take(self, samples: list[AnnotatedSample], made: "_Launched") -> Iterator[tuple[ArrayRecord, Tensor]]:
+        """Every array with its rows for one batch, on the CPU. Raises ModelError for a number that is not finite."""
+        copies = iter(made.copies.wait())
+        for array, stored_Nx, sum_of_all, finite_N in zip(made.arrays, copies, copies, copies, strict=True):
+            if (row := first_not_finite(stored_Nx, sum_of_all)) is not None:
                 sample = samples[owner(row, array, samples, self._causal)]
-                raise ModelError(_not_finite(sample.id, array, overflow=bool(values_Nx[row].isfinite().all())))
-            yield array, stored_Nx.cpu()
+                raise ModelError(_not_finite(sample.id, array, overflow=bool(len(finite_N) and finite_N[row])))
+            yield array, stored_Nx
 
     def _values(
         self, samples: list[AnnotatedSample], ids_BT: Tensor, mask_BT: Tensor, real_N: Tensor, kept_K: Tensor
@@ -297,6 +338,15 @@ class Teacher:
 
 
 NO_CHOICES = Choices(1)
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """A batch that was launched: of each array its rows, their total, and which of them were finite before they were
+    rounded."""
+
+    arrays: list[ArrayRecord]
+    copies: HostCopies
 
 
 def _not_finite(sample_id: str, array: ArrayRecord, overflow: bool) -> str:

@@ -55,13 +55,22 @@ def owner(row: int, array: ArrayRecord, samples: Sequence[AnnotatedSample], caus
     return int(np.searchsorted(np.cumsum(_count(samples, causal)[array.unit]), row, side="right"))
 
 
-def first_not_finite(values_Nx: Tensor) -> int | None:
-    """The first row with a number that is not finite. Their sum finds one at a tenth of what looking at each costs; a
-    sum of numbers near the largest ones may overflow by itself."""
-    if values_Nx.sum(dtype=torch.float32).isfinite():
+def total(values_Nx: Tensor) -> Tensor:
+    """Their sum in float32: finite unless one of them is not, or it overflows. A tenth of the cost of all."""
+    return values_Nx.sum(dtype=torch.float32)
+
+
+def first_not_finite(values_Nx: Tensor, total: Tensor) -> int | None:
+    """The first row with a number that is not finite. They are looked at only where their `total` is not finite."""
+    if total.isfinite():
         return None
-    finite_N = values_Nx.isfinite().view(len(values_Nx), -1).all(1)
+    finite_N = finite_rows(values_Nx)
     return None if finite_N.all() else int(finite_N.int().argmin())
+
+
+def finite_rows(values_Nx: Tensor) -> Tensor:
+    """[N] bool: which rows hold finite numbers alone."""
+    return values_Nx.isfinite().view(len(values_Nx), -1).all(1)
 
 
 def _count(samples: Sequence[AnnotatedSample], causal: bool) -> dict[Unit, np.ndarray]:

@@ -112,6 +112,7 @@ class TeacherWorker:
         self._manifest = job.manifest.of_arrays([array for array in job.manifest.arrays if array.path in made])
         self._proven = set[int]()  # sections of which what is stored is what the teacher gives for a sample alone
         self._batches: dict[int, tuple[int, int]] = {}
+        self._passed = 0.0  # when the last forward pass was done, by the monotonic clock
         self._owner = ""  # the token of the lock that the driver holds; this worker's temporary files carry it
 
     def prepare(self, save_files: bool, calibration: Sequence[Sample] = ()) -> None:
@@ -154,8 +155,7 @@ class TeacherWorker:
             return UnitReport(record, record.tokens, bytes=record.file_bytes)
         passed = _ForwardPass()
         try:
-            with self._forward:
-                made = self._run_forward(unit, passed)
+            made = self._run_forward(unit, passed)
             started = time.monotonic()
             packed, packing = self._load().pack(made)
             records = [self._write(section, unit, packed, packing, passed) for section in missing]
@@ -201,7 +201,7 @@ class TeacherWorker:
                 shutil.rmtree(section.shard(unit), ignore_errors=True)
 
     def _run_forward(self, unit: AnnotatedUnit, passed: "_ForwardPass") -> dict[str, np.ndarray]:
-        """What the teacher makes of a unit, and in `passed` when and how; the caller holds `_forward`."""
+        """What the teacher makes of a unit, and in `passed` when and how. Beside its last batch another begins."""
 
         def on_batch(samples: int, tokens: int) -> None:
             before = self._batches.get(unit.number, (0, 0))
@@ -211,10 +211,13 @@ class TeacherWorker:
         def on_halved(samples: int, tokens: int) -> None:
             passed.halved.append(HalvedBatch(samples=samples, tokens=tokens))
 
-        teacher = self._load()
-        passed.began, started = time.time(), time.monotonic()
-        made = teacher.run(unit.samples, self._rule, on_batch, on_halved)
-        passed.seconds = time.monotonic() - started
+        with self._forward:
+            teacher, started = self._load(), time.monotonic()
+            finish = teacher.start(unit.samples, self._rule, on_batch, on_halved)
+        made, ended = finish(), time.monotonic()
+        # Until then, the device was at work on the unit before.
+        passed.seconds, self._passed = max(0.0, ended - max(started, self._passed)), ended
+        passed.began = time.time() - passed.seconds
         return made
 
     def _encode(

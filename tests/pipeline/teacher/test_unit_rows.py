@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.corpus.sample import AnnotatedSample
-from pipeline.teacher.unit_rows import UnitRows, first_not_finite, kept_tokens, owner
+from pipeline.teacher.unit_rows import UnitRows, finite_rows, first_not_finite, kept_tokens, owner, total
 from schemas.cache.arrays import ArrayRecord
 
 
@@ -51,8 +51,11 @@ def test_a_row_of_a_batch_is_that_of_one_sample() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_first_row_with_a_number_that_is_none_is_found(dtype: torch.dtype) -> None:
     rows: Any = torch.ones(4, 3, dtype=dtype)
-    assert first_not_finite(rows) is None and first_not_finite(rows[:0]) is None
-    assert first_not_finite(torch.full((4, 3), torch.finfo(torch.float32).max)) is None  # their sum overflows
+    assert first_not_finite(rows, total(rows)) is None and first_not_finite(rows[:0], total(rows[:0])) is None
+    largest = torch.full((4, 3), torch.finfo(torch.float32).max)
+    assert not total(largest).isfinite() and first_not_finite(largest, total(largest)) is None  # the sum overflows
     for value in (float("nan"), float("-inf")):
         rows[2, 1] = rows[3, 0] = value
-        assert first_not_finite(rows) == 2 and first_not_finite(rows[2:, 1]) == 0
+        assert first_not_finite(rows, total(rows)) == 2
+        assert first_not_finite(rows[2:, 1], total(rows[2:, 1])) == 0
+        assert finite_rows(rows).tolist() == [True, True, False, False]
