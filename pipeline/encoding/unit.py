@@ -4,6 +4,7 @@ Shapes: N rows of an array, d hidden size.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,13 @@ class UnitEncoder:
         """`head` is the teacher's, on the same device. Raises CacheError: codecs/ is missing or altered."""
         folders = array_folders(cache, manifest)
         self._device, self._head, self._last = device, head, manifest.teacher.num_layers
+        # A stream of its own, which comes first: in the teacher's, each wait would last until the batches in it are done.
+        self._stream = torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None
         self._arrays = [array for array in manifest.arrays if array.encoding in DECODERS]
-        self._encode = {array.path: _find_encode(folders[array.path], array, device) for array in self._arrays}
+        self._encoders = {array.path: _find_encode(folders[array.path], array, device) for array in self._arrays}
         self._decoders = {a.path: DECODERS[a.encoding].load(folders[a.path], a).to(device) for a in self._arrays}
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(device))  # where tables and head were made
 
     @torch.inference_mode()
     def encode(
@@ -45,18 +50,21 @@ class UnitEncoder:
     ) -> tuple[dict[str, Values], dict[str, EncodingCost]]:
         """`arrays` by path, bfloat16 as uint16, with the encoded ones in the place of the raw; their costs by path."""
         found, costs = dict[str, Values](arrays), dict[str, EncodingCost]()
-        for array in self._arrays:
-            values = found[array.path]
-            assert isinstance(values, np.ndarray)
-            true_Nd = torch.from_numpy(values).view(torch.bfloat16)
-            data, size_N = self._bytes(array, true_Nd)
-            head = self._head if array.layer == self._last else None
-            costs[array.path] = measure_cost(true_Nd, data, size_N, self._decoders[array.path], head)
-            found[array.path] = _as_stored(array, data.cpu().numpy(), size_N.cpu().numpy())
+        with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
+            for array in self._arrays:
+                found[array.path], costs[array.path] = self._encode_array(array, found[array.path])
         return found, costs
 
+    def _encode_array(self, array: ArrayRecord, values: Values) -> tuple[Values, EncodingCost]:
+        assert isinstance(values, np.ndarray)
+        true_Nd = torch.from_numpy(values).view(torch.bfloat16)
+        data, size_N = self._bytes(array, true_Nd)
+        head = self._head if array.layer == self._last else None
+        cost = measure_cost(true_Nd, data, size_N, self._decoders[array.path], head)
+        return _as_stored(array, data.cpu().numpy(), size_N.cpu().numpy()), cost
+
     def _bytes(self, array: ArrayRecord, true_Nd: Tensor) -> tuple[Tensor, Tensor]:
-        encode = self._encode[array.path]
+        encode = self._encoders[array.path]
         parts = [encode(some_Nd.to(self._device)) for some_Nd in true_Nd.split(ROWS_AT_ONCE) if len(some_Nd)]
         if not parts:
             return torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int32)
