@@ -9,7 +9,7 @@ from tests.gpu.ranks import check_ranks
 from tests.gpu.resume import check_resume
 from tests.gpu.spread import check_spread
 from tests.gpu.steps import check_losses, check_steps
-from tests.gpu.teacher import check_teacher
+from tests.gpu.teacher import check_small, check_teacher
 from tests.gpu.waiting import check_waiting
 from tests.gpu.wide import check_wide
 
@@ -23,6 +23,7 @@ CHECKS = {
     "compiled": check_compiled,
     "waiting": check_waiting,
     "teacher": check_teacher,
+    "small": check_small,
     "wide": check_wide,
     "full_size": check_full_size,
     "spread": check_spread,
