@@ -76,9 +76,10 @@ def calibrate_inner(rows_Nd: Tensor, held_out_Nd: Tensor, goal: Goal) -> Encoder
     def fit(encoder: Encoder) -> Encoder:
         """Cosines are asked at every price, of rows as long as the true ones."""
         codes, measured = encoder.codes(rows_Nd), encoder.codes(measured_Nd)
+        left_Nk, _ = encoder.before_stages(rows_Nd)
 
         def at(price: float) -> Encoder:
-            return keep_energy(encoder.at(price), rows_Nd, codes)
+            return keep_energy(encoder.at(price), rows_Nd, codes, left_Nk)
 
         def cost(price: float) -> float:
             fitted = at(price)

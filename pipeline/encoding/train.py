@@ -78,8 +78,11 @@ def _with_stages(encoder: Encoder, stages: Stages) -> Encoder:
     return replace(encoder, tables=tables, stages=stages)
 
 
-def keep_energy(encoder: Encoder, rows_Nd: Tensor, codes: RowCodes | None = None) -> Encoder:
-    """The same encoder, whose decoded bands are as long as the true ones at its price. `codes` are the rows' own.
+def keep_energy(
+    encoder: Encoder, rows_Nd: Tensor, codes: RowCodes | None = None, left_Nk: Tensor | None = None
+) -> Encoder:
+    """The same encoder, whose decoded bands are as long as the true ones at its price. `codes` are the rows' own, and
+    `left_Nk` what the stages are to encode of them, if they are known already: no price changes them.
 
     A centroid is a mean, shorter than what it stands for, so that cosines between decoded rows come out too large. A
     band of which the share f of the energy is kept is multiplied with f^-1/2: a little more error, less of it common.
@@ -88,7 +91,7 @@ def keep_energy(encoder: Encoder, rows_Nd: Tensor, codes: RowCodes | None = None
     codes = codes or encoder.codes(rows_Nd)
     stages_N, _ = encoder.choose(codes)
     coded_N = stages_N >= 0
-    left_Nk = encoder.before_stages(rows_Nd)[0][coded_N]
+    left_Nk = (encoder.before_stages(rows_Nd)[0] if left_Nk is None else left_Nk)[coded_N]
     codes_NS, stages_N = codes.bytes_Nx[coded_N, tables.header :].long(), stages_N[coded_N]
     scales_TB = torch.ones_like(tables.scales_TB)
     for band, (start, end) in enumerate(encoder.stages.bands):

@@ -36,7 +36,7 @@ class UnitEncoder:
         """`head` is the teacher's, on the same device. Raises CacheError: codecs/ is missing or altered."""
         folders = array_folders(cache, manifest)
         self._device, self._head, self._last = device, head, manifest.teacher.num_layers
-        # A stream of its own, which comes first: in the teacher's, each wait would last until the batches in it are done.
+        # A stream of its own, which comes first: in the teacher's, each wait would last until its batches are done.
         self._stream = torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None
         self._arrays = [array for array in manifest.arrays if array.encoding in DECODERS]
         self._encoders = {array.path: _find_encode(folders[array.path], array, device) for array in self._arrays}
