@@ -7,8 +7,9 @@ from pipeline.output.resume import brought, unseal
 from schemas.cache.checksums import Checksums, open_manifest
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.sections import list_sections
-from schemas.cache.shard import RECORD, redo, shard_path
+from schemas.cache.shard import RECORD, shard_path
 from schemas.cache.verify import ProvenShard, verify_added, verify_shards
+from schemas.cache.ways_out import redo
 from schemas.console import say
 from schemas.errors import CacheError, ResourceError, StillroomError, StorageError
 from schemas.progress import Progress

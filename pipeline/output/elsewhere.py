@@ -11,10 +11,11 @@ from pathlib import Path
 
 from schemas.cache.checksums import CHECKSUMS, AddedChecksums, Checksums
 from schemas.cache.codec_files import CODEC_FOLDER
+from schemas.cache.folders import ADDED, SHARDS
 from schemas.cache.hollow import OF_SHARD, bring_shards
-from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, TEACHER, CacheManifest, read_manifest
+from schemas.cache.manifest import INDEX, MANIFEST, TEACHER, CacheManifest, read_manifest
 from schemas.cache.recorded_folder import FILES, WEIGHTS
-from schemas.cache.sections import ADDED, Section, list_sections
+from schemas.cache.sections import Section, list_sections
 from schemas.cache.shard import RECORD, shard_path
 from schemas.cache.totals import ShardTotals
 from schemas.errors import CacheError, StillroomError

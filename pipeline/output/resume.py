@@ -15,8 +15,9 @@ from pipeline.output.shards import check_shards, remove_temporaries
 from pipeline.request.extension import may_extend
 from schemas.cache.checksums import CHECKSUMS, Checksums, read_checksums
 from schemas.cache.codec_files import CODEC_FILES, CodecFiles
+from schemas.cache.folders import SHARDS
 from schemas.cache.hollow import bring_shards
-from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, TEACHER, CacheManifest, read_manifest
+from schemas.cache.manifest import INDEX, MANIFEST, TEACHER, CacheManifest, read_manifest
 from schemas.cache.sections import Section, list_sections
 from schemas.cache.seen_shard import Seen, SeenShard, whole_units
 from schemas.cache.shard import RECORD

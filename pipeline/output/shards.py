@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pipeline.corpus.sample import AnnotatedSample
 from schemas.cache.checksums import Checksums
-from schemas.cache.manifest import SHARDS, CacheManifest
+from schemas.cache.folders import ADDED, SHARDS
+from schemas.cache.manifest import CacheManifest
 from schemas.cache.samples import CachedSample
-from schemas.cache.sections import ADDED
 from schemas.cache.seen_shard import SeenShard, look_at_shard
 from schemas.cache.shard import shard_path
 from schemas.errors import CacheError

@@ -7,7 +7,8 @@ from schemas.cache.hollow import bring_samples
 from schemas.cache.open_shard import Shard
 from schemas.cache.sections import Section
 from schemas.cache.seen_shard import SeenShard
-from schemas.cache.shard import SAMPLES, find_shard, redo
+from schemas.cache.shard import SAMPLES, find_shard
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 from schemas.storage.blocks import check_blocks
 

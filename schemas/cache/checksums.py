@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from schemas.cache.codec_files import CODEC_FILES, CODEC_FOLDER, codecs_sha256
 from schemas.cache.copied import copy_small_files, require_shard
+from schemas.cache.folders import ADDED
 from schemas.cache.manifest import MANIFEST, CacheManifest, read_manifest
-from schemas.cache.sections import ADDED
 from schemas.cache.shard import RECORD, ShardRecord, find_shard, shard_path
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.cache.totals import ShardTotals

@@ -12,11 +12,12 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from schemas.cache.codec_files import CODEC_FILES
-from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, CacheManifest
+from schemas.cache.folders import ADDED, SHARDS
+from schemas.cache.manifest import INDEX, MANIFEST, CacheManifest
 from schemas.cache.recorded_folder import FILES, RecordedFolder
-from schemas.cache.sections import ADDED
-from schemas.cache.shard import RECORD, ShardRecord, redo, shard_path
+from schemas.cache.shard import RECORD, ShardRecord, shard_path
 from schemas.cache.teacher_files import TEACHER_FILES
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 from schemas.shown import quoted
 from schemas.storage.blocks import BlockedFile, check_blocks

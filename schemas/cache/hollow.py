@@ -12,8 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from schemas.cache.manifest import SHARDS
-from schemas.cache.sections import ADDED
+from schemas.cache.folders import ADDED, SHARDS
 from schemas.cache.seen_shard import SeenShard
 from schemas.cache.shard import RECORD, SAMPLES, shard_path
 from schemas.errors import CacheError

@@ -9,12 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.cache.checksums import Checksums, read_checksums, require_own_codecs, write_checksums
-from schemas.cache.manifest import INDEX, MANIFEST, SHARDS, CacheManifest
+from schemas.cache.folders import SHARDS
+from schemas.cache.manifest import INDEX, MANIFEST, CacheManifest
 from schemas.cache.open_shard import read_samples
 from schemas.cache.samples import INDEX_SCHEMA
 from schemas.cache.sections import Section, list_sections, require_paired
 from schemas.cache.seen_shard import Seen, SeenShard, look_at_shard
-from schemas.cache.shard import SAMPLES, check_shard, redo, shard_path
+from schemas.cache.shard import SAMPLES, check_shard, shard_path
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 from schemas.storage.atomic import disk_full
 from schemas.storage.blocks import BlockedFile, check_blocks

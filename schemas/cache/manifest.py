@@ -26,7 +26,6 @@ MANIFEST = "cache.json"
 TEACHER = "teacher"
 UNEMBEDDING = "unembedding.safetensors"
 EMBEDDINGS = "embeddings.safetensors"
-SHARDS = "shards"
 INDEX = "index.parquet"
 
 

@@ -13,10 +13,11 @@ from schemas.cache.arrays import ArrayRecord
 from schemas.cache.list_columns import ListColumn
 from schemas.cache.row_units import count_rows_by_unit
 from schemas.cache.samples import SAMPLES_SCHEMAS, CachedSample, Turn
-from schemas.cache.shard import SAMPLES, STATES, ShardRecord, redo
+from schemas.cache.shard import SAMPLES, STATES, ShardRecord
 from schemas.cache.states import map_array
 from schemas.cache.targets import response_targets
 from schemas.cache.token_rows import every_row
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 
 LISTS = ("token_ids", "token_offsets", "words", "noun_phrases", "verb_phrases")

@@ -12,9 +12,10 @@ from schemas.cache.list_columns import ListColumn
 from schemas.cache.open_shard import Shard
 from schemas.cache.row_units import count_pairs
 from schemas.cache.samples import PARTS
-from schemas.cache.shard import RECORD, SAMPLES, redo
+from schemas.cache.shard import RECORD, SAMPLES
 from schemas.cache.structure import Structure
 from schemas.cache.teacher import TeacherRecord
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 
 SPANS = ("words", "noun_phrases", "verb_phrases")

@@ -7,8 +7,9 @@ from schemas.cache.checked_files import CheckedFiles
 from schemas.cache.checksums import Checksums, check_sealed_shard, require_own_codecs
 from schemas.cache.copied import read_shard_records
 from schemas.cache.sections import Section
-from schemas.cache.shard import SAMPLES, ShardRecord, parse_shard, redo
+from schemas.cache.shard import SAMPLES, ShardRecord, parse_shard
 from schemas.cache.shard_files import ShardFiles
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 
 IN_HAND = 8  # records of shards with all their checksums: a shard's arrays are touched one after the other

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from schemas.cache.folders import ADDED
 from schemas.cache.manifest import CacheManifest
-from schemas.cache.shard import RECORD, SAMPLES, ShardRecord, redo, shard_path
+from schemas.cache.shard import RECORD, SAMPLES, ShardRecord, shard_path
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
-
-ADDED = "added"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Self
 
 from schemas.cache.checksums import Checksums, find_sealed_shard
 from schemas.cache.manifest import CacheManifest
-from schemas.cache.shard import SAMPLES, ShardRecord, redo
+from schemas.cache.shard import SAMPLES, ShardRecord
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 from schemas.storage.blocks import BlockedFile
 

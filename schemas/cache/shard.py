@@ -10,9 +10,11 @@ from pydantic import Field
 
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.encoding_cost import EncodingCost
+from schemas.cache.folders import SHARDS
 from schemas.cache.learnt import LearntRecord
-from schemas.cache.manifest import SHARDS, CacheManifest
+from schemas.cache.manifest import CacheManifest
 from schemas.cache.states import array_files
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 from schemas.storage.blocks import BlockedFile
 from schemas.storage.file_record import check_size
@@ -138,8 +140,3 @@ def check_named(shard: Path, record: ShardRecord, arrays: Sequence[ArrayRecord])
     missing = [name for name in (*texts, *numbers) if name not in record.files]
     if missing:
         raise CacheError(f"{shard / RECORD} does not name {', '.join(missing)}; {redo(shard)}")
-
-
-def redo(shard: Path) -> str:
-    """The way out of damage to one shard."""
-    return f"remove {shard} and extract again: only that shard is redone"

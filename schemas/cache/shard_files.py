@@ -10,8 +10,9 @@ import numpy as np
 from schemas.cache.checked_files import CheckedFiles
 from schemas.cache.checked_map import CheckedMap, FileBlocks
 from schemas.cache.chunk import map_chunk
-from schemas.cache.shard import ShardRecord, redo
+from schemas.cache.shard import ShardRecord
 from schemas.cache.stored_files import Numbers, StoredFiles
+from schemas.cache.ways_out import redo
 from schemas.storage.blocks import check_blocks
 
 

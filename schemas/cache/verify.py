@@ -23,9 +23,10 @@ from schemas.cache.manifest import INDEX, MANIFEST, CacheManifest
 from schemas.cache.open_shard import Shard
 from schemas.cache.proof import prove_samples
 from schemas.cache.sections import Section, list_sections, require_paired
-from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord, redo
+from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord
 from schemas.cache.states import check_array, check_group, map_array
 from schemas.cache.totals import ShardTotals
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError, StillroomError
 from schemas.storage.blocks import check_blocks
 from schemas.storage.fingerprint import differences

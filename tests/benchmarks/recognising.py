@@ -24,8 +24,9 @@ import pytest
 from pipeline.output.elsewhere import find_published, seen_from_outside, working_folder
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.checksums import write_checksums
+from schemas.cache.folders import SHARDS
 from schemas.cache.index import write_rows
-from schemas.cache.manifest import INDEX, SHARDS, TEACHER, CacheManifest
+from schemas.cache.manifest import INDEX, TEACHER, CacheManifest
 from schemas.cache.seen_shard import SeenShard
 from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord, shard_path
 from schemas.cache.states import array_files
