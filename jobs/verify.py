@@ -8,15 +8,17 @@ from typing import get_args
 
 from pydantic import TypeAdapter, ValidationError
 
+from jobs.repair import cannot_redo
 from pipeline.output.elsewhere import read_begun, seen_from_outside
 from schemas.cache.checksums import CHECKSUMS, open_manifest
 from schemas.cache.codec_files import CODEC_FILES
 from schemas.cache.index import require_index
-from schemas.cache.manifest import TEACHER
+from schemas.cache.manifest import TEACHER, CacheManifest
 from schemas.cache.reader import Cache
 from schemas.cache.sections import list_sections
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.cache.verify import ProvenShard, SeenAddition, verify_added, verify_index, verify_shards, verify_totals
+from schemas.cache.ways_out import repair, without_way_out
 from schemas.configs.extraction import MaxMemory, Placement
 from schemas.configs.parse import parse_yaml
 from schemas.console import make_console, say
@@ -121,14 +123,16 @@ def _verify(path: Path) -> None:
             if isinstance(shard, ProvenShard):
                 shards.append(shard)
             else:
-                problems.append(str(shard))
+                problems.append(without_way_out(str(shard), path))
             progress.update(number)
         for number, added in enumerate(verify_added(path, manifest, sealed), manifest.units + 1):
             additions.append(added)
-            problems += [] if added.problem is None else [str(added.problem)]
+            problems += [] if added.problem is None else [without_way_out(str(added.problem), path)]
             progress.update(number)
     if problems:
-        raise CacheError(f"{len(problems)} of {total} shards are damaged:\n  " + "\n  ".join(problems))
+        raise CacheError(
+            f"{len(problems)} of {total} shards are damaged:\n  " + "\n  ".join(problems) + f"\n{_redo(path, manifest)}"
+        )
     verify_index(path, manifest, sealed, shards)
     verify_totals(path, sealed, shards, additions)
     if sealed is None:
@@ -139,6 +143,15 @@ def _verify(path: Path) -> None:
     say(
         f"{path}: {counted(total, 'shard')}, {sum(shard.record.samples for shard in shards):,} samples, "
         f"{sum(shard.record.tokens for shard in shards):,} tokens; every checksum, row and number is good"
+    )
+
+
+def _redo(cache: Path, manifest: CacheManifest) -> str:
+    """The way out of damage to some shards of a complete cache."""
+    if (reason := cannot_redo(manifest)) is not None:
+        return f"{cache} {reason}"
+    return (
+        f"{repair(cache)} drops these, and `stillroom extract` with the cache's config makes them again, byte for byte"
     )
 
 

@@ -22,6 +22,7 @@ from schemas.cache.sections import Section, list_sections
 from schemas.cache.seen_shard import Seen, SeenShard, whole_units
 from schemas.cache.shard import RECORD
 from schemas.cache.teacher import QUANTISERS
+from schemas.cache.ways_out import without_way_out
 from schemas.cache.writer import write_manifest
 from schemas.errors import CacheError, StillroomError
 from schemas.storage.file_record import describe_file
@@ -142,8 +143,9 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
         remove_temporaries(cache, lock.owners)
         for section in sections:
             for unit, problem in looked[section.number][1].items():
-                say(f"shard {unit} is damaged and will be redone: {problem}")
-                remove_folder(section.shard(unit), RECORD)
+                shard = section.shard(unit)
+                say(f"shard {unit} is damaged and will be redone: {without_way_out(problem, shard)}")
+                remove_folder(shard, RECORD)
         if not is_whole and not extends:
             unseal(cache)
         output = Output(cache, seen, log_file, is_new, extends)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from schemas.cache.private_map import PrivateMap
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 from schemas.storage.record import parse_object, read_content
 
-REDO = "remove its shard and extract again"
 PLAIN = ("bytes",)  # Zarr's codecs of numbers that are not compressed
 
 
@@ -42,7 +42,7 @@ def map_chunk(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.nd
     """A private map of an uncompressed chunk's file. Raises OSError, or CacheError if it has another size."""
     wanted, found = int(np.prod(shape)) * dtype.itemsize, path.stat().st_size
     if found != wanted:
-        raise CacheError(f"{path} has {found} bytes instead of {wanted}; {REDO}")
+        raise CacheError(f"{path} has {found} bytes instead of {wanted}; {redo(path)}")
     return np.asarray(PrivateMap(path, dtype, shape))
 
 
@@ -76,4 +76,4 @@ def check_node(path: Path, wanted: Mapping[str, Any], missing: str) -> None:
         # zarr-python leaves out what is empty.
         said = found.get(name, {} if name == "attributes" else None)
         if said != value:
-            raise CacheError(f"{path} says {name} {said!r:.200}, and it is {value}; {REDO}")
+            raise CacheError(f"{path} says {name} {said!r:.200}, and it is {value}; {redo(path)}")

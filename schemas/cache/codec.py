@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from schemas.cache.arrays import ArrayRecord
-from schemas.cache.chunk import PLAIN, REDO, check_chunk, chunk_file, map_chunk, write_chunk
+from schemas.cache.chunk import PLAIN, check_chunk, chunk_file, map_chunk, write_chunk
 from schemas.cache.dtypes import STORED
 from schemas.cache.stored_files import Numbers, StoredFiles
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 from schemas.form import require_instance
 from schemas.registry import Registry
@@ -142,7 +143,7 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error  # Arrow's errors, of a frame damaged or of another size, have no number
-        raise CacheError(f"cannot read {path}: {reason}; {REDO}") from error
+        raise CacheError(f"cannot read {path}: {reason}; {redo(path)}") from error
 
 
 def finite_numbers(dtype: str, values: np.ndarray) -> np.ndarray:

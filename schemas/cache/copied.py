@@ -15,7 +15,7 @@ from schemas.cache.codec_files import CODEC_FILES
 from schemas.cache.folders import ADDED, SHARDS
 from schemas.cache.manifest import INDEX, MANIFEST, CacheManifest
 from schemas.cache.recorded_folder import FILES, RecordedFolder
-from schemas.cache.shard import RECORD, ShardRecord, shard_path
+from schemas.cache.shard import RECORD, ShardRecord, read_shard_content, shard_path
 from schemas.cache.teacher_files import TEACHER_FILES
 from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
@@ -24,7 +24,7 @@ from schemas.storage.blocks import BlockedFile, check_blocks
 from schemas.storage.copies import Made, Thing, open_copies
 from schemas.storage.file_record import FileRecord, check_file
 from schemas.storage.objects import fetch_objects, list_objects, read_object, read_objects
-from schemas.storage.record import parse_record, read_content
+from schemas.storage.record import parse_record
 from schemas.storage.remote import url_of
 
 
@@ -192,7 +192,7 @@ def read_shard_records(cache: Path, units: Sequence[int]) -> list[bytes]:
     """
     places = [shard_path(cache, unit) for unit in units]
     if (copied := _opened.get(cache)) is None:
-        return [read_content(shard / RECORD, CacheError, f"there is no complete shard at {shard}") for shard in places]
+        return list(map(read_shard_content, places))
     return copied.read_records(places)
 
 

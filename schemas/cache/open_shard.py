@@ -36,7 +36,7 @@ class Shard:
         table, self.version = read_samples(path / SAMPLES)
         if len(table) != self.record.samples:
             raise CacheError(
-                f"{path / SAMPLES} has {len(table)} rows, shard.json says {self.record.samples}; extract again"
+                f"{path / SAMPLES} has {len(table)} rows, shard.json says {self.record.samples}; {redo(path)}"
             )
         # One record batch per shard: its only chunk is the map itself, where combining chunks would copy it.
         self.columns: dict[str, Any] = {name: table.column(name).chunk(0) for name in table.column_names}

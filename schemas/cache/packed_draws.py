@@ -18,7 +18,7 @@ from schemas.cache.packed_ids import pack_ids, packed_bytes, unpack_ids
 from schemas.cache.ragged import RaggedRows
 from schemas.errors import CacheError
 
-NOT_ROWS = "packed draws are not rows of {} draws; remove their shard and extract again"
+NOT_ROWS = "packed draws are not rows of {} draws"
 
 
 def row_bytes(distinct: int, draws: int, vocabulary: int, weighted: bool) -> int:

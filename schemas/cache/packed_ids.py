@@ -72,6 +72,4 @@ def _unpack_low(packed: np.ndarray, count: int, low: int) -> np.ndarray:
 
 
 def _not_rows(count: int, vocabulary: int) -> CacheError:
-    return CacheError(
-        f"packed ids are not rows of {count} of {vocabulary} tokens; remove their shard and extract again"
-    )
+    return CacheError(f"packed ids are not rows of {count} of {vocabulary} tokens")

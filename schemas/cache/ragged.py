@@ -6,11 +6,12 @@ found by adding up 64 sizes at most: no table is made, and nothing but the rows 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from schemas.cache.chunk import REDO
 from schemas.cache.stored_files import Numbers
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 
 STRIDE = 64  # rows from one written start to the next
@@ -88,7 +89,7 @@ class RaggedArray:
         place = row // STRIDE
         return int(self.starts[place : place + 1][0]) + int(self.sizes[known:row].sum(dtype=np.int64))
 
-    def check(self, place: str) -> None:
-        """Raises CacheError, beginning with `place`, unless starts, sizes and bytes agree. Reads all sizes."""
+    def check(self, path: Path) -> None:
+        """Raises CacheError, which names the array's `path`, unless starts, sizes and bytes agree. Reads all sizes."""
         if not np.array_equal(self.starts[:], make_starts(self.sizes[:])):
-            raise CacheError(f"{place}: the sizes of its rows contradict where they start; {REDO}")
+            raise CacheError(f"{path}: the sizes of its rows contradict where they start; {redo(path)}")

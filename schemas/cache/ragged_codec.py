@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from schemas.cache.arrays import ArrayRecord
-from schemas.cache.chunk import REDO, check_chunk, check_node, chunk_file, write_chunk
+from schemas.cache.chunk import check_chunk, check_node, chunk_file, write_chunk
 from schemas.cache.codec import Codec, attributes, readable
 from schemas.cache.ragged import STRIDE, RaggedArray, RaggedRows, make_starts
 from schemas.cache.stored_files import Numbers, StoredFiles, TrustedFiles
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 
 PARTS: dict[str, np.dtype[Any]] = {"data": np.dtype("u1"), "sizes": np.dtype("<u2"), "starts": np.dtype("<i8")}
@@ -61,7 +62,7 @@ class Ragged(Codec):
         end = int(starts[len(starts) - 1 :][0])
         if end < 0:
             path = files.folder / chunk_file(f"{array.path}/starts", 1)
-            raise CacheError(f"{path} says that the rows end at {end}; {REDO}")
+            raise CacheError(f"{path} says that the rows end at {end}; {redo(path)}")
         data = map_part("data", max(1, end))
         return RaggedArray(data if end else data[:0], sizes, starts)
 
@@ -80,7 +81,7 @@ class Ragged(Codec):
         wanted = {"zarr_format": 3, "node_type": "group", "attributes": _attributes(array)}
         check_node(path, wanted, f"{path} is not a Zarr group")
         values = self.read(states, array, rows) if rows else self.empty(array)
-        values.check(str(path))
+        values.check(path)
         lengths = {"data": max(len(values.data), min(rows, 1)), "sizes": rows, "starts": len(values.starts)}
         for name, length in lengths.items():
             check_chunk(path / name, PARTS[name], (length,), {})

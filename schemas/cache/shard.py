@@ -91,8 +91,15 @@ def read_shard(shard: Path, fingerprint: str, sha256: str | None = None) -> Shar
 
 
 def _read(shard: Path, fingerprint: str, sha256: str | None) -> tuple[ShardRecord, str]:
-    content = read_content(shard / RECORD, CacheError, f"there is no complete shard at {shard}")
-    return parse_shard(content, shard, fingerprint, sha256)
+    return parse_shard(read_shard_content(shard), shard, fingerprint, sha256)
+
+
+def read_shard_content(shard: Path) -> bytes:
+    """What shard.json holds. Raises CacheError: none there, or it cannot be read."""
+    try:
+        return read_content(shard / RECORD, CacheError, f"there is no complete shard at {shard}")
+    except CacheError as error:
+        raise CacheError(f"{error}; {redo(shard)}") from error
 
 
 def parse_shard(content: bytes, shard: Path, fingerprint: str, sha256: str | None) -> tuple[ShardRecord, str]:
@@ -103,7 +110,7 @@ def parse_shard(content: bytes, shard: Path, fingerprint: str, sha256: str | Non
         raise CacheError(f"{path} does not have its checksum; {redo(shard)}")
     if record.fingerprint != fingerprint:
         raise CacheError(
-            f"{shard} belongs to another cache ({record.fingerprint[:12]}, not {fingerprint[:12]}); remove it"
+            f"{shard} belongs to another cache ({record.fingerprint[:12]}, not {fingerprint[:12]}); {redo(shard)}"
         )
     return record, found
 

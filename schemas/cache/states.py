@@ -14,6 +14,7 @@ from schemas.cache.arrays import ArrayRecord
 from schemas.cache.codec import CODECS
 from schemas.cache.ragged import RaggedRows
 from schemas.cache.stored_files import StoredFiles
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 from schemas.storage.atomic import FILES_AT_ONCE
 from schemas.storage.record import parse_object, read_content
@@ -46,7 +47,7 @@ def check_group(states: Path) -> None:
     try:
         found = {key: group["attributes"][key] for key in ATTRIBUTES}
     except (KeyError, TypeError) as error:
-        raise CacheError(f"{path} is damaged: {error!r}; remove its shard and extract again") from error
+        raise CacheError(f"{path} is damaged: {error!r}; {redo(path)}") from error
     if found not in READABLE or type(found["version"]) is not int:  # true and 1.0 are equal to 1
         known = " or ".join(map(str, READABLE))
         raise CacheError(f"{path} says {found}; this stillroom reads {known}; use the one that wrote it")

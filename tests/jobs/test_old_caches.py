@@ -78,7 +78,7 @@ def test_its_files_are_compared_whole(cache: Path, sealed: bool) -> None:
         sound = path.read_bytes()
         path.unlink()
         path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))  # of the last sample
-        with pytest.raises(CacheError, match=rf"{array.path}.* does not have its checksum; remove .*00000 and extract"):
+        with pytest.raises(CacheError, match=rf"{array.path}.* does not have its checksum; run `stillroom repair "):
             Cache(cache).states(0, [array])
         path.unlink()
         path.write_bytes(sound)

@@ -13,6 +13,8 @@ from schemas.errors import CacheError
 from tests.caches import smallest_cache
 from tests.tiny import TEXTS
 
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "cache-1"
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -88,6 +90,45 @@ def test_what_cannot_be_removed_is_said_and_a_missing_shard_is_damage(
         Cache(cache)
     shutil.rmtree(second)
     repair_cache(cache)
-    said = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in said[:2]] == ["dropped", "dropped"] and not first.exists()
-    assert f": 2 of {len(list(made.glob('shards/*')))} shards were dropped" in said[-1]
+    dropped, last = capsys.readouterr().out.splitlines()
+    assert dropped.startswith("dropped: ") and not first.exists()
+    left = len(list(made.glob("shards/*"))) - 1  # what is missing by now, extraction makes
+    assert last.startswith(
+        f"{cache}: 1 of {left} shards were dropped, the others are as they were, and 1 are still to be"
+    )
+
+
+def test_of_a_complete_cache_a_missing_shard_is_damaged_and_of_an_incomplete_one_not_made_yet(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = Path(shutil.copytree(made, tmp_path / "cache"))
+    total = len(list(made.glob("shards/*")))
+    shutil.rmtree(cache / "shards/00001")
+    repair_cache(cache)
+    dropped, last = capsys.readouterr().out.splitlines()
+    assert dropped == f"dropped: there is no complete shard at {cache}/shards/00001: there is no shard.json"
+    assert last == (
+        f"{cache}: 1 of {total} shards were dropped, the others are as they were. Run `stillroom extract` with the "
+        "cache's config to make them again, byte for byte; until then, nobody can train from it"
+    )
+    repair_cache(cache)
+    assert capsys.readouterr().out.splitlines() == [
+        f"{cache}: all {total - 1} shards that are there are whole; nothing was dropped, and 1 are still to be made: "
+        "run `stillroom extract` with the cache's config"
+    ]
+
+
+def test_what_nothing_makes_again_is_named_and_stays(tmp_path: Path) -> None:
+    cache = Path(shutil.copytree(GOLDEN, tmp_path / "cache"))
+    shard = cache / "shards/00001"
+    damage(shard / "samples.arrow")
+    before = contents(cache)
+    with pytest.raises(CacheError) as refused:
+        repair_cache(cache)
+    assert str(refused.value).splitlines() == [
+        f"1 of {len(list(cache.glob('shards/*')))} shards are damaged, and none was dropped:",
+        f"  {shard}/samples.arrow does not have its checksum",
+        f"{cache} is of format 1, which is not written any more: bring the damaged files back from another copy of it, "
+        "or extract to another output",
+    ]
+    assert contents(cache) == before and not (cache / ".writer").exists()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from jobs.repair import repair_cache
 from jobs.verify import ReplayOptions, replay_cache, verify_cache
 from pipeline.importing.run import Imported, run_import
 from pipeline.replay.teacher import find_teacher, require_same_files
@@ -91,6 +92,14 @@ def test_a_dataset_of_distillkit_is_what_an_extraction_gives(folder: Path) -> No
         run_import(importing(folder, "from-distillkit", "distillkit", file))
     with pytest.raises(CacheError, match="was imported without the teacher's weights"):
         require_same_files(found.cache, found.manifest, find_teacher(found.manifest, str(folder / "teacher"), None))
+    (found.cache / "shards/00000/samples.arrow").unlink()
+    with pytest.raises(CacheError) as refused:
+        repair_cache(found.cache)
+    assert str(refused.value).splitlines()[-1] == (
+        f"{found.cache} was imported, and an import makes all shards at once: move that folder away, and run "
+        "`stillroom import` with its config again"
+    )
+    assert (found.cache / "shards/00000").exists() and (found.cache / "index.parquet").exists()
 
 
 def test_hidden_states_of_speculators_are_what_an_extraction_gives(folder: Path) -> None:

@@ -61,7 +61,7 @@ def test_damaged_or_missing_texts_are_named(made: Path, tmp_path: Path) -> None:
     cache = Path(shutil.copytree(made, tmp_path / "cache"))
     section, whole = list_sections(cache, read_manifest(cache))[0], unit(cache)
     damage(cache / "shards/00000/samples.arrow")
-    with pytest.raises(CacheError, match=r"samples\.arrow does not have its checksum; remove"):
+    with pytest.raises(CacheError, match=r"samples\.arrow does not have its checksum; run `stillroom repair "):
         require_same_samples(section, whole)
     shutil.rmtree(cache / "shards/00000")
     with pytest.raises(CacheError, match="there is no complete shard at"):

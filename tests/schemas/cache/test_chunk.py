@@ -7,6 +7,7 @@ import pytest
 import zarr
 
 from schemas.cache.chunk import check_chunk, check_node, chunk_file, map_chunk, write_chunk
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 from tests.stored import stored
 
@@ -22,7 +23,7 @@ def test_all_numbers_lie_in_one_file(tmp_path: Path, shape: tuple[int, ...]) -> 
     np.testing.assert_array_equal(stored(tmp_path / "s", "a/b"), truth)
     np.testing.assert_array_equal(map_chunk(file, INT16, shape), truth)
     check_chunk(tmp_path / "s/a/b", INT16, shape, {"c": 1})
-    with pytest.raises(CacheError, match=r"zarr\.json says attributes \{'c': 1\}, and it is \{\}; remove its shard"):
+    with pytest.raises(CacheError, match=r"zarr\.json says attributes \{'c': 1\}, and it is \{\}; run `stillroom"):
         check_chunk(tmp_path / "s/a/b", INT16, shape, {})
 
 
@@ -30,7 +31,7 @@ def test_a_file_of_another_size_is_named(tmp_path: Path) -> None:
     (tmp_path / "0").write_bytes(bytes(9))
     with pytest.raises(CacheError) as refused:
         map_chunk(tmp_path / "0", INT16, (4,))
-    assert str(refused.value) == f"{tmp_path}/0 has 9 bytes instead of 8; remove its shard and extract again"
+    assert str(refused.value) == f"{tmp_path}/0 has 9 bytes instead of 8; {redo(tmp_path / '0')}"
 
 
 def test_what_is_not_there_is_called_what_it_should_be(tmp_path: Path) -> None:

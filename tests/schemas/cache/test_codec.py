@@ -10,12 +10,12 @@ import pytest
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.codec import CODECS
 from schemas.cache.states import array_files, check_array, map_array, write_states
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 
 HIDDEN = ArrayRecord(kind="hidden", layer=2, width=4, dtype="bfloat16")
 MASS = ArrayRecord(kind="mass", layer=2, width=None, dtype="float32")
 POOLED = ArrayRecord(kind="pooled", layer=1, width=64, dtype="float16", encoding="zstd")
-REDO = "remove its shard and extract again"
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_metadata_of_another_array_is_named(states: Path, name: str, value: Any,
     path.write_text(json.dumps(metadata(states, "hidden/2") | {name: value}))
     with pytest.raises(CacheError) as refused:
         check_array(states, HIDDEN, 7)
-    assert str(refused.value) == f"{path} says {name} {said}, and it is {wanted}; {REDO}"
+    assert str(refused.value) == f"{path} says {name} {said}, and it is {wanted}; {redo(path)}"
 
 
 def test_metadata_that_is_no_json_is_named(states: Path) -> None:
@@ -130,14 +130,16 @@ def test_metadata_that_is_no_json_is_named(states: Path) -> None:
 def test_numbers_that_cannot_be_read_are_named(states: Path) -> None:
     with pytest.raises(CacheError) as refused:
         map_array(states, HIDDEN, 8)
-    assert str(refused.value) == f"{states}/hidden/2/c/0/0 has 56 bytes instead of 64; {REDO}"
-    (states / "hidden/2/c/0/0").unlink()
+    file = states / "hidden/2/c/0/0"
+    assert str(refused.value) == f"{file} has 56 bytes instead of 64; {redo(file)}"
+    file.unlink()
     (states / "pooled/1/c/0/0").write_bytes(b"not a frame of zstd")
     for array, rows, reason in ((HIDDEN, 7, "No such file or directory; "), (POOLED, 3, "")):
         with pytest.raises(CacheError) as refused:
             map_array(states, array, rows)
-        assert str(refused.value).startswith(f"cannot read {states}/{array.path}/c/0/0: {reason}")
-        assert str(refused.value).endswith(f"; {REDO}") and "None" not in str(refused.value)
+        file = states / array.path / "c/0/0"
+        assert str(refused.value).startswith(f"cannot read {file}: {reason}")
+        assert str(refused.value).endswith(f"; {redo(file)}") and "None" not in str(refused.value)
 
 
 def test_a_shard_without_rows_has_no_numbers_to_read(tmp_path: Path) -> None:

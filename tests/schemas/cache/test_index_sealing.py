@@ -13,6 +13,7 @@ from schemas.cache.checksums import read_checksums
 from schemas.cache.index import read_index, write_index
 from schemas.cache.samples import INDEX_SCHEMA
 from schemas.cache.teacher_files import TEACHER_FILES
+from schemas.cache.ways_out import redo
 from schemas.cache.writer import write_manifest
 from schemas.errors import CacheError, ResourceError
 from tests.shards import manifest, write
@@ -46,13 +47,16 @@ def test_an_empty_first_shard_is_passed_over(cache: Path) -> None:
         assert table.column("shard").to_pylist() == [1, 1, 2] and table.column("row").to_pylist() == [0, 1, 0]
 
 
+REDO = "run `stillroom repair {cache}`: it drops damaged shards that can be made again, and says how"
+
+
 @pytest.mark.parametrize(
     ("name", "way_out"),
     [
         ("cache.json", "run `stillroom extract` with the config of {cache}: it writes that file anew, and no shard"),
         ("teacher/files.json", "remove {cache}/teacher and extract again: no shard is redone"),
-        ("shards/00001/shard.json", "remove {cache}/shards/00001 and extract again: only that shard is redone"),
-        ("shards/00002/samples.arrow", "remove {cache}/shards/00002 and extract again: only that shard is redone"),
+        ("shards/00001/shard.json", REDO),
+        ("shards/00002/samples.arrow", REDO),
     ],
 )
 def test_what_was_altered_is_not_sealed(cache: Path, name: str, way_out: str) -> None:
@@ -67,7 +71,8 @@ def test_what_was_altered_is_not_sealed(cache: Path, name: str, way_out: str) ->
 
 def test_a_shard_that_is_missing_is_not_sealed(cache: Path) -> None:
     (cache / "shards/00002/shard.json").unlink()
-    assert refused(cache) == f"there is no complete shard at {cache}/shards/00002: there is no shard.json"
+    shard = cache / "shards/00002"
+    assert refused(cache) == f"there is no complete shard at {shard}: there is no shard.json; {redo(shard)}"
 
 
 @contextmanager

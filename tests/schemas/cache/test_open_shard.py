@@ -10,11 +10,12 @@ import pytest
 
 from schemas.cache.open_shard import Shard
 from schemas.cache.samples import SAMPLES_SCHEMA, SAMPLES_SCHEMAS, Turn
+from schemas.cache.ways_out import redo
 from schemas.cache.writer import write_shard
 from schemas.errors import CacheError
 from tests.shards import ARRAYS, PRINT, samples, states, write
 
-REDO = "remove {shard} and extract again: only that shard is redone"
+REDO = "{redo}"
 OTHER = "/samples.arrow is not of the format that this stillroom reads; use the one that wrote it, or extract again"
 
 
@@ -105,7 +106,7 @@ def test_turns_are_read_as_they_were_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "batches", "said"),
     [
-        (lambda table: table.slice(0, 2), 1, "/samples.arrow has 2 rows, shard.json says 3; extract again"),
+        (lambda table: table.slice(0, 2), 1, "/samples.arrow has 2 rows, shard.json says 3; " + REDO),
         (
             lambda table: table.replace_schema_metadata({}),
             1,
@@ -129,7 +130,7 @@ def test_a_file_of_another_make_is_named(
     rewrite(opened.path, change, batches)
     with pytest.raises(CacheError) as refused:
         Shard(opened.path, opened.record)
-    assert str(refused.value) == f"{opened.path}{said.format(shard=opened.path)}"
+    assert str(refused.value) == f"{opened.path}{said.format(redo=redo(opened.path))}"
 
 
 def test_a_file_that_is_not_of_arrow_is_named(opened: Shard) -> None:
@@ -141,4 +142,4 @@ def test_a_file_that_is_not_of_arrow_is_named(opened: Shard) -> None:
         with pytest.raises(CacheError) as refused:
             Shard(opened.path, opened.record)
         assert str(refused.value).startswith(f"cannot read {path}: ") and ": None;" not in str(refused.value)
-        assert str(refused.value).endswith(f"; {REDO.format(shard=opened.path)}")
+        assert str(refused.value).endswith(f"; {redo(opened.path)}")

@@ -87,7 +87,7 @@ def test_samples_that_cannot_be_are_named(made: Path, tmp_path: Path, name: str)
     forge(cache, column, change, rf"00000.*{said}" if "lacks a value" in said else None)
     with pytest.raises(CacheError, match=rf"1 of \d shards are damaged(.|\n)*00000.*{said}"):
         verify_cache(cache)
-    with pytest.raises(CacheError, match=rf"00000.*{said}.*; remove .*00000 and extract again"):
+    with pytest.raises(CacheError, match=rf"00000.*{said}.*; run `stillroom repair "):
         Cache(cache).sample(0)
 
 

@@ -1,5 +1,7 @@
 """Rows of bytes: every slice is the rows that a list of them would give, whatever their number and sizes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -43,16 +45,17 @@ def test_starts_are_those_of_every_64th_row_and_the_end(rows: list[bytes]) -> No
     starts = make_starts(ragged(rows).sizes)
     assert starts.dtype == np.dtype("<i8") and len(starts) == -(-len(rows) // STRIDE) + 1
     assert starts.tolist() == [*bounds[:-1:STRIDE].tolist(), bounds[-1]]
-    mapped(ragged(rows)).check("here")
+    mapped(ragged(rows)).check(Path("here"))
 
 
 def test_starts_that_contradict_the_sizes_are_named() -> None:
     rows = ragged([b"x"] * 70)
     for starts in ([0, 63, 70], [0, 64, 71], [1, 64, 70], [0, 70]):
         with pytest.raises(CacheError) as refused:
-            RaggedArray(rows.data, rows.sizes, np.array(starts, "<i8")).check("here")
+            RaggedArray(rows.data, rows.sizes, np.array(starts, "<i8")).check(Path("here"))
         assert str(refused.value) == (
-            "here: the sizes of its rows contradict where they start; remove its shard and extract again"
+            "here: the sizes of its rows contradict where they start; run `stillroom repair here`: "
+            "it drops damaged shards that can be made again, and says how"
         )
 
 

@@ -15,13 +15,13 @@ from schemas.cache.arrays import ArrayRecord
 from schemas.cache.codec import CODECS
 from schemas.cache.ragged import RaggedRows
 from schemas.cache.states import array_files, check_array, map_array, write_states
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 from tests.ragged import LISTS, listed, ragged
 from tests.stored import stored
 
 HIDDEN = ArrayRecord(kind="hidden", layer=2, width=4, dtype="bfloat16", encoding="rvq")
 ROWS = [b"abc", b"", b"d"] * 43
-REDO = "remove its shard and extract again"
 
 
 @pytest.fixture
@@ -89,18 +89,20 @@ def test_what_is_no_rows_is_not_written(tmp_path: Path, values: Any, message: st
 
 def test_damage_is_named(states: Path) -> None:
     check_array(states, HIDDEN, len(ROWS))
-    (states / "hidden/2/data/c/0").write_bytes(b"short")
-    assert said(states) == f"{states}/hidden/2/data/c/0 has 5 bytes instead of 172; {REDO}"
+    data = states / "hidden/2/data/c/0"
+    data.write_bytes(b"short")
+    assert said(states) == f"{data} has 5 bytes instead of 172; {redo(data)}"
     starts = states / "hidden/2/starts/c/0"
     starts.write_bytes(np.array([0, 87, 171, -1], "<i8").tobytes())
-    assert said(states) == f"{starts} says that the rows end at -1; {REDO}"
+    assert said(states) == f"{starts} says that the rows end at -1; {redo(starts)}"
     starts.unlink()
-    assert said(states) == f"cannot read {starts}: No such file or directory; {REDO}"
+    assert said(states) == f"cannot read {starts}: No such file or directory; {redo(starts)}"
 
 
 def test_sizes_that_contradict_the_starts_are_named(states: Path) -> None:
     (states / "hidden/2/sizes/c/0").write_bytes(np.array([0, 3, 1] * 42 + [1, 1, 2], "<u2").tobytes())
-    assert said(states) == f"{states}/hidden/2: the sizes of its rows contradict where they start; {REDO}"
+    array = states / "hidden/2"
+    assert said(states) == f"{array}: the sizes of its rows contradict where they start; {redo(array)}"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_sizes_that_contradict_the_starts_are_named(states: Path) -> None:
 )
 def test_metadata_of_another_array_is_named(states: Path, file: str, values: dict[str, Any], message: str) -> None:
     path = change(states, file, values)
-    assert said(states).startswith(f"{path} {message}") and said(states).endswith(f"; {REDO}")
+    assert said(states).startswith(f"{path} {message}") and said(states).endswith(f"; {redo(path)}")
 
 
 def test_a_shard_without_rows_has_no_numbers_to_read(tmp_path: Path) -> None:

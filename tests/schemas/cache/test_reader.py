@@ -236,7 +236,7 @@ def test_a_file_that_its_record_does_not_name_is_refused(older: Path, name: str)
     record = json.loads(path.read_text())
     del record["files"][name]
     path.write_text(json.dumps(record))
-    with pytest.raises(CacheError, match=rf"shard.json does not name {name}; remove .*00000 and extract again"):
+    with pytest.raises(CacheError, match=rf"shard.json does not name {name}; run `stillroom repair {older}`: "):
         Cache(older).sample(0)
 
 

@@ -14,9 +14,9 @@ from schemas.cache.proof import prove_samples
 from schemas.cache.samples import SAMPLES_SCHEMAS
 from schemas.cache.shard import ShardRecord
 from schemas.cache.teacher import EmbeddingRecord, TeacherRecord
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 
-REDO = "remove {shard} and extract again: only that shard is redone"
 TEACHER = TeacherRecord(model="m", kind="causal", num_layers=1, hidden_size=4, vocab_size=8, max_tokens=16)
 Rows = list[dict[str, Any]]
 TURN = {"message": 0, "role": "é", "part": "content", "start": 0, "end": 1}
@@ -98,7 +98,7 @@ def shard(folder: Path, rows: Rows, version: int = 2, **recorded: int) -> Shard:
 def said(opened: Shard, teacher: TeacherRecord = TEACHER) -> str:
     with pytest.raises(CacheError) as refused:
         prove_samples(opened, teacher)
-    way_out = f"; {REDO.format(shard=opened.path)}"
+    way_out = f"; {redo(opened.path)}"
     assert str(refused.value).endswith(way_out) and str(refused.value).startswith(f"{opened.path}/")
     return str(refused.value)[len(str(opened.path)) + 1 : -len(way_out)]
 

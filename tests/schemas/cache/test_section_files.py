@@ -46,7 +46,7 @@ def test_a_shard_that_was_added_is_no_shard_of_texts(cache: Path) -> None:
     path.write_text(json.dumps(said | {"texts": "0" * 64}))
     (cache / "checksums.json").unlink()
     for section in list_sections(cache, manifest(1)):
-        with pytest.raises(CacheError, match=r"shards/00000 has no samples\.arrow; remove"):
+        with pytest.raises(CacheError, match=r"shards/00000 has no samples\.arrow; run `stillroom repair "):
             SectionFiles(section, None).record(0)
     with pytest.raises(CacheError, match=r"has no samples\.arrow"):
         write_index(cache, manifest(1))

@@ -10,12 +10,11 @@ import pytest
 
 from schemas.cache.arrays import ArrayRecord
 from schemas.cache.shard import ShardRecord, check_shard, find_shard, read_shard, shard_path
+from schemas.cache.ways_out import redo
 from schemas.errors import CacheError
 from schemas.storage.blocks import BlockedFile, list_blocks
 from schemas.storage.fingerprint import hash_file
 from tests.shards import PRINT, manifest, write
-
-REDO = "remove {shard} and extract again: only that shard is redone"
 
 
 @pytest.fixture
@@ -44,13 +43,14 @@ def test_rows_are_samples_or_tokens(shard: Path) -> None:
 def test_a_shard_of_another_cache_is_named(shard: Path) -> None:
     with pytest.raises(CacheError) as refused:
         read_shard(shard, "0123456789abcdef")
-    assert str(refused.value) == f"{shard} belongs to another cache ({PRINT[:12]}, not 0123456789ab); remove it"
+    assert str(refused.value) == f"{shard} belongs to another cache ({PRINT[:12]}, not 0123456789ab); {redo(shard)}"
 
 
 def test_what_is_no_shard_is_named(tmp_path: Path) -> None:
     with pytest.raises(CacheError) as refused:
         read_shard(tmp_path / "00000", PRINT)
-    assert str(refused.value) == f"there is no complete shard at {tmp_path}/00000: there is no shard.json"
+    way_out = redo(tmp_path / "00000")
+    assert str(refused.value) == f"there is no complete shard at {tmp_path}/00000: there is no shard.json; {way_out}"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_shard_that_is_not_as_recorded_is_named(
     with pytest.raises(CacheError) as refused:
         check_shard(shard, manifest(4))
     size = (shard / "samples.arrow").stat().st_size
-    assert str(refused.value) == (said + REDO).format(shard=shard, size=size)
+    assert str(refused.value) == said.format(shard=shard, size=size) + redo(shard)
 
 
 def test_a_record_that_was_altered_is_named(shard: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_record_that_was_altered_is_named(shard: Path) -> None:
     assert check_shard(shard, manifest(4)).overlong == 1  # nothing else tells
     with pytest.raises(CacheError) as refused:
         check_shard(shard, manifest(4), sha256)
-    assert str(refused.value) == f"{shard}/shard.json does not have its checksum; {REDO.format(shard=shard)}"
+    assert str(refused.value) == f"{shard}/shard.json does not have its checksum; {redo(shard)}"
 
 
 def test_a_shard_without_tokens_needs_no_numbers(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_shard_knows_its_files(tmp_path: Path) -> None:
     assert list_blocks(shard, {"shard.json"}) == files
     with pytest.raises(CacheError, match="another cache"):
         read_shard(shard, "g")
-    with pytest.raises(CacheError, match=r"shard\.json does not have its checksum; remove .*00000 and extract again"):
+    with pytest.raises(CacheError, match=r"shard\.json does not have its checksum; run `stillroom repair "):
         read_shard(shard, "f", "0" * 64)
 
 

@@ -15,12 +15,12 @@ from schemas.cache.checksums import read_checksums
 from schemas.cache.index import write_index
 from schemas.cache.manifest import CacheManifest, CorpusRecord
 from schemas.cache.verify import ProvenShard, verify_index, verify_shard, verify_shards
+from schemas.cache.ways_out import redo
 from schemas.cache.writer import write_manifest, write_shard
 from schemas.errors import CacheError
 from tests.caches import as_recorded
 from tests.shards import PRINT, manifest, samples
 
-REDO = "remove {shard} and extract again: only that shard is redone"
 LENGTHS = ([3, 5], [1, 2, 3])
 IDS = ArrayRecord(kind="sampled/ids", layer=2, width=3, dtype="int32")
 WEIGHTS = ArrayRecord(kind="sampled/weights", layer=2, width=3, dtype="float32")
@@ -108,7 +108,7 @@ def test_the_array_and_its_row_are_named(
     shard = tmp_path / "shards/00001"
     with pytest.raises(CacheError) as refused:
         verify_shard(tmp_path, 1, full_manifest(), None)
-    assert str(refused.value) == f"{shard}: {said}; {REDO.format(shard=shard)}"
+    assert str(refused.value) == f"{shard}: {said}; {redo(shard)}"
     first, second = verify_shards(tmp_path, full_manifest(), None)
     assert isinstance(first, ProvenShard) and str(second) == str(refused.value)
 
@@ -132,7 +132,7 @@ def test_a_file_beside_the_others_is_hashed_too(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"group", b"grape"))
     with pytest.raises(CacheError) as refused:
         verify_shard(tmp_path, 1, full_manifest(), None)
-    assert str(refused.value) == f"{path} does not have its checksum; {REDO.format(shard=shard)}"
+    assert str(refused.value) == f"{path} does not have its checksum; {redo(shard)}"
 
 
 @pytest.mark.parametrize(("name", "key"), [("zarr.json", "attributes"), ("mass/2/zarr.json", "shape")])

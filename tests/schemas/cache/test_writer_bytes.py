@@ -13,6 +13,7 @@ from schemas.cache.halved import HalvedBatch
 from schemas.cache.index import write_index
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample, Turn
+from schemas.cache.ways_out import redo
 from schemas.cache.writer import write_manifest, write_shard
 from schemas.errors import CacheError
 from tests.shards import ARRAYS, PRINT, manifest, samples, states, write
@@ -114,7 +115,7 @@ def test_a_shard_of_another_cache_in_its_place_is_named(tmp_path: Path) -> None:
     with pytest.raises(CacheError) as refused:
         write_shard(tmp_path, 0, samples("a", [3, 5]), states(8), ARRAYS, "0" * 64, 0)
     shard = tmp_path / "shards/00000"
-    assert str(refused.value) == f"{shard} belongs to another cache ({PRINT[:12]}, not {'0' * 12}); remove it"
+    assert str(refused.value) == f"{shard} belongs to another cache ({PRINT[:12]}, not {'0' * 12}); {redo(shard)}"
 
 
 def test_a_writer_under_a_lock_marks_what_is_unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

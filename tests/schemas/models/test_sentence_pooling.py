@@ -179,7 +179,7 @@ def test_damage_of_compressed_embeddings_is_named(made: Path, tmp_path: Path) ->
         verify_cache(copy)
     path.write_bytes(path.read_bytes()[:-3])
     as_recorded(copy / "shards/00000", "states.zarr/pooled/2/c/0/0")
-    with pytest.raises(CacheError, match=r"cannot read .*pooled/2/c/0/0: .*; remove its shard and extract again"):
+    with pytest.raises(CacheError, match=r"cannot read .*pooled/2/c/0/0: .*; run `stillroom repair "):
         Cache(copy).states(0, [Cache(copy).arrays_of("pooled")[0]])
 
 
