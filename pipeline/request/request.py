@@ -5,7 +5,7 @@ Costs one pass over the corpus and one hash over the teacher's weights; runs no 
 
 import platform
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -143,9 +143,12 @@ def make_request(config: ExtractionConfig, extends: CacheManifest | None = None)
 
 
 def _versions(teacher: TeacherRecord) -> dict[str, str]:
-    """Of Python and of the libraries; with those that quantised weights pass through, where there are some."""
-    found = {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
-    for name in QUANTISERS if teacher.quantisation is not None else ():
-        with suppress(PackageNotFoundError):
+    """Of Python and of the libraries; with those that quantised weights pass through, where there are some.
+
+    Ray rounds nothing, and who extracts in this process needs none: where it is not installed, nothing is said of it.
+    """
+    found = {"python": platform.python_version()}
+    for name in (*LIBRARIES, *(QUANTISERS if teacher.quantisation is not None else ())):
+        with suppress(PackageNotFoundError) if name in ("ray", *QUANTISERS) else nullcontext():
             found[name] = version(name)
     return found

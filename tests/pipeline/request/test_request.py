@@ -1,10 +1,11 @@
 """A config made definite, from real folders: what is hashed, what is stamped, and what is refused."""
 
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 
-from pipeline.request.request import make_request
+from pipeline.request.request import LIBRARIES, make_request
 from schemas.cache.annotator import UNANNOTATED
 from schemas.errors import ConfigError
 from schemas.storage.fingerprint import fingerprint
@@ -28,6 +29,28 @@ def test_without_tokens_nobody_annotates(made: Path) -> None:
     pooled = {"hidden": [], "mass": [], "pooled": {"pooling": "last"}}
     manifest = make_request(config(made, states=pooled)).manifest
     assert manifest.annotator == UNANNOTATED and set(manifest.records) == {"pooled"}
+
+
+def test_of_ray_alone_nothing_need_be_said(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others are is compared when a cache goes on, so none of them may be passed over."""
+    whole = make_request(config(made)).manifest
+    assert whole.provenance.keys() == {"python", *LIBRARIES}
+
+    def without(missing: str) -> None:
+        def installed(name: str) -> str:
+            if name == missing:
+                raise PackageNotFoundError(name)
+            return version(name)
+
+        monkeypatch.setattr("pipeline.request.request.version", installed)
+
+    without("ray")
+    found = make_request(config(made)).manifest
+    assert found.provenance == {name: said for name, said in whole.provenance.items() if name != "ray"}
+    assert found.fingerprint == whole.fingerprint
+    without("tokenizers")
+    with pytest.raises(PackageNotFoundError, match="tokenizers"):
+        make_request(config(made))
 
 
 def test_a_gpu_that_ray_does_not_assign_is_refused(made: Path) -> None:
