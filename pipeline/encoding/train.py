@@ -92,14 +92,14 @@ def keep_energy(
     stages_N, _ = encoder.choose(codes)
     coded_N = stages_N >= 0
     left_Nk = (encoder.before_stages(rows_Nd)[0] if left_Nk is None else left_Nk)[coded_N]
-    codes_NS, stages_N = codes.bytes_Nx[coded_N, tables.header :].long(), stages_N[coded_N]
+    codes_SN, stages_N = codes.bytes_Nx[coded_N, tables.header :].T.contiguous(), stages_N[coded_N]
     scales_TB = torch.ones_like(tables.scales_TB)
     for band, (start, end) in enumerate(encoder.stages.bands):
         its_stages = torch.tensor([stage for stage, of in enumerate(encoder.stages.band_S) if of == band])
         steps_T = torch.searchsorted(its_stages, torch.arange(len(scales_TB)))  # of the band, at each number of stages
         decoded_Ng = torch.zeros(len(left_Nk), end - start)
         for step, stage in enumerate(its_stages.tolist(), 1):
-            decoded_Ng += encoder.stages.codebooks[stage][codes_NS[:, stage]]
+            decoded_Ng += encoder.stages.codebooks[stage].index_select(0, codes_SN[stage].int())
             here_N = steps_T[stages_N] == step
             if here_N.sum() >= FEW:
                 kept = decoded_Ng[here_N].square().sum() / left_Nk[here_N, start:end].square().sum()
