@@ -1,7 +1,9 @@
 """Calibrating the codecs of a cache: once, by the worker that comes first, on samples that the plan has chosen."""
 
 import math
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from schemas.errors import ModelError
 
 FEW_TOKENS = 256  # by fewer, held out, nothing can be told: what was learnt from must do
 MOST_ROWS = CALIBRATION.most  # one sample may be longer than all that are wanted
+LAYERS_AT_ONCE = 4  # that are calibrated, on as many cores: each takes some 8 times the memory of its rows in float32
 HELD_OUT = 1 / 3  # of the samples: nothing is learnt from them, and prices are chosen by them
 
 
@@ -49,11 +52,16 @@ def calibrate(
     enough = sum(len(sample.token_ids) for sample in samples[cut:]) >= FEW_TOKENS
     held_out = teacher.run(samples[cut:], rule, lambda samples, tokens: None) if enough else learnt
     head = teacher_head(teacher)
-    encoders = {
-        array: _calibrate_array(array, manifest, learnt[array.path], held_out[array.path], encoding, head)
-        for array in manifest.arrays
-        if array.encoding == encoding.codec
-    }
+    arrays = [array for array in manifest.arrays if array.encoding == encoding.codec]
+
+    def calibrated(array: ArrayRecord) -> Encoder:
+        return _calibrate_array(array, manifest, learnt[array.path], held_out[array.path], encoding, head)
+
+    # Each by as many threads as were asked for, because these decide how sums are rounded.
+    threads = teacher.config.threads
+    at_once = max(1, min(LAYERS_AT_ONCE, (os.cpu_count() or 1) // threads))
+    with ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        encoders = dict(zip(arrays, pool.map(calibrated, arrays), strict=True))
     save_encoders(cache, encoders, manifest.fingerprint_of(0), owner)
 
 
