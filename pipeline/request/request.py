@@ -75,7 +75,7 @@ class Request:
 
     def predict_bytes(self, units: Iterable[Unit] | None = None) -> int:
         """About how many bytes the shards of `units` will take on disk; of all, if left out."""
-        return predict_bytes(self.plan, self.manifest.arrays, units, self.expected_bits, self.causal)
+        return predict_bytes(self.plan, self.manifest.arrays, units, self.expected_bits, causal=self.causal)
 
     @property
     def causal(self) -> bool:

@@ -1,5 +1,6 @@
 """Bytes of every array, as they are asked for and under every preset, against sums done by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.corpus.plan import predict_bytes
@@ -30,3 +31,12 @@ def test_of_float32_there_is_no_preset(tmp_path: Path) -> None:
     states = config.states.model_copy(update={"dtype": "float32", "encoding": "exact"})
     request = make_request(config.model_copy(update={"states": states}))
     assert preset_bytes(request, array_rows(request)) == {}
+
+
+def test_texts_of_a_teacher_that_is_not_causal_are_counted(tmp_path: Path) -> None:
+    request = make_request(encoded_extraction(tmp_path))
+    teacher = request.manifest.teacher.model_copy(update={"kind": "encoder"})
+    manifest = request.manifest.model_copy(update={"teacher": teacher})
+    found = replace(request, manifest=manifest).predict_bytes()
+    assert found == predict_bytes(request.plan, manifest.arrays, None, request.expected_bits, True, False)
+    assert found - predict_bytes(request.plan, manifest.arrays, None, request.expected_bits, False, False) > 0
