@@ -21,8 +21,7 @@ from schemas.cache.manifest import INDEX, TEACHER
 from schemas.cache.reader import Cache
 from schemas.cache.samples import CachedSample
 from schemas.cache.sections import list_sections
-from schemas.cache.shard import STATES, ShardRecord
-from schemas.cache.states import array_files
+from schemas.cache.shard import ShardRecord, bytes_of
 from schemas.cache.union import CacheUnion, open_readable
 from schemas.console import make_console
 from schemas.errors import ConfigError
@@ -132,9 +131,8 @@ def _tokens(cache: Cache, records: list[ShardRecord]) -> str:
 def _arrays(cache: Cache, records: list[ShardRecord]) -> Table:
     table = Table("array", "shape", "dtype", "on disk", "size", "bytes per row", pad_edge=False)
     for array in cache.manifest.arrays:
-        rows, files = sum(record.rows(array) for record in records), [f"{STATES}/{file}" for file in array_files(array)]
+        rows, size = sum(record.rows(array) for record in records), bytes_of(records, array)
         shape = f"[{rows:,}]" if array.width is None else f"[{rows:,}, {array.width}]"
-        size = sum(record.files[file].bytes for record in records if record.rows(array) for file in files)
         on_disk = f"{CODECS.find(array.encoding).stored(array, 1)[0]} {array.encoding}"
         table.add_row(array.path, shape, array.dtype, on_disk, decimal(size), f"{size / max(1, rows):,.1f}")
     return table

@@ -23,8 +23,7 @@ from schemas.cache.arrays import ArrayRecord
 from schemas.cache.codec_files import CODEC_FOLDER
 from schemas.cache.manifest import TEACHER
 from schemas.cache.row_units import count_pairs
-from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord, shard_path
-from schemas.cache.states import array_files
+from schemas.cache.shard import RECORD, SAMPLES, ShardRecord, bytes_of, shard_path
 from schemas.cache.token_rows import count_rows
 from schemas.cache.writer import write_manifest
 from schemas.errors import CorpusError
@@ -192,8 +191,7 @@ def _proof_seconds(reports: Sequence[UnitReport]) -> float:
 
 
 def _bytes_per_row(records: Sequence[ShardRecord], array: ArrayRecord) -> float:
-    files = [f"{STATES}/{name}" for name in array_files(array)]
-    return sum(r.files[name].bytes for r in records for name in files) / sum(r.rows(array) for r in records)
+    return bytes_of(records, array) / sum(record.rows(array) for record in records)
 
 
 def _size(folder: Path) -> int:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -137,6 +137,12 @@ def find_shard(shard: Path, manifest: CacheManifest, sha256: str | None = None) 
     for name, file in record.files.items():
         check_size(os.path.join(shard, name), file, way_out)
     return record, found
+
+
+def bytes_of(records: Iterable[ShardRecord], array: ArrayRecord) -> int:
+    """Of the files that hold an array's numbers, in all shards of these `records`."""
+    names = [f"{STATES}/{file}" for file in array_files(array)]
+    return sum(record.files[name].bytes for record in records if record.rows(array) for name in names)
 
 
 def check_named(shard: Path, record: ShardRecord, arrays: Sequence[ArrayRecord]) -> None:
