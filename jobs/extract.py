@@ -101,9 +101,10 @@ def _show_plan(config: ExtractionConfig, cache: Path, probe: bool) -> None:
         "annotator": manifest.annotator,
         **_samples(plan),
         "units": f"{len(plan.units):,} of about {request.config.batching.unit_tokens:,} tokens",
-        "tokens": (f"about {plan.tokens:,}" if found is None else f"{found.tokens:,}, {_measured(found)}")
+        "tokens": (f"about {_tokens(plan, missing):,}" if found is None else f"{found.tokens:,}, {_measured(found)}")
         + (_targets(plan) if plan.conversations else ""),
-        "on disk": _on_disk(request, found),
+        "on disk": _on_disk(request, found, missing),
+        **({} if missing is None else _foreseen(missing)),
         "workers": _workers(config.workers),
         **({} if found is None else _times(request, found)),
         **({} if missing is None else _to_do(missing, probe)),
@@ -115,7 +116,10 @@ def _show_plan(config: ExtractionConfig, cache: Path, probe: bool) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     make_console().print(table)
-    make_console().print(sizes_table(request, *(() if found is None else (found.array_rows, found.array_bytes))))
+    if missing is not None and missing.forecast.shards:
+        make_console().print(sizes_table(request, *missing.forecast.arrays()))
+    else:
+        make_console().print(sizes_table(request, *(() if found is None else (found.array_rows, found.array_bytes))))
 
 
 def _probe(request: "Request", texts: bool = True) -> "Probe":
@@ -134,31 +138,44 @@ def _to_do(missing: "Missing", probe: bool) -> dict[str, str]:
     todo = f"{len(units):,} of {len(request.plan.units):,} units{arrays}, "
     texts = any(section.holds_texts for section in missing.sections)
     if not probe:
-        tokens, size = sum(unit.tokens for unit in units), missing.predict_bytes() + missing.bytes_beside()
+        tokens, size = missing.forecast.tokens(units), missing.predict_bytes() + missing.bytes_beside()
         return {"still to do": f"{todo}about {tokens:,} tokens, about {decimal(size)}"}
     found = _probe(missing.as_request(), texts)
     size = found.shard_bytes + found.codec_bytes
     return {"still to do": f"{todo}{found.tokens:,} tokens, about {decimal(size)}", **_times(request, found)}
 
 
+def _tokens(plan: "Plan", missing: "Missing | None") -> int:
+    return plan.tokens if missing is None else missing.forecast.tokens(plan.units)
+
+
+def _foreseen(missing: "Missing") -> dict[str, str]:
+    """By what tokens and bytes are foreseen where shards of this request are there."""
+    forecast = missing.forecast
+    if not forecast.shards or not missing.units:
+        return {}
+    share = f"{forecast.share:.3g} of the bytes that are foreseen without any"
+    return {"foreseen": f"from the shards that are there ({forecast.shards:,}), with {share}"}
+
+
 def _measured(probe: "Probe") -> str:
     return "counted" if probe.share >= 1 else f"as counted in {percent(probe.share)} of the corpus"
 
 
-def _on_disk(request: "Request", probe: "Probe | None") -> str:
+def _on_disk(request: "Request", probe: "Probe | None", missing: "Missing | None") -> str:
     """In all, and of that what lies beside the shards."""
     from pipeline.output.disk import codec_bytes, teacher_bytes
 
     if probe is None:
-        shards, teacher, codecs = (
-            request.predict_bytes(), teacher_bytes(request.manifest.teacher), codec_bytes(request.manifest)
-        )  # fmt: skip
+        teacher, codecs = teacher_bytes(request.manifest.teacher), codec_bytes(request.manifest)
+        shards = request.predict_bytes() if missing is None else missing.forecast.bytes_there + missing.predict_bytes()
     else:
         shards, teacher, codecs = probe.shard_bytes, probe.teacher_bytes, probe.codec_bytes
     beside = f", {decimal(teacher)} in teacher/" if teacher else ""
     beside += f", {decimal(codecs)} in codecs/" if codecs else ""
+    measured = probe is not None or (missing is not None and missing.forecast.shards > 0)
     few = "; rather more: of so few tokens codecs learn less, `--probe` measures" if request.learns_from_less else ""
-    return f"about {decimal(shards + teacher + codecs)}: {decimal(shards)} in shards{beside}{'' if probe else few}"
+    return f"about {decimal(shards + teacher + codecs)}: {decimal(shards)} in shards{beside}{'' if measured else few}"
 
 
 def _workers(workers: WorkersConfig) -> str:

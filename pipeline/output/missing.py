@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from pipeline.corpus.plan import Unit, predict_bytes
+from pipeline.corpus.plan import Unit
 from pipeline.output.codecs import needs_calibration
 from pipeline.output.disk import codec_bytes, teacher_bytes
+from pipeline.output.forecast import Forecast
 from pipeline.output.resume import look_at_output
 from pipeline.request.extension import require_extension
 from pipeline.request.request import Request, make_request
@@ -53,7 +54,13 @@ class Missing:
 
     def predict_bytes(self, units: Iterable[Unit] | None = None) -> int:
         """About how many bytes the missing shards of `units`, or of all, will take on disk."""
-        return sum(self._predict(section, units) for section in self._all_sections)
+        wanted = None if units is None else list(units)
+        return sum(self.forecast.bytes(section, self.units_of(section, wanted)) for section in self._all_sections)
+
+    @cached_property
+    def forecast(self) -> Forecast:
+        """What the shards that are there let expect."""
+        return Forecast(self.request, self._all_sections, self.seen)
 
     def as_request(self) -> Request:
         """A request for what is missing alone, as if its arrays were those of a new cache."""
@@ -86,11 +93,6 @@ class Missing:
 
     def _seen(self, section: Section) -> Container[int]:
         return self.seen.get(section.number, {})
-
-    def _predict(self, section: Section, units: Iterable[Unit] | None) -> int:
-        request, wanted = self.request, self.units_of(section, units)
-        arrays, bits = section.manifest.arrays, request.expected_bits
-        return predict_bytes(request.plan, arrays, wanted, bits, section.holds_texts, request.causal)
 
 
 def request_at_output(config: ExtractionConfig, cache: Path) -> tuple[Request, Missing | str | None]:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from jobs.extract import rebuild_index, run_extension, run_extraction, show_plan
 from jobs.verify import verify_cache
 from pipeline.corpus.plan import predict_bytes
 from pipeline.output.disk import teacher_bytes
+from pipeline.output.missing import Missing, request_at_output
 from pipeline.request.request import make_request
 from schemas.cache.manifest import read_manifest
 from schemas.cache.reader import Cache
@@ -111,15 +113,53 @@ def test_a_plan_of_a_cache_that_is_there_says_what_is_still_to_be_done(
         (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(("still to do", "refused")))
         return line.split(None, 3 if line.startswith("still") else 1)[-1].strip()
 
-    plan = make_request(more).plan
+    plan, cache = make_request(more).plan, Cache(made / "cache")
     (hidden,) = (array for array in make_request(more).manifest.arrays if array.path == "hidden/0")
-    units, size = len(plan.units), predict_bytes(plan, [hidden], texts=False)
-    assert to_do() == f"{units} of {units} units (hidden/0), about {plan.tokens} tokens, about {decimal(size)}"
-    tokens = int(Cache(made / "cache").tokens.sum())
+    units, tokens = len(plan.units), int(cache.tokens.sum())
+    held = [replace(unit, tokens=int(cache.tokens[cache.shards == unit.number].sum())) for unit in plan.units]
+    size = predict_bytes(plan, [hidden], held, texts=False)
+    assert to_do() == f"{units} of {units} units (hidden/0), about {tokens} tokens, about {decimal(size)}"
     assert re.fullmatch(rf"{units} of {units} units \(hidden/0\), {tokens} tokens, about [\d.]+ kB", to_do(probe=True))
     assert to_do("states.hidden=[1]") == "nothing: all its shards are there"
     assert "cache is there: the cache holds mass/1, and its config does not" in to_do("states.mass=[]")
     assert hashes(made) == before
+
+
+def test_a_plan_of_a_cache_that_was_begun_says_that_its_shards_foresee_the_rest(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    cache = Path(shutil.copytree(made / "cache", tmp_path / "cache"))
+    states, batching = {"hidden": [1], "mass": [1]}, {"unit_tokens": 60}
+    asked = extraction(cache, made / "teacher", made / "corpus.jsonl", states=states, batching=batching)
+    (tmp_path / "extract.yaml").write_text(dump_config(asked))
+
+    def shown() -> dict[str, str]:
+        show_plan(tmp_path / "extract.yaml", [])
+        lines = [re.split(r"  +", line.strip(), maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+        return {line[0]: line[1] for line in lines if len(line) == 2}
+
+    held = int(Cache(cache).tokens.sum())
+    whole = shown()
+    assert "foreseen" not in whole and whole["tokens"] == f"about {held}"
+    size = sum(
+        path.stat().st_size for path in cache.glob("shards/*/**/*") if path.is_file() and path.name != "shard.json"
+    )
+    teacher = teacher_bytes(make_request(asked).manifest.teacher)
+    on_disk = f"about {decimal(size + teacher)}: {decimal(size)} in shards, {decimal(teacher)} in teacher/"
+    assert whole["on disk"] == on_disk
+    shutil.rmtree(cache / "shards/00001")
+    (cache / "index.parquet").unlink()
+    request, missing = request_at_output(asked, cache)
+    assert isinstance(missing, Missing)
+    forecast, begun, total = missing.forecast, shown(), len(request.plan.units)
+    share = f"{forecast.share:.3g} of the bytes that are foreseen without any"
+    assert begun["foreseen"] == f"from the shards that are there ({total - 1}), with {share}"
+    tokens, left = forecast.tokens(missing.units), decimal(missing.predict_bytes())
+    assert begun["still to do"] == f"1 of {total} units, about {tokens} tokens, about {left}"
+    assert begun["tokens"] == f"about {forecast.tokens(request.plan.units)}"
+    shutil.rmtree(cache / "shards")
+    assert shown().keys() == whole.keys()
 
 
 def test_an_index_made_anew_is_the_same(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

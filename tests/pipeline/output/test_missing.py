@@ -40,11 +40,11 @@ def test_what_is_added_is_missing_and_nothing_else(made: Path) -> None:
     more = missing_of(config(made, [0, "last"], 6))
     plan = more.request.plan
     assert more.units == list(plan.units) and [array.path for array in more.arrays] == ["hidden/0"]
-    assert more.predict_bytes() == predict_bytes(plan, more.arrays, texts=False) and more.is_prepared
+    assert more.predict_bytes() == more.forecast.bytes(more.sections[0], plan.units) and more.is_prepared
     assert more.predict_bytes() < predict_bytes(plan, more.arrays)
     longer = missing_of(config(made, ["last"], 9))
     assert longer.units == list(longer.request.plan.units[len(plan.units) :]) and len(longer.units) > 0
-    assert longer.predict_bytes() == predict_bytes(longer.request.plan, longer.arrays, longer.units)
+    assert longer.predict_bytes() == longer.forecast.bytes(longer.sections[0], longer.units)
     both = missing_of(config(made, [0, "last"], 9))
     assert both.units == list(both.request.plan.units)
     assert [len(both.units_of(section)) for section in both.sections] == [len(longer.units), len(both.units)]
