@@ -6,6 +6,7 @@ and one reading for the checksums, mostly from the page cache.
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -24,9 +25,9 @@ from schemas.cache.samples import SAMPLES_SCHEMA, CachedSample, Offsets, Turns
 from schemas.cache.shard import RECORD, SAMPLES, STATES, ShardRecord, check_named, read_shard, shard_path
 from schemas.cache.states import Values, write_states
 from schemas.cache.token_rows import NO_ROWS, count_rows
-from schemas.storage.atomic import disk_full, folder_beside
-from schemas.storage.blocks import list_blocks
-from schemas.storage.published import commit_folder, write_text
+from schemas.storage.atomic import disk_full, flush_folder, folder_beside
+from schemas.storage.blocks import BlockedFile, list_blocks
+from schemas.storage.published import commit_folder, published_at, write_text
 
 NO_SPANS = np.empty((0, 2), np.int32)
 # Of texts without tokens, where the text is most of what lies beside the states: 33 bytes of 92, level 3 makes 40.
@@ -71,6 +72,7 @@ def write_shard(
         write_states(folder / STATES, arrays, list(records))
         if halved:
             write_halved(folder, halved)
+        described = _describe(folder, flush=published_at(target) is None)
         record = ShardRecord(
             fingerprint=fingerprint,
             unit=unit,
@@ -84,7 +86,7 @@ def write_shard(
             codecs=codecs_sha256(cache),
             costs=dict(costs or {}),
             texts=texts,
-            files=list_blocks(folder, {RECORD}),
+            files=described,
         )
         check_named(folder, record, records)
         (folder / RECORD).write_text(record.to_json(), encoding="utf-8")
@@ -92,6 +94,17 @@ def write_shard(
             return record
     bring_shard(cache, unit)  # from where it is published
     return read_shard(target, fingerprint)
+
+
+def _describe(folder: Path, flush: bool) -> dict[str, BlockedFile]:
+    """Size and checksums of all files. With `flush`, the disk is at work meanwhile; what is published is not kept."""
+    if not flush:
+        return list_blocks(folder, {RECORD})
+    with ThreadPoolExecutor(1) as beside:
+        flushed = beside.submit(flush_folder, folder)
+        described = list_blocks(folder, {RECORD})
+        flushed.result()
+    return described
 
 
 def _without_tokens(sample: CachedSample) -> CachedSample:
