@@ -2,11 +2,13 @@
 
 Every program of a kernel has one row. Its first pass finds what normalises the row, its second the value and the
 gradient. A softmax is its largest logit and the sum of exponentials relative to that; sums are of float32, in an order
-that the number of columns and BLOCK decide, so the same numbers give the same bits on every run.
+that the number of columns and BLOCK decide, so the same numbers give the same bits on every run. A temperature divides
+what is relative to the largest: a row far from 0 would lose digits to it otherwise.
 
 `fused` calls these, and imports this module only where Triton is.
 
-Names: z student logits, x the same at a temperature, t the teacher's at it, q = softmax(x), p = softmax(t).
+Names: z student logits, x those that are compared, t the teacher's at a temperature, p = softmax(t), and
+q = softmax(x factor) with a factor of 1 / temperature.
 """
 
 import triton
@@ -14,6 +16,7 @@ import triton.language as tl
 
 BLOCK = 4096  # columns that a program holds at once
 WARPS = 8
+LOWEST = tl.constexpr(-(2 - 2**-23) * 2.0**127)  # of finite numbers: a block may have none but -inf
 
 
 @triton.jit
@@ -32,30 +35,31 @@ def kl_rows(
         at = start + tl.arange(0, BLOCK)
         z = tl.load(z_rows + at, mask=at < V, other=0.0).to(tl.float32)
         t = tl.load(t_rows + at, mask=at < N, other=0.0)
-        x_largest, x_sum = _more(x_largest, x_sum, z * factor, at < N)
-        t_largest, t_sum = _more(t_largest, t_sum, t, at < N)
+        x_largest, x_sum = _more(x_largest, x_sum, z, at < N, factor)
+        t_largest, t_sum = _more(t_largest, t_sum, t, at < N, 1.0)
         if HAS_ENTROPY:
-            z_largest, z_sum = _more(z_largest, z_sum, z, at < V)
+            z_largest, z_sum = _more(z_largest, z_sum, z, at < V, 1.0)
     scale_here = tl.load(scale + row)
     label_here, entropy_here = 0, 0.0
     if HAS_ENTROPY:
         label_here, entropy_here = tl.load(label + row), tl.load(entropy_scale + row)
-        tl.store(nll + row, tl.log(z_sum) - (tl.load(z_rows + label_here).to(tl.float32) - z_largest))
+        tl.store(nll + row, tl.log(z_sum) - (_logit(z_rows, label_here, V) - z_largest))
         tl.debug_barrier()  # the label's logit may be written over from here on
-    kl_here, x_share, t_share, z_share = 0.0, 1 / x_sum, 1 / t_sum, 0.0
+    x_share, t_share, z_share = 1 / x_sum, 1 / t_sum, 0.0
+    kl_here = tl.log(x_sum * t_share)
     if HAS_ENTROPY:
         z_share = 1 / z_sum
     for start in range(0, V, BLOCK):
         at = start + tl.arange(0, BLOCK)
         z = tl.load(z_rows + at, mask=at < V, other=float("-inf")).to(tl.float32)
         t = tl.load(t_rows + at, mask=at < N, other=0.0)
-        part, gradient = _kl_part(z * factor - x_largest, x_share, t - t_largest, t_share, at < N)
+        part, gradient = _kl_part((z - x_largest) * factor, x_share, t - t_largest, t_share, at < N)
         kl_here += part
         gradient *= scale_here
         if HAS_ENTROPY:
             gradient += entropy_here * (tl.exp(z - z_largest) * z_share - tl.where(at == label_here, 1.0, 0.0))
         tl.store(out + at, gradient.to(out.dtype.element_ty), mask=at < V)
-    tl.store(kl + row, kl_here + tl.log(x_sum) - tl.log(t_sum))
+    tl.store(kl + row, kl_here)
 
 
 @triton.jit
@@ -71,19 +75,20 @@ def pooled_kl_rows(
     t_largest, t_sum = float("-inf"), 0.0
     for start in range(0, N, BLOCK):
         at = start + tl.arange(0, BLOCK)
-        x = factor * _pooled(z_rows, z_stride, begin, end, share, ids, at, at < N, HAS_IDS, BLOCK)
+        x = _pooled(z_rows, z_stride, begin, end, share, ids, at, at < N, HAS_IDS, BLOCK)
         t = tl.load(t_rows + at, mask=at < N, other=0.0)
-        x_largest, x_sum = _more(x_largest, x_sum, x, at < N)
-        t_largest, t_sum = _more(t_largest, t_sum, t, at < N)
-    kl_here, x_share, t_share = 0.0, 1 / x_sum, 1 / t_sum
+        x_largest, x_sum = _more(x_largest, x_sum, x, at < N, factor)
+        t_largest, t_sum = _more(t_largest, t_sum, t, at < N, 1.0)
+    x_share, t_share = 1 / x_sum, 1 / t_sum
+    kl_here = tl.log(x_sum * t_share)
     for start in range(0, N, BLOCK):
         at = start + tl.arange(0, BLOCK)
-        x = factor * _pooled(z_rows, z_stride, begin, end, share, ids, at, at < N, HAS_IDS, BLOCK)
+        x = _pooled(z_rows, z_stride, begin, end, share, ids, at, at < N, HAS_IDS, BLOCK)
         t = tl.load(t_rows + at, mask=at < N, other=0.0)
-        part, gradient = _kl_part(x - x_largest, x_share, t - t_largest, t_share, at < N)
+        part, gradient = _kl_part((x - x_largest) * factor, x_share, t - t_largest, t_share, at < N)
         kl_here += part
         tl.store(t_rows + at, gradient, mask=at < N)
-    tl.store(kl + row, kl_here + tl.log(x_sum) - tl.log(t_sum))
+    tl.store(kl + row, kl_here)
 
 
 @triton.jit
@@ -101,9 +106,9 @@ def entropy_rows(
         for start in range(0, V, BLOCK):
             at = start + tl.arange(0, BLOCK)
             z = tl.load(z_rows + at, mask=at < V, other=0.0).to(tl.float32)
-            z_largest, z_sum = _more(z_largest, z_sum, z, at < V)
+            z_largest, z_sum = _more(z_largest, z_sum, z, at < V, 1.0)
         label_here, entropy_here, z_share = tl.load(label + row), tl.load(entropy_scale + row), 1 / z_sum
-        tl.store(nll + row, tl.log(z_sum) - (tl.load(z_rows + label_here).to(tl.float32) - z_largest))
+        tl.store(nll + row, tl.log(z_sum) - (_logit(z_rows, label_here, V) - z_largest))
         tl.debug_barrier()  # the label's logit may be written over from here on
     if HAS_OTHER:
         other += tl.load(other_row + row) * other_stride
@@ -121,11 +126,17 @@ def entropy_rows(
 
 
 @triton.jit
-def _more(largest, total, x, seen):
+def _more(largest, total, x, seen, factor):
     """A softmax's largest and its sum of exponentials, with a block more, as far as that is `seen`."""
     x = tl.where(seen, x, float("-inf"))
-    now = tl.maximum(largest, tl.max(x, 0))
-    return now, total * tl.exp(largest - now) + tl.sum(tl.exp(x - now), 0)
+    now = tl.maximum(largest, tl.maximum(tl.max(x, 0), LOWEST))
+    return now, total * tl.exp((largest - now) * factor) + tl.sum(tl.exp((x - now) * factor), 0)
+
+
+@triton.jit
+def _logit(z_rows, label, V):
+    """The logit of a label, or not a number for one that is none: whoever counts it sees that it is wrong."""
+    return tl.load(z_rows + label, mask=(label >= 0) & (label < V), other=float("nan")).to(tl.float32)
 
 
 @triton.jit

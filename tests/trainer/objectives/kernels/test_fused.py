@@ -76,6 +76,31 @@ def test_kl_of_rows(interpreted: None, size: float, count: int, temperature: flo
     torch.testing.assert_close(logits.double(), wanted.grad, rtol=0, atol=1e-7 * size)
 
 
+def test_a_row_far_from_0_keeps_its_digits_at_any_temperature(interpreted: None) -> None:
+    """A softmax sees differences alone, which are exact here: every logit is a multiple of 2^-9."""
+    logits, teacher = (drawn(2, V, seed=seed).mul(512).round() / 512 for seed in (0, 1))
+    wanted_kl, each = plain_kl(logits.double(), teacher, 0.7), torch.arange(3)
+    wanted = (logits.double() / 0.7).softmax(-1) - teacher.double().softmax(-1)
+    for found_kl, found in (
+        (fused.kl_rows(logits + 8192, teacher, torch.ones(2), 0.7, out := torch.empty_like(logits))[0], out),
+        (fused.pooled_kl_rows(logits + 8192, each, torch.ones(2), None, out := teacher.clone(), 0.7), out),
+    ):
+        torch.testing.assert_close(found_kl.double(), wanted_kl, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(found.double(), wanted, rtol=0, atol=5e-7)
+
+
+def test_tokens_that_cannot_be_said_and_labels_that_are_none(interpreted: None) -> None:
+    logits, label = drawn(3, V), torch.tensor([140, -100, V])
+    logits[:, : BLOCK + 2] = -torch.inf
+    wanted = logits.double().requires_grad_()
+    nll = plain_entropy(wanted[:1], Entropy(label[:1], torch.ones(1)))
+    nll.sum().backward()
+    found = fused.entropy_rows(logits, logits, Entropy(label, torch.tensor([1.0, 0, 0])))
+    torch.testing.assert_close(found[:1].double(), nll.detach(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(logits.double(), wanted.grad, rtol=0, atol=1e-7)
+    assert found[1:].isnan().all()
+
+
 @pytest.mark.parametrize("columns", [ALL, FIRST, SOME], ids=["all", "first", "some"])
 def test_kl_of_pooled_rows_and_its_way_back(interpreted: None, columns: Columns) -> None:
     logits, entropy = drawn(6, V), entropy_of(6)
