@@ -31,6 +31,11 @@ def head_product(hidden_nd: Tensor, weight_Vd: Tensor, bias_V: Tensor | None) ->
     return torch.addmm(bias_V, hidden_nd, weight_Vd.T, out=out_nV)
 
 
+def rows_without_gaps(rows_nV: Tensor) -> Tensor:
+    """The same, copied if the numbers of a row do not follow one another, as those of a transposed matrix."""
+    return rows_nV if rows_nV.stride(1) == 1 else rows_nV.contiguous()
+
+
 def cast_rows(rows_nV: Tensor, dtype: torch.dtype) -> Tensor:
     """The same numbers in another dtype, in such rows."""
     return rows_nV if rows_nV.dtype == dtype else empty_rows(rows_nV.shape, dtype, rows_nV.device).copy_(rows_nV)

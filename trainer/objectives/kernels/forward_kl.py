@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from trainer.objectives.kernels.aligned_rows import rows_without_gaps
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
 from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
 from trainer.objectives.kernels.fused import Spread, entropy_rows, is_fused, kl_rows, pooled_kl_rows
@@ -131,7 +132,8 @@ class _FusedComparison(_Comparison):
     def __call__(self, chunk: slice, members: slice, logits_pV: Tensor, gradient_pV: Tensor) -> Tensor:
         """As `Compare`."""
         positions, carried, scale_p = self.rows.positions(members), self.carried, self.scale_P[members]
-        teacher_nN, row_of_p = self.teacher_logits(chunk).float(), self.rows.row_of(chunk, members)
+        teacher_nN, row_of_p = rows_without_gaps(self.teacher_logits(chunk).float()), self.rows.row_of(chunk, members)
+        self._require_shape(teacher_nN, chunk, logits_pV.shape[1])
         entropy = None if carried is None else carried.of(positions)
         if row_of_p is None and self.columns.ids is None:
             kl_n, nll_p = kl_rows(logits_pV, teacher_nN, scale_p, self.temperature, gradient_pV, entropy)
@@ -145,6 +147,13 @@ class _FusedComparison(_Comparison):
         if carried is not None:
             carried.count(positions, nll_p)
         return torch.dot(self.factor_R[chunk], kl_n)
+
+    def _require_shape(self, teacher_nN: Tensor, chunk: slice, vocabulary: int) -> None:
+        """Raises ValueError: a kernel would read on in whatever lies behind."""
+        rows, columns = chunk.stop - chunk.start, self.columns
+        shape = rows, min(columns.count, vocabulary) if columns.ids is None else len(columns.ids)
+        if teacher_nN.shape != shape:
+            raise ValueError(f"the teacher's logits are {[*teacher_nN.shape]}, where [rows, columns] are {[*shape]}")
 
     def _column_V(self, logits_pV: Tensor) -> Tensor:
         """Made once: every chunk has the same."""

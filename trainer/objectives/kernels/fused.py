@@ -121,12 +121,15 @@ def entropy_rows(
 
 
 def _launch(kernel: str, rows: int, block: int | None, *arguments: Any, **which: bool) -> None:
+    """Numbers of a vector that do not follow one another, such as a column of a matrix, are copied: a kernel would take
+    what lies between them."""
     from trainer.objectives.kernels import triton_rows
 
     if rows:
         launched = getattr(triton_rows, kernel)[(rows,)]
         with torch.cuda.device_of(arguments[0]):
-            launched(*arguments, **which, BLOCK=block or triton_rows.BLOCK, num_warps=triton_rows.WARPS)
+            given = (x.contiguous() if isinstance(x, Tensor) and x.ndim == 1 else x for x in arguments)
+            launched(*given, **which, BLOCK=block or triton_rows.BLOCK, num_warps=triton_rows.WARPS)
 
 
 def _rows(rows_nV: Tensor) -> tuple[Tensor, int]:

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from schemas.models.logits import LogitTransform
 from trainer.numerics.geometry import at_least_float32
-from trainer.objectives.kernels.aligned_rows import cast_rows, head_product
+from trainer.objectives.kernels.aligned_rows import cast_rows, head_product, rows_without_gaps
 from trainer.student.logits import Logits, as_logits
 
 ROUNDING = 1e-6  # of a factor, multiplied up in another order
@@ -61,7 +61,7 @@ class LogitPass:
         """[p, V] in float32 or more; of a student without a head a view, where that can be."""
         hidden_pd = self.hidden_Xd[positions]
         if self.weight_Vd is None:
-            return at_least_float32(hidden_pd)
+            return rows_without_gaps(at_least_float32(hidden_pd))
         product_pV = at_least_float32(head_product(hidden_pd.to(self.dtype), self.weight_Vd, self.bias_V))
         return self._logits.transform(product_pV)
 

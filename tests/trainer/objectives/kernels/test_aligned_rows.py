@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainer.objectives.kernels.aligned_rows import LINE, cast_rows, empty_rows, head_product
+from trainer.objectives.kernels.aligned_rows import LINE, cast_rows, empty_rows, head_product, rows_without_gaps
 
 DTYPES = [torch.bfloat16, torch.float32, torch.float64]
 
@@ -34,3 +34,12 @@ def test_a_cast_keeps_the_numbers_and_copies_nothing_of_the_same_dtype() -> None
     cast = cast_rows(rows_nV, torch.bfloat16)
     assert torch.equal(cast, rows_nV.bfloat16())
     assert cast.stride(0) * 2 % LINE == 0
+
+
+def test_rows_with_gaps_are_copied_and_others_are_as_they_lie() -> None:
+    rows_nV = torch.arange(12.0).view(3, 4)
+    for without in (rows_nV, rows_nV[:, 1:3], rows_nV[:1].expand(3, 4)):
+        assert rows_without_gaps(without) is without
+    for gaps in (rows_nV.T, rows_nV[:, ::2], rows_nV[:, :1].expand(3, 4)):
+        copied = rows_without_gaps(gaps)
+        assert torch.equal(copied, gaps) and copied.stride(1) == 1

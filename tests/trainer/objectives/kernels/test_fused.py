@@ -203,5 +203,36 @@ def test_cross_entropy_alone(on_a_gpu: Callable[[bool], None]) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def column(x: Tensor) -> Tensor:
+    """The same numbers, with others between them."""
+    return torch.stack([x, x.flip(0)], 1)[:, 0]
+
+
+def test_numbers_with_others_between_them(on_a_gpu: Callable[[bool], None]) -> None:
+    on_a_gpu(True)
+    logits, label, wanted = drawn(8, V), torch.arange(8) * 11, torch.arange(8) != 2
+    teacher, factor, ids = drawn(3, 60, seed=7), torch.rand(3), SOME.ids
+    assert ids is not None
+
+    def run(lies: Callable[[Tensor], Tensor], logits: Tensor, teacher: Tensor) -> list[Tensor]:
+        rows, leaf = replace(POOLED, share_P=lies(POOLED.share_P)), logits.requires_grad_()
+        entropy = CarriedCrossEntropy(lies(label), lies(wanted), 1.0, 1.0, leaf)
+        kl = forward_kl.forward_kl(leaf, rows, Columns(60, lies(ids)), teacher.__getitem__, lies(factor), 2.0, entropy)
+        (kl + entropy.total).backward()
+        assert leaf.grad is not None
+        return [kl.detach(), entropy.total.detach(), leaf.grad]
+
+    expected = run(lambda x: x, logits.clone(), teacher.clone())
+    for found, one in zip(run(column, logits.T.clone().T, teacher.T.clone().T), expected, strict=True):
+        assert torch.equal(found, one)
+
+
+@pytest.mark.parametrize("shape", [(5, V - 1), (5, V + 1), (1, V)])
+def test_a_teacher_of_another_shape_is_refused(on_a_gpu: Callable[[bool], None], shape: tuple[int, int]) -> None:
+    on_a_gpu(True)
+    with pytest.raises(ValueError, match=r"are \[\d, 1\d+\], where \[rows, columns\] are \[5, 150\]"):
+        forward_kl.forward_kl(drawn(8, V), SINGLE, ALL, lambda r: torch.zeros(shape), torch.ones(5), 1.0)
+
+
 def test_a_cpu_takes_none() -> None:
     assert not fused.is_fused(torch.zeros(2, 3))
