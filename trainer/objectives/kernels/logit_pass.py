@@ -84,7 +84,7 @@ class LogitPass:
             return
         gradient_pV = self._logits.transform.backward(gradient_pV, logits_pV)
         if self.of_bias_V is not None:
-            self.of_bias_V += gradient_pV.sum(0)
+            self.of_bias_V += gradient_pV.sum(0, dtype=self.of_bias_V.dtype)
         gradient_pV = cast_rows(gradient_pV, self.dtype)
         if self.of_hidden_Xd is not None:
             self.of_hidden_Xd[positions] = (gradient_pV @ self.weight_Vd).to(self.of_hidden_Xd.dtype)
@@ -106,7 +106,7 @@ class LogitPass:
 def _add_product(sum_Vd: Tensor, gradient_Vp: Tensor, hidden_pd: Tensor) -> None:
     if sum_Vd.dtype == gradient_Vp.dtype:
         sum_Vd.addmm_(gradient_Vp, hidden_pd)
-    elif sum_Vd.is_cuda and ADDS_WIDER:
+    elif ADDS_WIDER and sum_Vd.is_cuda and sum_Vd.dtype == torch.float32 and gradient_Vp.dtype.itemsize == 2:
         torch.addmm(sum_Vd, gradient_Vp, hidden_pd, sum_Vd.dtype, out=sum_Vd)
     else:
         sum_Vd.add_(gradient_Vp @ hidden_pd)

@@ -87,6 +87,14 @@ def test_a_soft_cap_reads_the_logits_it_is_given_back() -> None:
     torch.testing.assert_close(of_hidden, right)
 
 
+def test_the_gradient_to_a_bias_is_summed_in_float32() -> None:
+    """Of rows in bfloat16, which has 256 and 258, and nothing between them."""
+    bias = torch.zeros(1, dtype=torch.bfloat16)
+    made = LogitPass(Logits(bias[:, None].expand(257, 1), bias[:, None], bias), (False, False, True))
+    made.put(slice(0, 257), torch.zeros(257, 1), torch.ones(257, 1, dtype=torch.bfloat16))
+    assert made.of_bias_V is not None and made.of_bias_V.item() == 257
+
+
 def test_without_a_head_rows_are_what_is_there() -> None:
     logits = torch.randn(4, 5, 7)
     made = LogitPass(Logits(logits))
