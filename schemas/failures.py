@@ -8,7 +8,8 @@ MEMORY = "memory ran out; give it smaller batches, fewer workers or a larger mac
 def describe_failure(error: BaseException) -> str | None:
     """What went wrong and the way out, where memory or storage failed; None for any other error.
 
-    torch, which is not imported for this, has an error of its own for a GPU's memory, and none for a CPU's.
+    torch, which is not imported for this, has an error of its own for the memory of a GPU that it manages. All else
+    says in words that there was none: torch on a CPU, Triton, and libraries of CUDA.
     """
     if isinstance(error, MemoryError) or _is_of_torch(error):
         return MEMORY
@@ -27,7 +28,8 @@ def memory_failed(error: BaseException | None) -> bool:
 def _is_of_torch(error: BaseException) -> bool:
     if not isinstance(error, RuntimeError):
         return False
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    told = str(error)
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in told or "out of memory" in told
 
 
 def _of_storage(error: OSError) -> str:

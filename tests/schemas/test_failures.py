@@ -10,7 +10,8 @@ from schemas.failures import MEMORY, describe_failure, memory_failed
 def test_memory_that_runs_out_is_told_alike_wherever_it_was_asked_for() -> None:
     with pytest.raises(RuntimeError) as of_cpu:
         torch.empty(1 << 50)
-    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), of_cpu.value):
+    of_triton, of_torch = RuntimeError("Triton Error [CUDA]: out of memory"), torch.OutOfMemoryError("20 GiB")
+    for error in (MemoryError(), of_torch, of_triton, of_cpu.value):
         assert describe_failure(error) == MEMORY
 
 

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from schemas.failures import memory_failed
+
 logger = logging.getLogger(__name__)
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -47,7 +49,9 @@ def _has_triton(device: torch.device) -> bool:
         logits = torch.zeros(1, 2, device=device)
         entropy_rows(logits, torch.empty_like(logits), Entropy(torch.zeros(1, device=device).long(), logits[:, 0]))
     # No Triton, no C compiler, no Python headers, a driver that it does not know, no place to write.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
+        if memory_failed(error):  # which may be there the next time
+            raise
         reason = str(error).strip().split("\n")[0]
         logger.warning(
             "losses over logits run as single operations, which takes up to a third longer: Triton cannot compile here "

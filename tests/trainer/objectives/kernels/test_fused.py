@@ -234,5 +234,27 @@ def test_a_teacher_of_another_shape_is_refused(on_a_gpu: Callable[[bool], None],
         forward_kl.forward_kl(drawn(8, V), SINGLE, ALL, lambda r: torch.zeros(shape), torch.ones(5), 1.0)
 
 
+def failing(error: Exception) -> Callable[..., None]:
+    def fail(*arguments: Any) -> None:
+        raise error
+
+    return fail
+
+
+def test_memory_that_ran_out_is_no_lack_of_triton(
+    interpreted: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    has_triton, cpu = fused._has_triton.__wrapped__, torch.device("cpu")
+    assert has_triton(cpu)
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("Triton Error [CUDA]: out of memory")):
+        monkeypatch.setattr(fused, "entropy_rows", failing(error))
+        with pytest.raises(RuntimeError, match="out of memory"):
+            has_triton(cpu)
+    assert not caplog.messages
+    monkeypatch.setattr(fused, "entropy_rows", failing(RuntimeError("Failed to find C compiler.\nMore")))
+    assert not has_triton(cpu)
+    assert "Triton cannot compile here (RuntimeError: Failed to find C compiler.). It takes" in caplog.text
+
+
 def test_a_cpu_takes_none() -> None:
     assert not fused.is_fused(torch.zeros(2, 3))
