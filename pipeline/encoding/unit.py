@@ -24,6 +24,9 @@ from schemas.cache.states import Values
 from schemas.models.state_decoder import DECODERS
 
 ROWS_AT_ONCE = 4096
+# A stage is some fifteen launches on a GPU, each far longer to make than to run on few rows: so many numbers of float32
+# at once, 128 MB, of which up to five exist beside the teacher's next batch.
+NUMBERS_ON_GPU = 2**25
 ROW_SCALED: Mapping[str, Callable[[Tensor], Tensor]] = {"fp8": encode_fp8, "int8": encode_int8}
 
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]  # states [N, d] -> bytes, one row after the other; sizes [N] int32
@@ -64,8 +67,10 @@ class UnitEncoder:
         return _as_stored(array, data.cpu().numpy(), size_N.cpu().numpy()), cost
 
     def _bytes(self, array: ArrayRecord, true_Nd: Tensor) -> tuple[Tensor, Tensor]:
-        encode = self._encoders[array.path]
-        parts = [encode(some_Nd.to(self._device)) for some_Nd in true_Nd.split(ROWS_AT_ONCE) if len(some_Nd)]
+        encode, rows = self._encoders[array.path], ROWS_AT_ONCE
+        if self._device.type != "cpu":
+            rows = max(rows, NUMBERS_ON_GPU // true_Nd.shape[1])
+        parts = [encode(some_Nd.to(self._device)) for some_Nd in true_Nd.split(rows) if len(some_Nd)]
         if not parts:
             return torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int32)
         return torch.cat([data for data, _ in parts]), torch.cat([sizes for _, sizes in parts])
