@@ -47,7 +47,7 @@ class Goal:
 
 
 def calibrate_final(rows_Nd: Tensor, held_out_Nd: Tensor, head: Head, goal: Goal) -> Encoder:
-    """Of final states, float32 on the CPU: decoded, their predictions have this KL divergence from the true ones."""
+    """Of final states in float32: decoded, their predictions have this KL divergence from the true ones."""
     metric_dd = fisher_metric(_spread(rows_Nd, METRIC_ROWS), head)
     measured_Nd = _spread(held_out_Nd, KL_LOGITS // len(head.weight_Vd))
 
@@ -65,13 +65,15 @@ def calibrate_final(rows_Nd: Tensor, held_out_Nd: Tensor, head: Head, goal: Goal
             factor = float(kl_divergence(measured_Nd, decoded_Nd, head).mean() / encoded.error_N.mean().clamp_min(1e-9))
         return encoder.at(_price(cost, encoder, codes, goal, fitted.price))
 
-    return _fit(train_final(rows_Nd, metric_dd.cpu(), _first_stages(rows_Nd)), rows_Nd, held_out_Nd, goal, fit)
+    return _fit(
+        train_final(rows_Nd, metric_dd.to(rows_Nd.device), _first_stages(rows_Nd)), rows_Nd, held_out_Nd, goal, fit
+    )
 
 
 def calibrate_inner(rows_Nd: Tensor, held_out_Nd: Tensor, goal: Goal) -> Encoder:
-    """Of inner states, float32 on the CPU: between decoded spans, centred cosines are off by this share of their
+    """Of inner states in float32: between decoded spans, centred cosines are off by this share of their
     spread."""
-    measured_Nd = held_out_Nd[compared_rows(len(held_out_Nd))]
+    measured_Nd = held_out_Nd[compared_rows(len(held_out_Nd)).to(held_out_Nd.device)]
 
     def fit(encoder: Encoder) -> Encoder:
         """Cosines are asked at every price, of rows as long as the true ones."""

@@ -44,16 +44,24 @@ def nearest_lifted(lifted_Nh: Tensor, centroids_hK: Tensor) -> Tensor:
 
 
 def train_codebook(rows_Ng: Tensor, seed: int) -> Tensor:
-    """[256, g] centroids of float32 rows on the CPU. Of fewer than 256 rows, centroids repeat."""
+    """[256, g] centroids of float32 rows, on their device. Of fewer than 256 rows, centroids repeat."""
     centroids = _first_centroids(rows_Ng, seed)
     for _ in range(ROUNDS):
-        owner = nearest(rows_Ng, centroids).numpy()
-        counts = np.bincount(owner, minlength=SIZE)
-        # Sums in float64 and in the order of the rows, so that they do not depend on the number of threads.
-        sums = np.stack([np.bincount(owner, weights=column, minlength=SIZE) for column in rows_Ng.numpy().T], 1)
-        means = torch.from_numpy(sums / np.maximum(counts, 1)[:, None]).float()
-        centroids = torch.where(torch.from_numpy(counts > 0)[:, None], means, centroids)
+        sums_Kg, counts_K = _sums(rows_Ng, nearest(rows_Ng, centroids))
+        means = (sums_Kg / counts_K.clamp_min(1)[:, None]).float()
+        centroids = torch.where(counts_K[:, None] > 0, means, centroids)
     return centroids
+
+
+def _sums(rows_Ng: Tensor, owner_N: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of each centroid's rows, [256, g], and their number, [256], both float64. On a CPU in the order of the
+    rows, so that nothing depends on the number of threads; elsewhere by a product, which adds without any race."""
+    if rows_Ng.device.type == "cpu":
+        owner = owner_N.numpy()
+        sums = np.stack([np.bincount(owner, weights=column, minlength=SIZE) for column in rows_Ng.numpy().T], 1)
+        return torch.from_numpy(sums), torch.from_numpy(np.bincount(owner, minlength=SIZE)).double()
+    owns_KN = (owner_N == torch.arange(SIZE, device=owner_N.device)[:, None]).double()
+    return owns_KN @ rows_Ng.double(), owns_KN.sum(1)
 
 
 def _first_centroids(rows_Ng: Tensor, seed: int) -> Tensor:
@@ -61,8 +69,8 @@ def _first_centroids(rows_Ng: Tensor, seed: int) -> Tensor:
     further than those. Of several, rows drawn without repeats as far as there are enough."""
     if rows_Ng.shape[1] == 1:
         ordered = rows_Ng[:, 0].sort().values
-        places = (torch.arange(SIZE, dtype=torch.float64) + 0.5) * len(ordered) / SIZE
-        even = torch.linspace(float(ordered[0]), float(ordered[-1]), SIZE)
+        places = (torch.arange(SIZE, dtype=torch.float64, device=ordered.device) + 0.5) * len(ordered) / SIZE
+        even = torch.linspace(float(ordered[0]), float(ordered[-1]), SIZE, device=ordered.device)
         return ((ordered[places.long().clamp_max(len(ordered) - 1)] + even) / 2)[:, None]
     drawn = torch.randperm(len(rows_Ng), generator=torch.Generator().manual_seed(seed))[:SIZE]
-    return rows_Ng[drawn.repeat(-(-SIZE // len(drawn)))[:SIZE]].clone()
+    return rows_Ng[drawn.repeat(-(-SIZE // len(drawn)))[:SIZE].to(rows_Ng.device)].clone()

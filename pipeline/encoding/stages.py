@@ -55,7 +55,7 @@ def cut_bands(variance_k: Tensor) -> list[tuple[int, int]]:
 
 
 def train_stages(rows_Nk: Tensor, weight_k: Tensor, number: int, seed: int, known: Stages | None = None) -> Stages:
-    """`number` stages for rows like these, float32 on the CPU. An error in a component counts `weight_k` times.
+    """`number` stages for rows like these, float32. An error in a component counts `weight_k` times.
 
     The first ones are those that are `known`, of the same rows.
     """

@@ -25,7 +25,7 @@ FEW = 50  # rows by which a factor is not told
 
 
 def train_final(rows_Nd: Tensor, metric_dd: Tensor, stages: int) -> Encoder:
-    """Of final states [N, d], float32 on the CPU; errors are e^T G e / 2, nats under the mean Fisher metric G."""
+    """Of final states [N, d] in float32; errors are e^T G e / 2, nats under the mean Fisher metric G."""
     transform = karhunen_loeve(rows_Nd, metric_dd)
     y_Nk = (rows_Nd - transform.mean_d) @ transform.encoder_dk
     # The size of a row counts its components alike: by its norm, the largest alone would tell it.
@@ -34,14 +34,14 @@ def train_final(rows_Nd: Tensor, metric_dd: Tensor, stages: int) -> Encoder:
     size_N = sizes(y_Nk, deviation_k)
     gains = train_gains(size_N)
     y_Nk /= gains[encode_gains(size_N, gains)][:, None]
-    weight_k = torch.ones(y_Nk.shape[1])
+    weight_k = y_Nk.new_ones(y_Nk.shape[1])
     trained = train_stages(y_Nk, weight_k, min(stages, 2 * len(weight_k) - 2), SEED)  # shorter than a raw row
     tables = _tables(transform.mean_d, transform.decoder_kd, transform.encoder_dk, gains, y_Nk[:0], trained)
     return Encoder(tables, trained, weight_k, deviation_k)
 
 
 def train_inner(rows_Nd: Tensor, stages: int) -> Encoder:
-    """Of inner states [N, d], float32 on the CPU; errors are relative to the squared length of a centred row."""
+    """Of inner states [N, d] in float32; errors are relative to the squared length of a centred row."""
     mean_d = rows_Nd.double().mean(0).float()
     size_N = sizes(rows_Nd - mean_d, None)
     gains = train_gains(size_N)
@@ -95,10 +95,11 @@ def keep_energy(
     codes_SN, stages_N = codes.bytes_Nx[coded_N, tables.header :].T.contiguous(), stages_N[coded_N]
     scales_TB = torch.ones_like(tables.scales_TB)
     for band, (start, end) in enumerate(encoder.stages.bands):
-        its_stages = torch.tensor([stage for stage, of in enumerate(encoder.stages.band_S) if of == band])
-        steps_T = torch.searchsorted(its_stages, torch.arange(len(scales_TB)))  # of the band, at each number of stages
-        decoded_Ng = torch.zeros(len(left_Nk), end - start)
-        for step, stage in enumerate(its_stages.tolist(), 1):
+        its_stages = [stage for stage, of in enumerate(encoder.stages.band_S) if of == band]
+        # Of the band, at each number of stages.
+        steps_T = torch.searchsorted(torch.tensor(its_stages), torch.arange(len(scales_TB))).to(left_Nk.device)
+        decoded_Ng = left_Nk.new_zeros(len(left_Nk), end - start)
+        for step, stage in enumerate(its_stages, 1):
             decoded_Ng += encoder.stages.codebooks[stage].index_select(0, codes_SN[stage].int())
             here_N = steps_T[stages_N] == step
             if here_N.sum() >= FEW:
@@ -110,8 +111,8 @@ def keep_energy(
 def _tables(
     mean_d: Tensor, decoder_kd: Tensor, encoder_dk: Tensor, gains: Tensor, centroids_Kk: Tensor, stages: Stages
 ) -> RVQTables:
-    number = len(stages.codebooks)
-    codebooks = torch.zeros(number, 256, WIDEST, dtype=torch.float16)
+    number, device = len(stages.codebooks), mean_d.device
+    codebooks = torch.zeros(number, 256, WIDEST, dtype=torch.float16, device=device)
     for stage, codebook in enumerate(stages.codebooks):
         codebooks[stage, :, : codebook.shape[1]] = codebook
     return RVQTables(
@@ -120,8 +121,8 @@ def _tables(
         encoder_dk=encoder_dk,
         gains=gains,
         centroids=centroids_Kk,
-        bands=torch.tensor(stages.bands, dtype=torch.int32),
-        band_S=torch.tensor(stages.band_S, dtype=torch.int32),
+        bands=torch.tensor(stages.bands, dtype=torch.int32, device=device),
+        band_S=torch.tensor(stages.band_S, dtype=torch.int32, device=device),
         codebooks=codebooks,
-        scales_TB=torch.ones(number + 1, len(stages.bands)),
+        scales_TB=torch.ones(number + 1, len(stages.bands), device=device),
     )

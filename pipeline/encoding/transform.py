@@ -32,7 +32,7 @@ def karhunen_loeve(rows_Nd: Tensor, metric_dd: Tensor | None) -> Transform:
     mean_d = rows_Nd.double().mean(0)
     centred = rows_Nd.double() - mean_d
     if metric_dd is None:
-        forward = backward = torch.eye(rows_Nd.shape[1], dtype=torch.float64)
+        forward = backward = torch.eye(rows_Nd.shape[1], dtype=torch.float64, device=rows_Nd.device)
     else:
         values, vectors = torch.linalg.eigh(metric_dd.double())
         root = values.clamp_min(1e-12 * float(values[-1])).sqrt()

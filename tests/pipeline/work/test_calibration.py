@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from pipeline.encoding.encoder import Encoder
 from pipeline.encoding.unit import UnitEncoder
 from pipeline.request.request import make_request
 from pipeline.work.annotate import annotate_unit
+from pipeline.work.calibration import where_it_fits
 from pipeline.work.job import Job
 from pipeline.work.worker import TeacherWorker
 from schemas.cache.codec_files import CODEC_FILES, CODEC_FOLDER
@@ -146,3 +147,23 @@ def test_memory_that_calibration_lacks_is_said(tmp_path: Path, monkeypatch: pyte
     ):
         prepared(encoded_extraction(tmp_path / "one"))
     assert not (tmp_path / "one/cache" / CODEC_FOLDER).exists()
+
+
+def test_what_a_gpu_has_no_memory_for_is_calibrated_on_the_cpu(caplog: pytest.LogCaptureFixture) -> None:
+    asked = list[str]()
+    made = cast(Encoder, object())
+
+    def calibrated(device: torch.device) -> Encoder:
+        asked.append(device.type)
+        if device.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return made
+
+    assert where_it_fits(calibrated, torch.device("cuda"), "hidden/3") is made and asked == ["cuda", "cpu"]
+    assert "hidden/3 is calibrated on the CPU" in caplog.text
+
+    def broken(device: torch.device) -> Encoder:
+        raise ValueError("rows")
+
+    with pytest.raises(ValueError, match="rows"):
+        where_it_fits(broken, torch.device("cuda"), "hidden/3")
