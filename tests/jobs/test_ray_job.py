@@ -199,6 +199,7 @@ def nodes_alive(head: Head) -> int:
     return sum(node["raylet"]["state"] == "ALIVE" for node in nodes)
 
 
+@pytest.mark.long
 def test_a_job_that_fails_passes_its_exit_code_and_words_on(head: Head, tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text('{"text": "One."}\n')
     corpus, teacher = {"files": ["corpus.jsonl"], "text": "text"}, {"model": str(tmp_path / "nowhere")}
