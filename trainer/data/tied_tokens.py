@@ -4,6 +4,7 @@ Shapes: B samples, S student tokens, T teacher tokens, K spans.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from trainer.alignment.token_pairs import token_positions
 from trainer.data.on_device import OnDevice
 from trainer.data.padding import lengths_mask, pad_rows
 from trainer.data.request import BatchRequest, Drawn
+from trainer.numerics.span_pooling import Members, membership
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,16 @@ class SpanSet(OnDevice):
     student_BS: Tensor  # long
     teacher_BT: Tensor  # long
     mask_BK: Tensor  # bool: the span exists and has tokens on both sides; K is at least 1
+
+    @cached_property
+    def of_student(self) -> Members:
+        """Made once for a batch, however many layers are pooled, and by however many losses."""
+        return membership(self.student_BS, self.mask_BK)
+
+    @cached_property
+    def of_teacher(self) -> Members:
+        """The same of the teacher's tokens."""
+        return membership(self.teacher_BT, self.mask_BK)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from trainer.data.batch import Batch
 from trainer.data.teacher_states import TeacherHidden
 from trainer.data.tied_tokens import SameTokenPositions, Spans, SpanSet
 from trainer.numerics.geometry import ZERO_NORM, at_least_float32, cosine_distance, geometry_sums, ratio
-from trainer.numerics.span_pooling import centres_of_mass, membership, span_mass, within_span
+from trainer.numerics.span_pooling import centres_of_mass, span_mass, within_span
 from trainer.objectives.context import LossContext
 from trainer.objectives.loss import Loss, Request, Term
 from trainer.objectives.parts.layer_pairs import layer_pairs
@@ -165,8 +165,7 @@ class MTA(Loss):
 
     def _hidden_by_token(self, view: "_View", batch: Batch, key: KeyLayer) -> Tensor:
         spans, position_BS = batch[key.spans], batch[SameTokenPositions()]
-        in_span_BS = membership(spans.student_BS, spans.mask_BK).inside_BX
-        weight_BS = in_span_BS * at_student(view.teacher_weight_BT, position_BS)
+        weight_BS = spans.of_student.inside_BX * at_student(view.teacher_weight_BT, position_BS)
         first_B1 = view.teacher_BTe.shape[1] * torch.arange(len(position_BS), device=position_BS.device)[:, None]
         teacher_BSe = view.teacher_BTe.flatten(0, 1)[first_B1 + position_BS.clamp_min(0)]
         # Outside of spans a teacher may have no row: nothing there may be learnt, nor turn what is learnt into NaN.
@@ -213,9 +212,8 @@ class _View:
 
     def pool(self, spans: SpanSet) -> tuple[Tensor, Tensor, Tensor]:
         """U^S [B, K, d_S], U^T [B, K, d_T] and sum of w^T over each span [B, K]."""
-        of_student = membership(spans.student_BS, spans.mask_BK)
+        of_student, of_teacher = spans.of_student, spans.of_teacher
         student_BKd = centres_of_mass(of_student, within_span(of_student, self.student_weight_BS), self.student_BSd)
-        of_teacher = membership(spans.teacher_BT, spans.mask_BK)
         teacher_BKe = centres_of_mass(of_teacher, within_span(of_teacher, self.teacher_weight_BT), self.teacher_BTe)
         return student_BKd, teacher_BKe, span_mass(of_teacher, self.teacher_weight_BT)
 

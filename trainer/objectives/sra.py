@@ -31,7 +31,7 @@ from trainer.data.teacher_logits import TeacherLogits
 from trainer.data.teacher_states import TeacherFinal, TeacherHidden, TeacherMass
 from trainer.data.tied_tokens import Spans, SpanSet
 from trainer.numerics.geometry import at_least_float32, cosine_distance, geometry_sums, ratio
-from trainer.numerics.span_pooling import Members, centres_of_mass, membership, span_mass, within_span, without_leading
+from trainer.numerics.span_pooling import Members, centres_of_mass, span_mass, within_span, without_leading
 from trainer.objectives.context import LossContext, final_decoder
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
 from trainer.objectives.kernels.chunks import Chunks
@@ -228,8 +228,7 @@ class SRA(Carrier):
         """
         spans = batch[self.spans]
         # Alignment and span-KD mostly pool the same layers: each is pooled once.
-        of_student = membership(spans.student_BS, spans.mask_BK)
-        of_teacher = membership(spans.teacher_BT, spans.mask_BK)
+        of_student, of_teacher = spans.of_student, spans.of_teacher
         shares = {layer: self._student_shares(of_student, student, batch, layer) for layer in self.student_layers}
         centres = {layer: self._teacher_centres(of_teacher, batch, layer) for layer in self.teacher_layers}
         terms: dict[str, Term] = {}

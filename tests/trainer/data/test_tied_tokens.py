@@ -52,6 +52,15 @@ def test_words_hold_the_tokens_that_end_in_them() -> None:
     assert found.teacher_BT.tolist() == [[0, 0, 1, 1]] and found.student_BS.tolist() == [[0, 0, 1]]
 
 
+def test_which_tokens_a_span_has_is_told_for_each_side_and_once() -> None:
+    """Tokens by span; behind them, where each span's begin, and those in none."""
+    one = sample("a", (2, 3, 6, 8), words=[(0, 3), (4, 8)])
+    found = Spans("word", "text").collate(drawn([one], [text(1, 3, 8)]))
+    assert found.of_teacher.first_R.tolist() == [0, 2, 4] and found.of_student.first_R.tolist() == [0, 2, 3]
+    assert found.of_student.span_BX.tolist() == [[0, 0, 1]] and found.of_student.inside_BX.all()
+    assert found.of_teacher is found.of_teacher and found.of_student is found.of_student
+
+
 def test_without_a_span_there_is_still_a_column() -> None:
     found = Spans("word", "text").collate(drawn([sample("a", (2, 3))], [text(3)]))
     assert found.mask_BK.tolist() == [[False]]
