@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,12 @@ def pytest_configure() -> None:
     # Where there is no GPU to compile for, kernels are interpreted. Triton reads this when it, or torch, imports it.
     if not Path("/dev/nvidia0").exists():
         os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+def pytest_unconfigure() -> None:
+    """After Triton's interpreter, its bindings count on the way out, in a page of words, what they never let go."""
+    if "triton" in sys.modules:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 ON_RAY: set[Path] = set()  # files with a test that asks for the shared Ray

@@ -69,7 +69,6 @@ def kl_rows(
     temperature: float,
     out_pV: Tensor,
     entropy: Entropy | None = None,
-    block: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """KL(softmax(t) || softmax(z / tau)) over the first N columns, t being divided already, and -log softmax(z)[label],
     [p] each. Writes scale (q - p), with 0 after the first N columns, plus cross-entropy's gradient, into `out_pV`,
@@ -77,7 +76,7 @@ def kl_rows(
     kl_p, nll_p = _values(logits_pV, len(logits_pV)), _values(logits_pV, len(logits_pV))
     label_p, entropy_scale_p = _labels(entropy, scale_p)
     _launch(
-        "kl_rows", len(logits_pV), block,
+        "kl_rows", len(logits_pV),
         *_rows(logits_pV), *_rows(teacher_pN), scale_p, kl_p, label_p, entropy_scale_p, nll_p, *_rows(out_pV),
         1 / temperature, logits_pV.shape[1], teacher_pN.shape[1], HAS_ENTROPY=entropy is not None,
     )  # fmt: skip
@@ -91,13 +90,12 @@ def pooled_kl_rows(
     ids_N: Tensor | None,
     teacher_nN: Tensor,
     temperature: float,
-    block: int | None = None,
 ) -> Tensor:
     """KL of rows that are weighted sums of positions, [n], in the columns `ids_N` or the first N. Row r sums those from
     first[r] to first[r + 1] - 1, so `first_n` has one number more than rows. Writes q - p over `teacher_nN`."""
     kl_n = _values(logits_pV, len(teacher_nN))
     _launch(
-        "pooled_kl_rows", len(teacher_nN), block,
+        "pooled_kl_rows", len(teacher_nN),
         *_rows(logits_pV), first_n, share_p, first_n if ids_N is None else ids_N, *_rows(teacher_nN), kl_n,
         1 / temperature, teacher_nN.shape[1], HAS_IDS=ids_N is not None,
     )  # fmt: skip
@@ -109,7 +107,6 @@ def entropy_rows(
     out_pV: Tensor,
     entropy: Entropy | None,
     spread: Spread | None = None,
-    block: int | None = None,
 ) -> Tensor:
     """-log softmax(z)[label], [p], or 0 without labels. Writes its gradient, and what is `spread`, into `out_pV`, which
     may be the logits."""
@@ -117,14 +114,14 @@ def entropy_rows(
     label_p, entropy_scale_p = _labels(entropy, nll_p)
     other_nN, row_p, scale_p, column_V = spread or Spread(nll_p[:, None], label_p, nll_p, label_p)
     _launch(
-        "entropy_rows", len(logits_pV), block,
+        "entropy_rows", len(logits_pV),
         *_rows(logits_pV), label_p, entropy_scale_p, nll_p, *_rows(other_nN), row_p, scale_p, column_V, *_rows(out_pV),
         logits_pV.shape[1], HAS_ENTROPY=entropy is not None, HAS_OTHER=spread is not None,
     )  # fmt: skip
     return nll_p
 
 
-def _launch(kernel: str, rows: int, block: int | None, *arguments: Any, **which: bool) -> None:
+def _launch(kernel: str, rows: int, *arguments: Any, **which: bool) -> None:
     """Numbers of a vector that do not follow one another, such as a column of a matrix, are copied: a kernel would take
     what lies between them."""
     from trainer.objectives.kernels import triton_rows
@@ -133,7 +130,7 @@ def _launch(kernel: str, rows: int, block: int | None, *arguments: Any, **which:
         launched = getattr(triton_rows, kernel)[(rows,)]
         with torch.cuda.device_of(arguments[0]):
             given = (x.contiguous() if isinstance(x, Tensor) and x.ndim == 1 else x for x in arguments)
-            launched(*given, **which, BLOCK=block or triton_rows.BLOCK, num_warps=triton_rows.WARPS)
+            launched(*given, **which, BLOCK=triton_rows.BLOCK, num_warps=triton_rows.WARPS)
 
 
 def _rows(rows_nV: Tensor) -> tuple[Tensor, int]:
