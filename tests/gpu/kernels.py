@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tests.gpu.steps import wait
 from trainer.objectives.kernels import fused
 from trainer.objectives.kernels.fused import Entropy, Spread
 from trainer.objectives.kernels.pooled_rows import Columns
@@ -105,9 +106,9 @@ def _alike(found: Made, wanted: Made) -> str:
 def _milliseconds(run: Callable[[], Tensor], rounds: int = 9) -> float:
     seconds = []
     for _ in range(rounds):
-        torch.cuda.synchronize()
+        wait()
         started = time.perf_counter()
         run()
-        torch.cuda.synchronize()
+        wait()
         seconds.append(time.perf_counter() - started)
     return 1000 * sorted(seconds)[rounds // 2]

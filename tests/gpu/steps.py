@@ -97,13 +97,14 @@ def median_step(loop: Loop) -> tuple[float, float]:
 
 def timed(loop: Loop, number: int) -> float:
     """Seconds of one step, the GPU's work included."""
-    _wait()
+    wait()
     started = time.perf_counter()
     loop.step(number)
-    _wait()
+    wait()
     return time.perf_counter() - started
 
 
-def _wait() -> None:
+def wait() -> None:
+    """Until a GPU has done what it was asked for."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

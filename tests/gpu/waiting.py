@@ -12,11 +12,8 @@ from typing import Any
 from schemas.configs.training import TrainingConfig
 from tests.benchmarks.loading import Waited
 from tests.gpu.models import training_config
+from tests.gpu.steps import loop_of
 from trainer.optimisation.loop import Loop
-from trainer.runs.caches import open_caches
-from trainer.runs.checkpoint import find_start
-from trainer.runs.inputs import read_inputs
-from trainer.runs.setup import set_up
 
 STEPS, WARM = 20, 4
 OBJECTIVES = {"ce": ["ce"], "kd": ["ce", "kd"], "sra": ["ce", "sra"]}
@@ -45,8 +42,7 @@ def measure(folder: Path, steps: int, **settings: Any) -> Iterator[tuple[str, st
 
 def make_loop(config: TrainingConfig) -> tuple[Loop, Waited]:
     """A run that is about to take its first step, and its stream."""
-    start = find_start(config.output / "checkpoints", "-", "-")
-    loop = set_up(config, open_caches(config), start, 100, read_inputs(config, config.caches[0])).loop
+    loop = loop_of(config, 100)
     stream = Waited(loop.sources["corpus"].stream)
     loop.sources = {"corpus": replace(loop.sources["corpus"], stream=stream)}
     return loop, stream

@@ -16,6 +16,7 @@ import torch
 from schemas.models.logits import LogitTransform
 from schemas.models.teacher_head import TeacherHead
 from tests.benchmarks.memory import CASES, WIDTH, loss_of, make_student
+from tests.gpu.steps import wait
 
 VOCABULARY, SAMPLES, TOKENS, LAYERS, ROUNDS = 151_936, 32, 256, 24, 9
 
@@ -51,16 +52,10 @@ def measure(device: str, vocabulary: int, layers: int, samples: int, rounds: int
 def _step(
     case: str, model: torch.nn.Module, tokens_BS: torch.Tensor, teacher_BTd: torch.Tensor, head: TeacherHead
 ) -> float:
-    device = tokens_BS.device
-    _wait(device)
+    wait()
     started = time.perf_counter()
     loss_of(case, model, tokens_BS, teacher_BTd, head).backward()
-    _wait(device)
+    wait()
     seconds = time.perf_counter() - started
     model.zero_grad(set_to_none=True)
     return seconds
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
