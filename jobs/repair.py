@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.output.elsewhere import read_begun, working_folder
 from pipeline.output.resume import brought, unseal
+from pipeline.output.shards import require_readable
 from schemas.cache.checksums import Checksums, open_manifest
 from schemas.cache.hollow import OF_SHARD
 from schemas.cache.manifest import INDEX, VERSION, CacheManifest
@@ -52,6 +53,7 @@ def repair_cache(path: Path) -> None:
                 + "\n  ".join(found.damaged.values())
                 + f"\n{path} {reason}"
             )
+        require_readable(found.damaged)
         _drop(cache, list(found.damaged))
     for problem in found.damaged.values():
         say(f"dropped: {problem}")

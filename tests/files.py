@@ -1,7 +1,12 @@
 """Files of a cache, for tests that say what is the same and what is damaged."""
 
 import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+NOBODY = 65534
 
 
 def hashes(cache: Path) -> dict[str, str]:
@@ -15,3 +20,18 @@ def damage(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
+
+
+@contextmanager
+def as_no_root(folder: Path) -> Iterator[None]:
+    """Root may read everything: inside, somebody else runs, who owns `folder`."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

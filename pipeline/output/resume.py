@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from pipeline.output import elsewhere
 from pipeline.output.codecs import needs_calibration, require_same_codecs
-from pipeline.output.shards import check_shards, remove_temporaries
+from pipeline.output.shards import check_shards, remove_temporaries, require_readable
 from pipeline.request.extension import may_extend
 from schemas.cache.checksums import CHECKSUMS, Checksums, read_checksums
 from schemas.cache.codec_files import CODEC_FILES, CodecFiles
@@ -140,6 +140,7 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
             not any(seen.values()) and not extends
         ):  # also where the first start, under whatever versions, wrote no shard
             write_manifest(cache, manifest)
+        require_readable(section.shard(unit) for section in sections for unit in looked[section.number][1])
         remove_temporaries(cache, lock.owners)
         for section in sections:
             for unit, problem in looked[section.number][1].items():

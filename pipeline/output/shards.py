@@ -1,6 +1,7 @@
 """The shards of a cache that is being made: a unit's samples written as one, the ones that are there, leftovers."""
 
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from pipeline.corpus.sample import AnnotatedSample
@@ -10,7 +11,7 @@ from schemas.cache.manifest import CacheManifest
 from schemas.cache.samples import CachedSample
 from schemas.cache.seen_shard import SeenShard, look_at_shard
 from schemas.cache.shard import shard_path
-from schemas.errors import CacheError
+from schemas.errors import CacheError, ResourceError
 from schemas.storage import atomic as files
 
 
@@ -49,6 +50,18 @@ def check_shards(
         except CacheError as error:
             damaged[unit] = str(error)
     return whole, damaged
+
+
+def require_readable(shards: Iterable[Path]) -> None:
+    """Of shards that are to go, because they cannot be read. Raises ResourceError: this user may not read one, which is
+    no damage to it."""
+    effective = os.access in os.supports_effective_ids
+    for path in (path for shard in shards for path in (shard, *shard.rglob("*"))):
+        if path.exists() and not os.access(path, os.R_OK, effective_ids=effective):
+            raise ResourceError(
+                f"{path} is closed to this user, which is no damage to it. Open it (chmod, chown) and run the same "
+                "command again; nothing was dropped"
+            )
 
 
 def remove_temporaries(cache: Path, owners: Collection[str] = ()) -> None:

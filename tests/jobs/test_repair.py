@@ -1,6 +1,7 @@
 """`stillroom repair`: exactly the damaged shards go, and extraction has these alone to make."""
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from jobs.repair import repair_cache
 from pipeline.output.resume import find_complete, open_output
 from schemas.cache.manifest import read_manifest
 from schemas.cache.reader import Cache
-from schemas.errors import CacheError
+from schemas.errors import CacheError, ResourceError
 from tests.caches import smallest_cache
+from tests.files import as_no_root, damage
 from tests.tiny import TEXTS
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "cache-1"
@@ -25,12 +27,6 @@ def contents(cache: Path) -> dict[str, bytes]:
     """Every file except the log, which tells times."""
     files = (path for path in sorted(cache.rglob("*")) if path.is_file() and path.name != "extraction.jsonl")
     return {path.relative_to(cache).as_posix(): path.read_bytes() for path in files}
-
-
-def damage(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(bytes(content))
 
 
 def test_what_is_damaged_goes_and_is_what_extraction_lacks(
@@ -132,3 +128,21 @@ def test_what_nothing_makes_again_is_named_and_stays(tmp_path: Path) -> None:
         "or extract to another output",
     ]
     assert contents(cache) == before and not (cache / ".writer").exists()
+
+
+@pytest.mark.parametrize("closed", ["shards/00001/samples.arrow", "shards/00001"])
+def test_what_this_user_may_not_read_is_not_damaged(made: Path, closed: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        cache = Path(shutil.copytree(made, Path(name) / "cache"))
+        whole = contents(cache)
+        with as_no_root(Path(name)):
+            mode = (cache / closed).stat().st_mode
+            (cache / closed).chmod(0)
+            try:
+                with pytest.raises(
+                    ResourceError, match=rf"/cache/{closed} is closed to this user.* nothing was dropped"
+                ):
+                    repair_cache(cache)
+            finally:
+                (cache / closed).chmod(mode)
+        assert contents(cache) == whole

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from schemas.cache.index import write_index
 from schemas.cache.manifest import CacheManifest, read_manifest
 from schemas.cache.reader import Cache
 from schemas.configs.extraction import ExtractionConfig
-from schemas.errors import CacheError
+from schemas.errors import CacheError, ResourceError
 from schemas.storage.file_record import check_size
 from schemas.storage.fingerprint import fingerprint
 from schemas.storage.lock import read_token
 from schemas.storage.record import read_content
 from tests.caches import build_cache, extraction, without_checksums, write_corpus
+from tests.files import as_no_root, hashes
 from tests.tiny import tiny_llama, tiny_tokenizer
 
 
@@ -233,3 +235,20 @@ def test_only_a_new_folder_without_a_shard_is_discarded(cache: Path, manifest: C
     with open_output(cache, manifest, print) as output:  # it was there before
         output.discard()
         assert cache.exists()
+
+
+def test_a_shard_that_this_user_may_not_read_stays(cache: Path, manifest: CacheManifest) -> None:
+    with tempfile.TemporaryDirectory() as name:  # where a user who is not root comes
+        here = Path(shutil.copytree(cache, Path(name) / "cache"))
+        whole = hashes(here)
+        (here / "index.parquet").unlink()
+        record = here / "shards" / "00001" / "shard.json"
+        with as_no_root(Path(name)):
+            record.chmod(0)
+            with (
+                pytest.raises(ResourceError, match=rf"{record} is closed to this user"),
+                open_output(here, manifest, print),
+            ):
+                pass
+            record.chmod(0o644)
+        assert hashes(here) == {path: digest for path, digest in whole.items() if path != "index.parquet"}
