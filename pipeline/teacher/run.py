@@ -156,10 +156,11 @@ class Teacher:
         def store() -> None:
             """Store the rows of the batch that was launched, if one was."""
             while launched:
-                batch, made = launched.pop()
+                batch, made = launched[-1]
                 places = rows.places(batch)
                 for array, values_Nx in self._take([samples[i] for i in batch], made):
                     rows.store(places, array, values_Nx)
+                launched.pop()  # not before: if memory fails here, the next batch is halved, and this one stored again
                 on_batch(len(batch), len(places["tokens"]))
 
         def run_batch(batch: list[int]) -> None:

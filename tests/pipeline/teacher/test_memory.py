@@ -1,6 +1,7 @@
 """Memory that runs out: batches are halved, the shard says so, and the states are the same to rounding."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.teacher.memory import OneSampleTooLarge, run_in_parts
+from pipeline.teacher.unit_rows import UnitRows
 from pipeline.work.worker import TeacherWorker, UnitReport
+from schemas.cache.arrays import ArrayRecord
 from schemas.cache.reader import Cache
 from schemas.cache.shard import shard_path
 from schemas.cache.verify import verify_shard
@@ -117,3 +120,30 @@ def test_a_sample_that_is_too_large_alone_ends_with_its_name_and_leaves_nothing(
     with pytest.raises(ResourceError, match=said):
         extract_within(folder, "one", 10)
     assert list((folder / "one" / "shards").rglob("*")) == []
+
+
+def test_a_batch_that_was_launched_before_memory_ran_out_is_stored(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stored while the next one runs, which is then halved, and brings nothing of it back."""
+    store, stored, failed = UnitRows.store, Counter[int](), list[str]()
+
+    def store_but_once(rows: UnitRows, places: Any, array: ArrayRecord, values_Nx: Any) -> None:
+        stored[id(rows)] += 1
+        if stored[id(rows)] == 3 * len(rows.stored) and not failed:  # the last array of a unit's third batch
+            failed.append(array.path)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        store(rows, places, array, values_Nx)
+
+    caches, batching = list[Cache](), {"unit_tokens": 600, "batch_tokens": 64}
+    for name in ("at-ease", "pressed"):
+        if name == "pressed":
+            monkeypatch.setattr(UnitRows, "store", store_but_once)
+        config = extraction(folder / name, folder / "model", folder / "corpus.jsonl", batching=batching)
+        cache, reports = extract_here(config)
+        caches.append(Cache(cache))
+        assert sum(report.halved for report in reports) == (name == "pressed")
+    for position in range(len(caches[0])):
+        rows, others = (cache.states(position, cache.manifest.arrays) for cache in caches)
+        for one, other in zip(rows, others, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
