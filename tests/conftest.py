@@ -1,5 +1,6 @@
 """The order of the files, what takes longest first, the Ray that many of them share, and Ctrl-C."""
 
+import atexit
 import gc
 import os
 import signal
@@ -53,8 +54,8 @@ def pytest_configure() -> None:
 
 def pytest_unconfigure() -> None:
     """After Triton's interpreter, its bindings count on the way out, in a page of words, what they never let go."""
-    if "triton" in sys.modules:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    if "triton" in sys.modules:  # at the very end: pytest gives standard error back after this
+        atexit.register(os.dup2, os.open(os.devnull, os.O_WRONLY), 2)
 
 
 ON_RAY: set[Path] = set()  # files with a test that asks for the shared Ray

@@ -53,10 +53,10 @@ def check_shards(
 
 
 def require_readable(shards: Iterable[Path]) -> None:
-    """Of shards that are to go, because they cannot be read. Raises ResourceError: this user may not read one, which is
-    no damage to it."""
+    """Of shards that are to go, because they cannot be read. Does not look behind a link: what lies there never goes.
+    Raises ResourceError: this user may not read one, which is no damage to it."""
     effective = os.access in os.supports_effective_ids
-    for path in (path for shard in shards for path in (shard, *shard.rglob("*"))):
+    for path in (path for shard in shards for path in (shard, *(() if shard.is_symlink() else shard.rglob("*")))):
         if path.exists() and not os.access(path, os.R_OK, effective_ids=effective):
             raise ResourceError(
                 f"{path} is closed to this user, which is no damage to it. Open it (chmod, chown) and run the same "
