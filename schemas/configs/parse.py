@@ -8,9 +8,16 @@ from schemas.configs.nodes import check_nodes
 from schemas.errors import ConfigError
 from schemas.shown import quoted
 
+_DEEPEST = 100  # brackets within each other; the scanner looks a line ahead in time that grows with their square
+
 
 class _Loader(yaml.SafeLoader):
     """YAML's safe loader with one kind of error; by itself it lets any error of an invalid date or number through."""
+
+    def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
+        if self.flow_level >= _DEEPEST:
+            raise RecursionError
+        super().fetch_flow_collection_start(kind)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
