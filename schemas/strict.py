@@ -9,6 +9,9 @@ from pydantic_core import CoreSchema
 
 from schemas.exact import exact
 
+# Of a model that a call makes: no source describes its fields, and to look for it in vain took as long as all others.
+WITHOUT_SOURCE = {"use_attribute_docstrings": False}
+
 
 class Strict(BaseModel):
     """A frozen model that refuses unknown keys and non-finite numbers. The string below a field is its description.

@@ -17,7 +17,7 @@ from schemas.cache.token_rows import KeptRows
 from schemas.errors import CacheError
 from schemas.storage.fingerprint import differences, fingerprint
 from schemas.storage.record import read_record
-from schemas.strict import Strict
+from schemas.strict import WITHOUT_SOURCE, Strict
 
 FORMAT = "stillroom-cache"
 VERSION: Literal[2] = 2
@@ -64,7 +64,9 @@ if TYPE_CHECKING:
         """With the fields that the kinds of states bring."""
 
 else:
-    _WithRecords = create_model("_WithRecords", __base__=_Contract, __module__=__name__, **record_fields())
+    _WithRecords = create_model(
+        "_WithRecords", __base__=_Contract, __module__=__name__, __cls_kwargs__=WITHOUT_SOURCE, **record_fields()
+    )
 
 
 class CacheManifest(_WithRecords):

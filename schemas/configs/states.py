@@ -9,7 +9,7 @@ from schemas.cache.arrays import KINDS, StateKind
 from schemas.cache.dtypes import Dtype
 from schemas.cache.encoding import Encoding
 from schemas.cache.token_rows import KeptRows
-from schemas.strict import Strict
+from schemas.strict import WITHOUT_SOURCE, Strict
 
 
 class _States(Strict):
@@ -44,6 +44,7 @@ else:
         __base__=_States,
         __doc__=_States.__doc__,
         __module__=__name__,
+        __cls_kwargs__=WITHOUT_SOURCE,
         **{name: kind.field for name, kind in KINDS.items()},
     )
 
