@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainer.objectives.kernels.aligned_rows import rows_without_gaps
+from schemas.models.aligned_rows import rows_without_gaps
 from trainer.objectives.kernels.carried import CarriedCrossEntropy
 from trainer.objectives.kernels.chunks import Chunks, chunks_for, slices
 from trainer.objectives.kernels.fused import Spread, entropy_rows, is_fused, kl_rows, pooled_kl_rows

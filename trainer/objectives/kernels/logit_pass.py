@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from schemas.models.aligned_rows import cast_rows, head_product, rows_without_gaps
 from schemas.models.logits import LogitTransform
 from trainer.numerics.geometry import at_least_float32
-from trainer.objectives.kernels.aligned_rows import cast_rows, head_product, rows_without_gaps
 from trainer.student.logits import Logits, as_logits
 
 ROUNDING = 1e-6  # of a factor, multiplied up in another order

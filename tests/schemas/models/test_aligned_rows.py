@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainer.objectives.kernels.aligned_rows import LINE, cast_rows, empty_rows, head_product, rows_without_gaps
+from schemas.models.aligned_rows import LINE, cast_rows, empty_rows, head_product, rows_without_gaps
 
 DTYPES = [torch.bfloat16, torch.float32, torch.float64]
 
