@@ -42,14 +42,16 @@ LONGEST = (
     "jobs/test_fuzz.py",
 )
 
+# Where there is no GPU to compile for, kernels are interpreted. Triton reads this when torch imports it, which the
+# conftest of a folder does before any hook of this one is called.
+if not Path("/dev/nvidia0").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 
 def pytest_configure() -> None:
     """What tests write need not outlive a power cut: to wait for the disk cost them a minute. Programs that they start
     do wait, and `tests/schemas/storage/test_atomic.py` shows what for."""
     pytest.MonkeyPatch().setattr(os, "fsync", lambda descriptor: None)
-    # Where there is no GPU to compile for, kernels are interpreted. Triton reads this when it, or torch, imports it.
-    if not Path("/dev/nvidia0").exists():
-        os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_unconfigure() -> None:
