@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from schemas.errors import ModelError
+from schemas.models.aligned_rows import head_product
 from schemas.models.spread import at_hand
 
 
@@ -43,10 +44,11 @@ class LogitTransform:
         return self(linear(hidden.float(), weight_Vd.float(), None if bias_V is None else bias_V.float()))
 
     def tempered(self, hidden: Tensor, weight_Vd: Tensor, bias_V: Tensor | None, temperature: float) -> Tensor:
-        """z / temperature in float32, [..., V], of a head in float32. States and bias are scaled instead of logits,
-        which are many times as wide, so it rounds otherwise than `of_states`."""
+        """z / temperature in float32, [..., V], of a head in float32, which gets no gradient. States and bias are
+        scaled instead of logits, which are many times as wide, so it rounds otherwise than `of_states`."""
         factor = self.scale / (temperature if self.softcap is None else self.softcap)
-        scaled = linear(hidden.float() * factor, weight_Vd, None if bias_V is None else bias_V * factor)
+        product = linear if torch.is_grad_enabled() and hidden.requires_grad else head_product
+        scaled = product(hidden.float() * factor, weight_Vd, None if bias_V is None else bias_V * factor)
         return scaled if self.softcap is None else scaled.tanh() * (self.softcap / temperature)
 
 

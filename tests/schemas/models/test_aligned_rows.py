@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from schemas.models.aligned_rows import LINE, cast_rows, empty_rows, head_product, rows_without_gaps
+from schemas.models.aligned_rows import COLUMNS, LINE, cast_rows, empty_rows, head_product, rows_without_gaps
 
 DTYPES = [torch.bfloat16, torch.float32, torch.float64]
 
 
-@pytest.mark.parametrize("width", [1, 31, 64, 257])
+@pytest.mark.parametrize("width", [1, 31, 64, 257, COLUMNS, 2 * COLUMNS + 77])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_product_is_that_of_whole_numbers(dtype: torch.dtype, bias: bool, width: int) -> None:
@@ -19,6 +19,15 @@ def test_a_product_is_that_of_whole_numbers(dtype: torch.dtype, bias: bool, widt
     wanted = (hidden_nd[:, None] * weight_Vd).sum(-1) + (0 if bias_V is None else bias_V)
     assert found.dtype == dtype and torch.equal(found.long(), wanted)
     assert found.stride(0) * dtype.itemsize % LINE == 0 and found.stride(1) == 1
+
+
+@pytest.mark.parametrize("leading", [(), (0,), (2, 0), (2, 3), (2, 1, 3)], ids=str)
+@pytest.mark.parametrize("width", [64, COLUMNS + 33])
+def test_states_have_any_leading_axes(leading: tuple[int, ...], width: int) -> None:
+    g = torch.Generator().manual_seed(0)
+    hidden, weight_Vd = torch.randn(*leading, 12, generator=g), torch.randn(width, 12, generator=g)
+    wanted = (hidden.double()[..., None, :] * weight_Vd.double()).sum(-1)
+    torch.testing.assert_close(head_product(hidden, weight_Vd, None).double(), wanted, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
