@@ -1,5 +1,6 @@
 """`stillroom repair`: drop the damaged shards of a cache, and no others, so that `extract` makes them again."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ def _look(cache: Path, manifest: CacheManifest, sealed: Checksums | None) -> _Fo
     complete, published = (cache / INDEX).exists(), _published(cache)
     with Progress("verifying", "shards", total) as progress:
         for number, (place, problem) in enumerate(_problems(cache, manifest, sealed), 1):
-            if complete or place.exists() or place in published:
+            if complete or os.path.lexists(place) or place in published:
                 there += 1
                 if problem is not None:
                     damaged[place] = _said(problem, place)
@@ -134,7 +135,7 @@ def _drop(cache: Path, shards: list[Path]) -> None:
         if shards:
             unseal(cache)  # first: a cache that lacks a shard must not be taken for a whole one
         for shard in shards:
-            if shard.exists() or published_at(shard):  # that one is missing is damage, too
+            if os.path.lexists(shard) or published_at(shard):  # that one is missing is damage, too
                 remove_folder(shard, RECORD)
     except OSError as error:
         raise CacheError(

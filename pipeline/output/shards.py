@@ -42,7 +42,7 @@ def check_shards(
     damaged: dict[int, str] = {}
     for unit in range(manifest.units):
         shard = shard_path(cache, unit)
-        if not shard.exists():
+        if not os.path.lexists(shard):
             continue
         try:
             known = sealed if sealed is not None and unit < len(sealed.shards) else None
@@ -54,14 +54,20 @@ def check_shards(
 
 def require_readable(shards: Iterable[Path]) -> None:
     """Of shards that are to go, because they cannot be read. Does not look behind a link: what lies there never goes.
-    Raises ResourceError: this user may not read one, which is no damage to it."""
+    Raises ResourceError: this user may not read one, or it is a link to what is not there, which is no damage to it."""
     effective = os.access in os.supports_effective_ids
-    for path in (path for shard in shards for path in (shard, *(() if shard.is_symlink() else shard.rglob("*")))):
-        if path.exists() and not os.access(path, os.R_OK, effective_ids=effective):
+    for shard in shards:
+        if shard.is_symlink() and not shard.exists():
             raise ResourceError(
-                f"{path} is closed to this user, which is no damage to it. Open it (chmod, chown) and run the same "
-                "command again; nothing was dropped"
+                f"{shard} is a link to {os.readlink(shard)}, which is not there. Bring that place back, or remove the "
+                "link, and run the same command again; nothing was dropped"
             )
+        for path in (shard, *(() if shard.is_symlink() else shard.rglob("*"))):
+            if path.exists() and not os.access(path, os.R_OK, effective_ids=effective):
+                raise ResourceError(
+                    f"{path} is closed to this user, which is no damage to it. Open it (chmod, chown) and run the same "
+                    "command again; nothing was dropped"
+                )
 
 
 def remove_temporaries(cache: Path, owners: Collection[str] = ()) -> None:

@@ -117,9 +117,12 @@ def remove_file(path: Path) -> None:
 
 
 def remove_folder(folder: Path, first: str | None = None) -> None:
-    """Remove a folder and all in it; where it is published, its file `first` before all others."""
+    """Remove a folder and all in it; where it is published, its file `first` before all others. Of a link to a folder
+    nothing but the link goes."""
     if (url := published_at(folder)) is not None:
         remove_objects([] if first is None else [f"{url}/{first}"])
         remove_objects(f"{url}/{name}" for name in list_objects(url))
-    if url is None or folder.exists():  # what is published need not lie here
+    if folder.is_symlink():
+        folder.unlink()
+    elif url is None or folder.exists():  # what is published need not lie here
         shutil.rmtree(folder)

@@ -1,5 +1,6 @@
 """`stillroom repair`: exactly the damaged shards go, and extraction has these alone to make."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -128,6 +129,37 @@ def test_what_nothing_makes_again_is_named_and_stays(tmp_path: Path) -> None:
         "or extract to another output",
     ]
     assert contents(cache) == before and not (cache / ".writer").exists()
+
+
+def test_of_a_damaged_shard_behind_a_link_the_link_goes_alone(made: Path, tmp_path: Path) -> None:
+    cache, elsewhere = Path(shutil.copytree(made, tmp_path / "cache")), tmp_path / "another disk"
+    shard = cache / "shards" / "00001"
+    shutil.move(shard, elsewhere)
+    shard.symlink_to(elsewhere)
+    repair_cache(cache)
+    assert shard.is_symlink()
+    damage(elsewhere / "samples.arrow")
+    behind = contents(elsewhere)
+    repair_cache(cache)
+    assert not os.path.lexists(shard) and contents(elsewhere) == behind
+    with open_output(cache, read_manifest(cache), print) as output:
+        assert set(output.done) == {0, *range(2, len(list(made.glob("shards/*"))))}
+
+
+def test_a_shard_behind_a_link_to_what_is_not_there_is_not_damaged(made: Path, tmp_path: Path) -> None:
+    """A disk that is not mounted: nothing of it is made anew."""
+    cache, shard = Path(shutil.copytree(made, tmp_path / "cache")), tmp_path / "cache" / "shards" / "00001"
+    shutil.rmtree(shard)
+    shard.symlink_to(tmp_path / "another disk")
+    with pytest.raises(ResourceError, match=f"{shard} is a link to {tmp_path}/another disk, which is not there"):
+        repair_cache(cache)
+    (cache / "index.parquet").unlink()
+    with (
+        pytest.raises(ResourceError, match=r"is a link to .* which is not there"),
+        open_output(cache, read_manifest(cache), print),
+    ):
+        pass
+    assert shard.is_symlink()
 
 
 @pytest.mark.parametrize("closed", ["shards/00001/samples.arrow", "shards/00001"])

@@ -174,7 +174,13 @@ INPUTS: dict[str, Input] = {
     "a shard linked to the root": Input(
         lambda: (remove("cache/shards/00001"), link("cache/shards/00001", "/")),
         REPAIR,
-        "Cannot call rmtree on a symbolic link",
+        "dropped: there is no complete shard at cache/shards/00001",
+        code=0,
+    ),
+    "a shard linked to nothing": Input(
+        lambda: (remove("cache/shards/00001"), link("cache/shards/00001", "/mnt/a disk/00001")),
+        REPAIR,
+        "cache/shards/00001 is a link to /mnt/a disk/00001, which is not there",
     ),
     "samples that are a pickle": Input(
         lambda: unsealed(partial(recorded, "samples.arrow", PICKLE)),

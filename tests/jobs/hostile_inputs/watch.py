@@ -57,7 +57,10 @@ def _require_inside(event: str, name: Any) -> None:
     if isinstance(name, int):
         return
     assert _here is not None
-    path = Path(os.path.realpath(_here / os.fsdecode(name)))
+    place = _here / os.fsdecode(name)
+    # What names a place, and does not open it, changes a link and not what the link stands for.
+    follows = event in ("open", "os.truncate")
+    path = Path(os.path.realpath(place)) if follows else Path(os.path.realpath(place.parent), place.name)
     if not any(path.is_relative_to(place) for place in (_here, Path("/dev"), Path(tempfile.gettempdir()))):
         _seen.append(f"{event} {path}")
 
