@@ -55,19 +55,25 @@ def check_shards(
 def require_readable(shards: Iterable[Path]) -> None:
     """Of shards that are to go, because they cannot be read. Does not look behind a link: what lies there never goes.
     Raises ResourceError: this user may not read one, or it is a link to what is not there, which is no damage to it."""
-    effective = os.access in os.supports_effective_ids
     for shard in shards:
+        _require_open(shard.parent)  # first: of what lies in a closed folder, nothing can be asked
         if shard.is_symlink() and not shard.exists():
             raise ResourceError(
                 f"{shard} is a link to {os.readlink(shard)}, which is not there. Bring that place back, or remove the "
                 "link, and run the same command again; nothing was dropped"
             )
         for path in (shard, *(() if shard.is_symlink() else shard.rglob("*"))):
-            if path.exists() and not os.access(path, os.R_OK, effective_ids=effective):
-                raise ResourceError(
-                    f"{path} is closed to this user, which is no damage to it. Open it (chmod, chown) and run the same "
-                    "command again; nothing was dropped"
-                )
+            _require_open(path)
+
+
+def _require_open(path: Path) -> None:
+    """A folder must let its files be named, and reached."""
+    wanted = os.R_OK | os.X_OK if path.is_dir() else os.R_OK
+    if path.exists() and not os.access(path, wanted, effective_ids=os.access in os.supports_effective_ids):
+        raise ResourceError(
+            f"{path} is closed to this user, which is no damage to it. Open it (chmod, chown) and run the same "
+            "command again; nothing was dropped"
+        )
 
 
 def remove_temporaries(cache: Path, owners: Collection[str] = ()) -> None:

@@ -162,14 +162,22 @@ def test_a_shard_behind_a_link_to_what_is_not_there_is_not_damaged(made: Path, t
     assert shard.is_symlink()
 
 
-@pytest.mark.parametrize("closed", ["shards/00001/samples.arrow", "shards/00001"])
-def test_what_this_user_may_not_read_is_not_damaged(made: Path, closed: str) -> None:
+@pytest.mark.parametrize(
+    ("closed", "now"),
+    [
+        ("shards/00001/samples.arrow", 0),
+        ("shards/00001", 0),
+        ("shards/00001", 0o444),  # its files' names may be read, and nothing else of them
+        ("shards", 0o444),
+    ],
+)
+def test_what_this_user_may_not_read_is_not_damaged(made: Path, closed: str, now: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         cache = Path(shutil.copytree(made, Path(name) / "cache"))
         whole = contents(cache)
         with as_no_root(Path(name)):
             mode = (cache / closed).stat().st_mode
-            (cache / closed).chmod(0)
+            (cache / closed).chmod(now)
             try:
                 with pytest.raises(
                     ResourceError, match=rf"/cache/{closed} is closed to this user.* nothing was dropped"
