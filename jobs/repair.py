@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pipeline.output.elsewhere import read_begun, working_folder
 from pipeline.output.resume import brought, unseal
-from pipeline.output.shards import require_readable
+from pipeline.output.shards import require_open, require_readable
 from schemas.cache.checksums import Checksums, open_manifest
+from schemas.cache.folders import SHARDS
 from schemas.cache.hollow import OF_SHARD
 from schemas.cache.manifest import INDEX, VERSION, CacheManifest
 from schemas.cache.sections import list_sections
@@ -93,7 +94,10 @@ def _summary(found: _Found) -> str:
 def _look(cache: Path, manifest: CacheManifest, sealed: Checksums | None) -> _Found:
     """Read every shard."""
     damaged, there = dict[Path, str](), 0
-    total = manifest.units * len(list_sections(cache, manifest))
+    sections = list_sections(cache, manifest)
+    for section in sections:
+        require_open(section.folder / SHARDS)
+    total = manifest.units * len(sections)
     complete, published = (cache / INDEX).exists(), _published(cache)
     with Progress("verifying", "shards", total) as progress:
         for number, (place, problem) in enumerate(_problems(cache, manifest, sealed), 1):

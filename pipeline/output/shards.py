@@ -37,7 +37,11 @@ def check_shards(
     cache: Path, manifest: CacheManifest, sealed: Checksums | None = None
 ) -> tuple[dict[int, SeenShard], dict[int, str]]:
     """The committed shards of one section by unit, and what is wrong with those that are damaged. Looks at records and
-    file sizes. `cache`, `manifest` and `sealed` are those of the section."""
+    file sizes. `cache`, `manifest` and `sealed` are those of the section.
+
+    Raises ResourceError: the folder of shards is closed to this user.
+    """
+    require_open(cache / SHARDS)
     whole: dict[int, SeenShard] = {}
     damaged: dict[int, str] = {}
     for unit in range(manifest.units):
@@ -56,18 +60,18 @@ def require_readable(shards: Iterable[Path]) -> None:
     """Of shards that are to go, because they cannot be read. Does not look behind a link: what lies there never goes.
     Raises ResourceError: this user may not read one, or it is a link to what is not there, which is no damage to it."""
     for shard in shards:
-        _require_open(shard.parent)  # first: of what lies in a closed folder, nothing can be asked
         if shard.is_symlink() and not shard.exists():
             raise ResourceError(
                 f"{shard} is a link to {os.readlink(shard)}, which is not there. Bring that place back, or remove the "
                 "link, and run the same command again; nothing was dropped"
             )
         for path in (shard, *(() if shard.is_symlink() else shard.rglob("*"))):
-            _require_open(path)
+            require_open(path)
 
 
-def _require_open(path: Path) -> None:
-    """A folder must let its files be named, and reached."""
+def require_open(path: Path) -> None:
+    """Of a file or folder, if it is there; a folder must let its files be named, and reached: of what lies in a closed
+    one, nothing can be asked. Raises ResourceError: it is closed to this user."""
     wanted = os.R_OK | os.X_OK if path.is_dir() else os.R_OK
     if path.exists() and not os.access(path, wanted, effective_ids=os.access in os.supports_effective_ids):
         raise ResourceError(

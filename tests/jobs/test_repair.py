@@ -186,3 +186,20 @@ def test_what_this_user_may_not_read_is_not_damaged(made: Path, closed: str, now
             finally:
                 (cache / closed).chmod(mode)
         assert contents(cache) == whole
+
+
+def test_a_closed_folder_of_shards_is_not_taken_for_an_empty_one(made: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        cache = Path(shutil.copytree(made, Path(name) / "cache"))
+        (cache / "index.parquet").unlink()
+        said = r"/cache/shards is closed to this user.* nothing was dropped"
+        with as_no_root(Path(name)):
+            (cache / "shards").chmod(0o444)
+            try:
+                with pytest.raises(ResourceError, match=said):
+                    repair_cache(cache)
+                with pytest.raises(ResourceError, match=said), open_output(cache, read_manifest(cache), print):
+                    pass
+            finally:
+                (cache / "shards").chmod(0o755)
+        assert contents(cache) == {path: data for path, data in contents(made).items() if path != "index.parquet"}
