@@ -7,20 +7,20 @@ from pathlib import Path
 
 from pipeline.output.elsewhere import read_begun, working_folder
 from pipeline.output.resume import brought, unseal
-from pipeline.output.shards import require_open, require_readable
+from pipeline.output.shards import drop_shard, require_open, require_readable
 from schemas.cache.checksums import Checksums, open_manifest
 from schemas.cache.folders import SHARDS
 from schemas.cache.hollow import OF_SHARD
 from schemas.cache.manifest import INDEX, VERSION, CacheManifest
 from schemas.cache.sections import list_sections
-from schemas.cache.shard import RECORD, shard_path
+from schemas.cache.shard import shard_path
 from schemas.cache.verify import ProvenShard, verify_added, verify_shards
 from schemas.cache.ways_out import repair, without_way_out
 from schemas.console import say
 from schemas.errors import CacheError, ResourceError, StillroomError, StorageError
 from schemas.progress import Progress
 from schemas.storage.objects import list_objects
-from schemas.storage.published import published_at, remove_folder
+from schemas.storage.published import published_at
 
 
 @dataclass(frozen=True)
@@ -135,14 +135,17 @@ def _said(problem: StillroomError, shard: Path) -> str:
 
 
 def _drop(cache: Path, shards: list[Path]) -> None:
+    if not shards:
+        return
     try:
-        if shards:
-            unseal(cache)  # first: a cache that lacks a shard must not be taken for a whole one
-        for shard in shards:
-            if os.path.lexists(shard) or published_at(shard):  # that one is missing is damage, too
-                remove_folder(shard, RECORD)
+        unseal(cache)  # first: a cache that lacks a shard must not be taken for a whole one
     except OSError as error:
         raise CacheError(
-            f"cannot remove {error.filename or cache}: {error.strerror or error}; what was dropped before is gone, and "
-            f"{repair(cache)} goes on"
+            f"cannot remove {error.filename or cache}: {error.strerror or error}; nothing was dropped"
         ) from error
+    for shard in shards:
+        if os.path.lexists(shard) or published_at(shard):  # that one is missing is damage, too
+            try:
+                drop_shard(shard)
+            except CacheError as error:
+                raise CacheError(f"{error}; what was dropped before is gone, and {repair(cache)} goes on") from error

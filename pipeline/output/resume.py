@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from pipeline.output import elsewhere
 from pipeline.output.codecs import needs_calibration, require_same_codecs
-from pipeline.output.shards import check_shards, remove_temporaries, require_readable
+from pipeline.output.shards import check_shards, drop_shard, remove_temporaries, require_readable
 from pipeline.request.extension import may_extend
 from schemas.cache.checksums import CHECKSUMS, Checksums, read_checksums
 from schemas.cache.codec_files import CODEC_FILES, CodecFiles
@@ -20,7 +20,6 @@ from schemas.cache.hollow import bring_shards
 from schemas.cache.manifest import INDEX, MANIFEST, TEACHER, CacheManifest, read_manifest
 from schemas.cache.sections import Section, list_sections
 from schemas.cache.seen_shard import Seen, SeenShard, whole_units
-from schemas.cache.shard import RECORD
 from schemas.cache.teacher import QUANTISERS
 from schemas.cache.ways_out import without_way_out
 from schemas.cache.writer import write_manifest
@@ -146,7 +145,7 @@ def open_output(cache: Path, manifest: CacheManifest, say: Callable[[str], None]
             for unit, problem in looked[section.number][1].items():
                 shard = section.shard(unit)
                 say(f"shard {unit} is damaged and will be redone: {without_way_out(problem, shard)}")
-                remove_folder(shard, RECORD)
+                drop_shard(shard)
         if not is_whole and not extends:
             unseal(cache)
         output = Output(cache, seen, log_file, is_new, extends)
@@ -254,6 +253,11 @@ def locked(cache: Path, say: Callable[[str], None]) -> Iterator[Lock]:
     try:
         (cache / SHARDS).mkdir(parents=True, exist_ok=True)
         lock = acquire(cache / LOCK, lambda holder: _busy(cache, holder), say)
+    except FileExistsError as error:
+        raise CacheError(
+            f"cannot write to the output folder {cache}: {error.filename} is a file, or a link to what is not there. "
+            "Bring that place back, or move it away, and run the same command again"
+        ) from error
     except OSError as error:
         raise CacheError(f"cannot write to the output folder {cache}: {error.strerror or error}") from error
     try:

@@ -10,9 +10,10 @@ from schemas.cache.folders import ADDED, SHARDS
 from schemas.cache.manifest import CacheManifest
 from schemas.cache.samples import CachedSample
 from schemas.cache.seen_shard import SeenShard, look_at_shard
-from schemas.cache.shard import shard_path
+from schemas.cache.shard import RECORD, shard_path
 from schemas.errors import CacheError, ResourceError
 from schemas.storage import atomic as files
+from schemas.storage.published import remove_folder
 
 
 def as_cached(sample: AnnotatedSample) -> CachedSample:
@@ -58,14 +59,15 @@ def check_shards(
 
 def require_readable(shards: Iterable[Path]) -> None:
     """Of shards that are to go, because they cannot be read. Does not look behind a link: what lies there never goes.
-    Raises ResourceError: this user may not read one, or it is a link to what is not there, which is no damage to it."""
+    Raises ResourceError: this user may not read one, or it, or a file of it, is a link to what is not there, which is
+    no damage to it: a disk that is not mounted, or what git-annex and DVC have not fetched."""
     for shard in shards:
-        if shard.is_symlink() and not shard.exists():
-            raise ResourceError(
-                f"{shard} is a link to {os.readlink(shard)}, which is not there. Bring that place back, or remove the "
-                "link, and run the same command again; nothing was dropped"
-            )
         for path in (shard, *(() if shard.is_symlink() else shard.rglob("*"))):
+            if path.is_symlink() and not os.path.exists(path):  # Path's own raises where a folder on the way is closed
+                raise ResourceError(
+                    f"{path} is a link to {os.readlink(path)}, which is not there, or closed to this user. Bring that "
+                    "place back, or remove the link, and run the same command again; nothing was dropped"
+                )
             require_open(path)
 
 
@@ -78,6 +80,14 @@ def require_open(path: Path) -> None:
             f"{path} is closed to this user, which is no damage to it. Open it (chmod, chown) and run the same "
             "command again; nothing was dropped"
         )
+
+
+def drop_shard(shard: Path) -> None:
+    """Remove what lies there of a shard, and what of it is published. Raises CacheError that names the shard."""
+    try:
+        remove_folder(shard, RECORD)
+    except OSError as error:  # whose file may be named without its folder
+        raise CacheError(f"cannot remove {shard}: {error.strerror or error}") from error
 
 
 def remove_temporaries(cache: Path, owners: Collection[str] = ()) -> None:

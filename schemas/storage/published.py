@@ -118,11 +118,11 @@ def remove_file(path: Path) -> None:
 
 def remove_folder(folder: Path, first: str | None = None) -> None:
     """Remove a folder and all in it; where it is published, its file `first` before all others. Of a link to a folder
-    nothing but the link goes."""
+    nothing but the link goes; a file that stands in its place goes, too."""
     if (url := published_at(folder)) is not None:
         remove_objects([] if first is None else [f"{url}/{first}"])
         remove_objects(f"{url}/{name}" for name in list_objects(url))
-    if folder.is_symlink():
+    if folder.is_symlink() or folder.is_file():
         folder.unlink()
     elif url is None or folder.exists():  # what is published need not lie here
         shutil.rmtree(folder)

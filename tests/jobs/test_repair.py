@@ -76,12 +76,18 @@ def test_what_cannot_be_removed_is_said_and_a_missing_shard_is_damage(
     damage(first / "samples.arrow")
 
     def refuse(path: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
+        raise PermissionError(13, "Permission denied", "samples.arrow")  # without its folder, as by `rmtree`
 
     with monkeypatch.context() as patched:
         patched.setattr("schemas.storage.published.shutil.rmtree", refuse)
         with pytest.raises(CacheError, match=f"^cannot remove {first}: Permission denied; what was dropped before"):
             repair_cache(cache)
+        (first / "shard.json").unlink()  # what extraction finds, too, which asks for sizes alone
+        with (
+            pytest.raises(CacheError, match=f"^cannot remove {first}: Permission denied$"),
+            open_output(cache, read_manifest(cache), print),
+        ):
+            pass
     assert "dropped:" not in capsys.readouterr().out and first.exists()
     with pytest.raises(CacheError, match="is not complete"):
         Cache(cache)
@@ -160,6 +166,41 @@ def test_a_shard_behind_a_link_to_what_is_not_there_is_not_damaged(made: Path, t
     ):
         pass
     assert shard.is_symlink()
+
+
+def test_a_file_in_the_place_of_a_shard_goes(made: Path, tmp_path: Path) -> None:
+    cache, shard = Path(shutil.copytree(made, tmp_path / "cache")), tmp_path / "cache" / "shards" / "00001"
+    shutil.rmtree(shard)
+
+    def begin_extraction(cache: Path) -> None:
+        with open_output(cache, read_manifest(cache), print):
+            pass
+
+    for drops in (repair_cache, begin_extraction):
+        shard.write_text("not a folder")
+        drops(cache)
+        assert not os.path.lexists(shard) and len(list(cache.glob("shards/*"))) == len(list(made.glob("shards/*"))) - 1
+
+
+def test_a_shard_whose_files_are_links_to_what_is_not_there_is_not_damaged(made: Path, tmp_path: Path) -> None:
+    """As git-annex and DVC leave it until its content is fetched."""
+    cache, samples = Path(shutil.copytree(made, tmp_path / "cache")), tmp_path / "cache/shards/00001/samples.arrow"
+    samples.unlink()
+    samples.symlink_to(tmp_path / "not fetched")
+    before, said = sorted(cache.rglob("shards/**/*")), rf"^{samples} is a link to {tmp_path}/not fetched, which is not"
+    with pytest.raises(ResourceError, match=said):
+        repair_cache(cache)
+    with pytest.raises(ResourceError, match=said), open_output(cache, read_manifest(cache), print):
+        pass
+    assert sorted(cache.rglob("shards/**/*")) == before and (cache / "index.parquet").exists()
+
+
+def test_a_folder_of_shards_that_is_not_there_is_named(made: Path, tmp_path: Path) -> None:
+    cache = Path(shutil.copytree(made, tmp_path / "cache"))
+    (cache / "shards").rename(tmp_path / "another disk")
+    (cache / "shards").symlink_to(tmp_path / "not mounted")
+    with pytest.raises(CacheError, match=rf"{cache}/shards is a file, or a link to what is not there\. Bring that"):
+        repair_cache(cache)
 
 
 @pytest.mark.parametrize(
