@@ -153,15 +153,19 @@ class Teacher:
         lengths = [len(sample.token_ids) for sample in samples]
         rows, launched = UnitRows(samples, self.arrays, self._causal), list[tuple[list[int], _Launched]]()
 
+        def put(batch: list[int], made: _Launched) -> int:
+            """Store the rows of a batch; how many tokens it has."""
+            places = rows.places(batch)
+            for array, values_Nx in self._take([samples[i] for i in batch], made):
+                rows.store(places, array, values_Nx)
+            return len(places["tokens"])
+
         def store() -> None:
             """Store the rows of the batch that was launched, if one was."""
             while launched:
-                batch, made = launched[-1]
-                places = rows.places(batch)
-                for array, values_Nx in self._take([samples[i] for i in batch], made):
-                    rows.store(places, array, values_Nx)
-                launched.pop()  # not before: if memory fails here, the next batch is halved, and this one stored again
-                on_batch(len(batch), len(places["tokens"]))
+                tokens = put(*launched[-1])
+                batch, _ = launched.pop()  # not before: if memory fails, the next is halved, and this one stored again
+                on_batch(len(batch), tokens)
 
         def run_batch(batch: list[int]) -> None:
             """Launch these samples, store those before, and prove the first batches."""
@@ -169,9 +173,10 @@ class Teacher:
             with recorded(len(batch)) if pads or self._unproven else nullcontext(NO_CHOICES) as choices:
                 made = self._launch([samples[i] for i in batch])
             store()
-            launched.append((batch, made))
-            if pads or self._unproven:
-                store()
+            if not (pads or self._unproven):
+                launched.append((batch, made))
+                return
+            tokens = put(batch, made)
             if pads:
                 for number in (0, len(batch) - 1):
                     i = batch[number]
@@ -182,6 +187,7 @@ class Teacher:
                 with choices.followed(0, TOLERANCE[self.config.dtype]):
                     self._check_saved(samples[batch[0]], rows.of_sample(batch[0], array))
             self._unproven = []
+            on_batch(len(batch), tokens)  # not before: if memory fails in a proof, its halves are counted instead
 
         for batch in batches(lengths, rule):
             try:

@@ -12,7 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.corpus.sample import AnnotatedSample
 from pipeline.teacher.memory import OneSampleTooLarge, run_in_parts
+from pipeline.teacher.run import Teacher
 from pipeline.teacher.unit_rows import UnitRows
 from pipeline.work.worker import TeacherWorker, UnitReport
 from schemas.cache.arrays import ArrayRecord
@@ -21,7 +23,7 @@ from schemas.cache.shard import shard_path
 from schemas.cache.verify import verify_shard
 from schemas.errors import ResourceError
 from tests.caches import extract_here, extraction, write_corpus
-from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.tiny import TEXTS, tiny_llama, tiny_tokenizer
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(50, 120))
@@ -147,3 +149,22 @@ def test_a_batch_that_was_launched_before_memory_ran_out_is_stored(
         rows, others = (cache.states(position, cache.manifest.arrays) for cache in caches)
         for one, other in zip(rows, others, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_for_whose_proof_memory_does_not_suffice_is_counted_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was stored by then, and its halves are stored in its place."""
+    prove, failed = Teacher._check_alone, list[str]()
+
+    def fail_once(teacher: Teacher, sample: AnnotatedSample, stored: dict[str, torch.Tensor]) -> None:
+        if not failed:
+            failed.append(sample.id)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        prove(teacher, sample, stored)
+
+    monkeypatch.setattr(Teacher, "_check_alone", fail_once)
+    cache, reports = extract_within(folder, "unproven", None)
+    assert failed and sum(report.halved for report in reports) == 1
+    assert [report.tokens for report in reports] == [report.record.tokens for report in reports]
+    assert len(Cache(cache)) == len(TEXTS)

@@ -119,6 +119,23 @@ def test_files_are_readable_to_whom_the_umask_allows(tmp_path: Path, umask: int,
     assert mode(tmp_path / "folder") == 0o777 & ~umask
 
 
+def test_what_cannot_be_flushed_is_named_and_nothing_of_it_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails: the system's own error tells no file, and a thread flushes each."""
+
+    def fail(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("/7"):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=r"Input/output error: '.*\.tmp/7'$"), folder_beside(tmp_path / "a") as folder:
+        for number in range(9):
+            (folder / str(number)).write_text("x")
+        commit_folder(folder, tmp_path / "a")
+    assert os.listdir(tmp_path) == []
+
+
 def test_leftovers_of_killed_writers_go(tmp_path: Path) -> None:
     (tmp_path / ".step-1-0123abcd.tmp").mkdir()
     (tmp_path / ".a.tmp").write_text("x")
