@@ -63,23 +63,26 @@ def require_readable(shards: Iterable[Path]) -> None:
     no damage to it: a disk that is not mounted, or what git-annex and DVC have not fetched."""
     for shard in shards:
         for path in (shard, *(() if shard.is_symlink() else shard.rglob("*"))):
-            if path.is_symlink() and not os.path.exists(path):  # Path's own raises where a folder on the way is closed
-                raise ResourceError(
-                    f"{path} is a link to {os.readlink(path)}, which is not there, or closed to this user. Bring that "
-                    "place back, or remove the link, and run the same command again; nothing was dropped"
-                )
             require_open(path)
 
 
 def require_open(path: Path) -> None:
     """Of a file or folder, if it is there; a folder must let its files be named, and reached: of what lies in a closed
-    one, nothing can be asked. Raises ResourceError: it is closed to this user."""
-    wanted = os.R_OK | os.X_OK if path.is_dir() else os.R_OK
-    if path.exists() and not os.access(path, wanted, effective_ids=os.access in os.supports_effective_ids):
-        raise ResourceError(
-            f"{path} is closed to this user, which is no damage to it. Open it (chmod, chown) and run the same "
-            "command again; nothing was dropped"
-        )
+    one, nothing can be asked. Raises ResourceError: it, or a folder on the way to it, is closed to this user, or a link
+    to what is not there."""
+    for place in (*reversed(path.parents), path):
+        there = os.path.exists(place)  # Path's own raises where a folder on the way is closed
+        if os.path.islink(place) and not there:
+            raise ResourceError(
+                f"{place} is a link to {os.readlink(place)}, which is not there, or closed to this user. Bring that "
+                "place back, or remove the link, and run the same command again; nothing was dropped"
+            )
+        wanted = (os.R_OK if place == path else 0) | (os.X_OK if os.path.isdir(place) else 0)
+        if there and not os.access(place, wanted, effective_ids=os.access in os.supports_effective_ids):
+            raise ResourceError(
+                f"{place} is closed to this user, which is no damage to it. Open it (chmod, chown) and run the same "
+                "command again; nothing was dropped"
+            )
 
 
 def drop_shard(shard: Path) -> None:
