@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.output.elsewhere import read_begun, working_folder
 from pipeline.output.resume import brought, unseal
-from pipeline.output.shards import drop_shard, require_open, require_readable
+from pipeline.output.shards import drop_shard, require_damage, require_open, require_readable
 from schemas.cache.checksums import Checksums, open_manifest
 from schemas.cache.folders import SHARDS
 from schemas.cache.hollow import OF_SHARD
@@ -131,6 +131,7 @@ def _said(problem: StillroomError, shard: Path) -> str:
     """What is wrong, without the way out that is taken here."""
     if isinstance(problem, StorageError | ResourceError):  # of a network or a full disk
         raise problem
+    require_damage(shard, problem)
     return without_way_out(str(problem), shard)
 
 

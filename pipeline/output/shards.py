@@ -1,5 +1,6 @@
 """The shards of a cache that is being made: a unit's samples written as one, the ones that are there, leftovers."""
 
+import errno
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -11,9 +12,14 @@ from schemas.cache.manifest import CacheManifest
 from schemas.cache.samples import CachedSample
 from schemas.cache.seen_shard import SeenShard, look_at_shard
 from schemas.cache.shard import RECORD, shard_path
-from schemas.errors import CacheError, ResourceError
+from schemas.cache.ways_out import without_way_out
+from schemas.errors import CacheError, ResourceError, StillroomError
 from schemas.storage import atomic as files
+from schemas.storage.file_record import ABSENT
 from schemas.storage.published import remove_folder
+
+# What the system says of a file that is not there, or is none; Arrow's errors of what a file holds have no number.
+OF_DAMAGE = {*ABSENT, errno.EISDIR, errno.EINVAL, None}
 
 
 def as_cached(sample: AnnotatedSample) -> CachedSample:
@@ -40,7 +46,7 @@ def check_shards(
     """The committed shards of one section by unit, and what is wrong with those that are damaged. Looks at records and
     file sizes. `cache`, `manifest` and `sealed` are those of the section.
 
-    Raises ResourceError: the folder of shards is closed to this user.
+    Raises ResourceError: the folder of shards is closed to this user, or a shard cannot be read.
     """
     require_open(cache / SHARDS)
     whole: dict[int, SeenShard] = {}
@@ -53,8 +59,24 @@ def check_shards(
             known = sealed if sealed is not None and unit < len(sealed.shards) else None
             whole[unit] = look_at_shard(cache, unit, manifest, known)
         except CacheError as error:
+            require_damage(shard, error)
             damaged[unit] = str(error)
     return whole, damaged
+
+
+def require_damage(shard: Path, problem: StillroomError) -> None:
+    """Raises ResourceError if the `problem` with a shard is that the machine could not read it: a server of files that
+    does not answer, too many files that are open. That tells nothing of the shard."""
+    cause: BaseException | None = problem
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__
+    if cause is None or cause.errno in OF_DAMAGE:
+        return
+    require_readable([shard])  # knows what is closed, and says more of it
+    raise ResourceError(
+        f"{without_way_out(str(problem), shard)}. That is no damage to it. Mend what keeps it from being read, or "
+        f"remove {shard} to have it made again, and run the same command again; nothing was dropped"
+    )
 
 
 def require_readable(shards: Iterable[Path]) -> None:

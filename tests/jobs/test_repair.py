@@ -1,5 +1,6 @@
 """`stillroom repair`: exactly the damaged shards go, and extraction has these alone to make."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -193,6 +194,31 @@ def test_a_shard_whose_files_are_links_to_what_is_not_there_is_not_damaged(made:
     with pytest.raises(ResourceError, match=said), open_output(cache, read_manifest(cache), print):
         pass
     assert sorted(cache.rglob("shards/**/*")) == before and (cache / "index.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("shard.json", errno.EMFILE), ("shard.json", errno.ESTALE), ("samples.arrow", errno.EIO)]
+)
+def test_what_the_machine_cannot_read_is_not_damaged(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    """Too many files that are open, a server of files that was begun anew, a disk that fails."""
+    cache, failing = Path(shutil.copytree(made, tmp_path / "cache")), tmp_path / "cache/shards/00001" / name
+    whole = contents(cache)
+
+    def fail(path: Path) -> None:
+        if path == failing:
+            raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr("schemas.storage.regular.require_regular", fail)
+    said = rf"^cannot read {failing}: {os.strerror(number)}\. That is no damage to it.* nothing was dropped$"
+    with pytest.raises(ResourceError, match=said):
+        repair_cache(cache)
+    if name == "shard.json":  # extraction reads no more of a shard
+        with pytest.raises(ResourceError, match=said), open_output(cache, read_manifest(cache), print):
+            pass
+    monkeypatch.undo()
+    assert contents(cache) == whole
 
 
 def test_a_folder_of_shards_that_is_not_there_is_named(made: Path, tmp_path: Path) -> None:
